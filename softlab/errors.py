@@ -1,0 +1,89 @@
+"""Everything that a user can cause, as one tree; a message says where, what was found, what was expected, what to do.
+
+    SoftlabError
+    ├── InvalidOption          an option, a recipe key, or a combination of them
+    ├── SourceError            the data: no samples, no such columns, an unknown class
+    │   └── UnreadableSample   one item that can't be read or decoded
+    ├── ModelError             no such model or layer, arguments or weights that don't fit
+    ├── TeacherError           the teacher's output can't be stored (NaN, wrong shape)
+    ├── StoreError             a store on disk
+    │   ├── NotAStore          no manifest and no dump under way, or a manifest that isn't valid
+    │   ├── UnfinishedStore    a dump under way or interrupted
+    │   ├── UnsupportedStore   written by a newer softlab
+    │   ├── DamagedStore       bytes on disk differ from what the manifest records
+    │   ├── StoreExists        something else is already at the place to write to
+    │   ├── StoreBusy          another process is writing this store
+    │   └── StoreWriteFailed   the disk refused (full, read-only)
+    ├── StoreMismatch          a store and a source, a store and a student, or two runs that don't belong together
+    └── TrainingFailed         a student's loss is not finite
+
+A warning, not an error: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold.
+"""
+
+
+class SoftlabError(Exception):
+    """Base of all errors that a user can cause."""
+
+
+class InvalidOption(SoftlabError):
+    """An option or recipe key is unknown, has a wrong value, or contradicts another."""
+
+
+class SourceError(SoftlabError):
+    """A data set can't be used as it is."""
+
+
+class UnreadableSample(SourceError):
+    """One sample can't be read or decoded."""
+
+
+class ModelError(SoftlabError):
+    """A model can't be built, or its weights or layers are not what was asked for."""
+
+
+class TeacherError(SoftlabError):
+    """The teacher said something that can't be stored."""
+
+
+class StoreError(SoftlabError):
+    """A store can't be read or written."""
+
+
+class NotAStore(StoreError):
+    """There is no store here, or its manifest is not valid."""
+
+
+class UnfinishedStore(StoreError):
+    """A dump into this folder has not been finished."""
+
+
+class UnsupportedStore(StoreError):
+    """The store was written in a format version that this softlab doesn't know."""
+
+
+class DamagedStore(StoreError):
+    """Files of the store are missing or differ from what the manifest records."""
+
+
+class StoreExists(StoreError):
+    """The place to write to already holds something else."""
+
+
+class StoreBusy(StoreError):
+    """Another process is writing this store."""
+
+
+class StoreWriteFailed(StoreError):
+    """The disk refused a write."""
+
+
+class StoreMismatch(SoftlabError):
+    """Two things that were not made for each other were combined."""
+
+
+class TrainingFailed(SoftlabError):
+    """A student can't be trained further."""
+
+
+class InterpolatedTail(UserWarning):
+    """A temperature was asked for that the store doesn't hold; its tail was interpolated."""
