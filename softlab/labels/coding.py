@@ -1,0 +1,132 @@
+"""Between soft labels in memory and the arrays that a store holds.
+
+| array     | shape  | float32 | float16 | uint8                       |
+| class_ids | [N, K] | uint16 while C <= 65,536, else uint32 (in every coding) |
+| logits    | [N, K] | float32 | float16 | uint8 gaps in steps of 1/16 |
+| max_logit | [N]    | float32 | float16 | float16                     |
+| log_tail  | [N, T] | float32 | float16 | float16                     |
+
+The uint8 coding rounds each logit to a multiple of the step and stores how far it lies below the one before it. The
+rounding error stays within half a step however long the row, because logits are rounded before gaps are taken. A gap
+over 255 steps is clipped, counted, and made up for by the following gaps.
+"""
+
+# Shape letters: N rows in a block, C classes, K entries kept (K <= C), T temperatures.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.errors import TeacherError
+from softlab.labels.soft_labels import SoftLabels
+
+Coding = Literal["float32", "float16", "uint8"]
+Array = NDArray[Any]
+
+GAP_STEP = 1 / 16
+"""Nats. Costs about 1e-5 nats of KL, where keeping 16 of 1,000 classes without their tail costs 0.09."""
+
+MAX_GAP = 255
+LARGEST_FLOAT16 = 65504.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelCoding:
+    """How soft labels of one kind become arrays and come back."""
+
+    coding: Coding
+    gap_step: float = GAP_STEP
+    """Nats; used by the uint8 coding alone."""
+
+    num_classes: int
+    temperatures: tuple[float, ...]
+
+    @property
+    def class_id_dtype(self) -> str:
+        return "uint16" if self.num_classes <= 1 << 16 else "uint32"
+
+    @property
+    def float_dtype(self) -> str:
+        return "float32" if self.coding == "float32" else "float16"
+
+    @property
+    def logit_dtype(self) -> str:
+        return self.coding
+
+    def encode(self, labels: SoftLabels) -> dict[str, Array]:
+        """Arrays by name. Raises TeacherError if a largest logit is beyond what float16 can hold."""
+        max_logit_N = labels.max_logit_B.numpy()
+        if self.float_dtype == "float16" and (np.abs(max_logit_N) > LARGEST_FLOAT16).any():
+            raise TeacherError(
+                f"a logit of {np.abs(max_logit_N).max():g} doesn't fit float16 (at most {LARGEST_FLOAT16:g}). "
+                f"Store with --coding float32."
+            )
+        return {
+            "class_ids": labels.class_ids_BK.numpy().astype(self.class_id_dtype),
+            "logits": self._encode_logits(labels.logits_BK.numpy()),
+            "max_logit": max_logit_N.astype(self.float_dtype),
+            "log_tail": _saturated(labels.log_tail_BT.numpy(), self.float_dtype),
+        }
+
+    def decode(self, arrays: Mapping[str, Array]) -> SoftLabels:
+        """The inverse of `encode`, up to the coding's rounding."""
+        return SoftLabels(
+            class_ids_BK=torch.from_numpy(arrays["class_ids"].astype(np.int64)),
+            logits_BK=torch.from_numpy(self._decode_logits(arrays["logits"])),
+            log_tail_BT=torch.from_numpy(arrays["log_tail"].astype(np.float32)),
+            max_logit_B=torch.from_numpy(arrays["max_logit"].astype(np.float32)),
+            temperatures=self.temperatures,
+            num_classes=self.num_classes,
+        )
+
+    def _encode_logits(self, logits_NK: Array) -> Array:
+        return gaps_of(logits_NK, step=self.gap_step) if self.coding == "uint8" else _saturated(logits_NK, self.coding)
+
+    def _decode_logits(self, stored_NK: Array) -> Array:
+        if self.coding == "uint8":
+            return logits_of_gaps(stored_NK, step=self.gap_step)
+        return stored_NK.astype(np.float32)
+
+    def count_clipped(self, labels: SoftLabels, arrays: Mapping[str, Array]) -> int:
+        """How many logits lie further from what the teacher said than the coding's rounding explains."""
+        error_NK = np.abs(self._decode_logits(arrays["logits"]) - labels.logits_BK.numpy())
+        return int((error_NK > self._rounding(labels.logits_BK.numpy())).sum())
+
+    def _rounding(self, logits_NK: Array) -> Array:
+        if self.coding == "uint8":
+            return np.full_like(logits_NK, 0.51 * self.gap_step)
+        spacing: Array = np.spacing(np.abs(logits_NK).astype(self.float_dtype)).astype(np.float32)
+        return spacing
+
+
+def gaps_of(logits_NK: Array, *, step: float = GAP_STEP) -> Array:
+    """uint8 [N, K], in steps: how far each logit lies below the one before it; the first is 0."""
+    depth_NK = np.rint(-logits_NK.astype(np.float64) / step)
+    if (np.diff(depth_NK, axis=1, prepend=0) > MAX_GAP).any():
+        depth_NK = _reachable(depth_NK)
+    return np.diff(depth_NK, axis=1, prepend=0).astype(np.uint8)
+
+
+def logits_of_gaps(gaps_NK: Array, *, step: float = GAP_STEP) -> Array:
+    """float32 [N, K], the logits that `gaps_of` stands for."""
+    return np.cumsum(gaps_NK, axis=1, dtype=np.uint32).astype(np.float32) * np.float32(-step)
+
+
+def _reachable(depth_NK: Array) -> Array:
+    """The deepest depths not beyond the wanted ones that gaps of at most 255 steps can reach."""
+    reached_NK = depth_NK.copy()
+    for column in range(1, depth_NK.shape[1]):
+        np.minimum(depth_NK[:, column], reached_NK[:, column - 1] + MAX_GAP, out=reached_NK[:, column])
+    return reached_NK
+
+
+def _saturated(values: Array, dtype: str) -> Array:
+    """Cast; finite values beyond float16 become its largest, so that -inf keeps meaning "no tail"."""
+    if dtype == "float32":
+        return values.astype(np.float32, copy=False)
+    finite = np.clip(values, -LARGEST_FLOAT16, LARGEST_FLOAT16)
+    return np.where(np.isneginf(values), values, finite).astype(np.float16)

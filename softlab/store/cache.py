@@ -1,0 +1,149 @@
+"""The decoded row cache: a local file of packed rows for each store, view and group, shared by all processes.
+
+    CACHE/<store digest>/labels-view-00000.rows           all rows of a view, filled shard by shard on first touch
+    CACHE/<store digest>/labels-view-00000.part-00003     hash of that shard's packed rows; written after them
+
+A process trusts a shard's rows only after it has hashed them itself, which also reads a cold file in order. Rows that
+don't fit their hash, from a crash or a full disk, are decoded anew. So no locks are needed: two processes that fill a
+shard at once write the same bytes. Whoever has a file open keeps it when another process makes room by deleting it.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption, StoreWriteFailed
+from softlab.identity import digest_of
+from softlab.shards import Shard, ShardGrid
+from softlab.store.rows import Rows
+
+DEFAULT_CACHE_BYTES = 64 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheOptions:
+    """Where decoded rows are kept on this machine, and how many."""
+
+    dir: Path | None = None
+    """Folder of the row cache; default: the user's cache folder."""
+
+    max_bytes: int = DEFAULT_CACHE_BYTES
+    """Of all stores together; least recently used ones make room. 0 reads every batch from the compressed shards."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 0:
+            raise InvalidOption(f"cache max_bytes = {self.max_bytes}: expected 0 or more.")
+
+    @property
+    def folder(self) -> Path:
+        return self.dir or Path(platformdirs.user_cache_dir("softlab"))
+
+
+class CachedRows:
+    """All rows of one view and group of a store, as one memory-mapped file."""
+
+    def __init__(
+        self, folder: Path, *, name: str, grid: ShardGrid, row_bytes: int, decode: Callable[[Shard], Rows], view: int
+    ) -> None:
+        self._grid, self._view, self._decode = grid, view, decode
+        self._markers = folder / f"{name}-view-{view:05d}"
+        self._file = _open_rows(self._markers.with_suffix(".rows"), size=grid.num_samples * row_bytes)
+        self._rows: Rows = np.memmap(self._file, dtype=np.uint8, mode="r", shape=(grid.num_samples, row_bytes))
+        self._is_ready = np.zeros(grid.parts_per_view, dtype=bool)
+        self._all_ready = False
+
+    def take(self, samples: NDArray[np.int64]) -> Rows:
+        """A copy of some rows, in the order asked for."""
+        if not self._all_ready:
+            for part in np.unique(samples // self._grid.shard_rows):
+                if not self._is_ready[part]:
+                    self._make_ready(self._grid.shard(self._view, int(part)))
+            self._all_ready = bool(self._is_ready.all())
+        rows: Rows = self._rows.take(samples, axis=0)
+        return rows
+
+    def _make_ready(self, shard: Shard) -> None:
+        marker = self._markers.with_suffix(f".part-{shard.part:05d}")
+        if _read_marker(marker) != digest_of(self._rows[shard.start : shard.stop].data):
+            rows = self._decode(shard)
+            _write_rows(self._file, rows, offset=shard.start * rows.shape[1], marker=marker)
+        self._is_ready[shard.part] = True
+
+
+def cache_folder(options: CacheOptions, *, digest: str, needed_bytes: int) -> Path | None:
+    """The folder for a store's rows, with room made for them; None if they are larger than the whole cache may be."""
+    if needed_bytes > options.max_bytes:
+        return None
+    folder = options.folder / digest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - needed_bytes)
+    except OSError as error:
+        raise StoreWriteFailed(
+            f"{folder}: no row cache can be made here: {error}. Choose another --cache-dir."
+        ) from error
+    return folder
+
+
+def _make_room(root: Path, *, keep: Path, max_bytes: int) -> None:
+    """Delete whole stores, the least recently opened first, until the others take at most `max_bytes`."""
+    others = sorted((folder for folder in root.iterdir() if folder.is_dir() and folder != keep), key=_last_use)
+    sizes = [_bytes_in(folder) for folder in others]
+    excess = sum(sizes) - max_bytes
+    for folder, size in zip(others, sizes, strict=True):
+        if excess <= 0:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        excess -= size
+
+
+def _last_use(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_blocks * 512 for file in folder.glob("*.rows"))
+
+
+def _open_rows(path: Path, *, size: int) -> BinaryIO:
+    """A sparse file of the right size; never shortened, because another process may have it mapped."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+    if os.fstat(file.fileno()).st_size < size:
+        os.ftruncate(file.fileno(), size)
+    return file
+
+
+def _write_rows(file: BinaryIO, rows: Rows, *, offset: int, marker: Path) -> None:
+    """Rows, then the marker; without a marker if the folder was deleted meanwhile, as the open file still serves us."""
+    left = rows.data.cast("B")
+    try:
+        while left:
+            written = os.pwrite(file.fileno(), left, offset)
+            left, offset = left[written:], offset + written
+        if marker.parent.is_dir():
+            marker.write_text(digest_of(rows.data))
+    except OSError as error:
+        hint = "Make room" if error.errno == errno.ENOSPC else "Mend the cause"
+        raise StoreWriteFailed(
+            f"{marker.parent}: the row cache can't be written: {error.strerror}. {hint}, choose another --cache-dir, "
+            f"or read without it (--cache-max-bytes 0)."
+        ) from error
+
+
+def _read_marker(marker: Path) -> str | None:
+    try:
+        return marker.read_text()
+    except FileNotFoundError:
+        return None

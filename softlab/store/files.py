@@ -1,0 +1,150 @@
+"""The only place that writes a store's files: beside the target, fsync, rename, fsync the folder."""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreWriteFailed
+from softlab.identity import digest_of
+from softlab.manifest import FileRecord
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_files(root: Path, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
+    """Write some files so that each is whole or absent, on disk when this returns; their records in the same order."""
+    with _disk_errors(root):
+        finished = [(root / path, _write_temporary(root / path, data)) for path, data in files.items()]
+        for target, temporary in finished:
+            os.replace(temporary, target)
+        for folder in {target.parent for target, _ in finished}:
+            _sync_folder(folder)
+    return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write one file that must not be there yet; of two processes that try, one gets StoreBusy."""
+    with _disk_errors(path.parent):
+        temporary = _write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise StoreBusy(f"{path}: written by another process at the same time. Let that one go on.") from None
+        finally:
+            temporary.unlink()
+        _sync_folder(path.parent)
+
+
+def read_file(root: Path, record: FileRecord) -> bytes:
+    """The bytes of one file. Raises DamagedStore unless they are exactly those that the manifest records."""
+    path = root / record.path
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size == record.bytes else b""
+    except FileNotFoundError:
+        raise DamagedStore(f"{path}: is missing. {_next_step(root)}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: can't be read: {error.strerror}. Check its permissions.") from error
+    if size != record.bytes:
+        raise DamagedStore(f"{path}: has {size:,} bytes, the manifest says {record.bytes:,}. {_next_step(root)}")
+    if digest_of(data) != record.blake3:
+        raise DamagedStore(f"{path}: its bytes are not those that the manifest records. {_next_step(root)}")
+    return data
+
+
+def hash_matches(root: Path, record: FileRecord) -> bool:
+    """Whether a file is a plain file with exactly the recorded bytes."""
+    if (root / record.path).is_symlink():
+        return False
+    try:
+        read_file(root, record)
+    except StoreError:
+        return False
+    return True
+
+
+def list_files(root: Path) -> list[str]:
+    """Every file below a folder, links included, as relative paths with forward slashes, sorted."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def remove(root: Path, paths: list[str]) -> None:
+    """Delete some files of a store, and the folders that this leaves empty."""
+    with _disk_errors(root):
+        for path in paths:
+            (root / path).unlink()
+        for folder in sorted({parent for path in paths for parent in (root / path).parents}, reverse=True):
+            if folder.is_relative_to(root) and folder != root and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock while a store is written. Raises StoreBusy at once if another process on this machine holds it.
+
+    Some network file systems grant every lock. Nothing is lost there either: records are created exclusively, and
+    `finalize` checks what they name.
+    """
+    with _disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusy(
+                f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
+                f"if it fails, the same command goes on where it stopped."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(target: Path, data: bytes) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            reason += f" ({shutil.disk_usage(_existing(root)).free:,} bytes free)"
+        raise StoreWriteFailed(
+            f"{root}: can't write: {reason}. Nothing that was finished is lost: make room or mend the cause, "
+            f"then run the same command again to go on."
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in [path, *path.absolute().parents] if folder.exists())
+
+
+def _next_step(root: Path) -> str:
+    return f"`softlab verify {root}` lists all damage; get those files again, or dump again."

@@ -1,0 +1,42 @@
+"""What a store format has to do: turn one shard's arrays into files' bytes, and back.
+
+A format never touches a disk. Writing, hashing, resuming and verifying are therefore the same for all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.manifest import FieldRecord, StorePlan
+from softlab.shards import Shard
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+"""By field name, such as `labels/logits`; each [rows of the shard, *row_shape]."""
+
+
+class StoreFormat(Protocol):
+    """Stateless; one instance serves every store."""
+
+    def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
+        """Files that belong to the format and to no shard, by path."""
+
+    def path_of(self, field: FieldRecord, shard: Shard) -> str:
+        """The file that holds one field of one shard; several fields may share one."""
+
+    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
+        """All files of one shard, by path."""
+
+    def decode(
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
+    ) -> dict[str, Array]:
+        """Some fields of one shard from the bytes of the files that hold them."""
+
+
+def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays) -> None:
+    """An invariant of ours: a shard is written with exactly the arrays, shapes and dtypes that its plan names."""
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    expected = {f.name: ((shard.num_rows, *f.row_shape), np.dtype(f.dtype)) for f in plan.storage.fields}
+    assert found == expected, f"shard {shard.name}: {found} instead of {expected}"

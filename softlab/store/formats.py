@@ -1,0 +1,16 @@
+"""The two store formats by name. Each is loaded on demand: a Parquet store needs no zarr, and the reverse."""
+
+from typing import Literal
+
+from softlab.store.format import StoreFormat
+
+
+def format_named(name: Literal["zarr", "parquet"]) -> StoreFormat:
+    """What `storage.format` in a manifest means."""
+    if name == "zarr":
+        from softlab.store.zarr_format import ZarrFormat
+
+        return ZarrFormat()
+    from softlab.store.parquet_format import ParquetFormat
+
+    return ParquetFormat()

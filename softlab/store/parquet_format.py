@@ -1,0 +1,82 @@
+"""Parquet in hive layout: `labels/view=00000/part-00000.parquet`, and the same below `features/NAME`.
+
+For SQL and data-frame tools: typed fixed-size lists, a `sample` column, page checksums. A feature of more than one axis
+is flattened; its shape is in the schema's metadata.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from softlab.manifest import FieldRecord, StorePlan
+from softlab.shards import Shard
+from softlab.store.format import Array, Arrays
+
+
+class ParquetFormat:
+    """See `StoreFormat`."""
+
+    def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
+        return {}
+
+    def path_of(self, field: FieldRecord, shard: Shard) -> str:
+        return f"{field.group}/view={shard.view:05d}/part-{shard.part:05d}.parquet"
+
+    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
+        groups: dict[str, list[FieldRecord]] = {}
+        for field in plan.storage.fields:
+            groups.setdefault(self.path_of(field, shard), []).append(field)
+        return {path: _encode_file(plan, shard, fields, arrays) for path, fields in groups.items()}
+
+    def decode(
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
+    ) -> dict[str, Array]:
+        tables = {
+            path: pq.read_table(pa.BufferReader(data), page_checksum_verification=True) for path, data in files.items()
+        }
+        return {field.name: _decode_column(tables[self.path_of(field, shard)], field) for field in fields}
+
+
+def _encode_file(plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], arrays: Arrays) -> bytes:
+    columns = {"sample": pa.array(np.arange(shard.start, shard.stop, dtype=np.int64))}
+    columns |= {field.short_name: _column(field, arrays[field.name]) for field in fields}
+    table = pa.table(columns).replace_schema_metadata(_schema_metadata(plan, fields))
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=min(field.chunk_rows for field in fields),
+        compression="zstd",
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _column(field: FieldRecord, array: Array) -> pa.Array:
+    values = pa.array(array.reshape(-1))
+    if not field.row_shape:
+        return values
+    return pa.FixedSizeListArray.from_arrays(values, int(np.prod(field.row_shape)))
+
+
+def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
+    column = table[field.short_name].combine_chunks()
+    values: Array = (column.flatten() if field.row_shape else column).to_numpy(zero_copy_only=False)
+    return values.reshape(-1, *field.row_shape)
+
+
+def _schema_metadata(plan: StorePlan, fields: Sequence[FieldRecord]) -> dict[str, str]:
+    """What another reader needs to turn what is stored into logits and features."""
+    description = {
+        "temperatures": list(plan.selection.temperatures),
+        "num_classes": plan.label_space.num_classes,
+        "coding": plan.coding.logits,
+        "gap_step": plan.coding.gap_step,
+        "row_shapes": {field.short_name: list(field.row_shape) for field in fields},
+    }
+    return {"softlab": json.dumps(description)}

@@ -1,0 +1,174 @@
+"""Open a finished store and read rows from it: any samples, in any order, with repeats."""
+
+# Shape letters: B rows asked for.
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from softlab.errors import InvalidOption, NotAStore, UnfinishedStore
+from softlab.labels.coding import GAP_STEP, LabelCoding
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ShardRecord, decode_manifest
+from softlab.shards import Shard
+from softlab.store.cache import CachedRows, CacheOptions, cache_folder
+from softlab.store.files import read_file
+from softlab.store.format import Array
+from softlab.store.formats import format_named
+from softlab.store.rows import RowLayout, Rows, layout_of
+from softlab.store.samples import SampleTable, decode_samples
+from softlab.store.shard_rows import ShardRows
+from softlab.store.writer import is_unfinished
+
+
+class Store:
+    """A finished store; made by `open_store`. Can be sent to other processes, which open its files anew."""
+
+    def __init__(self, path: Path, manifest: Manifest, digest: str, *, cache: CacheOptions) -> None:
+        self.path, self.manifest, self.digest = path, manifest, digest
+        self._cache = cache
+        self._format = format_named(manifest.storage.format)
+        self._coding = coding_of(manifest)
+        self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
+
+    @property
+    def num_samples(self) -> int:
+        return self.manifest.source.num_samples
+
+    @property
+    def num_views(self) -> int:
+        return self.manifest.views.num_views
+
+    @property
+    def num_classes(self) -> int:
+        return self.manifest.label_space.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.manifest.label_space.class_names
+
+    @property
+    def k(self) -> int:
+        return self.manifest.selection.k
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        return self.manifest.selection.temperatures
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.manifest.features)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether rows are decoded once into the row cache; else each batch is read from compressed shards."""
+        return self._bytes_when_decoded() <= self._cache.max_bytes
+
+    def read(self, samples: ArrayLike, *, view: int = 0) -> SoftLabels:
+        """Soft labels of B samples, in the order asked for. Raises InvalidOption for a sample or view that isn't there,
+        DamagedStore if a shard's bytes differ from the manifest."""
+        arrays = self._read_group("labels", samples, view=view)
+        return self._coding.decode({name.removeprefix("labels/"): array for name, array in arrays.items()})
+
+    def read_features(self, name: str, samples: ArrayLike, *, view: int = 0) -> Tensor:
+        """One feature of B samples, float32 [B, ...]. Raises InvalidOption for an unknown name, else as `read`."""
+        if name not in self.feature_names:
+            held = ", ".join(self.feature_names) or "none"
+            raise InvalidOption(f"{self.path}: has no feature {name!r} (it has: {held}). Dump it with --feature.")
+        array = self._read_group(f"features/{name}", samples, view=view)[f"features/{name}"]
+        return torch.from_numpy(array.astype(np.float32))
+
+    def read_samples(self) -> SampleTable:
+        """Keys, hard targets and content hashes of all samples."""
+        return decode_samples(read_file(self.path, self.manifest.samples_file))
+
+    def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
+        """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
+        fields = self.manifest.storage.fields_of(group)
+        records = {file.path: file for file in self.shard_record(shard).files}
+        paths = {self._format.path_of(field, shard) for field in fields}
+        missing = paths - records.keys()
+        if missing:
+            raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
+        files = {path: read_file(self.path, records[path]) for path in paths}
+        return self._format.decode(self.manifest, shard, fields, files)
+
+    def shard_record(self, shard: Shard) -> ShardRecord:
+        """What the manifest says about one shard."""
+        return self.manifest.shards[shard.view * self.manifest.grid.parts_per_view + shard.part]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "manifest": self.manifest, "digest": self.digest, "cache": self._cache}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _read_group(self, group: str, samples: ArrayLike, *, view: int) -> dict[str, Array]:
+        numbers = self._check_rows(samples, view=view)
+        layout = layout_of(self.manifest.storage.fields_of(group))
+        if (group, view) not in self._groups:
+            self._groups[group, view] = self._open_group(group, view, layout)
+        return layout.unpack(self._groups[group, view].take(numbers))
+
+    def _open_group(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
+        def decode(shard: Shard) -> Rows:
+            return layout.pack(self.read_stored(shard, group=group))
+
+        grid = self.manifest.grid
+        folder = cache_folder(self._cache, digest=self.digest, needed_bytes=self._bytes_when_decoded())
+        if folder is None:
+            return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
+        name = group.replace("/", "-")
+        return CachedRows(folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
+
+    def _check_rows(self, samples: ArrayLike, *, view: int) -> NDArray[np.int64]:
+        if not 0 <= view < self.num_views:
+            raise InvalidOption(f"{self.path}: has views 0 to {self.num_views - 1}, not {view}. Ask for one of those.")
+        numbers = np.asarray(samples, dtype=np.int64).reshape(-1)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.num_samples:
+            outside = numbers.min() if numbers.min() < 0 else numbers.max()
+            raise InvalidOption(
+                f"{self.path}: has samples 0 to {self.num_samples - 1}, not {outside}. Ask for one of those."
+            )
+        return numbers
+
+    def _bytes_when_decoded(self) -> int:
+        groups = {field.group for field in self.manifest.storage.fields}
+        layouts = [layout_of(self.manifest.storage.fields_of(group)) for group in groups]
+        return self.num_views * self.num_samples * sum(layout.row_bytes for layout in layouts)
+
+
+def open_store(path: str | Path, *, cache: CacheOptions | None = None) -> Store:
+    """A finished store on a local disk.
+
+    Raises NotAStore, UnfinishedStore, UnsupportedStore. Damage to a shard is found when that shard is first read.
+    """
+    manifest, digest = read_manifest(Path(path))
+    return Store(Path(path), manifest, digest, cache=cache or CacheOptions())
+
+
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """The manifest of a finished store and its digest; raises as `open_store`."""
+    manifest_path = path / MANIFEST_NAME
+    if is_unfinished(path):
+        raise UnfinishedStore(
+            f"{path}: this dump is not finished. Run the same `softlab dump-teacher` command again to go on with it."
+        )
+    if not manifest_path.is_file():
+        raise NotAStore(f"{path}: no {MANIFEST_NAME} here, so this is not a softlab store. Check the path.")
+    if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise NotAStore(f"{manifest_path}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.")
+    return decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
+
+
+def coding_of(manifest: Manifest) -> LabelCoding:
+    """How this store's label arrays become soft labels."""
+    return LabelCoding(
+        coding=manifest.coding.logits,
+        gap_step=manifest.coding.gap_step or GAP_STEP,
+        num_classes=manifest.label_space.num_classes,
+        temperatures=manifest.selection.temperatures,
+    )

@@ -1,0 +1,243 @@
+"""Write a store shard by shard, so that a crash at any moment costs at most the shards in flight.
+
+    STORE/commits/plan.json             what this dump is; a resumed one must be the same
+    STORE/commits/<shard>.hashes        content hashes of the samples that the shard's rows came from
+    STORE/commits/<shard>.json          the commit record, created last: its shard exists from then on
+
+Work with a record is never done again; a file without one is swept when the dump is resumed. `finalize` gathers the
+records into the manifest, writes that last, and removes `commits/`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from softlab.errors import DamagedStore, StoreError, StoreExists, StoreMismatch
+from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
+from softlab.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    Record,
+    ShardRecord,
+    Statistics,
+    StorePlan,
+    add_up,
+    decode_manifest,
+    encode,
+)
+from softlab.shards import Shard
+from softlab.store.card import CARD_NAME, render_card
+from softlab.store.files import create_file, exclusive, list_files, read_file, remove, write_files
+from softlab.store.format import Arrays, check_arrays
+from softlab.store.formats import format_named
+from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
+
+COMMITS = "commits"
+PLAN_NAME = f"{COMMITS}/plan.json"
+LOCK_NAME = f"{COMMITS}/lock"
+
+
+class CommitRecord(Record, frozen=True, kw_only=True):
+    """One finished shard."""
+
+    shard: ShardRecord
+    hashes_file: FileRecord
+
+
+class StoreWriter:
+    """One process's hold on an unfinished store; made by `writing`."""
+
+    def __init__(self, root: Path, plan: StorePlan) -> None:
+        self.root = root
+        self.plan = plan
+        self._format = format_named(plan.storage.format)
+        self._commits = self._read_commits()
+        self._sweep()
+
+    @property
+    def finished(self) -> list[CommitRecord]:
+        """Records of the shards that are on disk, in the order of the grid."""
+        return [self._commits[shard.name] for shard in self.plan.grid if shard.name in self._commits]
+
+    @property
+    def pending(self) -> list[Shard]:
+        """Shards still to be written, in the order of the grid."""
+        return [shard for shard in self.plan.grid if shard.name not in self._commits]
+
+    def write(self, shard: Shard, *, arrays: Arrays, content_hashes: list[bytes], statistics: Statistics) -> int:
+        """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer."""
+        check_arrays(self.plan, shard, arrays)
+        files = write_files(self.root, self._format.encode(self.plan, shard, arrays))
+        hashes_name = f"{COMMITS}/{shard.name}.hashes"
+        (hashes_file,) = write_files(self.root, {hashes_name: b"".join(content_hashes)})
+        record = CommitRecord(
+            shard=ShardRecord(view=shard.view, start=shard.start, stop=shard.stop, files=files, statistics=statistics),
+            hashes_file=hashes_file,
+        )
+        create_file(self.root / _record_name(shard), encode(record))
+        self._commits[shard.name] = record
+        return sum(file.bytes for file in files)
+
+    def content_hashes(self, record: CommitRecord) -> list[bytes]:
+        """Of the samples of one finished shard, in their order."""
+        data = read_file(self.root, record.hashes_file)
+        return [data[start : start + CONTENT_HASH_BYTES] for start in range(0, len(data), CONTENT_HASH_BYTES)]
+
+    def finalize(self, samples: SampleTable) -> Manifest:
+        """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that."""
+        assert not self.pending, "finalize comes after the last shard"
+        self._read_back()
+        layout_files = write_files(self.root, self._format.layout_files(self.plan))
+        (samples_file,) = write_files(self.root, {SAMPLES_NAME: encode_samples(samples)})
+        shards = tuple(record.shard for record in self.finished)
+        manifest = Manifest(
+            **{name: getattr(self.plan, name) for name in StorePlan.__struct_fields__},
+            source_fingerprint=source_fingerprint(samples.keys, samples.content_hashes),
+            samples_file=samples_file,
+            layout_files=layout_files,
+            shards=shards,
+            statistics=add_up([shard.statistics for shard in shards]),
+        )
+        data = encode(manifest)
+        write_files(self.root, {CARD_NAME: render_card(manifest).encode()})
+        write_files(self.root, {MANIFEST_NAME: data})
+        return manifest
+
+    def _read_back(self) -> None:
+        """Drop the record of every shard whose files on disk are not what was written, so that it is redone."""
+        for record in self.finished:
+            try:
+                for file in record.shard.files:
+                    read_file(self.root, file)
+            except DamagedStore as error:
+                name = self.plan.grid.shard_at(record.shard.view, record.shard.start).name
+                remove(self.root, [f"{COMMITS}/{name}.json"])
+                raise DamagedStore(f"{error} Run the same command again: it writes that shard anew.") from error
+
+    def _read_commits(self) -> dict[str, CommitRecord]:
+        """Valid records by shard name; a record whose files are not all there with their sizes counts as none."""
+        commits = {}
+        for shard in self.plan.grid:
+            path = self.root / _record_name(shard)
+            if path.exists():
+                record = msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+                if all(_is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
+                    commits[shard.name] = record
+        return commits
+
+    def _sweep(self) -> None:
+        """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
+        kept = {PLAN_NAME, LOCK_NAME}
+        for name, record in self._commits.items():
+            kept |= {f"{COMMITS}/{name}.json", record.hashes_file.path, *(file.path for file in record.shard.files)}
+        remove(self.root, [path for path in list_files(self.root) if path not in kept])
+
+
+@contextmanager
+def writing(root: Path, plan: StorePlan) -> Iterator[StoreWriter]:
+    """Start a store, or go on with one that was interrupted.
+
+    Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
+    writes it, StoreMismatch if the interrupted dump was of another plan.
+    """
+    _check_vacant(root)
+    with exclusive(root / LOCK_NAME):
+        _settle_plan(root, plan)
+        yield StoreWriter(root, plan)
+        if (root / MANIFEST_NAME).exists():
+            _remove_commits(root)
+
+
+def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
+    """The manifest if this very dump is already finished; None if there is nothing finished here.
+
+    Raises StoreExists if what is finished was dumped differently.
+    """
+    path = root / MANIFEST_NAME
+    if not path.exists():
+        return None
+    manifest, _ = decode_manifest(path.read_bytes(), where=str(path))
+    changed = differences(_settled_part(manifest), msgspec.to_builtins(plan))
+    if changed:
+        raise StoreExists(
+            f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
+            f"Choose another --out, or remove that folder."
+        )
+    if (root / COMMITS).exists():
+        with exclusive(root / LOCK_NAME):
+            _remove_commits(root)
+    return manifest
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether a dump into this folder was begun and not finished."""
+    return (root / PLAN_NAME).exists() and not (root / MANIFEST_NAME).exists()
+
+
+def read_plan(root: Path) -> StorePlan:
+    """Of an unfinished store. Raises StoreError if it can't be read."""
+    try:
+        return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StoreError(f"{root / PLAN_NAME}: {error}. Remove {root} and dump again.") from error
+
+
+def count_finished_shards(root: Path) -> int:
+    """Of an unfinished store, without taking hold of it."""
+    return len(list((root / COMMITS).glob("view-*.json")))
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
+    """`key: found, now expected` for each leaf in which two trees of plain values differ."""
+    lines = []
+    for key in sorted(found.keys() | expected.keys()):
+        ours, theirs = expected.get(key), found.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
+        elif ours != theirs:
+            lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
+    return lines
+
+
+def _check_vacant(root: Path) -> None:
+    if (root / MANIFEST_NAME).exists():
+        raise StoreExists(f"{root}: already holds a finished store. Choose another --out, or remove that folder.")
+    if root.is_dir() and not (root / COMMITS).exists() and any(root.iterdir()):
+        raise StoreExists(f"{root}: is a folder with other files in it. Choose another --out.")
+    if root.exists() and not root.is_dir():
+        raise StoreExists(f"{root}: is a file. Choose another --out.")
+
+
+def _settle_plan(root: Path, plan: StorePlan) -> None:
+    _check_vacant(root)
+    if not (root / PLAN_NAME).exists():
+        write_files(root, {PLAN_NAME: encode(plan)})
+        return
+    changed = differences(msgspec.to_builtins(read_plan(root)), msgspec.to_builtins(plan))
+    if changed:
+        raise StoreMismatch(
+            f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
+            f"Repeat the first command to go on with it, or choose another --out."
+        )
+
+
+def _settled_part(manifest: Manifest) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(manifest)
+    return {name: values[name] for name in StorePlan.__struct_fields__}
+
+
+def _remove_commits(root: Path) -> None:
+    remove(root, [path for path in list_files(root) if path.startswith(f"{COMMITS}/")])
+
+
+def _record_name(shard: Shard) -> str:
+    return f"{COMMITS}/{shard.name}.json"
+
+
+def _is_present(root: Path, file: FileRecord) -> bool:
+    path = root / file.path
+    return path.is_file() and path.stat().st_size == file.bytes

@@ -1,0 +1,101 @@
+"""Zarr v3: one sharded array [V, N, ...] a field, one shard file for each of our shards.
+
+A shard's file is the same whether it is written alone or as a part of its whole array, so it is encoded and decoded as
+the only shard of a small array in memory. A missing shard would read as fill values, so readers of softlab ask the
+manifest, never the array, what exists.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from softlab.manifest import FieldRecord, StorePlan
+from softlab.shards import Shard
+from softlab.store.format import Array, Arrays
+
+
+class ZarrFormat:
+    """See `StoreFormat`."""
+
+    def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
+        groups = ["", "labels/"] + (["features/"] if plan.features else [])
+        documents = {f"{group}zarr.json": _group_document(plan if group == "labels/" else None) for group in groups}
+        arrays = {f"{field.name}/zarr.json": _array_document(plan, field) for field in plan.storage.fields}
+        return documents | arrays
+
+    def path_of(self, field: FieldRecord, shard: Shard) -> str:
+        return "/".join([field.name, "c", str(shard.view), str(shard.part), *("0" for _ in field.row_shape)])
+
+    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
+        files = {}
+        for field in plan.storage.fields:
+            contents: dict[str, Any] = {}
+            _shard_array(MemoryStore(contents), plan, field)[0, : shard.num_rows] = arrays[field.name]
+            files[self.path_of(field, shard)] = contents[_only_key(field)].to_bytes()
+        return files
+
+    def decode(
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
+    ) -> dict[str, Array]:
+        return {field.name: _decode_field(plan, shard, field, files[self.path_of(field, shard)]) for field in fields}
+
+
+def _decode_field(plan: StorePlan, shard: Shard, field: FieldRecord, data: bytes) -> Array:
+    buffer = default_buffer_prototype().buffer.from_bytes(data)
+    array = _shard_array(MemoryStore({_only_key(field): buffer}), plan, field)
+    rows = array[0, : shard.num_rows]
+    assert isinstance(rows, np.ndarray)
+    return rows
+
+
+def _shard_array(store: MemoryStore, plan: StorePlan, field: FieldRecord) -> "zarr.Array[Any]":
+    return _create_array(store, field, num_views=1, num_rows=plan.storage.shard_rows, plan=plan)
+
+
+def _create_array(
+    store: MemoryStore, field: FieldRecord, *, num_views: int, num_rows: int, plan: StorePlan
+) -> "zarr.Array[Any]":
+    return zarr.create_array(
+        store,
+        shape=(num_views, num_rows, *field.row_shape),
+        dtype=field.dtype,
+        chunks=(1, field.chunk_rows, *field.row_shape),
+        shards=(1, plan.storage.shard_rows, *field.row_shape),
+        filters=None,
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()],
+        fill_value=0,
+        config={"write_empty_chunks": True},
+        zarr_format=3,
+    )
+
+
+def _only_key(field: FieldRecord) -> str:
+    return "/".join(["c", "0", "0", *("0" for _ in field.row_shape)])
+
+
+def _array_document(plan: StorePlan, field: FieldRecord) -> bytes:
+    """Metadata of the whole array, as zarr itself writes it."""
+    contents: dict[str, Any] = {}
+    grid = plan.grid
+    _create_array(MemoryStore(contents), field, num_views=grid.num_views, num_rows=grid.num_samples, plan=plan)
+    document: bytes = contents["zarr.json"].to_bytes()
+    return document
+
+
+def _group_document(plan: StorePlan | None) -> bytes:
+    """Of a group; the labels' one tells other readers how to turn what is stored into logits."""
+    attributes: dict[str, Any] = {}
+    if plan is not None:
+        attributes = {
+            "temperatures": list(plan.selection.temperatures),
+            "num_classes": plan.label_space.num_classes,
+            "coding": plan.coding.logits,
+            "gap_step": plan.coding.gap_step,
+        }
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()
