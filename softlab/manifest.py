@@ -7,7 +7,6 @@ that leaves the store is an error, and nothing in them is ever imported or execu
 
 import math
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,9 +22,9 @@ MAX_MANIFEST_BYTES = 1 << 30
 
 Count = Annotated[int, Meta(ge=0, le=1 << 48)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
-Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Temperature = Annotated[float, Meta(gt=0, le=1e6)]
-FieldName = Annotated[str, Meta(pattern="^(labels|features)/[A-Za-z0-9_-]{1,64}$")]
+FieldName = Annotated[str, Meta(pattern=r"^(labels|features)/[A-Za-z0-9_-]{1,64}\Z")]
 StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
@@ -230,12 +229,14 @@ def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
 
 
 def add_up(statistics: Sequence[Statistics]) -> Statistics:
-    """Of several shards together; summed in their order, so that the result is the same to the last bit."""
+    """Of several shards together; exactly rounded, as `sum` gives other last bits from Python 3.12 on."""
     return Statistics(
         rows=sum(each.rows for each in statistics),
         rows_with_target=sum(each.rows_with_target for each in statistics),
         correct=sum(each.correct for each in statistics),
-        captured_mass=tuple(sum(column) for column in zip(*(each.captured_mass for each in statistics), strict=True)),
+        captured_mass=tuple(
+            math.fsum(column) for column in zip(*(each.captured_mass for each in statistics), strict=True)
+        ),
         clipped_logits=sum(each.clipped_logits for each in statistics),
     )
 
@@ -248,37 +249,49 @@ def _find_contradiction(manifest: Manifest) -> str | None:
         return f"the path {unsafe!r} is not a plain relative path inside the store"
     if len({path.casefold() for path in paths}) < len(paths):
         return "two files have the same path"
-    return _find_wrong_shape(manifest) or _find_wrong_cover(manifest)
+    return _find_wrong_labels(manifest) or _find_wrong_shape(manifest) or _find_wrong_cover(manifest)
 
 
 def _is_safe(path: str) -> bool:
-    pure = PurePosixPath(path)
+    """Windows drops dots and spaces at the end of a name, so that these could also make two paths one."""
     return (
-        not pure.is_absolute()
-        and str(pure) == path
+        all(name and name[-1] not in ". " for name in path.split("/"))
         and path.isprintable()
-        and not set(pure.parts) & {"..", "."}
         and not set(path) & set('\\:*?"<>|')
     )
 
 
-def _find_wrong_shape(manifest: Manifest) -> str | None:
-    num_classes, selection, storage = manifest.label_space.num_classes, manifest.selection, manifest.storage
+def _find_wrong_labels(manifest: Manifest) -> str | None:
+    num_classes, selection = manifest.label_space.num_classes, manifest.selection
+    coding, storage = manifest.coding, manifest.storage
     if selection.k > num_classes:
         return f"k = {selection.k} of {num_classes} classes"
     class_names = manifest.label_space.class_names
     if class_names is not None and len(class_names) != num_classes:
         return f"{len(class_names)} class names for {num_classes} classes"
-    k, num_temperatures = selection.k, len(selection.temperatures)
-    expected = {"class_ids": (k,), "logits": (k,), "max_logit": (), "log_tail": (num_temperatures,)}
-    found = {field.short_name: field.row_shape for field in storage.fields_of("labels")}
+    if list(selection.temperatures) != sorted(set(selection.temperatures)):
+        return f"the temperatures {selection.temperatures} don't ascend"
+    if (coding.logits == "uint8") != (coding.gap_step is not None):
+        return f"a gap_step of {coding.gap_step} for {coding.logits} logits"
+    k, num_temperatures = (selection.k,), (len(selection.temperatures),)
+    expected = [("class_ids", k), ("log_tail", num_temperatures), ("logits", k), ("max_logit", ())]
+    labels = storage.fields_of("labels")
+    found = sorted((field.short_name, field.row_shape) for field in labels)
     if found != expected:
         return f"the label arrays have row shapes {found}, expected {expected}"
+    dtype = next(field.dtype for field in labels if field.short_name == "logits")
+    if dtype != coding.logits:
+        return f"{dtype} arrays for {coding.logits} logits"
+    return None
+
+
+def _find_wrong_shape(manifest: Manifest) -> str | None:
+    storage = manifest.storage
     features = [f"features/{feature.name}" for feature in manifest.features]
     if [field.name for field in storage.fields if field.group != "labels"] != features:
         return f"the feature arrays are not {features}"
     for field in storage.fields:
-        if field.row_bytes * storage.shard_rows > MAX_FIELD_BYTES or math.prod(field.row_shape) == 0:
+        if field.row_bytes * storage.shard_rows > MAX_FIELD_BYTES:
             return f"a shard of {field.name} would be {field.row_bytes * storage.shard_rows:,} bytes (limit 1 GiB)"
         if storage.shard_rows % field.chunk_rows:
             return f"chunks of {field.chunk_rows} rows don't divide shards of {storage.shard_rows} rows"
@@ -287,9 +300,17 @@ def _find_wrong_shape(manifest: Manifest) -> str | None:
 
 def _find_wrong_cover(manifest: Manifest) -> str | None:
     grid = manifest.grid
-    if len(grid) != len(manifest.shards):
-        return f"{len(manifest.shards)} shards, expected {len(grid)}"
+    if len(manifest.shards) != grid.num_shards:
+        return f"{len(manifest.shards)} shards, expected {grid.num_shards}"
     for shard, record in zip(grid, manifest.shards, strict=True):
         if (shard.view, shard.start, shard.stop) != (record.view, record.start, record.stop):
             return f"rows {record.start}..{record.stop} of view {record.view} stand where {shard.name} belongs"
+    if manifest.statistics.rows != grid.num_views * grid.num_samples:
+        return f"statistics of {manifest.statistics.rows} rows, expected {grid.num_views * grid.num_samples}"
+    num_temperatures = len(manifest.selection.temperatures)
+    if any(
+        len(each.captured_mass) != num_temperatures
+        for each in [manifest.statistics, *(shard.statistics for shard in manifest.shards)]
+    ):
+        return f"statistics without a captured mass for each of {num_temperatures} temperatures"
     return None

@@ -21,9 +21,6 @@ SHARD_BYTES = 16 << 20
 MAX_SHARD_ROWS = 1 << 16
 CHUNK_BYTES = 384 << 10
 MAX_CHUNK_ROWS = 4096
-PAGE_ROWS = 4096
-"""Default shards are a multiple of this many rows, so that in a row cache each begins on a page of its own."""
-
 MAX_FIELD_BYTES = 1 << 30
 """Of one array in one shard: more is refused before anything is allocated."""
 
@@ -60,8 +57,13 @@ class ShardGrid:
     def parts_per_view(self) -> int:
         return -(-self.num_samples // self.shard_rows)
 
-    def __len__(self) -> int:
+    @property
+    def num_shards(self) -> int:
+        """As `len`, which fails on the absurd sizes that a broken manifest may claim."""
         return self.num_views * self.parts_per_view
+
+    def __len__(self) -> int:
+        return self.num_shards
 
     def __iter__(self) -> Iterator[Shard]:
         return (self.shard(view, part) for view in range(self.num_views) for part in range(self.parts_per_view))
@@ -81,11 +83,13 @@ def row_bytes(dtype: Dtype, row_shape: Sequence[int]) -> int:
 
 
 def choose_shard_rows(bytes_per_row: int, *, num_samples: int) -> int:
-    """About 16 MiB of uncompressed rows, in whole pages where it can be, and never more than the samples there are."""
-    rows = min(max(SHARD_BYTES // bytes_per_row, 1), MAX_SHARD_ROWS)
-    if rows > PAGE_ROWS:
-        rows -= rows % PAGE_ROWS
-    return min(rows, num_samples)
+    """8 to 16 MiB of uncompressed rows, or one shard for all samples where they are fewer.
+
+    Always a power of two, because chunks divide a shard: one of 10,007 rows, a prime, would be cut into chunks of one
+    row, which took 280 times as long to write. A power of two also lets each shard begin on a page of the row cache.
+    """
+    most = min(max(SHARD_BYTES // bytes_per_row, 1), MAX_SHARD_ROWS)
+    return min(1 << (most.bit_length() - 1), 1 << (num_samples - 1).bit_length())
 
 
 def choose_chunk_rows(bytes_per_row: int, *, shard_rows: int) -> int:

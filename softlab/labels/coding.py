@@ -32,6 +32,7 @@ GAP_STEP = 1 / 16
 
 MAX_GAP = 255
 LARGEST_FLOAT16 = 65504.0
+_FLOAT16 = np.finfo(np.float16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,8 +100,7 @@ class LabelCoding:
     def _rounding(self, logits_NK: Array) -> Array:
         if self.coding == "uint8":
             return np.full_like(logits_NK, 0.51 * self.gap_step)
-        spacing: Array = np.spacing(np.abs(logits_NK).astype(self.float_dtype)).astype(np.float32)
-        return spacing
+        return np.abs(logits_NK) * float(_FLOAT16.eps) + float(_FLOAT16.smallest_subnormal)
 
 
 def gaps_of(logits_NK: Array, *, step: float = GAP_STEP) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from softlab.errors import InvalidOption
 from softlab.labels.soft_labels import SoftLabels
@@ -26,10 +27,12 @@ def keep_top_k(logits_BC: Tensor, *, k: int, temperatures: Sequence[float] = (1.
     logits_BK, class_ids_BK = logits_BC.topk(k, dim=1)
     logits_BK, class_ids_BK = _ties_by_class_id(logits_BK, class_ids_BK)
     max_logit_B = logits_BK[:, 0]
+    logits_BK = logits_BK - max_logit_B[:, None]
+    tail_BC = (logits_BC - max_logit_B[:, None]).scatter_(1, class_ids_BK, -math.inf)
     return SoftLabels(
         class_ids_BK=class_ids_BK,
-        logits_BK=logits_BK - max_logit_B[:, None],
-        log_tail_BT=_log_tails(logits_BC, class_ids_BK, temperatures),
+        logits_BK=logits_BK,
+        log_tail_BT=torch.stack([_log_tail(logits_BK / t, tail_BC / t) for t in temperatures], dim=1),
         max_logit_B=max_logit_B,
         temperatures=temperatures,
         num_classes=num_classes,
@@ -61,8 +64,7 @@ def _ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, 
     return logits_BK.gather(1, order_BK), class_ids_BK.gather(1, order_BK)
 
 
-def _log_tails(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: tuple[float, ...]) -> Tensor:
-    """Sums the tail itself: 1 - sum(kept) would lose every digit of a small tail."""
-    tail_BC = logits_BC.scatter(1, class_ids_BK, -math.inf)
-    columns = [(tail_BC / t).logsumexp(dim=1) - (logits_BC / t).logsumexp(dim=1) for t in temperatures]
-    return torch.stack(columns, dim=1)
+def _log_tail(head_BK: Tensor, tail_BC: Tensor) -> Tensor:
+    """From the odds of tail against head, both relative to the largest logit: precise for a tail of 1e-30 and for one
+    of nearly 1, and never positive. 1 - sum(kept), or a difference of raw log-sum-exps, would lose those digits."""
+    return functional.logsigmoid(tail_BC.logsumexp(dim=1) - head_BK.logsumexp(dim=1))

@@ -23,7 +23,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        change: Tensor = self.layers(x)
+        return x + change
 
 
 def grey_resnet(*, num_classes: int = 10, width: int = 32) -> nn.Module:

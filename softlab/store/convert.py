@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
-
 import msgspec
 
 from softlab.manifest import Manifest, StorePlan
+from softlab.store.format import FormatName
 from softlab.store.reader import Store
 from softlab.store.writer import find_finished, writing
 
@@ -15,7 +14,7 @@ def convert_store(
     store: Store,
     out: str | Path,
     *,
-    format: Literal["zarr", "parquet"],
+    format: FormatName,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """A store at `out` with the same rows, fingerprints and shards in another format; its `parent` is the old digest.
@@ -45,7 +44,7 @@ def convert_store(
         return writer.finalize(samples)
 
 
-def _plan_of(store: Store, *, format: Literal["zarr", "parquet"]) -> StorePlan:
+def _plan_of(store: Store, *, format: FormatName) -> StorePlan:
     values = {name: getattr(store.manifest, name) for name in StorePlan.__struct_fields__}
     values["storage"] = msgspec.structs.replace(store.manifest.storage, format=format)
     values["parent"] = store.digest

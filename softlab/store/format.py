@@ -4,7 +4,7 @@ A format never touches a disk. Writing, hashing, resuming and verifying are ther
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
 
+FormatName = Literal["zarr", "parquet"]
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 """By field name, such as `labels/logits`; each [rows of the shard, *row_shape]."""

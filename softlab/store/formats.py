@@ -1,11 +1,9 @@
 """The two store formats by name. Each is loaded on demand: a Parquet store needs no zarr, and the reverse."""
 
-from typing import Literal
-
-from softlab.store.format import StoreFormat
+from softlab.store.format import FormatName, StoreFormat
 
 
-def format_named(name: Literal["zarr", "parquet"]) -> StoreFormat:
+def format_named(name: FormatName) -> StoreFormat:
     """What `storage.format` in a manifest means."""
     if name == "zarr":
         from softlab.store.zarr_format import ZarrFormat

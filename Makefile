@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench
+
+demo: .venv/.stamp
+	$(BIN)/python pipelines/demo.py
+
+test: .venv/.stamp
+	$(BIN)/pytest
+
+lint: .venv/.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/.stamp
+	$(BIN)/python tests/benchmarks/run.py
+
+# The virtual environment is made once, and brought up to date when the project's requirements change.
+.venv/.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@

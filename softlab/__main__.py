@@ -1,0 +1,5 @@
+"""`python -m softlab`."""
+
+from softlab.cli.main import main
+
+main()

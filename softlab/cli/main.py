@@ -1,0 +1,75 @@
+"""The `softlab` program: its commands, and the one place where an error that a user can cause becomes one line."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Container, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import typer
+
+from softlab.errors import SoftlabError
+
+# The command `dump-teacher` is the function `dump_teacher` in softlab/cli/dump_teacher.py.
+COMMANDS = {
+    "dump-teacher": "Run a teacher once over a source and store what it says.",
+    "train-student": "Train one or more students from a store, without the teacher.",
+    "train-teacher": "Train a teacher on hard targets.",
+    "evaluate": "Measure a model on a source.",
+    "inspect": "Show what a store holds and what it was made from.",
+    "verify": "Check every file of a store against its manifest.",
+    "convert": "Write a store again in the other format.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 1 for a SoftlabError, 2 for wrong usage, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            build_app(arguments)(arguments, prog_name="softlab")
+        finally:
+            sys.stdout.flush()
+    except SoftlabError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def build_app(arguments: Container[str]) -> typer.Typer:
+    """The program, importing only the commands that `arguments` name: torch alone takes seconds."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_softlab)
+    for name, summary in COMMANDS.items():
+        app.command(name, short_help=summary)(_load(name) if name in arguments else _not_named)
+    return app
+
+
+def _load(command: str) -> Callable[..., Any]:
+    name = command.replace("-", "_")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"softlab.cli.{name}"), name)
+    return function
+
+
+def _not_named() -> None:
+    """Stands for a command in the list of `softlab --help`; it can't run, for then the arguments would name it."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"softlab {version('softlab')}")
+        raise typer.Exit
+
+
+def _softlab(
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Offline soft labels for knowledge distillation: run the teacher once, train many students."""

@@ -1,0 +1,69 @@
+"""Which row of a store belongs to which sample of a source: checked by key and content, never by position alone."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import StoreMismatch
+from softlab.identity import content_hash
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+
+VerifyInputs = Literal["some", "all"]
+
+HASHED_AT_START = 64
+"""Random samples re-hashed when not all are: a data set that was re-encoded or re-ordered shows at once."""
+
+
+def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyInputs = "some") -> NDArray[np.int64]:
+    """For each sample of the source the number of its sample in the store, int64 [N].
+
+    The source must hold exactly the samples that the teacher saw; with `subset`, some of them, found by key. Raises
+    StoreMismatch otherwise, and where a content hash or the class names differ.
+    """
+    table = store.read_samples()
+    _check_class_names(source, store)
+    numbers = _match_keys(source, store, table.keys, subset=subset)
+    checked = np.arange(len(numbers))
+    if verify == "some" and len(numbers) > HASHED_AT_START:
+        checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False)
+    for number in checked.tolist():
+        if content_hash(source.raw_bytes(number)) != table.content_hashes[numbers[number]]:
+            raise StoreMismatch(
+                f"{store.path}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its "
+                f"content hash differs. Point --source at the data the teacher saw, or dump again."
+            )
+    return numbers
+
+
+def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bool) -> NDArray[np.int64]:
+    if list(source.keys) == list(keys):
+        return np.arange(len(keys))
+    known = {key: number for number, key in enumerate(keys)}
+    unknown = [key for key in source.keys if key not in known]
+    if unknown or not subset:
+        raise StoreMismatch(
+            f"{store.path}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
+            f"{_example(unknown)}. Point --source at the data the teacher saw, or dump again"
+            f"{'' if unknown else ', or say --subset if you mean to train on a part of it'}."
+        )
+    return np.array([known[key] for key in source.keys], dtype=np.int64)
+
+
+def _example(unknown: list[str]) -> str:
+    return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}" if unknown else ""
+
+
+def _check_class_names(source: Source, store: Store) -> None:
+    ours, theirs = source.class_names, store.class_names
+    if ours is not None and theirs is not None and ours != theirs:
+        raise StoreMismatch(
+            f"{store.path}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
+            f"Give the source the same class names in the same order."
+        )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

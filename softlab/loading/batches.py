@@ -1,0 +1,156 @@
+"""Aligned batches: the inputs of some samples, finished for a model, with their hard targets and soft labels."""
+
+# Shape letters: B rows in a batch, C channels, H height, W width.
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from softlab.errors import InvalidOption, SoftlabError
+from softlab.labels.soft_labels import SoftLabels
+from softlab.sources.source import Sample, Source
+from softlab.store.reader import Store
+from softlab.views.finishing import Finishing, finish
+
+DECODED_BYTES = 1 << 30
+"""Of decoded images that are kept for the next epoch, in all workers together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderOptions:
+    """How batches are prepared beside the model's own work."""
+
+    workers: int | None = None
+    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise InvalidOption(f"workers = {self.workers}: expected 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """B samples of a source."""
+
+    numbers_B: Tensor
+    """int64, sample numbers in the source."""
+
+    images_BCHW: Tensor
+    """float32, finished for the model."""
+
+    content_hashes: tuple[bytes, ...]
+    targets_B: Tensor | None = None
+    """int64; -1 where unknown."""
+
+    labels: SoftLabels | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers_B)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
+        """Inputs, targets and labels on a device; copies from pinned memory don't wait."""
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        return replace(
+            self,
+            images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
+            targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory; torch's loaders call this by its name."""
+        return replace(
+            self,
+            images_BCHW=self.images_BCHW.pin_memory(),
+            targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
+            labels=None if self.labels is None else self.labels.pin_memory(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aligned:
+    """A source, finished for a model, and where there is one the store that was made from it."""
+
+    source: Source
+    finishing: Finishing
+    store: Store | None = None
+    store_numbers_N: NDArray[np.int64] | None = None
+    """For each sample of the source its sample in the store, from `align`."""
+
+
+@dataclass(slots=True)
+class _Batches(Dataset[Batch | SoftlabError]):
+    """Makes the batch of some sample numbers; an error is returned, as a worker would wrap what it raises."""
+
+    aligned: Aligned
+    max_decoded_bytes: int
+    _decoded: dict[int, Sample] = field(default_factory=dict)
+    _decoded_bytes: int = 0
+
+    def __getitem__(self, numbers_B: NDArray[np.int64]) -> Batch | SoftlabError:
+        try:
+            return self._make(numbers_B)
+        except SoftlabError as error:
+            return error
+
+    def _make(self, numbers_B: NDArray[np.int64]) -> Batch:
+        aligned = self.aligned
+        samples = [self._read(number) for number in numbers_B.tolist()]
+        targets_N = aligned.source.targets_N
+        labels = None
+        if aligned.store is not None and aligned.store_numbers_N is not None:
+            labels = aligned.store.read(aligned.store_numbers_N[numbers_B])
+        return Batch(
+            numbers_B=torch.from_numpy(numbers_B),
+            images_BCHW=finish([sample.image_CHW for sample in samples], aligned.finishing),
+            content_hashes=tuple(sample.content_hash for sample in samples),
+            targets_B=None if targets_N is None else torch.from_numpy(targets_N[numbers_B]),
+            labels=labels,
+        )
+
+    def _read(self, number: int) -> Sample:
+        sample = self._decoded.get(number)
+        if sample is None:
+            sample = self.aligned.source.read(number)
+            if self._decoded_bytes < self.max_decoded_bytes:
+                self._decoded[number] = sample
+                self._decoded_bytes += sample.image_CHW.nbytes
+        return sample
+
+
+def load_batches(
+    aligned: Aligned,
+    order: Iterable[NDArray[np.int64]],
+    *,
+    device: torch.device,
+    options: LoaderOptions,
+    keep_decoded: bool = False,
+) -> Iterator[Batch]:
+    """The batches of the sample numbers in `order`, prefetched by workers, in pinned memory where the device is CUDA.
+
+    `keep_decoded` keeps decoded images for when they come again. Raises what reading a sample or a row raises.
+    """
+    workers = choose_workers(options.workers, device)
+    loader = DataLoader(
+        _Batches(aligned, DECODED_BYTES // max(workers, 1) if keep_decoded else 0),
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loader:
+        if isinstance(batch, SoftlabError):
+            raise batch
+        yield batch
+
+
+def choose_workers(workers: int | None, device: torch.device) -> int:
+    """Decoding processes: beside a model on the CPU they would only take its cores."""
+    if workers is not None:
+        return workers
+    return 0 if device.type == "cpu" else min(8, torch.multiprocessing.cpu_count() - 1)

@@ -1,0 +1,154 @@
+"""Builds a model from its name: `torchvision:NAME`, `timm:NAME`, `softlab:NAME` or `package.module:factory`.
+
+Nothing is downloaded unless the arguments ask for it (torchvision's `weights = "DEFAULT"`, timm's `pretrained = true`).
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FunctionType
+
+import torchvision.models
+from torch import nn
+
+from softlab.errors import InvalidOption, ModelError
+from softlab.models import reference
+from softlab.models.nearest import nearest_names
+from softlab.models.weights import load_weights
+
+Factory = Callable[..., object]
+
+_REFERENCE_MODELS: dict[str, Factory] = {
+    "grey_resnet": reference.grey_resnet,
+    "grey_cnn": reference.grey_cnn,
+    "grey_mlp": reference.grey_mlp,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOptions:
+    """Which model to build, and the weights it gets."""
+
+    model: str
+    """torchvision:NAME, timm:NAME, softlab:NAME (a reference model) or package.module:factory"""
+
+    arguments: dict[str, object] = field(default_factory=dict)
+    """keyword arguments of the model, e.g. num_classes"""
+
+    weights: Path | None = None
+    """.safetensors file, or a PyTorch file that holds only tensors; default: random weights"""
+
+    def __post_init__(self) -> None:
+        origin, _, name = self.model.partition(":")
+        if not (origin and name):
+            raise InvalidOption(
+                f"model: `{self.model}` doesn't say where it comes from. "
+                f"Write torchvision:NAME, timm:NAME, softlab:NAME or package.module:factory."
+            )
+
+
+def build_model(options: ModelOptions) -> nn.Module:
+    """The model on the CPU, in training mode, with its weights loaded."""
+    factory = _find_factory(options.model)
+    try:
+        model = factory(**options.arguments)
+    except Exception as error:  # whatever code of others raises here is an answer to the user's arguments
+        raise ModelError(_refusal(options.model, factory, error)) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{options.model}: gave a {type(model).__name__}. Name a factory that returns a torch.nn.Module."
+        )
+    if options.weights is not None:
+        load_weights(model, options.weights)
+    return model
+
+
+def _find_factory(model: str) -> Factory:
+    origin, _, name = model.partition(":")
+    match origin:
+        case "torchvision":
+            return _torchvision_factory(name)
+        case "timm":
+            return _timm_factory(name)
+        case "softlab":
+            _check_known("softlab", name, list(_REFERENCE_MODELS))
+            return _REFERENCE_MODELS[name]
+        case _:
+            return _imported_factory(origin, name)
+
+
+def _torchvision_factory(name: str) -> Factory:
+    _check_known("torchvision", name, torchvision.models.list_models())
+    factory: Factory = torchvision.models.get_model_builder(name)
+    if "weights_backbone" in inspect.signature(factory).parameters:
+        # Detection and segmentation models would download the weights of their backbone.
+        return partial(factory, weights_backbone=None)
+    return factory
+
+
+def _timm_factory(name: str) -> Factory:
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError(f"timm:{name}: timm isn't installed. Install it: pip install 'softlab[timm]'") from error
+    if not timm.is_model(name):  # knows names with a tag as well, e.g. resnet18.a1_in1k
+        _check_known("timm", name, timm.list_models())
+    return partial(timm.create_model, name)
+
+
+def _imported_factory(module_name: str, name: str) -> Factory:
+    """A factory of the user, from an installed package or from a module in the current folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last and for good: it hides no package, and the model may import later
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ModelError(
+            f"{module_name}:{name}: {error}. Install what is missing, or start from the folder that holds "
+            f"`{module_name}`; other models are torchvision:NAME, timm:NAME and softlab:NAME."
+        ) from error
+    _check_known(module_name, name, [known for known, value in vars(module).items() if callable(value)])
+    factory: Factory = getattr(module, name)
+    return factory
+
+
+def _check_known(origin: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        nearest = nearest_names(name, known) or "none"
+        raise ModelError(f"{origin}:{name}: {origin} has no such model. The nearest names are {nearest}.")
+
+
+def _refusal(model: str, factory: Factory, error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    accepted = ", ".join(sorted({*_keyword_arguments(factory), *_passed_on_arguments(error)}))
+    return (
+        f"{model}: {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
+        f"Change its arguments; it accepts {accepted}."
+    )
+
+
+def _keyword_arguments(factory: Factory) -> Iterator[str]:
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            yield parameter.name
+
+
+def _passed_on_arguments(error: Exception) -> Iterator[str]:
+    """Optional arguments of the class or function that refused one, where a factory had passed on its **kwargs.
+
+    Python names it ("ResNet.__init__() got an unexpected keyword argument"), and its caller's frame holds it.
+    """
+    refuser = str(error).partition("()")[0].removesuffix(".__init__")
+    caller, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+    for value in [*caller.f_locals.values(), *caller.f_globals.values()]:
+        if isinstance(value, type | FunctionType) and value.__qualname__ == refuser:
+            parameters = inspect.signature(value).parameters
+            yield from (
+                name for name in _keyword_arguments(value) if parameters[name].default is not inspect.Parameter.empty
+            )

@@ -1,0 +1,120 @@
+"""A folder with one folder of images for each class."""
+
+# Shape letters: N samples.
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import SourceError
+from softlab.identity import content_hash
+from softlab.sources.decoding import decode_image, unreadable
+from softlab.sources.source import Sample, SkippedSample
+from softlab.sources.suggestions import suggest
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSource":
+    """All images in class folders of `root`, at any depth, ordered by their path; hidden files are left out.
+
+    Raises SourceError if there are none, or if the class folders are not those of `class_names`.
+    """
+    found = _class_folders(root)
+    _check_class_folders(root, found, class_names)
+    class_names = class_names or tuple(found)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    keys = sorted(key for name in class_names for key in _image_paths(root, name))
+    if not keys:
+        raise SourceError(
+            f"{root}: no images in {len(found)} class folders. Expected files such as {root}/CLASS/IMAGE.png "
+            f"({', '.join(IMAGE_SUFFIXES)}): check --source-path."
+        )
+    _check_encoding(root, keys)
+    return FolderSource(
+        name=f"folder:{root.absolute().name}",
+        root=root,
+        keys=keys,
+        targets_N=np.array([label_of[key.split("/", 1)[0]] for key in keys], dtype=np.int64),
+        class_names=class_names,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FolderSource:
+    """Keys are paths relative to `root`; raw bytes are those of the files."""
+
+    name: str
+    root: Path
+    keys: Sequence[str]
+    targets_N: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    skipped: tuple[SkippedSample, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def raw_bytes(self, number: int) -> bytes:
+        path = self.root / self.keys[number]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise unreadable(error, key=self.keys[number], place=str(path)) from error
+
+    def read(self, number: int) -> Sample:
+        data = self.raw_bytes(number)
+        key = self.keys[number]
+        return Sample(
+            number=number,
+            image_CHW=decode_image(data, key=key, place=str(self.root / key)),
+            content_hash=content_hash(data),
+        )
+
+
+def _class_folders(root: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise SourceError(
+            f"{root}: {error.strerror}. Expected a folder of class folders: check --source-path."
+        ) from error
+
+
+def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[str, ...]) -> None:
+    if not class_names:
+        return
+    for name in found:
+        if name not in class_names:
+            raise SourceError(
+                f"{root}: the folder {name!r} is none of the {len(class_names)} class names. "
+                f"{suggest(name, class_names)} Rename it, or add it to --source-class-names."
+            )
+    for name in class_names:
+        if name not in found:
+            raise SourceError(
+                f"{root}: there is no folder for the class {name!r}. {suggest(name, found)} "
+                f"Add it, or correct --source-class-names."
+            )
+
+
+def _check_encoding(root: Path, keys: Sequence[str]) -> None:
+    joined = "\0".join(keys)
+    try:
+        joined.encode()
+    except UnicodeEncodeError as error:
+        key = keys[joined.count("\0", 0, error.start)]
+        raise SourceError(
+            f"{root}: the file name {key!r} is not UTF-8, so it is not the same on every machine. Rename it."
+        ) from error
+
+
+def _image_paths(root: Path, class_name: str) -> Iterator[str]:
+    for folder, _, files in os.walk(root / class_name, followlinks=True):
+        relative = Path(folder).relative_to(root).as_posix()
+        for file in files:
+            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith("."):
+                yield f"{relative}/{file}"

@@ -1,0 +1,55 @@
+"""Which data set to open, and how; the fields are also the keys of a recipe's [source] and the --source flags."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from softlab.errors import InvalidOption
+from softlab.sources.suggestions import suggest
+
+Kind = Literal["auto", "folder", "parquet", "torchvision"]
+DEFAULT_LABEL_COLUMN = "label"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOptions:
+    """A data set: a folder of class folders, Parquet files, or one of torchvision's sets."""
+
+    path: str
+    """Folder of class folders; a .parquet file, or a folder or glob of them; or torchvision:NAME."""
+
+    kind: Kind = "auto"
+    """How to read the path; auto decides by what is there."""
+
+    root: Path | None = None
+    """torchvision: the folder that holds the data set's files."""
+
+    arguments: dict[str, object] = field(default_factory=dict)
+    """torchvision: further keyword arguments of the data set, such as {train = true} or {split = "val"}."""
+
+    image_column: str = "image"
+    """Parquet: the column of encoded images, binary or a struct with the fields bytes and path."""
+
+    label_column: str = DEFAULT_LABEL_COLUMN
+    """Parquet: the integer column of hard targets; the default may be missing."""
+
+    class_names: tuple[str, ...] = ()
+    """Folder: the class folders in the order of their labels; default: all folders, sorted by name."""
+
+    skip_unreadable: bool = False
+    """Leave out samples that can't be decoded, and list them; costs one decoding pass over all samples."""
+
+    limit: int | None = None
+    """Only the first samples, this many."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise InvalidOption("path is empty. Set --source-path to a folder, a .parquet file or torchvision:NAME.")
+        if self.kind not in get_args(Kind):
+            raise InvalidOption(f"kind {self.kind!r} is unknown. {suggest(self.kind, get_args(Kind))}")
+        if not self.image_column or not self.label_column:
+            raise InvalidOption("a column name is empty. Set --source-image-column and --source-label-column.")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise InvalidOption("class_names holds a name twice. Name each class folder once.")
+        if self.limit is not None and self.limit < 1:
+            raise InvalidOption(f"limit {self.limit} leaves no sample. Set --source-limit to 1 or more.")

@@ -1,0 +1,81 @@
+"""Some samples of another source, renumbered from 0."""
+
+# Shape letters: N samples.
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption, SourceError, UnreadableSample
+from softlab.sources.decoding import reason_of
+from softlab.sources.source import Sample, SkippedSample, Source
+
+
+def first(source: Source, count: int) -> Source:
+    """The first `count` samples. Raises InvalidOption if there are fewer."""
+    if count > len(source):
+        raise InvalidOption(
+            f"{source.name}: limit {count:,}, but there are {len(source):,} samples. "
+            f"Lower --source-limit or leave it out."
+        )
+    return _subset(source, range(count), skipped=source.skipped)
+
+
+def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:
+    """The samples that can be decoded, found by decoding all of them; the others are listed in `skipped`.
+
+    `on_scan(done, total)` is called after each sample. Raises SourceError if none is left.
+    """
+    numbers: list[int] = []
+    skipped: list[SkippedSample] = []
+    for number, key in enumerate(source.keys):
+        try:
+            source.read(number)
+        except UnreadableSample as error:
+            skipped.append(SkippedSample(key=key, reason=reason_of(error)))
+        else:
+            numbers.append(number)
+        if on_scan is not None:
+            on_scan(number + 1, len(source))
+    if not numbers:
+        raise SourceError(
+            f"{source.name}: none of {len(source):,} samples can be decoded; {skipped[0].key}: {skipped[0].reason}. "
+            f"Check that the path holds images."
+        )
+    return _subset(source, numbers, skipped=tuple(skipped)) if skipped else source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Subset:
+    """Sample n is sample `numbers[n]` of `source`."""
+
+    source: Source
+    numbers: Sequence[int]
+    name: str
+    keys: Sequence[str]
+    targets_N: NDArray[np.int64] | None
+    class_names: tuple[str, ...] | None
+    skipped: tuple[SkippedSample, ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def raw_bytes(self, number: int) -> bytes:
+        return self.source.raw_bytes(self.numbers[number])
+
+    def read(self, number: int) -> Sample:
+        return replace(self.source.read(self.numbers[number]), number=number)
+
+
+def _subset(source: Source, numbers: Sequence[int], *, skipped: tuple[SkippedSample, ...]) -> Subset:
+    return Subset(
+        source=source,
+        numbers=numbers,
+        name=source.name,
+        keys=[source.keys[number] for number in numbers],
+        targets_N=None if source.targets_N is None else source.targets_N[list(numbers)],
+        class_names=source.class_names,
+        skipped=skipped,
+    )

@@ -1,0 +1,121 @@
+"""From what the teacher said to committed shards, on a thread beside the teacher's own work."""
+
+# Shape letters: N rows in a shard, B rows in a batch.
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.errors import TeacherError
+from softlab.labels.coding import LabelCoding
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import Statistics
+from softlab.shards import Shard
+from softlab.sources.source import Source
+from softlab.store.writer import StoreWriter
+from softlab.teacher.forward import Said, SaidOnHost
+
+MAX_SHARDS_IN_FLIGHT = 2
+"""Finished by the teacher and not yet on disk: what bounds a dump's memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SaidShard:
+    """All batches of one shard, in order."""
+
+    shard: Shard
+    batches: Sequence[SaidOnHost]
+    content_hashes: list[bytes]
+
+
+class BackgroundCommits:
+    """Commits shards in the order given; `put` waits while two are in flight, and raises what an earlier one raised.
+
+    A context manager: on leaving, also through an error or Ctrl-C, shards that were put are still committed.
+    """
+
+    def __init__(self, commit: Callable[[SaidShard], None]) -> None:
+        self._commit = commit
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="softlab-commit")
+        self._in_flight: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "BackgroundCommits":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            while self._in_flight:
+                self._in_flight.popleft().result()
+        finally:
+            self._pool.shutdown()
+
+    def put(self, said: SaidShard) -> None:
+        while len(self._in_flight) >= MAX_SHARDS_IN_FLIGHT:
+            self._in_flight.popleft().result()
+        self._in_flight.append(self._pool.submit(self._commit, said))
+
+
+def commit_shard(
+    said: SaidShard,
+    *,
+    writer: StoreWriter,
+    coding: LabelCoding,
+    source: Source,
+    targets_N: NDArray[np.int64] | None,
+) -> int:
+    """Encode and write one shard; its bytes on disk. Raises TeacherError naming the samples of values not finite."""
+    batches = [batch.wait() for batch in said.batches]
+    _check_finite(batches, said.shard, source)
+    labels = _join(batches)
+    arrays = coding.encode(labels)
+    statistics = measure(
+        labels,
+        targets_N=None if targets_N is None else targets_N[said.shard.start : said.shard.stop],
+        clipped_logits=coding.count_clipped(labels, arrays),
+    )
+    fields = {f"labels/{name}": array for name, array in arrays.items()}
+    for name in batches[0].features:
+        fields[f"features/{name}"] = torch.cat([batch.features[name] for batch in batches]).numpy()
+    return writer.write(said.shard, arrays=fields, content_hashes=said.content_hashes, statistics=statistics)
+
+
+def measure(labels: SoftLabels, *, targets_N: NDArray[np.int64] | None, clipped_logits: int) -> Statistics:
+    """How good some rows are: what their kept classes capture, and how often the first is the hard target."""
+    known = np.zeros(len(labels), dtype=bool) if targets_N is None else targets_N >= 0
+    hits = 0 if targets_N is None else int((labels.class_ids_BK[:, 0].numpy() == targets_N)[known].sum())
+    captured = -np.expm1(labels.log_tail_BT.numpy().astype(np.float64))
+    return Statistics(
+        rows=len(labels),
+        rows_with_target=int(known.sum()),
+        correct=hits,
+        captured_mass=tuple(captured.sum(axis=0).tolist()),
+        clipped_logits=clipped_logits,
+    )
+
+
+def _join(batches: Sequence[Said]) -> SoftLabels:
+    labels = [batch.labels for batch in batches]
+    return SoftLabels(
+        class_ids_BK=torch.cat([each.class_ids_BK for each in labels]),
+        logits_BK=torch.cat([each.logits_BK for each in labels]),
+        log_tail_BT=torch.cat([each.log_tail_BT for each in labels]),
+        max_logit_B=torch.cat([each.max_logit_B for each in labels]),
+        temperatures=labels[0].temperatures,
+        num_classes=labels[0].num_classes,
+    )
+
+
+def _check_finite(batches: Sequence[Said], shard: Shard, source: Source) -> None:
+    bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
+    if len(bad):
+        names = ", ".join(repr(source.keys[number]) for number in bad[:5].tolist())
+        raise TeacherError(
+            f"the teacher's logits or float16 features are NaN or infinite for {len(bad):,} of {shard.num_rows:,} "
+            f"samples, such as {names}. Check those inputs and the weights, or run with --autocast none. Shards "
+            f"before this one are kept."
+        )

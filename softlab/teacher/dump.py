@@ -1,0 +1,218 @@
+"""Run a teacher over a source once, and write what it said; go on where an earlier run stopped."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from softlab.errors import StoreMismatch
+from softlab.identity import content_hash, digest_of
+from softlab.labels.coding import LabelCoding
+from softlab.loading.batches import Aligned, Batch, LoaderOptions, load_batches
+from softlab.loading.order import in_sequence
+from softlab.manifest import Manifest, StorePlan, encode
+from softlab.shards import Shard
+from softlab.sources.source import Source
+from softlab.store.samples import SampleTable
+from softlab.store.writer import StoreWriter, find_finished, writing
+from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
+from softlab.teacher.forward import SaidOnHost, Teacher, TeacherRun
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.record import choose_k, comparable_targets, make_plan
+from softlab.views.finishing import Finishing
+
+REHASHED_ON_RESUME = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DumpProgress:
+    """How far a dump is."""
+
+    rows: int
+    """Computed by now, those of earlier runs included."""
+
+    total_rows: int
+    bytes_written: int
+    """By this run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DumpSummary:
+    """A finished dump."""
+
+    out: Path
+    manifest: Manifest
+    digest: str
+    rows_computed: int
+    """By this run; the others were there already."""
+
+    seconds: float
+    """Of this run, from the first batch to the finished store."""
+
+    @property
+    def label_bytes_per_row(self) -> float:
+        return self._bytes_below("labels/") / self.manifest.statistics.rows
+
+    @property
+    def bytes_per_row(self) -> float:
+        """Everything that the manifest names."""
+        return sum(file.bytes for file in self.manifest.files) / self.manifest.statistics.rows
+
+    @property
+    def rows_per_second(self) -> float | None:
+        return self.rows_computed / self.seconds if self.rows_computed else None
+
+    def _bytes_below(self, prefix: str) -> int:
+        return sum(file.bytes for file in self.manifest.files if file.path.startswith(prefix))
+
+
+OnProgress = Callable[[DumpProgress], None]
+
+
+def dump_teacher(
+    teacher: Teacher | nn.Module,
+    source: Source,
+    out: str | Path,
+    options: DumpOptions | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+) -> DumpSummary:
+    """A finished store at `out` with what the teacher says about every sample of the source.
+
+    An interrupted dump goes on when the same call is made again; a finished one returns at once. The store's bytes do
+    not depend on where it was interrupted. A bare module is run with the default `Finishing`.
+
+    Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else), TeacherError
+    (values that are not finite), InvalidOption (k over the number of classes), UnreadableSample. On Ctrl-C shards that
+    were computed are still written, and KeyboardInterrupt says how to go on.
+    """
+    out, options = Path(out), options or DumpOptions()
+    if isinstance(teacher, nn.Module):
+        teacher = as_teacher(teacher)
+    aligned = Aligned(source=source, finishing=teacher.finishing)
+    with TeacherRun(teacher, options) as run:
+        plan, k = _settle(teacher, run, aligned, options)
+        finished = find_finished(out, plan)
+        if finished is not None:
+            return _summary(out, finished, rows_computed=0, seconds=0.0)
+        with writing(out, plan) as writer:
+            _check_same_contents(writer, source)
+            start = time.perf_counter()
+            rows = sum(shard.num_rows for shard in writer.pending)
+            try:
+                _dump_pending(run, writer, aligned, options, k=k, on_progress=on_progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(_how_to_resume(writer)) from None
+            manifest = writer.finalize(_sample_table(writer, source))
+            return _summary(out, manifest, rows_computed=rows, seconds=time.perf_counter() - start)
+
+
+def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teacher:
+    """A module of one's own, named by its class."""
+    kind = type(module)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return Teacher(module=module, name=name, arguments={}, finishing=finishing or Finishing())
+
+
+def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions) -> tuple[StorePlan, int]:
+    """The plan; the teacher sees one batch for it, because only its output tells classes and feature shapes."""
+    numbers = in_sequence(0, min(options.batch_size, len(aligned.source)), batch_size=options.batch_size)
+    batch = next(load_batches(aligned, numbers, device=run.device, options=LoaderOptions(workers=0)))
+    k = choose_k(options, num_classes=run.logits(batch).shape[1])
+    return make_plan(teacher, aligned.source, options, example=run.say(batch, k=k)), k
+
+
+def _dump_pending(
+    run: TeacherRun,
+    writer: StoreWriter,
+    aligned: Aligned,
+    options: DumpOptions,
+    *,
+    k: int,
+    on_progress: OnProgress | None,
+) -> None:
+    plan, source = writer.plan, aligned.source
+    num_classes = plan.label_space.num_classes
+    coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=plan.selection.temperatures)
+    targets_N = comparable_targets(source, num_classes=num_classes)
+    pending = writer.pending
+    total = sum(shard.num_rows for shard in plan.grid)
+    rows, bytes_written = total - sum(shard.num_rows for shard in pending), 0
+
+    def commit(said: SaidShard) -> None:
+        nonlocal bytes_written
+        bytes_written += commit_shard(said, writer=writer, coding=coding, source=source, targets_N=targets_N)
+
+    with BackgroundCommits(commit) as commits:
+        for shard, batches in _by_shard(run, aligned, pending, options):
+            said: list[SaidOnHost] = []
+            hashes: list[bytes] = []
+            for batch in batches:
+                said.append(run.say(batch, k=k).start_to_host())
+                hashes += batch.content_hashes
+                rows += len(batch)
+                if on_progress is not None:
+                    on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=bytes_written))
+            commits.put(SaidShard(shard=shard, batches=said, content_hashes=hashes))
+
+
+def _by_shard(
+    run: TeacherRun, aligned: Aligned, shards: list[Shard], options: DumpOptions
+) -> Iterator[tuple[Shard, Iterator[Batch]]]:
+    """Batches never cross shards: a shard redone after a crash is computed from the same batches, to the same bits."""
+    orders = [in_sequence(shard.start, shard.stop, batch_size=options.batch_size) for shard in shards]
+    batches = load_batches(
+        aligned,
+        [numbers for order in orders for numbers in order],
+        device=run.device,
+        options=LoaderOptions(workers=options.workers),
+    )
+    for shard, order in zip(shards, orders, strict=True):
+        yield shard, (next(batches) for _ in order)
+
+
+def _check_same_contents(writer: StoreWriter, source: Source) -> None:
+    """Some samples of finished shards must still be what they were when an earlier run read them."""
+    known = _known_hashes(writer)
+    chosen = np.random.default_rng().permutation(list(known))[:REHASHED_ON_RESUME]
+    for number in chosen.tolist():
+        if content_hash(source.raw_bytes(number)) != known[number]:
+            raise StoreMismatch(
+                f"{writer.root}: sample {source.keys[number]!r} has changed since this dump was begun. "
+                f"Restore the data, or choose another --out."
+            )
+
+
+def _known_hashes(writer: StoreWriter) -> dict[int, bytes]:
+    """Content hashes by sample number, of the samples of finished shards."""
+    return {
+        record.shard.start + offset: content
+        for record in writer.finished
+        for offset, content in enumerate(writer.content_hashes(record))
+    }
+
+
+def _sample_table(writer: StoreWriter, source: Source) -> SampleTable:
+    known = _known_hashes(writer)
+    hashes = [known[number] for number in range(len(source))]
+    return SampleTable(keys=source.keys, targets_N=source.targets_N, content_hashes=hashes)
+
+
+def _how_to_resume(writer: StoreWriter) -> str:
+    return (
+        f"{writer.root}: stopped with {len(writer.finished):,} of {len(writer.plan.grid):,} shards finished. "
+        f"Run the same command again to go on."
+    )
+
+
+def _summary(out: Path, manifest: Manifest, *, rows_computed: int, seconds: float) -> DumpSummary:
+    return DumpSummary(
+        out=out,
+        manifest=manifest,
+        digest=digest_of(encode(manifest)),
+        rows_computed=rows_computed,
+        seconds=seconds,
+    )

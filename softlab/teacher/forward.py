@@ -1,0 +1,139 @@
+"""One forward pass of the teacher: from a batch of images to what is kept of it, all on the teacher's device."""
+
+# Shape letters: B rows in a batch, C classes, K entries kept (K <= C), T temperatures.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from softlab.errors import TeacherError
+from softlab.labels.selection import keep_top_k
+from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.batches import Batch
+from softlab.models.device import autocast_on, choose_device, place
+from softlab.models.taps import FeatureTaps
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Teacher:
+    """A frozen model and what a manifest says about it."""
+
+    module: nn.Module
+    name: str
+    """What it was built from, such as `torchvision:resnet50`."""
+
+    arguments: Mapping[str, object]
+    finishing: Finishing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What the teacher said about the B rows of a batch, on its way from the device to a shard."""
+
+    labels: SoftLabels
+    features: dict[str, Tensor]
+    """float16 [B, ...]"""
+
+    is_finite_B: Tensor
+    """bool, whether all logits of the row are finite, and its features once they are float16."""
+
+    def start_to_host(self) -> "SaidOnHost":
+        """Begin the copies to the host without waiting for the device."""
+        return SaidOnHost(self)
+
+
+class SaidOnHost:
+    """Copies under way; `wait` returns them when they have arrived. May be waited for in another thread."""
+
+    def __init__(self, said: Said) -> None:
+        self._said = Said(
+            labels=_to_host_labels(said.labels),
+            features={name: _to_host(feature) for name, feature in said.features.items()},
+            is_finite_B=_to_host(said.is_finite_B),
+        )
+        self._arrived: torch.cuda.Event | None = None
+        if said.is_finite_B.is_cuda:
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def wait(self) -> Said:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._said
+
+
+class TeacherRun:
+    """The teacher on its device, in inference mode; a context manager that holds its feature taps."""
+
+    def __init__(self, teacher: Teacher, options: DumpOptions) -> None:
+        self.device = choose_device(options.device)
+        self._options = options
+        module = place(teacher.module.eval(), self.device, channels_last=options.channels_last)
+        self._taps = FeatureTaps(module, options.taps)
+        self._module = torch.compile(module) if options.compile else module
+
+    def __enter__(self) -> "TeacherRun":
+        self._taps.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._taps.__exit__(None, None, None)
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> Tensor:
+        """float32 [B, C] on the device. Raises TeacherError if the model's output is not that of a classifier."""
+        batch = batch.to(self.device, channels_last=self._options.channels_last)
+        with autocast_on(self.device, self._options.autocast):
+            output = self._module(batch.images_BCHW)
+        logits_BC = getattr(output, "logits", output)
+        if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or len(logits_BC) != len(batch):
+            raise TeacherError(
+                f"the teacher returned {_describe(logits_BC)} for {len(batch)} images, expected logits "
+                f"[{len(batch)}, classes]. Wrap the model so that it returns them."
+            )
+        return logits_BC.float()
+
+    def features(self) -> dict[str, Tensor]:
+        """float16 [B, ...] by name, of the last forward pass, on the device."""
+        return {name: feature.half() for name, feature in self._taps.collect().items()}
+
+    @torch.inference_mode()
+    def say(self, batch: Batch, *, k: int) -> Said:
+        """The k largest logits of each row, their exact tails, and the features; on the device, nothing waited for."""
+        logits_BC = self.logits(batch)
+        features = self.features()
+        is_finite_B = logits_BC.isfinite().all(dim=1)
+        for feature in features.values():
+            is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
+        return Said(
+            labels=keep_top_k(logits_BC, k=k, temperatures=self._options.temperature),
+            features=features,
+            is_finite_B=is_finite_B,
+        )
+
+
+def _to_host_labels(labels: SoftLabels) -> SoftLabels:
+    return SoftLabels(
+        class_ids_BK=_to_host(labels.class_ids_BK),
+        logits_BK=_to_host(labels.logits_BK),
+        log_tail_BT=_to_host(labels.log_tail_BT),
+        max_logit_B=_to_host(labels.max_logit_B),
+        temperatures=labels.temperatures,
+        num_classes=labels.num_classes,
+    )
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Into pinned memory where the device is CUDA, because only such a copy doesn't wait."""
+    if not tensor.is_cuda:
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _describe(output: object) -> str:
+    return f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"

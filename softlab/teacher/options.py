@@ -1,0 +1,68 @@
+"""What to keep of a teacher's output, and how to run it."""
+
+import re
+from dataclasses import dataclass, field
+
+from softlab.errors import InvalidOption
+from softlab.labels.coding import Coding
+from softlab.labels.selection import sorted_temperatures
+from softlab.models.device import Autocast
+from softlab.models.taps import Tap, parse_tap
+from softlab.store.format import FormatName
+
+DEFAULT_K = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DumpOptions:
+    """Everything about a dump but the teacher, the source and the place."""
+
+    k: int | None = None
+    """Logits kept of each row, the largest ones; default: 16, or all classes if there are fewer."""
+
+    temperature: tuple[float, ...] = (1.0, 2.0, 4.0)
+    """Temperatures at which the exact tail mass is stored."""
+
+    feature: dict[str, str] = field(default_factory=dict)
+    """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten."""
+
+    coding: Coding = "float16"
+    """How logits are stored; uint8 holds gaps in steps of 1/16 nats at about half the size of float16."""
+
+    format: FormatName = "zarr"
+    """zarr, or parquet for SQL and data-frame tools."""
+
+    shard_rows: int | None = None
+    """Rows of one shard, which is what a crash may cost; default: about 16 MiB."""
+
+    batch_size: int = 256
+    """Images in one forward pass."""
+
+    workers: int | None = None
+    """Processes that decode images; default: 0 for a teacher on the CPU, else up to 8."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+    autocast: Autocast = "none"
+    """Shorter dtype of the forward pass."""
+
+    channels_last: bool = False
+    """Run convolutions in channels-last memory order, which many GPUs and CPUs do faster."""
+
+    compile: bool = False
+    """Compile the teacher with torch.compile first."""
+
+    def __post_init__(self) -> None:
+        sorted_temperatures(self.temperature)
+        if self.k is not None and self.k < 1:
+            raise InvalidOption(f"k = {self.k}: expected 1 or more. Choose --k from 1 to the number of classes.")
+        if self.batch_size < 1:
+            raise InvalidOption(f"batch_size = {self.batch_size}: expected 1 or more. Choose another --batch-size.")
+        for name in self.feature:
+            if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
+                raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    @property
+    def taps(self) -> dict[str, Tap]:
+        return {name: parse_tap(text) for name, text in self.feature.items()}

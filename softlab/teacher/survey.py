@@ -1,0 +1,175 @@
+"""What a dump would keep, lose, weigh and take, from a few thousand samples; nothing is written."""
+
+# Shape letters: B rows in a batch, N rows surveyed, C classes, K entries kept (K <= C), T temperatures.
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from softlab.errors import TeacherError
+from softlab.labels.coding import LabelCoding
+from softlab.labels.selection import keep_top_k, sorted_temperatures
+from softlab.loading.batches import Aligned, LoaderOptions, load_batches
+from softlab.manifest import StorePlan
+from softlab.shards import Shard
+from softlab.sources.source import Source
+from softlab.store.formats import format_named
+from softlab.teacher.forward import Said, Teacher, TeacherRun
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.record import choose_k, make_plan, plan_storage
+
+SURVEYED_SAMPLES = 2048
+SURVEYED_BYTES = 256 << 20
+"""Of logits and features held at once: where they are large, fewer samples are surveyed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What one K would mean."""
+
+    k: int
+    captured_mass_T: tuple[float, ...]
+    """Mean probability of the kept classes."""
+
+    kl_T: tuple[float, ...]
+    """Mean KL, in nats, from the teacher's full distribution to the stored one with its tail shared equally."""
+
+    bytes_per_row: float
+    """Everything but keys, targets and content hashes of samples."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What is to be known before a dump."""
+
+    num_samples: int
+    surveyed: int
+    num_classes: int
+    chosen_k: int
+    temperatures: tuple[float, ...]
+    rows_per_second: float
+    choices: tuple[Choice, ...]
+
+    @property
+    def seconds(self) -> float:
+        """For the whole dump, at the rate of the survey."""
+        return self.num_samples / self.rows_per_second
+
+    def store_bytes(self, choice: Choice) -> float:
+        return choice.bytes_per_row * self.num_samples
+
+
+def survey_teacher(teacher: Teacher, source: Source, options: DumpOptions) -> Survey:
+    """Run the teacher on samples spread evenly over the source; raises as `dump_teacher`."""
+    with TeacherRun(teacher, options) as run:
+        heard = _hear(run, Aligned(source=source, finishing=teacher.finishing), options)
+    num_classes = heard.logits_NC.shape[1]
+    k, temperatures = choose_k(options, num_classes=num_classes), sorted_temperatures(options.temperature)
+    plan = make_plan(teacher, source, options, example=heard.keep(k, temperatures))
+    mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures)
+    return Survey(
+        num_samples=len(source),
+        surveyed=len(heard.logits_NC),
+        num_classes=num_classes,
+        chosen_k=k,
+        temperatures=temperatures,
+        rows_per_second=len(heard.logits_NC) / heard.seconds,
+        choices=tuple(
+            Choice(
+                k=candidate,
+                captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
+                kl_T=tuple(kl_KT[candidate - 1].tolist()),
+                bytes_per_row=_bytes_per_row(plan, options, heard.keep(candidate, temperatures)),
+            )
+            for candidate in _candidates(k, num_classes=num_classes)
+        ),
+    )
+
+
+def truncation(logits_NC: Tensor, *, temperatures: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """For every K from 1 to C: the mean captured mass and the mean KL error in nats, float64 [C, T] each.
+
+    With tail mass m, KL(teacher || stored) is the sum of p log p over the tail, less m log(m / (C - K)): the head is
+    exact, and the stored tail is uniform.
+    """
+    ranked_NC = logits_NC.double().sort(dim=1, descending=True).values
+    num_classes = ranked_NC.shape[1]
+    num_tail_K = torch.arange(num_classes - 1, -1, -1, dtype=torch.float64)
+    masses, divergences = [], []
+    for temperature in temperatures:
+        probability_NC = (ranked_NC / temperature).softmax(dim=1)
+        tail_NK = _sum_after(probability_NC)
+        within_NK = _sum_after(torch.xlogy(probability_NC, probability_NC))
+        uniform_NK = torch.xlogy(tail_NK, tail_NK / num_tail_K.clamp(min=1))
+        masses.append(1 - tail_NK.mean(dim=0))
+        divergences.append((within_NK - uniform_NK).clamp(min=0).mean(dim=0))
+    return torch.stack(masses, dim=1), torch.stack(divergences, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heard:
+    """Everything that the teacher said about the surveyed rows, on the host."""
+
+    logits_NC: Tensor
+    features: dict[str, Tensor]
+    seconds: float
+
+    def keep(self, k: int, temperatures: tuple[float, ...]) -> Said:
+        labels = keep_top_k(self.logits_NC, k=k, temperatures=temperatures)
+        return Said(labels=labels, features=self.features, is_finite_B=self.logits_NC.isfinite().all(dim=1))
+
+
+def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
+    """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
+    count = min(SURVEYED_SAMPLES, len(aligned.source))
+    numbers = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
+    order = [numbers[start : start + options.batch_size] for start in range(0, count, options.batch_size)]
+    batches = load_batches(
+        aligned, [order[0], *order], device=run.device, options=LoaderOptions(workers=options.workers)
+    )
+    run.logits(next(batches))
+    start, held_bytes = time.perf_counter(), 0
+    logits: list[Tensor] = []
+    features: list[dict[str, Tensor]] = []
+    for batch in batches:
+        logits.append(run.logits(batch).cpu())
+        features.append({name: feature.cpu() for name, feature in run.features().items()})
+        held_bytes += logits[-1].nbytes + sum(feature.nbytes for feature in features[-1].values())
+        if held_bytes > SURVEYED_BYTES:
+            break
+    seconds = time.perf_counter() - start
+    logits_NC = torch.cat(logits)
+    if not logits_NC.isfinite().all():
+        raise TeacherError("the teacher's logits are NaN or infinite for some samples. Check its weights and inputs.")
+    joined = {name: torch.cat([each[name] for each in features]) for name in features[0]}
+    return _Heard(logits_NC=logits_NC, features=joined, seconds=seconds)
+
+
+def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
+    """By encoding the surveyed rows as one shard."""
+    count = len(said.labels)
+    coding = LabelCoding(
+        coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.selection.temperatures
+    )
+    plan = msgspec.structs.replace(plan, storage=plan_storage(options, coding, said, num_samples=len(said.labels)))
+    arrays = {f"labels/{name}": array for name, array in coding.encode(said.labels).items()}
+    arrays |= {f"features/{name}": feature.numpy() for name, feature in said.features.items()}
+    files = format_named(options.format).encode(plan, Shard(view=0, part=0, start=0, stop=count), arrays)
+    return sum(len(data) for data in files.values()) / count
+
+
+def _candidates(k: int, *, num_classes: int) -> list[int]:
+    """Powers of two up to 256, the K that was asked for, and all classes where that is in reach."""
+    powers = {2**exponent for exponent in range(9)}
+    return sorted(candidate for candidate in powers | {k, min(num_classes, 1024)} if candidate <= num_classes)
+
+
+def _sum_after(values_NC: Tensor) -> Tensor:
+    """Column K-1 is the sum of the columns from K on: what lies outside the first K."""
+    from_here_NC = values_NC.flip(1).cumsum(dim=1).flip(1)
+    return from_here_NC - values_NC

@@ -1,0 +1,107 @@
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from softlab.cli.main import COMMANDS, main
+
+# The program, with a file of the test's own in the place of softlab/cli/verify.py.
+PROGRAM = """
+import sys
+import softlab.cli
+
+softlab.cli.__path__.insert(0, sys.argv[1])
+from softlab.cli.main import main
+
+main(["verify"])
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    stdout, stderr = process.communicate(timeout=60)
+    return process.returncode, stdout, stderr
+
+
+def start_verify(folder: Path, *lines: str) -> subprocess.Popen[str]:
+    (folder / "verify.py").write_text("\n".join(lines))
+    return start("-c", PROGRAM, str(folder))
+
+
+def test_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(f"{name} {summary}" in words for name, summary in COMMANDS.items())
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = "import sys, softlab.cli.main as program; program.build_app(['--help']); print('torch' in sys.modules)"
+
+    assert finish(start("-c", program)) == (0, "False\n", "")
+
+
+def test_the_package_runs_as_a_module_and_tells_its_version() -> None:
+    assert finish(start("-m", "softlab", "--version")) == (0, f"softlab {version('softlab')}\n", "")
+
+
+def test_an_unknown_command_is_wrong_usage_that_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["dump-techer"])
+
+    assert stopped.value.code == 2
+    assert "Did you mean 'dump-teacher'?" in capsys.readouterr().err
+
+
+def test_an_error_that_a_user_can_cause_is_one_line_on_stderr(tmp_path: Path) -> None:
+    process = start_verify(
+        tmp_path,
+        "from softlab.errors import StoreError",
+        "def verify() -> None: raise StoreError('store: gone. Dump again.')",
+    )
+
+    assert finish(process) == (1, "", "error: store: gone. Dump again.\n")
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    code, _, stderr = finish(start_verify(tmp_path, "def verify() -> None: raise ZeroDivisionError('a bug')"))
+
+    assert code == 1
+    assert stderr.startswith("Traceback")
+    assert stderr.endswith("ZeroDivisionError: a bug\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["def verify() -> None: os.kill(os.getpid(), signal.SIGINT)"],
+        ["os.kill(os.getpid(), signal.SIGINT)", "def verify() -> None: pass"],  # while the command is imported
+    ],
+)
+def test_ctrl_c_is_quiet_and_130(lines: list[str], tmp_path: Path) -> None:
+    assert finish(start_verify(tmp_path, "import os, signal", *lines)) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'a line'",  # fits into Python's buffer, so that the pipe breaks only when it is flushed at the end
+        "'many lines\\n' * 100_000",
+    ],
+)
+def test_a_reader_that_has_gone_is_no_complaint(text: str, tmp_path: Path) -> None:
+    process = start_verify(tmp_path, f"def verify() -> None: print({text})")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+
+    code, _, stderr = finish(process)
+
+    assert (code, stderr) == (1, "")

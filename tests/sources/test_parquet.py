@@ -1,0 +1,205 @@
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from softlab.errors import SourceError, UnreadableSample
+from softlab.sources import Source, parquet
+from softlab.sources.parquet import find_parquet_files
+from tests.sources.contract import SourceContract
+from tests.sources.pictures import encoded, image_rows, picture, truncated_png, write_parquet
+
+
+def hub_metadata(*names: str) -> dict[str, str]:
+    """As the Hugging Face `datasets` library writes it."""
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def open_parquet(
+    path: Path | str, *, image_column: str = "image", label_column: str = "label"
+) -> parquet.ParquetSource:
+    return parquet.open_parquet(str(path), image_column=image_column, label_column=label_column)
+
+
+class TestParquetSource(SourceContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Callable[[], Source]:
+        write_parquet(tmp_path / "a.parquet", image_rows(5), labels=[0, 1, 2, 0, 1])
+        return lambda: open_parquet(tmp_path / "a.parquet")
+
+
+class TestParquetSourceThatDoesNotFitInMemory(TestParquetSource):
+    @pytest.fixture(autouse=True)
+    def _no_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parquet, "MAX_CACHED_BYTES", 1)
+
+
+@pytest.mark.parametrize("where", ["", "*.parquet"])
+def test_a_folder_and_a_glob_give_the_rows_of_all_files_in_order(tmp_path: Path, where: str) -> None:
+    rows = image_rows(7)
+    write_parquet(tmp_path / "b.parquet", rows[3:], labels=[3, 4, 5, 6])
+    write_parquet(tmp_path / "a.parquet", rows[:3], labels=[0, 1, 2])
+
+    source = open_parquet(tmp_path / where)
+
+    assert source.keys == [f"{number}.png" for number in range(7)]
+    assert source.targets_N is not None
+    assert source.targets_N.tolist() == list(range(7))
+    assert [source.raw_bytes(number) for number in range(7)] == [row["bytes"] for row in rows]
+
+
+def test_a_plain_binary_column_has_row_numbers_for_keys(tmp_path: Path) -> None:
+    images = [encoded(picture(seed=number)) for number in range(11)]
+    pq.write_table(pa.table({"jpg": pa.array(images, type=pa.large_binary())}), tmp_path / "a.parquet")
+
+    source = open_parquet(tmp_path / "a.parquet", image_column="jpg")
+
+    assert source.keys[0] == "00"
+    assert source.keys[10] == "10"
+    assert source.raw_bytes(10) == images[10]
+
+
+@pytest.mark.parametrize("paths", [["a.png", None], ["a.png", "a.png"], ["a.png", ""]])
+def test_paths_that_are_missing_or_repeated_are_no_keys(tmp_path: Path, paths: list[str | None]) -> None:
+    rows = [{"bytes": b"", "path": path} for path in paths]
+
+    assert open_parquet(write_parquet(tmp_path / "a.parquet", rows)).keys == ["0", "1"]
+
+
+def test_without_a_label_column_targets_are_unknown(tmp_path: Path) -> None:
+    source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(2)))
+
+    assert source.targets_N is None
+    assert source.class_names is None
+
+
+def test_a_row_without_a_label_has_an_unknown_target(tmp_path: Path) -> None:
+    source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(3), labels=[1, None, -1]))
+
+    assert source.targets_N is not None
+    assert source.targets_N.tolist() == [1, -1, -1]
+
+
+def test_class_names_come_from_the_hub_metadata(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[1, 0], metadata=hub_metadata("cat", "dog"))
+
+    assert open_parquet(path).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "no JSON",
+        "{}",
+        '{"info": {"features": {}}}',
+        '{"info": {"features": {"label": {"dtype": "int64", "_type": "Value"}}}}',
+        '{"info": {"features": {"label": [1]}}}',
+    ],
+)
+def test_metadata_without_class_names_leave_them_unknown(tmp_path: Path, metadata: str) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[1, 0], metadata={"huggingface": metadata})
+
+    assert open_parquet(path).class_names is None
+
+
+def test_pickling_copies_no_images(tmp_path: Path) -> None:
+    rows = [{"bytes": encoded(picture(size=(200, 200))), "path": "a.png"}]
+    source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
+    source.read(0)
+
+    assert len(pickle.dumps(source)) < 5_000 < len(rows[0]["bytes"])
+
+
+def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+    rows: list[Any] = image_rows(5)
+    rows[3] = {"bytes": truncated_png(), "path": "bad.png"}
+    source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
+
+    with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*--source-skip-unreadable"):
+        source.read(3)
+
+
+@pytest.mark.parametrize("row", [None, {"bytes": None, "path": "elsewhere.png"}])
+def test_a_row_without_image_bytes_is_an_unreadable_sample(tmp_path: Path, row: Any) -> None:
+    source = open_parquet(write_parquet(tmp_path / "a.parquet", [*image_rows(2), row]))
+
+    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image bytes"):
+        source.read(2)
+
+
+def test_a_label_outside_the_class_names_is_refused_with_its_row(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(3), labels=[0, 1, 2], metadata=hub_metadata("cat", "dog"))
+
+    with pytest.raises(SourceError, match=r"a\.parquet, row 2: label 2, expected 0 to 1 .*Correct the 1 such rows"):
+        open_parquet(path)
+
+
+def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", image_rows(1), labels=[0], metadata=hub_metadata("cat", "dog"))
+    write_parquet(tmp_path / "b.parquet", image_rows(1), labels=[0], metadata=hub_metadata("dog", "cat"))
+
+    with pytest.raises(SourceError, match=r"b\.parquet: .* not those of a\.parquet\. Give --source-path files of one"):
+        open_parquet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "next_step"),
+    [
+        ({"image_column": "imgae"}, r"no column 'imgae'\. Did you mean image\?.*--source-image-column"),
+        ({"image_column": "label"}, r"type int64, expected binary .*--source-image-column"),
+        ({"label_column": "lable"}, r"'lable' is not there\. Did you mean label\?.*--source-label-column"),
+        ({"label_column": "image"}, r"'image' has type struct.*--source-label-column"),
+    ],
+)
+def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
+    tmp_path: Path, column: dict[str, str], next_step: str
+) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[0, 1])
+
+    with pytest.raises(SourceError, match=next_step):
+        open_parquet(path, **column)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(2))
+    path.write_bytes(path.read_bytes()[:-20])
+
+    with pytest.raises(SourceError, match=r"a\.parquet: can't be read as Parquet: .*Check the file, or get it again"):
+        open_parquet(path)
+
+
+def test_damage_under_a_page_checksum_is_found_when_the_row_group_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = image_rows(2)
+    pq.write_table(
+        pa.table({"image": rows}),
+        path,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    data = path.read_bytes()
+    position = data.index(rows[1]["bytes"]) + 40
+    path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+    source = open_parquet(path)
+
+    with pytest.raises(SourceError, match="Check the file, or get it again"):
+        source.read(0)
+
+
+def test_a_path_with_nothing_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="check --source-path"):
+        open_parquet(tmp_path / "nothing")
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a[1].parquet", image_rows(1))
+
+    assert find_parquet_files(str(path)) == [path]

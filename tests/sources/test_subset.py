@@ -1,0 +1,71 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from softlab.errors import InvalidOption, SourceError
+from softlab.sources import SkippedSample
+from softlab.sources.folder import open_folder
+from softlab.sources.subset import first, readable
+from tests.sources.pictures import animals, truncated_png, write_folder
+
+
+def test_the_first_samples_are_those_of_the_whole(tmp_path: Path) -> None:
+    whole = open_folder(animals(tmp_path))
+
+    part = first(whole, 3)
+
+    assert len(part) == 3
+    assert list(part.keys) == whole.keys[:3]
+    assert part.targets_N is not None
+    assert part.targets_N.tolist() == [0, 0, 1]
+    assert (part.name, part.class_names) == (whole.name, whole.class_names)
+    assert torch.equal(part.read(2).image_CHW, whole.read(2).image_CHW)
+
+
+def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=re.escape("limit 5, but there are 4 samples. Lower --source-limit")):
+        first(open_folder(animals(tmp_path)), 5)
+
+
+def test_unreadable_samples_are_left_out_and_listed_and_the_others_renumbered(tmp_path: Path) -> None:
+    whole = open_folder(write_folder(animals(tmp_path), {"cat/0.png": b"", "dog/0.png": truncated_png()}))
+
+    rest = readable(whole)
+
+    assert list(rest.keys) == ["cat/1.png", "dog/1.png"]
+    assert rest.targets_N is not None
+    assert rest.targets_N.tolist() == [0, 1]
+    assert rest.skipped[0] == SkippedSample(key="cat/0.png", reason="not an image that Pillow can identify")
+    assert rest.skipped[1].key == "dog/0.png"
+    assert rest.read(1).number == 1
+    assert rest.raw_bytes(1) == whole.raw_bytes(3)
+
+
+def test_the_reasons_name_no_place_on_this_machine(tmp_path: Path) -> None:
+    whole = open_folder(write_folder(animals(tmp_path), {"dog/0.png": truncated_png()}))
+    (tmp_path / "cat/0.png").unlink()
+
+    assert [skipped.reason for skipped in readable(whole).skipped if str(tmp_path) in skipped.reason] == []
+
+
+def test_progress_is_told_after_each_sample(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+
+    readable(open_folder(animals(tmp_path)), on_scan=lambda done, total: calls.append((done, total)))
+
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_where_all_are_readable_nothing_changes(tmp_path: Path) -> None:
+    whole = open_folder(animals(tmp_path))
+
+    assert readable(whole) is whole
+
+
+def test_where_none_is_readable_there_is_no_source(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat/0.png": b""})
+
+    with pytest.raises(SourceError, match=r"none of 1 samples can be decoded; cat/0\.png: .*Check that the path holds"):
+        readable(open_folder(tmp_path))
