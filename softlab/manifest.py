@@ -229,7 +229,7 @@ def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
 
 
 def add_up(statistics: Sequence[Statistics]) -> Statistics:
-    """Of several shards together; exactly rounded, as `sum` gives other last bits from Python 3.12 on."""
+    """Of several shards together; the same to the last bit everywhere, as `sum` of floats is not before Python 3.12."""
     return Statistics(
         rows=sum(each.rows for each in statistics),
         rows_with_target=sum(each.rows_with_target for each in statistics),
@@ -239,6 +239,18 @@ def add_up(statistics: Sequence[Statistics]) -> Statistics:
         ),
         clipped_logits=sum(each.clipped_logits for each in statistics),
     )
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
+    """`key: found, now expected` for each leaf in which two trees of plain values differ."""
+    lines = []
+    for key in sorted(found.keys() | expected.keys()):
+        ours, theirs = expected.get(key), found.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
+        elif ours != theirs:
+            lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
+    return lines
 
 
 def _find_contradiction(manifest: Manifest) -> str | None:
@@ -307,10 +319,7 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
             return f"rows {record.start}..{record.stop} of view {record.view} stand where {shard.name} belongs"
     if manifest.statistics.rows != grid.num_views * grid.num_samples:
         return f"statistics of {manifest.statistics.rows} rows, expected {grid.num_views * grid.num_samples}"
-    num_temperatures = len(manifest.selection.temperatures)
-    if any(
-        len(each.captured_mass) != num_temperatures
-        for each in [manifest.statistics, *(shard.statistics for shard in manifest.shards)]
-    ):
-        return f"statistics without a captured mass for each of {num_temperatures} temperatures"
+    statistics = [manifest.statistics, *(record.statistics for record in manifest.shards)]
+    if any(len(each.captured_mass) != len(manifest.selection.temperatures) for each in statistics):
+        return "statistics without one captured mass a temperature"
     return None

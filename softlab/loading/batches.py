@@ -123,30 +123,30 @@ class _Batches(Dataset[Batch | SoftlabError]):
         return sample
 
 
-def load_batches(
-    aligned: Aligned,
-    order: Iterable[NDArray[np.int64]],
-    *,
-    device: torch.device,
-    options: LoaderOptions,
-    keep_decoded: bool = False,
-) -> Iterator[Batch]:
-    """The batches of the sample numbers in `order`, prefetched by workers, in pinned memory where the device is CUDA.
+class BatchLoader:
+    """Loads batches of one aligned source, prefetched by workers, in pinned memory where the device is CUDA."""
 
-    `keep_decoded` keeps decoded images for when they come again. Raises what reading a sample or a row raises.
-    """
-    workers = choose_workers(options.workers, device)
-    loader = DataLoader(
-        _Batches(aligned, DECODED_BYTES // max(workers, 1) if keep_decoded else 0),
-        sampler=order,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-    )
-    for batch in loader:
-        if isinstance(batch, SoftlabError):
-            raise batch
-        yield batch
+    def __init__(
+        self, aligned: Aligned, *, device: torch.device, options: LoaderOptions, keep_decoded: bool = False
+    ) -> None:
+        """`keep_decoded` keeps decoded images, up to 1 GiB, for when they are asked for again."""
+        self.aligned, self.device = aligned, device
+        self._workers = choose_workers(options.workers, device)
+        self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
+
+    def load(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
+        """The batches of the sample numbers in `order`. Raises what reading a sample or a row raises."""
+        loader = DataLoader(
+            self._batches,
+            sampler=order,
+            batch_size=None,
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for batch in loader:
+            if isinstance(batch, SoftlabError):
+                raise batch
+            yield batch
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

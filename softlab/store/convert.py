@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+
 import msgspec
 
 from softlab.manifest import Manifest, StorePlan

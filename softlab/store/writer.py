@@ -27,6 +27,7 @@ from softlab.manifest import (
     StorePlan,
     add_up,
     decode_manifest,
+    differences,
     encode,
 )
 from softlab.shards import Shard
@@ -189,18 +190,6 @@ def read_plan(root: Path) -> StorePlan:
 def count_finished_shards(root: Path) -> int:
     """Of an unfinished store, without taking hold of it."""
     return len(list((root / COMMITS).glob("view-*.json")))
-
-
-def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """`key: found, now expected` for each leaf in which two trees of plain values differ."""
-    lines = []
-    for key in sorted(found.keys() | expected.keys()):
-        ours, theirs = expected.get(key), found.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
-        elif ours != theirs:
-            lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
-    return lines
 
 
 def _check_vacant(root: Path) -> None:

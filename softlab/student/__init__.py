@@ -1,0 +1,1 @@
+"""Train students from stored labels, and measure them."""

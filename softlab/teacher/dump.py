@@ -11,7 +11,7 @@ from torch import nn
 from softlab.errors import StoreMismatch
 from softlab.identity import content_hash, digest_of
 from softlab.labels.coding import LabelCoding
-from softlab.loading.batches import Aligned, Batch, LoaderOptions, load_batches
+from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.manifest import Manifest, StorePlan, encode
 from softlab.shards import Shard
@@ -120,7 +120,7 @@ def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teac
 def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions) -> tuple[StorePlan, int]:
     """The plan; the teacher sees one batch for it, because only its output tells classes and feature shapes."""
     numbers = in_sequence(0, min(options.batch_size, len(aligned.source)), batch_size=options.batch_size)
-    batch = next(load_batches(aligned, numbers, device=run.device, options=LoaderOptions(workers=0)))
+    batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(numbers))
     k = choose_k(options, num_classes=run.logits(batch).shape[1])
     return make_plan(teacher, aligned.source, options, example=run.say(batch, k=k)), k
 
@@ -164,12 +164,8 @@ def _by_shard(
 ) -> Iterator[tuple[Shard, Iterator[Batch]]]:
     """Batches never cross shards: a shard redone after a crash is computed from the same batches, to the same bits."""
     orders = [in_sequence(shard.start, shard.stop, batch_size=options.batch_size) for shard in shards]
-    batches = load_batches(
-        aligned,
-        [numbers for order in orders for numbers in order],
-        device=run.device,
-        options=LoaderOptions(workers=options.workers),
-    )
+    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
+    batches = loader.load([numbers for order in orders for numbers in order])
     for shard, order in zip(shards, orders, strict=True):
         yield shard, (next(batches) for _ in order)
 

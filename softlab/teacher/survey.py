@@ -14,7 +14,7 @@ from torch import Tensor
 from softlab.errors import TeacherError
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
-from softlab.loading.batches import Aligned, LoaderOptions, load_batches
+from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.manifest import StorePlan
 from softlab.shards import Shard
 from softlab.sources.source import Source
@@ -129,9 +129,8 @@ def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
     count = min(SURVEYED_SAMPLES, len(aligned.source))
     numbers = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
     order = [numbers[start : start + options.batch_size] for start in range(0, count, options.batch_size)]
-    batches = load_batches(
-        aligned, [order[0], *order], device=run.device, options=LoaderOptions(workers=options.workers)
-    )
+    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
+    batches = loader.load([order[0], *order])
     run.logits(next(batches))
     start, held_bytes = time.perf_counter(), 0
     logits: list[Tensor] = []

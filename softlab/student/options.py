@@ -1,0 +1,100 @@
+"""How students are trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from softlab.errors import InvalidOption
+from softlab.labels.losses import Tail
+from softlab.loading.alignment import VerifyInputs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """Everything about a training run but the models, the data and the place."""
+
+    epochs: int = 30
+    """Passes over the training samples."""
+
+    batch_size: int = 128
+    """Samples in one step; what doesn't fill a batch at the end of an epoch waits for another epoch's order."""
+
+    alpha: float = 0.9
+    """Weight of the distillation loss; 1 - alpha is that of cross-entropy on hard targets."""
+
+    temperature: float = 4.0
+    """Of both softmaxes in the distillation loss."""
+
+    tail: Tail = "uniform"
+    """What the classes outside the stored ones are taken to be."""
+
+    baseline: bool = False
+    """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""
+
+    optimiser: Literal["sgd", "adamw"] = "adamw"
+    """sgd has Nesterov momentum."""
+
+    learning_rate: float = 1e-3
+    """The peak, after the warm-up."""
+
+    momentum: float = 0.9
+    """sgd only."""
+
+    weight_decay: float = 1e-2
+    """Decoupled for adamw, L2 for sgd."""
+
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: cosine to zero at the last step, or no change."""
+
+    warmup_epochs: float = 1.0
+    """The learning rate rises linearly from zero over so many epochs."""
+
+    clip_norm: float | None = None
+    """Largest norm of the gradient; default: not clipped."""
+
+    seed: int = 0
+    """Of the order of samples, and of dropout."""
+
+    max_samples: int | None = None
+    """Train on the first samples of the source only, this many; the source must still match the store."""
+
+    subset: bool = False
+    """Accept a source that holds only some of the store's samples; they are found by key."""
+
+    verify_inputs: VerifyInputs = "some"
+    """Which samples must have the content hash that the store records: some at random, or all."""
+
+    workers: int | None = None
+    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Shorter dtype of the forward pass; losses stay float32."""
+
+    channels_last: bool = False
+    """Run convolutions in channels-last memory order."""
+
+    compile: bool = False
+    """Compile the students with torch.compile first."""
+
+    checkpoint_steps: int | None = None
+    """Steps between checkpoints that a killed run goes on from; default: one epoch."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _check(0 <= self.alpha <= 1, "alpha", self.alpha, "0 to 1")
+        _check(self.temperature > 0, "temperature", self.temperature, "a positive number")
+        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
+        _check(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, f"0 to {self.epochs}")
+        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "a positive number")
+        _check(self.max_samples is None or self.max_samples >= 1, "max_samples", self.max_samples, "1 or more")
+        steps = self.checkpoint_steps
+        _check(steps is None or steps >= 1, "checkpoint_steps", steps, "1 or more")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+
+
+def _check(is_right: bool, name: str, found: object, expected: str) -> None:
+    if not is_right:
+        raise InvalidOption(f"{name} = {found}: expected {expected}. Change --{name.replace('_', '-')}.")

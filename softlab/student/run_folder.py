@@ -1,0 +1,149 @@
+"""What a training run leaves on disk, and how a killed one goes on.
+
+OUT/run.json                     what this run is; a resumed one must be the same
+OUT/metrics.jsonl                one line a student and epoch
+OUT/NAME/best.safetensors, .json the weights of the best validation epoch, and how good they were
+OUT/NAME/last.safetensors, .json the weights after the last step
+OUT/summary.json                 the final table; written last, so its presence means that the run is finished
+OUT/resume/step-N/NAME.safetensors   weights, optimiser and random state of every student at step N
+OUT/resume/position.json             which N is valid; replaced only after all of its files are on disk
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors.torch import load, save
+from torch import Tensor
+
+from softlab.errors import StoreExists, StoreMismatch
+from softlab.manifest import differences
+from softlab.store.files import write_files
+from softlab.student.evaluate import Evaluation
+from softlab.student.learner import State
+
+RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
+POSITION = "resume/position.json"
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is."""
+
+    step: int
+    """Steps done."""
+
+    metrics_bytes: int
+    """Of metrics.jsonl at that step: what a killed run wrote after it is cut off."""
+
+    best: dict[str, Evaluation]
+    """By student: the best epoch so far."""
+
+    last: dict[str, Evaluation]
+    train_loss: dict[str, float]
+    """By student: of the last finished epoch."""
+
+    seconds: dict[str, float]
+    """By student: time spent in its steps."""
+
+
+class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One student after its last step."""
+
+    name: str
+    num_parameters: int
+    train_loss: float
+    """Mean over the last epoch."""
+
+    last: Evaluation | None
+    """On the validation source, if there is one."""
+
+    best: Evaluation | None
+    """Of the epoch with the highest accuracy, or agreement with the teacher where no target is known."""
+
+    seconds: float
+    """Spent in its own steps: forward, backward, update."""
+
+
+class RunFolder:
+    """One run's folder, new or interrupted."""
+
+    def __init__(self, root: Path, run: Mapping[str, Any]) -> None:
+        """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind."""
+        self.root = root
+        self._metrics = root / METRICS
+        if (root / RUN).exists():
+            _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
+        elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StoreExists(f"{root}: already holds something that is not a training run. Choose another --out.")
+        else:
+            write_files(root, {RUN: _json(run)})
+
+    def results(self) -> list[StudentResult] | None:
+        """Of a finished run."""
+        path = self.root / SUMMARY
+        return msgspec.json.decode(path.read_bytes(), type=list[StudentResult]) if path.exists() else None
+
+    def position(self) -> Position | None:
+        """Where an interrupted run goes on; metrics written after that point are cut off."""
+        path = self.root / POSITION
+        if not path.exists():
+            self._metrics.unlink(missing_ok=True)
+            return None
+        position = msgspec.json.decode(path.read_bytes(), type=Position)
+        with self._metrics.open("ab") as file:
+            file.truncate(position.metrics_bytes)
+        return position
+
+    def load_state(self, position: Position, name: str) -> State:
+        """One student's state at that position."""
+        state: State = load((self.root / _step_folder(position.step) / f"{name}.safetensors").read_bytes())
+        return state
+
+    def save_state(self, states: Mapping[str, State], position: Position) -> None:
+        """All students' states at one step; the ones of an earlier step are removed afterwards."""
+        folder = _step_folder(position.step)
+        write_files(self.root, {f"{folder}/{name}.safetensors": save(state) for name, state in states.items()})
+        write_files(self.root, {POSITION: msgspec.json.encode(position)})
+        for other in (self.root / "resume").glob("step-*"):
+            if other.name != Path(folder).name:
+                shutil.rmtree(other)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """One JSON line."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @property
+    def metrics_bytes(self) -> int:
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def save_weights(self, name: str, kind: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """`best` or `last` weights of one student, readable by `load_weights`, and a small JSON beside them."""
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        files = {f"{name}/{kind}.safetensors": save(tensors), f"{name}/{kind}.json": _json(facts)}
+        write_files(self.root, files)
+
+    def finish(self, results: Sequence[StudentResult]) -> None:
+        """Write the final table and drop what only an interrupted run needs."""
+        write_files(self.root, {SUMMARY: msgspec.json.format(msgspec.json.encode(results))})
+        shutil.rmtree(self.root / "resume", ignore_errors=True)
+
+
+def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
+    changed = differences(found, run)
+    if changed:
+        raise StoreMismatch(
+            f"{root}: holds a run that was begun differently: {'; '.join(changed)}. "
+            f"Repeat the first command to go on with it, or choose another --out."
+        )
+
+
+def _step_folder(step: int) -> str:
+    return f"resume/step-{step:08d}"
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=1).encode() + b"\n"

@@ -1,0 +1,286 @@
+"""Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from softlab.errors import InvalidOption
+from softlab.identity import keys_fingerprint
+from softlab.loading.alignment import align
+from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.order import ShuffledBatches
+from softlab.models.device import choose_device
+from softlab.models.weights import weights_fingerprint
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+from softlab.student.evaluate import Evaluation, evaluate
+from softlab.student.learner import Learner
+from softlab.student.objective import HARD_TARGETS, Objective
+from softlab.student.options import TrainOptions
+from softlab.student.run_folder import Position, RunFolder, StudentResult
+from softlab.views.finishing import Finishing
+
+HARD_SUFFIX = "-hard"
+"""Of the name of a student's hard-target baseline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """What students are measured on after every epoch."""
+
+    source: Source
+    store: Store | None = None
+    """What the teacher said about it; without it only accuracy is measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainProgress:
+    """How far a run is."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    valid: dict[str, Evaluation]
+    """By student, of the last epoch that was evaluated."""
+
+
+OnProgress = Callable[[TrainProgress], None]
+
+
+def train_students(
+    students: Mapping[str, nn.Module],
+    source: Source,
+    stores: Sequence[Store],
+    options: TrainOptions | None = None,
+    *,
+    finishing: Finishing | None = None,
+    valid: Validation | None = None,
+    out: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[StudentResult]:
+    """Train the given modules in place, in one pass over the data; their results in the same order.
+
+    With one store, on its soft labels mixed with hard targets; with none, on hard targets alone. With `out`, weights
+    and metrics are written there, a killed run goes on exactly where its last checkpoint was, and a finished one
+    returns its results without training (the modules then stay as they are).
+
+    Raises StoreMismatch if store, source, students or an interrupted run don't belong together, InvalidOption for more
+    than one store or a temperature below the stored ones, TrainingFailed for a loss that isn't finite.
+    """
+    options = options or TrainOptions()
+    if len(stores) > 1:
+        raise InvalidOption(f"{len(stores)} stores: students learn from one store. Give one.")
+    finishing = finishing or Finishing()
+    device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
+    train_loader = BatchLoader(
+        _aligned(source, stores, finishing, options), device=device, options=loader, keep_decoded=True
+    )
+    valid_loader = None
+    if valid is not None:
+        aligned = _aligned(valid.source, [valid.store] if valid.store else [], finishing, options)
+        valid_loader = BatchLoader(aligned, device=device, options=loader, keep_decoded=True)
+    order = ShuffledBatches(
+        num_samples=min(options.max_samples or len(source), len(source)),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        seed=options.seed,
+    )
+    learners = _make_learners(students, options, order, device=device, has_store=bool(stores))
+    folder = None
+    if out is not None:
+        folder = RunFolder(Path(out), _describe_run(learners, source, stores, finishing, valid, options))
+        finished = folder.results()
+        if finished is not None:
+            return finished
+    return _Training(learners, train_loader, valid_loader, order, options, folder).run(on_progress)
+
+
+class _Training:
+    """The loop, and what it has to remember besides the learners' own state."""
+
+    def __init__(
+        self,
+        learners: list[Learner],
+        train_loader: BatchLoader,
+        valid_loader: BatchLoader | None,
+        order: ShuffledBatches,
+        options: TrainOptions,
+        folder: RunFolder | None,
+    ) -> None:
+        self._learners, self._loader, self._valid_loader = learners, train_loader, valid_loader
+        self._order, self._options, self._folder = order, options, folder
+        self._best: dict[str, Evaluation] = {}
+        self._last: dict[str, Evaluation] = {}
+        self._train_loss: dict[str, float] = {}
+        self._seconds = {learner.name: 0.0 for learner in learners}
+
+    def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
+        first_step = self._resume()
+        batches = self._loader.load(replace(self._order, first_step=first_step))
+        for step, batch in enumerate(batches, start=first_step):
+            self._step(batch, step)
+            if (step + 1) % self._order.steps_per_epoch == 0:
+                self._end_epoch(step + 1)
+            if (step + 1) % (self._options.checkpoint_steps or self._order.steps_per_epoch) == 0:
+                self._save_state(step + 1)
+            if on_progress is not None:
+                epoch = step // self._order.steps_per_epoch + 1
+                on_progress(
+                    TrainProgress(step=step + 1, num_steps=self._order.num_steps, epoch=epoch, valid=self._last)
+                )
+        return self._finish()
+
+    def _step(self, batch: Batch, step: int) -> None:
+        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
+        for learner in self._learners:
+            start = time.perf_counter()
+            learner.step(on_device, step=step)
+            self._seconds[learner.name] += time.perf_counter() - start
+
+    def _end_epoch(self, step: int) -> None:
+        epoch = step // self._order.steps_per_epoch
+        self._train_loss = {learner.name: learner.take_mean_loss(step=step) for learner in self._learners}
+        if self._valid_loader is not None:
+            forwards = {learner.name: learner.evaluating() for learner in self._learners}
+            self._last = evaluate(forwards, self._valid_loader, channels_last=self._options.channels_last)
+        for learner in self._learners:
+            valid = self._last.get(learner.name)
+            if valid is not None and _score(valid) > _score(self._best.get(learner.name)):
+                self._best[learner.name] = valid
+                self._save_weights(learner, "best", epoch=epoch)
+            if self._folder is not None:
+                facts = {"epoch": epoch, "step": step, "student": learner.name}
+                facts |= {
+                    "train_loss": self._train_loss[learner.name],
+                    "learning_rate": learner.learning_rate(step - 1),
+                }
+                self._folder.append_metrics(facts | {"valid": None if valid is None else asdict(valid)})
+
+    def _finish(self) -> list[StudentResult]:
+        results = []
+        for learner in self._learners:
+            self._save_weights(learner, "last", epoch=self._options.epochs)
+            results.append(
+                StudentResult(
+                    name=learner.name,
+                    num_parameters=sum(parameter.numel() for parameter in learner.module.parameters()),
+                    train_loss=self._train_loss[learner.name],
+                    last=self._last.get(learner.name),
+                    best=self._best.get(learner.name),
+                    seconds=self._seconds[learner.name],
+                )
+            )
+        if self._folder is not None:
+            self._folder.finish(results)
+        return results
+
+    def _resume(self) -> int:
+        """The step to go on from, everything restored; 0 for a new run."""
+        position = self._folder.position() if self._folder is not None else None
+        if self._folder is None or position is None:
+            return 0
+        for learner in self._learners:
+            learner.load_state(self._folder.load_state(position, learner.name))
+        self._best, self._last, self._train_loss = dict(position.best), dict(position.last), dict(position.train_loss)
+        self._seconds = dict(position.seconds)
+        return position.step
+
+    def _save_state(self, step: int) -> None:
+        if self._folder is None:
+            return
+        position = Position(
+            step=step,
+            metrics_bytes=self._folder.metrics_bytes,
+            best=self._best,
+            last=self._last,
+            train_loss=self._train_loss,
+            seconds=self._seconds,
+        )
+        self._folder.save_state({learner.name: learner.state() for learner in self._learners}, position)
+
+    def _save_weights(self, learner: Learner, kind: str, *, epoch: int) -> None:
+        if self._folder is not None:
+            valid = self._last.get(learner.name)
+            facts = {"student": learner.name, "epoch": epoch, "valid": None if valid is None else asdict(valid)}
+            self._folder.save_weights(learner.name, kind, learner.module.state_dict(), facts)
+
+
+def _aligned(source: Source, stores: Sequence[Store], finishing: Finishing, options: TrainOptions) -> Aligned:
+    if not stores:
+        return Aligned(source=source, finishing=finishing)
+    numbers_N = align(source, stores[0], subset=options.subset, verify=options.verify_inputs)
+    return Aligned(source=source, finishing=finishing, store=stores[0], store_numbers_N=numbers_N)
+
+
+def _make_learners(
+    students: Mapping[str, nn.Module],
+    options: TrainOptions,
+    order: ShuffledBatches,
+    *,
+    device: torch.device,
+    has_store: bool,
+) -> list[Learner]:
+    """One a student, and one a baseline that starts from a copy of the same weights."""
+    from_store = Objective(alpha=options.alpha, temperature=options.temperature, tail=options.tail)
+    wanted = [(name, module, from_store if has_store else HARD_TARGETS) for name, module in students.items()]
+    if options.baseline:
+        wanted += [(name + HARD_SUFFIX, copy.deepcopy(module), HARD_TARGETS) for name, module in students.items()]
+    if not wanted or len({name for name, _, _ in wanted}) < len(wanted):
+        raise InvalidOption(
+            f"students {', '.join(name for name, _, _ in wanted) or 'none'}: give each its own --student."
+        )
+    return [
+        Learner(
+            name,
+            module,
+            objective,
+            options,
+            device=device,
+            num_steps=order.num_steps,
+            steps_per_epoch=order.steps_per_epoch,
+        )
+        for name, module, objective in wanted
+    ]
+
+
+def _describe_run(
+    learners: list[Learner],
+    source: Source,
+    stores: Sequence[Store],
+    finishing: Finishing,
+    valid: Validation | None,
+    options: TrainOptions,
+) -> dict[str, Any]:
+    """What must be the same for a killed run to go on."""
+    return {
+        "softlab_version": version("softlab"),
+        "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
+        "stores": [store.digest for store in stores],
+        "valid": None if valid is None else keys_fingerprint(valid.source.keys),
+        "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        "finishing": asdict(finishing),
+        "options": asdict(options),
+        "students": {
+            learner.name: {
+                "initial_weights": weights_fingerprint(learner.module),
+                "objective": asdict(learner.objective),
+            }
+            for learner in learners
+        },
+    }
+
+
+def _score(evaluation: Evaluation | None) -> float:
+    """What makes an epoch the best one."""
+    if evaluation is None:
+        return -1.0
+    if evaluation.accuracy is not None:
+        return evaluation.accuracy
+    return evaluation.teacher_agreement or 0.0

@@ -1,0 +1,120 @@
+import math
+import pickle
+import re
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from softlab.errors import InterpolatedTail, InvalidOption
+from softlab.labels.selection import keep_top_k
+from softlab.labels.soft_labels import SoftLabels
+
+# Shape letters: B rows in a batch, C classes.
+
+
+def teacher_logits(*, num_classes: int = 1000, scale: float = 3.0, rows: int = 64) -> Tensor:
+    return scale * torch.randn(rows, num_classes, generator=torch.Generator().manual_seed(0))
+
+
+def tensors_of(labels: SoftLabels) -> list[Tensor]:
+    return [labels.class_ids_BK, labels.logits_BK, labels.log_tail_BT, labels.max_logit_B]
+
+
+def test_their_size_is_that_of_their_tensors() -> None:
+    labels = keep_top_k(teacher_logits(rows=5), k=3)
+
+    assert len(labels) == 5
+    assert labels.k == 3
+    assert labels.num_classes == 1000
+
+
+def test_a_stored_temperature_gives_the_stored_tail_without_a_warning() -> None:
+    labels = keep_top_k(teacher_logits(), k=16, temperatures=(1.0, 2.5))
+
+    assert torch.equal(labels.log_tail_at(1.0), labels.log_tail_BT[:, 0])
+    assert torch.equal(labels.log_tail_at(2.5), labels.log_tail_BT[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("scale", "tolerance"),
+    [  # nats of log tail mass; measured at K = 16 of 1,000: 2e-5, 0.003 and 0.3
+        (1.0, 1e-4),
+        (3.0, 0.01),
+        (10.0, 0.5),  # as sharp as this, ask for the temperature when the store is made
+    ],
+)
+@pytest.mark.parametrize("temperature", [1.5, 3.0, 6.0, 50.0])
+def test_an_interpolated_tail_is_close(scale: float, tolerance: float, temperature: float) -> None:
+    logits_BC = teacher_logits(scale=scale)
+    labels = keep_top_k(logits_BC, k=16)
+
+    with pytest.warns(InterpolatedTail, match=re.escape("is not stored (stored: 1, 2, 4)")):
+        log_tail_B = labels.log_tail_at(temperature)
+
+    exact_B = keep_top_k(logits_BC, k=16, temperatures=(temperature,)).log_tail_BT[:, 0]
+    torch.testing.assert_close(log_tail_B, exact_B, rtol=0, atol=tolerance)
+    assert (log_tail_B <= 0).all()
+
+
+def test_one_stored_temperature_is_enough_to_interpolate() -> None:
+    logits_BC = teacher_logits(scale=1.0)
+    labels = keep_top_k(logits_BC, k=16, temperatures=(1.0,))
+
+    with pytest.warns(InterpolatedTail):
+        log_tail_B = labels.log_tail_at(2.0)
+
+    exact_B = keep_top_k(logits_BC, k=16, temperatures=(2.0,)).log_tail_BT[:, 0]
+    torch.testing.assert_close(log_tail_B, exact_B, rtol=0, atol=0.03)
+
+
+def test_where_all_classes_are_kept_no_temperature_has_a_tail() -> None:
+    labels = keep_top_k(teacher_logits(num_classes=10), k=10, temperatures=(1.0,))
+
+    with pytest.warns(InterpolatedTail):
+        log_tail_B = labels.log_tail_at(3.0)
+
+    assert log_tail_B.isneginf().all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_below_the_stored_ones_is_refused(temperature: float) -> None:
+    labels = keep_top_k(teacher_logits(), k=16)
+
+    with pytest.raises(InvalidOption, match="Train at 1 or more, or dump again with --temperature"):
+        labels.log_tail_at(temperature)
+
+
+def test_another_device_changes_nothing_else() -> None:
+    labels = keep_top_k(teacher_logits(), k=16)
+
+    moved = labels.to("meta")
+
+    assert {tensor.device.type for tensor in tensors_of(moved)} == {"meta"}
+    assert [tensor.shape for tensor in tensors_of(moved)] == [tensor.shape for tensor in tensors_of(labels)]
+    assert (moved.temperatures, moved.num_classes, moved.k) == (labels.temperatures, labels.num_classes, labels.k)
+
+
+def test_they_travel_between_processes() -> None:
+    labels = keep_top_k(teacher_logits(), k=16)
+
+    copy = pickle.loads(pickle.dumps(labels))
+
+    assert all(torch.equal(*pair) for pair in zip(tensors_of(copy), tensors_of(labels), strict=True))
+    assert copy.temperatures == labels.temperatures
+
+
+@pytest.mark.gpu
+def test_pinned_labels_reach_a_gpu_unchanged() -> None:
+    labels = keep_top_k(teacher_logits(), k=16)
+
+    pinned = labels.pin_memory()
+    on_gpu = pinned.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+
+    assert all(tensor.is_pinned() for tensor in tensors_of(pinned))
+    assert all(torch.equal(ours.cpu(), its) for ours, its in zip(tensors_of(on_gpu), tensors_of(labels), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterpolatedTail)
+        torch.testing.assert_close(on_gpu.log_tail_at(3.0).cpu(), labels.log_tail_at(3.0), rtol=1e-5, atol=1e-5)
