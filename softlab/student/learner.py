@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
 from softlab.loading.batches import Batch
-from softlab.models.device import autocast_on, place
+from softlab.models.device import place
+from softlab.models.forward import logits_of
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 
@@ -35,7 +36,7 @@ class Learner:
     ) -> None:
         self.name, self.objective, self.device = name, objective, device
         self.module = place(module, device, channels_last=options.channels_last)
-        self._forward = torch.compile(self.module) if options.compile else self.module
+        self._forward: Callable[..., object] = torch.compile(self.module) if options.compile else self.module
         self._options, self._num_steps = options, num_steps
         self._warmup_steps = options.warmup_epochs * steps_per_epoch
         self._optimiser = _make_optimiser(self.module, options)
@@ -61,10 +62,7 @@ class Learner:
 
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] on the device, in the dtype of autocast."""
-        with autocast_on(self.device, self._options.autocast):
-            output = self._forward(batch.images_BCHW)
-        logits_BC: Tensor = getattr(output, "logits", output)
-        return logits_BC
+        return logits_of(self._forward, batch.images_BCHW, device=self.device, autocast=self._options.autocast)
 
     def evaluating(self) -> Callable[[Batch], Tensor]:
         """The student in eval mode, as a function from a batch to logits; until the next step."""

@@ -2,17 +2,17 @@
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C), T temperatures.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from softlab.errors import TeacherError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batches import Batch
-from softlab.models.device import autocast_on, choose_device, place
+from softlab.models.device import choose_device, place
+from softlab.models.forward import logits_of
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing
@@ -74,7 +74,7 @@ class TeacherRun:
         self._options = options
         module = place(teacher.module.eval(), self.device, channels_last=options.channels_last)
         self._taps = FeatureTaps(module, options.taps)
-        self._module = torch.compile(module) if options.compile else module
+        self._module: Callable[..., object] = torch.compile(module) if options.compile else module
 
     def __enter__(self) -> "TeacherRun":
         self._taps.__enter__()
@@ -85,17 +85,9 @@ class TeacherRun:
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> Tensor:
-        """float32 [B, C] on the device. Raises TeacherError if the model's output is not that of a classifier."""
-        batch = batch.to(self.device, channels_last=self._options.channels_last)
-        with autocast_on(self.device, self._options.autocast):
-            output = self._module(batch.images_BCHW)
-        logits_BC = getattr(output, "logits", output)
-        if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or len(logits_BC) != len(batch):
-            raise TeacherError(
-                f"the teacher returned {_describe(logits_BC)} for {len(batch)} images, expected logits "
-                f"[{len(batch)}, classes]. Wrap the model so that it returns them."
-            )
-        return logits_BC.float()
+        """float32 [B, C] on the device. Raises ModelError if the model's output is not that of a classifier."""
+        images_BCHW = batch.to(self.device, channels_last=self._options.channels_last).images_BCHW
+        return logits_of(self._module, images_BCHW, device=self.device, autocast=self._options.autocast).float()
 
     def features(self) -> dict[str, Tensor]:
         """float16 [B, ...] by name, of the last forward pass, on the device."""
@@ -133,7 +125,3 @@ def _to_host(tensor: Tensor) -> Tensor:
         return tensor.cpu()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
-
-
-def _describe(output: object) -> str:
-    return f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"

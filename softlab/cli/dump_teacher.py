@@ -1,0 +1,103 @@
+"""`softlab dump-teacher`: run a teacher once over a source and store what it says."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from softlab.cli.flags import recipe_command
+from softlab.cli.opening import open_with_bar
+from softlab.cli.progress import rows_bar
+from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
+from softlab.models.build import ModelOptions, build_model
+from softlab.sources.options import SourceOptions
+from softlab.teacher.dump import DumpProgress, DumpSummary
+from softlab.teacher.dump import dump_teacher as dump
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.survey import Survey, survey_teacher
+from softlab.views.finishing import Finishing
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpRecipe:
+    """A complete dump."""
+
+    out: Path
+    """Folder of the store to write."""
+
+    plan: bool = False
+    """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
+
+    teacher: ModelOptions
+    source: SourceOptions
+    input: Finishing = field(default_factory=Finishing)
+    dump: DumpOptions = field(default_factory=DumpOptions)
+
+
+@recipe_command(DumpRecipe, main_section="dump")
+def dump_teacher(recipe: DumpRecipe) -> None:
+    """Run a teacher once over a source and write its largest logits, exact tails and chosen features to a store.
+
+    An interrupted dump goes on when the same command is run again.
+    """
+    teacher = Teacher(
+        module=build_model(recipe.teacher),
+        name=recipe.teacher.model,
+        arguments=recipe.teacher.arguments,
+        finishing=recipe.input,
+    )
+    source = open_with_bar(recipe.source)
+    if recipe.plan:
+        _print_survey(survey_teacher(teacher, source, recipe.dump))
+        return
+    with rows_bar(len(source)) as bar:
+
+        def on_progress(progress: DumpProgress) -> None:
+            bar(progress.rows, f"{format_bytes(progress.bytes_written)} written")
+
+        summary = dump(teacher, source, recipe.out, recipe.dump, on_progress=on_progress)
+    _print_summary(summary, num_skipped=len(source.skipped))
+
+
+def _print_survey(survey: Survey) -> None:
+    console = Console()
+    console.print(
+        f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed, {survey.num_classes:,} classes, "
+        f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about {format_duration(survey.seconds)}."
+    )
+    headers = ["K", *(f"mass T={t:g}" for t in survey.temperatures), *(f"KL T={t:g}" for t in survey.temperatures)]
+    rows = [
+        [
+            f"{choice.k}{' *' if choice.k == survey.chosen_k else ''}",
+            *(f"{mass:.4f}" for mass in choice.captured_mass_T),
+            *(f"{divergence:.1e}" for divergence in choice.kl_T),
+            f"{choice.bytes_per_row:.1f}",
+            format_bytes(survey.store_bytes(choice)),
+        ]
+        for choice in survey.choices
+    ]
+    print_table([*headers, "bytes/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
+    console.print("mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.")
+
+
+def _print_summary(summary: DumpSummary, *, num_skipped: int) -> None:
+    statistics, selection = summary.manifest.statistics, summary.manifest.selection
+    rate = summary.rows_per_second
+    masses = zip(selection.temperatures, statistics.mean_captured_mass, strict=True)
+    print_facts(
+        {
+            "store": str(summary.out),
+            "rows": f"{statistics.rows:,}" + (f" ({num_skipped:,} samples skipped)" if num_skipped else ""),
+            "bytes per row": f"{summary.bytes_per_row:.1f} (labels {summary.label_bytes_per_row:.1f})",
+            "teacher accuracy": "no targets to compare with"
+            if statistics.accuracy is None
+            else f"{statistics.accuracy:.2%}",
+            "captured mass": ", ".join(f"{mass:.4f} at T={t:g}" for t, mass in masses),
+            "clipped logits": f"{statistics.clipped_logits:,}",
+            "rate": "nothing to do, it was finished"
+            if rate is None
+            else f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)",
+            "digest": summary.digest,
+        }
+    )

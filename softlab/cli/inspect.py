@@ -1,0 +1,70 @@
+"""`softlab inspect`: show what a store holds and what it was made from."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from softlab.cli.tables import format_bytes, format_share, print_facts
+from softlab.manifest import Manifest, StorePlan
+from softlab.store.reader import read_manifest
+from softlab.store.writer import count_finished_shards, is_unfinished, read_plan
+
+
+def inspect(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
+) -> None:
+    """Show what a store holds, from what it was made, how big and how good it is, and whether it is finished."""
+    if is_unfinished(store):
+        _show_unfinished(store, as_json=as_json)
+        return
+    manifest, digest = read_manifest(store)
+    if as_json:
+        print(json.dumps({"finished": True, "digest": digest, "manifest": msgspec.to_builtins(manifest)}, indent=1))
+        return
+    print_facts(_what(store, manifest) | _how_good(manifest) | {"digest": digest})
+
+
+def _show_unfinished(store: Path, *, as_json: bool) -> None:
+    plan, done = read_plan(store), count_finished_shards(store)
+    if as_json:
+        facts: dict[str, Any] = {"finished": False, "finished_shards": done, "plan": msgspec.to_builtins(plan)}
+        print(json.dumps(facts, indent=1))
+        return
+    state = f"no: {done:,} of {len(plan.grid):,} shards; the same `softlab dump-teacher` command goes on with it"
+    print_facts(_what(store, plan) | {"finished": state})
+
+
+def _what(store: Path, plan: StorePlan) -> dict[str, str]:
+    teacher, source, space, selection = plan.teacher, plan.source, plan.label_space, plan.selection
+    weights = teacher.weights_fingerprint[:12]
+    features = [f"{feature.name} = {feature.layer}:{feature.pooling}" for feature in plan.features]
+    return {
+        "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
+        "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",
+        "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped",
+        "views": f"{plan.views.num_views:,}",
+        "classes": f"{space.num_classes:,}{_some_names(space.class_names)}",
+        "kept": f"{selection.k:,} largest logits as {plan.coding.logits}",
+        "tail at": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
+        "features": ", ".join(features) or "none",
+    }
+
+
+def _some_names(names: tuple[str, ...] | None) -> str:
+    return "" if names is None else f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _how_good(manifest: Manifest) -> dict[str, str]:
+    statistics, total = manifest.statistics, sum(file.bytes for file in manifest.files)
+    masses = zip(manifest.selection.temperatures, statistics.mean_captured_mass, strict=True)
+    return {
+        "finished": "yes",
+        "size": f"{format_bytes(total)}, {total / statistics.rows:.1f} bytes per row, {len(manifest.shards):,} shards",
+        "teacher accuracy": format_share(statistics.accuracy),
+        "captured mass": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
+        "source fingerprint": manifest.source_fingerprint,
+    }

@@ -1,0 +1,12 @@
+"""Open a source with a bar for the one thing that can take long: looking for unreadable samples."""
+
+from softlab.cli.progress import rows_bar
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+
+
+def open_with_bar(options: SourceOptions) -> Source:
+    """As `open_source`."""
+    with rows_bar(unit="samples") as bar:
+        return open_source(options, on_scan=lambda done, total: bar(done, "looking for unreadable samples", total))

@@ -1,0 +1,44 @@
+"""What the two training commands show: a bar while they run, a table at the end."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from softlab.cli.progress import rows_bar
+from softlab.cli.tables import format_duration, format_share, print_table
+from softlab.student.run_folder import StudentResult
+from softlab.student.train import TrainProgress
+
+
+@contextmanager
+def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
+    """A bar over all steps of the run, with the epoch and the best validation accuracy beside it."""
+    with rows_bar(unit="steps") as bar:
+
+        def show(progress: TrainProgress) -> None:
+            accuracies = [valid.accuracy for valid in progress.valid.values() if valid.accuracy is not None]
+            best = f", best {max(accuracies):.2%}" if accuracies else ""
+            bar(progress.step, f"epoch {progress.epoch}{best}", progress.num_steps)
+
+        yield show
+
+
+def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
+    """All students of a run."""
+    headers = ["student", "accuracy", "best epoch", "agreement", "KL to teacher", "train loss", "parameters", "time"]
+    rows = []
+    for result in results:
+        last, best = result.last, result.best
+        rows.append(
+            [
+                result.name,
+                format_share(last.accuracy if last else None),
+                format_share(best.accuracy if best else None),
+                format_share(last.teacher_agreement if last else None),
+                "-" if last is None or last.teacher_kl is None else f"{last.teacher_kl:.3f}",
+                f"{result.train_loss:.3f}",
+                f"{result.num_parameters:,}",
+                format_duration(result.seconds),
+            ]
+        )
+    print_table(headers, rows, title=f"Students of {out}")
