@@ -1,13 +1,18 @@
-"""What holds for all tests."""
+"""What every test has: one thread for torch, and a row cache of its own."""
+
+from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 
-settings.register_profile("softlab", deadline=None)  # a first example also pays for imports, and machines are shared
-settings.load_profile("softlab")
+from softlab.store import cache
+
+torch.set_num_threads(1)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+@pytest.fixture(autouse=True)
+def _own_row_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own cache folder is not touched."""
+    folder = tmp_path_factory.mktemp("row-cache")
+    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name: str(folder))
+    return folder

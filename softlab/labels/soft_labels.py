@@ -13,7 +13,7 @@ from torch.nn import functional
 from softlab.errors import InterpolatedTail, InvalidOption
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftLabels:
     """What the teacher said about each of B rows: its K largest logits, and exactly how much it said elsewhere."""
 

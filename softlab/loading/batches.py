@@ -33,7 +33,7 @@ class LoaderOptions:
             raise InvalidOption(f"workers = {self.workers}: expected 0 or more.")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
     """B samples of a source."""
 
@@ -72,7 +72,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Aligned:
     """A source, finished for a model, and where there is one the store that was made from it."""
 

@@ -30,7 +30,7 @@ class Teacher:
     finishing: Finishing
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Said:
     """What the teacher said about the B rows of a batch, on its way from the device to a shard."""
 

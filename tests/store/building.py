@@ -1,0 +1,161 @@
+"""Small stores for tests: a plan, random rows for it, and both written to disk."""
+
+# Shape letters: V views, N samples, C classes.
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from softlab.identity import content_hash
+from softlab.labels.coding import GAP_STEP, Coding, LabelCoding
+from softlab.labels.selection import keep_top_k
+from softlab.manifest import (
+    CodingRecord,
+    FeatureRecord,
+    FieldRecord,
+    LabelSpaceRecord,
+    Manifest,
+    SelectionRecord,
+    SourceRecord,
+    Statistics,
+    StorageRecord,
+    StorePlan,
+    ViewsRecord,
+)
+from softlab.shards import Shard
+from softlab.store.files import list_files
+from softlab.store.format import Array, Arrays, FormatName
+from softlab.store.samples import SampleTable
+from softlab.store.writer import StoreWriter, writing
+from tests.manifests import make_manifest
+
+FORMATS: tuple[FormatName, ...] = ("zarr", "parquet")
+CODINGS: tuple[Coding, ...] = ("float32", "float16", "uint8")
+CHUNK_ROWS = 2
+
+
+def make_plan(
+    *,
+    format: FormatName = "zarr",
+    coding: Coding = "float16",
+    num_samples: int = 11,
+    num_views: int = 2,
+    shard_rows: int = 4,
+    num_classes: int = 20,
+    k: int = 3,
+    features: Mapping[str, tuple[int, ...]] = {"pooled": (6,)},  # noqa: B006  (read only)
+) -> StorePlan:
+    """Two views of three shards, the last one ragged in its rows and its chunks; with one feature."""
+    example = make_manifest()
+    labels = LabelCoding(coding=coding, num_classes=num_classes, temperatures=(1.0, 4.0))
+    fields = (
+        FieldRecord(name="labels/class_ids", dtype=labels.class_id_dtype, row_shape=(k,), chunk_rows=CHUNK_ROWS),
+        FieldRecord(name="labels/logits", dtype=labels.logit_dtype, row_shape=(k,), chunk_rows=CHUNK_ROWS),
+        FieldRecord(name="labels/max_logit", dtype=labels.float_dtype, row_shape=(), chunk_rows=shard_rows),
+        FieldRecord(name="labels/log_tail", dtype=labels.float_dtype, row_shape=(2,), chunk_rows=shard_rows),
+        *(
+            FieldRecord(name=f"features/{name}", dtype="float16", row_shape=shape, chunk_rows=CHUNK_ROWS)
+            for name, shape in features.items()
+        ),
+    )
+    values = {name: getattr(example, name) for name in StorePlan.__struct_fields__} | {
+        "source": SourceRecord(
+            name="folder:pets",
+            num_samples=num_samples,
+            keys_fingerprint=example.source.keys_fingerprint,
+            skipped=(),
+        ),
+        "label_space": LabelSpaceRecord(
+            num_classes=num_classes, class_names=None, fingerprint=example.label_space.fingerprint
+        ),
+        "views": ViewsRecord(num_views=num_views),
+        "selection": SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
+        "coding": CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
+        "features": tuple(FeatureRecord(name=name, layer="layer4", pooling="mean") for name in features),
+        "storage": StorageRecord(format=format, shard_rows=shard_rows, fields=fields),
+    }
+    return StorePlan(**values)
+
+
+def make_logits(plan: StorePlan) -> torch.Tensor:
+    """What a teacher may have said, [V * N, C]; the same at each call."""
+    num_rows = plan.views.num_views * plan.source.num_samples
+    return 3 * torch.randn(num_rows, plan.label_space.num_classes, generator=torch.Generator().manual_seed(0)) + 5
+
+
+def make_arrays(plan: StorePlan) -> dict[str, Array]:
+    """All rows as they are stored, by field name, each [V, N, ...]; the same at each call."""
+    selection = plan.selection
+    coding = LabelCoding(
+        coding=plan.coding.logits, num_classes=plan.label_space.num_classes, temperatures=selection.temperatures
+    )
+    labels = coding.encode(keep_top_k(make_logits(plan), k=selection.k, temperatures=selection.temperatures))
+    flat = {f"labels/{name}": array for name, array in labels.items()}
+    random = np.random.default_rng(0)
+    rows = (plan.views.num_views, plan.source.num_samples)
+    for field in plan.storage.fields:
+        if field.group != "labels":
+            flat[field.name] = random.normal(size=(*rows, *field.row_shape)).astype(field.dtype)
+    return {field.name: flat[field.name].reshape(*rows, *field.row_shape) for field in plan.storage.fields}
+
+
+def make_samples(plan: StorePlan) -> SampleTable:
+    numbers = range(plan.source.num_samples)
+    return SampleTable(
+        keys=[f"{number:03d}.png" for number in numbers],
+        targets_N=np.array([number % plan.label_space.num_classes for number in numbers]),
+        content_hashes=[content_hash(str(number).encode()) for number in numbers],
+    )
+
+
+def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays) -> int:
+    """One shard of the rows that `make_arrays` makes; its bytes on disk."""
+    statistics = Statistics(
+        rows=shard.num_rows,
+        rows_with_target=shard.num_rows,
+        correct=shard.num_rows - 1,
+        captured_mass=(shard.num_rows * 0.9 + 0.1 * shard.part, shard.num_rows * 0.7 + 1e-9 * shard.view),
+        clipped_logits=shard.part,
+    )
+    return writer.write(
+        shard,
+        arrays={name: array[shard.view, shard.start : shard.stop] for name, array in arrays.items()},
+        content_hashes=list(make_samples(writer.plan).content_hashes[shard.start : shard.stop]),
+        statistics=statistics,
+    )
+
+
+def write_some(root: Path, plan: StorePlan, *, num_shards: int) -> None:
+    """A dump that was interrupted after its next few shards."""
+    arrays = make_arrays(plan)
+    with writing(root, plan) as writer:
+        for shard in writer.pending[:num_shards]:
+            write_shard(writer, shard, arrays)
+
+
+def write_store(root: Path, plan: StorePlan) -> Manifest:
+    """A finished store; an interrupted one is gone on with."""
+    arrays = make_arrays(plan)
+    with writing(root, plan) as writer:
+        for shard in writer.pending:
+            write_shard(writer, shard, arrays)
+        return writer.finalize(make_samples(plan))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {name: (root / name).read_bytes() for name in list_files(root)}
+
+
+def flip_byte(path: Path, *, position: int = -1) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x40
+    path.write_bytes(data)
+
+
+def with_arguments(plan: StorePlan, arguments: dict[str, object]) -> StorePlan:
+    """The same plan for a teacher that was built with other arguments."""
+    return msgspec.structs.replace(plan, teacher=msgspec.structs.replace(plan.teacher, arguments=arguments))

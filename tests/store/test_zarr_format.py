@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from softlab.labels.coding import Coding
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import open_store
+from softlab.store.zarr_format import ZarrFormat
+from tests.store.building import make_arrays, make_plan, write_store
+from tests.store.format_contract import AXES, FormatContract, random_bits
+
+NO_CACHE = CacheOptions(max_bytes=0)
+
+
+class TestZarrFormat(FormatContract):
+    name = "zarr"
+
+
+def test_every_field_of_a_shard_is_a_file_of_its_own() -> None:
+    plan = make_plan(features={"pooled": (6,), "map": (3, 2)})
+    shard = plan.grid.shard(1, 2)
+
+    assert sorted(ZarrFormat().encode(plan, shard, random_bits(plan, shard))) == [
+        "features/map/c/1/2/0/0",
+        "features/pooled/c/1/2/0",
+        "labels/class_ids/c/1/2/0",
+        "labels/log_tail/c/1/2/0",
+        "labels/logits/c/1/2/0",
+        "labels/max_logit/c/1/2",
+    ]
+
+
+def test_zarr_alone_shows_every_array_as_it_was_given(tmp_path: Path) -> None:
+    plan = make_plan(features=AXES)
+    write_store(tmp_path / "store", plan)
+
+    group = zarr.open_group(tmp_path / "store", mode="r")
+
+    assert sorted(group["features"].array_keys()) == sorted(AXES)
+    for name, array in make_arrays(plan).items():
+        np.testing.assert_array_equal(group[name][:], array, strict=True)
+
+
+@pytest.mark.parametrize("coding", ["float32", "float16"])
+def test_zarr_alone_shows_the_logits_that_softlab_reads(tmp_path: Path, coding: Coding) -> None:
+    write_store(tmp_path / "store", make_plan(coding=coding))
+    store = open_store(tmp_path / "store", cache=NO_CACHE)
+
+    labels = zarr.open_group(tmp_path / "store", mode="r")["labels"]
+
+    for view in range(store.num_views):
+        read = store.read(range(store.num_samples), view=view)
+        np.testing.assert_array_equal(labels["logits"][view].astype("f4"), read.logits_BK)
+        np.testing.assert_array_equal(labels["log_tail"][view].astype("f4"), read.log_tail_BT)
+        np.testing.assert_array_equal(labels["max_logit"][view].astype("f4"), read.max_logit_B)
+        np.testing.assert_array_equal(labels["class_ids"][view].astype("i8"), read.class_ids_BK)
+    assert labels.attrs.asdict() == {"temperatures": [1.0, 4.0], "num_classes": 20, "coding": coding, "gap_step": None}
+
+
+def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan(coding="uint8"))
+    store = open_store(tmp_path / "store", cache=NO_CACHE)
+
+    labels = zarr.open_group(tmp_path / "store", mode="r")["labels"]
+
+    logits = -labels.attrs["gap_step"] * np.cumsum(labels["logits"][1].astype("i8"), axis=1)
+    np.testing.assert_array_equal(logits, store.read(range(store.num_samples), view=1).logits_BK)
+
+
+def test_zarr_alone_notices_any_damaged_byte_of_a_shard(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    path = tmp_path / "store/labels/logits/c/0/2/0"
+    good = path.read_bytes()
+    silent = []
+
+    for position in range(len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        try:
+            zarr.open_group(tmp_path / "store", mode="r")["labels/logits"][:]
+            silent.append(position)
+        except Exception:
+            continue
+
+    assert silent == []
