@@ -20,6 +20,9 @@
 A warning, not an error: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class SoftlabError(Exception):
     """Base of all errors that a user can cause."""
@@ -87,3 +90,14 @@ class TrainingFailed(SoftlabError):
 
 class InterpolatedTail(UserWarning):
     """A temperature was asked for that the store doesn't hold; its tail was interpolated."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: up to 3 near ones, or the first 5 known ones where none is near."""
+    known = list(known)
+    folded = {each.casefold(): each for each in known}
+    near = [folded[match] for match in get_close_matches(name.casefold(), folded, n=3)]
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    more = ", .." if len(known) > 5 else ""
+    return f"Known: {', '.join(known[:5]) or 'none'}{more}."

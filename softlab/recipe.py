@@ -12,17 +12,16 @@ import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, suggest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -210,7 +209,7 @@ def _checked_table(kind: type[Any], table: dict[str, Any], *, key: str, where: s
     types = _types(kind)
     for name in table:
         if name not in types:
-            raise InvalidOption(f"{where}: unknown key {_join(key, name)}. {_suggestion(name, known=types, key=key)}")
+            raise InvalidOption(f"{where}: unknown key {_join(key, name)}. {suggest(name, types)}")
     return {name: _checked(types[name], value, key=_join(key, name), where=where) for name, value in table.items()}
 
 
@@ -244,11 +243,6 @@ def _expected(type_: Any) -> str:
     if get_origin(type_) is dict:
         return "a table" if arguments[1] in (Any, object) else f"a table, each value {_expected(arguments[1])}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}[type_]
-
-
-def _suggestion(name: str, *, known: Iterable[str], key: str) -> str:
-    nearest = get_close_matches(name, known, n=1)
-    return f"Did you mean {_join(key, nearest[0])}?" if nearest else f"Known keys there: {', '.join(known)}."
 
 
 def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, flags: Mapping[str, str]) -> Recipe:

@@ -1,13 +1,21 @@
-"""What every test has: one thread for torch, and a row cache of its own."""
+"""What every test has: one thread for torch, time for hypothesis, a row cache of its own, a GPU where it needs one."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from softlab.store import cache
 
 torch.set_num_threads(1)
+settings.register_profile("softlab", deadline=None)  # a first example also pays for imports, and machines are shared
+settings.load_profile("softlab")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(autouse=True)

@@ -145,10 +145,10 @@ def test_a_quoted_key_of_an_assignment_may_hold_dots() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[dump]\nvews = 4", "unknown key dump.vews. Did you mean dump.views?"),
+        ("[dump]\nvews = 4", "unknown key dump.vews. Did you mean views?"),
         ("teachr.model = 'a'", "unknown key teachr. Did you mean teacher?"),
-        ("[student.one]\nmodell = 'a'", "unknown key student.one.modell. Did you mean student.one.model?"),
-        ("[valid]\nfrobs = 4", "unknown key valid.frobs. Known keys there: path, shuffle_every_epoch, limit."),
+        ("[student.one]\nmodell = 'a'", "unknown key student.one.modell. Did you mean model?"),
+        ("[valid]\nfrobs = 4", "unknown key valid.frobs. Known: path, shuffle_every_epoch, limit."),
         ("[dump]\nviews = 'many'", "dump.views is 'many', but must be a whole number."),
         ("[dump]\nviews = true", "dump.views is True, but must be a whole number."),
         ("[dump]\ntemperatures = 4", "dump.temperatures is 4, but must be a list, each value a number."),
@@ -184,7 +184,7 @@ def test_an_error_names_the_recipe_the_key_and_what_is_expected(text: str, messa
     [
         ({"dump.views": "many"}, [], "--views: dump.views is 'many', but must be a whole number."),
         ({}, ["dump.views=many"], "--set dump.views=many: dump.views is 'many', but must be a whole number."),
-        ({}, ["dump.vews=4"], "--set dump.vews=4: unknown key dump.vews. Did you mean dump.views?"),
+        ({}, ["dump.vews=4"], "--set dump.vews=4: unknown key dump.vews. Did you mean views?"),
         ({}, ["views"], "--set views: not an assignment. Write --set KEY=VALUE, e.g. --set source.limit=100."),
         ({}, ["a b=4"], "--set a b=4: not an assignment. Write --set KEY=VALUE, e.g. --set source.limit=100."),
         ({"dump.views": 0}, [], "--views 0: no view to store. Give at least 1."),

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -33,24 +33,31 @@ def recipe_command(
 ) -> Callable[[Callable[[Recipe], None]], Callable[..., None]]:
     """Decorator that makes a Typer command out of a function of one recipe.
 
-    The flags of `main_section` go without its name: `--views` for `dump.views`, but `--teacher-weights`.
+    The flags of `main_section` go without its name: `--views` for `dump.views`, but `--teacher-weights`. The section
+    may be left out wherever no other option has that name: `--weights`.
     """
     options = {_parameter_name(option): option for option in option_fields(kind, main_section=main_section)}
-    counts = Counter(option.flag for option in options.values())
-    assert max(counts.values()) == 1, f"{kind.__name__}: two options share a flag: {counts.most_common(1)}"
+    flags = Counter(option.flag for option in options.values())
+    assert max(flags.values()) == 1, f"{kind.__name__}: two options share a flag: {flags.most_common(1)}"
+    short_flags = Counter(_short_flag(option) for option in options.values())
+    unambiguous = {flag for flag, count in short_flags.items() if count == 1} - flags.keys()
 
     def decorate(function: Callable[[Recipe], None]) -> Callable[..., None]:
         @functools.wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
         def command(recipe: Path | None, assignments: list[str] | None, **values: Any) -> None:
-            flags = {option.key: _flag_value(name, option, values) for name, option in options.items()}
+            given = {option.key: _flag_value(name, option, values) for name, option in options.items()}
             function(
-                load_recipe(kind, path=recipe, flags=flags, assignments=assignments or (), main_section=main_section)
+                load_recipe(kind, path=recipe, flags=given, assignments=assignments or (), main_section=main_section)
             )
 
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 _parameter("recipe", Path, RECIPE_ARGUMENT),
-                *(parameter for name, option in options.items() for parameter in _option_parameters(name, option)),
+                *(
+                    parameter
+                    for name, option in options.items()
+                    for parameter in _option_parameters(name, option, unambiguous)
+                ),
                 _parameter("assignments", list[str], SET_OPTION),
             ]
         )
@@ -67,16 +74,24 @@ def _parameter_name(option: OptionField) -> str:
     return option.key.replace(".", "__")
 
 
-def _option_parameters(name: str, option: OptionField) -> Iterator[inspect.Parameter]:
+def _short_flag(option: OptionField) -> str:
+    return "--" + option.name.replace("_", "-")
+
+
+def _option_parameters(name: str, option: OptionField, unambiguous: Set[str]) -> Iterator[inspect.Parameter]:
     """Parameters that are None unless given; the real default is only told, for a recipe may name another.
 
-    A bool is two, for Typer's own `--x/--no-x` takes so wide a column of the help that names of flags are cut short.
+    The short flag and that of a bool's opposite are hidden parameters of their own, for several names of one take so
+    wide a column of the help that all are cut short.
     """
     help_text = escape(" ".join(filter(None, [option.help, _choices_text(option), _default_text(option)])))
     shown = typer.Option(None, option.flag, metavar=_metavar(option), help=help_text, rich_help_panel=_panel(option))
     yield _parameter(name, _flag_type(option.type), shown)
     if option.type is bool:
         yield _parameter(f"{name}__off", bool, typer.Option(None, _negative(option), hidden=True))
+    if _short_flag(option) in unambiguous and not option.is_head:
+        hidden = typer.Option(None, _short_flag(option), hidden=True)
+        yield _parameter(f"{name}__short", _flag_type(option.type), hidden)
 
 
 def _negative(option: OptionField) -> str:
@@ -131,7 +146,11 @@ def _flag_type(type_: Any) -> Any:
 
 def _flag_value(name: str, option: OptionField, values: Mapping[str, Any]) -> Any:
     """The value as a recipe would hold it; None where the flag was not given."""
-    value = values[name]
+    value, short = values[name], values.get(f"{name}__short")
+    if short is not None and short != []:
+        if value is not None and value != []:
+            raise InvalidOption(f"{option.flag} and {_short_flag(option)} are the same option. Give one of them.")
+        value = short
     if values.get(f"{name}__off"):
         if value:
             raise InvalidOption(f"{option.flag} and {_negative(option)} contradict each other. Give one of them.")

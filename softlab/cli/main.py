@@ -3,13 +3,14 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Container, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from softlab.errors import SoftlabError
+from softlab.errors import InterpolatedTail, SoftlabError
 
 # The command `dump-teacher` is the function `dump_teacher` in softlab/cli/dump_teacher.py.
 COMMANDS = {
@@ -26,6 +27,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 for a SoftlabError, 2 for wrong usage, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = _show_note
     try:
         try:
             build_app(arguments)(arguments, prog_name="softlab")
@@ -34,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SoftlabError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt):
+            typer.echo(str(interrupt), err=True)
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); Python would complain again when it flushes at exit.
@@ -59,6 +63,19 @@ def _load(command: str) -> Callable[..., Any]:
 
 def _not_named() -> None:
     """Stands for a command in the list of `softlab --help`; it can't run, for then the arguments would name it."""
+
+
+def _show_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings as a note for the user; others as Python shows them."""
+    text = f"note: {message}" if issubclass(category, InterpolatedTail) else f"{category.__name__}: {message}"
+    typer.echo(text, err=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,9 +17,8 @@ from types import FunctionType
 import torchvision.models
 from torch import nn
 
-from softlab.errors import InvalidOption, ModelError
+from softlab.errors import InvalidOption, ModelError, suggest
 from softlab.models import reference
-from softlab.models.nearest import nearest_names
 from softlab.models.weights import load_weights
 
 Factory = Callable[..., object]
@@ -120,8 +119,7 @@ def _imported_factory(module_name: str, name: str) -> Factory:
 
 def _check_known(origin: str, name: str, known: list[str]) -> None:
     if name not in known:
-        nearest = nearest_names(name, known) or "none"
-        raise ModelError(f"{origin}:{name}: {origin} has no such model. The nearest names are {nearest}.")
+        raise ModelError(f"{origin}:{name}: {origin} has no such model. {suggest(name, known)}")
 
 
 def _refusal(model: str, factory: Factory, error: Exception) -> str:

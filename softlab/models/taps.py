@@ -10,8 +10,7 @@ from typing import Literal, Self, cast, get_args
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from softlab.errors import InvalidOption, ModelError
-from softlab.models.nearest import nearest_names
+from softlab.errors import InvalidOption, ModelError, suggest
 
 Pooling = Literal["none", "mean", "cls", "flatten"]
 
@@ -52,10 +51,7 @@ class FeatureTaps:
         layers = {name: layer for name, layer in model.named_modules(remove_duplicate=False) if name}
         for tap in taps.values():
             if tap.layer not in layers:
-                raise ModelError(
-                    f"{type(model).__name__} has no layer `{tap.layer}`. "
-                    f"The nearest names are {nearest_names(tap.layer, layers) or 'none'}."
-                )
+                raise ModelError(f"{type(model).__name__} has no layer {tap.layer!r}. {suggest(tap.layer, layers)}")
         self._model = model
         self._tapped = [(name, tap, layers[tap.layer]) for name, tap in taps.items()]
         self._handles: list[RemovableHandle] = []

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import SourceError
+from softlab.errors import SourceError, suggest
 from softlab.identity import content_hash
 from softlab.sources.decoding import decode_image, unreadable
 from softlab.sources.source import Sample, SkippedSample
-from softlab.sources.suggestions import suggest
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

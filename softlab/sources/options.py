@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from softlab.errors import InvalidOption
-from softlab.sources.suggestions import suggest
+from softlab.errors import InvalidOption, suggest
 
 Kind = Literal["auto", "folder", "parquet", "torchvision"]
 DEFAULT_LABEL_COLUMN = "label"

@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
-from softlab.errors import SourceError
+from softlab.errors import SourceError, suggest
 from softlab.identity import content_hash
 from softlab.sources.decoding import decode_image, unreadable
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Sample, SkippedSample
-from softlab.sources.suggestions import suggest
 
 MAX_CACHED_BYTES = 2 << 30
 

@@ -13,11 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
-from softlab.errors import InvalidOption, SourceError
+from softlab.errors import InvalidOption, SourceError, suggest
 from softlab.identity import content_hash
 from softlab.sources.decoding import image_to_tensor, unreadable
 from softlab.sources.source import Sample, SkippedSample
-from softlab.sources.suggestions import suggest
 
 # Where torchvision's image classification sets keep their labels; there is no common attribute.
 TARGET_ATTRIBUTES = ("targets", "labels", "_labels", "y")

@@ -165,7 +165,7 @@ def test_a_pooling_that_does_not_fit_the_output_is_refused(tap: str, next_step: 
 
 
 def test_an_unknown_layer_lists_the_nearest(resnet: nn.Module) -> None:
-    with pytest.raises(ModelError, match=r"The nearest names are .*`layer4\.1`"):
+    with pytest.raises(ModelError, match=r"Did you mean .*layer4\.1"):
         FeatureTaps(resnet, taps(last="layer4.7"))
 
 

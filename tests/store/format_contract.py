@@ -129,5 +129,7 @@ class FormatContract:
         paths = [path for shard in plan.grid for path in store_format.encode(plan, shard, random_bits(plan, shard))]
 
         assert len(set(paths)) == len(paths)
-        assert set(paths) == {store_format.path_of(field, shard) for shard in plan.grid for field in plan.storage.fields}
+        assert set(paths) == {
+            store_format.path_of(field, shard) for shard in plan.grid for field in plan.storage.fields
+        }
         assert not set(paths) & store_format.layout_files(plan).keys()

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -16,6 +18,7 @@ from tests.store.building import flip_byte, make_arrays, make_plan, write_store
 from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
+Columns = dict[str, list[Any]]
 LABELS = ("class_ids", "logits", "max_logit", "log_tail")
 
 
@@ -23,20 +26,21 @@ class TestParquetFormat(FormatContract):
     name = "parquet"
 
 
-def seen_by_pyarrow(folder: Path) -> dict[str, list[object]]:
+def seen_by_pyarrow(folder: Path) -> Columns:
     dataset = pyarrow.dataset.dataset(folder, format="parquet", partitioning="hive")
-    columns: dict[str, list[object]] = dataset.to_table().sort_by([("view", "ascending"), ("sample", "ascending")]).to_pydict()
+    table = dataset.to_table().sort_by([("view", "ascending"), ("sample", "ascending")])
+    columns: Columns = table.to_pydict()
     return columns
 
 
-def seen_by_duckdb(folder: Path) -> dict[str, list[object]]:
+def seen_by_duckdb(folder: Path) -> Columns:
     rows = duckdb.sql(
         f"SELECT * FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true) ORDER BY view, sample"
     )
     return dict(zip(rows.columns, map(list, zip(*rows.fetchall(), strict=True)), strict=True))
 
 
-def seen_by_polars(folder: Path) -> dict[str, list[object]]:
+def seen_by_polars(folder: Path) -> Columns:
     frame = polars.read_parquet(f"{folder}/*/*.parquet", hive_partitioning=True)
     return frame.sort("view", "sample").to_dict(as_series=False)
 
@@ -53,3 +57,88 @@ def test_the_fields_of_a_group_share_one_file_in_hive_layout() -> None:
         "features/pooled/view=00001/part-00002.parquet",
         "labels/view=00001/part-00002.parquet",
     ]
+
+
+@OTHER_READERS
+@pytest.mark.parametrize("coding", ["float32", "float16"])
+def test_other_readers_see_the_labels_that_softlab_reads(
+    tmp_path: Path, seen_by: Callable[[Path], Columns], coding: Coding
+) -> None:
+    plan = make_plan(format="parquet", coding=coding)
+    write_store(tmp_path / "store", plan)
+    store = open_store(tmp_path / "store", cache=NO_CACHE)
+
+    seen = seen_by(tmp_path / "store/labels")
+
+    assert seen.keys() == {"view", "sample", *LABELS}
+    assert list(map(int, seen["view"])) == [0] * store.num_samples + [1] * store.num_samples
+    assert seen["sample"] == [*range(store.num_samples)] * 2
+    read = [store.read(range(store.num_samples), view=view) for view in range(2)]
+    np.testing.assert_array_equal(seen["class_ids"], np.concatenate([labels.class_ids_BK for labels in read]))
+    np.testing.assert_array_equal(seen["logits"], np.concatenate([labels.logits_BK for labels in read]))
+    np.testing.assert_array_equal(seen["max_logit"], np.concatenate([labels.max_logit_B for labels in read]))
+    np.testing.assert_array_equal(seen["log_tail"], np.concatenate([labels.log_tail_BT for labels in read]))
+
+
+@OTHER_READERS
+def test_other_readers_see_gaps_from_which_the_metadata_give_the_logits(
+    tmp_path: Path, seen_by: Callable[[Path], Columns]
+) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet", coding="uint8", num_views=1))
+    store = open_store(tmp_path / "store", cache=NO_CACHE)
+
+    gaps_NK = np.array(seen_by(tmp_path / "store/labels")["logits"], dtype=np.int64)
+
+    schema = pyarrow.parquet.read_schema(tmp_path / "store/labels/view=00000/part-00000.parquet")
+    description = json.loads(schema.metadata[b"softlab"])
+    logits_NK = -description["gap_step"] * np.cumsum(gaps_NK, axis=1)
+    np.testing.assert_array_equal(logits_NK, store.read(range(store.num_samples)).logits_BK)
+
+
+@OTHER_READERS
+def test_other_readers_see_minus_infinity_where_there_is_no_tail(
+    tmp_path: Path, seen_by: Callable[[Path], Columns]
+) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet", num_classes=3, k=3))
+
+    assert np.isneginf(seen_by(tmp_path / "store/labels")["log_tail"]).all()
+
+
+@OTHER_READERS
+@pytest.mark.parametrize("name", AXES)
+def test_other_readers_see_features_as_flat_lists(
+    tmp_path: Path, seen_by: Callable[[Path], Columns], name: str
+) -> None:
+    plan = make_plan(format="parquet", features={name: AXES[name]})
+    write_store(tmp_path / "store", plan)
+
+    seen = seen_by(tmp_path / "store/features" / name)
+
+    expected = make_arrays(plan)[f"features/{name}"].astype(np.float32)
+    np.testing.assert_array_equal(seen[name], expected.reshape(22, -1) if AXES[name] else expected.reshape(22))
+
+
+def test_the_shape_of_a_feature_is_in_the_metadata(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet", features=AXES))
+
+    schema = pyarrow.parquet.read_schema(tmp_path / "store/features/map/view=00000/part-00000.parquet")
+
+    assert json.loads(schema.metadata[b"softlab"])["row_shapes"] == {"map": [3, 2]}
+
+
+def test_a_row_group_is_a_chunk(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet"))
+
+    metadata = pyarrow.parquet.read_metadata(tmp_path / "store/labels/view=00000/part-00002.parquet")
+
+    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [2, 1]
+
+
+def test_other_readers_can_check_the_pages_of_a_shard(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet", features={"pooled": (400,)}))
+    path = tmp_path / "store/features/pooled/view=00000/part-00000.parquet"
+
+    flip_byte(path, position=path.stat().st_size // 2)
+
+    with pytest.raises(OSError, match="CRC"):
+        pyarrow.parquet.read_table(path, page_checksum_verification=True)

@@ -1,4 +1,4 @@
-from softlab.sources.suggestions import suggest
+from softlab.errors import suggest
 
 
 def test_near_names_are_found_whatever_their_case() -> None:

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softlab.store.samples import SampleTable, decode_samples, encode_samples
+
+content_hashes = st.binary(min_size=16, max_size=16)
+entries = st.lists(st.tuples(st.text(), st.integers(-1, 2**62), content_hashes), min_size=1, max_size=20)
+
+
+def make_table(entries: list[tuple[str, int, bytes]]) -> SampleTable:
+    keys, targets, hashes = zip(*entries, strict=True)
+    return SampleTable(keys=keys, targets_N=np.array(targets, dtype=np.int64), content_hashes=hashes)
+
+
+FEW = make_table([("b/1.png", 3, bytes(16)), ("a/ü.png", -1, bytes(range(16))), ("", 0, b"\xff" * 16)])
+
+
+@given(entries)
+def test_what_is_encoded_is_decoded(entries: list[tuple[str, int, bytes]]) -> None:
+    table = make_table(entries)
+
+    decoded = decode_samples(encode_samples(table))
+
+    assert len(decoded) == len(table)
+    assert list(decoded.keys) == list(table.keys)
+    assert list(decoded.content_hashes) == list(table.content_hashes)
+    assert table.targets_N is not None
+    if decoded.targets_N is None:
+        assert (table.targets_N == -1).all()
+    else:
+        np.testing.assert_array_equal(decoded.targets_N, table.targets_N, strict=True)
+
+
+def test_samples_without_hard_targets_have_none_when_read() -> None:
+    table = SampleTable(keys=["a", "b"], targets_N=None, content_hashes=[bytes(16)] * 2)
+
+    assert decode_samples(encode_samples(table)).targets_N is None
+
+
+def test_the_same_samples_are_the_same_bytes() -> None:
+    assert encode_samples(FEW) == encode_samples(FEW)
+
+
+def test_other_readers_see_numbers_keys_targets_and_hashes(tmp_path: Path) -> None:
+    (tmp_path / "samples.parquet").write_bytes(encode_samples(FEW))
+
+    rows = duckdb.sql(f"SELECT * FROM '{tmp_path}/samples.parquet' ORDER BY sample")
+
+    assert rows.columns == ["sample", "key", "target", "content_hash"]
+    assert rows.fetchall() == [
+        (0, "b/1.png", 3, bytes(16)),
+        (1, "a/ü.png", None, bytes(range(16))),
+        (2, "", 0, b"\xff" * 16),
+    ]
+
+
+def test_a_content_hash_of_another_length_is_not_written() -> None:
+    with pytest.raises(ValueError, match="16"):
+        encode_samples(SampleTable(keys=["a"], targets_N=None, content_hashes=[bytes(15)]))
