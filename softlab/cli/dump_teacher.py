@@ -77,7 +77,7 @@ def _print_survey(survey: Survey) -> None:
         ]
         for choice in survey.choices
     ]
-    print_table([*headers, "bytes/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
+    print_table([*headers, "B/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
     console.print("mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.")
 
 

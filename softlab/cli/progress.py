@@ -1,5 +1,7 @@
-"""Progress bars of long work; they go to stderr, and only where someone is watching."""
+"""Progress of long work, on stderr: a bar in a terminal, a line every half minute in a log."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -16,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+LINE_EVERY_S = 30.0
 
 
 class Bar(Protocol):
@@ -37,7 +41,14 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def rows_bar(total: int | None = None, *, unit: str = "rows") -> Iterator[Bar]:
-    """A bar over rows or steps: done, percent, rate, time left, note. Shows nothing until it is first called."""
+    """A bar over rows or steps: done, percent, rate, time left, note; where nobody watches, a line now and then.
+
+    Shows nothing until it is first called.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(unit, total)
+        return
     progress = Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -45,7 +56,7 @@ def rows_bar(total: int | None = None, *, unit: str = "rows") -> Iterator[Bar]:
         _Rate(unit),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
     task = progress.add_task("", total=total, visible=False)
@@ -57,3 +68,24 @@ def rows_bar(total: int | None = None, *, unit: str = "rows") -> Iterator[Bar]:
                 progress.update(task, total=total)
 
         yield show
+
+
+class _Lines:
+    """The same facts for a log file."""
+
+    def __init__(self, unit: str, total: int | None) -> None:
+        self._unit, self._total = unit, total
+        self._start = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, note: str, total: int | None = None) -> None:
+        now, total = time.monotonic(), total or self._total
+        if self._first is None:
+            self._first = done
+        if now - self._last < LINE_EVERY_S or not total:
+            return
+        self._last = now
+        rate = (done - self._first) / (now - self._start)
+        left = f"{(total - done) / rate:,.0f} s left" if rate else "stalled"
+        text = f"{done:,}/{total:,} {self._unit} ({done / total:.0%}), {rate:,.0f} {self._unit}/s, {left}  {note}"
+        print(text, file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     """All students of a run."""
-    headers = ["student", "accuracy", "best epoch", "agreement", "KL to teacher", "train loss", "parameters", "time"]
+    headers = ["student", "accuracy", "best", "agreement", "KL", "loss", "parameters", "time"]
     rows = []
     for result in results:
         last, best = result.last, result.best
@@ -42,3 +42,5 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
             ]
         )
     print_table(headers, rows, title=f"Students of {out}")
+    print("accuracy, agreement with the teacher and KL to it (nats): on the validation source, after the last epoch;")
+    print("best: highest accuracy of any epoch.")

@@ -40,20 +40,21 @@ def create_file(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
 
 
-def read_file(root: Path, record: FileRecord) -> bytes:
-    """The bytes of one file. Raises DamagedStore unless they are exactly those that the manifest records."""
+def read_file(root: Path, record: FileRecord, *, next_step: str | None = None) -> bytes:
+    """The bytes of one file. Raises DamagedStore, with the next step, unless they are exactly the recorded ones."""
     path = root / record.path
+    next_step = next_step or f"`softlab verify {root}` lists all damage; get those files again, or dump again."
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size == record.bytes else b""
     except FileNotFoundError:
-        raise DamagedStore(f"{path}: is missing. {_next_step(root)}") from None
+        raise DamagedStore(f"{path}: is missing. {next_step}") from None
     except OSError as error:
         raise StoreError(f"{path}: can't be read: {error.strerror}. Check its permissions.") from error
     if size != record.bytes:
-        raise DamagedStore(f"{path}: has {size:,} bytes, the manifest says {record.bytes:,}. {_next_step(root)}")
+        raise DamagedStore(f"{path}: has {size:,} bytes, recorded are {record.bytes:,}. {next_step}")
     if digest_of(data) != record.blake3:
-        raise DamagedStore(f"{path}: its bytes are not those that the manifest records. {_next_step(root)}")
+        raise DamagedStore(f"{path}: its bytes are not the recorded ones. {next_step}")
     return data
 
 
@@ -144,7 +145,3 @@ def _disk_errors(root: Path) -> Iterator[None]:
 
 def _existing(path: Path) -> Path:
     return next(folder for folder in [path, *path.absolute().parents] if folder.exists())
-
-
-def _next_step(root: Path) -> str:
-    return f"`softlab verify {root}` lists all damage; get those files again, or dump again."

@@ -84,12 +84,15 @@ class StoreWriter:
         return sum(file.bytes for file in files)
 
     def content_hashes(self, record: CommitRecord) -> list[bytes]:
-        """Of the samples of one finished shard, in their order."""
-        data = read_file(self.root, record.hashes_file)
+        """Of the samples of one finished shard, in their order. Raises DamagedStore as `finalize`."""
+        data = self._read_written(record, record.hashes_file)
         return [data[start : start + CONTENT_HASH_BYTES] for start in range(0, len(data), CONTENT_HASH_BYTES)]
 
     def finalize(self, samples: SampleTable) -> Manifest:
-        """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that."""
+        """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that.
+
+        Raises DamagedStore if a file is not what was written; its shard then has no record, and is redone next time.
+        """
         assert not self.pending, "finalize comes after the last shard"
         self._read_back()
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
@@ -109,25 +112,26 @@ class StoreWriter:
         return manifest
 
     def _read_back(self) -> None:
-        """Drop the record of every shard whose files on disk are not what was written, so that it is redone."""
         for record in self.finished:
-            try:
-                for file in record.shard.files:
-                    read_file(self.root, file)
-            except DamagedStore as error:
-                name = self.plan.grid.shard_at(record.shard.view, record.shard.start).name
-                remove(self.root, [f"{COMMITS}/{name}.json"])
-                raise DamagedStore(f"{error} Run the same command again: it writes that shard anew.") from error
+            for file in record.shard.files:
+                self._read_written(record, file)
+
+    def _read_written(self, record: CommitRecord, file: FileRecord) -> bytes:
+        """One file of a finished shard; if it is not what was written, the shard's record goes."""
+        try:
+            return read_file(self.root, file, next_step="Run the same command again: it writes that shard anew.")
+        except DamagedStore:
+            shard = self.plan.grid.shard_at(record.shard.view, record.shard.start)
+            remove(self.root, [_record_name(shard)])
+            raise
 
     def _read_commits(self) -> dict[str, CommitRecord]:
-        """Valid records by shard name; a record whose files are not all there with their sizes counts as none."""
+        """Records by shard name; one that is broken, or whose files are not all there with their sizes, is none."""
         commits = {}
         for shard in self.plan.grid:
-            path = self.root / _record_name(shard)
-            if path.exists():
-                record = msgspec.json.decode(path.read_bytes(), type=CommitRecord)
-                if all(_is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
-                    commits[shard.name] = record
+            record = _read_commit(self.root / _record_name(shard))
+            if record and all(_is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
+                commits[shard.name] = record
         return commits
 
     def _sweep(self) -> None:
@@ -162,7 +166,7 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     if not path.exists():
         return None
     manifest, _ = decode_manifest(path.read_bytes(), where=str(path))
-    changed = differences(_settled_part(manifest), msgspec.to_builtins(plan))
+    changed = differences(_settled_part(manifest), _as_stored(plan))
     if changed:
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
@@ -195,10 +199,15 @@ def count_finished_shards(root: Path) -> int:
 def _check_vacant(root: Path) -> None:
     if (root / MANIFEST_NAME).exists():
         raise StoreExists(f"{root}: already holds a finished store. Choose another --out, or remove that folder.")
-    if root.is_dir() and not (root / COMMITS).exists() and any(root.iterdir()):
+    if _holds_other_files(root):
         raise StoreExists(f"{root}: is a folder with other files in it. Choose another --out.")
     if root.exists() and not root.is_dir():
         raise StoreExists(f"{root}: is a file. Choose another --out.")
+
+
+def _holds_other_files(root: Path) -> bool:
+    """Whether there are files without the lock, which `writing` makes first: those of a folder that isn't ours to sweep."""
+    return any(not path.is_dir() for path in root.rglob("*")) and not (root / LOCK_NAME).exists()
 
 
 def _settle_plan(root: Path, plan: StorePlan) -> None:
@@ -206,7 +215,7 @@ def _settle_plan(root: Path, plan: StorePlan) -> None:
     if not (root / PLAN_NAME).exists():
         write_files(root, {PLAN_NAME: encode(plan)})
         return
-    changed = differences(msgspec.to_builtins(read_plan(root)), msgspec.to_builtins(plan))
+    changed = differences(_as_stored(read_plan(root)), _as_stored(plan))
     if changed:
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
@@ -215,8 +224,14 @@ def _settle_plan(root: Path, plan: StorePlan) -> None:
 
 
 def _settled_part(manifest: Manifest) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(manifest)
+    values = _as_stored(manifest)
     return {name: values[name] for name in StorePlan.__struct_fields__}
+
+
+def _as_stored(plan: StorePlan) -> dict[str, Any]:
+    """The plain values that reading it back gives, where a tuple among a teacher's arguments has become a list."""
+    values: dict[str, Any] = msgspec.json.decode(encode(plan))
+    return values
 
 
 def _remove_commits(root: Path) -> None:
@@ -225,6 +240,13 @@ def _remove_commits(root: Path) -> None:
 
 def _record_name(shard: Shard) -> str:
     return f"{COMMITS}/{shard.name}.json"
+
+
+def _read_commit(path: Path) -> CommitRecord | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _is_present(root: Path, file: FileRecord) -> bool:

@@ -46,7 +46,7 @@ def make_plan(
     shard_rows: int = 4,
     num_classes: int = 20,
     k: int = 3,
-    features: Mapping[str, tuple[int, ...]] = {"pooled": (6,)},  # noqa: B006  (read only)
+    features: Mapping[str, tuple[int, ...]] = {"pooled": (6,)},
 ) -> StorePlan:
     """Two views of three shards, the last one ragged in its rows and its chunks; with one feature."""
     example = make_manifest()

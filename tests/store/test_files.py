@@ -104,10 +104,10 @@ def test_an_empty_file_is_read(tmp_path: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "deleted": (Path.unlink, "is missing."),
-    "cut": (lambda path: path.write_bytes(b"teach"), "has 5 bytes, the manifest says 7."),
-    "longer": (lambda path: path.write_bytes(b"teacher!"), "has 8 bytes, the manifest says 7."),
-    "emptied": (lambda path: path.write_bytes(b""), "has 0 bytes, the manifest says 7."),
-    "changed": (flip_byte, "its bytes are not those that the manifest records."),
+    "cut": (lambda path: path.write_bytes(b"teach"), "has 5 bytes, recorded are 7."),
+    "longer": (lambda path: path.write_bytes(b"teacher!"), "has 8 bytes, recorded are 7."),
+    "emptied": (lambda path: path.write_bytes(b""), "has 0 bytes, recorded are 7."),
+    "changed": (flip_byte, "its bytes are not the recorded ones."),
 }
 
 
