@@ -93,9 +93,19 @@ def choose_shard_rows(bytes_per_row: int, *, num_samples: int) -> int:
 
 
 def choose_chunk_rows(bytes_per_row: int, *, shard_rows: int) -> int:
-    """The largest divisor of `shard_rows` whose chunk is at most 384 KiB and 4,096 rows."""
+    """The largest divisor of `shard_rows` whose chunk is at most 384 KiB and 4,096 rows.
+
+    Raises InvalidOption where that would be less than an eighth of what it may be.
+    """
     most = min(max(CHUNK_BYTES // bytes_per_row, 1), MAX_CHUNK_ROWS, shard_rows)
-    return next(rows for rows in range(most, 0, -1) if shard_rows % rows == 0)
+    chosen = next(rows for rows in range(most, 0, -1) if shard_rows % rows == 0)
+    if 8 * chosen < most:
+        rounded = -(-shard_rows // 256) * 256
+        raise InvalidOption(
+            f"shard_rows = {shard_rows}: can't be cut into even chunks of up to {most:,} rows. "
+            f"Choose a rounder --shard-rows, such as {rounded}."
+        )
+    return chosen
 
 
 def check_shard_rows(shard_rows: int, *, largest_row_bytes: int) -> None:

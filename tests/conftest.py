@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-from softlab.store import cache
-
 torch.set_num_threads(1)
 settings.register_profile("softlab", deadline=None)  # a first example also pays for imports, and machines are shared
 settings.load_profile("softlab")
@@ -22,5 +20,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _own_row_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's own cache folder is not touched."""
     folder = tmp_path_factory.mktemp("row-cache")
-    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name: str(folder))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(folder))
     return folder

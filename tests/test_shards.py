@@ -88,11 +88,16 @@ def test_a_default_shard_is_no_smaller_than_half_of_what_it_may_be(bytes_per_row
 
 @given(bytes_per_row, st.integers(1, 5000))
 def test_chunks_divide_their_shard_and_are_bounded(bytes_per_row: int, shard_rows: int) -> None:
-    rows = choose_chunk_rows(bytes_per_row, shard_rows=shard_rows)
+    rows = choose_chunk_rows(bytes_per_row, shard_rows=256 * shard_rows)
 
-    assert shard_rows % rows == 0
+    assert 256 * shard_rows % rows == 0
     assert 1 <= rows <= MAX_CHUNK_ROWS
     assert rows == 1 or rows * bytes_per_row <= CHUNK_BYTES
+
+
+def test_a_shard_that_only_tiny_chunks_divide_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="Choose a rounder --shard-rows, such as 4864"):
+        choose_chunk_rows(64, shard_rows=4801)
 
 
 @given(bytes_per_row, st.integers(1, 200_000))

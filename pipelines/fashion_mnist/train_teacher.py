@@ -11,7 +11,9 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from raw import read_split, validation_split
 from safetensors.torch import save_file
 from torch import Tensor
@@ -46,10 +48,12 @@ def main() -> None:
     for epoch in range(options.epochs):
         start = time.perf_counter()
         model.train()
-        for batch in train_ids[torch.randperm(len(train_ids))].split(options.batch_size)[:steps_per_epoch]:
+        for batch in train_ids[torch.randperm(len(train_ids))][: steps_per_epoch * options.batch_size].chunk(
+            steps_per_epoch
+        ):
             loss = functional.cross_entropy(_forward(model, augment(images[batch])), labels[batch])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
         valid = accuracy(model, images[valid_ids], labels[valid_ids])
@@ -83,10 +87,10 @@ def augment(images: Tensor) -> Tensor:
 def accuracy(model: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of images whose largest logit is at their label, in float32, no test-time augmentation."""
     model.eval()
-    hits = sum(
-        int((model(batch.contiguous(memory_format=torch.channels_last)).argmax(1) == target).sum())
-        for batch, target in zip(images.split(500), labels.split(500), strict=True)
-    )
+    hits = 0
+    for batch, target in zip(images.chunk(len(images) // 500), labels.chunk(len(images) // 500), strict=True):
+        predicted = model(batch.contiguous(memory_format=torch.channels_last)).argmax(1)
+        hits += int((predicted == target).sum())
     return hits / len(images)
 
 
@@ -96,7 +100,7 @@ def _forward(model: torch.nn.Module, images: Tensor) -> Tensor:
     return logits.float()
 
 
-def _tensors(images, labels) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     return (torch.from_numpy(images.copy())[:, None].float() / 255 - MEAN) / STD, torch.from_numpy(labels)
 
 

@@ -53,9 +53,11 @@ class SoftLabels:
     def log_tail_at(self, temperature: float) -> Tensor:
         """float32 [B], log tail mass at any temperature not below the smallest stored one.
 
-        At a stored temperature this is the stored value. Between stored ones, and above, it is interpolated and an
-        `InterpolatedTail` warning says so. Raises InvalidOption below the smallest stored temperature.
+        -inf if no class is outside. At a stored temperature this is the stored value. Between stored ones, and above,
+        it is interpolated and an `InterpolatedTail` warning says so. Raises InvalidOption below the smallest stored temperature.
         """
+        if self.k == self.num_classes:
+            return torch.full_like(self.max_logit_B, -math.inf)
         if temperature in self.temperatures:
             return self.log_tail_BT[:, self.temperatures.index(temperature)]
         stored = ", ".join(f"{stored:g}" for stored in self.temperatures)
@@ -79,8 +81,6 @@ class SoftLabels:
         function, quadratic for normally distributed logits), and is log(C - K) at beta = 0 without being stored. So a
         polynomial through the nearest knots, at most four, follows it closely.
         """
-        if self.k == self.num_classes:
-            return self.log_tail_BT[:, 0]
         knots = {0.0: torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))}
         for temperature, log_tail_B in zip(self.temperatures, self.log_tail_BT.unbind(1), strict=True):
             log_odds_B = log_tail_B - torch.log(-torch.expm1(log_tail_B))

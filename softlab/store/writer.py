@@ -206,7 +206,7 @@ def _check_vacant(root: Path) -> None:
 
 
 def _holds_other_files(root: Path) -> bool:
-    """Whether there are files without the lock, which `writing` makes first: those of a folder that isn't ours to sweep."""
+    """Whether there are files without the lock, which `writing` makes first: then the folder isn't ours to sweep."""
     return any(not path.is_dir() for path in root.rglob("*")) and not (root / LOCK_NAME).exists()
 
 

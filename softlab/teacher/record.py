@@ -26,6 +26,7 @@ from softlab.manifest import (
     StorePlan,
     TeacherRecord,
     ViewsRecord,
+    check_plan,
 )
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
@@ -49,7 +50,7 @@ def make_plan(teacher: Teacher, source: Source, options: DumpOptions, *, example
     temperatures = sorted_temperatures(options.temperature)
     coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=temperatures)
     class_names = class_names_of(source, num_classes=num_classes)
-    return StorePlan(
+    plan = StorePlan(
         format="softlab",
         format_version=1,
         kind="soft-labels",
@@ -76,6 +77,8 @@ def make_plan(teacher: Teacher, source: Source, options: DumpOptions, *, example
         storage=plan_storage(options, coding, example, num_samples=len(source)),
         parent=None,
     )
+    check_plan(plan)
+    return plan
 
 
 def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | None:

@@ -1,0 +1,85 @@
+"""What types can't say: that paths are safe, sizes bounded, parts agree, and shards cover every row once."""
+
+from softlab.manifest.records import Manifest, StorePlan
+from softlab.shards import MAX_FIELD_BYTES
+
+
+def find_contradiction(manifest: Manifest) -> str | None:
+    """The first thing that is wrong with a finished store's manifest, as the middle of a sentence; None if nothing."""
+    return _find_wrong_path(manifest) or find_plan_contradiction(manifest) or _find_wrong_cover(manifest)
+
+
+def find_plan_contradiction(plan: StorePlan) -> str | None:
+    """The same for what is settled before the first row."""
+    return _find_wrong_labels(plan) or _find_wrong_shape(plan)
+
+
+def _find_wrong_path(manifest: Manifest) -> str | None:
+    paths = [file.path for file in manifest.files]
+    unsafe = next((path for path in paths if not _is_safe(path)), None)
+    if unsafe is not None:
+        return f"the path {unsafe!r} is not a plain relative path inside the store"
+    if len({path.casefold() for path in paths}) < len(paths):
+        return "two files have the same path"
+    return None
+
+
+def _is_safe(path: str) -> bool:
+    """Windows drops dots and spaces at the end of a name, so that these could also make two paths one."""
+    return (
+        all(name and name[-1] not in ". " for name in path.split("/"))
+        and path.isprintable()
+        and not set(path) & set('\\:*?"<>|')
+    )
+
+
+def _find_wrong_labels(plan: StorePlan) -> str | None:
+    num_classes, selection = plan.label_space.num_classes, plan.selection
+    coding, storage = plan.coding, plan.storage
+    if selection.k > num_classes:
+        return f"k = {selection.k} of {num_classes} classes"
+    class_names = plan.label_space.class_names
+    if class_names is not None and len(class_names) != num_classes:
+        return f"{len(class_names)} class names for {num_classes} classes"
+    if list(selection.temperatures) != sorted(set(selection.temperatures)):
+        return f"the temperatures {selection.temperatures} don't ascend"
+    if (coding.logits == "uint8") != (coding.gap_step is not None):
+        return f"a gap_step of {coding.gap_step} for {coding.logits} logits"
+    k, num_temperatures = (selection.k,), (len(selection.temperatures),)
+    expected = [("class_ids", k), ("log_tail", num_temperatures), ("logits", k), ("max_logit", ())]
+    labels = storage.fields_of("labels")
+    found = sorted((field.short_name, field.row_shape) for field in labels)
+    if found != expected:
+        return f"the label arrays have row shapes {found}, expected {expected}"
+    dtype = next(field.dtype for field in labels if field.short_name == "logits")
+    if dtype != coding.logits:
+        return f"{dtype} arrays for {coding.logits} logits"
+    return None
+
+
+def _find_wrong_shape(plan: StorePlan) -> str | None:
+    storage = plan.storage
+    features = [f"features/{feature.name}" for feature in plan.features]
+    if [field.name for field in storage.fields if field.group != "labels"] != features:
+        return f"the feature arrays are not {features}"
+    for field in storage.fields:
+        if field.row_bytes * storage.shard_rows > MAX_FIELD_BYTES:
+            return f"a shard of {field.name} would be {field.row_bytes * storage.shard_rows:,} bytes (limit 1 GiB)"
+        if storage.shard_rows % field.chunk_rows:
+            return f"chunks of {field.chunk_rows} rows don't divide shards of {storage.shard_rows} rows"
+    return None
+
+
+def _find_wrong_cover(manifest: Manifest) -> str | None:
+    grid = manifest.grid
+    if len(manifest.shards) != grid.num_shards:
+        return f"{len(manifest.shards)} shards, expected {grid.num_shards}"
+    for shard, record in zip(grid, manifest.shards, strict=True):
+        if (shard.view, shard.start, shard.stop) != (record.view, record.start, record.stop):
+            return f"rows {record.start}..{record.stop} of view {record.view} stand where {shard.name} belongs"
+    if manifest.statistics.rows != grid.num_views * grid.num_samples:
+        return f"statistics of {manifest.statistics.rows} rows, expected {grid.num_views * grid.num_samples}"
+    statistics = [manifest.statistics, *(record.statistics for record in manifest.shards)]
+    if any(len(each.captured_mass) != len(manifest.selection.temperatures) for each in statistics):
+        return "statistics without one captured mass a temperature"
+    return None

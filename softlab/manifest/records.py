@@ -1,0 +1,203 @@
+"""What a manifest says, part by part.
+
+`StorePlan` is what is settled before the first row is written, and what a resumed dump must repeat exactly; `Manifest`
+adds what is known at the end.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from softlab.shards import Dtype, ShardGrid, row_bytes
+
+Count = Annotated[int, Meta(ge=0, le=1 << 48)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
+Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Temperature = Annotated[float, Meta(gt=0, le=1e6)]
+FieldName = Annotated[str, Meta(pattern=r"^(labels|features)/[A-Za-z0-9_-]{1,64}\Z")]
+StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and strict about its keys."""
+
+
+class TeacherRecord(Record, frozen=True, kw_only=True):
+    model: str
+    arguments: dict[str, Any]
+    weights_fingerprint: Fingerprint
+    num_parameters: Count
+    finishing: dict[str, Any]
+    """How an image became the teacher's input: size, channels, normalisation."""
+
+    precision: str
+    """The dtype of the forward pass: float32, or that of autocast."""
+
+
+class SkippedRecord(Record, frozen=True, kw_only=True):
+    key: str
+    reason: str
+
+
+class SourceRecord(Record, frozen=True, kw_only=True):
+    name: str
+    num_samples: Positive
+    keys_fingerprint: Fingerprint
+    skipped: tuple[SkippedRecord, ...]
+    """Samples left out because they could not be read; they have no sample number."""
+
+
+class LabelSpaceRecord(Record, frozen=True, kw_only=True):
+    num_classes: Positive
+    class_names: tuple[str, ...] | None
+    fingerprint: Fingerprint
+
+
+class ViewsRecord(Record, frozen=True, kw_only=True):
+    num_views: Positive
+
+
+class SelectionRecord(Record, frozen=True, kw_only=True):
+    method: Literal["topk"]
+    k: Positive
+    temperatures: Annotated[tuple[Temperature, ...], Meta(min_length=1, max_length=64)]
+
+
+class CodingRecord(Record, frozen=True, kw_only=True):
+    logits: Literal["float32", "float16", "uint8"]
+    gap_step: Annotated[float, Meta(gt=0, le=64)] | None
+    """uint8 only: nats for one step of a gap between successive logits."""
+
+
+class FieldRecord(Record, frozen=True, kw_only=True):
+    """One array: what it holds for each row, and how many rows make a chunk."""
+
+    name: FieldName
+    dtype: Dtype
+    row_shape: Annotated[tuple[Positive, ...], Meta(max_length=4)]
+    chunk_rows: Positive
+
+    @property
+    def group(self) -> str:
+        """What is read together: `labels`, or one feature."""
+        return "labels" if self.name.startswith("labels/") else self.name
+
+    @property
+    def short_name(self) -> str:
+        return self.name.split("/", 1)[1]
+
+    @property
+    def row_bytes(self) -> int:
+        return row_bytes(self.dtype, self.row_shape)
+
+
+class StorageRecord(Record, frozen=True, kw_only=True):
+    format: Literal["zarr", "parquet"]
+    shard_rows: Positive
+    fields: tuple[FieldRecord, ...]
+
+    def fields_of(self, group: str) -> tuple[FieldRecord, ...]:
+        return tuple(field for field in self.fields if field.group == group)
+
+
+class FeatureRecord(Record, frozen=True, kw_only=True):
+    name: str
+    layer: str
+    pooling: str
+
+
+class FileRecord(Record, frozen=True, kw_only=True):
+    path: StoredPath
+    bytes: Count
+    blake3: Fingerprint
+
+
+class Statistics(Record, frozen=True, kw_only=True):
+    """Sums over rows, so that those of shards add up to those of the store."""
+
+    rows: Count
+    rows_with_target: Count
+    correct: Count
+    """Rows whose largest logit is at the hard target."""
+
+    captured_mass: tuple[float, ...]
+    """Sum over rows of the kept classes' probability, one value a temperature."""
+
+    clipped_logits: Count
+    """Logits that the coding could not hold within its rounding."""
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.correct / self.rows_with_target if self.rows_with_target else None
+
+    @property
+    def mean_captured_mass(self) -> tuple[float, ...]:
+        return tuple(total / self.rows for total in self.captured_mass)
+
+
+class ShardRecord(Record, frozen=True, kw_only=True):
+    view: Count
+    start: Count
+    stop: Positive
+    files: tuple[FileRecord, ...]
+    statistics: Statistics
+
+
+class StorePlan(Record, frozen=True, kw_only=True):
+    """Everything that is settled before the first row is written."""
+
+    format: Literal["softlab"]
+    format_version: Literal[1]
+    kind: Literal["soft-labels"]
+    softlab_version: str
+    libraries: dict[str, str]
+    teacher: TeacherRecord
+    source: SourceRecord
+    label_space: LabelSpaceRecord
+    views: ViewsRecord
+    selection: SelectionRecord
+    coding: CodingRecord
+    features: tuple[FeatureRecord, ...]
+    storage: StorageRecord
+    parent: Fingerprint | None
+    """Digest of the store that this one was converted from."""
+
+    @property
+    def grid(self) -> ShardGrid:
+        return ShardGrid(
+            num_views=self.views.num_views,
+            num_samples=self.source.num_samples,
+            shard_rows=self.storage.shard_rows,
+        )
+
+
+class Manifest(StorePlan, frozen=True, kw_only=True):
+    """A finished store."""
+
+    source_fingerprint: Fingerprint
+    samples_file: FileRecord
+    layout_files: tuple[FileRecord, ...]
+    """Files of the format itself (Zarr's metadata), which belong to no shard."""
+
+    shards: tuple[ShardRecord, ...]
+    statistics: Statistics
+
+    @property
+    def files(self) -> list[FileRecord]:
+        """Every file that the manifest vouches for."""
+        return [self.samples_file, *self.layout_files, *(file for shard in self.shards for file in shard.files)]
+
+
+def add_up(statistics: Sequence[Statistics]) -> Statistics:
+    """Of several shards together; the same to the last bit everywhere, as `sum` of floats is not before Python 3.12."""
+    return Statistics(
+        rows=sum(each.rows for each in statistics),
+        rows_with_target=sum(each.rows_with_target for each in statistics),
+        correct=sum(each.correct for each in statistics),
+        captured_mass=tuple(
+            math.fsum(column) for column in zip(*(each.captured_mass for each in statistics), strict=True)
+        ),
+        clipped_logits=sum(each.clipped_logits for each in statistics),
+    )
