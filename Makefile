@@ -15,7 +15,7 @@ lint: .venv/.stamp
 	$(BIN)/mypy
 
 bench: .venv/.stamp
-	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python -m tests.benchmarks.run
 
 # The virtual environment is made once, and brought up to date when the project's requirements change.
 .venv/.stamp: pyproject.toml

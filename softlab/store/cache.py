@@ -9,12 +9,14 @@ shard at once write the same bytes. Whoever has a file open keeps it when anothe
 """
 
 import errno
+import mmap
 import os
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import platformdirs
@@ -55,8 +57,11 @@ class CachedRows:
     ) -> None:
         self._grid, self._view, self._decode = grid, view, decode
         self._markers = folder / f"{name}-view-{view:05d}"
-        self._file = _open_rows(self._markers.with_suffix(".rows"), size=grid.num_samples * row_bytes)
-        self._rows: Rows = np.memmap(self._file, dtype=np.uint8, mode="r", shape=(grid.num_samples, row_bytes))
+        size = grid.num_samples * row_bytes
+        self._descriptor = _open_rows(self._markers.with_suffix(".rows"), size=size)
+        weakref.finalize(self, os.close, self._descriptor)
+        mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
+        self._rows: Rows = np.frombuffer(mapped, dtype=np.uint8).reshape(grid.num_samples, row_bytes)
         self._is_ready = np.zeros(grid.parts_per_view, dtype=bool)
         self._all_ready = False
 
@@ -72,9 +77,10 @@ class CachedRows:
 
     def _make_ready(self, shard: Shard) -> None:
         marker = self._markers.with_suffix(f".part-{shard.part:05d}")
-        if _read_marker(marker) != digest_of(self._rows[shard.start : shard.stop].data):
+        recorded = _read_marker(marker)
+        if recorded is None or recorded != digest_of(self._rows[shard.start : shard.stop].data):
             rows = self._decode(shard)
-            _write_rows(self._file, rows, offset=shard.start * rows.shape[1], marker=marker)
+            _write_rows(self._descriptor, rows, offset=shard.start * rows.shape[1], marker=marker)
         self._is_ready[shard.part] = True
 
 
@@ -83,15 +89,23 @@ def cache_folder(options: CacheOptions, *, digest: str, needed_bytes: int) -> Pa
     if needed_bytes > options.max_bytes:
         return None
     folder = options.folder / digest
-    try:
+    with _cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - needed_bytes)
-    except OSError as error:
-        raise StoreWriteFailed(
-            f"{folder}: no row cache can be made here: {error}. Choose another --cache-dir."
-        ) from error
     return folder
+
+
+@contextmanager
+def _cache_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "Make room" if error.errno == errno.ENOSPC else "Mend the cause"
+        raise StoreWriteFailed(
+            f"{folder}: the row cache can't be written: {error.strerror}. {hint}, choose another --cache-dir, "
+            f"or read without it (--cache-max-bytes 0)."
+        ) from error
 
 
 def _make_room(root: Path, *, keep: Path, max_bytes: int) -> None:
@@ -114,36 +128,35 @@ def _last_use(folder: Path) -> float:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_blocks * 512 for file in folder.glob("*.rows"))
+    """On disk; 0 for a folder that another process has just deleted."""
+    try:
+        return sum(file.stat().st_blocks * 512 for file in folder.glob("*.rows"))
+    except FileNotFoundError:
+        return 0
 
 
-def _open_rows(path: Path, *, size: int) -> BinaryIO:
-    """A sparse file of the right size; never shortened, because another process may have it mapped."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
-    if os.fstat(file.fileno()).st_size < size:
-        os.ftruncate(file.fileno(), size)
-    return file
+def _open_rows(path: Path, *, size: int) -> int:
+    """A descriptor of a sparse file of the right size; never shortened, as another process may have it mapped."""
+    with _cache_errors(path.parent):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+    return descriptor
 
 
-def _write_rows(file: BinaryIO, rows: Rows, *, offset: int, marker: Path) -> None:
+def _write_rows(descriptor: int, rows: Rows, *, offset: int, marker: Path) -> None:
     """Rows, then the marker; without a marker if the folder was deleted meanwhile, as the open file still serves us."""
     left = rows.data.cast("B")
-    try:
+    with _cache_errors(marker.parent):
         while left:
-            written = os.pwrite(file.fileno(), left, offset)
+            written = os.pwrite(descriptor, left, offset)
             left, offset = left[written:], offset + written
-        if marker.parent.is_dir():
+        with suppress(FileNotFoundError):
             marker.write_text(digest_of(rows.data))
-    except OSError as error:
-        hint = "Make room" if error.errno == errno.ENOSPC else "Mend the cause"
-        raise StoreWriteFailed(
-            f"{marker.parent}: the row cache can't be written: {error.strerror}. {hint}, choose another --cache-dir, "
-            f"or read without it (--cache-max-bytes 0)."
-        ) from error
 
 
 def _read_marker(marker: Path) -> str | None:
     try:
-        return marker.read_text()
+        return marker.read_text(errors="replace")
     except FileNotFoundError:
         return None

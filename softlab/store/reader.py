@@ -127,7 +127,10 @@ class Store:
     def _check_rows(self, samples: ArrayLike, *, view: int) -> NDArray[np.int64]:
         if not 0 <= view < self.num_views:
             raise InvalidOption(f"{self.path}: has views 0 to {self.num_views - 1}, not {view}. Ask for one of those.")
-        numbers = np.asarray(samples, dtype=np.int64).reshape(-1)
+        given = np.asarray(samples)
+        if given.size and given.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
+            raise InvalidOption(f"{self.path}: {given.dtype} values don't number samples. Ask by sample numbers.")
+        numbers = given.astype(np.int64).reshape(-1)
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.num_samples:
             outside = numbers.min() if numbers.min() < 0 else numbers.max()
             raise InvalidOption(

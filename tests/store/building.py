@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -51,15 +52,15 @@ def make_plan(
     """Two views of three shards, the last one ragged in its rows and its chunks; with one feature."""
     example = make_manifest()
     labels = LabelCoding(coding=coding, num_classes=num_classes, temperatures=(1.0, 4.0))
-    fields = (
-        FieldRecord(name="labels/class_ids", dtype=labels.class_id_dtype, row_shape=(k,), chunk_rows=CHUNK_ROWS),
-        FieldRecord(name="labels/logits", dtype=labels.logit_dtype, row_shape=(k,), chunk_rows=CHUNK_ROWS),
-        FieldRecord(name="labels/max_logit", dtype=labels.float_dtype, row_shape=(), chunk_rows=shard_rows),
-        FieldRecord(name="labels/log_tail", dtype=labels.float_dtype, row_shape=(2,), chunk_rows=shard_rows),
-        *(
-            FieldRecord(name=f"features/{name}", dtype="float16", row_shape=shape, chunk_rows=CHUNK_ROWS)
-            for name, shape in features.items()
-        ),
+    shapes: dict[str, tuple[Any, tuple[int, ...], int]] = {
+        "labels/class_ids": (labels.class_id_dtype, (k,), CHUNK_ROWS),
+        "labels/logits": (labels.logit_dtype, (k,), CHUNK_ROWS),
+        "labels/max_logit": (labels.float_dtype, (), shard_rows),
+        "labels/log_tail": (labels.float_dtype, (2,), shard_rows),
+    } | {f"features/{name}": ("float16", shape, CHUNK_ROWS) for name, shape in features.items()}
+    fields = tuple(
+        FieldRecord(name=name, dtype=dtype, row_shape=shape, chunk_rows=chunk_rows)
+        for name, (dtype, shape, chunk_rows) in shapes.items()
     )
     values = {name: getattr(example, name) for name in StorePlan.__struct_fields__} | {
         "source": SourceRecord(

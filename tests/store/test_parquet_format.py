@@ -37,6 +37,7 @@ def seen_by_duckdb(folder: Path) -> Columns:
     rows = duckdb.sql(
         f"SELECT * FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true) ORDER BY view, sample"
     )
+    assert rows is not None
     return dict(zip(rows.columns, map(list, zip(*rows.fetchall(), strict=True)), strict=True))
 
 

@@ -1,12 +1,15 @@
+from typing import get_args
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.manifest import FieldRecord
+from softlab.shards import Dtype
 from softlab.store.rows import layout_of
 from tests.store.building import make_plan
 
-DTYPES = ("uint8", "uint16", "uint32", "float16", "float32")
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)
 
 

@@ -50,6 +50,7 @@ def test_other_readers_see_numbers_keys_targets_and_hashes(tmp_path: Path) -> No
     (tmp_path / "samples.parquet").write_bytes(encode_samples(FEW))
 
     rows = duckdb.sql(f"SELECT * FROM '{tmp_path}/samples.parquet' ORDER BY sample")
+    assert rows is not None
 
     assert rows.columns == ["sample", "key", "target", "content_hash"]
     assert rows.fetchall() == [

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ from tests.store.building import make_arrays, make_plan, write_store
 from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
+
+
+def opened_by_zarr(path: Path) -> Any:
+    """The store's root group; Any, because what a path leads to is known only when it is followed."""
+    return zarr.open_group(path, mode="r")
 
 
 class TestZarrFormat(FormatContract):
@@ -36,7 +42,7 @@ def test_zarr_alone_shows_every_array_as_it_was_given(tmp_path: Path) -> None:
     plan = make_plan(features=AXES)
     write_store(tmp_path / "store", plan)
 
-    group = zarr.open_group(tmp_path / "store", mode="r")
+    group = opened_by_zarr(tmp_path / "store")
 
     assert sorted(group["features"].array_keys()) == sorted(AXES)
     for name, array in make_arrays(plan).items():
@@ -48,7 +54,7 @@ def test_zarr_alone_shows_the_logits_that_softlab_reads(tmp_path: Path, coding: 
     write_store(tmp_path / "store", make_plan(coding=coding))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = zarr.open_group(tmp_path / "store", mode="r")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["labels"]
 
     for view in range(store.num_views):
         read = store.read(range(store.num_samples), view=view)
@@ -63,7 +69,7 @@ def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_pat
     write_store(tmp_path / "store", make_plan(coding="uint8"))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = zarr.open_group(tmp_path / "store", mode="r")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["labels"]
 
     logits = -labels.attrs["gap_step"] * np.cumsum(labels["logits"][1].astype("i8"), axis=1)
     np.testing.assert_array_equal(logits, store.read(range(store.num_samples), view=1).logits_BK)
@@ -78,7 +84,7 @@ def test_zarr_alone_notices_any_damaged_byte_of_a_shard(tmp_path: Path) -> None:
     for position in range(len(good)):
         path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         try:
-            zarr.open_group(tmp_path / "store", mode="r")["labels/logits"][:]
+            opened_by_zarr(tmp_path / "store")["labels/logits"][:]
             silent.append(position)
         except Exception:
             continue

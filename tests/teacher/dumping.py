@@ -1,0 +1,153 @@
+"""A source in memory, small teachers for it, and what a dump of them should hold."""
+
+# Shape letters: N samples, B samples in a batch, C classes, H height, W width.
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from softlab.identity import content_hash
+from softlab.labels.coding import LabelCoding
+from softlab.labels.selection import keep_top_k
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import Manifest
+from softlab.sources.source import Sample, SkippedSample
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import Store, open_store
+from softlab.teacher.dump import DumpProgress, as_teacher, dump_teacher
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing, finish
+
+NUM_CLASSES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """A source in memory: picture n is noise drawn from n alone."""
+
+    count: int = 50
+    black: frozenset[int] = frozenset()
+    """Numbers of pictures that are all black instead."""
+
+    class_names: tuple[str, ...] | None = tuple(f"class {number}" for number in range(NUM_CLASSES))
+    targets_N: NDArray[np.int64] | None = None
+    skipped: tuple[SkippedSample, ...] = ()
+    name: str = "memory:pictures"
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return [f"{number:04d}.png" for number in range(self.count)]
+
+    def raw_bytes(self, number: int) -> bytes:
+        return self._pixels(number).tobytes()
+
+    def read(self, number: int) -> Sample:
+        pixels_CHW = self._pixels(number)
+        return Sample(
+            number=number, image_CHW=torch.from_numpy(pixels_CHW), content_hash=content_hash(pixels_CHW.tobytes())
+        )
+
+    def _pixels(self, number: int) -> NDArray[np.uint8]:
+        pixels_CHW = np.random.default_rng(number).integers(0, 256, (3, 4, 6), dtype=np.uint8)
+        return pixels_CHW * np.uint8(number not in self.black)
+
+
+def make_teacher(*, num_classes: int = NUM_CLASSES, seed: int = 0) -> nn.Sequential:
+    """A small net with a named layer to tap; its dropout shows whether it runs in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Sequential()
+        layers.add_module("conv", nn.Conv2d(3, 2, 3, padding=1))
+        layers.add_module("relu", nn.ReLU(inplace=True))
+        layers.add_module("flatten", nn.Flatten())
+        layers.add_module("dropout", nn.Dropout(0.5))
+        layers.add_module("classifier", nn.Linear(2 * 4 * 6, num_classes))
+        with torch.no_grad():
+            layers.classifier.weight.mul_(8)  # logits that differ by a few nats
+    return layers
+
+
+class AfraidOfTheDark(nn.Module):
+    """A teacher whose first logit is `value` for black pictures."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.teacher, self.value = make_teacher(), value
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits_BC: Tensor = self.teacher(images_BCHW)
+        logits_BC[(images_BCHW == -1).flatten(1).all(dim=1), 0] = self.value
+        return logits_BC
+
+
+def images_of(pictures: Pictures, numbers: Sequence[int]) -> Tensor:
+    """float32 images_BCHW, as the default finishing makes them."""
+    return finish([pictures.read(number).image_CHW for number in numbers], Finishing())
+
+
+def batches_of(count: int, options: DumpOptions) -> Iterator[range]:
+    """Sample numbers of each forward pass: batches don't cross shards."""
+    shard_rows = options.shard_rows or count
+    for start in range(0, count, shard_rows):
+        stop = min(start + shard_rows, count)
+        yield from (range(at, min(at + options.batch_size, stop)) for at in range(start, stop, options.batch_size))
+
+
+@torch.inference_mode()
+def forward_of(module: nn.Module, pictures: Pictures, options: DumpOptions) -> Tensor:
+    """What a plain forward pass gives, [N, C], in the batches of a dump."""
+    module.eval()
+    return torch.cat([module(images_of(pictures, batch)) for batch in batches_of(len(pictures), options)])
+
+
+def expected_labels(logits_NC: Tensor, options: DumpOptions, *, k: int) -> SoftLabels:
+    """What a store should give back: the coding is the only loss."""
+    labels = keep_top_k(logits_NC, k=k, temperatures=options.temperature)
+    coding = LabelCoding(
+        coding=options.coding, num_classes=labels.num_classes, temperatures=labels.temperatures
+    )
+    return coding.decode(coding.encode(labels))
+
+
+def dump(
+    out: Path,
+    options: DumpOptions,
+    *,
+    teacher: nn.Module | None = None,
+    source: Pictures | None = None,
+    on_progress: Callable[[DumpProgress], None] | None = None,
+) -> Manifest:
+    """The manifest of a finished dump, by default of the small teacher and the pictures."""
+    teacher, source = make_teacher() if teacher is None else teacher, Pictures() if source is None else source
+    return dump_teacher(as_teacher(teacher), source, out, options, on_progress=on_progress).manifest
+
+
+def stop_at(rows: int) -> Callable[[DumpProgress], None]:
+    """A Ctrl-C when so many rows are computed."""
+
+    def on_progress(progress: DumpProgress) -> None:
+        if progress.rows >= rows:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def read_all(out: Path) -> tuple[Store, SoftLabels]:
+    """A store, without the row cache, and all of its labels."""
+    store = open_store(out, cache=CacheOptions(max_bytes=0))
+    return store, store.read(np.arange(store.num_samples))
+
+
+def assert_same_labels(found: SoftLabels, expected: SoftLabels) -> None:
+    """To the bit."""
+    for name in ("class_ids_BK", "logits_BK", "log_tail_BT", "max_logit_B"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)
+    assert (found.temperatures, found.num_classes) == (expected.temperatures, expected.num_classes)

@@ -1,0 +1,174 @@
+# Shape letters: B samples in a batch, C classes, D features, L positions.
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softlab.errors import InvalidOption, ModelError
+from softlab.labels.selection import keep_top_k
+from softlab.loading.batches import Batch
+from softlab.teacher.dump import as_teacher
+from softlab.teacher.forward import Said, TeacherRun
+from softlab.teacher.options import DumpOptions
+from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_teacher
+
+NUMBERS = range(7)
+
+
+def make_batch(pictures: Pictures | None = None) -> Batch:
+    return Batch(
+        numbers_B=torch.tensor(NUMBERS), images_BCHW=images_of(pictures or Pictures(), NUMBERS), content_hashes=()
+    )
+
+
+def say(module: nn.Module, options: DumpOptions | None = None, *, pictures: Pictures | None = None, k: int = 5) -> Said:
+    with TeacherRun(as_teacher(module), options or DumpOptions()) as run:
+        return run.say(make_batch(pictures), k=k)
+
+
+def output_of(module: nn.Module, layer: str) -> Tensor:
+    """What a plain forward hook sees."""
+    seen: list[Tensor] = []
+    handle = module.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output.clone()))
+    with torch.inference_mode():
+        module.eval()(images_of(Pictures(), NUMBERS))
+    handle.remove()
+    return seen[0]
+
+
+class Wrapped(nn.Module):
+    """A module whose output is something else than its teacher's."""
+
+    def __init__(self, wrap: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.teacher, self.wrap = make_teacher(), wrap
+
+    def forward(self, images_BCHW: Tensor) -> object:
+        return self.wrap(self.teacher(images_BCHW))
+
+
+def test_labels_are_the_top_k_of_the_modules_own_forward_in_eval_mode() -> None:
+    module = make_teacher().train()
+
+    said = say(module)
+
+    with torch.inference_mode():
+        expected = keep_top_k(make_teacher().eval()(make_batch().images_BCHW), k=5)
+    assert_same_labels(said.labels, expected)
+    assert said.is_finite_B.all()
+
+
+@pytest.mark.parametrize(
+    ("tap", "expected"),
+    [
+        ("classifier", lambda module: output_of(module, "classifier")),
+        ("conv:mean", lambda module: output_of(module, "conv").mean(dim=(2, 3))),
+        ("conv:flatten", lambda module: output_of(module, "conv").flatten(1)),
+        ("conv", lambda module: output_of(module, "conv")),  # a layer behind it works in place on its output
+    ],
+)
+def test_features_are_those_of_a_plain_forward_hook(tap: str, expected: Callable[[nn.Module], Tensor]) -> None:
+    said = say(make_teacher(), DumpOptions(feature={"tapped": tap}))
+
+    torch.testing.assert_close(said.features["tapped"], expected(make_teacher()).half(), rtol=0, atol=0)
+
+
+def test_no_hook_stays_behind() -> None:
+    module = make_teacher()
+
+    say(module, DumpOptions(feature={"pool": "relu:mean"}))
+
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_rows_with_a_logit_that_is_not_finite_are_marked(value: float) -> None:
+    said = say(AfraidOfTheDark(value), pictures=Pictures(black=frozenset({1, 4})))
+
+    assert (~said.is_finite_B).nonzero().flatten().tolist() == [1, 4]
+
+
+def test_rows_with_a_feature_beyond_float16_are_marked() -> None:
+    """Float32 holds it; the store would not."""
+    module = AfraidOfTheDark(1e5)
+    module.add_module("last", nn.Identity())
+    module.register_forward_hook(lambda module, _, output: module.get_submodule("last")(output))
+
+    said = say(module, DumpOptions(feature={"last": "last"}), pictures=Pictures(black=frozenset({2})))
+
+    assert (~said.is_finite_B).nonzero().flatten().tolist() == [2]
+
+
+def test_logits_may_be_a_field_of_the_output() -> None:
+    said = say(Wrapped(lambda logits_BC: SimpleNamespace(logits=logits_BC)))
+
+    assert_same_labels(said.labels, say(make_teacher()).labels)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "found"),
+    [
+        (lambda logits_BC: logits_BC[0], "a tensor of shape [20]"),
+        (lambda logits_BC: logits_BC[:, :, None], "a tensor of shape [7, 20, 1]"),
+        (lambda logits_BC: logits_BC[1:], "a tensor of shape [6, 20]"),
+        (lambda logits_BC: {"out": logits_BC}, "a dict"),
+    ],
+)
+def test_an_output_that_is_no_classifiers_is_refused(wrap: Callable[[Tensor], object], found: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        say(Wrapped(wrap))
+
+    assert f"returned {found} for 7 images" in str(refused.value)
+    assert "Wrap it in a module that returns them." in str(refused.value)
+
+
+def test_a_layer_that_is_not_there_is_refused_with_near_names() -> None:
+    with pytest.raises(ModelError, match="Did you mean classifier"):
+        say(make_teacher(), DumpOptions(feature={"last": "clasifier"}))
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="Choose --device auto, cuda"):
+        say(make_teacher(), DumpOptions(device="cuda:99"))
+
+
+def test_autocast_is_that_of_torch_and_labels_stay_float32() -> None:
+    said = say(make_teacher(), DumpOptions(autocast="bfloat16", device="cpu"))
+
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits_BC = make_teacher().eval()(make_batch().images_BCHW)
+    assert logits_BC.dtype == torch.bfloat16
+    assert_same_labels(said.labels, keep_top_k(logits_BC, k=5))
+
+
+def test_channels_last_changes_nothing_but_rounding() -> None:
+    said = say(make_teacher(), DumpOptions(channels_last=True))
+
+    expected = say(make_teacher()).labels
+    assert said.labels.class_ids_BK.equal(expected.class_ids_BK)
+    torch.testing.assert_close(said.labels.logits_BK, expected.logits_BK)
+
+
+def test_what_arrives_on_the_host_is_what_was_said() -> None:
+    said = say(make_teacher(), DumpOptions(feature={"relu": "relu:mean"}))
+
+    arrived = said.start_to_host().wait()
+
+    assert_same_labels(arrived.labels, said.labels)
+    assert arrived.features["relu"].equal(said.features["relu"])
+    assert arrived.is_finite_B.equal(said.is_finite_B)
+
+
+@pytest.mark.gpu
+def test_what_arrives_from_cuda_is_on_the_host_and_the_same() -> None:
+    said = say(make_teacher(), DumpOptions(feature={"relu": "relu:mean"}, device="cuda"))
+
+    arrived = said.start_to_host().wait()
+
+    assert said.is_finite_B.is_cuda
+    assert arrived.is_finite_B.all()
+    assert_same_labels(arrived.labels, said.labels.to("cpu"))
+    assert arrived.features["relu"].equal(said.features["relu"].cpu())

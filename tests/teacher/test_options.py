@@ -1,0 +1,34 @@
+import re
+
+import pytest
+
+from softlab.errors import InvalidOption
+from softlab.models.taps import Tap
+from softlab.teacher.options import DumpOptions
+
+
+def test_features_are_taps_by_name() -> None:
+    options = DumpOptions(feature={"pool": "pool", "last-block": "layer4.1:mean"})
+
+    assert options.taps == {"pool": Tap(layer="pool"), "last-block": Tap(layer="layer4.1", pooling="mean")}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"k": 0}, "k = 0: expected 1 or more. Choose --k from 1 to the number of classes."),
+        ({"batch_size": 0}, "batch_size = 0: expected 1 or more. Choose another --batch-size."),
+        ({"temperature": ()}, "expected one or more positive numbers, as in --temperature 1 --temperature 4."),
+        ({"temperature": (1.0, 0.0)}, "temperatures [1.0, 0.0]: expected one or more positive numbers"),
+        ({"temperature": (float("inf"),)}, "temperatures [inf]: expected one or more positive numbers"),
+        ({"temperature": (float("nan"),)}, "temperatures [nan]: expected one or more positive numbers"),
+        ({"feature": {"": "pool"}}, "feature '': a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name."),
+        ({"feature": {"../pool": "pool"}}, "feature '../pool': a name is 1 to 64 of"),
+        ({"feature": {"pool\n": "pool"}}, "feature 'pool\\n': a name is 1 to 64 of"),
+        ({"feature": {"pool": "pool:max"}}, "unknown pooling `max`. Use one of none, mean, cls, flatten."),
+        ({"feature": {"pool": ""}}, "no layer is named. Write LAYER or LAYER:POOLING"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_to_give(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(message)):
+        DumpOptions(**values).taps  # type: ignore[arg-type]  # noqa: B018
