@@ -1,24 +1,46 @@
-from .errors import SoftlabError as SoftlabError
-from .labels.losses import distillation_loss as distillation_loss
-from .labels.selection import keep_top_k as keep_top_k
-from .labels.soft_labels import SoftLabels as SoftLabels
-from .models.build import ModelOptions as ModelOptions
-from .models.build import build_model as build_model
-from .sources.open import open_source as open_source
-from .sources.options import SourceOptions as SourceOptions
-from .store.cache import CacheOptions as CacheOptions
-from .store.convert import convert_store as convert_store
-from .store.reader import Store as Store
-from .store.reader import open_store as open_store
-from .store.verify import VerifyReport as VerifyReport
-from .store.verify import verify_store as verify_store
-from .student.measure import EvaluateOptions as EvaluateOptions
-from .student.measure import evaluate_model as evaluate_model
-from .student.options import TrainOptions as TrainOptions
-from .student.train import Validation as Validation
-from .student.train import train_students as train_students
-from .teacher.dump import dump_teacher as dump_teacher
-from .teacher.forward import Teacher as Teacher
-from .teacher.options import DumpOptions as DumpOptions
-from .teacher.survey import survey_teacher as survey_teacher
-from .views.finishing import Finishing as Finishing
+from .errors import SoftlabError
+from .labels.losses import distillation_loss
+from .labels.selection import keep_top_k
+from .labels.soft_labels import SoftLabels
+from .models.build import ModelOptions, build_model
+from .sources.open import open_source
+from .sources.options import SourceOptions
+from .store.cache import CacheOptions
+from .store.convert import convert_store
+from .store.reader import Store, open_store
+from .store.verify import VerifyReport, verify_store
+from .student.measure import EvaluateOptions, evaluate_model
+from .student.options import TrainOptions
+from .student.train import Validation, train_students
+from .teacher.dump import dump_teacher
+from .teacher.forward import Teacher
+from .teacher.options import DumpOptions
+from .teacher.survey import survey_teacher
+from .views.finishing import Finishing
+
+__all__ = [
+    "CacheOptions",
+    "DumpOptions",
+    "EvaluateOptions",
+    "Finishing",
+    "ModelOptions",
+    "SoftLabels",
+    "SoftlabError",
+    "SourceOptions",
+    "Store",
+    "Teacher",
+    "TrainOptions",
+    "Validation",
+    "VerifyReport",
+    "build_model",
+    "convert_store",
+    "distillation_loss",
+    "dump_teacher",
+    "evaluate_model",
+    "keep_top_k",
+    "open_source",
+    "open_store",
+    "survey_teacher",
+    "train_students",
+    "verify_store",
+]

@@ -1,0 +1,359 @@
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softlab.errors import DamagedStore, InvalidOption, StoreWriteFailed
+from softlab.shards import Shard, ShardGrid
+from softlab.store.cache import CachedRows, CacheOptions
+from softlab.store.files import list_files
+from softlab.store.reader import Store, open_store
+from softlab.store.rows import Rows
+from tests.store.building import flip_byte, make_arrays, make_plan, write_store
+
+GRID = ShardGrid(num_views=2, num_samples=11, shard_rows=4)
+ROWS = np.random.default_rng(0).integers(0, 256, size=(11, 24), dtype=np.uint8)
+NAME = "labels-view-00001"
+ROW_BYTES = 3 * 2 + 3 * 2 + 2 + 2 * 2 + 6 * 2
+"""Of the labels and the feature of the store that `make_plan` plans."""
+
+STORE_BYTES = 2 * 11 * ROW_BYTES
+PAGES = 4 * 4096
+"""What the files of a store may take beyond their bytes: at least a page each."""
+
+
+class Shards:
+    """Decodes shards of `ROWS`, and remembers which."""
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []
+
+    def decode(self, shard: Shard) -> Rows:
+        self.decoded.append(shard.part)
+        return ROWS[shard.start : shard.stop].copy()
+
+
+@pytest.fixture
+def shards() -> Shards:
+    return Shards()
+
+
+def open_rows(folder: Path, shards: Shards) -> CachedRows:
+    return CachedRows(folder, name="labels", grid=GRID, row_bytes=24, decode=shards.decode, view=1)
+
+
+def open_cached(root: Path, cache: Path, *, max_bytes: int = 1 << 20) -> Store:
+    return open_store(root, cache=CacheOptions(dir=cache, max_bytes=max_bytes))
+
+
+def read_right(store: Store) -> bool:
+    """Whether labels and features of all rows are what was written."""
+    arrays, numbers = make_arrays(store.manifest), np.arange(store.num_samples)[::-1]
+    for view in range(store.num_views):
+        labels, features = store.read(numbers, view=view), store.read_features("pooled", numbers, view=view)
+        np.testing.assert_array_equal(labels.logits_BK, arrays["labels/logits"][view, ::-1].astype("f4"))
+        np.testing.assert_array_equal(labels.class_ids_BK, arrays["labels/class_ids"][view, ::-1].astype("i8"))
+        np.testing.assert_array_equal(features, arrays["features/pooled"][view, ::-1].astype("f4"))
+    return True
+
+
+def read_row_by_row(store: Store, *, start: Path) -> bool:
+    """As `read_right`, after many small reads that begin when a file appears."""
+    while not start.exists():
+        time.sleep(0.001)
+    for number in range(store.num_samples):
+        store.read([number])
+    return read_right(store)
+
+
+def remove_shards(root: Path) -> None:
+    for folder in ("labels", "features"):
+        shutil.rmtree(root / folder)
+
+
+def set_last_use(cache: Path, digest: str, *, minutes_ago: int) -> None:
+    when = time.time() - 60 * minutes_ago
+    os.utime(cache / digest, (when, when))
+
+
+# One view and group.
+
+
+def test_rows_are_given_in_the_order_asked_for(tmp_path: Path, shards: Shards) -> None:
+    samples = np.array([10, 0, 3, 3, 7, 10])
+
+    taken = open_rows(tmp_path, shards).take(samples)
+
+    np.testing.assert_array_equal(taken, ROWS[samples])
+
+
+def test_no_rows_may_be_asked_for(tmp_path: Path, shards: Shards) -> None:
+    assert open_rows(tmp_path, shards).take(np.array([], dtype=np.int64)).shape == (0, 24)
+    assert shards.decoded == []
+
+
+def test_a_shard_is_decoded_when_it_is_first_touched_and_never_again(tmp_path: Path, shards: Shards) -> None:
+    rows = open_rows(tmp_path, shards)
+
+    rows.take(np.array([9, 8]))
+    assert shards.decoded == [2]
+    rows.take(np.array([1, 9, 10]))
+    rows.take(np.arange(11))
+    rows.take(np.arange(11))
+
+    assert shards.decoded == [2, 0, 1]
+
+
+def test_rows_that_were_decoded_before_are_not_decoded_again(tmp_path: Path, shards: Shards) -> None:
+    open_rows(tmp_path, shards).take(np.arange(8))
+
+    taken = open_rows(tmp_path, shards).take(np.arange(11))
+
+    assert shards.decoded == [0, 1, 2]
+    np.testing.assert_array_equal(taken, ROWS)
+
+
+@pytest.mark.parametrize("position", [0, 4 * 24, 11 * 24 - 1])
+def test_damaged_rows_are_decoded_again(tmp_path: Path, shards: Shards, position: int) -> None:
+    open_rows(tmp_path, shards).take(np.arange(11))
+    flip_byte(tmp_path / f"{NAME}.rows", position=position)
+
+    taken = open_rows(tmp_path, shards).take(np.arange(11))
+
+    np.testing.assert_array_equal(taken, ROWS)
+    assert shards.decoded == [0, 1, 2, position // (4 * 24)]
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_rows_whose_file_was_cut_are_decoded_again(tmp_path: Path, shards: Shards, size: int) -> None:
+    open_rows(tmp_path, shards).take(np.arange(11))
+    os.truncate(tmp_path / f"{NAME}.rows", size)
+
+    taken = open_rows(tmp_path, shards).take(np.arange(11))
+
+    np.testing.assert_array_equal(taken, ROWS)
+
+
+@pytest.mark.parametrize("content", [b"", b"0" * 64, b"\xff\xfe\0"])
+def test_a_marker_of_another_content_is_ignored(tmp_path: Path, shards: Shards, content: bytes) -> None:
+    open_rows(tmp_path, shards).take(np.arange(11))
+    (tmp_path / f"{NAME}.part-00001").write_bytes(content)
+
+    taken = open_rows(tmp_path, shards).take(np.arange(11))
+
+    np.testing.assert_array_equal(taken, ROWS)
+    assert shards.decoded == [0, 1, 2, 1]
+
+
+def test_rows_without_a_marker_are_decoded_again(tmp_path: Path, shards: Shards) -> None:
+    """As after a crash between the two."""
+    open_rows(tmp_path, shards).take(np.arange(11))
+    (tmp_path / f"{NAME}.part-00002").unlink()
+
+    open_rows(tmp_path, shards).take(np.arange(11))
+
+    assert shards.decoded == [0, 1, 2, 2]
+
+
+def test_a_marker_without_rows_is_ignored(tmp_path: Path, shards: Shards) -> None:
+    open_rows(tmp_path, shards).take(np.arange(11))
+    (tmp_path / f"{NAME}.rows").unlink()
+
+    taken = open_rows(tmp_path, shards).take(np.arange(11))
+
+    np.testing.assert_array_equal(taken, ROWS)
+
+
+def test_a_folder_that_is_deleted_while_it_is_open_still_serves_and_is_not_made_again(
+    tmp_path: Path, shards: Shards
+) -> None:
+    (tmp_path / "cache").mkdir()
+    rows = open_rows(tmp_path / "cache", shards)
+    rows.take(np.arange(4))
+
+    shutil.rmtree(tmp_path / "cache")
+    taken = rows.take(np.arange(11))
+
+    np.testing.assert_array_equal(taken, ROWS)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_another_process_made_again_is_filled_anew(tmp_path: Path, shards: Shards) -> None:
+    (tmp_path / "cache").mkdir()
+    older = open_rows(tmp_path / "cache", shards)
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    newer = open_rows(tmp_path / "cache", shards)
+
+    older.take(np.arange(11))  # rows into the deleted file, markers into the new folder
+
+    np.testing.assert_array_equal(newer.take(np.arange(11)), ROWS)
+    np.testing.assert_array_equal(older.take(np.arange(11)), ROWS)
+
+
+# Whole stores.
+
+
+def test_a_store_is_read_from_the_cache_alone_once_it_is_there(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    assert read_right(open_cached(tmp_path / "store", tmp_path / "cache"))
+    remove_shards(tmp_path / "store")
+
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+
+    assert read_right(store)
+    assert [name for name in list_files(tmp_path / "cache") if name.endswith(".rows")] == [
+        f"{store.digest}/features-pooled-view-00000.rows",
+        f"{store.digest}/features-pooled-view-00001.rows",
+        f"{store.digest}/labels-view-00000.rows",
+        f"{store.digest}/labels-view-00001.rows",
+    ]
+
+
+def test_both_formats_and_two_stores_share_a_cache_without_mixing(tmp_path: Path) -> None:
+    plans = [make_plan(), make_plan(format="parquet"), make_plan(k=4), make_plan(coding="float32")]
+    for number, plan in enumerate(plans):
+        write_store(tmp_path / str(number), plan)
+
+    for _ in range(2):
+        for number in range(len(plans)):
+            assert read_right(open_cached(tmp_path / str(number), tmp_path / "cache"))
+
+    assert len(list((tmp_path / "cache").iterdir())) == len(plans)
+
+
+def test_the_least_recently_opened_store_makes_room(tmp_path: Path) -> None:
+    cache, budget = tmp_path / "cache", 2 * (STORE_BYTES + PAGES)
+    digests = []
+    for number, k in enumerate([3, 2, 1]):
+        write_store(tmp_path / str(number), make_plan(k=k))
+        store = open_cached(tmp_path / str(number), cache, max_bytes=1 << 20)
+        assert read_right(store)
+        digests.append(store.digest)
+    for digest, minutes_ago in zip(digests, [10, 30, 20], strict=True):
+        set_last_use(cache, digest, minutes_ago=minutes_ago)
+    open_cached(tmp_path / "1", cache).read([0])  # now the first two to go are 2, then 0
+
+    write_store(tmp_path / "new", make_plan(coding="uint8"))
+    new = open_cached(tmp_path / "new", cache, max_bytes=budget)
+    assert len(new.read([0])) == 1
+
+    assert {folder.name for folder in cache.iterdir()} == {new.digest, digests[1]}
+
+
+def test_a_store_makes_no_room_that_it_does_not_need(tmp_path: Path) -> None:
+    for name, k in (("old", 3), ("new", 2)):
+        write_store(tmp_path / name, make_plan(k=k))
+        assert read_right(open_cached(tmp_path / name, tmp_path / "cache", max_bytes=2 * (STORE_BYTES + PAGES)))
+
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_store_whose_rows_were_evicted_while_it_was_open_is_still_read(tmp_path: Path) -> None:
+    for name, k in (("old", 3), ("new", 2)):
+        write_store(tmp_path / name, make_plan(k=k))
+    old = open_cached(tmp_path / "old", tmp_path / "cache", max_bytes=STORE_BYTES)
+    old.read([0])
+
+    new = open_cached(tmp_path / "new", tmp_path / "cache", max_bytes=STORE_BYTES)
+    assert read_right(new)
+
+    assert {folder.name for folder in (tmp_path / "cache").iterdir()} == {new.digest}
+    assert read_right(old)
+
+
+def test_a_cache_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+    store.read([0])
+
+    shutil.rmtree(tmp_path / "cache")
+
+    assert read_right(store)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 2 * 11 * ROW_BYTES - 1])
+def test_a_store_larger_than_the_cache_may_be_is_read_without_it(tmp_path: Path, max_bytes: int) -> None:
+    write_store(tmp_path / "store", make_plan())
+
+    store = open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=max_bytes)
+
+    assert not store.is_cached
+    assert read_right(store)
+    assert not (tmp_path / "cache").exists()
+    remove_shards(tmp_path / "store")
+    with pytest.raises(DamagedStore):
+        open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=max_bytes).read([0])
+
+
+def test_a_store_exactly_as_large_as_the_cache_may_be_is_cached(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+
+    assert open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=STORE_BYTES).is_cached
+
+
+def test_two_processes_fill_one_cache_at_once(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
+    write_store(tmp_path / "store", make_plan(format="parquet", num_samples=200, num_views=1))
+    store, start = open_cached(tmp_path / "store", tmp_path / "cache"), tmp_path / "start"
+
+    answers = [workers.submit(read_row_by_row, store, start=start) for _ in range(2)]
+    start.touch()
+
+    assert [answer.result() for answer in answers] == [True, True]
+    remove_shards(tmp_path / "store")
+    assert read_right(open_cached(tmp_path / "store", tmp_path / "cache"))
+
+
+def test_a_file_in_the_cache_folders_place_is_said(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    (tmp_path / "cache").write_text("not a folder")
+
+    with pytest.raises(StoreWriteFailed, match="the row cache can't be written") as refused:
+        open_cached(tmp_path / "store", tmp_path / "cache").read([0])
+
+    assert "Mend the cause, choose another --cache-dir, or read without it (--cache-max-bytes 0)." in str(refused.value)
+
+
+def test_a_folder_in_the_place_of_rows_is_said(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+    (tmp_path / "cache" / store.digest / "labels-view-00000.rows").mkdir(parents=True)
+
+    with pytest.raises(StoreWriteFailed, match=re.escape("Is a directory. Mend the cause, choose another --cache-dir")):
+        store.read([0])
+
+
+def test_a_full_disk_is_said_and_kills_no_process(
+    tmp_path: Path, workers: ProcessPoolExecutor, resize_disk: Callable[[int], Path]
+) -> None:
+    """A page of a memory map for which there is no room would end the process with SIGBUS."""
+    write_store(tmp_path / "store", make_plan(features={"pooled": (64, 64)}))
+    store = open_cached(tmp_path / "store", resize_disk(96))
+
+    for _ in range(2):
+        with pytest.raises(StoreWriteFailed, match=re.escape("No space left on device. Make room, choose another")):
+            workers.submit(read_right, store).result()
+
+    resize_disk(4096)
+    assert workers.submit(read_right, store).result()
+
+
+# Options.
+
+
+def test_a_negative_size_is_refused() -> None:
+    with pytest.raises(InvalidOption, match=re.escape("expected 0 or more")):
+        CacheOptions(max_bytes=-1)
+
+
+def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert CacheOptions().folder == tmp_path / "softlab"
+    assert CacheOptions(dir=tmp_path / "here").folder == tmp_path / "here"

@@ -1,0 +1,125 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from softlab.errors import NotAStore, UnfinishedStore
+from softlab.manifest import decode_manifest
+from softlab.store.format import FormatName
+from softlab.store.verify import verify_store
+from tests.store.building import FORMATS, contents, flip_byte, make_plan, write_some, write_store
+
+SHARD_FILE = "labels/logits/c/1/0/0"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_store(tmp_path / "store", make_plan())
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_store_is_intact_as_it_was_written(tmp_path: Path, format: FormatName) -> None:
+    write_store(tmp_path, make_plan(format=format))
+
+    report = verify_store(tmp_path)
+
+    assert report.is_intact
+    assert (report.damaged, report.missing, report.foreign) == ([], [], [])
+    vouched_for = {
+        name: data for name, data in contents(tmp_path).items() if name not in ("manifest.json", "README.md")
+    }
+    assert report.num_files == len(vouched_for)
+    assert report.num_bytes == sum(map(len, vouched_for.values()))
+    _, digest = decode_manifest((tmp_path / "manifest.json").read_bytes(), where="here")
+    assert report.digest == digest
+
+
+def test_any_damaged_file_is_listed(store: Path) -> None:
+    for name, good in contents(store).items():
+        if name in ("manifest.json", "README.md"):
+            continue
+        flip_byte(store / name)
+        report = verify_store(store)
+        assert (report.damaged, report.missing, report.foreign) == ([name], [], [])
+        assert not report.is_intact
+        (store / name).write_bytes(good)
+
+
+def test_files_of_another_size_are_damaged(store: Path) -> None:
+    for name in (SHARD_FILE, "samples.parquet"):
+        with (store / name).open("ab") as file:
+            file.write(b"!")
+
+    assert sorted(verify_store(store).damaged) == [SHARD_FILE, "samples.parquet"]
+
+
+def test_missing_files_are_listed(store: Path) -> None:
+    (store / SHARD_FILE).unlink()
+    (store / "labels/zarr.json").unlink()
+
+    report = verify_store(store)
+
+    assert (report.damaged, report.missing, report.foreign) == ([], [SHARD_FILE, "labels/zarr.json"], [])
+    assert not report.is_intact
+
+
+def test_foreign_files_are_listed(store: Path) -> None:
+    (store / "labels/logits/c/1/0/1").write_text("not ours")
+    (store / "notes.txt").write_text("not ours")
+
+    report = verify_store(store)
+
+    assert (report.damaged, report.missing) == ([], [])
+    assert report.foreign == ["labels/logits/c/1/0/1", "notes.txt"]
+    assert not report.is_intact
+
+
+def test_a_link_is_damage_even_if_it_leads_to_the_right_bytes(store: Path, tmp_path: Path) -> None:
+    (store / SHARD_FILE).rename(tmp_path / "elsewhere")
+    (store / SHARD_FILE).symlink_to(tmp_path / "elsewhere")
+
+    assert verify_store(store).damaged == [SHARD_FILE]
+
+
+def test_a_link_that_leads_nowhere_is_damage(store: Path) -> None:
+    (store / SHARD_FILE).unlink()
+    (store / SHARD_FILE).symlink_to("nowhere")
+
+    assert verify_store(store).damaged == [SHARD_FILE]
+
+
+def test_a_link_in_the_place_of_a_folder_is_foreign_and_its_files_are_missing(store: Path, tmp_path: Path) -> None:
+    inside = {name for name in contents(store) if name.startswith("labels/")}
+    (store / "labels").rename(tmp_path / "elsewhere")
+    (store / "labels").symlink_to(tmp_path / "elsewhere")
+
+    report = verify_store(store)
+
+    assert report.foreign == ["labels"]
+    assert set(report.missing) == inside
+
+
+def test_a_person_may_edit_the_card(store: Path) -> None:
+    (store / "README.md").write_text("# Our labels\n")
+    assert verify_store(store).is_intact
+
+    (store / "README.md").unlink()
+    assert verify_store(store).is_intact
+
+
+def test_progress_is_told_file_by_file(store: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    report = verify_store(store, on_file=lambda done, total: seen.append((done, total)))
+
+    assert seen == [(number, report.num_files) for number in range(1, report.num_files + 1)]
+
+
+def test_there_must_be_a_finished_store(tmp_path: Path) -> None:
+    with pytest.raises(NotAStore, match=re.escape("Check the path.")):
+        verify_store(tmp_path)
+
+    write_some(tmp_path, make_plan(), num_shards=1)
+    with pytest.raises(UnfinishedStore, match=re.escape("again to go on with it.")):
+        verify_store(tmp_path)

@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import softlab
+
+PUBLIC_NAMES = [
+    "CacheOptions",
+    "DumpOptions",
+    "EvaluateOptions",
+    "Finishing",
+    "ModelOptions",
+    "SoftLabels",
+    "SoftlabError",
+    "SourceOptions",
+    "Store",
+    "Teacher",
+    "TrainOptions",
+    "Validation",
+    "VerifyReport",
+    "build_model",
+    "convert_store",
+    "distillation_loss",
+    "dump_teacher",
+    "evaluate_model",
+    "keep_top_k",
+    "open_source",
+    "open_store",
+    "survey_teacher",
+    "train_students",
+    "verify_store",
+]
+
+
+def test_these_names_and_no_others_are_public() -> None:
+    assert sorted(softlab.__all__) == PUBLIC_NAMES
+
+
+def test_every_public_name_can_be_loaded_and_says_what_it_is() -> None:
+    assert [name for name in PUBLIC_NAMES if not getattr(softlab, name).__doc__] == []
+
+
+def test_importing_softlab_does_not_import_torch() -> None:
+    code = "import sys, softlab; assert 'torch' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,48 @@
+"""The README is run: every command and every line of Python in it, in their order, beside the real data."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from softlab.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SHELL_LINES = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture
+def _beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ["data", "pipelines"]:
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_beside_the_data")
+def test_every_command_and_the_python_of_the_readme_run() -> None:
+    for line in SHELL_LINES:
+        program, *arguments = shlex.split(line)
+        assert program == "softlab"
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code in (0, None), line
+
+    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(python, "README.md", "exec"), {})
+
+
+def test_every_command_is_shown_in_the_readme() -> None:
+    assert {line.split()[1] for line in SHELL_LINES} == set(COMMANDS)
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
