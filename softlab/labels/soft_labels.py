@@ -54,7 +54,7 @@ class SoftLabels:
         """float32 [B], log tail mass at any temperature not below the smallest stored one.
 
         -inf if no class is outside. At a stored temperature this is the stored value. Between stored ones, and above,
-        it is interpolated and an `InterpolatedTail` warning says so. Raises InvalidOption below the smallest stored temperature.
+        it is interpolated and an `InterpolatedTail` warning says so. Raises InvalidOption below the smallest one.
         """
         if self.k == self.num_classes:
             return torch.full_like(self.max_logit_B, -math.inf)

@@ -30,6 +30,9 @@ from softlab.views.finishing import Finishing
 HARD_SUFFIX = "-hard"
 """Of the name of a student's hard-target baseline."""
 
+FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
+"""Options that don't change what is learnt, and may differ when a killed run goes on."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
@@ -122,6 +125,18 @@ class _Training:
         self._seconds = {learner.name: 0.0 for learner in learners}
 
     def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
+        """Every step that is left. On Ctrl-C KeyboardInterrupt says how to go on."""
+        try:
+            self._train(on_progress)
+        except KeyboardInterrupt:
+            if self._folder is None:
+                raise
+            raise KeyboardInterrupt(
+                f"{self._folder.root}: stopped. Run the same command again to go on from the last checkpoint."
+            ) from None
+        return self._finish()
+
+    def _train(self, on_progress: OnProgress | None) -> None:
         first_step = self._resume()
         batches = self._loader.load(replace(self._order, first_step=first_step))
         for step, batch in enumerate(batches, start=first_step):
@@ -135,7 +150,6 @@ class _Training:
                 on_progress(
                     TrainProgress(step=step + 1, num_steps=self._order.num_steps, epoch=epoch, valid=self._last)
                 )
-        return self._finish()
 
     def _step(self, batch: Batch, step: int) -> None:
         on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
@@ -266,7 +280,7 @@ def _describe_run(
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
         "finishing": asdict(finishing),
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
         "students": {
             learner.name: {
                 "initial_weights": weights_fingerprint(learner.module),

@@ -118,11 +118,16 @@ def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teac
 
 
 def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions) -> tuple[StorePlan, int]:
-    """The plan; the teacher sees one batch for it, because only its output tells classes and feature shapes."""
-    numbers = in_sequence(0, min(options.batch_size, len(aligned.source)), batch_size=options.batch_size)
+    """The plan; the teacher sees a few samples for it, because only its output tells classes and feature shapes.
+
+    A compiled teacher sees a whole batch, so that it is compiled for that size.
+    """
+    count = min(options.batch_size if options.compile else 2, len(aligned.source))
+    numbers = in_sequence(0, count, batch_size=count)
     batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(numbers))
-    k = choose_k(options, num_classes=run.logits(batch).shape[1])
-    return make_plan(teacher, aligned.source, options, example=run.say(batch, k=k)), k
+    logits_BC = run.logits(batch)
+    k = choose_k(options, num_classes=logits_BC.shape[1])
+    return make_plan(teacher, aligned.source, options, example=run.keep(logits_BC, k=k)), k
 
 
 def _dump_pending(

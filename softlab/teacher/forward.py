@@ -95,8 +95,12 @@ class TeacherRun:
 
     @torch.inference_mode()
     def say(self, batch: Batch, *, k: int) -> Said:
-        """The k largest logits of each row, their exact tails, and the features; on the device, nothing waited for."""
-        logits_BC = self.logits(batch)
+        """What is kept of a batch; on the device, nothing waited for."""
+        return self.keep(self.logits(batch), k=k)
+
+    @torch.inference_mode()
+    def keep(self, logits_BC: Tensor, *, k: int) -> Said:
+        """The k largest logits of each row, their exact tails, and the features of the same forward pass."""
         features = self.features()
         is_finite_B = logits_BC.isfinite().all(dim=1)
         for feature in features.values():
