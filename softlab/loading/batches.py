@@ -82,6 +82,14 @@ class Aligned:
     store_numbers_N: NDArray[np.int64] | None = None
     """For each sample of the source its sample in the store, from `align`."""
 
+    @property
+    def targets_N(self) -> NDArray[np.int64] | None:
+        """The source's hard targets, unless they count other classes than the store's labels."""
+        names = self.source.class_names
+        if self.store is not None and names is not None and len(names) != self.store.num_classes:
+            return None
+        return self.source.targets_N
+
 
 @dataclass(slots=True)
 class _Batches(Dataset[Batch | SoftlabError]):
@@ -101,7 +109,7 @@ class _Batches(Dataset[Batch | SoftlabError]):
     def _make(self, numbers_B: NDArray[np.int64]) -> Batch:
         aligned = self.aligned
         samples = [self._read(number) for number in numbers_B.tolist()]
-        targets_N = aligned.source.targets_N
+        targets_N = aligned.targets_N
         labels = None
         if aligned.store is not None and aligned.store_numbers_N is not None:
             labels = aligned.store.read(aligned.store_numbers_N[numbers_B])
@@ -141,6 +149,7 @@ class BatchLoader:
             sampler=order,
             batch_size=None,
             num_workers=self._workers,
+            generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
             pin_memory=self.device.type == "cuda",
         )
         for batch in loader:

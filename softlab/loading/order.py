@@ -11,7 +11,8 @@ Numbers = NDArray[np.int64]
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Numbers:
     """Every sample number once, shuffled by a counter-based generator (Philox) keyed with seed and epoch."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_samples)
+    key = np.array([seed, epoch], dtype=np.uint64)  # from a list numpy would round seeds above 2^63
+    return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
 
 
 def in_sequence(start: int, stop: int, *, batch_size: int) -> list[Numbers]:

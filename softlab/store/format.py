@@ -6,7 +6,6 @@ A format never touches a disk. Writing, hashing, resuming and verifying are ther
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from softlab.manifest import FieldRecord, StorePlan
@@ -38,6 +37,12 @@ class StoreFormat(Protocol):
 
 def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays) -> None:
     """An invariant of ours: a shard is written with exactly the arrays, shapes and dtypes that its plan names."""
-    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-    expected = {f.name: ((shard.num_rows, *f.row_shape), np.dtype(f.dtype)) for f in plan.storage.fields}
-    assert found == expected, f"shard {shard.name}: {found} instead of {expected}"
+    problem = find_wrong_arrays(plan.storage.fields, shard, arrays)
+    assert problem is None, f"shard {shard.name}: {problem}"
+
+
+def find_wrong_arrays(fields: Sequence[FieldRecord], shard: Shard, arrays: Arrays) -> str | None:
+    """How a shard's arrays differ from what their fields say, if they do."""
+    found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    expected = {field.name: (field.dtype, (shard.num_rows, *field.row_shape)) for field in fields}
+    return None if found == expected else f"{found} instead of {expected}"

@@ -2,6 +2,7 @@
 
 # Shape letters: B rows asked for.
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from softlab.errors import InvalidOption, NotAStore, UnfinishedStore
+from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnfinishedStore
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ShardRecord, decode_manifest
+from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FieldRecord, Manifest, ShardRecord, decode_manifest
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
-from softlab.store.format import Array
+from softlab.store.format import Array, find_wrong_arrays
 from softlab.store.formats import format_named
 from softlab.store.rows import RowLayout, Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
@@ -94,7 +95,7 @@ class Store:
         if missing:
             raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
         files = {path: read_file(self.path, records[path]) for path in paths}
-        return self._format.decode(self.manifest, shard, fields, files)
+        return self._decode(shard, fields, files)
 
     def shard_record(self, shard: Shard) -> ShardRecord:
         """What the manifest says about one shard."""
@@ -123,6 +124,17 @@ class Store:
             return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
         name = group.replace("/", "-")
         return CachedRows(folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
+
+    def _decode(self, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]) -> dict[str, Array]:
+        """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
+        try:
+            arrays = self._format.decode(self.manifest, shard, fields, files)
+            problem = find_wrong_arrays(fields, shard, arrays)
+        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever zarr and Arrow raise
+            problem = str(error)
+        if problem is not None:
+            raise DamagedStore(f"{self.path}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
+        return arrays
 
     def _check_rows(self, samples: ArrayLike, *, view: int) -> NDArray[np.int64]:
         if not 0 <= view < self.num_views:

@@ -92,7 +92,7 @@ class TrainOptions:
         _check(self.max_samples is None or self.max_samples >= 1, "max_samples", self.max_samples, "1 or more")
         steps = self.checkpoint_steps
         _check(steps is None or steps >= 1, "checkpoint_steps", steps, "1 or more")
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:

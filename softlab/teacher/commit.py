@@ -36,7 +36,8 @@ class SaidShard:
 class BackgroundCommits:
     """Commits shards in the order given; `put` waits while two are in flight, and raises what an earlier one raised.
 
-    A context manager: on leaving, also through an error or Ctrl-C, shards that were put are still committed.
+    A context manager: on leaving, also through an error or Ctrl-C, shards that were put are still committed. Of several
+    failures the first is raised.
     """
 
     def __init__(self, commit: Callable[[SaidShard], None]) -> None:
@@ -47,12 +48,11 @@ class BackgroundCommits:
     def __enter__(self) -> "BackgroundCommits":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        try:
-            while self._in_flight:
-                self._in_flight.popleft().result()
-        finally:
-            self._pool.shutdown()
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown()
+        if error_type is None:
+            for commit in self._in_flight:
+                commit.result()
 
     def put(self, said: SaidShard) -> None:
         while len(self._in_flight) >= MAX_SHARDS_IN_FLIGHT:

@@ -35,4 +35,4 @@ def resize_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
     yield resize
     if disk.is_mount():
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # another process may have a file open there

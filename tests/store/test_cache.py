@@ -1,3 +1,4 @@
+import gc
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 from softlab.errors import DamagedStore, InvalidOption, StoreWriteFailed
@@ -24,8 +26,6 @@ ROW_BYTES = 3 * 2 + 3 * 2 + 2 + 2 * 2 + 6 * 2
 """Of the labels and the feature of the store that `make_plan` plans."""
 
 STORE_BYTES = 2 * 11 * ROW_BYTES
-PAGES = 4 * 4096
-"""What the files of a store may take beyond their bytes: at least a page each."""
 
 
 class Shards:
@@ -197,6 +197,20 @@ def test_a_folder_that_another_process_made_again_is_filled_anew(tmp_path: Path,
     np.testing.assert_array_equal(older.take(np.arange(11)), ROWS)
 
 
+def test_a_file_is_closed_when_its_rows_are_no_longer_used(tmp_path: Path, shards: Shards) -> None:
+    gc.collect()
+    before = len(os.listdir("/dev/fd"))
+    rows = open_rows(tmp_path, shards)
+    taken = rows.take(np.arange(11))
+    assert len(os.listdir("/dev/fd")) > before
+
+    del rows
+    gc.collect()
+
+    assert len(os.listdir("/dev/fd")) == before
+    np.testing.assert_array_equal(taken, ROWS)
+
+
 # Whole stores.
 
 
@@ -229,20 +243,20 @@ def test_both_formats_and_two_stores_share_a_cache_without_mixing(tmp_path: Path
 
 
 def test_the_least_recently_opened_store_makes_room(tmp_path: Path) -> None:
-    cache, budget = tmp_path / "cache", 2 * (STORE_BYTES + PAGES)
-    digests = []
+    cache, digests = tmp_path / "cache", []
     for number, k in enumerate([3, 2, 1]):
         write_store(tmp_path / str(number), make_plan(k=k))
-        store = open_cached(tmp_path / str(number), cache, max_bytes=1 << 20)
+        store = open_cached(tmp_path / str(number), cache)
         assert read_right(store)
         digests.append(store.digest)
     for digest, minutes_ago in zip(digests, [10, 30, 20], strict=True):
         set_last_use(cache, digest, minutes_ago=minutes_ago)
-    open_cached(tmp_path / "1", cache).read([0])  # now the first two to go are 2, then 0
+    open_cached(tmp_path / "1", cache).read([0])  # from now on 2 and then 0 are the first to go
+    room_for_another = sum(512 * file.stat().st_blocks for file in (cache / digests[0]).glob("*.rows"))
 
     write_store(tmp_path / "new", make_plan(coding="uint8"))
-    new = open_cached(tmp_path / "new", cache, max_bytes=budget)
-    assert len(new.read([0])) == 1
+    new = open_cached(tmp_path / "new", cache, max_bytes=STORE_BYTES + room_for_another)
+    new.read([0])
 
     assert {folder.name for folder in cache.iterdir()} == {new.digest, digests[1]}
 
@@ -250,7 +264,7 @@ def test_the_least_recently_opened_store_makes_room(tmp_path: Path) -> None:
 def test_a_store_makes_no_room_that_it_does_not_need(tmp_path: Path) -> None:
     for name, k in (("old", 3), ("new", 2)):
         write_store(tmp_path / name, make_plan(k=k))
-        assert read_right(open_cached(tmp_path / name, tmp_path / "cache", max_bytes=2 * (STORE_BYTES + PAGES)))
+        assert read_right(open_cached(tmp_path / name, tmp_path / "cache", max_bytes=1 << 20))
 
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -295,7 +309,11 @@ def test_a_store_larger_than_the_cache_may_be_is_read_without_it(tmp_path: Path,
 def test_a_store_exactly_as_large_as_the_cache_may_be_is_cached(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan())
 
-    assert open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=STORE_BYTES).is_cached
+    store = open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=STORE_BYTES)
+
+    assert store.is_cached
+    assert read_right(store)
+    assert (tmp_path / "cache" / store.digest).is_dir()
 
 
 def test_two_processes_fill_one_cache_at_once(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
@@ -352,8 +370,6 @@ def test_a_negative_size_is_refused() -> None:
         CacheOptions(max_bytes=-1)
 
 
-def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    assert CacheOptions().folder == tmp_path / "softlab"
-    assert CacheOptions(dir=tmp_path / "here").folder == tmp_path / "here"
+def test_the_cache_is_in_the_users_cache_folder_by_default() -> None:
+    assert CacheOptions().folder == Path(platformdirs.user_cache_dir("softlab"))
+    assert CacheOptions(dir=Path("here")).folder == Path("here")

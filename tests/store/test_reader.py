@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreError, UnfinishedStore, UnsupportedStore
+from softlab.identity import digest_of
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.manifest import StorePlan
@@ -395,6 +398,56 @@ def test_a_manifest_that_names_other_files_for_a_shard_is_refused(tmp_path: Path
     change_manifest(tmp_path, ["shards", 0, "files", 1, "path"], "labels/elsewhere2")
 
     with pytest.raises(NotAStore, match=re.escape("Get the store again.")):
+        open_store(tmp_path, cache=NO_CACHE).read([0])
+
+
+def vouch_for(root: Path, name: str, data: bytes) -> None:
+    """Other bytes for a file of the first shard, and a manifest that says they are right."""
+    (root / name).write_bytes(data)
+    files = open_store(root).manifest.shards[0].files
+    number = [file.path for file in files].index(name)
+    change_manifest(root, ["shards", 0, "files", number, "bytes"], len(data))
+    change_manifest(root, ["shards", 0, "files", number, "blake3"], digest_of(data))
+
+
+PARQUET_FILE = "labels/view=00000/part-00000.parquet"
+OTHER_TABLES: dict[str, Callable[[pyarrow.Table], pyarrow.Table]] = {
+    "too few rows": lambda table: table.slice(0, 3),
+    "too many rows": lambda table: pyarrow.concat_tables([table, table]),
+    "a column less": lambda table: table.drop_columns(["logits"]),
+    "another type": lambda table: table.set_column(3, "max_logit", table["max_logit"].cast(pyarrow.float32())),
+    "shorter lists": lambda table: table.set_column(
+        2, "logits", pyarrow.array([[1.0]] * len(table), pyarrow.list_(pyarrow.float16(), 1))
+    ),
+}
+
+
+@BOTH_READERS
+@pytest.mark.parametrize("change", OTHER_TABLES)
+def test_a_shard_of_another_shape_is_refused_even_if_its_hash_is_right(
+    tmp_path: Path, is_cached: bool, change: str
+) -> None:
+    """Rows beyond a shard's own would overwrite its neighbours in the row cache; missing ones would read as zeros."""
+    write_store(tmp_path / "store", make_plan(format="parquet"))
+    table = pyarrow.parquet.read_table(tmp_path / "store" / PARQUET_FILE, partitioning=None)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(OTHER_TABLES[change](table), sink)
+    vouch_for(tmp_path / "store", PARQUET_FILE, sink.getvalue().to_pybytes())
+    store = open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache") if is_cached else NO_CACHE)
+
+    with pytest.raises(DamagedStore, match=r"view-00000-part-00000 can't be decoded: .*Get the store again\."):
+        store.read([0])
+
+
+@pytest.mark.parametrize(("format", "name"), [("zarr", "labels/logits/c/0/0/0"), ("parquet", PARQUET_FILE)])
+@pytest.mark.parametrize("data", [b"hello", bytes(1000), b"PAR1" + bytes(100) + b"PAR1"])
+def test_a_shard_of_garbage_is_refused_even_if_its_hash_is_right(
+    tmp_path: Path, format: FormatName, name: str, data: bytes
+) -> None:
+    write_store(tmp_path, make_plan(format=format))
+    vouch_for(tmp_path, name, data)
+
+    with pytest.raises(DamagedStore, match=re.escape("Get the store again.")):
         open_store(tmp_path, cache=NO_CACHE).read([0])
 
 

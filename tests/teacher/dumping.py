@@ -2,9 +2,10 @@
 
 # Shape letters: N samples, B samples in a batch, C classes, H height, W width.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,11 @@ from softlab.identity import content_hash
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest import Manifest
-from softlab.sources.source import Sample, SkippedSample
+from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.teacher.dump import DumpProgress, as_teacher, dump_teacher
+from softlab.teacher.dump import DumpProgress, DumpSummary, OnProgress, dump_teacher
+from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing, finish
 
@@ -69,9 +70,9 @@ def make_teacher(*, num_classes: int = NUM_CLASSES, seed: int = 0) -> nn.Sequent
         layers.add_module("relu", nn.ReLU(inplace=True))
         layers.add_module("flatten", nn.Flatten())
         layers.add_module("dropout", nn.Dropout(0.5))
-        layers.add_module("classifier", nn.Linear(2 * 4 * 6, num_classes))
-        with torch.no_grad():
-            layers.classifier.weight.mul_(8)  # logits that differ by a few nats
+        classifier = nn.Linear(2 * 4 * 6, num_classes)
+        nn.init.normal_(classifier.weight)  # logits that differ by a few nats
+        layers.add_module("classifier", classifier)
     return layers
 
 
@@ -86,6 +87,12 @@ class AfraidOfTheDark(nn.Module):
         logits_BC: Tensor = self.teacher(images_BCHW)
         logits_BC[(images_BCHW == -1).flatten(1).all(dim=1), 0] = self.value
         return logits_BC
+
+
+def make_options(**values: Any) -> DumpOptions:
+    """Of a dump on the CPU in four shards, the last one ragged, of two batches each."""
+    defaults: dict[str, Any] = {"k": 5, "shard_rows": 16, "batch_size": 8, "device": "cpu"}
+    return DumpOptions(**(defaults | values))
 
 
 def images_of(pictures: Pictures, numbers: Sequence[int]) -> Tensor:
@@ -111,26 +118,24 @@ def forward_of(module: nn.Module, pictures: Pictures, options: DumpOptions) -> T
 def expected_labels(logits_NC: Tensor, options: DumpOptions, *, k: int) -> SoftLabels:
     """What a store should give back: the coding is the only loss."""
     labels = keep_top_k(logits_NC, k=k, temperatures=options.temperature)
-    coding = LabelCoding(
-        coding=options.coding, num_classes=labels.num_classes, temperatures=labels.temperatures
-    )
+    coding = LabelCoding(coding=options.coding, num_classes=labels.num_classes, temperatures=labels.temperatures)
     return coding.decode(coding.encode(labels))
 
 
 def dump(
     out: Path,
-    options: DumpOptions,
+    options: DumpOptions | None = None,
     *,
-    teacher: nn.Module | None = None,
-    source: Pictures | None = None,
-    on_progress: Callable[[DumpProgress], None] | None = None,
-) -> Manifest:
-    """The manifest of a finished dump, by default of the small teacher and the pictures."""
-    teacher, source = make_teacher() if teacher is None else teacher, Pictures() if source is None else source
-    return dump_teacher(as_teacher(teacher), source, out, options, on_progress=on_progress).manifest
+    teacher: Teacher | nn.Module | None = None,
+    source: Source | None = None,
+    on_progress: OnProgress | None = None,
+) -> DumpSummary:
+    """A finished dump, by default of the small teacher and the pictures."""
+    teacher, source = make_teacher() if teacher is None else teacher, source or Pictures()
+    return dump_teacher(teacher, source, out, options or make_options(), on_progress=on_progress)
 
 
-def stop_at(rows: int) -> Callable[[DumpProgress], None]:
+def stop_at(rows: int) -> OnProgress:
     """A Ctrl-C when so many rows are computed."""
 
     def on_progress(progress: DumpProgress) -> None:

@@ -13,7 +13,7 @@ from softlab.loading.batches import Batch
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import Said, TeacherRun
 from softlab.teacher.options import DumpOptions
-from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_teacher
+from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_options, make_teacher
 
 NUMBERS = range(7)
 
@@ -25,7 +25,7 @@ def make_batch(pictures: Pictures | None = None) -> Batch:
 
 
 def say(module: nn.Module, options: DumpOptions | None = None, *, pictures: Pictures | None = None, k: int = 5) -> Said:
-    with TeacherRun(as_teacher(module), options or DumpOptions()) as run:
+    with TeacherRun(as_teacher(module), options or make_options()) as run:
         return run.say(make_batch(pictures), k=k)
 
 
@@ -71,7 +71,7 @@ def test_labels_are_the_top_k_of_the_modules_own_forward_in_eval_mode() -> None:
     ],
 )
 def test_features_are_those_of_a_plain_forward_hook(tap: str, expected: Callable[[nn.Module], Tensor]) -> None:
-    said = say(make_teacher(), DumpOptions(feature={"tapped": tap}))
+    said = say(make_teacher(), make_options(feature={"tapped": tap}))
 
     torch.testing.assert_close(said.features["tapped"], expected(make_teacher()).half(), rtol=0, atol=0)
 
@@ -79,7 +79,7 @@ def test_features_are_those_of_a_plain_forward_hook(tap: str, expected: Callable
 def test_no_hook_stays_behind() -> None:
     module = make_teacher()
 
-    say(module, DumpOptions(feature={"pool": "relu:mean"}))
+    say(module, make_options(feature={"pool": "relu:mean"}))
 
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
 
@@ -97,7 +97,7 @@ def test_rows_with_a_feature_beyond_float16_are_marked() -> None:
     module.add_module("last", nn.Identity())
     module.register_forward_hook(lambda module, _, output: module.get_submodule("last")(output))
 
-    said = say(module, DumpOptions(feature={"last": "last"}), pictures=Pictures(black=frozenset({2})))
+    said = say(module, make_options(feature={"last": "last"}), pictures=Pictures(black=frozenset({2})))
 
     assert (~said.is_finite_B).nonzero().flatten().tolist() == [2]
 
@@ -127,16 +127,16 @@ def test_an_output_that_is_no_classifiers_is_refused(wrap: Callable[[Tensor], ob
 
 def test_a_layer_that_is_not_there_is_refused_with_near_names() -> None:
     with pytest.raises(ModelError, match="Did you mean classifier"):
-        say(make_teacher(), DumpOptions(feature={"last": "clasifier"}))
+        say(make_teacher(), make_options(feature={"last": "clasifier"}))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(InvalidOption, match="Choose --device auto, cuda"):
-        say(make_teacher(), DumpOptions(device="cuda:99"))
+        say(make_teacher(), make_options(device="cuda:99"))
 
 
 def test_autocast_is_that_of_torch_and_labels_stay_float32() -> None:
-    said = say(make_teacher(), DumpOptions(autocast="bfloat16", device="cpu"))
+    said = say(make_teacher(), make_options(autocast="bfloat16"))
 
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits_BC = make_teacher().eval()(make_batch().images_BCHW)
@@ -145,7 +145,7 @@ def test_autocast_is_that_of_torch_and_labels_stay_float32() -> None:
 
 
 def test_channels_last_changes_nothing_but_rounding() -> None:
-    said = say(make_teacher(), DumpOptions(channels_last=True))
+    said = say(make_teacher(), make_options(channels_last=True))
 
     expected = say(make_teacher()).labels
     assert said.labels.class_ids_BK.equal(expected.class_ids_BK)
@@ -153,7 +153,7 @@ def test_channels_last_changes_nothing_but_rounding() -> None:
 
 
 def test_what_arrives_on_the_host_is_what_was_said() -> None:
-    said = say(make_teacher(), DumpOptions(feature={"relu": "relu:mean"}))
+    said = say(make_teacher(), make_options(feature={"relu": "relu:mean"}))
 
     arrived = said.start_to_host().wait()
 
@@ -164,7 +164,7 @@ def test_what_arrives_on_the_host_is_what_was_said() -> None:
 
 @pytest.mark.gpu
 def test_what_arrives_from_cuda_is_on_the_host_and_the_same() -> None:
-    said = say(make_teacher(), DumpOptions(feature={"relu": "relu:mean"}, device="cuda"))
+    said = say(make_teacher(), make_options(feature={"relu": "relu:mean"}, device="cuda"))
 
     arrived = said.start_to_host().wait()
 

@@ -1,0 +1,154 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softlab.errors import StoreMismatch
+from softlab.loading.alignment import HASHED_AT_START, align
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.store.reader import Store
+from tests.loading.labelled import CLASS_NAMES, Row, dump_rows, open_rows
+from tests.sources.pictures import animals, encoded, image_rows, picture
+
+ROWS = image_rows(12)
+OTHER_PICTURE = encoded(picture(seed=99))
+DUMP_AGAIN = "Point --source at the data the teacher saw, or dump again"
+
+
+def changed(rows: list[Row], number: int) -> list[Row]:
+    """With another picture under the same key."""
+    return [row | {"bytes": OTHER_PICTURE} if at == number else row for at, row in enumerate(rows)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", ROWS))
+
+
+def test_the_source_that_was_dumped_is_matched_sample_by_sample(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "again.parquet", ROWS)
+
+    assert align(source, store).tolist() == list(range(12))
+
+
+def test_a_copy_elsewhere_and_in_another_form_is_the_same_source(tmp_path: Path) -> None:
+    """Keys and contents count, not where the files are."""
+    store = dump_rows(tmp_path / "store", open_source(SourceOptions(path=str(animals(tmp_path / "here")))))
+
+    copy = open_source(SourceOptions(path=str(animals(tmp_path / "there"))))
+    assert align(copy, store, verify="all").tolist() == list(range(4))
+
+
+@pytest.mark.parametrize("verify", ["some", "all"])
+def test_part_of_the_samples_in_any_order_is_matched_by_key_if_asked_for(
+    store: Store, tmp_path: Path, verify: str
+) -> None:
+    numbers = [7, 0, 11, 3]
+    source = open_rows(tmp_path / "part.parquet", [ROWS[number] for number in numbers])
+
+    found = align(source, store, subset=True, verify="all" if verify == "all" else "some")
+    assert found.tolist() == numbers
+    assert found.dtype == np.int64
+
+
+def test_all_samples_in_another_order_are_matched_by_key_as_a_subset(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "reversed.parquet", ROWS[::-1])
+
+    assert align(source, store, subset=True, verify="all").tolist() == list(range(12))[::-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (ROWS[:-1], "made from 12 samples, but parquet:other.parquet has 11"),
+        (ROWS[::-1], "has 12 in another order"),
+    ],
+)
+def test_fewer_or_reordered_samples_are_refused_with_the_option_that_allows_them(
+    store: Store, tmp_path: Path, rows: list[Row], found: str
+) -> None:
+    source = open_rows(tmp_path / "other.parquet", rows)
+
+    with pytest.raises(StoreMismatch, match=f"{found}.*{DUMP_AGAIN}, or say --subset"):
+        align(source, store)
+
+
+@pytest.mark.parametrize("subset", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda rows: [*rows, image_rows(13)[12]], id="one more"),
+        pytest.param(lambda rows: [*rows[:-1], image_rows(13)[12]], id="another one"),
+        pytest.param(lambda rows: [row | {"path": row["path"].replace("11", "12")} for row in rows], id="renamed"),
+    ],
+)
+def test_a_sample_that_the_teacher_did_not_see_is_refused_and_named(
+    store: Store, tmp_path: Path, change: Callable[[list[Row]], list[Row]], subset: bool
+) -> None:
+    source = open_rows(tmp_path / "other.parquet", change(ROWS))
+
+    with pytest.raises(StoreMismatch, match=f"1 of them unknown to the store, such as '12.png'. {DUMP_AGAIN}\\.$"):
+        align(source, store, subset=subset)
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_changed_picture_is_refused_and_named(store: Store, tmp_path: Path, subset: bool) -> None:
+    source = open_rows(tmp_path / "other.parquet", changed(ROWS, 5))
+
+    with pytest.raises(StoreMismatch, match=f"sample '5.png' .* content hash differs. {DUMP_AGAIN}"):
+        align(source, store, subset=subset)
+
+
+def test_two_pictures_that_changed_places_are_refused(store: Store, tmp_path: Path) -> None:
+    rows = [row | {"bytes": ROWS[(at + 1) % 12]["bytes"]} for at, row in enumerate(ROWS)]
+
+    with pytest.raises(StoreMismatch, match=DUMP_AGAIN):
+        align(open_rows(tmp_path / "other.parquet", rows), store)
+
+
+@pytest.mark.parametrize("number", [0, 123, 299])
+def test_verifying_all_finds_one_change_among_many(tmp_path: Path, number: int) -> None:
+    rows = image_rows(300)
+    store = dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", rows), shard_rows=None)
+    source = open_rows(tmp_path / "other.parquet", changed(rows, number))
+
+    with pytest.raises(StoreMismatch, match=f"sample '{number}.png'"):
+        align(source, store, verify="all")
+
+
+def test_verifying_some_finds_a_source_that_was_encoded_anew(tmp_path: Path) -> None:
+    rows = image_rows(300)
+    assert len(rows) > HASHED_AT_START
+    store = dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", rows), shard_rows=None)
+    bitmaps = [row | {"bytes": encoded(picture(seed=number), form="BMP")} for number, row in enumerate(rows)]
+
+    with pytest.raises(StoreMismatch, match=DUMP_AGAIN):
+        align(open_rows(tmp_path / "other.parquet", bitmaps), store)
+
+
+@pytest.mark.parametrize(
+    ("class_names", "shown"),
+    [
+        (("ant", "bee", "cat", "cow"), "ant, bee, cat, cow"),
+        (("bee", "ant", "cat", "dog"), "bee, ant, cat, dog"),
+        ((*CLASS_NAMES, "eel", "fox"), "ant, bee, cat, dog, eel, ... (6)"),
+    ],
+)
+@pytest.mark.parametrize("subset", [False, True])
+def test_other_class_names_or_another_order_of_them_are_refused(
+    store: Store, tmp_path: Path, class_names: tuple[str, ...], shown: str, subset: bool
+) -> None:
+    source = open_rows(tmp_path / "other.parquet", ROWS, class_names=class_names)
+
+    with pytest.raises(StoreMismatch, match="Give the source the same class names in the same order") as caught:
+        align(source, store, subset=subset)
+    assert "its classes are ant, bee, cat, dog, but" in str(caught.value)
+    assert shown in str(caught.value)
+
+
+def test_class_names_count_only_where_both_sides_have_some(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "nameless.parquet", ROWS, class_names=None)
+
+    assert align(source, store).tolist() == list(range(12))
