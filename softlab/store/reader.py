@@ -33,7 +33,7 @@ class Store:
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._coding = coding_of(manifest)
-        self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
+        self._groups: dict[tuple[str, int], tuple[RowLayout, CachedRows | ShardRows]] = {}
 
     @property
     def num_samples(self) -> int:
@@ -84,7 +84,13 @@ class Store:
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
-        return decode_samples(read_file(self.path, self.manifest.samples_file))
+        table = decode_samples(read_file(self.path, self.manifest.samples_file))
+        if len(table) != self.num_samples:
+            raise DamagedStore(
+                f"{self.path}: lists {len(table):,} samples, the manifest says {self.num_samples:,}. "
+                f"Get the store again."
+            )
+        return table
 
     def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
@@ -109,10 +115,11 @@ class Store:
 
     def _read_group(self, group: str, samples: ArrayLike, *, view: int) -> dict[str, Array]:
         numbers = self._check_rows(samples, view=view)
-        layout = layout_of(self.manifest.storage.fields_of(group))
         if (group, view) not in self._groups:
-            self._groups[group, view] = self._open_group(group, view, layout)
-        return layout.unpack(self._groups[group, view].take(numbers))
+            layout = layout_of(self.manifest.storage.fields_of(group))
+            self._groups[group, view] = layout, self._open_group(group, view, layout)
+        layout, rows = self._groups[group, view]
+        return layout.unpack(rows.take(numbers))
 
     def _open_group(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
         def decode(shard: Shard) -> Rows:

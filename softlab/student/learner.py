@@ -85,8 +85,8 @@ class Learner:
         self._losses = 0
         if not math.isfinite(mean):
             raise TrainingFailed(
-                f"student {self.name}: its loss is {mean} by step {step}. Lower --learning-rate, or set --clip-norm 1; "
-                f"the run goes on from its last checkpoint when you repeat it in another --out."
+                f"student {self.name}: its loss is {mean} by step {step}. Lower --learning-rate, or set --clip-norm 1, "
+                f"and train in another --out."
             )
         return mean
 

@@ -44,7 +44,10 @@ HARD_TARGETS = Objective(alpha=0.0, temperature=1.0, tail="uniform")
 def hard_loss(student_logits_BC: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy, mean over the rows whose target is known; 0 if none is."""
     if batch.targets_B is None:
-        raise StoreMismatch("the source has no hard targets. Train with --alpha 1, on the teacher's labels alone.")
+        raise StoreMismatch(
+            "the source has no hard targets, or they count other classes than the store. "
+            "Train on the teacher's labels alone, with --alpha 1 and without --baseline."
+        )
     total = functional.cross_entropy(
         student_logits_BC.float(), batch.targets_B, ignore_index=UNKNOWN_TARGET, reduction="sum"
     )

@@ -1,5 +1,6 @@
 """How students are trained."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,8 +86,10 @@ class TrainOptions:
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _check(0 <= self.alpha <= 1, "alpha", self.alpha, "0 to 1")
-        _check(self.temperature > 0, "temperature", self.temperature, "a positive number")
-        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
+        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "a positive number")
+        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to below 1")
+        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _check(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, f"0 to {self.epochs}")
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "a positive number")
         _check(self.max_samples is None or self.max_samples >= 1, "max_samples", self.max_samples, "1 or more")

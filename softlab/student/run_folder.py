@@ -21,12 +21,13 @@ from torch import Tensor
 
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.manifest import differences
-from softlab.store.files import write_files
+from softlab.store.files import TEMPORARY_SUFFIX, write_files
 from softlab.student.evaluate import Evaluation
 from softlab.student.learner import State
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
-POSITION = "resume/position.json"
+RESUME = "resume"
+POSITION = f"{RESUME}/position.json"
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class RunFolder:
         self._metrics = root / METRICS
         if (root / RUN).exists():
             _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
-        elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        elif root.exists() and not _is_free(root):
             raise StoreExists(f"{root}: already holds something that is not a training run. Choose another --out.")
         else:
             write_files(root, {RUN: _json(run)})
@@ -87,7 +88,9 @@ class RunFolder:
         return msgspec.json.decode(path.read_bytes(), type=list[StudentResult]) if path.exists() else None
 
     def position(self) -> Position | None:
-        """Where an interrupted run goes on; metrics written after that point are cut off."""
+        """Where an interrupted run goes on; metrics written after that point, and half-written files, are removed."""
+        for leftover in self.root.rglob(f"*{TEMPORARY_SUFFIX}"):
+            leftover.unlink()
         path = self.root / POSITION
         if not path.exists():
             self._metrics.unlink(missing_ok=True)
@@ -107,7 +110,7 @@ class RunFolder:
         folder = _step_folder(position.step)
         write_files(self.root, {f"{folder}/{name}.safetensors": save(state) for name, state in states.items()})
         write_files(self.root, {POSITION: msgspec.json.encode(position)})
-        for other in (self.root / "resume").glob("step-*"):
+        for other in (self.root / RESUME).glob("step-*"):
             if other.name != Path(folder).name:
                 shutil.rmtree(other)
 
@@ -122,14 +125,20 @@ class RunFolder:
 
     def save_weights(self, name: str, kind: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """`best` or `last` weights of one student, readable by `load_weights`, and a small JSON beside them."""
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        # Cloned, because safetensors refuses tied weights, which share memory.
+        tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in weights.items()}
         files = {f"{name}/{kind}.safetensors": save(tensors), f"{name}/{kind}.json": _json(facts)}
         write_files(self.root, files)
 
     def finish(self, results: Sequence[StudentResult]) -> None:
         """Write the final table and drop what only an interrupted run needs."""
         write_files(self.root, {SUMMARY: msgspec.json.format(msgspec.json.encode(results))})
-        shutil.rmtree(self.root / "resume", ignore_errors=True)
+        shutil.rmtree(self.root / RESUME, ignore_errors=True)
+
+
+def _is_free(root: Path) -> bool:
+    """Whether a run may begin here: an empty folder, or one where a run was killed while it wrote its first file."""
+    return root.is_dir() and all(path.suffix == TEMPORARY_SUFFIX for path in root.iterdir())
 
 
 def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
@@ -142,7 +151,7 @@ def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> N
 
 
 def _step_folder(step: int) -> str:
-    return f"resume/step-{step:08d}"
+    return f"{RESUME}/step-{step:08d}"
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,7 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
 import copy
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +25,13 @@ from softlab.student.evaluate import Evaluation, evaluate
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions
-from softlab.student.run_folder import Position, RunFolder, StudentResult
+from softlab.student.run_folder import RESUME, Position, RunFolder, StudentResult
 from softlab.views.finishing import Finishing
 
 HARD_SUFFIX = "-hard"
 """Of the name of a student's hard-target baseline."""
+
+STUDENT_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
 FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
 """Options that don't change what is learnt, and may differ when a killed run goes on."""
@@ -250,6 +253,12 @@ def _make_learners(
         raise InvalidOption(
             f"students {', '.join(name for name, _, _ in wanted) or 'none'}: give each its own --student."
         )
+    for name, _, _ in wanted:
+        if not STUDENT_NAME.fullmatch(name) or name == RESUME:
+            raise InvalidOption(
+                f"student {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -, and not {RESUME!r}, as it names a folder of "
+                f"the run. Choose another name."
+            )
     return [
         Learner(
             name,

@@ -16,7 +16,6 @@ from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
 from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.manifest import StorePlan
-from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.formats import format_named
 from softlab.teacher.forward import Said, Teacher, TeacherRun
@@ -150,16 +149,23 @@ def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
 
 
 def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
-    """By encoding the surveyed rows as one shard."""
+    """By encoding the surveyed rows as the shards of a store of their own."""
     count = len(said.labels)
     coding = LabelCoding(
         coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.selection.temperatures
     )
-    plan = msgspec.structs.replace(plan, storage=plan_storage(options, coding, said, num_samples=len(said.labels)))
+    plan = msgspec.structs.replace(
+        plan,
+        source=msgspec.structs.replace(plan.source, num_samples=count),
+        storage=plan_storage(options, coding, said, num_samples=count),
+    )
     arrays = {f"labels/{name}": array for name, array in coding.encode(said.labels).items()}
     arrays |= {f"features/{name}": feature.numpy() for name, feature in said.features.items()}
-    files = format_named(options.format).encode(plan, Shard(view=0, part=0, start=0, stop=count), arrays)
-    return sum(len(data) for data in files.values()) / count
+    encode, total = format_named(options.format).encode, 0
+    for shard in plan.grid:
+        files = encode(plan, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})
+        total += sum(len(data) for data in files.values())
+    return total / count
 
 
 def _candidates(k: int, *, num_classes: int) -> list[int]:
