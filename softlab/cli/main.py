@@ -1,5 +1,6 @@
 """The `softlab` program: its commands, and the one place where an error that a user can cause becomes one line."""
 
+import functools
 import importlib
 import os
 import sys
@@ -36,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SoftlabError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt as interrupt:
-        if str(interrupt):
-            typer.echo(str(interrupt), err=True)
+    except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); Python would complain again when it flushes at exit.
@@ -58,7 +57,17 @@ def build_app(arguments: Container[str]) -> typer.Typer:
 def _load(command: str) -> Callable[..., Any]:
     name = command.replace("-", "_")
     function: Callable[..., Any] = getattr(importlib.import_module(f"softlab.cli.{name}"), name)
-    return function
+
+    @functools.wraps(function)
+    def run(**options: Any) -> None:
+        try:
+            function(**options)
+        except KeyboardInterrupt as interrupt:  # Typer makes it exit code 130, but drops its text
+            if str(interrupt):
+                typer.echo(str(interrupt), err=True)
+            raise
+
+    return run
 
 
 def _not_named() -> None:

@@ -46,17 +46,15 @@ def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bo
     if unknown or not subset:
         raise StoreMismatch(
             f"{store.path}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
-            f"{_example(unknown) if unknown else _in_another_order(source, keys)}. Point --source at the data the teacher saw, or dump again"
+            f"{_describe(source, keys, unknown)}. Point --source at the data the teacher saw, or dump again"
             f"{'' if unknown else ', or say --subset if you mean to train on a part of it'}."
         )
     return np.array([known[key] for key in source.keys], dtype=np.int64)
 
 
-def _example(unknown: list[str]) -> str:
-    return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
-
-
-def _in_another_order(source: Source, keys: Sequence[str]) -> str:
+def _describe(source: Source, keys: Sequence[str], unknown: list[str]) -> str:
+    if unknown:
+        return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
     return " in another order" if len(source) == len(keys) else ""
 
 

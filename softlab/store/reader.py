@@ -168,6 +168,8 @@ def open_store(path: str | Path, *, cache: CacheOptions | None = None) -> Store:
 
     Raises NotAStore, UnfinishedStore, UnsupportedStore. Damage to a shard is found when that shard is first read.
     """
+    if "://" in str(path):
+        raise NotAStore(f"{path}: stores are read from local folders. Copy it to one, then open that.")
     manifest, digest = read_manifest(Path(path))
     return Store(Path(path), manifest, digest, cache=cache or CacheOptions())
 

@@ -151,10 +151,12 @@ def writing(root: Path, plan: StorePlan) -> Iterator[StoreWriter]:
     """
     _check_vacant(root)
     with exclusive(root / LOCK_NAME):
-        _settle_plan(root, plan)
-        yield StoreWriter(root, plan)
-        if (root / MANIFEST_NAME).exists():
-            _remove_commits(root)
+        try:
+            _settle_plan(root, plan)
+            yield StoreWriter(root, plan)
+        finally:  # also if another process finished it just before the lock was ours, which made its folder anew
+            if (root / MANIFEST_NAME).exists():
+                _remove_commits(root)
 
 
 def find_finished(root: Path, plan: StorePlan) -> Manifest | None:

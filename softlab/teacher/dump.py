@@ -104,9 +104,9 @@ def dump_teacher(
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
                 _dump_pending(run, writer, aligned, options, k=k, on_progress=on_progress)
+                manifest = writer.finalize(_sample_table(writer, source))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer)) from None
-            manifest = writer.finalize(_sample_table(writer, source))
             return _summary(out, manifest, rows_computed=rows, seconds=time.perf_counter() - start)
 
 

@@ -125,6 +125,24 @@ def test_an_output_that_is_no_classifiers_is_refused(wrap: Callable[[Tensor], ob
     assert "Wrap it in a module that returns them." in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (AssertionError("Wrong image height! Expected 224"), "Make them what it expects with --input-size"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"), "CUDA out of memory. Lower --batch-size."),
+    ],
+)
+def test_a_forward_pass_that_fails_is_told_with_the_shape_of_its_images(error: Exception, hint: str) -> None:
+    def fail(logits_BC: Tensor) -> None:
+        raise error
+
+    with pytest.raises(ModelError) as refused:
+        say(Wrapped(fail))
+
+    assert "can't run on images of shape [7, 3, 4, 6]: " in str(refused.value)
+    assert hint in str(refused.value)
+
+
 def test_a_layer_that_is_not_there_is_refused_with_near_names() -> None:
     with pytest.raises(ModelError, match="Did you mean classifier"):
         say(make_teacher(), make_options(feature={"last": "clasifier"}))

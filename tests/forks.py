@@ -1,0 +1,23 @@
+"""Processes that start fast: forks of one that has imported everything, because torch alone takes seconds."""
+
+from collections.abc import Callable
+from multiprocessing import get_context
+
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "pytest",
+        "softlab.cli.dump_teacher",
+        "softlab.cli.main",
+        "softlab.store.parquet_format",
+        "softlab.store.zarr_format",
+    ]
+)
+
+
+def run_in_fork(target: Callable[..., None], *arguments: object) -> int | None:
+    """The exit code of a process that does this."""
+    process = FORKS.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode

@@ -1,0 +1,206 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from softlab.errors import StoreExists, StoreMismatch
+from softlab.models import load_weights
+from softlab.student.evaluate import Evaluation
+from softlab.student.run_folder import Position, RunFolder, StudentResult
+
+RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "finishing": {"mean": (0.5,)}}
+GOOD = Evaluation(rows=10, accuracy=0.75, teacher_agreement=None, teacher_kl=0.1 + 0.2)
+STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "rng": torch.arange(5).byte()}
+
+
+def make_position(step: int, *, metrics_bytes: int = 0) -> Position:
+    return Position(
+        step=step,
+        metrics_bytes=metrics_bytes,
+        best={"small": GOOD},
+        last={"small": GOOD},
+        train_loss={"small": 1 / 3},
+        seconds={"small": 1.5},
+    )
+
+
+def make_result() -> StudentResult:
+    return StudentResult(name="small", num_parameters=6, train_loss=1 / 3, last=GOOD, best=None, seconds=1.5)
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+# Beginning, and going on with the same run only.
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_run_begins_in_a_new_or_an_empty_folder(tmp_path: Path, exists: bool) -> None:
+    root = tmp_path / "runs" / "one"
+    if exists:
+        root.mkdir(parents=True)
+
+    folder = RunFolder(root, RUN)
+
+    assert files(root) == ["run.json"]
+    assert folder.position() is None
+    assert folder.results() is None
+
+
+def test_the_same_run_is_gone_on_with(tmp_path: Path) -> None:
+    RunFolder(tmp_path, RUN)
+
+    RunFolder(tmp_path, RUN)
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
+    RunFolder(tmp_path, RUN)
+
+    with pytest.raises(StoreMismatch) as caught:
+        RunFolder(tmp_path, RUN | {"options": {"epochs": 3, "seed": 0}})
+    assert "epochs" in str(caught.value)
+    assert "seed" not in str(caught.value)
+    assert str(caught.value).endswith("Repeat the first command to go on with it, or choose another --out.")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(StoreExists, match="Choose another --out"):
+        RunFolder(tmp_path, RUN)
+    assert files(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+
+    with pytest.raises(StoreExists, match="Choose another --out"):
+        RunFolder(tmp_path / "run", RUN)
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_first_file_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.json.0123456789ab.tmp").write_bytes(b"{")
+
+    assert RunFolder(tmp_path, RUN).position() is None
+    assert files(tmp_path) == ["run.json"]
+
+
+# Positions and states.
+
+
+def test_position_and_states_come_back_to_the_bit(tmp_path: Path) -> None:
+    RunFolder(tmp_path, RUN).save_state({"small": STATE}, make_position(5))
+
+    folder = RunFolder(tmp_path, RUN)
+    position = folder.position()
+
+    assert position == make_position(5)
+    assert position is not None
+    state = folder.load_state(position, "small")
+    assert state.keys() == STATE.keys()
+    assert all(state[name].equal(tensor) and state[name].dtype == tensor.dtype for name, tensor in STATE.items())
+
+
+def test_only_the_last_state_is_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.save_state({"small": STATE, "large": STATE}, make_position(5))
+    folder.save_state({"small": STATE, "large": STATE}, make_position(9))
+
+    assert files(tmp_path / "resume") == [
+        "position.json",
+        "step-00000009/large.safetensors",
+        "step-00000009/small.safetensors",
+    ]
+
+
+def test_a_state_without_its_position_does_not_count(tmp_path: Path) -> None:
+    """A kill between the two leaves the earlier position, whose state is still there."""
+    folder = RunFolder(tmp_path, RUN)
+    folder.save_state({"small": STATE}, make_position(5))
+    later = tmp_path / "resume" / "step-00000009"
+    later.mkdir()
+    (later / "small.safetensors").write_bytes(b"half of it")
+
+    position = RunFolder(tmp_path, RUN).position()
+
+    assert position is not None
+    assert position.step == 5
+    assert folder.load_state(position, "small")["losses"] == 7
+
+
+def test_half_written_files_are_removed_when_a_run_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.save_state({"small": STATE}, make_position(5))
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "best.safetensors.0123456789ab.tmp").write_bytes(b"half")
+
+    folder.position()
+
+    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+    assert (tmp_path / "resume" / "step-00000005" / "small.safetensors").exists()
+
+
+# Metrics.
+
+
+def metrics(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_after_the_position_are_cut_off(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.append_metrics({"epoch": 1})
+    folder.save_state({"small": STATE}, make_position(5, metrics_bytes=folder.metrics_bytes))
+    folder.append_metrics({"epoch": 2, "valid": {"accuracy": 0.5}})
+
+    RunFolder(tmp_path, RUN).position()
+
+    assert metrics(tmp_path) == [{"epoch": 1}]
+
+
+def test_metrics_of_a_run_that_has_no_position_are_dropped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    assert folder.metrics_bytes == 0
+    folder.append_metrics({"epoch": 1})
+
+    RunFolder(tmp_path, RUN).position()
+
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+# Weights and results.
+
+
+def test_saved_weights_are_read_by_load_weights(tmp_path: Path) -> None:
+    folder, module, other = RunFolder(tmp_path, RUN), nn.Linear(3, 2), nn.Linear(3, 2)
+
+    folder.save_weights("small", "best", module.state_dict(), {"epoch": 2})
+    load_weights(other, tmp_path / "small" / "best.safetensors")
+
+    assert other.weight.equal(module.weight)
+    assert json.loads((tmp_path / "small" / "best.json").read_text()) == {"epoch": 2}
+
+
+def test_weights_that_share_memory_or_have_another_memory_order_are_saved(tmp_path: Path) -> None:
+    tied = nn.Linear(3, 3)
+    module = nn.Sequential(tied, nn.ReLU(), tied, nn.Conv2d(2, 4, 3).to(memory_format=torch.channels_last))
+
+    RunFolder(tmp_path, RUN).save_weights("tied", "last", module.state_dict(), {})
+    other = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Conv2d(2, 4, 3))
+    load_weights(other, tmp_path / "tied" / "last.safetensors")
+
+    assert all(other.state_dict()[name].equal(tensor) for name, tensor in module.state_dict().items())
+
+
+def test_results_come_back_and_nothing_to_resume_is_left(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.save_state({"small": STATE}, make_position(5))
+
+    folder.finish([make_result()])
+
+    assert RunFolder(tmp_path, RUN).results() == [make_result()]
+    assert files(tmp_path) == ["run.json", "summary.json"]

@@ -1,0 +1,188 @@
+"""A dump that is killed loses time and nothing else, whatever the moment."""
+
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+import torch
+
+from softlab.errors import SoftlabError
+from softlab.manifest import MANIFEST_NAME
+from softlab.store.format import FormatName
+from softlab.store.verify import verify_store
+from softlab.store.writer import COMMITS, LOCK_NAME, PLAN_NAME, count_finished_shards
+from tests.forks import FORKS, run_in_fork
+from tests.store.building import FORMATS, contents
+from tests.teacher.dumping import Pictures, dump, make_options
+
+BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
+
+CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
+"""Events of Python's audit log in which a process changes files."""
+
+Undisturbed = Callable[[int, FormatName], dict[str, bytes]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Gives every byte of a store of so many pictures that nothing happened to."""
+    stores: dict[tuple[int, FormatName], dict[str, bytes]] = {}
+
+    def dump_once(count: int, format: FormatName) -> dict[str, bytes]:
+        if (count, format) not in stores:
+            out = tmp_path_factory.mktemp("undisturbed") / "store"
+            dump_pictures(out, count, format)
+            stores[count, format] = contents(out)
+        return stores[count, format]
+
+    return dump_once
+
+
+def dump_pictures(out: Path, count: int, format: FormatName) -> None:
+    """Shards of 16 pictures."""
+    torch.set_num_threads(1)
+    dump(out, make_options(format=format), source=Pictures(count=count))
+
+
+def before_change(out: Path, number: int, act: Callable[[], object]) -> None:
+    """Have this process do something before its so-manieth change to files of a store."""
+    changes = itertools.count(1)
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        is_change = event in CHANGES and str(arguments[0]).startswith(f"{out}{os.sep}")
+        if is_change and not _only_reads(event, arguments) and next(changes) == number:
+            act()
+
+    sys.addaudithook(audit)
+
+
+def _only_reads(event: str, arguments: tuple[object, ...]) -> bool:
+    return event == "open" and isinstance(arguments[2], int) and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dump_and_die(out: Path, count: int, format: FormatName, number: int) -> None:
+    before_change(out, number, kill_this_process)
+    dump_pictures(out, count, format)
+
+
+def dump_late(out: Path, count: int, format: FormatName, is_waiting: Event, may_go_on: Event) -> None:
+    """A dump that has found nothing in the folder, and is held up before it makes anything there."""
+
+    def wait() -> None:
+        is_waiting.set()
+        assert may_go_on.wait(60)
+
+    before_change(out, 1, wait)
+    dump_pictures(out, count, format)
+
+
+def try_to_dump(out: Path, count: int, format: FormatName, delay_s: float) -> str:
+    time.sleep(delay_s)
+    try:
+        dump_pictures(out, count, format)
+    except SoftlabError as error:
+        return type(error).__name__
+    return "finished"
+
+
+@BOTH_FORMATS
+def test_a_kill_before_any_change_to_its_files_costs_a_dump_nothing(
+    tmp_path: Path, undisturbed: Undisturbed, format: FormatName
+) -> None:
+    """Every state in which a killed dump can leave its folder: all that it does, cut short one step later each time."""
+    states = set()
+
+    for number in itertools.count(1):
+        out = tmp_path / str(number)
+        code = run_in_fork(dump_and_die, out, 20, format, number)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        found = contents(out)
+        states.add((count_finished_shards(out), PLAN_NAME in found, LOCK_NAME in found, MANIFEST_NAME in found))
+        dump_pictures(out, 20, format)
+        assert contents(out) == undisturbed(20, format), f"killed before change {number}"
+
+    # Finished shards, and whether there was a plan, a lock and a manifest.
+    assert states >= {
+        (0, False, False, False),
+        (0, False, True, False),
+        (0, True, True, False),
+        (1, True, True, False),
+        (2, True, True, False),
+        (2, True, True, True),
+        (0, False, False, True),
+    }
+
+
+@BOTH_FORMATS
+def test_kills_at_random_moments_cost_a_dump_nothing(
+    tmp_path: Path, undisturbed: Undisturbed, format: FormatName
+) -> None:
+    """Twelve kills; each dump goes on where the one before was killed, and is killed a few shards later."""
+    chance, outs, kills = random.Random(0), [tmp_path / "0"], 0
+
+    while kills < 12:
+        out = outs[-1]
+        wanted_shards = count_finished_shards(out) + chance.randint(0, 3)
+        process = FORKS.Process(target=dump_pictures, args=(out, 160, format))
+        process.start()
+        while process.is_alive() and count_finished_shards(out) < wanted_shards:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            outs.append(tmp_path / str(len(outs)))
+        else:
+            kills += 1
+    dump_pictures(outs[-1], 160, format)
+
+    for out in outs:
+        assert contents(out) == undisturbed(160, format)
+
+
+def test_of_two_dumps_into_one_folder_one_is_refused_and_the_store_is_whole(
+    tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    chance, answers = random.Random(0), []
+
+    with ProcessPoolExecutor(2, mp_context=FORKS) as processes:
+        for number in range(20):
+            out = tmp_path / str(number)
+            delays = [0.0, chance.uniform(0, 0.1)]
+            both = [processes.submit(try_to_dump, out, 50, "zarr", delay_s) for delay_s in delays]
+            answers += [each.result() for each in both]
+            assert contents(out) == undisturbed(50, "zarr")
+
+    assert {"finished", "StoreBusy"} <= set(answers) <= {"finished", "StoreBusy", "StoreExists"}
+
+
+def test_a_dump_that_comes_too_late_leaves_the_finished_store_as_it_is(
+    tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    out = tmp_path / "store"
+    is_waiting, may_go_on = FORKS.Event(), FORKS.Event()
+    process = FORKS.Process(target=dump_late, args=(out, 20, "zarr", is_waiting, may_go_on))
+    process.start()
+    assert is_waiting.wait(60)
+    dump_pictures(out, 20, "zarr")
+    may_go_on.set()
+    process.join()
+
+    assert process.exitcode == 1
+    assert not (out / COMMITS).exists()
+    assert contents(out) == undisturbed(20, "zarr")
+    assert verify_store(out).is_intact
