@@ -11,7 +11,8 @@ from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.measure import EvaluateOptions, evaluate_model
 from .student.options import TrainOptions
-from .student.train import Validation, train_students
+from .student.train import train_students
+from .student.validation import Validation
 from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
 from .teacher.options import DumpOptions

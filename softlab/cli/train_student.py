@@ -16,7 +16,8 @@ from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.options import TrainOptions
-from softlab.student.train import Validation, train_students
+from softlab.student.train import train_students
+from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
 
 

@@ -10,7 +10,8 @@ from softlab.cli.training import print_results, training_bar
 from softlab.models.build import ModelOptions
 from softlab.sources.options import SourceOptions
 from softlab.student.options import TrainOptions
-from softlab.student.train import Validation, train_students
+from softlab.student.train import train_students
+from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
 
 

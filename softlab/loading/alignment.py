@@ -38,6 +38,13 @@ def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyI
     return numbers
 
 
+def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64] | None:
+    """A source's hard targets, unless they count other classes than the teacher's; then they mean something else."""
+    if source.class_names is not None and len(source.class_names) != num_classes:
+        return None
+    return source.targets_N
+
+
 def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bool) -> NDArray[np.int64]:
     if list(source.keys) == list(keys):
         return np.arange(len(keys))

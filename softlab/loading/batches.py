@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from softlab.errors import InvalidOption, SoftlabError
 from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.alignment import comparable_targets
 from softlab.sources.source import Sample, Source
 from softlab.store.reader import Store
 from softlab.views.finishing import Finishing, finish
@@ -85,10 +86,9 @@ class Aligned:
     @property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels."""
-        names = self.source.class_names
-        if self.store is not None and names is not None and len(names) != self.store.num_classes:
-            return None
-        return self.source.targets_N
+        if self.store is None:
+            return self.source.targets_N
+        return comparable_targets(self.source, num_classes=self.store.num_classes)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ OUT/resume/position.json             which N is valid; replaced only after all o
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,12 +73,14 @@ class RunFolder:
     """One run's folder, new or interrupted."""
 
     def __init__(self, root: Path, run: Mapping[str, Any]) -> None:
-        """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind."""
+        """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind; one
+        that has no checkpoint yet is begun anew."""
         self.root = root
         self._metrics = root / METRICS
-        if (root / RUN).exists():
+        is_run = (root / RUN).exists()
+        if is_run and any((root / name).exists() for name in (POSITION, SUMMARY)):
             _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
-        elif root.exists() and not _is_free(root):
+        elif not is_run and root.exists() and not _is_free(root):
             raise StoreExists(f"{root}: already holds something that is not a training run. Choose another --out.")
         else:
             write_files(root, {RUN: _json(run)})
@@ -107,6 +110,7 @@ class RunFolder:
 
     def save_state(self, states: Mapping[str, State], position: Position) -> None:
         """All students' states at one step; the ones of an earlier step are removed afterwards."""
+        _sync(self._metrics)
         folder = _step_folder(position.step)
         write_files(self.root, {f"{folder}/{name}.safetensors": save(state) for name, state in states.items()})
         write_files(self.root, {POSITION: msgspec.json.encode(position)})
@@ -148,6 +152,13 @@ def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> N
             f"{root}: holds a run that was begun differently: {'; '.join(changed)}. "
             f"Repeat the first command to go on with it, or choose another --out."
         )
+
+
+def _sync(path: Path) -> None:
+    """A position must not tell of metrics that a power cut takes away."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _step_folder(step: int) -> str:

@@ -5,20 +5,16 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption
-from softlab.identity import keys_fingerprint
+from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.alignment import align
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.device import choose_device
-from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.evaluate import Evaluation, evaluate
@@ -26,24 +22,14 @@ from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import RESUME, Position, RunFolder, StudentResult
+from softlab.student.run_record import describe_run
+from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
 
 HARD_SUFFIX = "-hard"
 """Of the name of a student's hard-target baseline."""
 
 STUDENT_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
-
-FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
-"""Options that don't change what is learnt, and may differ when a killed run goes on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Validation:
-    """What students are measured on after every epoch."""
-
-    source: Source
-    store: Store | None = None
-    """What the teacher said about it; without it only accuracy is measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +87,7 @@ def train_students(
     learners = _make_learners(students, options, order, device=device, has_store=bool(stores))
     folder = None
     if out is not None:
-        folder = RunFolder(Path(out), _describe_run(learners, source, stores, finishing, valid, options))
+        folder = RunFolder(Path(out), describe_run(learners, source, stores, finishing, valid, options))
         finished = folder.results()
         if finished is not None:
             return finished
@@ -143,6 +129,8 @@ class _Training:
         first_step = self._resume()
         batches = self._loader.load(replace(self._order, first_step=first_step))
         for step, batch in enumerate(batches, start=first_step):
+            if step == first_step:
+                self._check_targets(batch)
             self._step(batch, step)
             if (step + 1) % self._order.steps_per_epoch == 0:
                 self._end_epoch(step + 1)
@@ -152,6 +140,20 @@ class _Training:
                 epoch = step // self._order.steps_per_epoch + 1
                 on_progress(
                     TrainProgress(step=step + 1, num_steps=self._order.num_steps, epoch=epoch, valid=self._last)
+                )
+
+    def _check_targets(self, batch: Batch) -> None:
+        """Raises StoreMismatch for a hard target that a student has no output for; a GPU would only abort."""
+        targets_N = self._loader.aligned.targets_N
+        highest = -1 if targets_N is None else int(targets_N.max())
+        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
+        for learner in self._learners:
+            with torch.inference_mode():
+                num_outputs = learner.evaluating()(on_device).shape[1]
+            if highest >= num_outputs:
+                raise StoreMismatch(
+                    f"student {learner.name} has {num_outputs} outputs, but {self._loader.aligned.source.name} has "
+                    f"hard targets up to {highest}. Build the student with num_classes = {highest + 1} or more."
                 )
 
     def _step(self, batch: Batch, step: int) -> None:
@@ -249,6 +251,8 @@ def _make_learners(
     wanted = [(name, module, from_store if has_store else HARD_TARGETS) for name, module in students.items()]
     if options.baseline:
         wanted += [(name + HARD_SUFFIX, copy.deepcopy(module), HARD_TARGETS) for name, module in students.items()]
+    if len({id(module) for module in students.values()}) < len(students):
+        raise InvalidOption("one module is given as two students. Give each a module of its own.")
     if not wanted or len({name for name, _, _ in wanted}) < len(wanted):
         raise InvalidOption(
             f"students {', '.join(name for name, _, _ in wanted) or 'none'}: give each its own --student."
@@ -271,33 +275,6 @@ def _make_learners(
         )
         for name, module, objective in wanted
     ]
-
-
-def _describe_run(
-    learners: list[Learner],
-    source: Source,
-    stores: Sequence[Store],
-    finishing: Finishing,
-    valid: Validation | None,
-    options: TrainOptions,
-) -> dict[str, Any]:
-    """What must be the same for a killed run to go on."""
-    return {
-        "softlab_version": version("softlab"),
-        "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
-        "stores": [store.digest for store in stores],
-        "valid": None if valid is None else keys_fingerprint(valid.source.keys),
-        "valid_store": None if valid is None or valid.store is None else valid.store.digest,
-        "finishing": asdict(finishing),
-        "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
-        "students": {
-            learner.name: {
-                "initial_weights": weights_fingerprint(learner.module),
-                "objective": asdict(learner.objective),
-            }
-            for learner in learners
-        },
-    }
 
 
 def _score(evaluation: Evaluation | None) -> float:

@@ -11,6 +11,7 @@ from torch import nn
 from softlab.errors import StoreMismatch
 from softlab.identity import content_hash, digest_of
 from softlab.labels.coding import LabelCoding
+from softlab.loading.alignment import comparable_targets
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.manifest import Manifest, StorePlan, encode
@@ -21,7 +22,7 @@ from softlab.store.writer import StoreWriter, find_finished, writing
 from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
 from softlab.teacher.forward import SaidOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import choose_k, comparable_targets, make_plan
+from softlab.teacher.record import choose_k, make_plan
 from softlab.views.finishing import Finishing
 
 REHASHED_ON_RESUME = 64

@@ -7,8 +7,6 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
@@ -85,13 +83,6 @@ def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | Non
     """The source's names, where it has as many classes as the teacher."""
     names = source.class_names
     return names if names is not None and len(names) == num_classes else None
-
-
-def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64] | None:
-    """The hard targets, unless they count other classes than the teacher's."""
-    if source.class_names is not None and len(source.class_names) != num_classes:
-        return None
-    return source.targets_N
 
 
 def plan_storage(options: DumpOptions, coding: LabelCoding, example: Said, *, num_samples: int) -> StorageRecord:

@@ -17,7 +17,8 @@ from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import OnProgress, Validation, train_students
+from softlab.student.train import OnProgress, train_students
+from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions

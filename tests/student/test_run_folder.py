@@ -57,8 +57,15 @@ def test_the_same_run_is_gone_on_with(tmp_path: Path) -> None:
     RunFolder(tmp_path, RUN)
 
 
-def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_another_run_begins_anew_while_there_is_no_checkpoint(tmp_path: Path) -> None:
+    """The first command may have been refused at its first step; the corrected one must not be held to it."""
     RunFolder(tmp_path, RUN)
+
+    assert RunFolder(tmp_path, RUN | {"options": {"epochs": 3, "seed": 0}}).position() is None
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
+    RunFolder(tmp_path, RUN).save_state({"small": STATE}, make_position(5))
 
     with pytest.raises(StoreMismatch) as caught:
         RunFolder(tmp_path, RUN | {"options": {"epochs": 3, "seed": 0}})

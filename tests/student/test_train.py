@@ -192,6 +192,18 @@ def test_a_student_over_other_classes_is_refused(full_store: Store) -> None:
         train(nn.Sequential(nn.Flatten(), nn.Linear(784, 11)), full_store)
 
 
+def test_hard_targets_beyond_the_students_outputs_are_refused() -> None:
+    with pytest.raises(StoreMismatch, match="Build the student with num_classes = 10 or more"):
+        train_students({"small": nn.Sequential(nn.Flatten(), nn.Linear(784, 4))}, fashion(), [], TrainOptions(epochs=1))
+
+
+def test_one_module_as_two_students_is_refused(narrow_store: Store) -> None:
+    module = make_student()
+
+    with pytest.raises(InvalidOption, match="Give each a module of its own"):
+        train_students({"one": module, "two": module}, fashion(), [narrow_store])
+
+
 def test_a_temperature_below_the_stored_ones_is_refused(narrow_store: Store) -> None:
     with pytest.raises(InvalidOption, match=r"dump again with --temperature 0\.5"):
         train(make_student(), narrow_store, temperature=0.5)

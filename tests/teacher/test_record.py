@@ -12,13 +12,14 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.selection import keep_top_k
+from softlab.loading.alignment import comparable_targets
 from softlab.manifest import SkippedRecord, StorePlan
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import SkippedSample
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import Said, Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import choose_k, comparable_targets, make_plan
+from softlab.teacher.record import choose_k, make_plan
 from softlab.views.finishing import Finishing
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 

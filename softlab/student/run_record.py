@@ -1,0 +1,45 @@
+"""What a training run is: everything that must be the same for a killed one to go on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from softlab.identity import keys_fingerprint
+from softlab.models.weights import weights_fingerprint
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+from softlab.student.learner import Learner
+from softlab.student.options import TrainOptions
+from softlab.student.validation import Validation
+from softlab.views.finishing import Finishing
+
+FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
+"""Options that don't change what is learnt, and may differ when a killed run goes on."""
+
+
+def describe_run(
+    learners: list[Learner],
+    source: Source,
+    stores: Sequence[Store],
+    finishing: Finishing,
+    valid: Validation | None,
+    options: TrainOptions,
+) -> dict[str, Any]:
+    """What must be the same for a killed run to go on."""
+    return {
+        "softlab_version": version("softlab"),
+        "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
+        "stores": [store.digest for store in stores],
+        "valid": None if valid is None else keys_fingerprint(valid.source.keys),
+        "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        "finishing": asdict(finishing),
+        "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
+        "students": {
+            learner.name: {
+                "initial_weights": weights_fingerprint(learner.module),
+                "objective": asdict(learner.objective),
+            }
+            for learner in learners
+        },
+    }
