@@ -194,7 +194,7 @@ def test_a_student_over_other_classes_is_refused(full_store: Store) -> None:
 
 def test_hard_targets_beyond_the_students_outputs_are_refused() -> None:
     with pytest.raises(StoreMismatch, match="Build the student with num_classes = 10 or more"):
-        train_students({"small": nn.Sequential(nn.Flatten(), nn.Linear(784, 4))}, fashion(), [], TrainOptions(epochs=1))
+        train_students({"small": nn.Sequential(nn.Flatten(), nn.Linear(784, 4))}, fashion(), [])
 
 
 def test_one_module_as_two_students_is_refused(narrow_store: Store) -> None:
