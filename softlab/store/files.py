@@ -75,13 +75,13 @@ def list_files(root: Path) -> list[str]:
 
 
 def remove(root: Path, paths: list[str]) -> None:
-    """Delete some files of a store, and the folders that this leaves empty."""
+    """Delete some files of a store, and the folders that this leaves empty; another process may do so too."""
     with _disk_errors(root):
         for path in paths:
-            (root / path).unlink()
+            (root / path).unlink(missing_ok=True)
         for folder in sorted({parent for path in paths for parent in (root / path).parents}, reverse=True):
-            if folder.is_relative_to(root) and folder != root and not any(folder.iterdir()):
-                folder.rmdir()
+            if folder.is_relative_to(root) and folder != root:
+                _remove_if_empty(folder)
 
 
 @contextmanager
@@ -92,8 +92,7 @@ def exclusive(path: Path) -> Iterator[None]:
     `finalize` checks what they name.
     """
     with _disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        descriptor = _open_lock(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,6 +118,24 @@ def _write_temporary(target: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _open_lock(path: Path) -> int:
+    """Its descriptor, in a folder that a process which finishes its store may remove at this very moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
