@@ -71,7 +71,12 @@ def hash_matches(root: Path, record: FileRecord) -> bool:
 
 def list_files(root: Path) -> list[str]:
     """Every file below a folder, links included, as relative paths with forward slashes, sorted."""
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_symlink() or path.is_file())
+    found = []
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        found += [folder / file for file in files]
+        found += [folder / link for link in folders if (folder / link).is_symlink()]
+    return sorted(path.relative_to(root).as_posix() for path in found)
 
 
 def remove(root: Path, paths: list[str]) -> None:

@@ -209,7 +209,7 @@ def _check_vacant(root: Path) -> None:
 
 def _holds_other_files(root: Path) -> bool:
     """Whether there are files without the lock, which `writing` makes first: then the folder isn't ours to sweep."""
-    return any(not path.is_dir() for path in root.rglob("*")) and not (root / LOCK_NAME).exists()
+    return bool(list_files(root)) and not (root / LOCK_NAME).exists()
 
 
 def _settle_plan(root: Path, plan: StorePlan) -> None:
