@@ -17,8 +17,8 @@ lint: .venv/.stamp
 bench: .venv/.stamp
 	$(BIN)/python -m tests.benchmarks.run
 
-# The virtual environment is made once, and brought up to date when the project's requirements change.
+# The virtual environment is made once, and made again when the project's requirements change.
 .venv/.stamp: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@

@@ -39,7 +39,9 @@ def softlab(*arguments: object) -> None:
     """Show a command and run it."""
     command = ["softlab", *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, "-m", *command], check=True)
+    ended = subprocess.run([sys.executable, "-m", *command])
+    if ended.returncode != 0:
+        sys.exit(ended.returncode)
 
 
 def say(text: str) -> None:

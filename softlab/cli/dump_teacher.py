@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
+from softlab.errors import InvalidOption
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.options import SourceOptions
 from softlab.teacher.dump import DumpProgress, DumpSummary
@@ -23,8 +25,8 @@ from softlab.views.finishing import Finishing
 class DumpRecipe:
     """A complete dump."""
 
-    out: Path
-    """Folder of the store to write."""
+    out: Path | None = None
+    """Folder of the store to write; needed unless this is only a plan."""
 
     plan: bool = False
     """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
@@ -41,6 +43,8 @@ def dump_teacher(recipe: DumpRecipe) -> None:
 
     An interrupted dump goes on when the same command is run again.
     """
+    if _has_random_weights(recipe.teacher):
+        typer.echo("note: no --teacher-weights, so the teacher's weights are random", err=True)
     teacher = Teacher(
         module=build_model(recipe.teacher),
         name=recipe.teacher.model,
@@ -51,6 +55,8 @@ def dump_teacher(recipe: DumpRecipe) -> None:
     if recipe.plan:
         _print_survey(survey_teacher(teacher, source, recipe.dump))
         return
+    if recipe.out is None:
+        raise InvalidOption("out is missing. Give --out, or out in a recipe.")
     with rows_bar(len(source)) as bar:
 
         def on_progress(progress: DumpProgress) -> None:
@@ -58,6 +64,13 @@ def dump_teacher(recipe: DumpRecipe) -> None:
 
         summary = dump(teacher, source, recipe.out, recipe.dump, on_progress=on_progress)
     _print_summary(summary, num_skipped=len(source.skipped))
+
+
+def _has_random_weights(options: ModelOptions) -> bool:
+    """A user's own factory may load its weights itself."""
+    origin = options.model.partition(":")[0]
+    asked = {"weights", "pretrained"} & options.arguments.keys()
+    return options.weights is None and not asked and origin in ("torchvision", "timm", "softlab")
 
 
 def _print_survey(survey: Survey) -> None:

@@ -1,9 +1,8 @@
 """`softlab evaluate`: measure a model on a source, and against a store where one is given."""
 
-import json
 from dataclasses import asdict, dataclass, field
+from json import dumps
 from pathlib import Path
-from typing import Literal
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
@@ -23,8 +22,8 @@ class EvaluateRecipe:
     store: Path | None = None
     """What a teacher said about the source, to measure agreement and KL."""
 
-    output: Literal["table", "json"] = "table"
-    """What to print."""
+    json: bool = False
+    """Print JSON."""
 
     model: ModelOptions
     source: SourceOptions
@@ -43,8 +42,8 @@ def evaluate(recipe: EvaluateRecipe) -> None:
         finishing=recipe.input,
         options=recipe.evaluate,
     )
-    if recipe.output == "json":
-        print(json.dumps(asdict(evaluation), indent=1))
+    if recipe.json:
+        print(dumps(asdict(evaluation), indent=1))
         return
     facts = {"rows": f"{evaluation.rows:,}", "accuracy": format_share(evaluation.accuracy)}
     if evaluation.teacher_kl is not None:

@@ -33,7 +33,7 @@ def recipe_command(
 ) -> Callable[[Callable[[Recipe], None]], Callable[..., None]]:
     """Decorator that makes a Typer command out of a function of one recipe.
 
-    The flags of `main_section` go without its name: `--views` for `dump.views`, but `--teacher-weights`. The section
+    The flags of `main_section` go without its name: `--k` for `dump.k`, but `--teacher-weights`. The section
     may be left out wherever no other option has that name: `--weights`.
     """
     options = {_parameter_name(option): option for option in option_fields(kind, main_section=main_section)}
@@ -84,7 +84,8 @@ def _option_parameters(name: str, option: OptionField, unambiguous: Set[str]) ->
     The short flag and that of a bool's opposite are hidden parameters of their own, for several names of one take so
     wide a column of the help that all are cut short.
     """
-    help_text = escape(" ".join(filter(None, [option.help, _choices_text(option), _default_text(option)])))
+    texts = [option.help, _choices_text(option), _repeat_text(option), _default_text(option)]
+    help_text = escape(" ".join(filter(None, texts)))
     shown = typer.Option(None, option.flag, metavar=_metavar(option), help=help_text, rich_help_panel=_panel(option))
     yield _parameter(name, _flag_type(option.type), shown)
     if option.type is bool:
@@ -112,6 +113,10 @@ def _choices(option: OptionField) -> tuple[Any, ...]:
 def _choices_text(option: OptionField) -> str:
     choices = _choices(option)
     return f"One of {', '.join(map(str, choices))}." if choices else ""
+
+
+def _repeat_text(option: OptionField) -> str:
+    return "Repeatable." if get_origin(option.type) in (tuple, dict) else ""
 
 
 def _default_text(option: OptionField) -> str:

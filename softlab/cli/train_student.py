@@ -57,10 +57,11 @@ def train_student(recipe: TrainRecipe) -> None:
     if recipe.valid is not None:
         valid_store = open_store(recipe.valid_store, cache=recipe.cache) if recipe.valid_store else None
         valid = Validation(source=open_with_bar(recipe.valid), store=valid_store)
+    source = open_with_bar(recipe.source)
     with training_bar() as on_progress:
         results = train_students(
             build_students(recipe.student, seed=recipe.train.seed),
-            open_with_bar(recipe.source),
+            source,
             [store],
             recipe.train,
             finishing=recipe.input,

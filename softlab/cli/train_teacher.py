@@ -37,10 +37,11 @@ def train_teacher(recipe: TeacherRecipe) -> None:
     OUT/teacher/best.safetensors or last.safetensors.
     """
     valid = None if recipe.valid is None else Validation(source=open_with_bar(recipe.valid))
+    source = open_with_bar(recipe.source)
     with training_bar() as on_progress:
         results = train_students(
             build_students({"teacher": recipe.teacher}, seed=recipe.train.seed),
-            open_with_bar(recipe.source),
+            source,
             [],
             recipe.train,
             finishing=recipe.input,

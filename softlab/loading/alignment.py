@@ -14,7 +14,8 @@ from softlab.store.reader import Store
 VerifyInputs = Literal["some", "all"]
 
 HASHED_AT_START = 64
-"""Random samples re-hashed when not all are: a data set that was re-encoded or re-ordered shows at once."""
+"""Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
+once. The others are compared when they are first read."""
 
 
 def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyInputs = "some") -> NDArray[np.int64]:
@@ -31,11 +32,16 @@ def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyI
         checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False)
     for number in checked.tolist():
         if content_hash(source.raw_bytes(number)) != table.content_hashes[numbers[number]]:
-            raise StoreMismatch(
-                f"{store.path}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its "
-                f"content hash differs. Point --source at the data the teacher saw, or dump again."
-            )
+            raise changed_sample(source, store, number)
     return numbers
+
+
+def changed_sample(source: Source, store: Store, number: int) -> StoreMismatch:
+    """The error for a sample whose content hash is not the one that the store records."""
+    return StoreMismatch(
+        f"{store.path}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its content hash "
+        f"differs. Point --source at the data the teacher saw, or dump again."
+    )
 
 
 def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64] | None:
@@ -50,6 +56,12 @@ def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bo
         return np.arange(len(keys))
     known = {key: number for number, key in enumerate(keys)}
     unknown = [key for key in source.keys if key not in known]
+    skipped = {item.key for item in store.manifest.source.skipped}
+    if unknown and skipped.issuperset(unknown):
+        raise StoreMismatch(
+            f"{store.path}: left out {len(skipped):,} unreadable samples, which {source.name} still counts, such as "
+            f"{unknown[0]!r}. Say --source-skip-unreadable here too."
+        )
     if unknown or not subset:
         raise StoreMismatch(
             f"{store.path}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from softlab.errors import InvalidOption, SoftlabError
+from softlab.identity import CONTENT_HASH_BYTES
 from softlab.labels.soft_labels import SoftLabels
-from softlab.loading.alignment import comparable_targets
+from softlab.loading.alignment import changed_sample, comparable_targets
 from softlab.sources.source import Sample, Source
 from softlab.store.reader import Store
 from softlab.views.finishing import Finishing, finish
@@ -99,6 +100,13 @@ class _Batches(Dataset[Batch | SoftlabError]):
     max_decoded_bytes: int
     _decoded: dict[int, Sample] = field(default_factory=dict)
     _decoded_bytes: int = 0
+    _expected_hashes: NDArray[np.void] | None = None
+
+    def __post_init__(self) -> None:
+        store, numbers_N = self.aligned.store, self.aligned.store_numbers_N
+        if store is not None and numbers_N is not None:
+            hashes = b"".join(store.read_samples().content_hashes)
+            self._expected_hashes = np.frombuffer(hashes, dtype=f"V{CONTENT_HASH_BYTES}")[numbers_N]
 
     def __getitem__(self, numbers_B: NDArray[np.int64]) -> Batch | SoftlabError:
         try:
@@ -124,10 +132,18 @@ class _Batches(Dataset[Batch | SoftlabError]):
     def _read(self, number: int) -> Sample:
         sample = self._decoded.get(number)
         if sample is None:
-            sample = self.aligned.source.read(number)
+            sample = self._read_checked(number)
             if self._decoded_bytes < self.max_decoded_bytes:
                 self._decoded[number] = sample
                 self._decoded_bytes += sample.image_CHW.nbytes
+        return sample
+
+    def _read_checked(self, number: int) -> Sample:
+        """A sample that is not what the teacher saw never meets a label."""
+        source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
+        sample = source.read(number)
+        if store is not None and expected is not None and sample.content_hash != expected[number].tobytes():
+            raise changed_sample(source, store, number)
         return sample
 
 

@@ -31,7 +31,7 @@ def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSour
     if not keys:
         raise SourceError(
             f"{root}: no images in {len(found)} class folders. Expected files such as {root}/CLASS/IMAGE.png "
-            f"({', '.join(IMAGE_SUFFIXES)}): check --source-path."
+            f"({', '.join(IMAGE_SUFFIXES)}): check --source."
         )
     _check_encoding(root, keys)
     return FolderSource(
@@ -78,9 +78,7 @@ def _class_folders(root: Path) -> list[str]:
     try:
         return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise SourceError(
-            f"{root}: {error.strerror}. Expected a folder of class folders: check --source-path."
-        ) from error
+        raise SourceError(f"{root}: {error.strerror}. Expected a folder of class folders: check --source.") from error
 
 
 def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ def open_source(options: SourceOptions, *, on_scan: Callable[[int, int], None] |
     """
     source = _open(options)
     if not len(source):
-        raise SourceError(f"{source.name}: no samples. Check --source-path.")
+        raise SourceError(f"{source.name}: no samples. Check --source.")
     if options.limit is not None:
         source = first(source, options.limit)
     return readable(source, on_scan=on_scan) if options.skip_unreadable else source

@@ -43,7 +43,7 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise InvalidOption("path is empty. Set --source-path to a folder, a .parquet file or torchvision:NAME.")
+            raise InvalidOption("path is empty. Set --source to a folder, a .parquet file or torchvision:NAME.")
         if self.kind not in get_args(Kind):
             raise InvalidOption(f"kind {self.kind!r} is unknown. {suggest(self.kind, get_args(Kind))}")
         if not self.image_column or not self.label_column:

@@ -46,20 +46,21 @@ def open_parquet(path: str, *, image_column: str, label_column: str) -> "Parquet
     if not parts:
         raise SourceError(
             f"{path}: no such folder, and no .parquet file. Expected a folder of class folders, "
-            f"or a .parquet file, a folder of them or a glob: check --source-path."
+            f"or a .parquet file, a folder of them or a glob: check --source."
         )
     for part in parts[1:]:
         if (part.class_names, part.targets_N is None) != (parts[0].class_names, parts[0].targets_N is None):
             raise SourceError(
                 f"{part.file}: its labels or class names are not those of {parts[0].file.name}. "
-                f"Give --source-path files of one data set."
+                f"Give --source files of one data set."
             )
     targets = [part.targets_N for part in parts if part.targets_N is not None]
+    targets_N = np.concatenate(targets) if targets else None
     return ParquetSource(
         name=f"parquet:{Path(path).absolute().name}",
         images=RowGroups([group for part in parts for group in part.groups], column=image_column),
         keys=_keys([path for part in parts for path in part.image_paths]),
-        targets_N=np.concatenate(targets) if targets else None,
+        targets_N=targets_N if targets_N is not None and (targets_N >= 0).any() else None,
         class_names=parts[0].class_names,
     )
 

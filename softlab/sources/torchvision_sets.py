@@ -85,7 +85,7 @@ def _build(name: str, *, root: Path | None, arguments: Mapping[str, object]) -> 
     except (RuntimeError, OSError, ImportError) as error:
         raise SourceError(
             f"torchvision:{name}: {str(error).rstrip('.')}. Point --source-root at the data set's folder; "
-            f"where it may be downloaded, add download = true to --source-arguments."
+            f"where it may be downloaded, add download=true to --source-arguments."
         ) from error
 
 

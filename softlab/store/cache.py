@@ -84,12 +84,14 @@ class CachedRows:
         self._is_ready[shard.part] = True
 
 
-def cache_folder(options: CacheOptions, *, digest: str, needed_bytes: int) -> Path | None:
-    """The folder for a store's rows, with room made for them; None if they are larger than the whole cache may be."""
-    if needed_bytes > options.max_bytes:
-        return None
+def cache_folder(options: CacheOptions, *, digest: str, name: str, needed_bytes: int) -> Path | None:
+    """The folder for the rows of one group of a store, with room made for them; None if, with the store's groups that
+    are there already, they are larger than the whole cache may be."""
     folder = options.folder / digest
     with _cache_errors(folder):
+        needed_bytes += sum(file.stat().st_size for file in folder.glob("*.rows") if _group_of(file) != name)
+        if needed_bytes > options.max_bytes:
+            return None
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - needed_bytes)
@@ -133,6 +135,10 @@ def _bytes_in(folder: Path) -> int:
         return sum(file.stat().st_blocks * 512 for file in folder.glob("*.rows"))
     except FileNotFoundError:
         return 0
+
+
+def _group_of(file: Path) -> str:
+    return file.name.rpartition("-view-")[0]
 
 
 def _open_rows(path: Path, *, size: int) -> int:

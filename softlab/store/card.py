@@ -67,7 +67,7 @@ def _how_to_read(manifest: Manifest) -> list[str]:
         "",
         "```",
         "softlab verify .",
-        "softlab train-student --store . --source YOUR_DATA --student NAME",
+        "softlab train-student --store . --source YOUR_DATA --student torchvision:resnet18 --out RUN",
         "```",
         "",
         "A row's logits are relative to its largest, which is `max_logit`; `log_tail` is the natural log of the",

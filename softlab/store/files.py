@@ -106,13 +106,17 @@ def exclusive(path: Path) -> Iterator[None]:
                 f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
                 f"if it fails, the same command goes on where it stopped."
             ) from None
+        except OSError as error:
+            raise StoreWriteFailed(
+                f"{path}: can't be locked: {error.strerror}. Choose an --out on a file system with locks."
+            ) from error
         yield
     finally:
         os.close(descriptor)
 
 
 def _write_temporary(target: Path, data: bytes) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("xb") as file:
@@ -141,6 +145,14 @@ def _remove_if_empty(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise
+
+
+def _make_folder(folder: Path) -> None:
+    """With all that is missing above it, each on disk before what comes below it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -65,8 +65,8 @@ class Store:
 
     @property
     def is_cached(self) -> bool:
-        """Whether rows are decoded once into the row cache; else each batch is read from compressed shards."""
-        return self._bytes_when_decoded() <= self._cache.max_bytes
+        """Whether labels are decoded once into the row cache; else each batch is read from compressed shards."""
+        return self._bytes_when_decoded("labels") <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: int = 0) -> SoftLabels:
         """Soft labels of B samples, in the order asked for. Raises InvalidOption for a sample or view that isn't there,
@@ -126,22 +126,26 @@ class Store:
             return layout.pack(self.read_stored(shard, group=group))
 
         grid = self.manifest.grid
-        folder = cache_folder(self._cache, digest=self.digest, needed_bytes=self._bytes_when_decoded())
+        name = group.replace("/", "-")
+        folder = cache_folder(self._cache, digest=self.digest, name=name, needed_bytes=self._bytes_when_decoded(group))
         if folder is None:
             return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
-        name = group.replace("/", "-")
         return CachedRows(folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
 
     def _decode(self, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]) -> dict[str, Array]:
         """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
         try:
             arrays = self._format.decode(self.manifest, shard, fields, files)
-            problem = find_wrong_arrays(fields, shard, arrays)
+            problem = find_wrong_arrays(fields, shard, arrays) or self._find_wrong_class(arrays)
         except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever zarr and Arrow raise
             problem = str(error)
         if problem is not None:
             raise DamagedStore(f"{self.path}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
         return arrays
+
+    def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
+        highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
+        return f"class {highest} of {self.num_classes}" if highest >= self.num_classes else None
 
     def _check_rows(self, samples: ArrayLike, *, view: int) -> NDArray[np.int64]:
         if not 0 <= view < self.num_views:
@@ -157,10 +161,9 @@ class Store:
             )
         return numbers
 
-    def _bytes_when_decoded(self) -> int:
-        groups = {field.group for field in self.manifest.storage.fields}
-        layouts = [layout_of(self.manifest.storage.fields_of(group)) for group in groups]
-        return self.num_views * self.num_samples * sum(layout.row_bytes for layout in layouts)
+    def _bytes_when_decoded(self, group: str) -> int:
+        """Of one group in all views: what a row cache of it takes."""
+        return self.num_views * self.num_samples * layout_of(self.manifest.storage.fields_of(group)).row_bytes
 
 
 def open_store(path: str | Path, *, cache: CacheOptions | None = None) -> Store:
@@ -179,7 +182,7 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     manifest_path = path / MANIFEST_NAME
     if is_unfinished(path):
         raise UnfinishedStore(
-            f"{path}: this dump is not finished. Run the same `softlab dump-teacher` command again to go on with it."
+            f"{path}: is not finished. Run the same `softlab dump-teacher` or `convert` command again to go on with it."
         )
     if not manifest_path.is_file():
         raise NotAStore(f"{path}: no {MANIFEST_NAME} here, so this is not a softlab store. Check the path.")

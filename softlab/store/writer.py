@@ -32,7 +32,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.card import CARD_NAME, render_card
-from softlab.store.files import create_file, exclusive, list_files, read_file, remove, write_files
+from softlab.store.files import TEMPORARY_SUFFIX, create_file, exclusive, list_files, read_file, remove, write_files
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.formats import format_named
 from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
@@ -168,7 +168,10 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     if not path.exists():
         return None
     manifest, _ = decode_manifest(path.read_bytes(), where=str(path))
-    changed = differences(_settled_part(manifest), _as_stored(plan))
+    found, expected = _settled_part(manifest), _as_stored(plan)
+    for name in ("softlab_version", "libraries"):  # a finished store needs no second run with the same ones
+        found[name] = expected[name]
+    changed = differences(found, expected)
     if changed:
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
@@ -208,8 +211,10 @@ def _check_vacant(root: Path) -> None:
 
 
 def _holds_other_files(root: Path) -> bool:
-    """Whether there are files without the lock, which `writing` makes first: then the folder isn't ours to sweep."""
-    return bool(list_files(root)) and not (root / LOCK_NAME).exists()
+    """Whether there are files, but no plan, which is written before anything else: then they aren't ours to sweep."""
+    ours = {LOCK_NAME} if (root / LOCK_NAME).exists() else set()
+    others = [path for path in list_files(root) if path not in ours and not path.endswith(TEMPORARY_SUFFIX)]
+    return bool(others) and not (root / PLAN_NAME).exists()
 
 
 def _settle_plan(root: Path, plan: StorePlan) -> None:

@@ -36,12 +36,12 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    forwards: Mapping[str, Forward], loader: BatchLoader, *, channels_last: bool = False
+    forwards: Mapping[str, Forward], loader: BatchLoader, *, batch_size: int = BATCH_SIZE, channels_last: bool = False
 ) -> dict[str, Evaluation]:
     """Run some models over every sample of a source, in one pass over it."""
     aligned = loader.aligned
     totals = {name: torch.zeros(5, dtype=torch.float64) for name in forwards}
-    for batch in loader.load(in_sequence(0, len(aligned.source), batch_size=BATCH_SIZE)):
+    for batch in loader.load(in_sequence(0, len(aligned.source), batch_size=batch_size)):
         on_device = batch.to(loader.device, channels_last=channels_last)
         for name, forward in forwards.items():
             totals[name] += _totals(forward(on_device).float(), on_device).cpu()

@@ -141,10 +141,9 @@ def _make_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
 
 
 def _seeded(seed: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        return torch.get_rng_state(), torch.cuda.get_rng_state(device) if devices else None
+    """Random states of the CPU and, where the student runs on one, of the CUDA device."""
+    cuda = torch.Generator(device).manual_seed(seed).get_state() if device.type == "cuda" else None
+    return torch.Generator().manual_seed(seed).get_state(), cuda
 
 
 def _below(tensors: State, prefix: str) -> State:

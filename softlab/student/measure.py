@@ -5,19 +5,23 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from softlab.errors import InvalidOption
 from softlab.loading.alignment import VerifyInputs, align
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation, evaluate
+from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
 from softlab.views.finishing import Finishing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateOptions:
     """How a model is measured."""
+
+    batch_size: int = BATCH_SIZE
+    """Images in one forward pass."""
 
     subset: bool = False
     """Accept a source that holds only some of the store's samples; they are found by key."""
@@ -36,6 +40,10 @@ class EvaluateOptions:
 
     channels_last: bool = False
     """Run convolutions in channels-last memory order."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InvalidOption(f"batch_size = {self.batch_size}: expected 1 or more. Change --batch-size.")
 
 
 def evaluate_model(
@@ -62,4 +70,6 @@ def evaluate_model(
     def forward(batch: Batch) -> Tensor:
         return logits_of(module, batch.images_BCHW, device=device, autocast=options.autocast)
 
-    return evaluate({"model": forward}, loader, channels_last=options.channels_last)["model"]
+    return evaluate({"model": forward}, loader, batch_size=options.batch_size, channels_last=options.channels_last)[
+        "model"
+    ]

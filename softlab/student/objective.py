@@ -45,8 +45,8 @@ def hard_loss(student_logits_BC: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy, mean over the rows whose target is known; 0 if none is."""
     if batch.targets_B is None:
         raise StoreMismatch(
-            "the source has no hard targets, or they count other classes than the store. "
-            "Train on the teacher's labels alone, with --alpha 1 and without --baseline."
+            "there are no hard targets to learn, or they count other classes than the store. Name the column that "
+            "holds them (--source-label-column), or train on a store's labels alone (--alpha 1, without --baseline)."
         )
     total = functional.cross_entropy(
         student_logits_BC.float(), batch.targets_B, ignore_index=UNKNOWN_TARGET, reduction="sum"

@@ -53,10 +53,11 @@ class TrainOptions:
     """Largest norm of the gradient; default: not clipped."""
 
     seed: int = 0
-    """Of the order of samples, and of dropout."""
+    """Of the order of samples, of dropout, and from the command line of initial weights."""
 
     max_samples: int | None = None
-    """Train on the first samples of the source only, this many; the source must still match the store."""
+    """Train on the first samples of the source only, this many (of a folder: its first classes); the source must still
+    match the store."""
 
     subset: bool = False
     """Accept a source that holds only some of the store's samples; they are found by key."""

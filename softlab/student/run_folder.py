@@ -66,7 +66,7 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
     """Of the epoch with the highest accuracy, or agreement with the teacher where no target is known."""
 
     seconds: float
-    """Spent in its own steps: forward, backward, update."""
+    """Spent in its own steps: forward, backward, update; on a GPU, in queueing them."""
 
 
 class RunFolder:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from softlab.identity import keys_fingerprint
+from softlab.identity import digest_of, keys_fingerprint
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -28,7 +28,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """What must be the same for a killed run to go on."""
     return {
-        "softlab_version": version("softlab"),
+        "versions": {name: version(name) for name in ["softlab", "torch", "torchvision"]},
         "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
         "stores": [store.digest for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
@@ -37,7 +37,9 @@ def describe_run(
         "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
         "students": {
             learner.name: {
+                "module": digest_of(repr(learner.module).encode()),
                 "initial_weights": weights_fingerprint(learner.module),
+                "device": learner.device.type,
                 "objective": asdict(learner.objective),
             }
             for learner in learners

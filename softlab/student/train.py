@@ -23,7 +23,7 @@ from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import RESUME, Position, RunFolder, StudentResult
 from softlab.student.run_record import describe_run
-from softlab.student.validation import Validation
+from softlab.student.validation import Validation, check_comparable
 from softlab.views.finishing import Finishing
 
 HARD_SUFFIX = "-hard"
@@ -76,6 +76,7 @@ def train_students(
     )
     valid_loader = None
     if valid is not None:
+        check_comparable(valid, source, stores)
         aligned = _aligned(valid.source, [valid.store] if valid.store else [], finishing, options)
         valid_loader = BatchLoader(aligned, device=device, options=loader, keep_decoded=True)
     order = ShuffledBatches(
@@ -150,7 +151,7 @@ class _Training:
         for learner in self._learners:
             with torch.inference_mode():
                 num_outputs = learner.evaluating()(on_device).shape[1]
-            if highest >= num_outputs:
+            if learner.objective.alpha < 1 and highest >= num_outputs:
                 raise StoreMismatch(
                     f"student {learner.name} has {num_outputs} outputs, but {self._loader.aligned.source.name} has "
                     f"hard targets up to {highest}. Build the student with num_classes = {highest + 1} or more."
@@ -168,7 +169,12 @@ class _Training:
         self._train_loss = {learner.name: learner.take_mean_loss(step=step) for learner in self._learners}
         if self._valid_loader is not None:
             forwards = {learner.name: learner.evaluating() for learner in self._learners}
-            self._last = evaluate(forwards, self._valid_loader, channels_last=self._options.channels_last)
+            self._last = evaluate(
+                forwards,
+                self._valid_loader,
+                batch_size=self._options.batch_size,
+                channels_last=self._options.channels_last,
+            )
         for learner in self._learners:
             valid = self._last.get(learner.name)
             if valid is not None and _score(valid) > _score(self._best.get(learner.name)):
@@ -249,7 +255,7 @@ def _make_learners(
     """One a student, and one a baseline that starts from a copy of the same weights."""
     from_store = Objective(alpha=options.alpha, temperature=options.temperature, tail=options.tail)
     wanted = [(name, module, from_store if has_store else HARD_TARGETS) for name, module in students.items()]
-    if options.baseline:
+    if options.baseline and has_store:
         wanted += [(name + HARD_SUFFIX, copy.deepcopy(module), HARD_TARGETS) for name, module in students.items()]
     if len({id(module) for module in students.values()}) < len(students):
         raise InvalidOption("one module is given as two students. Give each a module of its own.")

@@ -1,7 +1,9 @@
 """What students are measured on while they train."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from softlab.errors import InvalidOption, StoreMismatch
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -13,3 +15,30 @@ class Validation:
     source: Source
     store: Store | None = None
     """What the teacher said about it; without it only accuracy is measured."""
+
+    def __post_init__(self) -> None:
+        if self.store is None and self.source.targets_N is None:
+            raise InvalidOption(
+                f"{self.source.name}: has neither hard targets nor a store to measure students against. "
+                f"Give --valid-store, or another --valid."
+            )
+
+
+def check_comparable(valid: Validation, source: Source, stores: Sequence[Store]) -> None:
+    """Raises StoreMismatch where what is measured would not be what is learnt: other classes, or another teacher."""
+    ours, theirs = source.class_names, valid.source.class_names
+    if ours is not None and theirs is not None and ours != theirs:
+        raise StoreMismatch(
+            f"{valid.source.name}: its classes {list(theirs[:5])} are not those of {source.name}, {list(ours[:5])}. "
+            f"Give both the same class names in the same order."
+        )
+    for store in stores:
+        if valid.store is not None and _teacher_of(valid.store) != _teacher_of(store):
+            raise StoreMismatch(
+                f"{valid.store.path}: was not made by the teacher of {store.path}, or is over other classes. "
+                f"Dump the validation source with the same teacher, or leave --valid-store out."
+            )
+
+
+def _teacher_of(store: Store) -> tuple[str, str]:
+    return store.manifest.teacher.weights_fingerprint, store.manifest.label_space.fingerprint

@@ -17,6 +17,7 @@ from softlab.loading.order import in_sequence
 from softlab.manifest import Manifest, StorePlan, encode
 from softlab.shards import Shard
 from softlab.sources.source import Source
+from softlab.store.reader import open_store
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter, find_finished, writing
 from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
@@ -98,9 +99,11 @@ def dump_teacher(
         plan, k = _settle(teacher, run, aligned, options)
         finished = find_finished(out, plan)
         if finished is not None:
+            table = open_store(out).read_samples()
+            _check_contents(out, source, dict(enumerate(table.content_hashes)))
             return _summary(out, finished, rows_computed=0, seconds=0.0)
         with writing(out, plan) as writer:
-            _check_same_contents(writer, source)
+            _check_contents(out, source, _known_hashes(writer))
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
@@ -176,14 +179,13 @@ def _by_shard(
         yield shard, (next(batches) for _ in order)
 
 
-def _check_same_contents(writer: StoreWriter, source: Source) -> None:
-    """Some samples of finished shards must still be what they were when an earlier run read them."""
-    known = _known_hashes(writer)
+def _check_contents(out: Path, source: Source, known: dict[int, bytes]) -> None:
+    """Some samples that an earlier run has read must still be what they were."""
     chosen = np.random.default_rng().permutation(list(known))[:REHASHED_ON_RESUME]
     for number in chosen.tolist():
         if content_hash(source.raw_bytes(number)) != known[number]:
             raise StoreMismatch(
-                f"{writer.root}: sample {source.keys[number]!r} has changed since this dump was begun. "
+                f"{out}: sample {source.keys[number]!r} has changed since this dump was begun. "
                 f"Restore the data, or choose another --out."
             )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batches import Batch
@@ -57,8 +58,9 @@ class SaidOnHost:
         )
         self._arrived: torch.cuda.Event | None = None
         if said.is_finite_B.is_cuda:
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
+            # On the tensors' own device: with several GPUs the current one may be another. Blocking: no spinning core.
+            self._arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(said.is_finite_B.device))
 
     def wait(self) -> Said:
         if self._arrived is not None:
@@ -102,6 +104,7 @@ class TeacherRun:
     def keep(self, logits_BC: Tensor, *, k: int) -> Said:
         """The k largest logits of each row, their exact tails, and the features of the same forward pass."""
         features = self.features()
+        _check_rows(features, num_rows=len(logits_BC))
         is_finite_B = logits_BC.isfinite().all(dim=1)
         for feature in features.values():
             is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
@@ -110,6 +113,16 @@ class TeacherRun:
             features=features,
             is_finite_B=is_finite_B,
         )
+
+
+def _check_rows(features: Mapping[str, Tensor], *, num_rows: int) -> None:
+    """Raises ModelError for a feature that doesn't have one row a sample."""
+    for name, feature in features.items():
+        if feature.ndim < 2 or len(feature) != num_rows:
+            raise ModelError(
+                f"feature {name}: its layer gives {list(feature.shape)} for {num_rows} samples, expected "
+                f"[{num_rows}, ...]. Name a layer whose output has the samples first."
+            )
 
 
 def _to_host_labels(labels: SoftLabels) -> SoftLabels:

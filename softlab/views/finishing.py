@@ -35,7 +35,9 @@ class Finishing:
 
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
-            raise InvalidOption(f"size: {self.size} isn't a height and a width. Give both, e.g. 224 224.")
+            raise InvalidOption(
+                f"size: {self.size} isn't a height and a width. Give both: --input-size 224 --input-size 224."
+            )
         # A shorter resized image would be padded with black.
         if self.resize is not None and self.resize < max(self.size, default=1):
             raise InvalidOption(
@@ -85,7 +87,7 @@ def _check_same_shape(fitted: list[Tensor]) -> None:
     if len(shapes) > 1:
         raise InvalidOption(
             f"The images have different sizes, e.g. {_text(shapes[0])} and {_text(shapes[-1])} (height x width). "
-            f"Make them alike with --input-size HEIGHT WIDTH."
+            f"Make them alike with --input-size HEIGHT --input-size WIDTH."
         )
 
 

@@ -205,7 +205,7 @@ def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: So
     model = ("--model", "softlab:grey_resnet", "--model-weights", DATA / "teacher.safetensors", *INPUT)
 
     table = softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr")
-    found = json.loads(softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr", "--output", "json").out)
+    found = json.loads(softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr", "--json").out)
 
     accuracy = open_uncached(stores / "test.zarr").manifest.statistics.accuracy
     assert (table.code, table.err) == (0, "")

@@ -133,7 +133,7 @@ def test_a_wrong_flag_is_an_invalid_option_that_names_it(arguments: list[str], m
         r"--teacher +MODEL +Where the model comes from\. \(required\)",
         r"--teacher-weights .* Its \[trained\] weights\.",
         r"--source-shuffle-every-epoch .*Whether the order is random\. \(default: yes; --no-source-shuffle",
-        r"--temperatures .* Where the tail is stored\. \(default: 1\.0, 2\.0, 4\.0\)",
+        r"--temperatures .* Where the tail is stored\. Repeatable\. \(default: 1\.0, 2\.0, 4\.0\)",
         r"--valid +PATH +Folder of the images\. +│",  # not required: the section may be left out
         r"--selection +SELECTION +How classes are chosen\. One of topk, topp, sampled, hybrid\. \(default: topk\)",
         r"--input-channels +CHANNELS +Of an image\. One of 1, 3\. \(default: 3\)",

@@ -51,7 +51,9 @@ def test_an_unfinished_store_is_refused(tmp_path: Path, store: Path, softlab: So
 
     answer = softlab(*READERS[command](store, tmp_path / "out"))
 
-    assert_refused(answer, "not finished", "Run the same `softlab dump-teacher` command again to go on with it.")
+    assert_refused(
+        answer, "not finished", "Run the same `softlab dump-teacher` or `convert` command again to go on with it."
+    )
 
 
 @pytest.mark.parametrize("command", READERS)

@@ -82,7 +82,7 @@ def test_a_class_without_a_folder_is_refused(tmp_path: Path) -> None:
 def test_images_outside_class_folders_are_no_data_set(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a.png": encoded(picture())})
 
-    with pytest.raises(SourceError, match=r"no images in 0 class folders\..*check --source-path"):
+    with pytest.raises(SourceError, match=r"no images in 0 class folders\..*check --source"):
         open_folder(tmp_path)
 
 

@@ -62,19 +62,19 @@ def test_without_skipping_nothing_is_decoded_at_opening(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["auto", "folder", "parquet"])
 def test_a_path_where_nothing_is_is_refused(tmp_path: Path, kind: Any) -> None:
-    with pytest.raises(SourceError, match="check --source-path"):
+    with pytest.raises(SourceError, match="check --source"):
         open_source(SourceOptions(path=str(tmp_path / "nothing"), kind=kind))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no images in 0 class folders.*check --source-path"):
+    with pytest.raises(SourceError, match=r"no images in 0 class folders.*check --source"):
         open_source(SourceOptions(path=str(tmp_path)))
 
 
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [])
 
-    with pytest.raises(SourceError, match=r"no samples\. Check --source-path"):
+    with pytest.raises(SourceError, match=r"no samples\. Check --source"):
         open_source(SourceOptions(path=str(path)))
 
 

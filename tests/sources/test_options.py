@@ -9,7 +9,7 @@ from softlab.sources import SourceOptions
 @pytest.mark.parametrize(
     ("wrong", "next_step"),
     [
-        ({"path": ""}, "Set --source-path"),
+        ({"path": ""}, "Set --source"),
         ({"kind": "parket"}, "Did you mean parquet?"),
         ({"limit": 0}, "Set --source-limit to 1 or more"),
         ({"image_column": ""}, "Set --source-image-column"),

@@ -144,7 +144,7 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", image_rows(1), labels=[0], metadata=hub_metadata("cat", "dog"))
     write_parquet(tmp_path / "b.parquet", image_rows(1), labels=[0], metadata=hub_metadata("dog", "cat"))
 
-    with pytest.raises(SourceError, match=r"b\.parquet: .* not those of a\.parquet\. Give --source-path files of one"):
+    with pytest.raises(SourceError, match=r"b\.parquet: .* not those of a\.parquet\. Give --source files of one"):
         open_parquet(tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_damage_under_a_page_checksum_is_found_when_the_row_group_is_read(tmp_pa
 
 
 def test_a_path_with_nothing_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="check --source-path"):
+    with pytest.raises(SourceError, match="check --source"):
         open_parquet(tmp_path / "nothing")
 
 

@@ -108,7 +108,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) 
 
 
 def test_data_that_is_not_there_is_not_downloaded_unasked(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"Dataset not found.*Point --source-root at .*download = true"):
+    with pytest.raises(SourceError, match=r"Dataset not found.*Point --source-root at .*download=true"):
         open_fashion_mnist(tmp_path)
 
     assert list(tmp_path.iterdir()) == []

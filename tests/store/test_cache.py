@@ -292,7 +292,7 @@ def test_a_cache_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
     assert read_right(store)
 
 
-@pytest.mark.parametrize("max_bytes", [0, 2 * 11 * ROW_BYTES - 1])
+@pytest.mark.parametrize("max_bytes", [0, 2 * 11 * (6 * 2) - 1])
 def test_a_store_larger_than_the_cache_may_be_is_read_without_it(tmp_path: Path, max_bytes: int) -> None:
     write_store(tmp_path / "store", make_plan())
 

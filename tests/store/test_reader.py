@@ -349,7 +349,7 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path, name: str) -> None:
 def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
     write_some(tmp_path, make_plan(), num_shards=6)
 
-    with pytest.raises(UnfinishedStore, match=re.escape("this dump is not finished. Run the same")):
+    with pytest.raises(UnfinishedStore, match=re.escape("is not finished. Run the same")):
         open_store(tmp_path)
 
 

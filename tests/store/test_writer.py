@@ -70,7 +70,7 @@ def try_to_write(root: Path) -> str:
 
 def write_until_killed(root: Path, plan: StorePlan) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", from_call(30, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        patch.setattr(os, "fsync", from_call(56, lambda: os.kill(os.getpid(), signal.SIGKILL)))
         write_store(root, plan)
 
 

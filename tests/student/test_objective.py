@@ -61,7 +61,7 @@ def test_on_soft_labels_alone_no_hard_target_is_needed() -> None:
 def test_without_hard_targets_a_mix_is_refused_with_the_options_that_do_without() -> None:
     objective = Objective(alpha=0.9, temperature=4.0, tail="uniform")
 
-    with pytest.raises(StoreMismatch, match="with --alpha 1 and without --baseline"):
+    with pytest.raises(StoreMismatch, match="--alpha 1, without --baseline"):
         objective(LOGITS_BC, replace(random_batch(), targets_B=None))
 
 

@@ -254,6 +254,13 @@ def test_a_finished_dump_returns_at_once(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == before
 
 
+def test_a_finished_dump_over_a_sample_that_changed_is_refused_by_its_key(tmp_path: Path) -> None:
+    dump(tmp_path / "store")
+
+    with pytest.raises(StoreMismatch, match=re.escape("sample '0007.png' has changed since")):
+        dump(tmp_path / "store", source=Pictures(black=frozenset({7})))
+
+
 CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
     "one weight": (lambda out: dump(out, teacher=with_one_weight_changed()), "teacher.weights_fingerprint was '"),
     "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "source.num_samples was 50, is now 51"),

@@ -84,6 +84,23 @@ def test_no_hook_stays_behind() -> None:
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
 
 
+class Transposing(nn.Module):
+    """Turns rows into columns, and back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.turned = module, nn.Identity()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        turned: Tensor = self.turned(self.module(images_BCHW).T)
+        return turned.T
+
+
+def test_a_feature_without_one_row_a_sample_is_refused() -> None:
+    with pytest.raises(ModelError, match="Name a layer whose output has the samples first"):
+        say(Transposing(make_teacher()), make_options(feature={"turned": "turned"}), pictures=Pictures(count=3))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_rows_with_a_logit_that_is_not_finite_are_marked(value: float) -> None:
     said = say(AfraidOfTheDark(value), pictures=Pictures(black=frozenset({1, 4})))

@@ -147,7 +147,7 @@ def test_grey_and_rgb_images_as_they_are_do_not_share_a_batch() -> None:
 
 @pytest.mark.parametrize("resize", [None, 4])
 def test_images_of_different_sizes_do_not_share_a_batch(resize: int | None) -> None:
-    with pytest.raises(InvalidOption, match="Make them alike with --input-size HEIGHT WIDTH"):
+    with pytest.raises(InvalidOption, match="Make them alike with --input-size HEIGHT --input-size WIDTH"):
         finish([random_image(1, 4, 4), random_image(1, 4, 6)], Finishing(resize=resize))
 
 
@@ -159,8 +159,8 @@ def test_three_means_do_not_fit_grey_images() -> None:
 @pytest.mark.parametrize(
     ("options", "next_step"),
     [
-        ({"size": (224,)}, "Give both, e.g. 224 224"),
-        ({"size": (0, 224)}, "Give both, e.g. 224 224"),
+        ({"size": (224,)}, "Give both: --input-size 224 --input-size 224"),
+        ({"size": (0, 224)}, "Give both: --input-size 224 --input-size 224"),
         ({"size": (224, 224), "resize": 200}, "Give at least 224"),
         ({"resize": 0}, "Give at least 1"),
         ({"channels": 4}, "Give 1 (grey) or 3 (RGB)"),
