@@ -219,9 +219,7 @@ def test_a_validation_without_anything_to_measure_is_refused(tmp_path: Path) -> 
 
 def test_a_validation_source_of_other_classes_is_refused(tmp_path: Path) -> None:
     source = open_rows(tmp_path / "a.parquet", image_rows(8))
-    valid = Validation(
-        source=open_rows(tmp_path / "b.parquet", image_rows(8), class_names=("dog", "cat", "bee", "ant"))
-    )
+    other = open_rows(tmp_path / "b.parquet", image_rows(8), class_names=("dog", "cat", "bee", "ant"))
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
 
     with pytest.raises(StoreMismatch, match="Give both the same class names in the same order"):
