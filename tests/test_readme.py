@@ -41,6 +41,10 @@ def test_every_command_is_shown_in_the_readme() -> None:
     assert {line.split()[1] for line in SHELL_LINES} == set(COMMANDS)
 
 
+def test_no_figure_is_left_to_be_filled_in() -> None:
+    assert re.findall(r"[A-Z]+_[A-Z]+", re.sub(r"```.*?```|`[^`]*`", "", README, flags=re.DOTALL)) == []
+
+
 def test_every_file_that_the_readme_links_to_exists() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
 
