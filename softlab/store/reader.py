@@ -13,7 +13,15 @@ from torch import Tensor
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnfinishedStore
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FieldRecord, Manifest, ShardRecord, decode_manifest
+from softlab.manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    FieldRecord,
+    Manifest,
+    ShardRecord,
+    StorePlan,
+    decode_manifest,
+)
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
@@ -191,11 +199,11 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     return decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
 
 
-def coding_of(manifest: Manifest) -> LabelCoding:
-    """How this store's label arrays become soft labels."""
+def coding_of(plan: StorePlan) -> LabelCoding:
+    """How soft labels become a store's arrays and come back; its writer and its readers ask here."""
     return LabelCoding(
-        coding=manifest.coding.logits,
-        gap_step=manifest.coding.gap_step or GAP_STEP,
-        num_classes=manifest.label_space.num_classes,
-        temperatures=manifest.selection.temperatures,
+        coding=plan.coding.logits,
+        gap_step=plan.coding.gap_step or GAP_STEP,
+        num_classes=plan.label_space.num_classes,
+        temperatures=plan.selection.temperatures,
     )

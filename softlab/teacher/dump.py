@@ -10,14 +10,13 @@ from torch import nn
 
 from softlab.errors import StoreMismatch
 from softlab.identity import content_hash, digest_of
-from softlab.labels.coding import LabelCoding
 from softlab.loading.alignment import comparable_targets
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.manifest import Manifest, StorePlan, encode
 from softlab.shards import Shard
 from softlab.sources.source import Source
-from softlab.store.reader import open_store
+from softlab.store.reader import coding_of, open_store
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter, find_finished, writing
 from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
@@ -56,7 +55,8 @@ class DumpSummary:
 
     @property
     def label_bytes_per_row(self) -> float:
-        return self._bytes_below("labels/") / self.manifest.statistics.rows
+        files = [file for file in self.manifest.files if file.path.startswith("labels/")]
+        return sum(file.bytes for file in files) / self.manifest.statistics.rows
 
     @property
     def bytes_per_row(self) -> float:
@@ -66,9 +66,6 @@ class DumpSummary:
     @property
     def rows_per_second(self) -> float | None:
         return self.rows_computed / self.seconds if self.rows_computed else None
-
-    def _bytes_below(self, prefix: str) -> int:
-        return sum(file.bytes for file in self.manifest.files if file.path.startswith(prefix))
 
 
 OnProgress = Callable[[DumpProgress], None]
@@ -96,7 +93,7 @@ def dump_teacher(
         teacher = as_teacher(teacher)
     aligned = Aligned(source=source, finishing=teacher.finishing)
     with TeacherRun(teacher, options) as run:
-        plan, k = _settle(teacher, run, aligned, options)
+        plan = _settle(teacher, run, aligned, options)
         finished = find_finished(out, plan)
         if finished is not None:
             table = open_store(out).read_samples()
@@ -107,7 +104,7 @@ def dump_teacher(
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
-                _dump_pending(run, writer, aligned, options, k=k, on_progress=on_progress)
+                _dump_pending(run, writer, aligned, options, on_progress=on_progress)
                 manifest = writer.finalize(_sample_table(writer, source))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer)) from None
@@ -121,7 +118,7 @@ def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teac
     return Teacher(module=module, name=name, arguments={}, finishing=finishing or Finishing())
 
 
-def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions) -> tuple[StorePlan, int]:
+def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions) -> StorePlan:
     """The plan; the teacher sees a few samples for it, because only its output tells classes and feature shapes.
 
     A compiled teacher sees a whole batch, so that it is compiled for that size.
@@ -131,7 +128,7 @@ def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOp
     batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(numbers))
     logits_BC = run.logits(batch)
     k = choose_k(options, num_classes=logits_BC.shape[1])
-    return make_plan(teacher, aligned.source, options, example=run.keep(logits_BC, k=k)), k
+    return make_plan(teacher, aligned.source, options, example=run.keep(logits_BC, k=k))
 
 
 def _dump_pending(
@@ -140,13 +137,11 @@ def _dump_pending(
     aligned: Aligned,
     options: DumpOptions,
     *,
-    k: int,
     on_progress: OnProgress | None,
 ) -> None:
     plan, source = writer.plan, aligned.source
-    num_classes = plan.label_space.num_classes
-    coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=plan.selection.temperatures)
-    targets_N = comparable_targets(source, num_classes=num_classes)
+    coding = coding_of(plan)
+    targets_N = comparable_targets(source, num_classes=plan.label_space.num_classes)
     pending = writer.pending
     total = sum(shard.num_rows for shard in plan.grid)
     rows, bytes_written = total - sum(shard.num_rows for shard in pending), 0
@@ -160,7 +155,7 @@ def _dump_pending(
             said: list[SaidOnHost] = []
             hashes: list[bytes] = []
             for batch in batches:
-                said.append(run.say(batch, k=k).start_to_host())
+                said.append(run.say(batch, k=plan.selection.k).start_to_host())
                 hashes += batch.content_hashes
                 rows += len(batch)
                 if on_progress is not None:
