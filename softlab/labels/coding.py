@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from softlab.errors import TeacherError
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 
 Coding = Literal["float32", "float16", "uint8"]
 Array = NDArray[Any]
@@ -45,6 +45,8 @@ class LabelCoding:
 
     num_classes: int
     temperatures: tuple[float, ...]
+    head: Head = "softmax"
+    """Not in the arrays: what their logits and log tails mean."""
 
     @property
     def class_id_dtype(self) -> str:
@@ -82,6 +84,7 @@ class LabelCoding:
             max_logit_B=torch.from_numpy(arrays["max_logit"].astype(np.float32)),
             temperatures=self.temperatures,
             num_classes=self.num_classes,
+            head=self.head,
         )
 
     def _encode_logits(self, logits_NK: Array) -> Array:

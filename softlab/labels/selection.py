@@ -10,15 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InvalidOption
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 
 
-def keep_top_k(logits_BC: Tensor, *, k: int, temperatures: Sequence[float] = (1.0, 2.0, 4.0)) -> SoftLabels:
-    """The k largest logits of each row and the log tail mass at each temperature, computed in float32.
+def keep_top_k(
+    logits_BC: Tensor, *, k: int, temperatures: Sequence[float] = (1.0, 2.0, 4.0), head: Head = "softmax"
+) -> SoftLabels:
+    """The k largest logits of each row and the log tail at each temperature, computed in float32.
 
-    Of equal logits the kept ones stand in the order of their class ids. Logits must be finite; a teacher's loop checks
-    that, because here the check would stop a GPU. Raises InvalidOption if k is not in 1..C or a temperature is not a
-    positive number.
+    The tail is a mass under a softmax head and a mean probability under a sigmoid head, see `SoftLabels`. Of equal
+    logits the kept ones stand in the order of their class ids. Logits must be finite; a teacher's loop checks that,
+    because here the check would stop a GPU. Raises InvalidOption if k is not in 1..C or a temperature is not a positive
+    number.
     """
     num_classes = logits_BC.shape[1]
     check_k(k, num_classes=num_classes)
@@ -26,16 +29,15 @@ def keep_top_k(logits_BC: Tensor, *, k: int, temperatures: Sequence[float] = (1.
     logits_BC = logits_BC.float()
     logits_BK, class_ids_BK = logits_BC.topk(k, dim=1)
     logits_BK, class_ids_BK = _ties_by_class_id(logits_BK, class_ids_BK)
-    max_logit_B = logits_BK[:, 0]
-    logits_BK = logits_BK - max_logit_B[:, None]
-    tail_BC = (logits_BC - max_logit_B[:, None]).scatter_(1, class_ids_BK, -math.inf)
+    measure_tail = _log_mean_sigmoid if head == "sigmoid" else _log_tail_mass
     return SoftLabels(
         class_ids_BK=class_ids_BK,
-        logits_BK=logits_BK,
-        log_tail_BT=torch.stack([_log_tail(logits_BK / t, tail_BC / t) for t in temperatures], dim=1),
-        max_logit_B=max_logit_B,
+        logits_BK=logits_BK - logits_BK[:, :1],
+        log_tail_BT=measure_tail(logits_BC, class_ids_BK, temperatures),
+        max_logit_B=logits_BK[:, 0],
         temperatures=temperatures,
         num_classes=num_classes,
+        head=head,
     )
 
 
@@ -64,7 +66,19 @@ def _ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, 
     return logits_BK.gather(1, order_BK), class_ids_BK.gather(1, order_BK)
 
 
-def _log_tail(head_BK: Tensor, tail_BC: Tensor) -> Tensor:
+def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:
     """From the odds of tail against head, both relative to the largest logit: precise for a tail of 1e-30 and for one
     of nearly 1, and never positive. 1 - sum(kept), or a difference of raw log-sum-exps, would lose those digits."""
-    return functional.logsigmoid(tail_BC.logsumexp(dim=1) - head_BK.logsumexp(dim=1))
+    shifted_BC = logits_BC - logits_BC.gather(1, class_ids_BK[:, :1])
+    head_BK = shifted_BC.gather(1, class_ids_BK)
+    tail_BC = shifted_BC.scatter_(1, class_ids_BK, -math.inf)
+    log_odds = [(tail_BC / t).logsumexp(dim=1) - (head_BK / t).logsumexp(dim=1) for t in temperatures]
+    return functional.logsigmoid(torch.stack(log_odds, dim=1))
+
+
+def _log_mean_sigmoid(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """The mean is over the classes not kept; of raw logits, as a sigmoid knows no shift."""
+    tail_BC = logits_BC.scatter(1, class_ids_BK, -math.inf)
+    log_sums = [functional.logsigmoid(tail_BC / t).logsumexp(dim=1) for t in temperatures]
+    num_tail = logits_BC.shape[1] - class_ids_BK.shape[1]
+    return (torch.stack(log_sums, dim=1) - math.log(max(num_tail, 1))).clamp(max=0)

@@ -5,12 +5,16 @@
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InterpolatedTail, InvalidOption
+
+Head = Literal["softmax", "sigmoid"]
+"""How a teacher's logits become probabilities: of one class among C, or of each class by itself (multi-label)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -24,7 +28,8 @@ class SoftLabels:
     """float32, raw: no temperature has been applied; shifted so that the row's largest is 0."""
 
     log_tail_BT: Tensor
-    """float32, natural log of the probability outside the kept classes, one column a temperature; -inf if K = C."""
+    """float32, one column a temperature, -inf if K = C. Under a softmax head the natural log of the probability outside
+    the kept classes; under a sigmoid head the log of the mean of sigmoid(logit / T) over the classes not kept."""
 
     max_logit_B: Tensor
     """float32, the row's largest raw logit: what was subtracted from `logits_BK`."""
@@ -34,6 +39,8 @@ class SoftLabels:
 
     num_classes: int
     """C, the teacher's classes."""
+
+    head: Head = "softmax"
 
     def __len__(self) -> int:
         return len(self.class_ids_BK)
@@ -51,7 +58,7 @@ class SoftLabels:
         return self._with_tensors(*(tensor.pin_memory() for tensor in self._tensors()))
 
     def log_tail_at(self, temperature: float) -> Tensor:
-        """float32 [B], log tail mass at any temperature not below the smallest stored one.
+        """float32 [B], what `log_tail_BT` holds, at any temperature not below the smallest stored one.
 
         -inf if no class is outside. At a stored temperature this is the stored value. Between stored ones, and above,
         it is interpolated and an `InterpolatedTail` warning says so. Raises InvalidOption below the smallest one.
@@ -78,19 +85,22 @@ class SoftLabels:
         """The kept logits give the head's weight at any beta = 1/T exactly; only the tail's has to be interpolated.
 
         Its logarithm, log sum over the tail of exp(beta * logit), is smooth and convex in beta (a cumulant generating
-        function, quadratic for normally distributed logits), and is log(C - K) at beta = 0 without being stored. So a
-        polynomial through the nearest knots, at most four, follows it closely.
+        function, quadratic for normally distributed logits), and is log(C - K) at beta = 0 without being stored. The
+        log of a mean sigmoid is smooth too, needs no head, and is log(1/2) there.
         """
-        knots = {0.0: torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))}
-        for temperature, log_tail_B in zip(self.temperatures, self.log_tail_BT.unbind(1), strict=True):
-            log_odds_B = log_tail_B - torch.log(-torch.expm1(log_tail_B))
-            knots[1 / temperature] = log_odds_B + self._log_head_weight(1 / temperature)
-        nearest = sorted(knots, key=lambda knot: abs(knot - beta))[:4]
-        log_odds_B = -self._log_head_weight(beta)
-        for knot in nearest:
-            others = [other for other in nearest if other != knot]
-            log_odds_B = log_odds_B + knots[knot] * math.prod((beta - other) / (knot - other) for other in others)
-        return functional.logsigmoid(log_odds_B)
+        betas = [1 / temperature for temperature in self.temperatures]
+        stored = dict(zip(betas, self.log_tail_BT.unbind(1), strict=True))
+        if self.head == "sigmoid":
+            log_tail_B = _polynomial(stored | {0.0: torch.full_like(self.max_logit_B, math.log(0.5))}, beta).clamp(
+                max=0
+            )
+        else:
+            log_tail_B = functional.logsigmoid(self._log_tail_weight(stored, beta) - self._log_head_weight(beta))
+        return log_tail_B.masked_fill(self.log_tail_BT.isneginf().any(dim=1), -math.inf)
+
+    def _log_tail_weight(self, stored: dict[float, Tensor], beta: float) -> Tensor:
+        knots = {knot: log_odds(log_tail_B) + self._log_head_weight(knot) for knot, log_tail_B in stored.items()}
+        return _polynomial(knots | {0.0: torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))}, beta)
 
     def _log_head_weight(self, beta: float) -> Tensor:
         return (self.logits_BK * beta).logsumexp(dim=1)
@@ -108,4 +118,19 @@ class SoftLabels:
             max_logit_B=max_logit_B,
             temperatures=self.temperatures,
             num_classes=self.num_classes,
+            head=self.head,
         )
+
+
+def log_odds(log_probability: Tensor) -> Tensor:
+    """log(p / (1 - p)) from log p, precise however small p is; +inf for p = 1."""
+    return log_probability - torch.log(-torch.expm1(log_probability))
+
+
+def _polynomial(knots: dict[float, Tensor], at: float) -> Tensor:
+    """The value of the polynomial through the nearest knots, four at most (Lagrange's form)."""
+    nearest = sorted(knots, key=lambda knot: abs(knot - at))[:4]
+    terms = [
+        knots[knot] * math.prod((at - other) / (knot - other) for other in nearest if other != knot) for knot in nearest
+    ]
+    return torch.stack(terms).sum(dim=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softlab.errors import TeacherError
 from softlab.labels.coding import GAP_STEP, LARGEST_FLOAT16, MAX_GAP, Coding, LabelCoding, gaps_of, logits_of_gaps
 from softlab.labels.selection import keep_top_k
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 
 # Shape letters: B rows, C classes, K entries kept (K <= C), T temperatures.
 
@@ -20,10 +20,16 @@ Floats = NDArray[np.float32]
 
 
 def make_labels(
-    *, num_classes: int = 100, k: int = 8, scale: float = 3.0, offset: float = 0.0, seed: int = 0
+    *,
+    num_classes: int = 100,
+    k: int = 8,
+    scale: float = 3.0,
+    offset: float = 0.0,
+    seed: int = 0,
+    head: Head = "softmax",
 ) -> SoftLabels:
     logits_BC = offset + scale * torch.randn(5, num_classes, generator=torch.Generator().manual_seed(seed))
-    return keep_top_k(logits_BC, k=k)
+    return keep_top_k(logits_BC, k=k, head=head)
 
 
 def labels_with_logits(logits_BK: Floats) -> SoftLabels:
@@ -33,7 +39,11 @@ def labels_with_logits(logits_BK: Floats) -> SoftLabels:
 
 def make_coding(coding: Coding, labels: SoftLabels, *, gap_step: float = GAP_STEP) -> LabelCoding:
     return LabelCoding(
-        coding=coding, gap_step=gap_step, num_classes=labels.num_classes, temperatures=labels.temperatures
+        coding=coding,
+        gap_step=gap_step,
+        num_classes=labels.num_classes,
+        temperatures=labels.temperatures,
+        head=labels.head,
     )
 
 
@@ -50,6 +60,7 @@ def labels_of_any_shape(draw: st.DrawFn) -> SoftLabels:
         scale=draw(st.sampled_from([1e-4, 1.0, 30.0, 3000.0])),
         offset=draw(st.sampled_from([0.0, -20.0, 1000.0])),
         seed=draw(st.integers(0, 1000)),
+        head=draw(st.sampled_from(["softmax", "sigmoid"])),
     )
 
 
@@ -73,6 +84,7 @@ def test_float32_is_exact_to_the_bit(labels: SoftLabels) -> None:
     assert torch.equal(decoded.log_tail_BT.view(torch.int32), labels.log_tail_BT.view(torch.int32))
     assert torch.equal(decoded.max_logit_B.view(torch.int32), labels.max_logit_B.view(torch.int32))
     assert (decoded.temperatures, decoded.num_classes) == (labels.temperatures, labels.num_classes)
+    assert decoded.head == labels.head
 
 
 @given(labels_of_any_shape())

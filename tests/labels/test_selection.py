@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -114,6 +115,28 @@ def test_nothing_is_left_out_where_all_classes_are_kept() -> None:
     assert labels.log_tail_BT.tolist() == [[-math.inf, -math.inf]]
     assert labels.class_ids_BK.tolist() == [[0, 2, 1]]
     assert labels.logits_BK.tolist() == [[0.0, -1.0, -2.0]]
+
+
+@given(teachers())
+def test_under_a_sigmoid_head_the_tail_is_the_mean_probability_outside(teacher: Teacher) -> None:
+    labels = keep_top_k(teacher.logits_BC, k=teacher.k, temperatures=TEMPERATURES, head="sigmoid")
+
+    num_tail = teacher.logits_BC.shape[1] - teacher.k
+    for temperature, log_tail_B in zip(TEMPERATURES, labels.log_tail_BT.unbind(1), strict=True):
+        log_p_BC = torch.nn.functional.logsigmoid(teacher.logits_BC.double() / temperature)
+        log_sum_B = log_p_BC.scatter(1, labels.class_ids_BK, -math.inf).logsumexp(dim=1)
+        exact_B = log_sum_B - math.log(num_tail) if num_tail else log_sum_B
+        torch.testing.assert_close(log_tail_B.double(), exact_B, rtol=1e-6, atol=1e-6)
+    assert (labels.log_tail_BT <= 0).all()
+
+
+@given(teachers())
+def test_a_head_changes_nothing_but_the_tail(teacher: Teacher) -> None:
+    sigmoid = keep_top_k(teacher.logits_BC, k=teacher.k, head="sigmoid")
+
+    softmax = keep_top_k(teacher.logits_BC, k=teacher.k)
+    assert_same(dataclasses.replace(sigmoid, log_tail_BT=softmax.log_tail_BT), softmax)
+    assert (sigmoid.head, softmax.head) == ("sigmoid", "softmax")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softlab.errors import InterpolatedTail, InvalidOption
 from softlab.labels.selection import keep_top_k
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -58,6 +58,34 @@ def test_an_interpolated_tail_is_close(scale: float, tolerance: float, temperatu
     assert (log_tail_B <= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("scale", "tolerance"),
+    [(1.0, 0.01), (3.0, 0.05), (10.0, 0.1)],  # nats of log mean probability; measured: 0.005, 0.016 and 0.032
+)
+@pytest.mark.parametrize("temperature", [1.5, 3.0, 6.0, 50.0])
+def test_an_interpolated_mean_probability_is_close(scale: float, tolerance: float, temperature: float) -> None:
+    logits_BC = teacher_logits(scale=scale) - 3
+    labels = keep_top_k(logits_BC, k=16, head="sigmoid")
+
+    with pytest.warns(InterpolatedTail):
+        log_tail_B = labels.log_tail_at(temperature)
+
+    exact_B = keep_top_k(logits_BC, k=16, temperatures=(temperature,), head="sigmoid").log_tail_BT[:, 0]
+    torch.testing.assert_close(log_tail_B, exact_B, rtol=0, atol=tolerance)
+    assert (log_tail_B <= 0).all()
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_between_tails_without_mass_there_is_none(head: Head) -> None:
+    labels = keep_top_k(teacher_logits(), k=16, head=head)
+    labels.log_tail_BT[0] = -math.inf
+
+    with pytest.warns(InterpolatedTail):
+        log_tail_B = labels.log_tail_at(3.0)
+
+    assert log_tail_B.isneginf().tolist() == [True] + [False] * 63
+
+
 def test_one_stored_temperature_is_enough_to_interpolate() -> None:
     logits_BC = teacher_logits(scale=1.0)
     labels = keep_top_k(logits_BC, k=16, temperatures=(1.0,))
@@ -85,13 +113,14 @@ def test_a_temperature_below_the_stored_ones_is_refused(temperature: float) -> N
 
 
 def test_another_device_changes_nothing_else() -> None:
-    labels = keep_top_k(teacher_logits(), k=16)
+    labels = keep_top_k(teacher_logits(), k=16, head="sigmoid")
 
     moved = labels.to("meta")
 
     assert {tensor.device.type for tensor in tensors_of(moved)} == {"meta"}
     assert [tensor.shape for tensor in tensors_of(moved)] == [tensor.shape for tensor in tensors_of(labels)]
     assert (moved.temperatures, moved.num_classes, moved.k) == (labels.temperatures, labels.num_classes, labels.k)
+    assert moved.head == "sigmoid"
 
 
 def test_they_travel_between_processes() -> None:

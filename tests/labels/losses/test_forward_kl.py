@@ -1,7 +1,6 @@
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,76 +13,17 @@ from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.losses import Tail, distillation_loss, kl_rows
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from tests.labels.losses.lessons import TEMPERATURES, Lesson, dense_pair, gradient, lessons, make_lesson
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C), R classes of the distributions compared.
 
-TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 20.0)
 TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A batch of a student's logits and the labels that it learns from."""
-
-    student_BC: Tensor
-    teacher_BC: Tensor
-    labels: SoftLabels
-
-
-def make_lesson(
-    *,
-    rows: int = 4,
-    num_classes: int = 10,
-    k: int = 3,
-    student_scale: float = 2.0,
-    teacher_scale: float = 3.0,
-    seed: int = 0,
-) -> Lesson:
-    generator = torch.Generator().manual_seed(seed)
-    teacher_BC = teacher_scale * torch.randn(rows, num_classes, generator=generator)
-    student_BC = student_scale * torch.randn(rows, num_classes, generator=generator)
-    return Lesson(student_BC, teacher_BC, keep_top_k(teacher_BC, k=k, temperatures=TEMPERATURES))
-
-
-@st.composite
-def lessons(draw: st.DrawFn) -> Lesson:
-    num_classes = draw(st.integers(2, 40))
-    scales = st.sampled_from([0.01, 1.0, 10.0])
-    return make_lesson(
-        rows=draw(st.integers(1, 4)),
-        num_classes=num_classes,
-        k=draw(st.integers(1, num_classes) | st.just(num_classes)),
-        student_scale=draw(scales),
-        teacher_scale=draw(scales),
-        seed=draw(st.integers(0, 1000)),
-    )
 
 
 def dense_loss(student_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail) -> Tensor:
     """The definition, in float64, over dense distributions that torch's own kl_div compares."""
-    student_BR, teacher_BR = dense_distributions(student_BC.double() / temperature, labels, temperature, tail)
-    return temperature**2 * kl_div(student_BR, teacher_BR, reduction="batchmean")
-
-
-def dense_distributions(scaled_BC: Tensor, labels: SoftLabels, temperature: float, tail: Tail) -> tuple[Tensor, Tensor]:
-    """The student's log-probabilities and the teacher's probabilities."""
-    ids_BK, num_tail = labels.class_ids_BK, labels.num_classes - labels.k
-    student_BC = log_softmax(scaled_BC, dim=1)
-    head_BK = softmax(labels.logits_BK.double() / temperature, dim=1)
-    if tail == "renormalise":
-        return student_BC.gather(1, ids_BK), head_BK
-    tail_B1 = labels.log_tail_BT[:, [labels.temperatures.index(temperature)]].double().exp()
-    head_BK = (1 - tail_B1) * head_BK
-    if tail == "bucket" and num_tail:
-        student_tail_B1 = student_BC.scatter(1, ids_BK, -math.inf).logsumexp(dim=1, keepdim=True)
-        return torch.cat([student_BC.gather(1, ids_BK), student_tail_B1], dim=1), torch.cat([head_BK, tail_B1], dim=1)
-    teacher_BC = (tail_B1 / max(num_tail, 1)).expand_as(student_BC).scatter(1, ids_BK, head_BK)
-    return student_BC, teacher_BC
-
-
-def gradient(loss: Tensor, student_BC: Tensor) -> Tensor:
-    (gradient_BC,) = torch.autograd.grad(loss, student_BC)
-    return gradient_BC
+    student_BR, teacher_BR = dense_pair(student_BC, labels, temperature=temperature, tail=tail)
+    return temperature**2 * kl_div(student_BR, teacher_BR.exp(), reduction="batchmean")
 
 
 @pytest.mark.parametrize("tail", TAILS)

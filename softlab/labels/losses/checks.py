@@ -1,0 +1,40 @@
+"""Whether a student, labels and options fit a loss; every loss asks here before it computes."""
+
+# Shape letters: B rows in a batch, C classes.
+
+from typing import Literal
+
+from torch import Tensor
+
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.labels.soft_labels import Head, SoftLabels
+
+Tail = Literal["uniform", "bucket", "renormalise"]
+"""What the classes outside the kept ones are taken to be; each loss says what it makes of it."""
+
+LOSSES_FOR: dict[Head, str] = {"softmax": "kl, or mse on the logits", "sigmoid": "bce, or mse on the logits"}
+
+
+def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
+    """Raises StoreMismatch unless the student has the teacher's classes and the loss is for the teacher's head."""
+    check_same_classes(student_logits_BC, labels)
+    if labels.head != head:
+        raise StoreMismatch(
+            f"{loss} is for teachers with a {head} head, but these labels come from a {labels.head} head. "
+            f"Use {LOSSES_FOR[labels.head]}."
+        )
+
+
+def check_same_classes(student_logits_BC: Tensor, labels: SoftLabels) -> None:
+    """Raises StoreMismatch unless the student's logits have the teacher's number of classes."""
+    if student_logits_BC.shape[1] != labels.num_classes:
+        raise StoreMismatch(
+            f"the student has {student_logits_BC.shape[1]} outputs, but the labels are over {labels.num_classes} "
+            f"classes. Build the student with num_classes = {labels.num_classes}."
+        )
+
+
+def check_tail(tail: Tail, *, among: tuple[Tail, ...], loss: str) -> None:
+    """Raises InvalidOption, naming the tails that do, unless the tail makes sense for the loss."""
+    if tail not in among:
+        raise InvalidOption(f"tail = {tail}: {loss} has no such tail. Choose {' or '.join(among)}.")

@@ -1,0 +1,76 @@
+"""Teacher and student side by side, for any divergence that is a sum over classes."""
+
+# Shape letters: B rows in a batch, C classes, K entries kept, R columns that stand for the other classes.
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from softlab.labels.losses.checks import Tail
+from softlab.labels.losses.teacher import SparseDistribution
+
+Term = Callable[[Tensor, Tensor], Tensor]
+"""From the log-probabilities of teacher and student to what a class adds to the divergence, in nats."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """Log-probabilities of teacher and student over the same classes."""
+
+    teacher_BK: Tensor
+    student_BK: Tensor
+    teacher_rest_B1: Tensor
+    student_rest_BR: Tensor | None
+    """Each class by itself (R = C, the kept ones too), all of them together (R = 1), or None where there are none."""
+
+    skipped_BK: Tensor | None
+    """Columns of `student_rest_BR` that are kept classes."""
+
+    def sum_over_classes(self, term: Term) -> Tensor:
+        """float32 [B]."""
+        total_B = term(self.teacher_BK, self.student_BK).sum(dim=1)
+        if self.student_rest_BR is None:
+            return total_B
+        rest_BR = term(self.teacher_rest_B1, self.student_rest_BR)
+        if self.skipped_BK is not None:
+            rest_BR = rest_BR.scatter(1, self.skipped_BK, 0.0)
+        return total_B + rest_BR.sum(dim=1)
+
+
+def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: float, tail: Tail) -> Compared:
+    """The student's side is softmax(logits / T). Under `uniform` every class outside is compared by itself; otherwise
+    all of them are one, which under `renormalise` the teacher gives nothing."""
+    log_q_BC = (student_BC.float() / temperature).log_softmax(dim=1)
+    rest_BR, skipped_BK = None, None
+    if teacher.num_tail and tail == "uniform":
+        rest_BR, skipped_BK = log_q_BC, teacher.class_ids_BK
+    elif teacher.num_tail:
+        rest_BR = log_outside(log_q_BC, teacher.class_ids_BK)
+    return Compared(
+        teacher_BK=teacher.log_kept_BK,
+        student_BK=log_q_BC.gather(1, teacher.class_ids_BK),
+        teacher_rest_B1=_log_rest(teacher, tail=tail)[:, None],
+        student_rest_BR=rest_BR,
+        skipped_BK=skipped_BK,
+    )
+
+
+def _log_rest(teacher: SparseDistribution, *, tail: Tail) -> Tensor:
+    return teacher.log_tail_B if tail == "bucket" and teacher.log_tail_B is not None else teacher.log_share_B
+
+
+def log_outside(log_q_BC: Tensor, class_ids_BK: Tensor) -> Tensor:
+    """Log-probability outside the given classes, [B, 1]; summed itself, as 1 - sum(given) loses small ones."""
+    return log_q_BC.scatter(1, class_ids_BK, -math.inf).logsumexp(dim=1, keepdim=True)
+
+
+def forward_term(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Of KL(teacher || student)."""
+    return log_p.exp() * (log_p - log_q)
+
+
+def reverse_term(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Of KL(student || teacher)."""
+    return log_q.exp() * (log_q - log_p)

@@ -1,0 +1,43 @@
+"""KL(teacher || student), the loss of Hinton's distillation."""
+
+# Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
+
+from torch import Tensor
+
+from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.sparse_kl import sparse_kl
+from softlab.labels.losses.teacher import SparseDistribution, distribution_at
+from softlab.labels.soft_labels import SoftLabels
+
+TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
+
+
+def distillation_loss(
+    student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail = "uniform"
+) -> Tensor:
+    """T^2 * KL(teacher || student) at temperature T, in nats, mean over rows; a float32 scalar.
+
+    Hinton, Vinyals, Dean (2015), section 2: both distributions are softmax(logits / T), and T^2 keeps the size of the
+    gradients independent of T. What the teacher said outside its K kept classes enters as `tail` says:
+
+    - `uniform`: the other C - K classes share the exact tail mass equally. With K = C this is the full KL.
+    - `bucket`: the tail is one more class, against the student's whole probability outside the kept classes.
+    - `renormalise`: the tail is dropped and the kept classes are rescaled to sum to 1, for the teacher alone.
+
+    Raises StoreMismatch if the student has another number of classes or the labels come from a sigmoid head,
+    InvalidOption below the smallest stored temperature; warns with InterpolatedTail at one that is not stored.
+    """
+    teacher = _teacher(student_logits_BC, labels, temperature=temperature, tail=tail)
+    return sparse_kl(student_logits_BC.float(), teacher, temperature=temperature, tail=tail, mean=True)
+
+
+def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail = "uniform") -> Tensor:
+    """KL(teacher || student) at temperature T of each row, float32 [B], in nats, without the factor T^2."""
+    teacher = _teacher(student_logits_BC, labels, temperature=temperature, tail=tail)
+    return sparse_kl(student_logits_BC.float(), teacher, temperature=temperature, tail=tail, mean=False)
+
+
+def _teacher(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail) -> SparseDistribution:
+    check_fit(student_logits_BC, labels, loss="kl")
+    check_tail(tail, among=TAILS, loss="kl")
+    return distribution_at(labels, temperature=temperature, tail=tail)

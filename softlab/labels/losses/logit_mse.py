@@ -1,0 +1,34 @@
+"""Mean squared error on raw logits."""
+
+# Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
+
+from torch import Tensor
+
+from softlab.labels.losses.checks import Tail, check_same_classes, check_tail
+from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.tail_logits import tail_logits
+
+TAILS: tuple[Tail, ...] = ("uniform", "renormalise")
+
+
+def logit_mse_loss(student_logits_BC: Tensor, labels: SoftLabels, *, tail: Tail = "uniform") -> Tensor:
+    """(student's logit - teacher's)^2, mean over classes and over rows; a float32 scalar, in squared logits.
+
+    Ba and Caruana (2014), equation 1, there the sum over classes halved; here the mean, as torch's mse_loss has it. On
+    z and not on z / T: there is no temperature and no T^2. The teacher's logits are absolute ones, so a constant added
+    to all of a student's logits matters. For softmax and sigmoid heads alike. Tails:
+
+    - `uniform`: the mean is over all C classes; each class outside is taken to have the mean logit of its row's tail,
+      the constant of least squared error, estimated from the stored tails (see `tail_logits`). Exact with K = C.
+    - `renormalise`: the mean is over the K kept classes.
+    """
+    check_same_classes(student_logits_BC, labels)
+    check_tail(tail, among=TAILS, loss="mse")
+    student_BC = student_logits_BC.float() - labels.max_logit_B[:, None]
+    error_BK = (student_BC.gather(1, labels.class_ids_BK) - labels.logits_BK) ** 2
+    if tail == "renormalise" or labels.k == labels.num_classes:
+        return error_BK.mean()
+    rest = tail_logits(labels)
+    rest_BC = (student_BC - rest.mean_B[:, None]).scatter(1, labels.class_ids_BK, 0.0) ** 2
+    rest_B = rest_BC.sum(dim=1).where(rest.has_mass_B, 0.0)
+    return (error_BK.sum(dim=1) + rest_B).mean() / labels.num_classes

@@ -1,0 +1,57 @@
+"""What soft labels say at one temperature: a distribution, still sparse."""
+
+# Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softlab.labels.coding import LARGEST_FLOAT16
+from softlab.labels.losses.checks import Tail
+from softlab.labels.soft_labels import SoftLabels
+
+LOWEST = -LARGEST_FLOAT16
+"""Nats; stands for log 0. float16 stores nothing below it; its probability is 0 in float32, and its products finite."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseDistribution:
+    """Log-probabilities of the kept classes, and of all other classes together; none below LOWEST."""
+
+    class_ids_BK: Tensor
+    log_kept_BK: Tensor
+    log_tail_B: Tensor | None
+    """None where no class is outside, or where `renormalise` drops those that are."""
+
+    num_tail: int
+    """C - K."""
+
+    @property
+    def log_share_B(self) -> Tensor:
+        """Log-probability of each class outside, if they share the tail equally; LOWEST without a tail."""
+        if self.log_tail_B is None:
+            return torch.full_like(self.log_kept_BK[:, 0], LOWEST)
+        return self.log_tail_B - math.log(self.num_tail)
+
+
+def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> SparseDistribution:
+    """softmax(logits / T) of the teacher, its tail exact at a stored temperature."""
+    num_tail = labels.num_classes - labels.k
+    log_tail_B = labels.log_tail_at(temperature) if num_tail and tail != "renormalise" else None
+    log_kept_BK = head_log_probabilities(labels, temperature=temperature, log_tail_B=log_tail_B)
+    return SparseDistribution(
+        class_ids_BK=labels.class_ids_BK,
+        log_kept_BK=log_kept_BK.clamp(min=LOWEST),
+        log_tail_B=None if log_tail_B is None else log_tail_B.clamp(min=LOWEST),
+        num_tail=num_tail,
+    )
+
+
+def head_log_probabilities(labels: SoftLabels, *, temperature: float, log_tail_B: Tensor | None) -> Tensor:
+    """The teacher's log-probabilities of the kept classes, float32 [B, K]; rescaled to sum to 1 if no tail is given."""
+    head_BK = (labels.logits_BK / temperature).log_softmax(dim=1)
+    if log_tail_B is None:
+        return head_BK
+    return head_BK + torch.log(-torch.expm1(log_tail_B))[:, None]
