@@ -1,17 +1,21 @@
 """`softlab evaluate`: measure a model on a source, and against a store where one is given."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from json import dumps
 from pathlib import Path
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
-from softlab.cli.tables import format_share, print_facts
+from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
 from softlab.models.build import ModelOptions, build_model
+from softlab.report.cost import ModelCost, describe_model
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.measure import EvaluateOptions, evaluate_model
+from softlab.student.class_figures import ClassFigures
+from softlab.student.evaluate import Evaluation
+from softlab.student.measure import EvaluateOptions, evaluate_on, first_image, open_inputs
 from softlab.views.finishing import Finishing
 
 
@@ -20,7 +24,7 @@ class EvaluateRecipe:
     """A complete evaluation."""
 
     store: Path | None = None
-    """What a teacher said about the source, to measure agreement and KL."""
+    """What a teacher said about the source, to measure agreement and divergences."""
 
     json: bool = False
     """Print JSON."""
@@ -34,19 +38,63 @@ class EvaluateRecipe:
 
 @recipe_command(EvaluateRecipe, main_section="evaluate")
 def evaluate(recipe: EvaluateRecipe) -> None:
-    """Measure a model on a source: accuracy, and with --store how close it is to the teacher."""
-    evaluation = evaluate_model(
-        build_model(recipe.model),
+    """Measure a model on a source: accuracy, calibration, cost, and with --store how near the teacher it is."""
+    module, options = build_model(recipe.model), recipe.evaluate
+    inputs = open_inputs(
         open_with_bar(recipe.source),
         store=None if recipe.store is None else open_store(recipe.store, cache=recipe.cache),
         finishing=recipe.input,
-        options=recipe.evaluate,
+        options=options,
+    )
+    evaluation = evaluate_on(inputs, module, options)
+    cost = describe_model(
+        module, first_image(inputs, options), batch_size=options.batch_size, autocast=options.autocast
     )
     if recipe.json:
-        print(dumps(asdict(evaluation), indent=1))
+        print(dumps(asdict(evaluation) | {"cost": asdict(cost)}, indent=1))
         return
-    facts = {"rows": f"{evaluation.rows:,}", "accuracy": format_share(evaluation.accuracy)}
-    if evaluation.teacher_kl is not None:
+    print_facts(_how_good(evaluation) | _how_costly(cost))
+    if evaluation.classes is not None:
+        _print_classes(evaluation.classes)
+
+
+def _how_good(evaluation: Evaluation) -> dict[str, str]:
+    facts = {
+        "rows": f"{evaluation.rows:,}",
+        "accuracy": format_share(evaluation.accuracy),
+        "calibration error": format_share(evaluation.calibration_error),
+    }
+    if evaluation.teacher_agreement is not None:
         facts["agreement with the teacher"] = format_share(evaluation.teacher_agreement)
-        facts["KL to the teacher"] = f"{evaluation.teacher_kl:.4f} nats"
-    print_facts(facts)
+        facts["KL to the teacher"] = _format_nats(evaluation.teacher_kl)
+        facts["Jensen-Shannon to the teacher"] = _format_nats(evaluation.teacher_jensen_shannon)
+    return facts
+
+
+def _how_costly(cost: ModelCost) -> dict[str, str]:
+    times = [f"{each.milliseconds:.3g} ms for {each.batch_size:,}" for each in cost.latencies]
+    return {
+        "parameters": f"{cost.num_parameters:,}",
+        "multiply-adds a sample": f"{cost.multiply_adds:,}",
+        "weights file": format_bytes(cost.weights_bytes),
+        "forward pass": f"{', '.join(times)} ({cost.machine})",
+    }
+
+
+def _format_nats(divergence: float | None) -> str:
+    return "-" if divergence is None else f"{divergence:.4f} nats"
+
+
+def _print_classes(classes: Sequence[ClassFigures]) -> None:
+    rows = [
+        [
+            figures.name,
+            f"{figures.samples:,}",
+            f"{figures.correct:,}",
+            format_share(figures.recall),
+            format_share(figures.precision),
+        ]
+        for figures in classes
+    ]
+    print()
+    print_table(["class", "samples", "correct", "recall", "precision"], rows, title="Class by class")

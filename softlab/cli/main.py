@@ -19,6 +19,7 @@ COMMANDS = {
     "train-student": "Train one or more students from a store, without the teacher.",
     "train-teacher": "Train a teacher on hard targets.",
     "evaluate": "Measure a model on a source.",
+    "report": "Show training runs side by side.",
     "inspect": "Show what a store holds and what it was made from.",
     "verify": "Check every file of a store against its manifest.",
     "convert": "Write a store again in the other format.",

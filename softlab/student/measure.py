@@ -1,18 +1,22 @@
 """Measure one model on its own, outside of training."""
 
+# Shape letters: C channels, H height, W width.
+
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
-from softlab.loading.alignment import VerifyInputs, align
+from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
+from softlab.student.inputs import as_the_teacher_saw
 from softlab.views.finishing import Finishing
 
 
@@ -29,6 +33,9 @@ class EvaluateOptions:
     verify_inputs: VerifyInputs = "some"
     """Which samples must have the content hash that the store records: some at random, or all."""
 
+    views_mismatch: Literal["refuse", "allow"] = "refuse"
+    """Whether inputs may be other views than those the teacher saw."""
+
     workers: int | None = None
     """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
 
@@ -40,6 +47,9 @@ class EvaluateOptions:
 
     channels_last: bool = False
     """Run convolutions in channels-last memory order."""
+
+    per_class: bool = False
+    """Also measure each class by itself."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -54,22 +64,56 @@ def evaluate_model(
     finishing: Finishing | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
-    """Accuracy on a source, and with a store of the same samples agreement with its teacher and KL to it.
+    """Accuracy and calibration on a source, and with a store of the same samples how near it is to its teacher.
 
-    Raises StoreMismatch if the store was made from other samples or over other classes.
+    Of a store with several views the first is measured. Raises StoreMismatch if the store was made from other samples
+    or views, or over other classes.
     """
     options = options or EvaluateOptions()
+    return evaluate_on(open_inputs(source, store=store, finishing=finishing, options=options), module, options)
+
+
+def open_inputs(
+    source: Source,
+    *,
+    store: Store | None = None,
+    finishing: Finishing | None = None,
+    options: EvaluateOptions,
+) -> BatchLoader:
+    """What models are measured on. Raises as `evaluate_model`."""
     device = choose_device(options.device)
-    numbers_N = None
+    finishing = finishing or Finishing()
+    aligned = Aligned(source=source, finishing=finishing)
     if store is not None:
-        numbers_N = align(source, store, subset=options.subset, verify=options.verify_inputs)
-    aligned = Aligned(source=source, finishing=finishing or Finishing(), store=store, store_numbers_N=numbers_N)
-    loader = BatchLoader(aligned, device=device, options=LoaderOptions(workers=options.workers))
-    module = place(module.eval(), device, channels_last=options.channels_last)
+        aligned = as_the_teacher_saw(
+            source,
+            store,
+            finishing,
+            subset=options.subset,
+            verify=options.verify_inputs,
+            check_pixels=options.views_mismatch == "refuse",
+        )
+    return BatchLoader(aligned, device=device, options=LoaderOptions(workers=options.workers))
+
+
+def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions) -> Evaluation:
+    """One model's evaluation; it is left on the loader's device, in eval mode."""
+    module = place(module.eval(), loader.device, channels_last=options.channels_last)
 
     def forward(batch: Batch) -> Tensor:
-        return logits_of(module, batch.images_BCHW, device=device, autocast=options.autocast)
+        return logits_of(module, batch.images_BCHW, device=loader.device, autocast=options.autocast)
 
-    return evaluate({"model": forward}, loader, batch_size=options.batch_size, channels_last=options.channels_last)[
-        "model"
-    ]
+    (evaluation,) = evaluate(
+        {"model": forward},
+        loader,
+        batch_size=options.batch_size,
+        channels_last=options.channels_last,
+        per_class=options.per_class,
+    ).values()
+    return evaluation
+
+
+def first_image(loader: BatchLoader, options: EvaluateOptions) -> Tensor:
+    """[1, C, H, W] on the loader's device: an input as models are given it."""
+    (batch,) = loader.load(in_sequence(0, 1, batch_size=1))
+    return batch.to(loader.device, channels_last=options.channels_last).images_BCHW

@@ -1,0 +1,1 @@
+"""What models cost, and training runs side by side."""

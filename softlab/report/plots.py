@@ -1,0 +1,157 @@
+"""Pictures of students side by side. Needs matplotlib, which is imported only when one is drawn."""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from softlab.errors import InvalidOption
+from softlab.report.compare import ComparedStudent, Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Told apart by colour-blind people (Okabe and Ito 2008); their yellow is too light for a line on white."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+MAX_MARKERS = 12
+"""On one curve; with more epochs only some have one."""
+
+LEGEND_WIDTH = 30
+"""Letters in a line; a longer label goes on in the next."""
+
+
+def check_can_plot() -> None:
+    """Raises InvalidOption unless matplotlib is installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise InvalidOption(
+            "plots need matplotlib, which isn't installed. Install it: pip install 'softlab[plots]', "
+            "or give --no-plots."
+        ) from error
+
+
+def draw_learning_curves(students: Sequence[ComparedStudent]) -> bytes | None:
+    """PNG of validation accuracy and training loss by epoch; of the loss alone where no accuracy is known.
+
+    None if no epoch is finished.
+    """
+    students = [student for student in students if student.curve]
+    if not students:
+        return None
+    has_accuracy = any(point.accuracy for student in students for point in student.curve)
+    figure, panels = _panels(2 if has_accuracy else 1, students)
+    if has_accuracy:
+        panels[0].set(title="Accuracy on the validation source", ylabel="accuracy (%)")
+        for student, style in _styled(students):
+            _draw_curve(panels[0], {point.epoch: point.accuracy for point in student.curve}, style, scale=100)
+    panels[-1].set(title="Training loss, each of its own objective", ylabel="loss")
+    for student, style in _styled(students):
+        _draw_curve(panels[-1], {point.epoch: point.train_loss for point in student.curve}, style)
+    for panel in panels:
+        _scale_epochs(panel, max(point.epoch for student in students for point in student.curve))
+    return _finish(figure, students, note="Lines: means over the runs. Bands: one standard deviation.")
+
+
+def draw_accuracy_against_parameters(students: Sequence[ComparedStudent]) -> bytes | None:
+    """PNG; None if no student's accuracy and size are known."""
+    sized = [(student.num_parameters or 0, student) for student in students if student.accuracy]
+    sizes, students = [size for size, _ in sized if size], [student for size, student in sized if size]
+    if not students:
+        return None
+    figure, (panel,) = _panels(1, students)
+    for size, (student, style) in zip(sizes, _styled(students), strict=True):
+        if student.accuracy is not None:
+            mean, std = student.accuracy.mean, student.accuracy.std
+            error = None if std is None else 100 * std
+            panel.errorbar([size], [100 * mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
+    panel.set(title="Accuracy after the last epoch", xlabel="parameters", ylabel="accuracy (%)")
+    _scale_sizes(panel, sizes)
+    return _finish(figure, students, note="Points: means over the runs. Bars: one standard deviation.")
+
+
+def _draw_curve(
+    panel: "Axes", points: Mapping[int, Spread | None], style: Mapping[str, Any], *, scale: float = 1
+) -> None:
+    known = {epoch: value for epoch, value in points.items() if value is not None}
+    epochs, means = list(known), [scale * value.mean for value in known.values()]
+    panel.plot(epochs, means, markevery=1 + len(epochs) // MAX_MARKERS, **style)
+    if any(value.std for value in known.values()):
+        bands = [(scale * value.mean, scale * (value.std or 0)) for value in known.values()]
+        low, high = [mean - std for mean, std in bands], [mean + std for mean, std in bands]
+        panel.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _styled(students: Sequence[ComparedStudent]) -> list[tuple[ComparedStudent, dict[str, Any]]]:
+    """A baseline looks like its student, but dashed and hollow."""
+    pairs = list(dict.fromkeys(student.without_suffix for student in students))
+    styled = []
+    for student in students:
+        turn, number = divmod(pairs.index(student.without_suffix), len(COLOURS))
+        colour = COLOURS[number]
+        style = {
+            "color": colour,
+            "marker": MARKERS[(number + turn) % len(MARKERS)],
+            "linestyle": "--" if student.is_baseline else "-",
+            "markerfacecolor": "white" if student.is_baseline else colour,
+            "label": _legend_text(student),
+            "linewidth": 1.6,
+            "markersize": 5.5,
+        }
+        styled.append((student, style))
+    return styled
+
+
+def _legend_text(student: ComparedStudent) -> str:
+    runs = f", {len(student.runs)} runs" if len(student.runs) > 1 else ""
+    return textwrap.fill(student.label + runs, LEGEND_WIDTH)
+
+
+def _panels(count: int, students: Sequence[ComparedStudent]) -> tuple["Figure", list["Axes"]]:
+    """Empty ones side by side, with room for the legend, in inches."""
+    from matplotlib.figure import Figure
+
+    lines = [line for student in students for line in _legend_text(student).splitlines()]
+    width, height = 5 * count + 0.8 + 0.085 * max(map(len, lines)), max(4.2, 0.6 + 0.22 * len(lines))
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    for panel in panels:
+        panel.grid(color="#DDDDDD", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _scale_epochs(panel: "Axes", last: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    panel.set(xlabel="epoch", xlim=(0, last + max(0.5, last / 40)))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def _scale_sizes(panel: "Axes", sizes: Sequence[int]) -> None:
+    """Logarithmic where sizes differ by much; written as 24 k, 1.2 M."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    ratio = max(sizes) / min(sizes)
+    if ratio > 4:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 50 else (1.0,)))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.xaxis.set_major_formatter(EngFormatter())
+    panel.margins(x=0.15, y=0.15)
+
+
+def _finish(figure: "Figure", students: Sequence[ComparedStudent], *, note: str) -> bytes:
+    """One legend beside the panels, where it covers nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    if any(len(student.runs) > 1 for student in students):
+        figure.supxlabel(note, fontsize="small", color="#555555")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
