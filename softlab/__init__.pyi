@@ -18,6 +18,7 @@ from .teacher.forward import Teacher
 from .teacher.options import DumpOptions
 from .teacher.survey import survey_teacher
 from .views.finishing import Finishing
+from .views.view_recipe import ViewRecipe
 
 __all__ = [
     "CacheOptions",
@@ -33,6 +34,7 @@ __all__ = [
     "TrainOptions",
     "Validation",
     "VerifyReport",
+    "ViewRecipe",
     "build_model",
     "convert_store",
     "distillation_loss",

@@ -11,6 +11,7 @@ import ast
 import functools
 import inspect
 import itertools
+import operator
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -158,8 +159,8 @@ def _types(kind: type[Any]) -> dict[str, Any]:
 def _without_none(type_: Any) -> Any:
     if get_origin(type_) not in (Union, UnionType):
         return type_
-    (only,) = (member for member in get_args(type_) if member is not NoneType)
-    return only
+    members = [member for member in get_args(type_) if member is not NoneType]
+    return functools.reduce(operator.or_, members)
 
 
 def _docstrings(kind: type[Any]) -> dict[str, str]:
@@ -240,6 +241,8 @@ def _expected(type_: Any) -> str:
         return "one of " + ", ".join(map(repr, arguments))
     if get_origin(type_) is tuple:
         return f"a list, each value {_expected(arguments[0])}"
+    if get_origin(type_) is UnionType:
+        return " or ".join(map(_expected, arguments))
     if get_origin(type_) is dict:
         return "a table" if arguments[1] in (Any, object) else f"a table, each value {_expected(arguments[1])}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}[type_]

@@ -17,6 +17,7 @@ PUBLIC_NAMES = [
     "TrainOptions",
     "Validation",
     "VerifyReport",
+    "ViewRecipe",
     "build_model",
     "convert_store",
     "distillation_loss",

@@ -1,10 +1,8 @@
 """A dump that is killed loses time and nothing else, whatever the moment."""
 
 import itertools
-import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +19,11 @@ from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from softlab.store.writer import LOCK_NAME, PLAN_NAME, count_finished_shards
 from tests.forks import FORKS, run_in_fork
+from tests.kills import before_change, kill_this_process
 from tests.store.building import FORMATS, contents
 from tests.teacher.dumping import Pictures, dump, make_options
 
 BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
-
-CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
-"""Events of Python's audit log in which a process changes files."""
 
 Undisturbed = Callable[[int, FormatName], dict[str, bytes]]
 
@@ -51,26 +47,6 @@ def dump_pictures(out: Path, count: int, format: FormatName) -> None:
     """Shards of 16 pictures."""
     torch.set_num_threads(1)
     dump(out, make_options(format=format), source=Pictures(count=count))
-
-
-def before_change(out: Path, number: int, act: Callable[[], object]) -> None:
-    """Have this process do something before its so-manieth change to files of a store."""
-    changes = itertools.count(1)
-
-    def audit(event: str, arguments: tuple[object, ...]) -> None:
-        is_change = event in CHANGES and str(arguments[0]).startswith(f"{out}{os.sep}")
-        if is_change and not _only_reads(event, arguments) and next(changes) == number:
-            act()
-
-    sys.addaudithook(audit)
-
-
-def _only_reads(event: str, arguments: tuple[object, ...]) -> bool:
-    return event == "open" and isinstance(arguments[2], int) and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
-
-
-def kill_this_process() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dump_and_die(out: Path, count: int, format: FormatName, number: int) -> None:

@@ -27,7 +27,12 @@ HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) 
 HOMES = {
     "typer": ("softlab.cli",),
     "zarr": ("softlab.store.zarr_format",),
-    "pyarrow": ("softlab.store.parquet_format", "softlab.store.samples", "softlab.sources.parquet"),
+    "pyarrow": (
+        "softlab.store.parquet_format",
+        "softlab.store.samples",
+        "softlab.store.pixel_digests",
+        "softlab.sources.parquet",
+    ),
 }
 
 ROOT = Path(softlab.__file__).parent

@@ -187,6 +187,18 @@ WRONG: dict[str, dict[str, bytes]] = {
         "chunks that don't divide shards": changed(("storage.fields.0.chunk_rows", 3)),
         "chunks larger than shards": changed(("storage.fields.0.chunk_rows", 8)),
     },
+    "its view recipe has the fingerprint": {
+        "another seed": changed(("views.seed", 7)),
+        "another transform": changed(("views.transforms", [{"name": "RandomHorizontalFlip", "arguments": {}}])),
+        "mixing": changed(("views.mixing", {"mixup": 1.0, "cutmix": None, "share": 1.0, "cutmix_share": 0.5})),
+        "another fingerprint": changed(("views.fingerprint", "a" * 64)),
+    },
+    "files of pixel digests, expected": {
+        "digests without files": changed(("views.digest_every", 64)),
+        "files without digests": changed(
+            ("digest_files", [json.loads(GOOD)["samples_file"] | {"path": "pixel_digests/0"}])
+        ),
+    },
     "of 2 classes": {
         "K > C": changed(("label_space.num_classes", 2), ("label_space.class_names", None)),
     },

@@ -19,6 +19,7 @@ from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class DumpRecipe:
     teacher: ModelOptions
     source: SourceOptions
     input: Finishing = field(default_factory=Finishing)
+    augment: ViewRecipe = field(default_factory=ViewRecipe)
     dump: DumpOptions = field(default_factory=DumpOptions)
 
 
@@ -53,16 +55,16 @@ def dump_teacher(recipe: DumpRecipe) -> None:
     )
     source = open_with_bar(recipe.source)
     if recipe.plan:
-        _print_survey(survey_teacher(teacher, source, recipe.dump))
+        _print_survey(survey_teacher(teacher, source, recipe.dump, augment=recipe.augment))
         return
     if recipe.out is None:
         raise InvalidOption("out is missing. Give --out, or out in a recipe.")
-    with rows_bar(len(source)) as bar:
+    with rows_bar(len(source) * recipe.dump.views_given) as bar:
 
         def on_progress(progress: DumpProgress) -> None:
             bar(progress.rows, f"{format_bytes(progress.bytes_written)} written")
 
-        summary = dump(teacher, source, recipe.out, recipe.dump, on_progress=on_progress)
+        summary = dump(teacher, source, recipe.out, recipe.dump, augment=recipe.augment, on_progress=on_progress)
     _print_summary(summary, num_skipped=len(source.skipped))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import typer
@@ -146,7 +147,7 @@ def _flag_type(type_: Any) -> Any:
     if get_origin(type_) is tuple:
         item = get_args(type_)[0]
         return list[str] if get_origin(item) is Literal else list[item]  # type: ignore[valid-type]
-    return type_
+    return str if get_origin(type_) is UnionType else type_
 
 
 def _flag_value(name: str, option: OptionField, values: Mapping[str, Any]) -> Any:

@@ -10,7 +10,8 @@ import typer
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, StorePlan
 from softlab.store.reader import read_manifest
-from softlab.store.writer import count_finished_shards, is_unfinished, read_plan
+from softlab.store.writer import count_finished_shards, is_adding_views, is_unfinished, read_plan
+from softlab.views.view_recipe import describe_views
 
 
 def inspect(
@@ -25,7 +26,10 @@ def inspect(
     if as_json:
         print(json.dumps({"finished": True, "digest": digest, "manifest": msgspec.to_builtins(manifest)}, indent=1))
         return
-    print_facts(_what(store, manifest) | _how_good(manifest) | {"digest": digest})
+    facts = _what(store, manifest) | _how_good(manifest) | {"digest": digest}
+    if is_adding_views(store):
+        facts["being added"] = f"{_how_far(store, read_plan(store), manifest.views.num_views)} with --views +N"
+    print_facts(facts)
 
 
 def _show_unfinished(store: Path, *, as_json: bool) -> None:
@@ -38,6 +42,13 @@ def _show_unfinished(store: Path, *, as_json: bool) -> None:
     print_facts(_what(store, plan) | {"finished": state})
 
 
+def _how_far(store: Path, plan: StorePlan, num_views: int) -> str:
+    views = plan.views.num_views - num_views
+    total = views * plan.grid.parts_per_view
+    done = count_finished_shards(store)
+    return f"{views} views, {done:,} of {total:,} shards; the same `softlab dump-teacher` command goes on"
+
+
 def _what(store: Path, plan: StorePlan) -> dict[str, str]:
     teacher, source, space, selection = plan.teacher, plan.source, plan.label_space, plan.selection
     weights = teacher.weights_fingerprint[:12]
@@ -46,7 +57,7 @@ def _what(store: Path, plan: StorePlan) -> dict[str, str]:
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
         "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",
         "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped",
-        "views": f"{plan.views.num_views:,}",
+        "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}",
         "classes": f"{space.num_classes:,}{_some_names(space.class_names)}",
         "kept": f"{selection.k:,} largest logits as {plan.coding.logits}",
         "tail at": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),

@@ -19,6 +19,7 @@ from softlab.student.options import TrainOptions
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class TrainRecipe:
     source: SourceOptions
     valid: SourceOptions | None = None
     input: Finishing = field(default_factory=Finishing)
+    augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -65,6 +67,7 @@ def train_student(recipe: TrainRecipe) -> None:
             [store],
             recipe.train,
             finishing=recipe.input,
+            augment=recipe.augment,
             valid=valid,
             out=recipe.out,
             on_progress=on_progress,

@@ -13,6 +13,7 @@ from softlab.student.options import TrainOptions
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class TeacherRecipe:
     source: SourceOptions
     valid: SourceOptions | None = None
     input: Finishing = field(default_factory=Finishing)
+    augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
 
 
@@ -45,6 +47,7 @@ def train_teacher(recipe: TeacherRecipe) -> None:
             [],
             recipe.train,
             finishing=recipe.input,
+            augment=recipe.augment,
             valid=valid,
             out=recipe.out,
             on_progress=on_progress,

@@ -27,5 +27,7 @@ def verify(
                 print(f"{state}: {path}")
         state = "intact" if report.is_intact else "NOT intact"
         print(f"{store}: {state}, {report.num_files:,} files, {format_bytes(report.num_bytes)}, digest {report.digest}")
+        if report.is_adding_views:
+            print("views are being added; the same `softlab dump-teacher --views +N` command goes on with them")
     if not report.is_intact:
         raise typer.Exit(1)

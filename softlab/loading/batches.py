@@ -15,9 +15,16 @@ from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.alignment import changed_sample, comparable_targets
+from softlab.loading.order import Numbers, RowNumbers
+from softlab.manifest import ViewsRecord
 from softlab.sources.source import Sample, Source
+from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
 from softlab.views.finishing import Finishing, finish
+from softlab.views.replay import Replay, View, pixel_digest
+
+AS_THEY_ARE = Replay(ViewsRecord(num_views=1), num_samples=1)
+"""Nothing random: every view is the image itself."""
 
 DECODED_BYTES = 1 << 30
 """Of decoded images that are kept for the next epoch, in all workers together."""
@@ -36,18 +43,47 @@ class LoaderOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MixedTargets:
+    """The other half of B mixed views."""
+
+    targets_B: Tensor
+    """int64, hard targets of the samples they are mixed with; -1 where unknown."""
+
+    weights_B: Tensor
+    """float32, the share of each view that is its own sample's; 1 where it is not mixed."""
+
+    def to(self, device: torch.device) -> "MixedTargets":
+        return MixedTargets(
+            targets_B=self.targets_B.to(device, non_blocking=True),
+            weights_B=self.weights_B.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "MixedTargets":
+        return MixedTargets(targets_B=self.targets_B.pin_memory(), weights_B=self.weights_B.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
-    """B samples of a source."""
+    """B views, each of one sample of a source."""
 
     numbers_B: Tensor
     """int64, sample numbers in the source."""
+
+    views_B: Tensor
+    """int64, which view of each sample."""
 
     images_BCHW: Tensor
     """float32, finished for the model."""
 
     content_hashes: tuple[bytes, ...]
+    pixel_digests: tuple[int, ...] = ()
+    """Of those views whose digest a store keeps."""
+
     targets_B: Tensor | None = None
     """int64; -1 where unknown."""
+
+    mixed: MixedTargets | None = None
+    """Where views are mixed and targets known."""
 
     labels: SoftLabels | None = None
 
@@ -61,6 +97,7 @@ class Batch:
             self,
             images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
             targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
+            mixed=None if self.mixed is None else self.mixed.to(device),
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
         )
 
@@ -70,16 +107,22 @@ class Batch:
             self,
             images_BCHW=self.images_BCHW.pin_memory(),
             targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
+            mixed=None if self.mixed is None else self.mixed.pin_memory(),
             labels=None if self.labels is None else self.labels.pin_memory(),
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Aligned:
-    """A source, finished for a model, and where there is one the store that was made from it."""
+    """A source, its views finished for a model, and where there is one the store that was made from it."""
 
     source: Source
     finishing: Finishing
+    replay: Replay = AS_THEY_ARE
+    """The random part of a view. It counts samples as the store does, without a store as the source does."""
+
+    digest_every: int = 0
+    """Of one view in so many the digest of its pixels is taken; of none for 0."""
     store: Store | None = None
     store_numbers_N: NDArray[np.int64] | None = None
     """For each sample of the source its sample in the store, from `align`."""
@@ -91,10 +134,14 @@ class Aligned:
             return self.source.targets_N
         return comparable_targets(self.source, num_classes=self.store.num_classes)
 
+    def in_store(self, samples_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The store's numbers of some samples; their own where there is no store."""
+        return samples_B if self.store_numbers_N is None else self.store_numbers_N[samples_B]
+
 
 @dataclass(slots=True)
 class _Batches(Dataset[Batch | SoftlabError]):
-    """Makes the batch of some sample numbers; an error is returned, as a worker would wrap what it raises."""
+    """Makes the batch of some rows; an error is returned, as a worker would wrap what it raises."""
 
     aligned: Aligned
     max_decoded_bytes: int
@@ -108,26 +155,41 @@ class _Batches(Dataset[Batch | SoftlabError]):
             hashes = b"".join(store.read_samples().content_hashes)
             self._expected_hashes = np.frombuffer(hashes, dtype=f"V{CONTENT_HASH_BYTES}")[numbers_N]
 
-    def __getitem__(self, numbers_B: NDArray[np.int64]) -> Batch | SoftlabError:
+    def __getitem__(self, rows: RowNumbers) -> Batch | SoftlabError:
         try:
-            return self._make(numbers_B)
+            return self._make(rows)
         except SoftlabError as error:
             return error
 
-    def _make(self, numbers_B: NDArray[np.int64]) -> Batch:
-        aligned = self.aligned
-        samples = [self._read(number) for number in numbers_B.tolist()]
+    def _make(self, rows: RowNumbers) -> Batch:
+        aligned, numbers_B = self.aligned, self.aligned.in_store(rows.samples_B)
+        samples = [self._read(number) for number in rows.samples_B.tolist()]
+        views = self._replay(numbers_B, rows.views_B, samples)
         targets_N = aligned.targets_N
         labels = None
-        if aligned.store is not None and aligned.store_numbers_N is not None:
-            labels = aligned.store.read(aligned.store_numbers_N[numbers_B])
+        if aligned.store is not None:
+            # Views without end, where other views than the store's were allowed, meet the store's in turn.
+            labels = aligned.store.read(numbers_B, view=_one_or_each(rows.views_B % aligned.store.num_views))
         return Batch(
-            numbers_B=torch.from_numpy(numbers_B),
-            images_BCHW=finish([sample.image_CHW for sample in samples], aligned.finishing),
+            numbers_B=torch.from_numpy(rows.samples_B),
+            views_B=torch.from_numpy(rows.views_B),
+            images_BCHW=finish([view.image_CHW for view in views], aligned.finishing),
             content_hashes=tuple(sample.content_hash for sample in samples),
-            targets_B=None if targets_N is None else torch.from_numpy(targets_N[numbers_B]),
+            pixel_digests=_digests(numbers_B, rows.views_B, views, every=aligned.digest_every),
+            targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.samples_B]),
+            mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
             labels=labels,
         )
+
+    def _replay(self, numbers_B: Numbers, views_B: Numbers, samples: list[Sample]) -> list[View]:
+        """What a view is mixed with is read beside it; a source that lacks samples of the store is never mixed, and
+        otherwise both number their samples alike."""
+        held = {number: sample.image_CHW for number, sample in zip(numbers_B.tolist(), samples, strict=True)}
+
+        def read(number: int) -> Tensor:
+            return held[number] if number in held else self._read(number).image_CHW
+
+        return self.aligned.replay.views(numbers_B.tolist(), views_B.tolist(), read)
 
     def _read(self, number: int) -> Sample:
         sample = self._decoded.get(number)
@@ -147,6 +209,26 @@ class _Batches(Dataset[Batch | SoftlabError]):
         return sample
 
 
+def _one_or_each(views_B: Numbers) -> Numbers:
+    """A single number where all rows are of one view, which is read in one piece."""
+    is_one = len(views_B) > 0 and bool((views_B == views_B[0]).all())
+    return views_B[0] if is_one else views_B
+
+
+def _digests(numbers_B: Numbers, views_B: Numbers, views: list[View], *, every: int) -> tuple[int, ...]:
+    rows = zip(numbers_B.tolist(), views_B.tolist(), views, strict=True)
+    return tuple(
+        pixel_digest(seen.image_CHW) for number, view, seen in rows if is_digested(number, view=view, every=every)
+    )
+
+
+def _mixed(views: list[View], targets_N: NDArray[np.int64]) -> MixedTargets:
+    return MixedTargets(
+        targets_B=torch.from_numpy(targets_N[[view.partner for view in views]]),
+        weights_B=torch.tensor([view.weight for view in views]),
+    )
+
+
 class BatchLoader:
     """Loads batches of one aligned source, prefetched by workers, in pinned memory where the device is CUDA."""
 
@@ -158,8 +240,8 @@ class BatchLoader:
         self._workers = choose_workers(options.workers, device)
         self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
 
-    def load(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
-        """The batches of the sample numbers in `order`. Raises what reading a sample or a row raises."""
+    def load(self, order: Iterable[RowNumbers]) -> Iterator[Batch]:
+        """The batches of the rows in `order`. Raises what reading a sample or a row raises."""
         loader = DataLoader(
             self._batches,
             sampler=order,

@@ -2,11 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
+
+ViewOrder = Literal["cycle", "random"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowNumbers:
+    """B rows: samples by their number in the source, each in one view."""
+
+    samples_B: Numbers
+    views_B: Numbers
+
+    def __len__(self) -> int:
+        return len(self.samples_B)
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Numbers:
@@ -15,9 +29,27 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Numbers:
     return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
 
 
-def in_sequence(start: int, stop: int, *, batch_size: int) -> list[Numbers]:
-    """Sample numbers start..stop-1 in batches; the last one may be shorter."""
-    return [np.arange(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
+def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> Numbers:
+    """Which view of each sample an epoch shows, int64 [N].
+
+    `cycle`: view e mod V in epoch e. `random`: over V epochs each sample shows each of its V views once, in an order
+    that differs between samples. Views without number (None) are all different: view e in epoch e.
+    """
+    if num_views is None or order == "cycle":
+        return np.full(num_samples, epoch if num_views is None else epoch % num_views)
+    cycle, position = divmod(epoch, num_views)
+    # The counter's highest word keeps these numbers apart from those of epoch_order.
+    key, counter = np.array([seed, cycle], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    permuted_V = generator.permutation(num_views)
+    start_N = generator.integers(num_views, size=num_samples)
+    return permuted_V[(start_N + position) % num_views]
+
+
+def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> list[RowNumbers]:
+    """Samples start..stop-1 in one view, in batches; the last one may be shorter."""
+    batches = [np.arange(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
+    return [RowNumbers(samples_B, np.full(len(samples_B), view)) for samples_B in batches]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +60,10 @@ class ShuffledBatches:
     batch_size: int
     epochs: int
     seed: int
+    num_views: int | None = 1
+    """None: without end, a fresh one in every epoch."""
+
+    view_order: ViewOrder = "cycle"
     first_step: int = 0
     """Counts batches over all epochs: a run resumed at step s goes on as if it had never stopped."""
 
@@ -43,10 +79,16 @@ class ShuffledBatches:
     def __len__(self) -> int:
         return self.num_steps - self.first_step
 
-    def __iter__(self) -> Iterator[Numbers]:
-        order, order_epoch = np.empty(0, dtype=np.int64), -1
-        for step in range(self.first_step, self.num_steps):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = epoch_order(self.num_samples, seed=self.seed, epoch=epoch), epoch
-            yield order[position * self.batch_size : (position + 1) * self.batch_size]
+    def __iter__(self) -> Iterator[RowNumbers]:
+        first_epoch, first_position = divmod(self.first_step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
+            yield from self._epoch(epoch)[first_position if epoch == first_epoch else 0 :]
+
+    def _epoch(self, epoch: int) -> list[RowNumbers]:
+        order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch)
+        views_N = epoch_views(
+            self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order
+        )
+        starts = [position * self.batch_size for position in range(self.steps_per_epoch)]
+        batches = [order[start : start + self.batch_size] for start in starts]
+        return [RowNumbers(samples_B, views_N[samples_B]) for samples_B in batches]

@@ -16,6 +16,7 @@ from softlab.manifest.records import (
     FileRecord,
     LabelSpaceRecord,
     Manifest,
+    MixingRecord,
     Record,
     SelectionRecord,
     ShardRecord,
@@ -25,8 +26,10 @@ from softlab.manifest.records import (
     StorageRecord,
     StorePlan,
     TeacherRecord,
+    TransformRecord,
     ViewsRecord,
     add_up,
+    views_fingerprint,
 )
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "FileRecord",
     "LabelSpaceRecord",
     "Manifest",
+    "MixingRecord",
     "Record",
     "SelectionRecord",
     "ShardRecord",
@@ -48,10 +52,12 @@ __all__ = [
     "StorageRecord",
     "StorePlan",
     "TeacherRecord",
+    "TransformRecord",
     "ViewsRecord",
     "add_up",
     "check_plan",
     "decode_manifest",
     "differences",
     "encode",
+    "views_fingerprint",
 ]

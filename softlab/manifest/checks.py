@@ -1,6 +1,6 @@
 """What types can't say: that paths are safe, sizes bounded, parts agree, and shards cover every row once."""
 
-from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.records import Manifest, StorePlan, views_fingerprint
 from softlab.shards import MAX_FIELD_BYTES
 
 
@@ -11,7 +11,7 @@ def find_contradiction(manifest: Manifest) -> str | None:
 
 def find_plan_contradiction(plan: StorePlan) -> str | None:
     """The same for what is settled before the first row."""
-    return _find_wrong_labels(plan) or _find_wrong_shape(plan)
+    return _find_wrong_labels(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
 
 
 def _find_wrong_path(manifest: Manifest) -> str | None:
@@ -70,8 +70,19 @@ def _find_wrong_shape(plan: StorePlan) -> str | None:
     return None
 
 
+def _find_wrong_views(plan: StorePlan) -> str | None:
+    views = plan.views
+    found = views_fingerprint(seed=views.seed, transforms=views.transforms, mixing=views.mixing)
+    if found != views.fingerprint:
+        return f"its view recipe has the fingerprint {found[:12]}, not the recorded {views.fingerprint[:12]}"
+    return None
+
+
 def _find_wrong_cover(manifest: Manifest) -> str | None:
     grid = manifest.grid
+    expected_digest_files = grid.num_views if manifest.views.digest_every else 0
+    if len(manifest.digest_files) != expected_digest_files:
+        return f"{len(manifest.digest_files)} files of pixel digests, expected {expected_digest_files}"
     if len(manifest.shards) != grid.num_shards:
         return f"{len(manifest.shards)} shards, expected {grid.num_shards}"
     for shard, record in zip(grid, manifest.shards, strict=True):

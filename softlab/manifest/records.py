@@ -8,14 +8,19 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
+from softlab.identity import digest_of
 from softlab.shards import Dtype, ShardGrid, row_bytes
 
 Count = Annotated[int, Meta(ge=0, le=1 << 48)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
 Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Temperature = Annotated[float, Meta(gt=0, le=1e6)]
+Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Alpha = Annotated[float, Meta(gt=0, le=1000)]
 FieldName = Annotated[str, Meta(pattern=r"^(labels|features)/[A-Za-z0-9_-]{1,64}\Z")]
 StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
 
@@ -55,8 +60,39 @@ class LabelSpaceRecord(Record, frozen=True, kw_only=True):
     fingerprint: Fingerprint
 
 
+class TransformRecord(Record, frozen=True, kw_only=True):
+    """One transform of a view's random part, with every argument that it was built with."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class MixingRecord(Record, frozen=True, kw_only=True):
+    """How views are mixed with those of other samples."""
+
+    mixup: Alpha | None
+    cutmix: Alpha | None
+    cutmix_share: Share
+    share: Share
+
+
+def views_fingerprint(*, seed: int, transforms: Sequence[TransformRecord], mixing: MixingRecord | None) -> Fingerprint:
+    """Of everything that decides what view v of sample n is."""
+    return digest_of(msgspec.json.encode([seed, transforms, mixing], order="deterministic"))
+
+
 class ViewsRecord(Record, frozen=True, kw_only=True):
+    """What the views are; by default the images as they are."""
+
     num_views: Positive
+    seed: Seed = 0
+    transforms: Annotated[tuple[TransformRecord, ...], Meta(max_length=64)] = ()
+    """The random part, in order."""
+
+    mixing: MixingRecord | None = None
+    fingerprint: Fingerprint = views_fingerprint(seed=0, transforms=(), mixing=None)
+    digest_every: Count = 0
+    """Of one view in so many the digest of its pixels is kept, after the random part; of none for 0."""
 
 
 class SelectionRecord(Record, frozen=True, kw_only=True):
@@ -162,7 +198,7 @@ class StorePlan(Record, frozen=True, kw_only=True):
     features: tuple[FeatureRecord, ...]
     storage: StorageRecord
     parent: Fingerprint | None
-    """Digest of the store that this one was converted from."""
+    """Digest of the store that this one was made from: converted, or extended by views."""
 
     @property
     def grid(self) -> ShardGrid:
@@ -183,11 +219,14 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
 
     shards: tuple[ShardRecord, ...]
     statistics: Statistics
+    digest_files: tuple[FileRecord, ...] = ()
+    """Digests of pixels, one file a view; none if they were not kept."""
 
     @property
     def files(self) -> list[FileRecord]:
         """Every file that the manifest vouches for."""
-        return [self.samples_file, *self.layout_files, *(file for shard in self.shards for file in shard.files)]
+        own = [self.samples_file, *self.layout_files, *self.digest_files]
+        return own + [file for shard in self.shards for file in shard.files]
 
 
 def add_up(statistics: Sequence[Statistics]) -> Statistics:

@@ -38,6 +38,7 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         "| --- | --- |",
         f"| kept | the {selection.k} largest logits of each row |",
         f"| tail | its exact log mass at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| views | {_views(manifest)} |",
         f"| coding | {manifest.coding.logits} |",
         f"| features | {features} |",
         f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
@@ -45,6 +46,14 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         f"| samples left out as unreadable | {len(source.skipped)} |",
         "",
     ]
+
+
+def _views(manifest: Manifest) -> str:
+    views = manifest.views
+    names = [transform.name for transform in views.transforms]
+    if views.mixing is not None:
+        names += [name for name in ("mixup", "cutmix") if getattr(views.mixing, name) is not None]
+    return f"{', '.join(names)} (seed {views.seed}; arguments in manifest.json)" if names else "images as they are"
 
 
 def _how_good(manifest: Manifest) -> list[str]:

@@ -30,6 +30,7 @@ def convert_store(
         return finished
     samples = store.read_samples()
     groups = dict.fromkeys(field.group for field in plan.storage.fields)
+    digests = [store.read_pixel_digests(view) for view in range(plan.views.num_views)]
     with writing(out, plan) as writer:
         pending = writer.pending
         for done, shard in enumerate(pending, start=1):
@@ -39,6 +40,7 @@ def convert_store(
                 arrays=arrays,
                 content_hashes=list(samples.content_hashes[shard.start : shard.stop]),
                 statistics=store.shard_record(shard).statistics,
+                pixel_digests=digests[shard.view].within(shard.start, shard.stop),
             )
             if on_shard is not None:
                 on_shard(done, len(pending))

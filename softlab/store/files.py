@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,11 @@ from softlab.identity import digest_of
 from softlab.manifest import FileRecord
 
 TEMPORARY_SUFFIX = ".tmp"
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a name is that of a file which a process was still writing when it was killed."""
+    return re.search(rf"\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}\Z", path) is not None
 
 
 def write_files(root: Path, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:

@@ -27,6 +27,7 @@ from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
 from softlab.store.format import Array, find_wrong_arrays
 from softlab.store.formats import format_named
+from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.rows import RowLayout, Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_rows import ShardRows
@@ -41,7 +42,7 @@ class Store:
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._coding = coding_of(manifest)
-        self._groups: dict[tuple[str, int], tuple[RowLayout, CachedRows | ShardRows]] = {}
+        self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
 
     @property
     def num_samples(self) -> int:
@@ -76,13 +77,13 @@ class Store:
         """Whether labels are decoded once into the row cache; else each batch is read from compressed shards."""
         return self._bytes_when_decoded("labels") <= self._cache.max_bytes
 
-    def read(self, samples: ArrayLike, *, view: int = 0) -> SoftLabels:
-        """Soft labels of B samples, in the order asked for. Raises InvalidOption for a sample or view that isn't there,
-        DamagedStore if a shard's bytes differ from the manifest."""
+    def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
+        """Soft labels of B samples, in the order asked for, in one view or each in its own. Raises InvalidOption for a
+        sample or view that isn't there, DamagedStore if a shard's bytes differ from the manifest."""
         arrays = self._read_group("labels", samples, view=view)
         return self._coding.decode({name.removeprefix("labels/"): array for name, array in arrays.items()})
 
-    def read_features(self, name: str, samples: ArrayLike, *, view: int = 0) -> Tensor:
+    def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> Tensor:
         """One feature of B samples, float32 [B, ...]. Raises InvalidOption for an unknown name, else as `read`."""
         if name not in self.feature_names:
             held = ", ".join(self.feature_names) or "none"
@@ -99,6 +100,15 @@ class Store:
                 f"Get the store again."
             )
         return table
+
+    def read_pixel_digests(self, view: int) -> PixelDigests:
+        """Of the samples of one view whose digest was kept; of none where the store keeps none."""
+        if not self.manifest.digest_files:
+            return PixelDigests.none()
+        try:
+            return decode_digests(read_file(self.path, self.manifest.digest_files[view]))
+        except ValueError as error:
+            raise DamagedStore(f"{self.path}: pixel digests of view {view}: {error}. Get the store again.") from error
 
     def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
@@ -121,13 +131,25 @@ class Store:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def _read_group(self, group: str, samples: ArrayLike, *, view: int) -> dict[str, Array]:
-        numbers = self._check_rows(samples, view=view)
+    def _read_group(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> dict[str, Array]:
+        numbers_B, views_B = self._check_samples(samples), self._check_views(view)
+        if views_B.shape not in ((), numbers_B.shape):
+            raise InvalidOption(
+                f"{self.path}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
+            )
+        layout = layout_of(self.manifest.storage.fields_of(group))
+        if views_B.ndim == 0:
+            return layout.unpack(self._rows_of(group, int(views_B), layout).take(numbers_B))
+        rows = np.empty((len(numbers_B), layout.row_bytes), dtype=np.uint8)
+        for each in np.unique(views_B):
+            chosen = np.flatnonzero(views_B == each)
+            rows[chosen] = self._rows_of(group, int(each), layout).take(numbers_B[chosen])
+        return layout.unpack(rows)
+
+    def _rows_of(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
         if (group, view) not in self._groups:
-            layout = layout_of(self.manifest.storage.fields_of(group))
-            self._groups[group, view] = layout, self._open_group(group, view, layout)
-        layout, rows = self._groups[group, view]
-        return layout.unpack(rows.take(numbers))
+            self._groups[group, view] = self._open_group(group, view, layout)
+        return self._groups[group, view]
 
     def _open_group(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
         def decode(shard: Shard) -> Rows:
@@ -155,9 +177,20 @@ class Store:
         highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
         return f"class {highest} of {self.num_classes}" if highest >= self.num_classes else None
 
-    def _check_rows(self, samples: ArrayLike, *, view: int) -> NDArray[np.int64]:
-        if not 0 <= view < self.num_views:
-            raise InvalidOption(f"{self.path}: has views 0 to {self.num_views - 1}, not {view}. Ask for one of those.")
+    def _check_views(self, view: ArrayLike) -> NDArray[np.int64]:
+        given = np.asarray(view)
+        if given.size and given.dtype.kind not in "iu":
+            raise InvalidOption(f"{self.path}: {given.dtype} values don't number views. Ask by view numbers.")
+        views = given.astype(np.int64)
+        if views.size and not 0 <= views.min() <= views.max() < self.num_views:
+            outside = views.min() if views.min() < 0 else views.max()
+            raise InvalidOption(
+                f"{self.path}: has views 0 to {self.num_views - 1}, not {outside}. Ask for one of those, or add views "
+                f"with `softlab dump-teacher --views +N`."
+            )
+        return views
+
+    def _check_samples(self, samples: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(samples)
         if given.size and given.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
             raise InvalidOption(f"{self.path}: {given.dtype} values don't number samples. Ask by sample numbers.")

@@ -7,6 +7,7 @@ from typing import Literal
 from softlab.errors import InvalidOption
 from softlab.labels.losses import Tail
 from softlab.loading.alignment import VerifyInputs
+from softlab.loading.order import ViewOrder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,13 @@ class TrainOptions:
 
     tail: Tail = "uniform"
     """What the classes outside the stored ones are taken to be."""
+
+    view_order: ViewOrder = "cycle"
+    """Which stored view an epoch shows: cycle, view e mod V in epoch e; random, each sample's V views in an order of
+    its own, none twice in V epochs."""
+
+    views_mismatch: Literal["refuse", "allow"] = "refuse"
+    """Whether inputs may be other views than those the teacher saw; allowed, that is written into the run's record."""
 
     baseline: bool = False
     """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""

@@ -9,10 +9,11 @@ from softlab.identity import digest_of, keys_fingerprint
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student.inputs import Inputs
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import describe_views
 
 FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
 """Options that don't change what is learnt, and may differ when a killed run goes on."""
@@ -22,7 +23,7 @@ def describe_run(
     learners: list[Learner],
     source: Source,
     stores: Sequence[Store],
-    finishing: Finishing,
+    inputs: Inputs,
     valid: Validation | None,
     options: TrainOptions,
 ) -> dict[str, Any]:
@@ -33,7 +34,12 @@ def describe_run(
         "stores": [store.digest for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
-        "finishing": asdict(finishing),
+        "finishing": asdict(inputs.aligned.finishing),
+        "views": {
+            "replayed": describe_views(inputs.views),
+            "fingerprint": inputs.views.fingerprint,
+            "as_the_teacher_saw": _as_the_teacher_saw(inputs, stores, options),
+        },
         "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
         "students": {
             learner.name: {
@@ -45,3 +51,13 @@ def describe_run(
             for learner in learners
         },
     }
+
+
+def _as_the_teacher_saw(inputs: Inputs, stores: Sequence[Store], options: TrainOptions) -> str:
+    """`yes`, `no`, `not checked`, or `no teacher`: what was known of the inputs when the run began."""
+    if not stores:
+        return "no teacher"
+    if any(store.manifest.views.fingerprint != inputs.views.fingerprint for store in stores):
+        return "no"
+    is_checked = options.views_mismatch == "refuse" and all(store.manifest.digest_files for store in stores)
+    return "yes" if is_checked else "not checked"

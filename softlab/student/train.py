@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.batches import Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.evaluate import Evaluation, evaluate
+from softlab.student.inputs import align_inputs
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions
@@ -25,6 +25,7 @@ from softlab.student.run_folder import RESUME, Position, RunFolder, StudentResul
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Validation, check_comparable
 from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
 
 HARD_SUFFIX = "-hard"
 """Of the name of a student's hard-target baseline."""
@@ -53,42 +54,45 @@ def train_students(
     options: TrainOptions | None = None,
     *,
     finishing: Finishing | None = None,
+    augment: ViewRecipe | None = None,
     valid: Validation | None = None,
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
-    With one store, on its soft labels mixed with hard targets; with none, on hard targets alone. With `out`, weights
+    With one store, on its soft labels mixed with hard targets, and on the very views that the teacher saw; with none,
+    on hard targets alone, each epoch on a fresh view as `augment` says. With `out`, weights
     and metrics are written there, a killed run goes on exactly where its last checkpoint was, and a finished one
     returns its results without training (the modules then stay as they are).
 
-    Raises StoreMismatch if store, source, students or an interrupted run don't belong together, InvalidOption for more
-    than one store or a temperature below the stored ones, TrainingFailed for a loss that isn't finite.
+    Raises StoreMismatch if store, source, views, students or an interrupted run don't belong together, InvalidOption
+    for more than one store or a temperature below the stored ones, TrainingFailed for a loss that isn't finite.
     """
     options = options or TrainOptions()
     if len(stores) > 1:
         raise InvalidOption(f"{len(stores)} stores: students learn from one store. Give one.")
     finishing = finishing or Finishing()
     device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
-    train_loader = BatchLoader(
-        _aligned(source, stores, finishing, options), device=device, options=loader, keep_decoded=True
-    )
+    inputs = align_inputs(source, stores, finishing, options, augment=augment)
+    train_loader = BatchLoader(inputs.aligned, device=device, options=loader, keep_decoded=True)
     valid_loader = None
     if valid is not None:
         check_comparable(valid, source, stores)
-        aligned = _aligned(valid.source, [valid.store] if valid.store else [], finishing, options)
+        aligned = align_inputs(valid.source, [valid.store] if valid.store else [], finishing, options).aligned
         valid_loader = BatchLoader(aligned, device=device, options=loader, keep_decoded=True)
     order = ShuffledBatches(
         num_samples=min(options.max_samples or len(source), len(source)),
         batch_size=options.batch_size,
         epochs=options.epochs,
         seed=options.seed,
+        num_views=inputs.num_views,
+        view_order=options.view_order,
     )
     learners = _make_learners(students, options, order, device=device, has_store=bool(stores))
     folder = None
     if out is not None:
-        folder = RunFolder(Path(out), describe_run(learners, source, stores, finishing, valid, options))
+        folder = RunFolder(Path(out), describe_run(learners, source, stores, inputs, valid, options))
         finished = folder.results()
         if finished is not None:
             return finished
@@ -235,13 +239,6 @@ class _Training:
             valid = self._last.get(learner.name)
             facts = {"student": learner.name, "epoch": epoch, "valid": None if valid is None else asdict(valid)}
             self._folder.save_weights(learner.name, kind, learner.module.state_dict(), facts)
-
-
-def _aligned(source: Source, stores: Sequence[Store], finishing: Finishing, options: TrainOptions) -> Aligned:
-    if not stores:
-        return Aligned(source=source, finishing=finishing)
-    numbers_N = align(source, stores[0], subset=options.subset, verify=options.verify_inputs)
-    return Aligned(source=source, finishing=finishing, store=stores[0], store_numbers_N=numbers_N)
 
 
 def _make_learners(

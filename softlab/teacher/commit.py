@@ -31,6 +31,7 @@ class SaidShard:
     shard: Shard
     batches: Sequence[SaidOnHost]
     content_hashes: list[bytes]
+    pixel_digests: list[int]
 
 
 class BackgroundCommits:
@@ -81,7 +82,13 @@ def commit_shard(
     fields = {f"labels/{name}": array for name, array in arrays.items()}
     for name in batches[0].features:
         fields[f"features/{name}"] = torch.cat([batch.features[name] for batch in batches]).numpy()
-    return writer.write(said.shard, arrays=fields, content_hashes=said.content_hashes, statistics=statistics)
+    return writer.write(
+        said.shard,
+        arrays=fields,
+        content_hashes=said.content_hashes,
+        pixel_digests=said.pixel_digests,
+        statistics=statistics,
+    )
 
 
 def measure(labels: SoftLabels, *, targets_N: NDArray[np.int64] | None, clipped_logits: int) -> Statistics:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from softlab.errors import InvalidOption
 from softlab.labels.coding import Coding
@@ -11,6 +12,9 @@ from softlab.models.taps import Tap, parse_tap
 from softlab.store.format import FormatName
 
 DEFAULT_K = 16
+
+DIGEST_EVERY = 64
+"""A digest of 8 bytes for one view in so many weighs an eighth of a byte a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +26,12 @@ class DumpOptions:
 
     temperature: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Temperatures at which the exact tail mass is stored."""
+
+    views: int | str = 1
+    """Views of each sample; "+2" adds two to a finished store."""
+
+    pixel_digests: Literal["some", "all", "none"] = "some"
+    """Of which views a digest of the pixels is kept, for students to compare theirs with: one in 64, all, or none."""
 
     feature: dict[str, str] = field(default_factory=dict)
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten."""
@@ -54,6 +64,8 @@ class DumpOptions:
     """Compile the teacher with torch.compile first."""
 
     def __post_init__(self) -> None:
+        if self.views_given < 1:
+            raise InvalidOption(f"views = {self.views}: expected 1 or more. Change --views.")
         sorted_temperatures(self.temperature)
         if self.k is not None and self.k < 1:
             raise InvalidOption(f"k = {self.k}: expected 1 or more. Choose --k from 1 to the number of classes.")
@@ -62,6 +74,24 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    @property
+    def adds_views(self) -> bool:
+        return str(self.views).startswith("+")
+
+    @property
+    def views_given(self) -> int:
+        """In all, or to be added."""
+        try:
+            return int(self.views)
+        except ValueError as error:
+            raise InvalidOption(
+                f"views = {self.views!r}: expected a number, as in --views 4, or +N to add views, as in --views +2."
+            ) from error
+
+    @property
+    def digest_every(self) -> int:
+        return {"some": DIGEST_EVERY, "all": 1, "none": 0}[self.pixel_digests]
 
     @property
     def taps(self) -> dict[str, Tap]:

@@ -42,8 +42,17 @@ def choose_k(options: DumpOptions, *, num_classes: int) -> int:
     return k
 
 
-def make_plan(teacher: Teacher, source: Source, options: DumpOptions, *, example: Said) -> StorePlan:
-    """The plan of a dump; `example` is what the teacher said about a first batch, and gives the shapes."""
+def make_plan(
+    teacher: Teacher,
+    source: Source,
+    options: DumpOptions,
+    views: ViewsRecord,
+    *,
+    example: Said,
+    parent: str | None = None,
+) -> StorePlan:
+    """The plan of a dump; `example` is what the teacher said about a first batch, and gives the shapes. `parent` is the
+    digest of the store that it adds views to."""
     num_classes = example.labels.num_classes
     temperatures = sorted_temperatures(options.temperature)
     coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=temperatures)
@@ -66,14 +75,14 @@ def make_plan(teacher: Teacher, source: Source, options: DumpOptions, *, example
             class_names=class_names,
             fingerprint=label_space_fingerprint(num_classes, class_names),
         ),
-        views=ViewsRecord(num_views=1),
+        views=views,
         selection=SelectionRecord(method="topk", k=example.labels.k, temperatures=temperatures),
         coding=CodingRecord(logits=options.coding, gap_step=GAP_STEP if options.coding == "uint8" else None),
         features=tuple(
             FeatureRecord(name=name, layer=tap.layer, pooling=tap.pooling) for name, tap in options.taps.items()
         ),
         storage=plan_storage(options, coding, example, num_samples=len(source)),
-        parent=None,
+        parent=parent,
     )
     check_plan(plan)
     return plan

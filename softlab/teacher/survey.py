@@ -15,12 +15,15 @@ from softlab.errors import TeacherError
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
 from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.order import RowNumbers
 from softlab.manifest import StorePlan
 from softlab.sources.source import Source
 from softlab.store.formats import format_named
 from softlab.teacher.forward import Said, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.record import choose_k, make_plan, plan_storage
+from softlab.views.replay import Replay
+from softlab.views.view_recipe import ViewRecipe, record_views
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_BYTES = 256 << 20
@@ -47,6 +50,9 @@ class Survey:
     """What is to be known before a dump."""
 
     num_samples: int
+    num_views: int
+    """To be dumped."""
+
     surveyed: int
     num_classes: int
     chosen_k: int
@@ -57,22 +63,27 @@ class Survey:
     @property
     def seconds(self) -> float:
         """For the whole dump, at the rate of the survey."""
-        return self.num_samples / self.rows_per_second
+        return self.num_views * self.num_samples / self.rows_per_second
 
     def store_bytes(self, choice: Choice) -> float:
-        return choice.bytes_per_row * self.num_samples
+        return choice.bytes_per_row * self.num_views * self.num_samples
 
 
-def survey_teacher(teacher: Teacher, source: Source, options: DumpOptions) -> Survey:
-    """Run the teacher on samples spread evenly over the source; raises as `dump_teacher`."""
+def survey_teacher(
+    teacher: Teacher, source: Source, options: DumpOptions, *, augment: ViewRecipe | None = None
+) -> Survey:
+    """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
+    views = record_views(augment or ViewRecipe(), num_views=options.views_given, digest_every=options.digest_every)
+    replay = Replay(views, num_samples=len(source))
     with TeacherRun(teacher, options) as run:
-        heard = _hear(run, Aligned(source=source, finishing=teacher.finishing), options)
+        heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
     num_classes = heard.logits_NC.shape[1]
     k, temperatures = choose_k(options, num_classes=num_classes), sorted_temperatures(options.temperature)
-    plan = make_plan(teacher, source, options, example=heard.keep(k, temperatures))
+    plan = make_plan(teacher, source, options, views, example=heard.keep(k, temperatures))
     mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures)
     return Survey(
         num_samples=len(source),
+        num_views=views.num_views,
         surveyed=len(heard.logits_NC),
         num_classes=num_classes,
         chosen_k=k,
@@ -127,7 +138,9 @@ def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
     """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
     count = min(SURVEYED_SAMPLES, len(aligned.source))
     numbers = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
-    order = [numbers[start : start + options.batch_size] for start in range(0, count, options.batch_size)]
+    starts = range(0, count, options.batch_size)
+    parts = [numbers[start : start + options.batch_size] for start in starts]
+    order = [RowNumbers(samples_B, np.zeros_like(samples_B)) for samples_B in parts]
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
     batches = loader.load([order[0], *order])
     run.logits(next(batches))
@@ -157,6 +170,7 @@ def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
     plan = msgspec.structs.replace(
         plan,
         source=msgspec.structs.replace(plan.source, num_samples=count),
+        views=msgspec.structs.replace(plan.views, num_views=1),
         storage=plan_storage(options, coding, said, num_samples=count),
     )
     arrays = {f"labels/{name}": array for name, array in coding.encode(said.labels).items()}

@@ -52,7 +52,7 @@ def train(store: Path, out: Path, *more: str) -> tuple[object, ...]:
     return ("train-student", "--store", store, "--out", out, *TRAIN, *INPUT, *MLP, *SHORT, *more)
 
 
-FINISHED_ONLY = ("source_fingerprint", "samples_file", "layout_files", "shards", "statistics")
+FINISHED_ONLY = ("source_fingerprint", "samples_file", "layout_files", "shards", "statistics", "digest_files")
 
 
 def interrupt(out: Path) -> None:

@@ -4,14 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
 from softlab.identity import content_hash
 from softlab.loading import batches
 from softlab.loading.alignment import align
 from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions, choose_workers
-from softlab.loading.order import in_sequence
+from softlab.loading.order import RowNumbers, in_sequence
 from softlab.sources.source import Sample
 from softlab.views.finishing import Finishing, finish
 from tests.loading.labelled import dump_rows, open_rows
@@ -20,10 +19,17 @@ from tests.teacher.dumping import Pictures, assert_same_labels
 
 CPU = torch.device("cpu")
 FINISHING = Finishing(size=(8, 8), mean=(0.3,), std=(0.2,))
+
+
+def first_views(numbers: Sequence[int]) -> RowNumbers:
+    """Of some samples of a source."""
+    return RowNumbers(np.array(numbers), np.zeros(len(numbers), dtype=np.int64))
+
+
 PART = [9, 2, 17, 4, 11, 0, 8]
 """Numbers in the store of the samples that the source holds."""
 
-ORDER = [np.array(numbers) for numbers in ([6, 0, 3], [3, 3], [1], [5, 4, 2])]
+ORDER = [first_views(numbers) for numbers in ([6, 0, 3], [3, 3], [1], [5, 4, 2])]
 """Sample numbers of the source, with repeats."""
 
 
@@ -39,7 +45,7 @@ def aligned(tmp_path: Path) -> Aligned:
 
 def load(
     aligned: Aligned,
-    order: Sequence[NDArray[np.int64]] = ORDER,
+    order: Sequence[RowNumbers] = ORDER,
     *,
     workers: int = 0,
     keep_decoded: bool = False,
@@ -54,6 +60,7 @@ def assert_same_batches(found: list[Batch], expected: list[Batch]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.numbers_B.equal(other.numbers_B)
+        assert one.views_B.equal(other.views_B)
         assert one.images_BCHW.equal(other.images_BCHW)
         assert one.content_hashes == other.content_hashes
         assert one.targets_B is not None
@@ -72,7 +79,8 @@ def test_a_batch_holds_the_finished_images_and_targets_of_its_samples_in_the_ord
 
     source = aligned.source
     assert source.targets_N is not None
-    for batch, numbers in zip(found, ORDER, strict=True):
+    for batch, rows in zip(found, ORDER, strict=True):
+        numbers = rows.samples_B
         assert len(batch) == len(numbers)
         assert batch.numbers_B.tolist() == numbers.tolist()
         images_BCHW = finish([source.read(number).image_CHW for number in numbers.tolist()], FINISHING)
@@ -153,7 +161,11 @@ def test_an_image_is_decoded_once_as_far_as_the_decoded_ones_fit(
     source = Counted(count=4)
     object.__setattr__(source, "reads", [])
 
-    load(Aligned(source=source, finishing=Finishing()), [np.arange(4), np.arange(4)], keep_decoded=keep_decoded)
+    load(
+        Aligned(source=source, finishing=Finishing()),
+        [first_views(range(4)), first_views(range(4))],
+        keep_decoded=keep_decoded,
+    )
 
     assert source.reads == expected
 

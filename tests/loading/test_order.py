@@ -48,7 +48,7 @@ def test_neighbouring_seeds_give_different_orders_however_large_they_are(seed: i
 def test_batches_in_sequence_are_the_range_cut_into_pieces(start: int, count: int, batch_size: int) -> None:
     batches = in_sequence(start, start + count, batch_size=batch_size)
 
-    assert [number for batch in batches for number in batch.tolist()] == list(range(start, start + count))
+    assert [number for batch in batches for number in batch.samples_B.tolist()] == list(range(start, start + count))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert all(1 <= len(batch) <= batch_size for batch in batches)
 
@@ -63,7 +63,7 @@ runs = st.builds(
 
 
 def as_lists(run: ShuffledBatches) -> list[list[int]]:
-    return [batch.tolist() for batch in run]
+    return [batch.samples_B.tolist() for batch in run]
 
 
 @given(run=runs)

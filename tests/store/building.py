@@ -29,6 +29,7 @@ from softlab.manifest import (
 from softlab.shards import Shard
 from softlab.store.files import list_files
 from softlab.store.format import Array, Arrays, FormatName
+from softlab.store.pixel_digests import is_digested
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter, writing
 from tests.manifests import make_manifest
@@ -126,7 +127,17 @@ def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays) -> int:
         arrays={name: array[shard.view, shard.start : shard.stop] for name, array in arrays.items()},
         content_hashes=list(make_samples(writer.plan).content_hashes[shard.start : shard.stop]),
         statistics=statistics,
+        pixel_digests=[
+            digest_of_view(shard.view, sample)
+            for sample in range(shard.start, shard.stop)
+            if is_digested(sample, view=shard.view, every=writer.plan.views.digest_every)
+        ],
     )
+
+
+def digest_of_view(view: int, sample: int) -> int:
+    """What stands for the pixels of one view in these stores."""
+    return (view + 1) * 2**60 + sample
 
 
 def write_some(root: Path, plan: StorePlan, *, num_shards: int) -> None:
@@ -155,6 +166,11 @@ def flip_byte(path: Path, *, position: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 0x40
     path.write_bytes(data)
+
+
+def with_digests(plan: StorePlan, *, every: int) -> StorePlan:
+    """The same plan with a pixel digest of one view in so many."""
+    return msgspec.structs.replace(plan, views=msgspec.structs.replace(plan.views, digest_every=every))
 
 
 def with_arguments(plan: StorePlan, arguments: dict[str, object]) -> StorePlan:

@@ -320,7 +320,11 @@ def test_what_is_no_sample_number_is_refused(examples: dict[tuple[str, str], Exa
 
 @pytest.mark.parametrize("view", [-1, 2])
 def test_views_that_are_not_there_are_refused(examples: dict[tuple[str, str], Example], view: int) -> None:
-    with pytest.raises(InvalidOption, match=re.escape(f"has views 0 to 1, not {view}. Ask for one of those.")):
+    expected = (
+        f"has views 0 to 1, not {view}. Ask for one of those, or add views with `softlab dump-teacher --views +N`."
+    )
+
+    with pytest.raises(InvalidOption, match=re.escape(expected)):
         examples["zarr", "float16"].open().read([0], view=view)
 
 

@@ -60,9 +60,9 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     optimiser = torch.optim.AdamW(student.parameters(), weight_decay=0.01)
     losses = []
     student.train()
-    for step, numbers in enumerate(STEPS):
+    for step, rows in enumerate(STEPS):
         optimiser.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 50)) / 2
-        images_BCHW, targets_B = images_NCHW[numbers], targets_N[numbers]
+        images_BCHW, targets_B = images_NCHW[rows.samples_B], targets_N[rows.samples_B]
         with torch.no_grad():
             teacher_BC = teacher(images_BCHW)
         student_BC = student(images_BCHW)

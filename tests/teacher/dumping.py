@@ -23,6 +23,7 @@ from softlab.teacher.dump import DumpProgress, DumpSummary, OnProgress, dump_tea
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing, finish
+from softlab.views.view_recipe import ViewRecipe
 
 NUM_CLASSES = 20
 
@@ -128,11 +129,13 @@ def dump(
     *,
     teacher: Teacher | nn.Module | None = None,
     source: Source | None = None,
+    augment: ViewRecipe | None = None,
     on_progress: OnProgress | None = None,
 ) -> DumpSummary:
     """A finished dump, by default of the small teacher and the pictures."""
     teacher, source = make_teacher() if teacher is None else teacher, source or Pictures()
-    return dump_teacher(teacher, source, out, options or make_options(), on_progress=on_progress)
+    options = options or make_options()
+    return dump_teacher(teacher, source, out, options, augment=augment, on_progress=on_progress)
 
 
 def stop_at(rows: int) -> OnProgress:

@@ -20,7 +20,10 @@ from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, make_options
 def said_shard(part: int) -> SaidShard:
     batches: list[SaidOnHost] = []
     return SaidShard(
-        shard=Shard(view=0, part=part, start=4 * part, stop=4 * part + 4), batches=batches, content_hashes=[]
+        shard=Shard(view=0, part=part, start=4 * part, stop=4 * part + 4),
+        batches=batches,
+        content_hashes=[],
+        pixel_digests=[],
     )
 
 

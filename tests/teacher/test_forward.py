@@ -20,7 +20,10 @@ NUMBERS = range(7)
 
 def make_batch(pictures: Pictures | None = None) -> Batch:
     return Batch(
-        numbers_B=torch.tensor(NUMBERS), images_BCHW=images_of(pictures or Pictures(), NUMBERS), content_hashes=()
+        numbers_B=torch.tensor(NUMBERS),
+        views_B=torch.zeros(len(NUMBERS), dtype=torch.int64),
+        images_BCHW=images_of(pictures or Pictures(), NUMBERS),
+        content_hashes=(),
     )
 
 

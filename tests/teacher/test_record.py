@@ -13,7 +13,7 @@ from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.selection import keep_top_k
 from softlab.loading.alignment import comparable_targets
-from softlab.manifest import SkippedRecord, StorePlan
+from softlab.manifest import SkippedRecord, StorePlan, ViewsRecord
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import SkippedSample
 from softlab.teacher.dump import as_teacher
@@ -40,7 +40,7 @@ def plan(
         is_finite_B=torch.ones(2, dtype=torch.bool),
     )
     named = module if isinstance(module, Teacher) else as_teacher(module)
-    return make_plan(named, pictures or Pictures(), options, example=said)
+    return make_plan(named, pictures or Pictures(), options, ViewsRecord(num_views=1), example=said)
 
 
 @pytest.mark.parametrize(("k", "num_classes", "expected"), [(None, 1000, 16), (None, 10, 10), (10, 10, 10), (1, 10, 1)])

@@ -1,0 +1,170 @@
+"""How many views are enough? Two students on 1,000 images of Fashion-MNIST, the same epochs on every kind of input.
+
+    python pipelines/fashion_mnist/compare_views.py [--seeds 5] [--test FOLDER]
+
+Hard labels, stored labels of 1, 4 and 16 views, and the teacher in the loop all see the same augmentation. The last row
+is what happens where nobody checks: labels of one view on fresh views. Everything is written below runs/views; run
+again, finished runs are not repeated.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from softlab.cli.tables import print_table
+from softlab.labels.selection import keep_top_k
+from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.order import ShuffledBatches
+from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import choose_device
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+from softlab.store.reader import Store, open_store
+from softlab.student.learner import Learner
+from softlab.student.measure import evaluate_model
+from softlab.student.objective import Objective
+from softlab.student.options import TrainOptions
+from softlab.student.train import train_students
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing
+from softlab.views.replay import Replay
+from softlab.views.view_recipe import ViewRecipe, record_views
+
+FOLDER = Path("runs/views")
+DATA = Path("data/fashion_mnist")
+FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+AUGMENT = ViewRecipe(transforms=("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"))
+STUDENTS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
+TRAIN = TrainOptions(epochs=128, batch_size=64, learning_rate=5e-3, alpha=0.9, temperature=2.0)
+NUM_VIEWS = (1, 4, 16)
+
+Way = Callable[[int], dict[str, nn.Module]]
+"""From a seed to trained students."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="runs to average over")
+    parser.add_argument("--test", default=str(DATA / "test"), help="images to measure on")
+    options = parser.parse_args()
+    train = open_source(SourceOptions(path=str(DATA / "train"), limit=1000))
+    test = open_source(SourceOptions(path=options.test))
+    weights = DATA / "teacher.safetensors"
+    module = build_model(ModelOptions(model="softlab:grey_resnet", weights=weights)).eval()
+    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    stores = {num: _dump(teacher, train, num) for num in NUM_VIEWS}
+    ways: dict[str, Way] = {
+        "hard labels": lambda seed: _train(train, [], seed),
+        **{f"stored, {num} view{'s' * (num > 1)}": _from_store(train, store) for num, store in stores.items()},
+        "teacher in the loop": lambda seed: _train_with_teacher(module, train, seed),
+        "1 view's labels, fresh views": lambda seed: _train(train, [stores[1]], seed, fresh_views=True),
+    }
+    rows = []
+    for name, way in ways.items():
+        runs = [_measured(name, seed, way, test) for seed in range(options.seeds)]
+        spreads = [_spread([run[student] for run in runs]) for student in STUDENTS]
+        rows.append([name, *spreads, f"{statistics.median(run['seconds'] for run in runs):.0f}"])
+    title = f"Accuracy in % on {len(test):,} test images, mean and deviation of {options.seeds} seeds"
+    print_table(["labels", *STUDENTS, "seconds"], rows, title=title)
+
+
+def _dump(teacher: Teacher, source: Source, num_views: int) -> Store:
+    out = FOLDER / f"{num_views}-views.zarr"
+    dump_teacher(
+        teacher, source, out, DumpOptions(k=5, temperature=(TRAIN.temperature,), views=num_views), augment=AUGMENT
+    )
+    return open_store(out)
+
+
+def _from_store(source: Source, store: Store) -> Way:
+    return lambda seed: _train(source, [store], seed)
+
+
+def _measured(name: str, seed: int, way: Way, test: Source) -> dict[str, float]:
+    path = FOLDER / f"{name.replace(' ', '-').replace(',', '')}-{seed}.json"
+    if not path.exists():
+        start = time.perf_counter()
+        students = way(seed)
+        found = {"seconds": time.perf_counter() - start}
+        for student, module in students.items():
+            found[student] = 100 * (evaluate_model(module, test, finishing=FINISHING).accuracy or 0.0)
+        path.write_text(json.dumps(found))
+        print(f"{name}, seed {seed}: {found}", flush=True)
+    measured: dict[str, float] = json.loads(path.read_text())
+    return measured
+
+
+def _train(source: Source, stores: list[Store], seed: int, *, fresh_views: bool = False) -> dict[str, nn.Module]:
+    """On the stored views; without a store, or where that is asked for, on a fresh one in every epoch."""
+    students = _students(seed)
+    augment = replace(AUGMENT, seed=seed + 1) if fresh_views or not stores else None
+    options = replace(TRAIN, seed=seed, views_mismatch="allow" if fresh_views else "refuse")
+    train_students(students, source, stores, options, finishing=FINISHING, augment=augment)
+    return students
+
+
+def _train_with_teacher(teacher: nn.Module, source: Source, seed: int) -> dict[str, nn.Module]:
+    """The same steps, with the teacher run on every batch: what the stores save."""
+    device, students = choose_device("auto"), _students(seed)
+    views = record_views(replace(AUGMENT, seed=seed + 1), num_views=1, digest_every=0)
+    aligned = Aligned(source=source, finishing=FINISHING, replay=Replay(views, num_samples=len(source)))
+    order = ShuffledBatches(
+        num_samples=len(source), batch_size=TRAIN.batch_size, epochs=TRAIN.epochs, seed=seed, num_views=None
+    )
+    objective = Objective(alpha=TRAIN.alpha, temperature=TRAIN.temperature, tail=TRAIN.tail)
+    learners = [
+        Learner(
+            name,
+            module,
+            objective,
+            replace(TRAIN, seed=seed),
+            device=device,
+            num_steps=order.num_steps,
+            steps_per_epoch=order.steps_per_epoch,
+        )
+        for name, module in students.items()
+    ]
+    loader = BatchLoader(aligned, device=device, options=LoaderOptions(), keep_decoded=True)
+    for step, batch in enumerate(_with_labels(teacher.to(device), loader, order)):
+        for learner in learners:
+            learner.step(batch, step=step)
+    return students
+
+
+@torch.inference_mode()
+def _say(teacher: nn.Module, images_BCHW: Tensor) -> Tensor:
+    logits_BC: Tensor = teacher(images_BCHW)
+    return logits_BC
+
+
+def _with_labels(teacher: nn.Module, loader: BatchLoader, order: ShuffledBatches) -> Iterator[Batch]:
+    for batch in loader.load(order):
+        on_device = batch.to(loader.device)
+        logits_BC = _say(teacher, on_device.images_BCHW).clone()
+        yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(TRAIN.temperature,)))
+
+
+def _students(seed: int) -> dict[str, nn.Module]:
+    modules = {}
+    for name, model in STUDENTS.items():
+        torch.manual_seed(seed)
+        modules[name] = build_model(ModelOptions(model=model))
+    return modules
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`pixel_digests/view-00000.parquet`: for some samples of a view, 64 bits that stand for its pixels as the teacher saw
+them, after the random part and before the teacher's own finishing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+SCHEMA = pa.schema(
+    [pa.field("sample", pa.int64(), nullable=False), pa.field("pixel_digest", pa.uint64(), nullable=False)]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PixelDigests:
+    """Of D samples of one view."""
+
+    samples_D: NDArray[np.int64]
+    """Ascending sample numbers."""
+
+    digests_D: NDArray[np.uint64]
+
+    def within(self, start: int, stop: int) -> list[int]:
+        """Digests of those of samples start..stop-1 that have one."""
+        first, last = np.searchsorted(self.samples_D, [start, stop])
+        return [int(digest) for digest in self.digests_D[first:last]]
+
+    @classmethod
+    def none(cls) -> "PixelDigests":
+        return cls(samples_D=np.empty(0, dtype=np.int64), digests_D=np.empty(0, dtype=np.uint64))
+
+
+def digests_name(view: int) -> str:
+    """The file of one view."""
+    return f"pixel_digests/view-{view:05d}.parquet"
+
+
+def encode_digests(digests: PixelDigests) -> bytes:
+    """The bytes of that file."""
+    table = pa.Table.from_arrays([pa.array(digests.samples_D), pa.array(digests.digests_D)], schema=SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode_digests(data: bytes) -> PixelDigests:
+    """The inverse of `encode_digests`; raises ValueError for anything else."""
+    try:
+        table = pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error
+    if any(column.null_count for column in table.columns):
+        raise ValueError("values are missing")
+    return PixelDigests(samples_D=table["sample"].to_numpy(), digests_D=table["pixel_digest"].to_numpy())
+
+
+def is_digested(sample: int, *, view: int, every: int) -> bool:
+    """Whether the digest of a view is kept: of one view in `every`, the samples taking turns; of none for 0."""
+    return every > 0 and (sample - view) % every == 0
+
+
+def digested_samples(start: int, stop: int, *, view: int, every: int) -> NDArray[np.int64]:
+    """Those of samples start..stop-1 for which `is_digested` holds."""
+    samples = np.arange(start, stop)
+    return samples[(samples - view) % every == 0] if every else samples[:0]

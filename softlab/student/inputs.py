@@ -1,0 +1,99 @@
+"""What students are fed: which views of a source, and how a store's rows belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from softlab.errors import InvalidOption
+from softlab.loading.alignment import VerifyInputs, align
+from softlab.loading.batches import AS_THEY_ARE, Aligned
+from softlab.loading.view_check import check_recipe, check_views, store_replay
+from softlab.manifest import ViewsRecord
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+from softlab.student.options import TrainOptions
+from softlab.views.finishing import Finishing
+from softlab.views.replay import Replay
+from softlab.views.view_recipe import ViewRecipe, describe_views, record_views
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Inputs:
+    """A source as students see it."""
+
+    aligned: Aligned
+    views: ViewsRecord
+    """What is replayed."""
+
+    num_views: int | None
+    """None: without end, a fresh one in every epoch."""
+
+
+def align_inputs(
+    source: Source,
+    stores: Sequence[Store],
+    finishing: Finishing,
+    options: TrainOptions,
+    *,
+    augment: ViewRecipe | None = None,
+) -> Inputs:
+    """With a store, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
+
+    Raises StoreMismatch for a store of other samples or views, InvalidOption for a recipe that can't be followed.
+    """
+    own = record_views(augment or ViewRecipe(), num_views=1, digest_every=0)
+    if not stores:
+        return _fresh(Aligned(source=source, finishing=finishing, replay=_replay(own, len(source))), own)
+    (store,) = stores
+    if augment is not None and options.views_mismatch == "refuse":
+        check_recipe(store, asked=describe_views(own), fingerprint=own.fingerprint)
+    if augment is not None and own.fingerprint != store.manifest.views.fingerprint:
+        return _fresh(_other_views(source, store, finishing, options, own), own)
+    aligned = as_the_teacher_saw(
+        source,
+        store,
+        finishing,
+        subset=options.subset,
+        verify=options.verify_inputs,
+        check_pixels=options.views_mismatch == "refuse",
+    )
+    return Inputs(aligned=aligned, views=store.manifest.views, num_views=store.num_views)
+
+
+def as_the_teacher_saw(
+    source: Source,
+    store: Store,
+    finishing: Finishing,
+    *,
+    subset: bool,
+    verify: VerifyInputs,
+    check_pixels: bool = True,
+) -> Aligned:
+    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
+    numbers_N = align(source, store, subset=subset, verify=verify)
+    replay = store_replay(store, numbers_N)
+    if check_pixels:
+        check_views(source, store, numbers_N, replay, verify=verify)
+    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_numbers_N=numbers_N)
+
+
+def _other_views(
+    source: Source, store: Store, finishing: Finishing, options: TrainOptions, views: ViewsRecord
+) -> Aligned:
+    """Rows of a store beside views that its teacher never saw."""
+    if views.mixing is not None:
+        raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
+    return Aligned(
+        source=source,
+        finishing=finishing,
+        replay=_replay(views, store.num_samples),
+        store=store,
+        store_numbers_N=align(source, store, subset=options.subset, verify=options.verify_inputs),
+    )
+
+
+def _fresh(aligned: Aligned, views: ViewsRecord) -> Inputs:
+    return Inputs(aligned=aligned, views=views, num_views=None)
+
+
+def _replay(views: ViewsRecord, num_samples: int) -> Replay:
+    return Replay(views, num_samples=num_samples) if views.transforms or views.mixing else AS_THEY_ARE

@@ -1,0 +1,116 @@
+"""Make view v of sample n, the same to the last bit in any worker, batch, order, process and machine with the same
+libraries: nothing is drawn that (seed, v, n) doesn't decide."""
+
+# Shape letters: B rows in a batch, C channels, H height, W width.
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from softlab.errors import InvalidOption
+from softlab.manifest import TransformRecord, ViewsRecord
+from softlab.views.mixing import draw_mix, mix_images
+from softlab.views.transforms import Transform, build_transform, describe_transform, reason_of
+
+ReadImage = Callable[[int], Tensor]
+"""From a sample number to uint8 [C, H, W]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One view after the random part."""
+
+    image_CHW: Tensor
+    """uint8."""
+
+    partner: int
+    """The sample it is mixed with; itself where it is not mixed."""
+
+    weight: float
+    """Its own share; the partner has the rest."""
+
+
+class Replay:
+    """The random part of the views of one data set; holds no state, and can be sent to other processes."""
+
+    def __init__(self, views: ViewsRecord, *, num_samples: int) -> None:
+        """Raises InvalidOption for transforms that can't be built, or mixing with a single sample."""
+        if views.mixing is not None and num_samples < 2:
+            raise InvalidOption("MixUp and CutMix need a second sample to mix with. Add samples, or leave mixing out.")
+        self._mixing, self._seed, self._num_samples = views.mixing, views.seed, num_samples
+        self._transforms = [(record, build_transform(record)) for record in views.transforms]
+
+    @property
+    def mixes(self) -> bool:
+        return self._mixing is not None
+
+    def views(self, samples: list[int], views: list[int], read: ReadImage) -> list[View]:
+        """One view of each of B samples; each image read is left as it is, and so is the global random state."""
+        with _random_state_restored():
+            return [self._view(sample, view, read) for sample, view in zip(samples, views, strict=True)]
+
+    def _view(self, sample: int, view: int, read: ReadImage) -> View:
+        image_CHW = self._transformed(sample, view, read)
+        mix = None
+        if self._mixing is not None:
+            key = _draw(self._seed, view, sample, purpose=b"mixing")
+            mix = draw_mix(self._mixing, key, sample=sample, num_samples=self._num_samples)
+        if mix is None:
+            return View(image_CHW, sample, 1.0)
+        mixed_CHW, weight = mix_images(image_CHW, self._transformed(mix.partner, view, read), mix)
+        return View(mixed_CHW, mix.partner, weight)
+
+    def _transformed(self, sample: int, view: int, read: ReadImage) -> Tensor:
+        image_CHW = read(sample)
+        if self._transforms:
+            # Only the CPU's generator: torch.manual_seed would also reset the GPUs'. It keeps the lower 32 bits.
+            torch.default_generator.manual_seed(_draw(self._seed, view, sample, purpose=b"pixels") & 0xFFFFFFFF)
+        for record, transform in self._transforms:
+            image_CHW = _apply(transform, record, image_CHW)
+        return image_CHW
+
+
+def pixel_digest(image_CHW: Tensor) -> int:
+    """64 bits that stand for the pixels of a view: BLAKE3 of its shape and bytes, truncated."""
+    shape = struct.pack("<3q", *image_CHW.shape)
+    pixels = image_CHW.contiguous().numpy()
+    return int.from_bytes(blake3(shape).update(pixels.data).digest(8), "little")
+
+
+def _apply(transform: Transform, record: TransformRecord, image_CHW: Tensor) -> Tensor:
+    try:
+        changed_CHW = transform(image_CHW)
+    except Exception as error:  # whatever torchvision runs into with an image that it can't take
+        raise _not_applicable(record, image_CHW, reason_of(error)) from error
+    if not changed_CHW.numel():
+        raise _not_applicable(record, image_CHW, "nothing is left of it")
+    return changed_CHW
+
+
+def _not_applicable(record: TransformRecord, image_CHW: Tensor, reason: str) -> InvalidOption:
+    size = "x".join(map(str, image_CHW.shape))
+    return InvalidOption(
+        f"transform {describe_transform(record)} can't be applied to an image of {size} (channels x height x width): "
+        f"{reason}. Change its arguments, or bring all images to one size and kind before it."
+    )
+
+
+def _draw(seed: int, view: int, sample: int, *, purpose: bytes) -> int:
+    """128 bits for one view; a change of a single one of its arguments changes about half of them."""
+    data = struct.pack("<3q", seed, view, sample)
+    return int.from_bytes(blake2b(data, digest_size=16, person=purpose).digest(), "little")
+
+
+@contextmanager
+def _random_state_restored() -> Iterator[None]:
+    state = torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -1,0 +1,137 @@
+"""What views cost: replaying them against drawing anew, a training step on stored views, and their bytes."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from softlab.labels.coding import Coding
+from softlab.loading.batches import AS_THEY_ARE, Aligned, BatchLoader, LoaderOptions
+from softlab.loading.order import ShuffledBatches
+from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import choose_device
+from softlab.sources.source import Source
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import Store, open_store
+from softlab.student.inputs import as_the_teacher_saw
+from softlab.student.learner import Learner
+from softlab.student.objective import HARD_TARGETS, Objective
+from softlab.student.options import TrainOptions
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing
+from softlab.views.replay import Replay
+from softlab.views.transforms import build_transform, parse_transform
+from softlab.views.view_recipe import ViewRecipe, record_views
+from tests.benchmarks.interleave import rates
+from tests.benchmarks.report import Report
+
+FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+RECIPES = {
+    "crop, flip": ("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"),
+    "resized crop, RandAugment, erasing": ("RandomResizedCrop(28)", "RandAugment()", "RandomErasing()"),
+}
+IMAGES = 1000
+STEPS = 50
+NUM_VIEWS = 4
+
+
+def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
+    """Small images, where seeding weighs most."""
+    rows = []
+    for title, transforms in RECIPES.items():
+        found = rates(
+            {"drawn": partial(_draw, source, transforms), "replayed": partial(_replay, source, transforms)},
+            rounds=rounds,
+        )
+        micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
+        rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
+    report.section(
+        "Replay",
+        f"Decoding an image of {source.name} and its transforms, in microseconds, one process: drawn from torch's own "
+        "random state, and replayed as a pure function of seed, view and sample.",
+        ["transforms", "drawn", "replayed", "rate, replayed against drawn"],
+        rows,
+    )
+    _bench_training(report, folder, source, rounds=rounds)
+
+
+def _draw(source: Source, transforms: tuple[str, ...]) -> int:
+    built = [build_transform(parse_transform(text)) for text in transforms]
+    for number in range(min(IMAGES, len(source))):
+        image_CHW = source.read(number).image_CHW
+        for transform in built:
+            image_CHW = transform(image_CHW)
+    return min(IMAGES, len(source))
+
+
+def _replay(source: Source, transforms: tuple[str, ...]) -> int:
+    count = min(IMAGES, len(source))
+    views = record_views(ViewRecipe(transforms=transforms), num_views=1, digest_every=0)
+    replay = Replay(views, num_samples=len(source))
+    for start in range(0, count, 128):
+        numbers = list(range(start, min(start + 128, count)))
+        replay.views(numbers, [0] * len(numbers), lambda number: source.read(number).image_CHW)
+    return count
+
+
+def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
+    stores = {coding: _dump(folder / f"views-{coding}", source, coding) for coding in ("float16", "uint8")}
+    store = stores["float16"]
+    stored = as_the_teacher_saw(source, store, FINISHING, subset=False, verify="some")
+    hard = Aligned(source=source, finishing=FINISHING, replay=stored.replay)
+    plain = Aligned(source=source, finishing=FINISHING, replay=AS_THEY_ARE)
+    found = rates(
+        {
+            "hard": _Steps(hard, HARD_TARGETS),
+            "stored": _Steps(stored, Objective(alpha=0.9, temperature=4.0, tail="uniform")),
+            "plain": _Steps(plain, HARD_TARGETS),
+        },
+        rounds=rounds,
+    )
+    bytes_per_view = [
+        f"{coding}: {sum(file.bytes for file in each.manifest.files) / each.manifest.statistics.rows:.1f} B"
+        for coding, each in stores.items()
+    ]
+    report.section(
+        "Views in training",
+        f"The demo's CNN student, batches of 128, {NUM_VIEWS} stored views (crop, flip), K = 5 of 10 with tails at two "
+        "temperatures; samples per second relative to plain hard labels with the same augmentation. A view with "
+        f"everything in its store, samples.parquet and pixel digests included: {', '.join(bytes_per_view)}.",
+        ["inputs", "relative rate"],
+        [
+            ["hard labels, same augmentation", "1.000"],
+            ["stored labels, replayed views", f"{found['stored'] / found['hard']:.3f}"],
+            ["hard labels, no augmentation", f"{found['plain'] / found['hard']:.3f}"],
+        ],
+    )
+
+
+def _dump(out: Path, source: Source, coding: Coding) -> Store:
+    module = build_model(ModelOptions(model="softlab:grey_cnn"))
+    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, finishing=FINISHING)
+    options = DumpOptions(k=5, temperature=(1.0, 4.0), views=NUM_VIEWS, coding=coding)
+    dump_teacher(teacher, source, out, options, augment=ViewRecipe(transforms=RECIPES["crop, flip"]))
+    return open_store(out, cache=CacheOptions(dir=out.with_suffix(".cache")))
+
+
+class _Steps:
+    """Some training steps whenever it is called; decoded images are kept between calls."""
+
+    def __init__(self, aligned: Aligned, objective: Objective) -> None:
+        self._device = choose_device("auto")
+        self._loader = BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), keep_decoded=True)
+        torch.manual_seed(0)
+        student = build_model(ModelOptions(model="softlab:grey_cnn"))
+        self._learner = Learner(
+            "student", student, objective, TrainOptions(), device=self._device, num_steps=STEPS, steps_per_epoch=STEPS
+        )
+
+    def __call__(self) -> int:
+        num_samples = len(self._loader.aligned.source)
+        order = ShuffledBatches(num_samples=num_samples, batch_size=128, epochs=50, seed=0, num_views=NUM_VIEWS)
+        for step, batch in enumerate(self._loader.load(list(order)[:STEPS])):
+            self._learner.step(batch.to(self._device), step=step)
+        self._learner.take_mean_loss(step=STEPS)
+        return STEPS * 128
