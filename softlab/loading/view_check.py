@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from softlab.errors import StoreMismatch
@@ -62,10 +63,12 @@ def check_views(
         view, number = differing[0]
         theirs = ", ".join(f"{name} {store.manifest.libraries.get(name, 'unknown')}" for name in DRAWING)
         ours = ", ".join(f"{name} {version(name)}" for name in DRAWING)
+        processor = torch.backends.cpu.get_cpu_capability()
+        same = f"These are the same, so this processor ({processor}) may round otherwise. " if ours == theirs else ""
         raise StoreMismatch(
             f"{store.path}: view {view} of sample {source.keys[source_numbers[number]]!r} isn't what the teacher saw: "
             f"its pixels differ, as do those of {len(differing):,} of {compared:,} views compared. The store was made "
-            f"with {theirs}; here are {ours}. {next_step}"
+            f"with {theirs}; here are {ours}. {same}{next_step}"
         )
 
 

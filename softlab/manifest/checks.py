@@ -75,6 +75,8 @@ def _find_wrong_views(plan: StorePlan) -> str | None:
     found = views_fingerprint(seed=views.seed, transforms=views.transforms, mixing=views.mixing)
     if found != views.fingerprint:
         return f"its view recipe has the fingerprint {found[:12]}, not the recorded {views.fingerprint[:12]}"
+    if views.mixing is not None and views.mixing.mixup is None and views.mixing.cutmix is None:
+        return "its views are mixed, but neither by MixUp nor by CutMix"
     return None
 
 

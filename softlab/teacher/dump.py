@@ -112,6 +112,7 @@ def dump_teacher(
         if options.adds_views:
             check_addition(open_store(out), source, plan)
             contents.learn(0, open_store(out).read_samples().content_hashes)
+            contents.check_some()  # before anything is written beside the finished store
         with writing(out, plan) as writer:
             for record in writer.finished:
                 contents.learn(record.shard.start, writer.content_hashes(record))

@@ -17,6 +17,10 @@ DIGEST_EVERY = 64
 """A digest of 8 bytes for one view in so many weighs an eighth of a byte a row."""
 
 
+MAX_VIEWS = 100_000
+"""Given at once: more are a slip, and the list of their shards alone would fill the memory."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpOptions:
     """Everything about a dump but the teacher, the source and the place."""
@@ -66,6 +70,8 @@ class DumpOptions:
     def __post_init__(self) -> None:
         if self.views_given < 1:
             raise InvalidOption(f"views = {self.views}: expected 1 or more. Change --views.")
+        if self.views_given > MAX_VIEWS:
+            raise InvalidOption(f"views = {self.views}: expected {MAX_VIEWS:,} or fewer. Change --views.")
         sorted_temperatures(self.temperature)
         if self.k is not None and self.k < 1:
             raise InvalidOption(f"k = {self.k}: expected 1 or more. Choose --k from 1 to the number of classes.")

@@ -1,13 +1,14 @@
 """Make view v of sample n, the same to the last bit in any worker, batch, order, process and machine with the same
-libraries: nothing is drawn that (seed, v, n) doesn't decide."""
+libraries and kind of processor: nothing is drawn that (seed, v, n) doesn't decide."""
 
 # Shape letters: B rows in a batch, C channels, H height, W width.
 
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from blake3 import blake3
@@ -51,8 +52,8 @@ class Replay:
         return self._mixing is not None
 
     def views(self, samples: list[int], views: list[int], read: ReadImage) -> list[View]:
-        """One view of each of B samples; each image read is left as it is, and so is the global random state."""
-        with _random_state_restored():
+        """One view of each of B samples; each image read is left as it is, and so is torch's global state."""
+        with _settings_of_its_own():
             return [self._view(sample, view, read) for sample, view in zip(samples, views, strict=True)]
 
     def _view(self, sample: int, view: int, read: ReadImage) -> View:
@@ -108,9 +109,37 @@ def _draw(seed: int, view: int, sample: int, *, purpose: bytes) -> int:
 
 
 @contextmanager
-def _random_state_restored() -> Iterator[None]:
-    state = torch.default_generator.get_state()
+def _settings_of_its_own() -> Iterator[None]:
+    """While views are made torch's settings are these, whoever asks; afterwards they are what they were.
+
+    One thread, as a loader's workers have: several round the mean of a large image otherwise, which ColorJitter and
+    RandAugment take. Another default dtype or device would draw otherwise, autocast would round otherwise.
+    """
+    state, threads, dtype = torch.default_generator.get_state(), torch.get_num_threads(), torch.get_default_dtype()
+    on_cpu = (
+        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    )  # which slows every call
     try:
+        torch.set_num_threads(1)
+        torch.set_default_dtype(torch.float32)
+        with on_cpu, torch.autocast("cpu", enabled=False), _exact_products():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.default_generator.set_state(state)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """float32 matrices multiplied as such, though `torch.set_float32_matmul_precision` may have said bfloat16."""
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # before torch 2.9
+        yield
+        return
+    precision = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "ieee"
         yield
     finally:
-        torch.default_generator.set_state(state)
+        matmul.fp32_precision = precision

@@ -86,5 +86,13 @@ def describe_views(record: ViewsRecord) -> str:
     mixing = record.mixing
     if mixing is not None:
         alphas = {"MixUp": mixing.mixup, "CutMix": mixing.cutmix}
-        parts += [f"{name}(alpha={alpha:g})" for name, alpha in alphas.items() if alpha is not None]
+        given = [f"{name}(alpha={alpha:g})" for name, alpha in alphas.items() if alpha is not None]
+        parts += [*given[:-1], given[-1] + _describe_shares(mixing)]
     return f"{', '.join(parts)} (seed {record.seed})" if parts else "images as they are"
+
+
+def _describe_shares(mixing: MixingRecord) -> str:
+    """Nothing where every view is mixed, and cut as often as blended."""
+    both = mixing.mixup is not None and mixing.cutmix is not None
+    cut = f", {mixing.cutmix_share:g} of them cut" if both and mixing.cutmix_share != 0.5 else ""
+    return f" for {mixing.share:g} of the views{cut}" if cut or mixing.share != 1 else ""

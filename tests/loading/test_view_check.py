@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 from torchvision.transforms import v2
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, NotAStore, StoreMismatch
 from softlab.loading.alignment import align
 from softlab.loading.view_check import (
     DRAWING,
@@ -25,6 +25,7 @@ from softlab.loading.view_check import (
     check_views,
     store_replay,
 )
+from softlab.manifest import decode_manifest, encode, views_fingerprint
 from softlab.sources.source import Sample, Source
 from softlab.store.reader import Store, open_store
 from softlab.views.view_recipe import ViewRecipe, record_views
@@ -97,6 +98,17 @@ def test_one_pixel_that_differs_is_refused_with_the_versions_of_both_sides(folde
     assert "; here are " + ", ".join(f"{name} {version(name)}" for name in DRAWING) + ". " in message
     assert message.endswith(IN_TRAINING)
     assert "--views-mismatch allow" in IN_TRAINING
+
+
+@pytest.mark.usefixtures("change_pixel")
+def test_where_the_versions_are_the_same_the_processor_is_named(folder: Path) -> None:
+    store = open_store(folder / "all")
+
+    with pytest.raises(StoreMismatch, match=r"These are the same, so this processor \(.+\) may round otherwise\. "):
+        check(store)
+    with pytest.raises(StoreMismatch) as refused:
+        check(with_libraries(store, torch="2.0.0"))
+    assert "processor" not in str(refused.value)
 
 
 def with_libraries(store: Store, **versions: str) -> Store:
@@ -233,3 +245,15 @@ def test_transforms_of_a_store_that_can_not_be_built_are_refused(folder: Path) -
             Store(store.path, msgspec.structs.replace(store.manifest, views=evil), store.digest, cache=store._cache),
             np.arange(50),
         )
+
+
+def test_a_store_mixed_by_neither_kind_is_not_a_store(folder: Path) -> None:
+    manifest = open_store(folder / "mixed").manifest
+    views = manifest.views
+    assert views.mixing is not None
+    neither = msgspec.structs.replace(views.mixing, mixup=None, cutmix=None)
+    fingerprint = views_fingerprint(seed=views.seed, transforms=views.transforms, mixing=neither)
+    spoilt = msgspec.structs.replace(views, mixing=neither, fingerprint=fingerprint)
+
+    with pytest.raises(NotAStore, match="its views are mixed, but neither by MixUp nor by CutMix"):
+        decode_manifest(encode(msgspec.structs.replace(manifest, views=spoilt)), where="store/manifest.json")

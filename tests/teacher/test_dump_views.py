@@ -289,6 +289,12 @@ def test_what_is_no_number_of_views_is_refused(views: int | str) -> None:
         make_options(views=views)
 
 
+@pytest.mark.parametrize("views", [100_001, "+1000000000000"])
+def test_views_whose_shards_alone_would_fill_the_memory_are_refused(views: int | str) -> None:
+    with pytest.raises(InvalidOption, match=r": expected 100,000 or fewer\. Change --views\."):
+        make_options(views=views)
+
+
 def test_an_image_that_a_transform_can_not_take_is_refused_with_the_transform(tmp_path: Path) -> None:
     augment = ViewRecipe(transforms=("RandomCrop(28)",))
 

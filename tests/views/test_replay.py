@@ -2,6 +2,8 @@ import math
 import pickle
 import random
 import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,55 @@ def test_a_view_does_not_depend_on_what_else_was_drawn(recipe: str) -> None:
     assert_same_view(found[2], found[0])
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def short_products() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "eight threads": lambda: threads(8),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "another device by default": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "short products": short_products,
+}
+"""Of torch, which a script may have chosen for its own reasons."""
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_view_does_not_depend_on_settings_of_the_process(setting: str) -> None:
+    # Of this image and view, the first found, eight threads give another mean and with it another pixel in 300.
+    noise = np.random.RandomState(4).randint(0, 256, (1, 512, 512)).astype(np.uint8)
+    images_of = {
+        make_replay("ColorJitter(contrast=0.4)"): (567, torch.from_numpy(noise)),
+        make_replay("GaussianBlur(5)", "RandomPerspective(p=1.0)"): (0, torch.from_numpy(noise)),
+    }
+
+    for replay, (view, image_CHW) in images_of.items():
+        (expected,) = replay.views([0], [view], [image_CHW].__getitem__)
+        with SETTINGS[setting]():
+            (found,) = replay.views([0], [view], [image_CHW].__getitem__)
+
+        assert_same_view(found, expected)
+
+
 def test_a_view_is_what_the_transforms_draw_from_its_own_seed() -> None:
     transforms = [build_transform(parse_transform(text)) for text in RECIPES["flip and crop"][0]]
     for sample in range(5):
@@ -166,6 +217,25 @@ def test_the_global_random_states_are_left_as_they_were(recipe: str) -> None:
     replay_of(recipe).views([0, 1, 2], [0, 1, 2], IMAGES.__getitem__)
 
     assert global_random_states() == before
+
+
+def global_settings() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.get_float32_matmul_precision(),
+        torch.is_autocast_enabled("cpu"),
+    )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_are_left_as_they_were(setting: str) -> None:
+    with SETTINGS[setting]():
+        before = global_settings()
+        make_replay("ColorJitter(0.5)").views([0], [0], IMAGES.__getitem__)
+
+        assert global_settings() == before
 
 
 def test_so_they_are_after_an_error() -> None:

@@ -121,6 +121,10 @@ def test_views_are_described_in_one_line() -> None:
         "RandomHorizontalFlip(), RandomCrop(size=28, padding=2) (seed 3)"
     )
     assert describe_views(record_of(mixup=0.2, cutmix=1)) == "MixUp(alpha=0.2), CutMix(alpha=1) (seed 0)"
+    assert describe_views(record_of(cutmix=1, mix_share=0.5)) == "CutMix(alpha=1) for 0.5 of the views (seed 0)"
+    assert describe_views(record_of(mixup=0.2, cutmix=1, cutmix_share=0.3)) == (
+        "MixUp(alpha=0.2), CutMix(alpha=1) for 1 of the views, 0.3 of them cut (seed 0)"
+    )
 
 
 # What is refused.
