@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from json import dumps
 from pathlib import Path
+
+import msgspec
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
@@ -51,7 +52,8 @@ def evaluate(recipe: EvaluateRecipe) -> None:
         module, first_image(inputs, options), batch_size=options.batch_size, autocast=options.autocast
     )
     if recipe.json:
-        print(dumps(asdict(evaluation) | {"cost": asdict(cost)}, indent=1))
+        # Not by Python's json, whose NaN other programs can't read.
+        print(msgspec.json.format(msgspec.json.encode(asdict(evaluation) | {"cost": cost})).decode())
         return
     print_facts(_how_good(evaluation) | _how_costly(cost))
     if evaluation.classes is not None:
@@ -82,7 +84,7 @@ def _how_costly(cost: ModelCost) -> dict[str, str]:
 
 
 def _format_nats(divergence: float | None) -> str:
-    return "-" if divergence is None else f"{divergence:.4f} nats"
+    return "-" if divergence is None else f"{divergence:z.4f} nats"  # rounding may leave a little below 0
 
 
 def _print_classes(classes: Sequence[ClassFigures]) -> None:

@@ -1,16 +1,15 @@
 """Students of some runs side by side; those that differ in nothing but their seed are averaged."""
 
-import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from softlab.errors import InvalidOption
+from softlab.report.kinds import Member, group_by_kind
 from softlab.report.runs import HARD_SUFFIX, NOT_MEASURED, Epoch, Result, TrainingRun
 
 
@@ -37,15 +36,20 @@ class ComparedStudent(msgspec.Struct, frozen=True, kw_only=True):
     """One student; a figure is None unless each of its runs has it."""
 
     label: str
-    """Its name, with more where one name stands for different things."""
+    """Its name, with the run where one name stands for several students, and whether it is set aside or unfinished."""
 
     name: str
     runs: tuple[str, ...]
     seeds: tuple[int, ...]
     is_finished: bool
+    """Its run has done all epochs."""
+
+    error: str | None
+    """Why it was set aside, if it was."""
+
     num_parameters: int | None
     accuracy: Spread | None
-    """On the validation source after the last epoch, as are all others but `best_accuracy`."""
+    """On the validation source after the last epoch, as are all others but `best_accuracy`; None if set aside."""
 
     best_accuracy: Spread | None
     """Of the best epoch."""
@@ -60,7 +64,7 @@ class ComparedStudent(msgspec.Struct, frozen=True, kw_only=True):
     teacher_jensen_shannon: Spread | None
     calibration_error: Spread | None
     train_loss: Spread | None
-    """Of the student's own objective: not to be compared between objectives."""
+    """Of the student's own objective, over its last epoch: not to be compared between objectives."""
 
     seconds: Spread | None
     """Spent in the student's own steps."""
@@ -77,11 +81,8 @@ class ComparedStudent(msgspec.Struct, frozen=True, kw_only=True):
         return self.label.replace(self.name, self.name.removesuffix(HARD_SUFFIX), 1)
 
 
-Member = tuple[TrainingRun, Result]
-
-
 def compare_students(runs: Sequence[TrainingRun]) -> tuple[ComparedStudent, ...]:
-    """One for each kind of student, in the order of the runs. An unfinished run is averaged with no other.
+    """One for each kind of student, in the order of the runs; see `group_by_kind`.
 
     Raises InvalidOption for a run that is given twice, which would be averaged with itself.
     """
@@ -89,12 +90,9 @@ def compare_students(runs: Sequence[TrainingRun]) -> tuple[ComparedStudent, ...]
     for run in runs:
         if paths[run.path.resolve()] > 1:
             raise InvalidOption(f"{run.path}: this run is given twice. Give each once.")
-    groups: dict[str, list[Member]] = {}
-    for run in runs:
-        for result in run.results:
-            groups.setdefault(_kind(run, result.name), []).append((run, result))
-    labels = _labels(list(groups.values()), folders=_folders(runs))
-    return tuple(_compare(label, members) for label, members in zip(labels, groups.values(), strict=True))
+    groups = group_by_kind(runs)
+    labels = _labels(groups, folders=_folders(runs))
+    return tuple(_compare(label, members) for label, members in zip(labels, groups, strict=True))
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
@@ -107,20 +105,10 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(mean=statistics.fmean(known), std=std, values=known)
 
 
-def _kind(run: TrainingRun, name: str) -> str:
-    """Equal for students of the same settings but the seed, whatever other students their runs have."""
-    settings: dict[str, Any] = {key: value for key, value in run.settings.items() if key != "versions"}
-    settings["options"] = {key: value for key, value in settings["options"].items() if key != "seed"}
-    student = settings["students"].get(name, {})
-    settings["students"] = {name: {key: value for key, value in student.items() if key != "initial_weights"}}
-    settings["unfinished"] = None if run.is_finished else str(run.path)
-    return json.dumps(settings, sort_keys=True)
-
-
 def _folders(runs: Sequence[TrainingRun]) -> dict[Path, str]:
     """What to call the runs: by the last part of the path where no two share it."""
-    names = Counter(run.path.name for run in runs)
-    return {run.path: run.path.name if names[run.path.name] == 1 else str(run.path) for run in runs}
+    names = Counter(run.path.absolute().name for run in runs)
+    return {run.path: name if names[name := run.path.absolute().name] == 1 else str(run.path) for run in runs}
 
 
 def _labels(groups: Sequence[Sequence[Member]], *, folders: Mapping[Path, str]) -> list[str]:
@@ -128,12 +116,18 @@ def _labels(groups: Sequence[Sequence[Member]], *, folders: Mapping[Path, str]) 
     labels = []
     for members in groups:
         run, result = members[0]
-        label = result.name
-        if counts[label] > 1:
-            others = f" +{len(members) - 1}" if len(members) > 1 else ""
-            label += f" @ {folders[run.path]}{others}"
-        labels.append(label if run.is_finished else f"{label} (epoch {run.epochs_done} of {run.num_epochs})")
+        others = f" +{len(members) - 1}" if len(members) > 1 else ""
+        where = f" @ {folders[run.path]}{others}" if counts[result.name] > 1 else ""
+        labels.append(result.name + where + _state(run, result))
     return labels
+
+
+def _state(run: TrainingRun, result: Result) -> str:
+    """Of a student without a last epoch."""
+    if result.error is None and run.is_finished:
+        return ""
+    done = f"{run.epochs_of(result.name)} of {run.num_epochs} epochs"
+    return f" ({done})" if result.error is None else f" (set aside after {done})"
 
 
 def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
@@ -144,8 +138,9 @@ def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
         label=label,
         name=results[0].name,
         runs=tuple(str(run.path) for run, _ in members),
-        seeds=tuple(run.seed for run, _ in members),
+        seeds=tuple(run.student_seeds[result.name] for run, result in members),
         is_finished=members[0][0].is_finished,
+        error=results[0].error,
         num_parameters=results[0].num_parameters,
         accuracy=spread(figures.accuracy for figures in last),
         best_accuracy=spread(figures.accuracy for figures in best),
@@ -156,16 +151,14 @@ def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
         calibration_error=spread(figures.calibration_error for figures in last),
         train_loss=spread(result.train_loss for result in results),
         seconds=spread(result.seconds for result in results),
-        curve=_curve([run.epochs.get(result.name, []) for run, result in members]),
+        curve=_curve([run.epochs[result.name] for run, result in members]),
     )
 
 
 def _gain(run: TrainingRun, student: Result) -> float | None:
-    for result in run.results:
-        if result.name == student.name + HARD_SUFFIX:
-            ours, theirs = (student.last or NOT_MEASURED).accuracy, (result.last or NOT_MEASURED).accuracy
-            return None if ours is None or theirs is None else ours - theirs
-    return None
+    last = {result.name: result.last or NOT_MEASURED for result in run.results}
+    ours, theirs = last[student.name].accuracy, last.get(student.name + HARD_SUFFIX, NOT_MEASURED).accuracy
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def _curve(runs: Sequence[Sequence[Epoch]]) -> tuple[CurvePoint, ...]:

@@ -59,18 +59,21 @@ def draw_learning_curves(students: Sequence[ComparedStudent]) -> bytes | None:
 
 def draw_accuracy_against_parameters(students: Sequence[ComparedStudent]) -> bytes | None:
     """PNG; None if no student's accuracy and size are known."""
-    sized = [(student.num_parameters or 0, student) for student in students if student.accuracy]
-    sizes, students = [size for size, _ in sized if size], [student for size, student in sized if size]
+    points = {
+        student.label: (student.num_parameters, student.accuracy)
+        for student in students
+        if student.num_parameters and student.accuracy
+    }
+    students = [student for student in students if student.label in points]
     if not students:
         return None
     figure, (panel,) = _panels(1, students)
-    for size, (student, style) in zip(sizes, _styled(students), strict=True):
-        if student.accuracy is not None:
-            mean, std = student.accuracy.mean, student.accuracy.std
-            error = None if std is None else 100 * std
-            panel.errorbar([size], [100 * mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
+    for student, style in _styled(students):
+        size, accuracy = points[student.label]
+        error = None if accuracy.std is None else 100 * accuracy.std
+        panel.errorbar([size], [100 * accuracy.mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
     panel.set(title="Accuracy after the last epoch", xlabel="parameters", ylabel="accuracy (%)")
-    _scale_sizes(panel, sizes)
+    _scale_sizes(panel, [size for size, _ in points.values()])
     return _finish(figure, students, note="Points: means over the runs. Bars: one standard deviation.")
 
 
@@ -107,8 +110,10 @@ def _styled(students: Sequence[ComparedStudent]) -> list[tuple[ComparedStudent, 
 
 
 def _legend_text(student: ComparedStudent) -> str:
+    """For matplotlib, which leaves out a label that begins with `_`, and sets what is between two `$` as a formula."""
     runs = f", {len(student.runs)} runs" if len(student.runs) > 1 else ""
-    return textwrap.fill(student.label + runs, LEGEND_WIDTH)
+    text = textwrap.fill(student.label + runs, LEGEND_WIDTH).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _panels(count: int, students: Sequence[ComparedStudent]) -> tuple["Figure", list["Axes"]]:

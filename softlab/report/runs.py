@@ -1,25 +1,25 @@
 """Reads the folder of a training run, finished or not.
 
-run.json         settings of the run and of each student
-metrics.jsonl    one line a student and epoch
-summary.json     each student's result; only of a finished run
+run.json                settings of the run and of each student
+metrics.jsonl           one line a student and epoch
+summary.json            each student's result; only of a finished run
+resume/position.json    where a killed run goes on, and which students it has set aside; only of an unfinished one
 """
 
-import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from softlab.errors import InvalidOption
+from softlab.report.run_files import convert, damaged, parse, read_file
 
-RUN, METRICS, SUMMARY = "run.json", "metrics.jsonl", "summary.json"
+RUN, METRICS, SUMMARY, POSITION = "run.json", "metrics.jsonl", "summary.json", "resume/position.json"
 
 HARD_SUFFIX = "-hard"
 """Of the name of a student's hard-target baseline."""
-
-Read = TypeVar("Read")
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +55,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     train_loss: float | None = None
     last: Figures | None = None
+    """None for a student that was set aside, too."""
+
     best: Figures | None = None
     seconds: float | None = None
+    error: str | None = None
+    """Why the student was set aside, if it was."""
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -64,11 +68,32 @@ class _Options(msgspec.Struct, frozen=True):
     seed: int
 
 
+class _StudentOptions(msgspec.Struct, frozen=True):
+    """Of a student that has options of its own."""
+
+    seed: int | None = None
+
+
+class _Student(msgspec.Struct, frozen=True):
+    initial_weights: str
+    options: _StudentOptions = _StudentOptions()
+
+
 class _Settings(msgspec.Struct, frozen=True):
     """What must be in run.json; the rest is compared, not interpreted."""
 
     options: _Options
-    students: dict[str, dict[str, Any]]
+    students: dict[str, _Student]
+
+    @property
+    def student_seeds(self) -> dict[str, int]:
+        own = {name: student.options.seed for name, student in self.students.items()}
+        return {name: self.options.seed if seed is None else seed for name, seed in own.items()}
+
+
+class _Position(msgspec.Struct, frozen=True):
+    errors: dict[str, str] = {}
+    """By student: why it was set aside."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,6 +105,12 @@ class TrainingRun:
     """All of run.json."""
 
     seed: int
+    student_seeds: dict[str, int]
+    """By student: the run's, or its own."""
+
+    initial_weights: dict[str, str]
+    """By student: their fingerprint."""
+
     num_epochs: int
     """That the run is to have."""
 
@@ -92,53 +123,72 @@ class TrainingRun:
 
     @property
     def epochs_done(self) -> int:
-        return max((line.epoch for lines in self.epochs.values() for line in lines), default=0)
+        return max(map(self.epochs_of, self.epochs), default=0)
+
+    def epochs_of(self, student: str) -> int:
+        """How many it has done."""
+        return _last_epoch(self.epochs[student])
 
 
 def read_run(path: str | Path) -> TrainingRun:
-    """What is there of a run. Raises InvalidOption for a folder that is none, and for a file that can't be read."""
+    """What is there of a run. Raises InvalidOption for a folder that is none, and for files that can't be read or don't
+    belong together."""
     path = Path(path)
-    if not (path / RUN).exists():
+    text, summary = read_file(path / RUN), read_file(path / SUMMARY)
+    if text is None:
         raise InvalidOption(
             f"{path}: no {RUN} here, so this is not a training run. Give the --out folder of `softlab train-student`."
         )
-    settings = _parse((path / RUN).read_bytes(), dict[str, Any], where=str(path / RUN))
-    known = _convert(settings, _Settings, where=str(path / RUN))
-    is_finished = (path / SUMMARY).exists()
-    epochs: dict[str, list[Epoch]] = {name: [] for name in known.students}
-    for line in _read_metrics(path, is_finished=is_finished):
-        epochs.setdefault(line.student, []).append(line)
-    if is_finished:
-        results = _parse((path / SUMMARY).read_bytes(), tuple[Result, ...], where=str(path / SUMMARY))
+    settings = parse(text, dict[str, Any], where=path / RUN)
+    known = convert(settings, _Settings, where=path / RUN)
+    epochs = _read_epochs(path, students=known.students, is_finished=summary is not None)
+    if summary is None:
+        results = _results_so_far(epochs, errors=_read_errors(path))
     else:
-        results = tuple(_result_so_far(name, lines) for name, lines in epochs.items())
+        results = parse(summary, tuple[Result, ...], where=path / SUMMARY)
+        _check_complete(path, results, epochs, num_epochs=known.options.epochs)
     return TrainingRun(
         path=path,
         settings=settings,
         seed=known.options.seed,
+        student_seeds=known.student_seeds,
+        initial_weights={name: student.initial_weights for name, student in known.students.items()},
         num_epochs=known.options.epochs,
-        is_finished=is_finished,
+        is_finished=summary is not None,
         results=results,
         epochs=epochs,
     )
 
 
-def _read_metrics(path: Path, *, is_finished: bool) -> list[Epoch]:
-    if not (path / METRICS).exists():
-        return []
-    *lines, rest = (path / METRICS).read_bytes().split(b"\n")
+def _read_epochs(path: Path, *, students: Mapping[str, _Student], is_finished: bool) -> dict[str, list[Epoch]]:
+    *lines, rest = (read_file(path / METRICS) or b"").split(b"\n")
     if rest and is_finished:  # otherwise the run is writing it, or was killed then
         lines.append(rest)
-    return [_parse(line, Epoch, where=f"{path / METRICS}, line {number}") for number, line in enumerate(lines, 1)]
+    epochs: dict[str, list[Epoch]] = {name: [] for name in students}
+    for number, text in enumerate(lines, start=1):
+        line = parse(text, Epoch, where=f"{path / METRICS}, line {number}")
+        _check_known(line.student, epochs, where=path / METRICS)
+        epochs[line.student].append(line)
+    return epochs
 
 
-def _result_so_far(name: str, epochs: list[Epoch]) -> Result:
+def _read_errors(path: Path) -> dict[str, str]:
+    """Of the students that an unfinished run has set aside."""
+    return parse(read_file(path / POSITION) or b"{}", _Position, where=path / POSITION).errors
+
+
+def _results_so_far(epochs: Mapping[str, list[Epoch]], *, errors: Mapping[str, str]) -> tuple[Result, ...]:
+    return tuple(_result_so_far(name, lines, error=errors.get(name)) for name, lines in epochs.items())
+
+
+def _result_so_far(name: str, epochs: Sequence[Epoch], *, error: str | None) -> Result:
     measured = [line.valid for line in epochs if line.valid is not None]
     return Result(
         name=name,
         train_loss=epochs[-1].train_loss if epochs else None,
-        last=measured[-1] if measured else None,
+        last=measured[-1] if measured and error is None else None,
         best=max(measured, key=_score, default=None),
+        error=error,
     )
 
 
@@ -146,20 +196,23 @@ def _score(figures: Figures) -> float:
     return (figures.teacher_agreement or 0.0) if figures.accuracy is None else figures.accuracy
 
 
-def _parse(text: bytes, kind: type[Read], *, where: str) -> Read:
-    try:
-        value = json.loads(text)  # msgspec's own parser takes no NaN, which a student in trouble has
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(where, f"not valid JSON: {error}") from error
-    return _convert(value, kind, where=where)
+def _check_known(student: str, known: Collection[str], *, where: Path) -> None:
+    if student not in known:
+        raise damaged(where, f"is about a student {student}, whom {RUN} does not name")
 
 
-def _convert(value: Any, kind: type[Read], *, where: str) -> Read:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise _unreadable(where, f"not what a training run writes: {error}") from error
+def _last_epoch(epochs: Sequence[Epoch]) -> int:
+    return epochs[-1].epoch if epochs else 0
 
 
-def _unreadable(where: str, what: str) -> InvalidOption:
-    return InvalidOption(f"{where}: {what}. Get this file again from where the run was made, or leave the run out.")
+def _check_complete(
+    path: Path, results: Sequence[Result], epochs: Mapping[str, Sequence[Epoch]], *, num_epochs: int
+) -> None:
+    """Raises InvalidOption if lines are missing that a finished run has, or results are of another run."""
+    for result in results:
+        _check_known(result.name, epochs, where=path / SUMMARY)
+        last = _last_epoch(epochs[result.name])
+        if result.error is None and last < num_epochs:
+            raise damaged(
+                path / METRICS, f"ends at epoch {last} of {num_epochs} for {result.name}, but the run is finished"
+            )

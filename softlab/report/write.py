@@ -8,9 +8,10 @@ import msgspec
 from softlab.report.compare import ComparedStudent, compare_students
 from softlab.report.plots import check_can_plot, draw_accuracy_against_parameters, draw_learning_curves
 from softlab.report.runs import TrainingRun, read_run
-from softlab.store.files import write_files
+from softlab.store.files import remove, write_files
 
 REPORT, CURVES, SIZES = "report.json", "learning_curves.png", "accuracy_against_parameters.png"
+PICTURES = (CURVES, SIZES)
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +37,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, plots: bool = T
     """The students of some training runs side by side, those that differ only in their seed averaged.
 
     Writes report.json and, with `plots`, two PNG files; an older report in the folder is replaced. Raises InvalidOption
-    for a folder that is no training run or can't be read, and without matplotlib.
+    for a folder that is no training run or can't be read, and where plots are wanted without matplotlib.
     """
     if plots:
         check_can_plot()
@@ -46,6 +47,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, plots: bool = T
     report = Report(runs=tuple(map(_facts, read)), students=students, plots=tuple(drawn))
     files = drawn | {REPORT: msgspec.json.format(msgspec.json.encode(report)) + b"\n"}
     write_files(Path(out), files)
+    remove(Path(out), [name for name in PICTURES if name not in drawn])  # they would belong to an older report
     return report
 
 

@@ -20,8 +20,9 @@ def brute_force(confidences: list[float], hits: list[bool]) -> float:
     for number in range(1, 16):
         inside = [at for at, value in enumerate(confidences) if (number - 1) / 15 < value <= number / 15]
         if inside:
-            share_right = np.mean([hits[at] for at in inside])
-            error += len(inside) / len(confidences) * abs(share_right - np.mean([confidences[at] for at in inside]))
+            share_right = sum(hits[at] for at in inside) / len(inside)
+            confidence = sum(confidences[at] for at in inside) / len(inside)
+            error += len(inside) / len(confidences) * abs(share_right - confidence)
     return error
 
 

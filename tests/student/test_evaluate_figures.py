@@ -86,7 +86,7 @@ def test_classes_are_measured_where_that_is_asked_for() -> None:
     assert found.classes is not None
     assert [figures.name for figures in found.classes] == list(PICTURES.class_names or ())
     for number, figures in enumerate(found.classes):
-        is_here_N, is_said_N = number == TARGETS_N, (predicted_N == number) & (TARGETS_N >= 0)
+        is_here_N, is_said_N = np.equal(TARGETS_N, number), (predicted_N == number) & (TARGETS_N >= 0)
         assert (figures.samples, figures.predicted) == (is_here_N.sum(), is_said_N.sum())
         assert figures.correct == (is_here_N & is_said_N).sum()
     assert replace(found, classes=None) == measure()
