@@ -93,16 +93,57 @@ def load_recipe(
     check refuses.
     """
     names = {field.key: field.flag for field in option_fields(kind, main_section=main_section)}
-    given = [(str(path), _read_toml(path))] if path else []
+    given = [(str(path), read_toml(path))] if path else []
     given += [(names.get(key, key), _nested(key, value)) for key, value in flags.items() if value is not None]
     given += [(f"--set {text}", parse_assignment(text)) for text in assignments]
     checked = [_checked_table(kind, table, key="", where=where) for where, table in given]
     try:
-        return _build(kind, functools.reduce(_merged, checked, {}), base=MISSING, key="", flags=names)
+        return _build(kind, functools.reduce(merged, checked, {}), base=MISSING, key="", flags=names)
     except InvalidOption as error:
         if path:
             raise InvalidOption(f"{path}: {error}") from error
         raise
+
+
+def recipe_from(kind: type[Recipe], table: Mapping[str, Any], *, where: str) -> Recipe:
+    """Build `kind` from a table that was read already; raises as `load_recipe`. `where` names it in errors."""
+    return _from_table(kind, table, base=MISSING, where=where)
+
+
+def overridden(options: Recipe, table: Mapping[str, Any], *, where: str) -> Recipe:
+    """The same options with those of a table instead, of which a table of named sections replaces the whole one; raises
+    as `load_recipe`. `where` names the table in errors."""
+    return _from_table(type(options), table, base=options, where=where)
+
+
+def merged(table: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables: tables in them are merged key by key, of anything else the later one counts."""
+    both = dict(table)
+    for name, value in later.items():
+        are_tables = isinstance(value, dict) and isinstance(both.get(name), dict)
+        both[name] = merged(both[name], value) if are_tables else value
+    return both
+
+
+def write_recipe(path: Path, recipe: "DataclassInstance") -> None:
+    """A TOML file that `load_recipe` reads as this recipe. TOML has no null: a None where another value is the default
+    can't be written."""
+    path.write_bytes(msgspec.toml.encode(_given_values(recipe)))
+
+
+def _given_values(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {field: getattr(value, field.name) for field in fields(value)}
+        return {field.name: _given_values(each) for field, each in inner.items() if not _goes_unsaid(field, each)}
+    if isinstance(value, Mapping):
+        return {name: _given_values(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_given_values(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _goes_unsaid(field: Field[Any], value: Any) -> bool:
+    return value is None or (value in ((), {}) and value == _default(field, MISSING))
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -133,7 +174,7 @@ def _walk(kind: type[Any], *, base: Any, section: str, main_section: str) -> Ite
             yield from _walk(type_, base=default, section=key, main_section=main_section)
         else:
             is_head = field.name == head and section not in ("", main_section)
-            flag = _flag(section if is_head else key.removeprefix(f"{main_section}."))
+            flag = _flag((section if is_head else key).removeprefix(f"{main_section}."))
             text = docstrings.get(field.name, "")
             yield OptionField(key=key, flag=flag, is_head=is_head, type=type_, default=default, help=text)
 
@@ -174,7 +215,8 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
     return texts
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A whole TOML file. Raises InvalidOption if it can't be read."""
     try:
         return _decode_toml(path.read_text("utf-8"))
     except OSError as error:
@@ -196,14 +238,6 @@ def _with_leaf(table: dict[str, Any], leaf: Any) -> dict[str, Any]:
 def _nested(key: str, value: Any) -> dict[str, Any]:
     name, _, rest = key.partition(".")
     return {name: _nested(rest, value) if rest else value}
-
-
-def _merged(table: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(table)
-    for name, value in later.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if both else value
-    return merged
 
 
 def _checked_table(kind: type[Any], table: dict[str, Any], *, key: str, where: str) -> dict[str, Any]:
@@ -248,6 +282,14 @@ def _expected(type_: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}[type_]
 
 
+def _from_table(kind: type[Recipe], table: Mapping[str, Any], *, base: Any, where: str) -> Recipe:
+    checked = _checked_table(kind, dict(table), key="", where=where)
+    try:
+        return _build(kind, checked, base=base, key="", flags={})
+    except InvalidOption as error:
+        raise InvalidOption(f"{where}: {error}") from error
+
+
 def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, flags: Mapping[str, str]) -> Recipe:
     types, values = _types(kind), {}
     for field in fields(kind):
@@ -270,8 +312,8 @@ def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, fl
 def _given(default: Any, *, key: str, flags: Mapping[str, str]) -> Any:
     if default is MISSING:
         prefixes = itertools.accumulate(key.split("."), _join)  # a named section has one flag: student.small.model
-        flag = next(flags[prefix] for prefix in prefixes if prefix in flags)
-        raise InvalidOption(f"{key} is missing. Give {flag}, or {key} in a recipe.")
+        flag = next((flags[prefix] for prefix in prefixes if prefix in flags), None)
+        raise InvalidOption(f"{key} is missing. Give {f'{flag}, or {key} in a recipe' if flag else 'it there'}.")
     return default
 
 

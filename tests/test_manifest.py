@@ -124,6 +124,7 @@ WRONG: dict[str, dict[str, bytes]] = {
         "no temperature": changed(("selection.temperatures", [])),
         "short fingerprint": changed(("source_fingerprint", "abc")),
         "fingerprint and a line break": changed(("source_fingerprint", "a" * 64 + "\n")),
+        "unknown head": changed(("label_space.head", "tanh")),
         "unknown kind": changed(("kind", "sigmoid")),
         "unknown store format": changed(("storage.format", "pickle")),
         "object arrays": changed(("storage.fields.0.dtype", "object")),

@@ -121,7 +121,7 @@ def _train_with_teacher(teacher: nn.Module, source: Source, seed: int) -> dict[s
     order = ShuffledBatches(
         num_samples=len(source), batch_size=TRAIN.batch_size, epochs=TRAIN.epochs, seed=seed, num_views=None
     )
-    objective = Objective(alpha=TRAIN.alpha, temperature=TRAIN.temperature, tail=TRAIN.tail)
+    objective = Objective(alpha=TRAIN.alpha, loss=TRAIN.decision)
     learners = [
         Learner(
             name,

@@ -11,6 +11,7 @@ from softlab.cli.opening import open_with_bar
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
 from softlab.errors import InvalidOption
+from softlab.labels.soft_labels import Head
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.options import SourceOptions
 from softlab.teacher.dump import DumpProgress, DumpSummary
@@ -75,13 +76,21 @@ def _has_random_weights(options: ModelOptions) -> bool:
     return options.weights is None and not asked and origin in ("torchvision", "timm", "softlab")
 
 
+_LEGENDS: dict[Head, str] = {
+    "softmax": "mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.",
+    "sigmoid": "mass: share of the summed probability that the kept classes have. BCE: nats a class by which binary "
+    "cross-entropy is off with the mean probability of the classes that are not kept.",
+}
+
+
 def _print_survey(survey: Survey) -> None:
     console = Console()
     console.print(
         f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed, {survey.num_classes:,} classes, "
         f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about {format_duration(survey.seconds)}."
     )
-    headers = ["K", *(f"mass T={t:g}" for t in survey.temperatures), *(f"KL T={t:g}" for t in survey.temperatures)]
+    error = "BCE" if survey.head == "sigmoid" else "KL"
+    columns = [f"{name} T={temperature:g}" for name in ("mass", error) for temperature in survey.temperatures]
     rows = [
         [
             f"{choice.k}{' *' if choice.k == survey.chosen_k else ''}",
@@ -92,8 +101,8 @@ def _print_survey(survey: Survey) -> None:
         ]
         for choice in survey.choices
     ]
-    print_table([*headers, "B/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
-    console.print("mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.")
+    print_table(["K", *columns, "B/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
+    console.print(_LEGENDS[survey.head])
 
 
 def _print_summary(summary: DumpSummary, *, num_skipped: int) -> None:

@@ -13,7 +13,16 @@ import typer
 from rich.markup import escape
 
 from softlab.errors import InvalidOption
-from softlab.recipe import OptionField, Recipe, head_field, load_recipe, named_section, option_fields, parse_value
+from softlab.recipe import (
+    OptionField,
+    Recipe,
+    head_field,
+    load_recipe,
+    named_section,
+    option_fields,
+    parse_value,
+    recipe_from,
+)
 
 RECIPE_ARGUMENT = typer.Argument(
     None, metavar="RECIPE", show_default=False, help="TOML file with the options below, a table for each panel."
@@ -51,6 +60,7 @@ def recipe_command(
                 load_recipe(kind, path=recipe, flags=given, assignments=assignments or (), main_section=main_section)
             )
 
+        command.recipe_kind, command.recipe_function = kind, function  # type: ignore[attr-defined]
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 _parameter("recipe", Path, RECIPE_ARGUMENT),
@@ -65,6 +75,12 @@ def recipe_command(
         return command
 
     return decorate
+
+
+def prepare(command: Any, table: Mapping[str, Any], *, where: str) -> Callable[[], None]:
+    """A command that `recipe_command` made, ready to run with a table of its options instead of flags. Raises
+    InvalidOption for a table that is wrong."""
+    return functools.partial(command.recipe_function, recipe_from(command.recipe_kind, table, where=where))
 
 
 def _parameter(name: str, type_: Any, default: Any) -> inspect.Parameter:

@@ -59,6 +59,7 @@ def _what(store: Path, plan: StorePlan) -> dict[str, str]:
         "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped",
         "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}",
         "classes": f"{space.num_classes:,}{_some_names(space.class_names)}",
+        "head": space.head + (" (multi-label: each class a choice of its own)" if space.head == "sigmoid" else ""),
         "kept": f"{selection.k:,} largest logits as {plan.coding.logits}",
         "tail at": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
         "features": ", ".join(features) or "none",

@@ -18,6 +18,7 @@ COMMANDS = {
     "dump-teacher": "Run a teacher once over a source and store what it says.",
     "train-student": "Train one or more students from a store, without the teacher.",
     "train-teacher": "Train a teacher on hard targets.",
+    "chain": "Run several commands from one recipe, skipping what is finished.",
     "evaluate": "Measure a model on a source.",
     "report": "Show training runs side by side.",
     "inspect": "Show what a store holds and what it was made from.",

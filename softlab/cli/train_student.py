@@ -1,7 +1,7 @@
 """`softlab train-student`: train one or more students from a store, without the teacher."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,17 +9,33 @@ from torch import nn
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
-from softlab.cli.training import print_results, training_bar
-from softlab.errors import InvalidOption
+from softlab.cli.training import print_results, print_trials, training_bar
+from softlab.errors import InvalidOption, ModelError
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.inherit import InheritOptions, inherit
+from softlab.recipe import overridden, write_recipe
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
-from softlab.student.options import TrainOptions
+from softlab.store.reader import Store, open_store
+from softlab.student.options import Student, TrainOptions
+from softlab.student.ranks import is_first_rank
+from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentModel(ModelOptions):
+    """A student's model, and what it learns in another way than the others of its run."""
+
+    train: dict[str, object] = field(default_factory=dict)
+    """options of [train] that are this student's own, e.g. temperature or loss"""
+
+    inherit: InheritOptions | None = None
+    """which of the layers of [teacher] this student starts from"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +45,43 @@ class TrainRecipe:
     out: Path
     """Folder of the run: weights, metrics, what is needed to go on after a kill."""
 
-    store: Path
-    """What the teacher said about the source."""
+    store: tuple[Path, ...]
+    """What a teacher said about the source; of several teachers if given several times."""
 
     valid_store: Path | None = None
     """What the teacher said about the validation source; without it only accuracy is measured."""
 
-    student: dict[str, ModelOptions]
+    student: dict[str, StudentModel]
     """A student to train; give it several times to train several in one pass."""
+
+    teacher: ModelOptions | None = None
+    """Whose layers students start from, if they ask for it."""
 
     source: SourceOptions
     valid: SourceOptions | None = None
     input: Finishing = field(default_factory=Finishing)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
+    search: SearchOptions | None = None
     cache: CacheOptions = field(default_factory=CacheOptions)
+
+    def __post_init__(self) -> None:
+        """Refuses what would otherwise fail after the data are opened."""
+        if self.valid is None and self.valid_store is not None:
+            raise InvalidOption("--valid-store without a validation source. Give --valid, or leave the store out.")
+        if self.search is not None and (self.valid is None or len(self.student) != 1):
+            raise InvalidOption("a search tries one student on a validation source. Give one --student, and --valid.")
+        heirs = [name for name, options in self.student.items() if options.inherit is not None]
+        if heirs and (self.teacher is None or self.teacher.weights is None):
+            raise InvalidOption(
+                f"[student.{heirs[0]}.inherit] needs a teacher with weights. Give --teacher and --teacher-weights."
+            )
+        for name in self.student:
+            self.train_options(name)
+
+    def train_options(self, student: str) -> TrainOptions:
+        """Those of the run, with the student's own instead."""
+        return overridden(self.train, self.student[student].train, where=f"[student.{student}.train]")
 
 
 @recipe_command(TrainRecipe, main_section="train")
@@ -52,19 +90,21 @@ def train_student(recipe: TrainRecipe) -> None:
 
     A killed run goes on exactly where its last checkpoint was when the same command is run again.
     """
-    store = open_store(recipe.store, cache=recipe.cache)
-    if recipe.valid is None and recipe.valid_store is not None:
-        raise InvalidOption("--valid-store without a validation source. Give --valid, or leave the store out.")
+    stores = [open_store(path, cache=recipe.cache) for path in recipe.store]
     valid = None
     if recipe.valid is not None:
         valid_store = open_store(recipe.valid_store, cache=recipe.cache) if recipe.valid_store else None
         valid = Validation(source=open_with_bar(recipe.valid), store=valid_store)
     source = open_with_bar(recipe.source)
+    if recipe.search is not None:
+        assert valid is not None, "the recipe has checked it"
+        _search(recipe, recipe.search, source, stores, valid)
+        return
     with training_bar() as on_progress:
         results = train_students(
-            build_students(recipe.student, seed=recipe.train.seed),
+            _students(recipe),
             source,
-            [store],
+            stores,
             recipe.train,
             finishing=recipe.input,
             augment=recipe.augment,
@@ -75,10 +115,54 @@ def train_student(recipe: TrainRecipe) -> None:
     print_results(results, out=recipe.out)
 
 
-def build_students(students: Mapping[str, ModelOptions], *, seed: int) -> dict[str, nn.Module]:
-    """Each from the same seed, so that a student's initial weights don't depend on the others."""
+def _students(recipe: TrainRecipe) -> dict[str, Student]:
+    own = {name: recipe.train_options(name) for name in recipe.student}
+    modules = build_students(recipe.student, seeds={name: options.seed for name, options in own.items()})
+    _inherit(recipe, modules)
+    return {name: Student(module=modules[name], options=own[name]) for name in own}
+
+
+def _inherit(recipe: TrainRecipe, modules: Mapping[str, nn.Module]) -> None:
+    heirs = {name: options.inherit for name, options in recipe.student.items() if options.inherit is not None}
+    if not heirs:
+        return
+    assert recipe.teacher is not None, "the recipe has checked it"
+    teacher = build_model(recipe.teacher)
+    for name, options in heirs.items():
+        try:
+            inherit(modules[name], teacher, options)
+        except ModelError as error:
+            raise ModelError(f"[student.{name}.inherit]: {error}") from error
+
+
+def _search(recipe: TrainRecipe, what: SearchOptions, source: Source, stores: list[Store], valid: Validation) -> None:
+    ((name, model),) = recipe.student.items()
+    with training_bar() as on_progress:
+        trials = search(
+            lambda: _students(recipe)[name].module,
+            source,
+            stores,
+            recipe.train_options(name),
+            what,
+            valid=valid,
+            finishing=recipe.input,
+            augment=recipe.augment,
+            out=recipe.out,
+            on_progress=on_progress,
+        )
+    if not is_first_rank():
+        return
+    best, out = recipe.out / "best.toml", recipe.out / "best"
+    train = replace(trials[0].options, baseline=recipe.train.baseline)
+    write_recipe(best, replace(recipe, out=out, student={name: replace(model, train={})}, train=train, search=None))
+    print_trials(trials)
+    print(f"The best as a recipe: softlab train-student {best}")
+
+
+def build_students(students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int]) -> dict[str, nn.Module]:
+    """Each from its own seed, so that a student's initial weights don't depend on the others."""
     modules = {}
     for name, options in students.items():
-        torch.manual_seed(seed)
+        torch.manual_seed(seeds[name])
         modules[name] = build_model(options)
     return modules

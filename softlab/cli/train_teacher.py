@@ -42,7 +42,7 @@ def train_teacher(recipe: TeacherRecipe) -> None:
     source = open_with_bar(recipe.source)
     with training_bar() as on_progress:
         results = train_students(
-            build_students({"teacher": recipe.teacher}, seed=recipe.train.seed),
+            build_students({"teacher": recipe.teacher}, seeds={"teacher": recipe.train.seed}),
             source,
             [],
             recipe.train,

@@ -6,13 +6,20 @@ from pathlib import Path
 
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_duration, format_share, print_table
+from softlab.errors import TrainingFailed
+from softlab.student.ranks import is_first_rank
 from softlab.student.run_folder import StudentResult
+from softlab.student.search import Trial
 from softlab.student.train import TrainProgress
 
 
 @contextmanager
 def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
-    """A bar over all steps of the run, with the epoch and the best validation accuracy beside it."""
+    """A bar over all steps of the run, with the epoch and the best validation accuracy beside it; of torchrun's
+    processes the first one shows it."""
+    if not is_first_rank():
+        yield lambda progress: None
+        return
     with rows_bar(unit="steps") as bar:
 
         def show(progress: TrainProgress) -> None:
@@ -24,7 +31,9 @@ def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
-    """All students of a run."""
+    """All students of a run, once. Raises TrainingFailed if some of them were set aside."""
+    if not is_first_rank():
+        return
     headers = ["student", "accuracy", "best", "agreement", "KL", "loss", "parameters", "time"]
     rows = []
     for result in results:
@@ -36,7 +45,7 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
                 format_share(best.accuracy if best else None),
                 format_share(last.teacher_agreement if last else None),
                 "-" if last is None or last.teacher_kl is None else f"{last.teacher_kl:.3f}",
-                f"{result.train_loss:.3f}",
+                "-" if result.train_loss is None else f"{result.train_loss:.3f}",
                 f"{result.num_parameters:,}",
                 format_duration(result.seconds),
             ]
@@ -44,3 +53,25 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     print_table(headers, rows, title=f"Students of {out}")
     print("accuracy, agreement with the teacher and KL to it (nats): on the validation source, after the last epoch;")
     print("best: highest accuracy of any epoch.")
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        lines = "; ".join(f"{result.name}: {result.error}" for result in failed)
+        raise TrainingFailed(f"{len(failed)} of {len(results)} students were set aside. {lines}")
+
+
+def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
+    """The best trials of a search."""
+    rows = [
+        [
+            str(place),
+            trial.options.loss,
+            f"{trial.options.temperature:g}",
+            f"{trial.options.alpha:.3f}",
+            "failed" if trial.result.error else f"{trial.score:.2%}",
+        ]
+        for place, trial in enumerate(trials[:most], start=1)
+    ]
+    print_table(["", "loss", "T", "alpha", "validation"], rows, title=f"The best of {len(trials)} trials")
+    failed = [trial for trial in trials if trial.result.error]
+    if failed:
+        print(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")

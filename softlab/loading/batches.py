@@ -2,7 +2,7 @@
 
 # Shape letters: B rows in a batch, C channels, H height, W width.
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -86,6 +86,11 @@ class Batch:
     """Where views are mixed and targets known."""
 
     labels: SoftLabels | None = None
+    others: tuple[SoftLabels, ...] = ()
+    """Of further teachers, in the order of their stores."""
+
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the teachers, float32 [B, ...] by name; those that were asked for."""
 
     def __len__(self) -> int:
         return len(self.numbers_B)
@@ -99,6 +104,8 @@ class Batch:
             targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
             mixed=None if self.mixed is None else self.mixed.to(device),
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
+            features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
         )
 
     def pin_memory(self) -> "Batch":
@@ -109,6 +116,8 @@ class Batch:
             targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
             mixed=None if self.mixed is None else self.mixed.pin_memory(),
             labels=None if self.labels is None else self.labels.pin_memory(),
+            others=tuple(labels.pin_memory() for labels in self.others),
+            features={name: feature.pin_memory() for name, feature in self.features.items()},
         )
 
 
@@ -127,10 +136,19 @@ class Aligned:
     store_numbers_N: NDArray[np.int64] | None = None
     """For each sample of the source its sample in the store, from `align`."""
 
+    others: tuple[Store, ...] = ()
+    """Of further teachers, over the same samples and views; see `check_same_rows`."""
+
+    new_classes: bool = False
+    """Whether hard targets go on counting behind the store's classes."""
+
+    features: Mapping[str, Store] = field(default_factory=dict)
+    """Features to be read, each from the store that holds it."""
+
     @property
     def targets_N(self) -> NDArray[np.int64] | None:
-        """The source's hard targets, unless they count other classes than the store's labels."""
-        if self.store is None:
+        """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
+        if self.store is None or self.new_classes:
             return self.source.targets_N
         return comparable_targets(self.source, num_classes=self.store.num_classes)
 
@@ -166,10 +184,10 @@ class _Batches(Dataset[Batch | SoftlabError]):
         samples = [self._read(number) for number in rows.samples_B.tolist()]
         views = self._replay(numbers_B, rows.views_B, samples)
         targets_N = aligned.targets_N
-        labels = None
+        stored_B = rows.views_B
         if aligned.store is not None:
             # Views without end, where other views than the store's were allowed, meet the store's in turn.
-            labels = aligned.store.read(numbers_B, view=_one_or_each(rows.views_B % aligned.store.num_views))
+            stored_B = _one_or_each(rows.views_B % aligned.store.num_views)
         return Batch(
             numbers_B=torch.from_numpy(rows.samples_B),
             views_B=torch.from_numpy(rows.views_B),
@@ -178,7 +196,11 @@ class _Batches(Dataset[Batch | SoftlabError]):
             pixel_digests=_digests(numbers_B, rows.views_B, views, every=aligned.digest_every),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.samples_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
-            labels=labels,
+            labels=None if aligned.store is None else aligned.store.read(numbers_B, view=stored_B),
+            others=tuple(store.read(numbers_B, view=stored_B) for store in aligned.others),
+            features={
+                name: store.read_features(name, numbers_B, view=stored_B) for name, store in aligned.features.items()
+            },
         )
 
     def _replay(self, numbers_B: Numbers, views_B: Numbers, samples: list[Sample]) -> list[View]:

@@ -58,6 +58,8 @@ class LabelSpaceRecord(Record, frozen=True, kw_only=True):
     num_classes: Positive
     class_names: tuple[str, ...] | None
     fingerprint: Fingerprint
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
 
 
 class TransformRecord(Record, frozen=True, kw_only=True):
@@ -159,7 +161,8 @@ class Statistics(Record, frozen=True, kw_only=True):
     """Rows whose largest logit is at the hard target."""
 
     captured_mass: tuple[float, ...]
-    """Sum over rows of the kept classes' probability, one value a temperature."""
+    """Sum over rows of the kept classes' probability, one value a temperature; under a sigmoid head of the share that
+    they have of the sum of all classes' probabilities."""
 
     clipped_logits: Count
     """Logits that the coding could not hold within its rounding."""

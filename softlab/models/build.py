@@ -64,7 +64,7 @@ def build_model(options: ModelOptions) -> nn.Module:
             f"{options.model}: gave a {type(model).__name__}. Name a factory that returns a torch.nn.Module."
         )
     if options.weights is not None:
-        load_weights(model, options.weights)
+        load_weights(model, Path(options.weights))
     return model
 
 

@@ -34,6 +34,10 @@ class InheritOptions:
     fresh: tuple[str, ...] = ()
     """Student's layers that keep their own initial weights, also where `map` has them."""
 
+    grow: tuple[str, ...] = ()
+    """Student's layers with more outputs than the teacher's, such as a classifier of more classes: the first ones are
+    the teacher's, the others keep their initial weights."""
+
     strict: bool = True
     """Refuse a student that has weights in neither `map` nor `fresh`; else they keep their initial values."""
 
@@ -44,8 +48,9 @@ class InheritOptions:
             )
         for pattern in itertools.chain.from_iterable(self.map.items()):
             check_pattern(pattern, option="map")
-        for pattern in self.fresh:
-            check_pattern(pattern, option="fresh")
+        for option, patterns in (("fresh", self.fresh), ("grow", self.grow)):
+            for pattern in patterns:
+                check_pattern(pattern, option=option)
         for ours, theirs in self.map.items():
             if (NUMBER in ours) != (NUMBER in theirs):
                 raise InvalidOption(f"map: {ours} = {theirs} has {NUMBER} on one side only. Write it on both or none.")
@@ -75,7 +80,7 @@ def inherit(student: nn.Module, teacher: nn.Module, options: InheritOptions) -> 
     ours, theirs = _tensors(student), _tensors(teacher)
     _check_known(ours, options)
     copied = _match(ours, theirs, options)
-    _check_shapes(copied, ours, theirs)
+    _check_shapes(copied, ours, theirs, options)
     _check_ties(copied, ours, theirs)
     reached = {id(ours[name]) for name in copied}
     left = tuple(name for name, tensor in ours.items() if id(tensor) not in reached)
@@ -83,7 +88,10 @@ def inherit(student: nn.Module, teacher: nn.Module, options: InheritOptions) -> 
         _check_nothing_forgotten(left, options)
     with torch.no_grad():
         for name, source in copied.items():
-            ours[name].copy_(theirs[source])
+            target = ours[name]
+            if target.shape != theirs[source].shape:
+                target = target[: len(theirs[source])]
+            target.copy_(theirs[source])
     return Inherited(copied=copied, left=left)
 
 
@@ -137,23 +145,31 @@ def _fits_any(patterns: tuple[str, ...], name: str) -> bool:
 
 
 def _check_known(ours: Mapping[str, Tensor], options: InheritOptions) -> None:
-    for option, patterns in (("map", tuple(options.map)), ("fresh", options.fresh)):
+    for option, patterns in (("map", tuple(options.map)), ("fresh", options.fresh), ("grow", options.grow)):
         for pattern in patterns:
             if not any(fit(pattern, name) for name in ours):
                 raise ModelError(f"{option}: the student has no layer {pattern}. {suggest_pattern(pattern, ours)}")
 
 
-def _check_shapes(copied: Mapping[str, str], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+def _check_shapes(
+    copied: Mapping[str, str], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], options: InheritOptions
+) -> None:
     different = [
         f"the student's {name} {tuple(ours[name].shape)} and the teacher's {source} {tuple(theirs[source].shape)}"
         for name, source in copied.items()
         if ours[name].shape != theirs[source].shape
+        and not (_fits_any(options.grow, name) and _has_room_for(ours[name], theirs[source]))
     ]
     if different:
         raise ModelError(
             f"map: {len(different)} of {len(copied)} shapes differ: {_first_of(different, '; ')}. "
-            f"Build the student as wide as the teacher there, or name these layers in `fresh`."
+            f"Build the student as wide as the teacher there, or name these layers in `fresh`, or in `grow` where the "
+            f"student has more outputs."
         )
+
+
+def _has_room_for(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.dim() > 0 and ours.shape[1:] == theirs.shape[1:] and len(ours) >= len(theirs)
 
 
 def _check_ties(copied: Mapping[str, str], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

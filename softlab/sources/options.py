@@ -35,11 +35,14 @@ class SourceOptions:
     class_names: tuple[str, ...] = ()
     """Folder: the class folders in the order of their labels; default: all folders, sorted by name."""
 
+    targets: tuple[int, ...] = ()
+    """Only samples with these hard targets; default: all samples."""
+
     skip_unreadable: bool = False
     """Leave out samples that can't be decoded, and list them; costs one decoding pass over all samples."""
 
     limit: int | None = None
-    """Only the first samples, this many."""
+    """Only the first samples, this many of those that are left."""
 
     def __post_init__(self) -> None:
         if not self.path:

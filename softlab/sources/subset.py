@@ -23,6 +23,20 @@ def first(source: Source, count: int) -> Source:
     return _subset(source, range(count), skipped=source.skipped)
 
 
+def with_targets(source: Source, targets: Sequence[int]) -> Source:
+    """The samples with these hard targets, in their order. Raises InvalidOption where a target is of no sample."""
+    targets_N = np.full(len(source), -1) if source.targets_N is None else source.targets_N
+    found = [target for target in np.unique(targets_N).tolist() if target >= 0]
+    missing = [target for target in targets if target not in found]
+    if missing:
+        shown = f"{', '.join(map(str, found[:10]))}{' ..' if len(found) > 10 else ''}" or "none"
+        raise InvalidOption(
+            f"{source.name}: no sample has the hard target {missing[0]} (there are: {shown}). Correct --source-targets."
+        )
+    numbers = np.flatnonzero(np.isin(targets_N, targets)).tolist()
+    return _subset(source, numbers, skipped=source.skipped)
+
+
 def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:
     """The samples that can be decoded, found by decoding all of them; the others are listed in `skipped`.
 

@@ -1,10 +1,40 @@
 """The card: a store's README.md, generated from its manifest, with the front matter that dataset hubs read."""
 
 import json
+from typing import NamedTuple
 
+from softlab.labels.soft_labels import Head
 from softlab.manifest import Manifest
 
 CARD_NAME = "README.md"
+
+
+class _Words(NamedTuple):
+    """What depends on the teacher's head."""
+
+    head: str
+    tail: str
+    captured: str
+    log_tail: str
+    train_options: str
+
+
+_WORDS: dict[Head, _Words] = {
+    "softmax": _Words(
+        head="softmax: a probability of each class among all",
+        tail="its exact log mass",
+        captured="Mean probability of the kept classes",
+        log_tail="probability outside the kept classes",
+        train_options="",
+    ),
+    "sigmoid": _Words(
+        head="sigmoid: each class a choice of its own (multi-label)",
+        tail="the exact log of its classes' mean probability",
+        captured="Share of the summed probability that the kept classes have",
+        log_tail="mean probability of the classes that are not kept",
+        train_options=" --loss bce --alpha 1",
+    ),
+}
 
 
 def render_card(manifest: Manifest) -> str:
@@ -26,6 +56,7 @@ def _front_matter(manifest: Manifest) -> list[str]:
 
 def _what_it_is(manifest: Manifest) -> list[str]:
     teacher, selection, source = manifest.teacher, manifest.selection, manifest.source
+    words = _WORDS[manifest.label_space.head]
     features = ", ".join(f"{feature.name} (layer {feature.layer})" for feature in manifest.features) or "none"
     return [
         "# Soft labels for knowledge distillation",
@@ -36,8 +67,9 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         "",
         "| | |",
         "| --- | --- |",
+        f"| head | {words.head} |",
         f"| kept | the {selection.k} largest logits of each row |",
-        f"| tail | its exact log mass at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
         f"| views | {_views(manifest)} |",
         f"| coding | {manifest.coding.logits} |",
         f"| features | {features} |",
@@ -64,23 +96,26 @@ def _how_good(manifest: Manifest) -> list[str]:
     return [
         "## How good",
         "",
-        f"Teacher's accuracy on these samples: {accuracy}. Mean probability of the kept classes: {captured}. "
+        f"Teacher's accuracy on these samples: {accuracy}. "
+        f"{_WORDS[manifest.label_space.head].captured}: {captured}. "
         f"Logits clipped by the coding: {statistics.clipped_logits:,}.",
         "",
     ]
 
 
 def _how_to_read(manifest: Manifest) -> list[str]:
+    words = _WORDS[manifest.label_space.head]
     lines = [
         "## How to use",
         "",
         "```",
         "softlab verify .",
-        "softlab train-student --store . --source YOUR_DATA --student torchvision:resnet18 --out RUN",
+        "softlab train-student --store . --source YOUR_DATA --student torchvision:resnet18"
+        f"{words.train_options} --out RUN",
         "```",
         "",
         "A row's logits are relative to its largest, which is `max_logit`; `log_tail` is the natural log of the",
-        "probability outside the kept classes, one column a temperature, -inf where nothing is outside.",
+        f"{words.log_tail}, one column a temperature, -inf where nothing is outside.",
     ]
     if manifest.coding.logits == "uint8":
         lines += [

@@ -75,6 +75,7 @@ def _schema_metadata(plan: StorePlan, fields: Sequence[FieldRecord]) -> dict[str
     description = {
         "temperatures": list(plan.selection.temperatures),
         "num_classes": plan.label_space.num_classes,
+        "head": plan.label_space.head,
         "coding": plan.coding.logits,
         "gap_step": plan.coding.gap_step,
         "row_shapes": {field.short_name: list(field.row_shape) for field in fields},

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnfinishedStore
 from softlab.labels.coding import GAP_STEP, LabelCoding
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -59,6 +59,10 @@ class Store:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         return self.manifest.label_space.class_names
+
+    @property
+    def head(self) -> Head:
+        return self.manifest.label_space.head
 
     @property
     def k(self) -> int:
@@ -239,4 +243,5 @@ def coding_of(plan: StorePlan) -> LabelCoding:
         gap_step=plan.coding.gap_step or GAP_STEP,
         num_classes=plan.label_space.num_classes,
         temperatures=plan.selection.temperatures,
+        head=plan.label_space.head,
     )

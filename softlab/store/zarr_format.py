@@ -95,6 +95,7 @@ def _group_document(plan: StorePlan | None) -> bytes:
         attributes = {
             "temperatures": list(plan.selection.temperatures),
             "num_classes": plan.label_space.num_classes,
+            "head": plan.label_space.head,
             "coding": plan.coding.logits,
             "gap_step": plan.coding.gap_step,
         }

@@ -1,11 +1,13 @@
 """What students are fed: which views of a source, and how a store's rows belong to them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from softlab.errors import InvalidOption
 from softlab.loading.alignment import VerifyInputs, align
 from softlab.loading.batches import AS_THEY_ARE, Aligned
+from softlab.loading.teachers import check_same_rows, find_features
 from softlab.loading.view_check import check_recipe, check_views, store_replay
 from softlab.manifest import ViewsRecord
 from softlab.sources.source import Source
@@ -35,19 +37,26 @@ def align_inputs(
     options: TrainOptions,
     *,
     augment: ViewRecipe | None = None,
+    features: Iterable[str] = (),
 ) -> Inputs:
-    """With a store, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
+    """With stores, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
 
-    Raises StoreMismatch for a store of other samples or views, InvalidOption for a recipe that can't be followed.
+    Raises StoreMismatch for stores of other samples or views, InvalidOption for a recipe that can't be followed.
     """
     own = record_views(augment or ViewRecipe(), num_views=1, digest_every=0)
     if not stores:
         return _fresh(Aligned(source=source, finishing=finishing, replay=_replay(own, len(source))), own)
-    (store,) = stores
+    check_same_rows(stores)
+    store = stores[0]
+    rest: dict[str, Any] = {
+        "others": tuple(stores[1:]),
+        "features": find_features(stores, features),
+        "new_classes": options.new_classes,
+    }
     if augment is not None and options.views_mismatch == "refuse":
         check_recipe(store, asked=describe_views(own), fingerprint=own.fingerprint)
     if augment is not None and own.fingerprint != store.manifest.views.fingerprint:
-        return _fresh(_other_views(source, store, finishing, options, own), own)
+        return _fresh(replace(_other_views(source, store, finishing, options, own), **rest), own)
     aligned = as_the_teacher_saw(
         source,
         store,
@@ -56,7 +65,10 @@ def align_inputs(
         verify=options.verify_inputs,
         check_pixels=options.views_mismatch == "refuse",
     )
-    return Inputs(aligned=aligned, views=store.manifest.views, num_views=store.num_views)
+    assert aligned.store_numbers_N is not None
+    for other in stores[1:] if options.views_mismatch == "refuse" else ():  # another teacher may have seen other pixels
+        check_views(source, other, aligned.store_numbers_N, aligned.replay, verify=options.verify_inputs)
+    return Inputs(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
 
 
 def as_the_teacher_saw(

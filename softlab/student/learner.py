@@ -1,10 +1,12 @@
-"""One student in training: its model, optimiser, schedule and random state, advanced a batch at a time."""
+"""One student in training: its model, optimiser, schedule and random numbers, advanced a batch at a time."""
 
 # Shape letters: B rows in a batch, C classes.
 
 import math
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +14,18 @@ from torch import Tensor, nn
 from softlab.errors import TrainingFailed
 from softlab.loading.batches import Batch
 from softlab.models.device import place
-from softlab.models.forward import logits_of
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
+from softlab.student.pruning import Pruner, Sparsity
+from softlab.student.ranks import ALONE, Ranks
+from softlab.student.tapped import TappedStudent
 
 State = dict[str, Tensor]
 """Everything that a killed run needs, flat, so that it fits a safetensors file."""
 
 
 class Learner:
-    """Students share batches and nothing else: each has its own random state, so none depends on the others."""
+    """Students share batches and nothing else: each has its own random numbers, so none depends on the others."""
 
     def __init__(
         self,
@@ -33,14 +37,29 @@ class Learner:
         device: torch.device,
         num_steps: int,
         steps_per_epoch: int,
+        example: Batch | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        """`example` is a batch on the device, needed where features are learnt."""
         self.name, self.objective, self.device = name, objective, device
         self.module = place(module, device, channels_last=options.channels_last)
-        self._forward: Callable[..., object] = torch.compile(self.module) if options.compile else self.module
-        self._options, self._num_steps = options, num_steps
+        self._pruner = None if options.prune is None else Pruner(self.module, options.prune, num_steps=num_steps)
+        if self._pruner is not None:
+            self._pruner.prepare()
+        self._student = TappedStudent(
+            name,
+            self.module,
+            objective.features,
+            device=device,
+            autocast=options.autocast,
+            compiled=options.compile,
+            example=example,
+            seed=options.seed,
+        )
+        self.options, self._num_steps, self._ranks = options, num_steps, ranks
+        ranks.share([*self.module.parameters(), *self.module.buffers()])  # each may have begun with weights of its own
         self._warmup_steps = options.warmup_epochs * steps_per_epoch
-        self._optimiser = _make_optimiser(self.module, options)
-        self._cpu_rng, self._cuda_rng = _seeded(options.seed, device)
+        self._optimiser = _make_optimiser(self._student.parameters, options)
         self._loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
         self._losses = 0
 
@@ -48,21 +67,39 @@ class Learner:
         """One update; the loss, still on the device, so that nothing waits for it."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
-        with self._own_random_state():
+        with self._random_numbers_of(step):
             self.module.train()
-            loss = self.objective(self.logits(batch), batch)
+            self._student.projectors.train()
+            logits_BC, features = self._student.logits_and_features(batch)
+            progress = step / max(self._num_steps - 1, 1)
+            loss = self.objective(logits_BC, batch, features=features, progress=progress)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        if self._options.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self._options.clip_norm)
+        self._ranks.average_gradients(self._student.parameters)
+        if self.options.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._student.parameters, self.options.clip_norm)
         self._optimiser.step()
+        if self._pruner is not None:
+            self._pruner.step((step + 1) / self._num_steps)
         self._loss_sum += loss.detach()
         self._losses += 1
         return loss.detach()
 
+    def weights(self) -> State:
+        """Of the model as it would be used now: pruned weights are zero."""
+        state: State = self.module.state_dict() if self._pruner is None else self._pruner.exported_state()
+        return state
+
+    def finish(self) -> Sparsity | None:
+        """Leave the module with its own names alone after the last step; how much of it is pruned, if it is."""
+        if self._pruner is None:
+            return None
+        self._pruner.finish()
+        return self._pruner.sparsity()
+
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] on the device, in the dtype of autocast."""
-        return logits_of(self._forward, batch.images_BCHW, device=self.device, autocast=self._options.autocast)
+        return self._student.logits(batch)
 
     def evaluating(self) -> Callable[[Batch], Tensor]:
         """The student in eval mode, as a function from a batch to logits; until the next step."""
@@ -72,15 +109,15 @@ class Learner:
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then cosine to zero (Loshchilov, Hutter 2017, without restarts) or constant."""
         if step < self._warmup_steps:
-            return self._options.learning_rate * (step + 1) / math.ceil(self._warmup_steps)
-        if self._options.schedule == "constant":
-            return self._options.learning_rate
+            return self.options.learning_rate * (step + 1) / math.ceil(self._warmup_steps)
+        if self.options.schedule == "constant":
+            return self.options.learning_rate
         progress = (step - self._warmup_steps) / max(self._num_steps - self._warmup_steps, 1)
-        return self._options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def take_mean_loss(self, *, step: int) -> float:
         """Mean over the steps since this was last asked. Raises TrainingFailed if it isn't finite."""
-        mean = self._loss_sum.item() / max(self._losses, 1)
+        mean = self._ranks.mean(self._loss_sum).item() / max(self._losses, 1)
         self._loss_sum.zero_()
         self._losses = 0
         if not math.isfinite(mean):
@@ -91,13 +128,13 @@ class Learner:
         return mean
 
     def state(self) -> State:
-        """Weights, optimiser and random state, as tensors on the CPU."""
+        """Weights, optimiser and projectors, as tensors on the CPU; random numbers are a function of the step."""
         tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
         for index, values in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-        tensors |= {"rng.cpu": self._cpu_rng, "loss_sum": self._loss_sum, "losses": torch.tensor(self._losses)}
-        if self._cuda_rng is not None:
-            tensors["rng.cuda"] = self._cuda_rng
+        projectors = self._student.projectors.state_dict()
+        tensors |= {f"projector.{name}": tensor for name, tensor in projectors.items()}
+        tensors |= {"loss_sum": self._ranks.mean(self._loss_sum), "losses": torch.tensor(self._losses)}
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: State) -> None:
@@ -109,26 +146,33 @@ class Learner:
             index, key = name.split(".", 1)
             optimiser_state["state"].setdefault(int(index), {})[key] = tensor
         self._optimiser.load_state_dict(optimiser_state)
-        self._cpu_rng, self._cuda_rng = tensors["rng.cpu"], tensors.get("rng.cuda")
+        self._student.projectors.load_state_dict(_below(tensors, "projector."))
         self._loss_sum.copy_(tensors["loss_sum"])
         self._losses = int(tensors["losses"])
 
+    def share_buffers(self) -> None:
+        """Give all ranks the statistics of the first, such as running means: each has seen other rows."""
+        self._ranks.share(self.module.buffers())
+
     @contextmanager
-    def _own_random_state(self) -> Iterator[None]:
-        """This student's random numbers inside, everyone else's left as they were."""
+    def _random_numbers_of(self, step: int) -> Iterator[None]:
+        """Random numbers of this student at this step inside, everyone else's left as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.set_rng_state(self._cpu_rng)
-            if self._cuda_rng is not None:
-                torch.cuda.set_rng_state(self._cuda_rng, self.device)
+            seed = _draw(self.options.seed, step, self._ranks.rank)
+            torch.default_generator.manual_seed(seed)
+            if self.device.type == "cuda":
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
             yield
-            self._cpu_rng = torch.get_rng_state()
-            if self._cuda_rng is not None:
-                self._cuda_rng = torch.cuda.get_rng_state(self.device)
 
 
-def _make_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def _draw(seed: int, step: int, rank: int) -> int:
+    """A seed for one step of one rank: 32 bits, which is all that torch's generator keeps."""
+    return int.from_bytes(blake2b(struct.pack("<QQQ", seed, step, rank), digest_size=4).digest(), "little")
+
+
+def _make_optimiser(parameters: Sequence[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
     if options.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
     return torch.optim.SGD(
@@ -138,12 +182,6 @@ def _make_optimiser(module: nn.Module, options: TrainOptions) -> torch.optim.Opt
         weight_decay=options.weight_decay,
         nesterov=options.momentum > 0,
     )
-
-
-def _seeded(seed: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Random states of the CPU and, where the student runs on one, of the CUDA device."""
-    cuda = torch.Generator(device).manual_seed(seed).get_state() if device.type == "cuda" else None
-    return torch.Generator().manual_seed(seed).get_state(), cuda
 
 
 def _below(tensors: State, prefix: str) -> State:

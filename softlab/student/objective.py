@@ -1,47 +1,146 @@
-"""What a student is trained on: distillation from the store, mixed with cross-entropy on hard targets."""
+"""What a student is trained on: distillation from the stores, mixed with cross-entropy on hard targets."""
 
 # Shape letters: B rows in a batch, C classes.
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.errors import StoreMismatch
-from softlab.labels.losses import Tail, distillation_loss
+from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
+from softlab.labels.ensembles import CombineBy, WeighBy, combine, weigh
+from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batches import Batch
+from softlab.student.feature_losses import FeatureLoss, feature_loss
+from softlab.student.options import TrainOptions
 
 UNKNOWN_TARGET = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
-    """alpha * T^2 KL(teacher || student) + (1 - alpha) * cross-entropy."""
+    """alpha * distillation + (1 - alpha) * cross-entropy + the feature losses, each with its weight."""
 
     alpha: float
-    temperature: float
-    tail: Tail
+    loss: DecisionLoss = field(default_factory=DecisionLoss)
+    alpha_end: float | None = None
+    temperature_end: float | None = None
+    new_classes: bool = False
+    label_smoothing: float = 0.0
+    features: Mapping[str, FeatureLoss] = field(default_factory=dict)
+    teacher_weight: tuple[float, ...] = ()
+    combine: CombineBy = "probabilities"
+    weigh: WeighBy = "given"
 
-    def __call__(self, student_logits_BC: Tensor, batch: Batch) -> Tensor:
-        """A float32 scalar, in nats, mean over rows. Raises StoreMismatch for a batch without what alpha asks for."""
+    @property
+    def needs_targets(self) -> bool:
+        alpha = self.alpha if self.alpha_end is None else min(self.alpha, self.alpha_end)
+        return alpha < 1 or self.loss.needs_targets
+
+    def __call__(
+        self,
+        student_logits_BC: Tensor,
+        batch: Batch,
+        *,
+        features: Mapping[str, Tensor] | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """A float32 scalar, mean over rows, `progress` of the run (0 to 1) done.
+
+        `features` are the student's, projected, by the name of the stored one that they learn. Raises StoreMismatch for
+        a batch without what alpha or the loss asks for.
+        """
+        alpha = _between(self.alpha, self.alpha_end, progress)
         loss = torch.zeros((), device=student_logits_BC.device)
-        if self.alpha > 0:
-            assert batch.labels is not None, "a run with alpha > 0 has a store"
-            distillation = distillation_loss(
-                student_logits_BC, batch.labels, temperature=self.temperature, tail=self.tail
-            )
-            loss = loss + self.alpha * distillation
-        if self.alpha < 1:
-            loss = loss + (1 - self.alpha) * hard_loss(student_logits_BC, batch)
+        if alpha > 0:
+            with _between_stored_temperatures() if self.temperature_end and 0 < progress < 1 else nullcontext():
+                loss = loss + alpha * self._distillation(student_logits_BC, batch, progress=progress)
+        if alpha < 1:
+            logits_BC, targeted = student_logits_BC, batch
+            if self.new_classes:
+                logits_BC, targeted = _of_the_new_classes(student_logits_BC, batch)
+            loss = loss + (1 - alpha) * hard_loss(logits_BC, targeted, label_smoothing=self.label_smoothing)
+        for name, options in self.features.items():
+            found = (features or {})[name]
+            loss = loss + options.weight * feature_loss(found, batch.features[name], loss=options.loss)
         return loss
 
+    def _distillation(self, student_logits_BC: Tensor, batch: Batch, *, progress: float) -> Tensor:
+        temperature = _between(self.loss.temperature, self.temperature_end, progress)
+        if self.loss.needs_targets and batch.mixed is not None:
+            raise StoreMismatch(
+                f"{self.loss.name} needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose "
+                f"another --loss, or a store without mixing."
+            )
+        labels, targets_B = self._labels(batch, temperature=temperature), batch.targets_B
+        if self.new_classes:
+            student_logits_BC = _of_the_teachers_classes(student_logits_BC, labels)
+            if targets_B is not None:
+                targets_B = targets_B.masked_fill(targets_B >= labels.num_classes, UNKNOWN_TARGET)
+        return decision_loss(
+            student_logits_BC,
+            labels,
+            targets_B=targets_B,
+            options=self.loss if self.temperature_end is None else replace(self.loss, temperature=temperature),
+        )
 
-HARD_TARGETS = Objective(alpha=0.0, temperature=1.0, tail="uniform")
+    def _labels(self, batch: Batch, *, temperature: float) -> SoftLabels:
+        assert batch.labels is not None, "a run with alpha > 0 has a store"
+        if not batch.others:
+            return batch.labels
+        labels = [batch.labels, *batch.others]
+        if self.weigh == "correctness" and batch.mixed is not None:
+            raise StoreMismatch(
+                "--weigh correctness needs one hard target a row, but the views are mixed of two (MixUp, CutMix). "
+                "Weigh by confidence, or choose stores without mixing."
+            )
+        given = self.teacher_weight or (1.0,) * len(labels)
+        weights_BS = weigh(labels, given=given, by=self.weigh, targets_B=batch.targets_B)
+        return combine(labels, weights_BS, by=self.combine, temperature=temperature)
+
+
+HARD_TARGETS = Objective(alpha=0.0)
 """The baseline: plain cross-entropy."""
 
 
-def hard_loss(student_logits_BC: Tensor, batch: Batch) -> Tensor:
+def make_objective(options: TrainOptions, *, num_stores: int) -> Objective:
+    """What the options ask for; without a store, cross-entropy alone. Raises InvalidOption for weights that don't fit
+    the stores, or a loss that their mixture has no value for."""
+    if num_stores == 0:
+        if options.feature:
+            raise InvalidOption(f"feature {min(options.feature)}: there is no store to learn it from. Leave it out.")
+        return replace(HARD_TARGETS, label_smoothing=options.label_smoothing)
+    if options.teacher_weight and len(options.teacher_weight) != num_stores:
+        raise InvalidOption(
+            f"{len(options.teacher_weight)} values of --teacher-weight for {num_stores} stores. Give one a store."
+        )
+    if num_stores > 1 and options.loss == "mse" and options.combine == "probabilities":
+        raise InvalidOption("mse compares raw logits, which a mixture of probabilities lacks. Say --combine logits.")
+    if num_stores > 1 and options.loss == "standardised_kl":
+        raise InvalidOption(
+            "standardised_kl needs the spread of one teacher's logits, which a mixture lacks. Choose another --loss, "
+            "or give one store."
+        )
+    return Objective(
+        alpha=options.alpha,
+        loss=options.decision,
+        alpha_end=options.alpha_end,
+        temperature_end=options.temperature_end,
+        new_classes=options.new_classes,
+        label_smoothing=options.label_smoothing,
+        features=options.feature,
+        teacher_weight=options.teacher_weight,
+        combine=options.combine,
+        weigh=options.weigh,
+    )
+
+
+def hard_loss(student_logits_BC: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy, mean over the rows whose target is known; 0 if none is. A mixed view has two targets, each with
     its share (Zhang et al. 2018, equation 1; Yun et al. 2019, equation 1)."""
     if batch.targets_B is None:
@@ -50,24 +149,61 @@ def hard_loss(student_logits_BC: Tensor, batch: Batch) -> Tensor:
             "holds them (--source-label-column), or train on a store's labels alone (--alpha 1, without --baseline)."
         )
     if batch.mixed is None:
-        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, None)
+        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, None, label_smoothing)
     else:
         own_B, targets_B = batch.mixed.weights_B, batch.mixed.targets_B
-        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B)
-        partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B)
+        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing)
+        partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing)
         total, weight = total + partner_total, weight + partner_weight
     return total / weight.clamp(min=1e-6)
 
 
-def _cross_entropy(student_logits_BC: Tensor, targets_B: Tensor, weights_B: Tensor | None) -> tuple[Tensor, Tensor]:
+def _of_the_teachers_classes(student_logits_BC: Tensor, labels: SoftLabels) -> Tensor:
+    """The old outputs, as Li, Hoiem (2016), equation 2, compares them: a distribution of their own."""
+    if student_logits_BC.shape[1] <= labels.num_classes:
+        raise StoreMismatch(
+            f"the student has {student_logits_BC.shape[1]} outputs, but with --new-classes it needs more than the "
+            f"teacher's {labels.num_classes}. Build it with all classes, or leave --new-classes out."
+        )
+    return student_logits_BC[:, : labels.num_classes]
+
+
+def _of_the_new_classes(student_logits_BC: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    """The other outputs, in equation 1 there a distribution of their own too, and the batch with hard targets that
+    count them; one of an old class becomes unknown."""
+    assert batch.labels is not None, "a run with new classes has a store"
+    num_old = batch.labels.num_classes
+    if batch.mixed is not None:
+        raise StoreMismatch(
+            "--new-classes needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose a store "
+            "without mixing."
+        )
+    if batch.targets_B is not None:
+        batch = replace(batch, targets_B=(batch.targets_B - num_old).clamp(min=UNKNOWN_TARGET))
+    return student_logits_BC[:, num_old:], batch
+
+
+def _cross_entropy(
+    student_logits_BC: Tensor, targets_B: Tensor, weights_B: Tensor | None, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
     """Sum over the rows whose target is known, and the weight of these rows."""
     is_known_B = targets_B != UNKNOWN_TARGET
-    if weights_B is None:
-        total = functional.cross_entropy(
-            student_logits_BC.float(), targets_B, ignore_index=UNKNOWN_TARGET, reduction="sum"
-        )
-        return total, is_known_B.sum()
-    losses_B = functional.cross_entropy(
-        student_logits_BC.float(), targets_B, ignore_index=UNKNOWN_TARGET, reduction="none"
+    losses = functional.cross_entropy(
+        student_logits_BC.float(),
+        targets_B,
+        ignore_index=UNKNOWN_TARGET,
+        label_smoothing=label_smoothing,
+        reduction="sum" if weights_B is None else "none",
     )
-    return (weights_B * losses_B).sum(), (weights_B * is_known_B).sum()
+    if weights_B is None:
+        return losses, is_known_B.sum()
+    return (weights_B * losses).sum(), (weights_B * is_known_B).sum()
+
+
+def _between_stored_temperatures() -> AbstractContextManager[object]:
+    """A temperature on its way is a new one in each step, and each would be warned about."""
+    return warnings.catch_warnings(action="ignore", category=InterpolatedTail)
+
+
+def _between(start: float, end: float | None, progress: float) -> float:
+    return start if end is None else start + (end - start) * progress

@@ -5,7 +5,7 @@ OUT/metrics.jsonl                one line a student and epoch
 OUT/NAME/best.safetensors, .json the weights of the best validation epoch, and how good they were
 OUT/NAME/last.safetensors, .json the weights after the last step
 OUT/summary.json                 the final table; written last, so its presence means that the run is finished
-OUT/resume/step-N/NAME.safetensors   weights, optimiser and random state of every student at step N
+OUT/resume/step-N/NAME.safetensors   weights, optimiser and projectors of every student at step N
 OUT/resume/position.json             which N is valid; replaced only after all of its files are on disk
 """
 
@@ -25,6 +25,8 @@ from softlab.manifest import differences
 from softlab.store.files import TEMPORARY_SUFFIX, write_files
 from softlab.student.evaluate import Evaluation
 from softlab.student.learner import State
+from softlab.student.pruning import Sparsity
+from softlab.student.ranks import ALONE, Ranks
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
 RESUME = "resume"
@@ -50,14 +52,17 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     """By student: time spent in its steps."""
 
+    errors: dict[str, str]
+    """By student: why it was set aside."""
+
 
 class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
     """One student after its last step."""
 
     name: str
     num_parameters: int
-    train_loss: float
-    """Mean over the last epoch."""
+    train_loss: float | None
+    """Mean over the last epoch that it finished."""
 
     last: Evaluation | None
     """On the validation source, if there is one."""
@@ -68,15 +73,27 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """Spent in its own steps: forward, backward, update; on a GPU, in queueing them."""
 
+    sparsity: Sparsity | None = None
+    """Which share of its weights is zero, if it was pruned."""
+
+    error: str | None = None
+    """Why it was set aside, if it was."""
+
 
 class RunFolder:
     """One run's folder, new or interrupted."""
 
-    def __init__(self, root: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path, run: Mapping[str, Any], *, ranks: Ranks = ALONE) -> None:
         """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind; one
         that has no checkpoint yet is begun anew."""
-        self.root = root
+        self.root, self._ranks = root, ranks
         self._metrics = root / METRICS
+        if ranks.is_first:
+            self._begin(run)
+        ranks.wait()
+
+    def _begin(self, run: Mapping[str, Any]) -> None:
+        root = self.root
         is_run = (root / RUN).exists()
         if is_run and any((root / name).exists() for name in (POSITION, SUMMARY)):
             _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
@@ -92,16 +109,21 @@ class RunFolder:
 
     def position(self) -> Position | None:
         """Where an interrupted run goes on; metrics written after that point, and half-written files, are removed."""
+        path = self.root / POSITION
+        position = msgspec.json.decode(path.read_bytes(), type=Position) if path.exists() else None
+        if self._ranks.is_first:
+            self._remove_what_came_after(position)
+        self._ranks.wait()
+        return position
+
+    def _remove_what_came_after(self, position: Position | None) -> None:
         for leftover in self.root.rglob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink()
-        path = self.root / POSITION
-        if not path.exists():
+        if position is None:
             self._metrics.unlink(missing_ok=True)
-            return None
-        position = msgspec.json.decode(path.read_bytes(), type=Position)
+            return
         with self._metrics.open("ab") as file:
             file.truncate(position.metrics_bytes)
-        return position
 
     def load_state(self, position: Position, name: str) -> State:
         """One student's state at that position."""

@@ -11,11 +11,11 @@ from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.inputs import Inputs
 from softlab.student.learner import Learner
-from softlab.student.options import TrainOptions
+from softlab.student.options import OF_THE_RUN, TrainOptions
 from softlab.student.validation import Validation
 from softlab.views.view_recipe import describe_views
 
-FREE_ON_RESUME = ("workers", "verify_inputs", "checkpoint_steps")
+FREE_ON_RESUME = ("workers", "verify_inputs", "track", "checkpoint_steps")
 """Options that don't change what is learnt, and may differ when a killed run goes on."""
 
 
@@ -47,6 +47,7 @@ def describe_run(
                 "initial_weights": weights_fingerprint(learner.module),
                 "device": learner.device.type,
                 "objective": asdict(learner.objective),
+                "options": {name: value for name, value in asdict(learner.options).items() if name not in OF_THE_RUN},
             }
             for learner in learners
         },

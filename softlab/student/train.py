@@ -1,36 +1,36 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
-import copy
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
 from softlab.loading.batches import Batch, BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation, evaluate
+from softlab.student.evaluate import Evaluation, Forward, evaluate
 from softlab.student.inputs import align_inputs
 from softlab.student.learner import Learner
-from softlab.student.objective import HARD_TARGETS, Objective
-from softlab.student.options import TrainOptions
-from softlab.student.run_folder import RESUME, Position, RunFolder, StudentResult
+from softlab.student.learners import make_learners
+from softlab.student.options import OF_THE_RUN, Student, TrainOptions
+from softlab.student.ranks import Ranks, join_ranks
+from softlab.student.run_folder import Position, RunFolder, StudentResult
 from softlab.student.run_record import describe_run
+from softlab.student.trackers import curves, finish_trackers, log, start_trackers
 from softlab.student.validation import Validation, check_comparable
 from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
 
-HARD_SUFFIX = "-hard"
-"""Of the name of a student's hard-target baseline."""
-
-STUDENT_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ OnProgress = Callable[[TrainProgress], None]
 
 
 def train_students(
-    students: Mapping[str, nn.Module],
+    students: Mapping[str, nn.Module | Student],
     source: Source,
     stores: Sequence[Store],
     options: TrainOptions | None = None,
@@ -61,23 +61,31 @@ def train_students(
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
-    With one store, on its soft labels mixed with hard targets, and on the very views that the teacher saw; with none,
-    on hard targets alone, each epoch on a fresh view as `augment` says. With `out`, weights
-    and metrics are written there, a killed run goes on exactly where its last checkpoint was, and a finished one
-    returns its results without training (the modules then stay as they are).
+    With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
+    on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings options of its own, a bare
+    module has the run's. With `out`, weights and metrics are written there, a killed run goes on exactly where its last
+    checkpoint was, and a finished one returns its results without training (the modules then stay as they are).
 
-    Raises StoreMismatch if store, source, views, students or an interrupted run don't belong together, InvalidOption
-    for more than one store or a temperature below the stored ones, TrainingFailed for a loss that isn't finite.
+    A student that fails (a loss that isn't finite, no memory) is set aside, its result has the error, and the others go
+    on; if all fail, the last one's error is raised. Processes started by torchrun share the work: each gets its part of
+    every batch, and the first one writes.
+
+    Raises StoreMismatch if stores, source, views, students or an interrupted run don't belong together, InvalidOption
+    for a temperature below the stored ones or an option of a student that is the run's, TrainingFailed for a loss that
+    isn't finite.
     """
     options = options or TrainOptions()
-    if len(stores) > 1:
-        raise InvalidOption(f"{len(stores)} stores: students learn from one store. Give one.")
+    given = {name: _as_student(name, student, options) for name, student in students.items()}
     finishing = finishing or Finishing()
     device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
-    inputs = align_inputs(source, stores, finishing, options, augment=augment)
+    ranks = join_ranks(device)
+    features = {feature for student in given.values() for feature in student.options.feature}
+    inputs = align_inputs(source, stores, finishing, options, augment=augment, features=sorted(features))
     train_loader = BatchLoader(inputs.aligned, device=device, options=loader, keep_decoded=True)
     valid_loader = None
     if valid is not None:
+        if valid.store is not None and options.new_classes:
+            raise InvalidOption("--valid-store: with --new-classes students have classes that it lacks. Leave it out.")
         check_comparable(valid, source, stores)
         aligned = align_inputs(valid.source, [valid.store] if valid.store else [], finishing, options).aligned
         valid_loader = BatchLoader(aligned, device=device, options=loader, keep_decoded=True)
@@ -89,14 +97,23 @@ def train_students(
         num_views=inputs.num_views,
         view_order=options.view_order,
     )
-    learners = _make_learners(students, options, order, device=device, has_store=bool(stores))
-    folder = None
-    if out is not None:
-        folder = RunFolder(Path(out), describe_run(learners, source, stores, inputs, valid, options))
-        finished = folder.results()
-        if finished is not None:
-            return finished
-    return _Training(learners, train_loader, valid_loader, order, options, folder).run(on_progress)
+    ranks.check_batch_size(min(order.batch_size, order.num_samples))
+    learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
+    try:
+        folder = None
+        if out is not None:
+            folder = RunFolder(Path(out), describe_run(learners, source, stores, inputs, valid, options), ranks=ranks)
+            finished = folder.results()
+            if finished is not None:
+                return finished
+        return _Training(learners, train_loader, valid_loader, order, options, folder, ranks).run(on_progress)
+    finally:
+        for learner in learners:
+            learner.finish()
+
+
+class _SetAside(Exception):
+    """The student that was to be measured has just left the run."""
 
 
 class _Training:
@@ -110,7 +127,15 @@ class _Training:
         order: ShuffledBatches,
         options: TrainOptions,
         folder: RunFolder | None,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
+        self._names = [learner.name for learner in learners]
+        self._parameters = {
+            learner.name: sum(parameter.numel() for parameter in learner.module.parameters()) for learner in learners
+        }
+        self._errors: dict[str, str] = {}
+        self._trackers: list[GeneralTracker] = []
         self._learners, self._loader, self._valid_loader = learners, train_loader, valid_loader
         self._order, self._options, self._folder = order, options, folder
         self._best: dict[str, Evaluation] = {}
@@ -128,12 +153,16 @@ class _Training:
             raise KeyboardInterrupt(
                 f"{self._folder.root}: stopped. Run the same command again to go on from the last checkpoint."
             ) from None
+        finally:
+            finish_trackers(self._trackers)
         return self._finish()
 
     def _train(self, on_progress: OnProgress | None) -> None:
         first_step = self._resume()
-        batches = self._loader.load(replace(self._order, first_step=first_step))
-        for step, batch in enumerate(batches, start=first_step):
+        if self._folder is not None and self._ranks.is_first:
+            self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
+        order = replace(self._order, first_step=first_step)
+        for step, batch in enumerate(self._loader.load(map(self._ranks.own, order)), start=first_step):
             if step == first_step:
                 self._check_targets(batch)
             self._step(batch, step)
@@ -148,66 +177,110 @@ class _Training:
                 )
 
     def _check_targets(self, batch: Batch) -> None:
-        """Raises StoreMismatch for a hard target that a student has no output for; a GPU would only abort."""
+        """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
         targets_N = self._loader.aligned.targets_N
         highest = -1 if targets_N is None else int(targets_N.max())
         on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
+        num_outputs: dict[str, int] = {}
+        for learner in list(self._learners):
+            with self._setting_aside(learner), torch.inference_mode():
+                num_outputs[learner.name] = learner.evaluating()(on_device).shape[1]
         for learner in self._learners:
-            with torch.inference_mode():
-                num_outputs = learner.evaluating()(on_device).shape[1]
-            if learner.objective.alpha < 1 and highest >= num_outputs:
+            if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
                 raise StoreMismatch(
-                    f"student {learner.name} has {num_outputs} outputs, but {self._loader.aligned.source.name} has "
-                    f"hard targets up to {highest}. Build the student with num_classes = {highest + 1} or more."
+                    f"student {learner.name} has {num_outputs[learner.name]} outputs, but "
+                    f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
+                    f"num_classes = {highest + 1} or more."
                 )
 
     def _step(self, batch: Batch, step: int) -> None:
         on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
-        for learner in self._learners:
+        for learner in list(self._learners):
             start = time.perf_counter()
-            learner.step(on_device, step=step)
+            with self._setting_aside(learner):
+                learner.step(on_device, step=step)
             self._seconds[learner.name] += time.perf_counter() - start
+
+    @contextmanager
+    def _setting_aside(self, learner: Learner) -> Iterator[None]:
+        """A student that fails inside leaves the run; its error is raised only if no other is left. Ranks would no
+        longer do the same steps, so there it is raised at once."""
+        try:
+            yield
+        except Exception as error:  # whatever a student's own code raises is its own failure
+            is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share
+            error = _with_a_hint(error, learner.name, batch_size=self._options.batch_size)
+            if len(self._learners) == 1 or (self._ranks.count > 1 and not is_on_all_ranks):
+                raise error from error.__cause__
+            self._learners = [other for other in self._learners if other is not learner]
+            self._errors[learner.name] = f"{type(error).__name__}: {error}"
 
     def _end_epoch(self, step: int) -> None:
         epoch = step // self._order.steps_per_epoch
-        self._train_loss = {learner.name: learner.take_mean_loss(step=step) for learner in self._learners}
+        for learner in list(self._learners):
+            with self._setting_aside(learner):
+                self._train_loss[learner.name] = learner.take_mean_loss(step=step)
+            learner.share_buffers()
         if self._valid_loader is not None:
-            forwards = {learner.name: learner.evaluating() for learner in self._learners}
-            self._last = evaluate(
-                forwards,
-                self._valid_loader,
-                batch_size=self._options.batch_size,
-                channels_last=self._options.channels_last,
-            )
+            self._last = self._evaluate(self._valid_loader)
+        values: dict[str, float] = {}
         for learner in self._learners:
             valid = self._last.get(learner.name)
             if valid is not None and _score(valid) > _score(self._best.get(learner.name)):
                 self._best[learner.name] = valid
                 self._save_weights(learner, "best", epoch=epoch)
-            if self._folder is not None:
-                facts = {"epoch": epoch, "step": step, "student": learner.name}
-                facts |= {
-                    "train_loss": self._train_loss[learner.name],
-                    "learning_rate": learner.learning_rate(step - 1),
-                }
-                self._folder.append_metrics(facts | {"valid": None if valid is None else asdict(valid)})
+            if self._folder is not None and self._ranks.is_first:
+                rate, loss = learner.learning_rate(step - 1), self._train_loss[learner.name]
+                facts = {"epoch": epoch, "step": step, "student": learner.name, "train_loss": loss}
+                self._folder.append_metrics(
+                    facts | {"learning_rate": rate, "valid": None if valid is None else asdict(valid)}
+                )
+                values |= curves(learner.name, train_loss=loss, learning_rate=rate, valid=valid)
+        log(self._trackers, values, step=step)
+
+    def _evaluate(self, loader: BatchLoader) -> dict[str, Evaluation]:
+        """Of all students that can be measured: where one fails, the others are measured once more without it."""
+        while True:
+            forwards = {learner.name: self._evaluating(learner) for learner in self._learners}
+            with suppress(_SetAside):
+                return evaluate(
+                    forwards,
+                    loader,
+                    batch_size=self._options.batch_size,
+                    channels_last=self._options.channels_last,
+                )
+
+    def _evaluating(self, learner: Learner) -> Forward:
+        forward = learner.evaluating()
+
+        def guarded(batch: Batch) -> Tensor:
+            with self._setting_aside(learner):
+                return forward(batch)
+            raise _SetAside
+
+        return guarded
 
     def _finish(self) -> list[StudentResult]:
-        results = []
+        sparsity = {}
         for learner in self._learners:
             self._save_weights(learner, "last", epoch=self._options.epochs)
-            results.append(
-                StudentResult(
-                    name=learner.name,
-                    num_parameters=sum(parameter.numel() for parameter in learner.module.parameters()),
-                    train_loss=self._train_loss[learner.name],
-                    last=self._last.get(learner.name),
-                    best=self._best.get(learner.name),
-                    seconds=self._seconds[learner.name],
-                )
+            sparsity[learner.name] = learner.finish()
+        results = [
+            StudentResult(
+                name=name,
+                num_parameters=self._parameters[name],
+                train_loss=self._train_loss.get(name),
+                last=None if name in self._errors else self._last.get(name),
+                best=self._best.get(name),
+                seconds=self._seconds[name],
+                sparsity=sparsity.get(name),
+                error=self._errors.get(name),
             )
-        if self._folder is not None:
+            for name in self._names
+        ]
+        if self._folder is not None and self._ranks.is_first:
             self._folder.finish(results)
+        self._ranks.wait()
         return results
 
     def _resume(self) -> int:
@@ -215,6 +288,8 @@ class _Training:
         position = self._folder.position() if self._folder is not None else None
         if self._folder is None or position is None:
             return 0
+        self._errors = dict(position.errors)
+        self._learners = [learner for learner in self._learners if learner.name not in self._errors]
         for learner in self._learners:
             learner.load_state(self._folder.load_state(position, learner.name))
         self._best, self._last, self._train_loss = dict(position.best), dict(position.last), dict(position.train_loss)
@@ -224,6 +299,9 @@ class _Training:
     def _save_state(self, step: int) -> None:
         if self._folder is None:
             return
+        states = {learner.name: learner.state() for learner in self._learners}
+        if not self._ranks.is_first:
+            return
         position = Position(
             step=step,
             metrics_bytes=self._folder.metrics_bytes,
@@ -231,53 +309,39 @@ class _Training:
             last=self._last,
             train_loss=self._train_loss,
             seconds=self._seconds,
+            errors=self._errors,
         )
-        self._folder.save_state({learner.name: learner.state() for learner in self._learners}, position)
+        self._folder.save_state(states, position)
 
     def _save_weights(self, learner: Learner, kind: str, *, epoch: int) -> None:
-        if self._folder is not None:
+        if self._folder is not None and self._ranks.is_first:
             valid = self._last.get(learner.name)
             facts = {"student": learner.name, "epoch": epoch, "valid": None if valid is None else asdict(valid)}
-            self._folder.save_weights(learner.name, kind, learner.module.state_dict(), facts)
+            self._folder.save_weights(learner.name, kind, learner.weights(), facts)
 
 
-def _make_learners(
-    students: Mapping[str, nn.Module],
-    options: TrainOptions,
-    order: ShuffledBatches,
-    *,
-    device: torch.device,
-    has_store: bool,
-) -> list[Learner]:
-    """One a student, and one a baseline that starts from a copy of the same weights."""
-    from_store = Objective(alpha=options.alpha, temperature=options.temperature, tail=options.tail)
-    wanted = [(name, module, from_store if has_store else HARD_TARGETS) for name, module in students.items()]
-    if options.baseline and has_store:
-        wanted += [(name + HARD_SUFFIX, copy.deepcopy(module), HARD_TARGETS) for name, module in students.items()]
-    if len({id(module) for module in students.values()}) < len(students):
-        raise InvalidOption("one module is given as two students. Give each a module of its own.")
-    if not wanted or len({name for name, _, _ in wanted}) < len(wanted):
-        raise InvalidOption(
-            f"students {', '.join(name for name, _, _ in wanted) or 'none'}: give each its own --student."
-        )
-    for name, _, _ in wanted:
-        if not STUDENT_NAME.fullmatch(name) or name == RESUME:
+def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) -> Student:
+    student = Student(module=given, options=options) if isinstance(given, nn.Module) else given
+    for option in OF_THE_RUN:
+        theirs, ours = getattr(student.options, option), getattr(options, option)
+        if theirs != ours:
             raise InvalidOption(
-                f"student {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -, and not {RESUME!r}, as it names a folder of "
-                f"the run. Choose another name."
+                f"student {name}: {option} = {theirs}, but the run's is {ours}, and all its students share it. "
+                f"Leave it out of the student's own options."
             )
-    return [
-        Learner(
-            name,
-            module,
-            objective,
-            options,
-            device=device,
-            num_steps=order.num_steps,
-            steps_per_epoch=order.steps_per_epoch,
-        )
-        for name, module, objective in wanted
-    ]
+    return student
+
+
+def _with_a_hint(error: Exception, name: str, *, batch_size: int) -> Exception:
+    cause = error.__cause__ if isinstance(error, ModelError) else error  # a forward's own error is its cause
+    if not isinstance(cause, torch.OutOfMemoryError):
+        return error
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    failure = TrainingFailed(
+        f"student {name}: {reason}. Lower --batch-size (now {batch_size}), or train fewer students in one pass."
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def _score(evaluation: Evaluation | None) -> float:

@@ -32,13 +32,15 @@ def check_comparable(valid: Validation, source: Source, stores: Sequence[Store])
             f"{valid.source.name}: its classes {list(theirs[:5])} are not those of {source.name}, {list(ours[:5])}. "
             f"Give both the same class names in the same order."
         )
-    for store in stores:
-        if valid.store is not None and _teacher_of(valid.store) != _teacher_of(store):
+    if valid.store is not None and stores:
+        teachers = [_teacher_of(store) for store in stores]
+        if _teacher_of(valid.store) not in teachers:
+            paths = " or ".join(str(store.path) for store in stores)
             raise StoreMismatch(
-                f"{valid.store.path}: was not made by the teacher of {store.path}, or is over other classes. "
-                f"Dump the validation source with the same teacher, or leave --valid-store out."
+                f"{valid.store.path}: was not made by the teacher of {paths}, or is over other classes or of another "
+                f"head. Dump the validation source with the same teacher, or leave --valid-store out."
             )
 
 
-def _teacher_of(store: Store) -> tuple[str, str]:
-    return store.manifest.teacher.weights_fingerprint, store.manifest.label_space.fingerprint
+def _teacher_of(store: Store) -> tuple[str, str, str]:
+    return store.manifest.teacher.weights_fingerprint, store.manifest.label_space.fingerprint, store.head

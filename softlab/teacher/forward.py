@@ -109,7 +109,7 @@ class TeacherRun:
         for feature in features.values():
             is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
         return Said(
-            labels=keep_top_k(logits_BC, k=k, temperatures=self._options.temperature),
+            labels=keep_top_k(logits_BC, k=k, temperatures=self._options.temperature, head=self._options.head),
             features=features,
             is_finite_B=is_finite_B,
         )
@@ -133,6 +133,7 @@ def _to_host_labels(labels: SoftLabels) -> SoftLabels:
         max_logit_B=_to_host(labels.max_logit_B),
         temperatures=labels.temperatures,
         num_classes=labels.num_classes,
+        head=labels.head,
     )
 
 

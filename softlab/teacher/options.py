@@ -7,6 +7,7 @@ from typing import Literal
 from softlab.errors import InvalidOption
 from softlab.labels.coding import Coding
 from softlab.labels.selection import sorted_temperatures
+from softlab.labels.soft_labels import Head
 from softlab.models.device import Autocast
 from softlab.models.taps import Tap, parse_tap
 from softlab.store.format import FormatName
@@ -30,6 +31,10 @@ class DumpOptions:
 
     temperature: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Temperatures at which the exact tail mass is stored."""
+
+    head: Head = "softmax"
+    """How logits become probabilities: softmax, of one class among all; sigmoid, for multi-label teachers, each class a
+    choice of its own."""
 
     views: int | str = 1
     """Views of each sample; "+2" adds two to a finished store."""

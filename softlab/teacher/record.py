@@ -74,6 +74,7 @@ def make_plan(
             num_classes=num_classes,
             class_names=class_names,
             fingerprint=label_space_fingerprint(num_classes, class_names),
+            head=options.head,
         ),
         views=views,
         selection=SelectionRecord(method="topk", k=example.labels.k, temperatures=temperatures),

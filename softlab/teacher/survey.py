@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from softlab.errors import TeacherError
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
+from softlab.labels.soft_labels import Head
 from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers
 from softlab.manifest import StorePlan
@@ -36,10 +38,12 @@ class Choice:
 
     k: int
     captured_mass_T: tuple[float, ...]
-    """Mean probability of the kept classes."""
+    """Mean probability of the kept classes; under a sigmoid head the share that they have of the summed probability of
+    all classes."""
 
     kl_T: tuple[float, ...]
-    """Mean KL, in nats, from the teacher's full distribution to the stored one with its tail shared equally."""
+    """Mean KL, in nats, from the teacher's full distribution to the stored one with its tail shared equally; under a
+    sigmoid head from each class's own yes or no, mean over classes: by how much the binary cross-entropy is off."""
 
     bytes_per_row: float
     """Everything but keys, targets and content hashes of samples."""
@@ -55,6 +59,7 @@ class Survey:
 
     surveyed: int
     num_classes: int
+    head: Head
     chosen_k: int
     temperatures: tuple[float, ...]
     rows_per_second: float
@@ -79,13 +84,14 @@ def survey_teacher(
         heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
     num_classes = heard.logits_NC.shape[1]
     k, temperatures = choose_k(options, num_classes=num_classes), sorted_temperatures(options.temperature)
-    plan = make_plan(teacher, source, options, views, example=heard.keep(k, temperatures))
-    mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures)
+    plan = make_plan(teacher, source, options, views, example=heard.keep(k, options))
+    mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures, head=options.head)
     return Survey(
         num_samples=len(source),
         num_views=views.num_views,
         surveyed=len(heard.logits_NC),
         num_classes=num_classes,
+        head=options.head,
         chosen_k=k,
         temperatures=temperatures,
         rows_per_second=len(heard.logits_NC) / heard.seconds,
@@ -94,30 +100,34 @@ def survey_teacher(
                 k=candidate,
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
-                bytes_per_row=_bytes_per_row(plan, options, heard.keep(candidate, temperatures)),
+                bytes_per_row=_bytes_per_row(plan, options, heard.keep(candidate, options)),
             )
             for candidate in _candidates(k, num_classes=num_classes)
         ),
     )
 
 
-def truncation(logits_NC: Tensor, *, temperatures: Sequence[float]) -> tuple[Tensor, Tensor]:
+def truncation(logits_NC: Tensor, *, temperatures: Sequence[float], head: Head = "softmax") -> tuple[Tensor, Tensor]:
     """For every K from 1 to C: the mean captured mass and the mean KL error in nats, float64 [C, T] each.
 
-    With tail mass m, KL(teacher || stored) is the sum of p log p over the tail, less m log(m / (C - K)): the head is
-    exact, and the stored tail is uniform.
+    With tail mass m, KL(teacher || stored) is the sum of p log p over the tail, less m log(m / (C - K)): what is
+    kept is exact, and the stored tail is uniform. Under a sigmoid head the same holds for the p of the classes outside,
+    which sum to m, and once more for their 1 - p; the error is the sum of both over C.
     """
     ranked_NC = logits_NC.double().sort(dim=1, descending=True).values
     num_classes = ranked_NC.shape[1]
-    num_tail_K = torch.arange(num_classes - 1, -1, -1, dtype=torch.float64)
     masses, divergences = [], []
     for temperature in temperatures:
-        probability_NC = (ranked_NC / temperature).softmax(dim=1)
-        tail_NK = _sum_after(probability_NC)
-        within_NK = _sum_after(torch.xlogy(probability_NC, probability_NC))
-        uniform_NK = torch.xlogy(tail_NK, tail_NK / num_tail_K.clamp(min=1))
-        masses.append(1 - tail_NK.mean(dim=0))
-        divergences.append((within_NK - uniform_NK).clamp(min=0).mean(dim=0))
+        scaled_NC = ranked_NC / temperature
+        if head == "sigmoid":
+            share_NC = functional.logsigmoid(scaled_NC).softmax(dim=1)
+            error_NK = _error_of_uniform(scaled_NC.sigmoid()) + _error_of_uniform((-scaled_NC).sigmoid())
+            error_NK /= num_classes
+        else:
+            share_NC = scaled_NC.softmax(dim=1)
+            error_NK = _error_of_uniform(share_NC)
+        masses.append(1 - _sum_after(share_NC).mean(dim=0))
+        divergences.append(error_NK.clamp(min=0).mean(dim=0))
     return torch.stack(masses, dim=1), torch.stack(divergences, dim=1)
 
 
@@ -129,8 +139,8 @@ class _Heard:
     features: dict[str, Tensor]
     seconds: float
 
-    def keep(self, k: int, temperatures: tuple[float, ...]) -> Said:
-        labels = keep_top_k(self.logits_NC, k=k, temperatures=temperatures)
+    def keep(self, k: int, options: DumpOptions) -> Said:
+        labels = keep_top_k(self.logits_NC, k=k, temperatures=options.temperature, head=options.head)
         return Said(labels=labels, features=self.features, is_finite_B=self.logits_NC.isfinite().all(dim=1))
 
 
@@ -186,6 +196,14 @@ def _candidates(k: int, *, num_classes: int) -> list[int]:
     """Powers of two up to 256, the K that was asked for, and all classes where that is in reach."""
     powers = {2**exponent for exponent in range(9)}
     return sorted(candidate for candidate in powers | {k, min(num_classes, 1024)} if candidate <= num_classes)
+
+
+def _error_of_uniform(probability_NC: Tensor) -> Tensor:
+    """Column K-1 is the sum of p log(p / mean p) over the columns from K on."""
+    num_tail_K = torch.arange(probability_NC.shape[1] - 1, -1, -1, dtype=torch.float64)
+    tail_NK = _sum_after(probability_NC)
+    within_NK = _sum_after(torch.xlogy(probability_NC, probability_NC))
+    return within_NK - torch.xlogy(tail_NK, tail_NK / num_tail_K.clamp(min=1))
 
 
 def _sum_after(values_NC: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from softlab.labels.coding import Coding
+from softlab.labels.losses import DecisionLoss
 from softlab.loading.batches import AS_THEY_ARE, Aligned, BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.build import ModelOptions, build_model
@@ -85,7 +86,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
     found = rates(
         {
             "hard": _Steps(hard, HARD_TARGETS),
-            "stored": _Steps(stored, Objective(alpha=0.9, temperature=4.0, tail="uniform")),
+            "stored": _Steps(stored, Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))),
             "plain": _Steps(plain, HARD_TARGETS),
         },
         rounds=rounds,

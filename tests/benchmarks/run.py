@@ -11,6 +11,7 @@ from tests.benchmarks.dumping import bench_dumping
 from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import Report
+from tests.benchmarks.students import bench_students
 from tests.benchmarks.training import bench_training
 
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         bench_dumping(report, Path(name), source, rounds=options.rounds)
         bench_training(report, Path(name), source, rounds=options.rounds)
+        bench_students(report, Path(name), source, rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
         bench_reading(report, Path(name), num_samples=options.rows, rounds=options.rounds)
     report.write(options.out)

@@ -2,7 +2,15 @@ from pathlib import Path
 
 from tests.benchmarks.run import main
 
-TITLES = ["## Dumping", "## Size", "## Training", "## Replay", "## Views in training", "## Reading"]
+TITLES = [
+    "## Dumping",
+    "## Size",
+    "## Training",
+    "## Students in one pass",
+    "## Replay",
+    "## Views in training",
+    "## Reading",
+]
 
 
 def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from softlab.labels.losses import DecisionLoss
 from softlab.loading.alignment import align
 from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
@@ -40,7 +41,7 @@ def bench_training(report: Report, folder: Path, source: Source, *, rounds: int)
     found = rates(
         {
             "hard": _Steps(hard, HARD_TARGETS),
-            "stored": _Steps(stored, Objective(alpha=0.9, temperature=4.0, tail="uniform")),
+            "stored": _Steps(stored, Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))),
             "online": _Steps(hard, HARD_TARGETS, teacher=module),
         },
         rounds=rounds,

@@ -293,7 +293,8 @@ def test_shapes_that_differ_are_all_found_before_anything_is_copied(teacher: nn.
     assert str(raised.value) == (
         "map: 2 of 40 shapes differ: the student's head.weight (7, 8) and the teacher's head.weight (3, 8); "
         "the student's head.bias (7,) and the teacher's head.bias (3,). "
-        "Build the student as wide as the teacher there, or name these layers in `fresh`."
+        "Build the student as wide as the teacher there, or name these layers in `fresh`, or in `grow` where the "
+        "student has more outputs."
     )
     assert weights_fingerprint(student) == before
 
@@ -318,3 +319,27 @@ def test_only_the_first_of_many_shapes_are_shown(teacher: nn.Module) -> None:
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=re.escape(message)):
         InheritOptions(**options)
+
+
+# Layers with more outputs.
+
+
+def test_a_classifier_of_more_classes_begins_with_the_teachers(teacher: nn.Module) -> None:
+    student = encoder(3, num_classes=5, seed=2)
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+
+    inherited = inherit(student, teacher, InheritOptions(map=ENCODER, grow=("head",)))
+
+    ours, theirs = student.state_dict(), teacher.state_dict()
+    for name in ("head.weight", "head.bias"):
+        assert ours[name][:3].equal(theirs[name])
+        assert ours[name][3:].equal(before[name][3:])
+    assert inherited.left == ()
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_a_layer_grows_only_where_that_is_asked_for_and_possible(teacher: nn.Module, num_classes: int) -> None:
+    grow = () if num_classes == 5 else ("head",)
+
+    with pytest.raises(ModelError, match="or in `grow` where the student has more outputs"):
+        inherit(encoder(3, num_classes=num_classes), teacher, InheritOptions(map=ENCODER, grow=grow))

@@ -7,7 +7,7 @@ import torch
 from softlab.errors import InvalidOption, SourceError
 from softlab.sources import SkippedSample
 from softlab.sources.folder import open_folder
-from softlab.sources.subset import first, readable
+from softlab.sources.subset import first, readable, with_targets
 from tests.sources.pictures import animals, truncated_png, write_folder
 
 
@@ -27,6 +27,25 @@ def test_the_first_samples_are_those_of_the_whole(tmp_path: Path) -> None:
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=re.escape("limit 5, but there are 4 samples. Lower --source-limit")):
         first(open_folder(animals(tmp_path)), 5)
+
+
+def test_samples_are_chosen_by_their_hard_targets(tmp_path: Path) -> None:
+    whole = open_folder(animals(tmp_path))
+
+    part = with_targets(whole, (1,))
+
+    assert whole.targets_N is not None
+    assert part.targets_N is not None
+    assert part.targets_N.tolist() == [target for target in whole.targets_N.tolist() if target == 1]
+    assert list(part.keys) == [key for key in whole.keys if key.startswith("dog/")]
+    assert torch.equal(part.read(0).image_CHW, whole.read(2).image_CHW)
+    assert part.class_names == whole.class_names, "targets keep their numbers"
+
+
+def test_a_hard_target_that_no_sample_has_is_refused(tmp_path: Path) -> None:
+    message = "no sample has the hard target 7 (there are: 0, 1). Correct --source-targets"
+    with pytest.raises(InvalidOption, match=re.escape(message)):
+        with_targets(open_folder(animals(tmp_path)), (0, 7))
 
 
 def test_unreadable_samples_are_left_out_and_listed_and_the_others_renumbered(tmp_path: Path) -> None:

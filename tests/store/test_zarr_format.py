@@ -62,7 +62,13 @@ def test_zarr_alone_shows_the_logits_that_softlab_reads(tmp_path: Path, coding: 
         np.testing.assert_array_equal(labels["log_tail"][view].astype("f4"), read.log_tail_BT)
         np.testing.assert_array_equal(labels["max_logit"][view].astype("f4"), read.max_logit_B)
         np.testing.assert_array_equal(labels["class_ids"][view].astype("i8"), read.class_ids_BK)
-    assert labels.attrs.asdict() == {"temperatures": [1.0, 4.0], "num_classes": 20, "coding": coding, "gap_step": None}
+    assert labels.attrs.asdict() == {
+        "temperatures": [1.0, 4.0],
+        "num_classes": 20,
+        "head": "softmax",
+        "coding": coding,
+        "gap_step": None,
+    }
 
 
 def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def make_student(*, seed: int = 0, dropout: float = 0.0) -> nn.Module:
 
 
 def make_options(**values: Any) -> TrainOptions:
-    """Two epochs of six steps on the CPU."""
-    defaults: dict[str, Any] = {"epochs": 2, "batch_size": 50, "device": "cpu"}
+    """Two epochs of six steps on the CPU, followed by no tracker."""
+    defaults: dict[str, Any] = {"epochs": 2, "batch_size": 50, "device": "cpu", "track": ()}
     return TrainOptions(**(defaults | values))
 
 
@@ -106,4 +106,5 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def all_but_seconds(result: StudentResult, *, name: str | None = None) -> tuple[object, ...]:
     """All of a result but how long it took."""
-    return (name or result.name, result.num_parameters, result.train_loss, result.last, result.best)
+    figures = (result.num_parameters, result.train_loss, result.last, result.best, result.sparsity, result.error)
+    return (name or result.name, *figures)

@@ -10,13 +10,14 @@ from softlab.errors import TrainingFailed
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS
 from softlab.student.options import TrainOptions
+from softlab.student.ranks import ALONE, Ranks
 from tests.student.random_batch import convolution, random_batch, small_module
 
 CPU = torch.device("cpu")
 BATCHES = [random_batch(seed=seed) for seed in range(12)]
 
 
-def make_learner(module: nn.Module | None = None, **options: Any) -> Learner:
+def make_learner(module: nn.Module | None = None, *, ranks: Ranks = ALONE, **options: Any) -> Learner:
     """Four epochs of three steps."""
     return Learner(
         "small",
@@ -26,6 +27,7 @@ def make_learner(module: nn.Module | None = None, **options: Any) -> Learner:
         device=CPU,
         num_steps=12,
         steps_per_epoch=3,
+        ranks=ranks,
     )
 
 
@@ -184,10 +186,25 @@ def test_dropout_is_that_of_the_seed_and_of_no_one_else() -> None:
     assert losses != others
 
 
-def test_each_step_drops_out_anew() -> None:
-    learner = make_learner(small_module(dropout=0.5), learning_rate=1e-30)
+def loss_of_one_step(*, step: int = 3, seed: int = 7, rank: int = 0, steps_before: Iterable[int] = ()) -> float:
+    """On the same weights and the same batch, so that only dropout makes a difference."""
+    learner = make_learner(small_module(dropout=0.5), ranks=Ranks(rank=rank), learning_rate=1e-30, seed=seed)
+    train(learner, steps_before)
+    return learner.step(BATCHES[0], step=step).item()
 
-    assert learner.step(BATCHES[0], step=0) != learner.step(BATCHES[0], step=1)
+
+def test_random_numbers_are_a_function_of_seed_step_and_rank() -> None:
+    expected = loss_of_one_step()
+
+    assert loss_of_one_step(steps_before=range(3)) == expected
+    assert loss_of_one_step(steps_before=[7, 7]) == expected
+    others = [loss_of_one_step(step=4), loss_of_one_step(seed=8), loss_of_one_step(rank=1)]
+    assert len({expected, *others}) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+def test_any_seed_has_random_numbers(seed: int) -> None:
+    assert math.isfinite(loss_of_one_step(seed=seed))
 
 
 def test_the_global_random_state_is_left_as_it_was() -> None:
@@ -223,6 +240,15 @@ def test_a_learner_that_goes_on_from_a_state_ends_with_the_same_bits(stop: int, 
     assert first + second == losses
     assert_same(weights_of(resumed), weights_of(undisturbed))
     assert resumed.take_mean_loss(step=12) == undisturbed.take_mean_loss(step=12)
+
+
+def test_a_state_holds_no_random_numbers() -> None:
+    learner = make_learner(convolution(), optimiser="sgd")
+    train(learner, range(3))
+
+    model = {f"model.{name}" for name in convolution().state_dict()}
+    optimiser = {f"optimiser.{index}.momentum_buffer" for index in range(len(list(convolution().parameters())))}
+    assert learner.state().keys() == model | optimiser | {"loss_sum", "losses"}
 
 
 def test_a_state_does_not_change_when_training_goes_on() -> None:

@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.models import load_weights
 from softlab.student.evaluate import Evaluation
+from softlab.student.pruning import Sparsity
+from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 
 RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "finishing": {"mean": (0.5,)}}
 GOOD = Evaluation(rows=10, accuracy=0.75, teacher_agreement=None, teacher_kl=0.1 + 0.2)
-STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "rng": torch.arange(5).byte()}
+STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "mask": torch.arange(5).byte()}
 
 
 def make_position(step: int, *, metrics_bytes: int = 0) -> Position:
@@ -24,6 +27,7 @@ def make_position(step: int, *, metrics_bytes: int = 0) -> Position:
         last={"small": GOOD},
         train_loss={"small": 1 / 3},
         seconds={"small": 1.5},
+        errors={"other": "its loss is nan"},
     )
 
 
@@ -179,6 +183,26 @@ def test_metrics_of_a_run_that_has_no_position_are_dropped(tmp_path: Path) -> No
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+# Several processes.
+
+
+def test_only_the_first_process_writes_and_cleans_up(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", RUN, ranks=Ranks(rank=1))
+    assert not (tmp_path / "run").exists()
+
+    folder = RunFolder(tmp_path / "run", RUN)
+    folder.append_metrics({"epoch": 1})
+    folder.save_state({"small": STATE}, make_position(5))
+    (tmp_path / "run" / "best.json.0123456789ab.tmp").write_bytes(b"half")
+    before = files(tmp_path)
+    other = RunFolder(tmp_path / "run", RUN | {"options": {}}, ranks=Ranks(rank=1))
+
+    assert other.position() == make_position(5)
+    assert other.load_state(make_position(5), "small")["losses"] == 7
+    assert files(tmp_path) == before
+    assert metrics(tmp_path / "run") == [{"epoch": 1}]
+
+
 # Weights and results.
 
 
@@ -207,7 +231,9 @@ def test_results_come_back_and_nothing_to_resume_is_left(tmp_path: Path) -> None
     folder = RunFolder(tmp_path, RUN)
     folder.save_state({"small": STATE}, make_position(5))
 
-    folder.finish([make_result()])
+    pruned = structs.replace(make_result(), sparsity=Sparsity(layers={"conv": 0.1 + 0.2}, overall=0.25))
+    failed = structs.replace(make_result(), train_loss=None, last=None, error="its loss is nan")
+    folder.finish([make_result(), pruned, failed])
 
-    assert RunFolder(tmp_path, RUN).results() == [make_result()]
+    assert RunFolder(tmp_path, RUN).results() == [make_result(), pruned, failed]
     assert files(tmp_path) == ["run.json", "summary.json"]

@@ -9,20 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch, TrainingFailed
+from softlab.errors import TrainingFailed
+from softlab.labels.losses import DecisionLoss
 from softlab.loading.order import ShuffledBatches
 from softlab.models import load_weights
-from softlab.store.reader import Store, open_store
+from softlab.store.reader import Store
 from softlab.student.evaluate import Evaluation
 from softlab.student.learner import Learner
 from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
-from softlab.student.train import TrainProgress, train_students
-from softlab.student.validation import Validation
-from softlab.teacher.dump import dump_teacher
-from softlab.teacher.options import DumpOptions
-from tests.loading.labelled import dump_rows, open_rows
-from tests.sources.pictures import image_rows
+from softlab.student.train import TrainProgress
 from tests.student.fashion import (
     FINISHING,
     NUM_TRAIN,
@@ -79,7 +75,7 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
 
 def from_the_store(student: nn.Module, store: Store) -> list[float]:
     options = make_options(epochs=5, batch_size=30, seed=3, warmup_epochs=0.0, learning_rate=1e-2)
-    objective = Objective(alpha=0.9, temperature=4.0, tail="uniform")
+    objective = Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))
     learner = Learner("small", student, objective, options, device=CPU, num_steps=50, steps_per_epoch=10)
     batches = make_loader(fashion(), store).load(STEPS)
     return [learner.step(batch, step=step).item() for step, batch in enumerate(batches)]
@@ -155,119 +151,6 @@ def test_without_a_store_students_learn_from_hard_targets() -> None:
         functional.cross_entropy(expected(batch.images_BCHW), batch.targets_B).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     torch.testing.assert_close(student.state_dict(), expected.state_dict())
-
-
-# What is refused.
-
-
-def test_more_than_one_store_is_refused(full_store: Store, narrow_store: Store) -> None:
-    with pytest.raises(InvalidOption, match=r"2 stores: students learn from one store\. Give one"):
-        train_students({"small": make_student()}, fashion(), [full_store, narrow_store], make_options())
-
-
-@pytest.mark.parametrize(
-    ("names", "options"), [([], {}), ([], {"baseline": True}), (["a", "a-hard"], {"baseline": True})]
-)
-def test_students_without_names_of_their_own_are_refused(
-    narrow_store: Store, names: list[str], options: dict[str, Any]
-) -> None:
-    with pytest.raises(InvalidOption, match="give each its own --student"):
-        train({name: make_student() for name in names}, narrow_store, **options)
-
-
-def test_without_a_store_there_is_no_baseline_to_train() -> None:
-    assert [result.name for result in train(make_student(), baseline=True, epochs=1)] == ["small"]
-
-
-@pytest.mark.parametrize("name", ["resume", "../elsewhere", "a/b", "", "run.json", "x" * 65])
-def test_a_name_that_cannot_be_a_folder_of_the_run_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidOption, match="Choose another name"):
-        train({name: make_student()}, out=tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_store_of_other_samples_is_refused(valid_store: Store) -> None:
-    with pytest.raises(StoreMismatch, match="Point --source at the data the teacher saw"):
-        train(make_student(), valid_store)
-
-
-def test_a_validation_store_of_other_samples_is_refused(full_store: Store) -> None:
-    with pytest.raises(StoreMismatch, match="Point --source at the data the teacher saw"):
-        train(make_student(), valid=full_store)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_sample_that_is_not_what_the_teacher_saw_never_meets_a_label(tmp_path: Path, workers: int) -> None:
-    """Two of 200 have changed places; hashing 64 of them at the start often misses both."""
-    rows = image_rows(200)
-    store = dump_rows(tmp_path / "store", open_rows(tmp_path / "a.parquet", rows))
-    rows[150]["bytes"], rows[151]["bytes"] = rows[151]["bytes"], rows[150]["bytes"]
-    source = open_rows(tmp_path / "b.parquet", rows)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
-
-    with pytest.raises(StoreMismatch, match="its content hash differs"):
-        train_students({"small": model}, source, [store], make_options(workers=workers, batch_size=20))
-
-
-def test_a_validation_without_anything_to_measure_is_refused(tmp_path: Path) -> None:
-    unlabelled = open_rows(tmp_path / "a.parquet", image_rows(8))
-    object.__setattr__(unlabelled, "targets_N", None)
-
-    with pytest.raises(InvalidOption, match="Give --valid-store, or another --valid"):
-        Validation(source=unlabelled)
-
-
-def test_a_validation_source_of_other_classes_is_refused(tmp_path: Path) -> None:
-    source = open_rows(tmp_path / "a.parquet", image_rows(8))
-    other = open_rows(tmp_path / "b.parquet", image_rows(8), class_names=("dog", "cat", "bee", "ant"))
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
-
-    with pytest.raises(StoreMismatch, match="Give both the same class names in the same order"):
-        train_students({"small": model}, source, [], make_options(), valid=Validation(source=other))
-
-
-def test_a_validation_store_of_another_teacher_is_refused(tmp_path: Path, full_store: Store) -> None:
-    dump_teacher(make_student(), fashion("test"), tmp_path / "other", DumpOptions(device="cpu"))
-
-    with pytest.raises(StoreMismatch, match="Dump the validation source with the same teacher"):
-        train(make_student(), full_store, valid=open_store(tmp_path / "other"))
-
-
-def test_a_student_over_other_classes_is_refused(full_store: Store) -> None:
-    with pytest.raises(StoreMismatch, match="Build the student with num_classes = 10"):
-        train(nn.Sequential(nn.Flatten(), nn.Linear(784, 11)), full_store)
-
-
-def test_hard_targets_beyond_the_students_outputs_are_refused() -> None:
-    with pytest.raises(StoreMismatch, match="Build the student with num_classes = 10 or more"):
-        train_students({"small": nn.Sequential(nn.Flatten(), nn.Linear(784, 4))}, fashion(), [])
-
-
-def test_one_module_as_two_students_is_refused(narrow_store: Store) -> None:
-    module = make_student()
-
-    with pytest.raises(InvalidOption, match="Give each a module of its own"):
-        train_students({"one": module, "two": module}, fashion(), [narrow_store])
-
-
-def test_a_temperature_below_the_stored_ones_is_refused(narrow_store: Store) -> None:
-    with pytest.raises(InvalidOption, match=r"dump again with --temperature 0\.5"):
-        train(make_student(), narrow_store, temperature=0.5)
-
-
-def test_a_temperature_that_is_not_stored_is_warned_about(narrow_store: Store) -> None:
-    with pytest.warns(InterpolatedTail, match="temperature 3 is not stored"):
-        train(make_student(), narrow_store, temperature=3.0, epochs=1)
-
-
-def test_hard_targets_that_count_other_classes_than_the_teacher_are_not_learnt(tmp_path: Path) -> None:
-    source = open_rows(tmp_path / "a.parquet", image_rows(8), class_names=tuple("abcdef"))
-    store = dump_rows(tmp_path / "store", source)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
-
-    with pytest.raises(StoreMismatch, match="--alpha 1, without --baseline"):
-        train_students({"small": model}, source, [store], make_options())
-    train_students({"small": model}, source, [store], make_options(alpha=1.0))
 
 
 # What a run leaves.

@@ -18,10 +18,15 @@ LOSSES_FOR: dict[Head, str] = {"softmax": "kl, or mse on the logits", "sigmoid":
 def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
     """Raises StoreMismatch unless the student has the teacher's classes and the loss is for the teacher's head."""
     check_same_classes(student_logits_BC, labels)
-    if labels.head != head:
+    check_head(labels.head, expected=head, loss=loss)
+
+
+def check_head(found: Head, *, expected: Head, loss: str) -> None:
+    """Raises StoreMismatch, naming the losses that are, unless the loss is for the head that labels come from."""
+    if found != expected:
         raise StoreMismatch(
-            f"{loss} is for teachers with a {head} head, but these labels come from a {labels.head} head. "
-            f"Use {LOSSES_FOR[labels.head]}."
+            f"{loss} is for teachers with a {expected} head, but these labels come from a {found} head. "
+            f"Use --loss {LOSSES_FOR[found]}."
         )
 
 

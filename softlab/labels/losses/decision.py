@@ -12,8 +12,8 @@ from torch import Tensor
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.labels.losses import binary_cross_entropy as bce
 from softlab.labels.losses import decoupled_kl, dist, divergences, forward_kl, hard, logit_mse, standardised_kl
-from softlab.labels.losses.checks import Tail, check_tail
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.losses.checks import Tail, check_head, check_tail
+from softlab.labels.soft_labels import Head, SoftLabels
 
 LossName = Literal[
     "kl",
@@ -79,6 +79,12 @@ class DecisionLoss:
     def needs_targets(self) -> bool:
         return self.name == "dkd"
 
+    def check_head(self, head: Head) -> None:
+        """Raises StoreMismatch, as the loss itself would, unless it is for labels of this head."""
+        expected = _LOSSES[self.name].head
+        if expected is not None:
+            check_head(head, expected=expected, loss=self.name)
+
 
 def decision_loss(
     student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None, options: DecisionLoss
@@ -94,6 +100,8 @@ def decision_loss(
 class _Loss(NamedTuple):
     compute: Callable[[Tensor, SoftLabels, Tensor | None, DecisionLoss], Tensor]
     tails: tuple[Tail, ...] = get_args(Tail)
+    head: Head | None = "softmax"
+    """None: any."""
 
 
 _LOSSES: dict[LossName, _Loss] = {
@@ -117,11 +125,12 @@ _LOSSES: dict[LossName, _Loss] = {
         ),
         divergences.JENSEN_SHANNON_TAILS,
     ),
-    "mse": _Loss(lambda z, labels, y, o: logit_mse.logit_mse_loss(z, labels, tail=o.tail), logit_mse.TAILS),
+    "mse": _Loss(lambda z, labels, y, o: logit_mse.logit_mse_loss(z, labels, tail=o.tail), logit_mse.TAILS, head=None),
     "hinge": _Loss(lambda z, labels, y, o: hard.hinge_loss(z, labels, margin=o.margin)),
     "bce": _Loss(
         lambda z, labels, y, o: bce.binary_cross_entropy_loss(z, labels, temperature=o.temperature, tail=o.tail),
         bce.TAILS,
+        head="sigmoid",
     ),
     "dkd": _Loss(
         lambda z, labels, y, o: decoupled_kl.decoupled_kl_loss(

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -61,6 +62,15 @@ def lesson_for(options: DecisionLoss, **shape: Any) -> Lesson:
 
 def loss_of(student_BC: Tensor, lesson: Lesson, options: DecisionLoss, labels: SoftLabels | None = None) -> Tensor:
     return decision_loss(student_BC, labels or lesson.labels, targets_B=lesson.targets_B, options=options)
+
+
+def raised(compute: Callable[[], object]) -> str | None:
+    """What a StoreMismatch says; None if there is none."""
+    try:
+        compute()
+    except StoreMismatch as error:
+        return str(error)
+    return None
 
 
 def assert_finite(loss: Tensor, student_BC: Tensor) -> None:
@@ -231,8 +241,18 @@ def test_labels_and_students_are_left_as_they_were(options: DecisionLoss) -> Non
 def test_a_softmax_loss_refuses_labels_of_a_sigmoid_head(name: LossName) -> None:
     lesson = make_lesson(head="sigmoid")
 
-    with pytest.raises(StoreMismatch, match=re.escape("come from a sigmoid head. Use bce, or mse on the logits.")):
+    with pytest.raises(StoreMismatch, match=re.escape("from a sigmoid head. Use --loss bce, or mse on the logits.")):
         loss_of(lesson.student_BC, lesson, DecisionLoss(name=name))
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_is_refused_without_labels_as_it_is_with_them(name: LossName, head: Head) -> None:
+    lesson, options = make_lesson(head=head), DecisionLoss(name=name)
+
+    found = raised(lambda: options.check_head(head))
+
+    assert found == raised(lambda: loss_of(lesson.student_BC, lesson, options))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,226 @@
+"""What stored labels are worth: small students on 1,000 images of Fashion-MNIST, and on all 60,000.
+
+    python pipelines/fashion_mnist/make_subset.py --full runs/fashion_mnist_full
+    python pipelines/fashion_mnist/quality.py --full runs/fashion_mnist_full
+
+The teacher is the demo's; it was trained on 55,000 images, the students' among them. Temperature and alpha are searched
+on images that no student learns from, and accuracy is that on the 10,000 test images. Everything is written below
+runs/quality; run again, what is finished is not repeated.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from softlab.cli.tables import print_table
+from softlab.models.build import ModelOptions, build_model
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+from softlab.store.reader import Store, open_store
+from softlab.student.evaluate import Evaluation, evaluate
+from softlab.student.measure import EvaluateOptions, open_inputs
+from softlab.student.options import Student, TrainOptions
+from softlab.student.search import SearchOptions, search
+from softlab.student.train import train_students
+from softlab.student.validation import Validation
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing
+
+FOLDER = Path("runs/quality")
+DATA = Path("data/fashion_mnist")
+FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+MODELS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
+SMALL = TrainOptions(epochs=60, batch_size=64, learning_rate=5e-3, track=())
+FULL = TrainOptions(epochs=5, batch_size=128, learning_rate=5e-3, track=())
+OMITTED = 3
+"""The class that one training set lacks: dresses, which have the number of Hinton's omitted digit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to learn, by the options that set it apart."""
+
+    title: str
+    options: dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="runs to average over")
+    parser.add_argument("--full", type=Path, required=True, help="folder with all images as Parquet, train and test")
+    given = parser.parse_args()
+    seeds = range(given.seeds)
+    test = open_source(SourceOptions(path=str(given.full / "test")))
+    whole = open_source(SourceOptions(path=str(DATA / "train")))
+    ten, three = (_dump(whole, FOLDER / f"top-{k}.zarr", k=k) for k in (10, 3))
+    chosen = {name: _choose(name, ten) for name in MODELS}
+    print("chosen on 2,000 other images:", {name: (each.temperature, each.alpha) for name, each in chosen.items()})
+    few = open_source(SourceOptions(path=str(DATA / "train"), limit=1000))
+    lacking = _without_class(OMITTED)
+    ways = [
+        Way(title="hard labels", options={"alpha": 0.0}),
+        Way(title="all 10 logits", options={}),
+        Way(title="the teacher's first class alone (argmax)", options={"loss": "argmax"}),
+    ]
+    tails = [
+        Way(title="3 logits, exact tail", options={}),
+        Way(title="3 logits, renormalised", options={"tail": "renormalise"}),
+    ]
+    runs = [_run("few", few, ten, ways, chosen, test, seed) for seed in seeds]
+    print_accuracies("1,000 images", ways, runs)
+    runs = [_run("tails", few, three, tails, chosen, test, seed) for seed in seeds]
+    print_accuracies("1,000 images", tails, runs)
+    omitted = [Way(title="hard labels", options={"alpha": 0.0}), Way(title="stored labels", options={"alpha": 1.0})]
+    lacked = {name: _choose_by_grid(name, lacking, ten) for name in MODELS}
+    print("and without the class:", {name: (each.temperature, each.learning_rate) for name, each in lacked.items()})
+    runs = [_run("omitted", lacking, ten, omitted, lacked, test, seed) for seed in seeds]
+    print_accuracies(f"{len(lacking)} images, none of class {OMITTED}", omitted, runs)
+    print_accuracies(f"the same, recall of class {OMITTED}", omitted, runs, of="recall")
+    everything = open_source(SourceOptions(path=str(given.full / "train")))
+    all_ten = _dump(everything, FOLDER / "full-top-10.zarr", k=10)
+    chosen = {name: replace(each, epochs=FULL.epochs, batch_size=FULL.batch_size) for name, each in chosen.items()}
+    runs = [_run("full", everything, all_ten, ways[:2], chosen, test, seed) for seed in seeds]
+    print_accuracies("60,000 images", ways[:2], runs)
+
+
+def _dump(source: Source, out: Path, *, k: int) -> Store:
+    weights = DATA / "teacher.safetensors"
+    module = build_model(ModelOptions(model="softlab:grey_resnet", weights=weights))
+    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    dump_teacher(teacher, source, out, DumpOptions(k=k, temperature=TEMPERATURES))
+    return open_store(out)
+
+
+def _choose(name: str, store: Store) -> TrainOptions:
+    """Temperature and alpha with which the student does best on images 1,000 to 3,000."""
+    images = pq.read_table(DATA / "train")
+    train = _part("search-train", images.slice(0, 1000))
+    valid = _part("search-valid", images.slice(1000, 2000))
+    trials = search(
+        lambda: _build(name, seed=100),
+        train,
+        [store],
+        replace(SMALL, seed=100, subset=True),
+        SearchOptions(trials=24, alpha=(0.5, 1.0)),
+        valid=Validation(source=valid),
+        finishing=FINISHING,
+        out=FOLDER / f"search-{name}",
+    )
+    best = trials[0].options
+    return replace(SMALL, temperature=best.temperature, alpha=best.alpha, subset=True)
+
+
+def _choose_by_grid(name: str, source: Source, store: Store) -> TrainOptions:
+    """Temperature and learning rate with which stored labels alone do best on images 1,000 to 3,000, in one pass."""
+    common = replace(SMALL, seed=100, alpha=1.0, subset=True)
+    grid = [
+        replace(common, temperature=temperature, learning_rate=rate)
+        for temperature in TEMPERATURES
+        for rate in (5e-3, 2e-2)
+    ]
+    students = {
+        f"point-{number}": Student(module=_build(name, seed=100), options=each) for number, each in enumerate(grid)
+    }
+    valid = _part("search-valid", pq.read_table(DATA / "train").slice(1000, 2000))
+    results = train_students(
+        students,
+        source,
+        [store],
+        common,
+        finishing=FINISHING,
+        valid=Validation(source=valid),
+        out=FOLDER / f"grid-{name}",
+    )
+    accuracies = [result.last.accuracy or 0.0 if result.last else 0.0 for result in results]
+    return replace(grid[accuracies.index(max(accuracies))], seed=0)
+
+
+def _without_class(number: int) -> Source:
+    images = pq.read_table(DATA / "train").slice(0, 1000)
+    return _part(f"without-{number}", images.filter(pc.field("label") != number))
+
+
+def _part(name: str, images: pa.Table) -> Source:
+    path = FOLDER / f"{name}.parquet"
+    if not path.exists():
+        pq.write_table(images, path)
+    return open_source(SourceOptions(path=str(path)))
+
+
+def _run(
+    name: str,
+    source: Source,
+    store: Store,
+    ways: list[Way],
+    chosen: Mapping[str, TrainOptions],
+    test: Source,
+    seed: int,
+) -> dict[str, Any]:
+    """Every student in every way, in one pass over the data; its evaluation on the test images."""
+    path = FOLDER / f"{name}-{seed}.json"
+    if not path.exists():
+        students = {
+            f"{model}-{number}": Student(
+                module=_build(model, seed=seed), options=replace(chosen[model], seed=seed, **way.options)
+            )
+            for model in MODELS
+            for number, way in enumerate(ways)
+        }
+        train_students(students, source, [store], replace(next(iter(chosen.values())), seed=seed), finishing=FINISHING)
+        found = _evaluate({name: student.module for name, student in students.items()}, test)
+        path.write_text(json.dumps({student: _figures(each) for student, each in found.items()}))
+        print(f"{path}: {path.read_text()}", flush=True)
+    figures: dict[str, Any] = json.loads(path.read_text())
+    return figures
+
+
+def _evaluate(modules: Mapping[str, nn.Module], test: Source) -> dict[str, Evaluation]:
+    loader = open_inputs(test, finishing=FINISHING, options=EvaluateOptions())
+    forwards = {name: _forward(module.eval()) for name, module in modules.items()}
+    return evaluate(forwards, loader, per_class=True)
+
+
+def _forward(module: nn.Module) -> Any:
+    return lambda batch: module(batch.images_BCHW)
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    assert evaluation.accuracy is not None
+    assert evaluation.classes is not None
+    return {"accuracy": evaluation.accuracy, "recall": evaluation.classes[OMITTED].recall or 0.0}
+
+
+def _build(name: str, *, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_model(ModelOptions(model=MODELS[name]))
+
+
+def print_accuracies(title: str, ways: list[Way], runs: list[dict[str, Any]], *, of: str = "accuracy") -> None:
+    """Mean and standard deviation over the runs, in %."""
+    rows = []
+    for number, way in enumerate(ways):
+        figures = [[100 * run[f"{model}-{number}"][of] for run in runs] for model in MODELS]
+        rows.append([way.title, *(_spread(each) for each in figures)])
+    print_table(["learnt from", *MODELS], rows, title=f"{title}: {of} in %, {len(runs)} seeds")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+
+
+if __name__ == "__main__":
+    main()

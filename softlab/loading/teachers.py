@@ -1,0 +1,70 @@
+"""Several stores of one source: do they hold the same rows, and which of them holds a feature?"""
+
+from collections.abc import Iterable, Sequence
+
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.store.reader import Store
+from softlab.views.view_recipe import describe_views
+
+
+def check_same_rows(stores: Sequence[Store]) -> None:
+    """Raises StoreMismatch unless row (view, sample) is the same view of the same sample in all stores, over the same
+    classes in the same order."""
+    first = stores[0]
+    for other in stores[1:]:
+        difference = _difference(other, first)
+        if difference is not None:
+            raise StoreMismatch(f"{other.path}: {difference}")
+
+
+def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, Store]:
+    """The store that holds each feature. Raises InvalidOption if none does, or several do."""
+    found: dict[str, Store] = {}
+    for name in names:
+        holders = [store for store in stores if name in store.feature_names]
+        if not holders:
+            held = ", ".join(sorted({each for store in stores for each in store.feature_names})) or "none"
+            raise InvalidOption(
+                f"feature {name!r}: no store holds it (they hold: {held}). Dump it with --feature {name}=LAYER, or "
+                f"leave it out."
+            )
+        if len(holders) > 1:
+            raise InvalidOption(
+                f"feature {name!r}: {' and '.join(str(store.path) for store in holders)} hold one of this name. Dump "
+                f"them with another name in each, or leave it out."
+            )
+        found[name] = holders[0]
+    return found
+
+
+def _difference(ours: Store, theirs: Store) -> str | None:
+    """What keeps two teachers from teaching together, and what to do about it."""
+    our, their, path = ours.manifest, theirs.manifest, theirs.path
+    if ours.num_classes != theirs.num_classes:
+        return (
+            f"has {ours.num_classes:,} classes, but {path} has {theirs.num_classes:,}. Choose teachers over the same "
+            f"classes."
+        )
+    if ours.head != theirs.head:
+        return f"has a {ours.head} head, but {path} has a {theirs.head} head. Choose teachers with the same head."
+    if our.label_space.fingerprint != their.label_space.fingerprint:
+        return (
+            f"its class names, or their order, are not those of {path}. Dump both from sources with the same class "
+            f"names in the same order."
+        )
+    if our.source_fingerprint != their.source_fingerprint:
+        return (
+            f"its {ours.num_samples:,} samples are not the {theirs.num_samples:,} of {path}. Dump both from the same "
+            f"--source."
+        )
+    if our.views.fingerprint != their.views.fingerprint:
+        return (
+            f"its views, {describe_views(our.views)}, are not those of {path}, {describe_views(their.views)}. Dump "
+            f"both with the same [augment]."
+        )
+    if ours.num_views != theirs.num_views:
+        return (
+            f"has {ours.num_views:,} views, but {path} has {theirs.num_views:,}. Add views to the smaller one with "
+            f"`softlab dump-teacher --views +N`."
+        )
+    return None

@@ -1,0 +1,192 @@
+"""Find a loss, temperature and alpha on a validation source: trials are students, and a batch of them shares one pass.
+
+Stored labels make this cheap: the teacher costs nothing a trial, and reading and decoding are paid once a batch.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from softlab.errors import InvalidOption, TrainingFailed
+from softlab.labels.losses import LossName, decision_loss
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+from softlab.student.objective import make_objective
+from softlab.student.options import Student, TrainOptions
+from softlab.student.run_folder import StudentResult
+from softlab.student.train import OnProgress, train_students
+from softlab.student.validation import Validation
+from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna import Trial as Asked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchOptions:
+    """What is tried."""
+
+    trials: int
+    """Students to train with different options; the best ones are printed."""
+
+    together: int = 8
+    """Trials in one pass over the data; those of the next pass learn from their results."""
+
+    loss: tuple[LossName, ...] = ("kl",)
+    """Distillation losses to try."""
+
+    temperature: tuple[float, ...] = ()
+    """Temperatures to try; default: the stored ones, with several stores those that all of them have a tail for."""
+
+    alpha: tuple[float, ...] = (0.1, 1.0)
+    """The lowest and the highest alpha to try."""
+
+    seed: int = 0
+    """Of the choice of trials."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.together < 1:
+            raise InvalidOption(
+                f"search: trials = {self.trials}, together = {self.together}: expected 1 or more of both."
+            )
+        if not self.loss:
+            raise InvalidOption("search: loss = (): expected one or more. Give --search-loss, or leave it out.")
+        if len(self.alpha) != 2 or not 0 <= self.alpha[0] <= self.alpha[1] <= 1:
+            raise InvalidOption(
+                f"search: alpha = {self.alpha}: expected a lowest and a highest value, 0 to 1. Give "
+                f"--search-alpha twice."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One student that was tried."""
+
+    options: TrainOptions
+    result: StudentResult
+    score: float
+    """Accuracy on the validation source after the last epoch, or agreement with the teacher where no target is known;
+    -1 for one that failed."""
+
+
+def search(
+    make_student: Callable[[], nn.Module],
+    source: Source,
+    stores: Sequence[Store],
+    options: TrainOptions,
+    what: SearchOptions,
+    *,
+    valid: Validation,
+    finishing: Finishing | None = None,
+    augment: ViewRecipe | None = None,
+    out: str | Path,
+    on_progress: OnProgress | None = None,
+) -> list[Trial]:
+    """All trials, the best first. Each pass is a training run of its own below `out`, so a killed search goes on, and a
+    finished one of whole passes can be repeated with more of them.
+
+    The sampler is Optuna's tree-structured Parzen estimator (Bergstra et al. 2011): what it chooses is a function of
+    its seed and of the scores so far. `make_student` gives the same weights each time. Raises as `train_students`, but
+    for trials that fail.
+    """
+    if not stores:
+        raise InvalidOption("a search needs a store: it tries how to learn from one. Give --store.")
+    options, temperatures = replace(options, baseline=False), what.temperature or _stored_temperatures(stores)
+    _check_all_can_be_tried(options, what, temperatures, stores)
+    study = _study(what)
+    trials: list[Trial] = []
+    for number in range(math.ceil(what.trials / what.together)):
+        asked = [study.ask() for _ in range(min(what.together, what.trials - len(trials)))]
+        students = {
+            f"trial-{each.number:03d}": Student(
+                module=make_student(), options=_suggest(each, options, what, temperatures)
+            )
+            for each in asked
+        }
+        try:
+            results = train_students(
+                students,
+                source,
+                stores,
+                options,
+                finishing=finishing,
+                augment=augment,
+                valid=valid,
+                out=Path(out) / f"pass-{number:03d}",
+                on_progress=on_progress,
+            )
+        except TrainingFailed as error:
+            results = _all_failed(students, error)
+        for each, student, result in zip(asked, students.values(), results, strict=True):
+            trial = Trial(options=student.options, result=result, score=_score(result))
+            study.tell(each, trial.score)
+            trials.append(trial)
+    if all(trial.result.error for trial in trials):
+        raise TrainingFailed(f"all {len(trials)} trials failed; the first: {trials[0].result.error}")
+    return sorted(trials, key=lambda trial: -trial.score)
+
+
+def _stored_temperatures(stores: Sequence[Store]) -> list[float]:
+    """A tail can't be rebuilt below the lowest temperature of its store."""
+    lowest = max(min(store.temperatures) for store in stores)
+    return sorted({temperature for store in stores for temperature in store.temperatures if temperature >= lowest})
+
+
+def _check_all_can_be_tried(
+    options: TrainOptions, what: SearchOptions, temperatures: Sequence[float], stores: Sequence[Store]
+) -> None:
+    """On one row: what can't be used with these stores would else end the search when it is first chosen."""
+    for loss, temperature in itertools.product(what.loss, temperatures):
+        chosen = replace(options, loss=loss, temperature=temperature)
+        make_objective(chosen, num_stores=len(stores))
+        for store in stores:
+            labels = store.read([0], view=0)
+            logits_BC, targets_B = torch.zeros(1, labels.num_classes), torch.zeros(1, dtype=torch.int64)
+            decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.decision)
+
+
+def _study(what: SearchOptions) -> "Study":
+    if not find_spec("optuna") or not find_spec("tomli_w"):
+        raise InvalidOption("a search needs Optuna. Run pip install 'softlab[search]'.")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=what.seed))
+
+
+def _suggest(trial: "Asked", options: TrainOptions, what: SearchOptions, temperatures: Sequence[float]) -> TrainOptions:
+    loss: LossName = trial.suggest_categorical("loss", what.loss)  # type: ignore[assignment]
+    temperature = trial.suggest_categorical("temperature", list(temperatures))
+    alpha = trial.suggest_float("alpha", *what.alpha)
+    return replace(options, loss=loss, temperature=temperature, alpha=round(alpha, 3))
+
+
+def _all_failed(students: Mapping[str, Student], error: TrainingFailed) -> list[StudentResult]:
+    """What a pass comes to in which no trial was left: the next ones may do better."""
+    return [
+        StudentResult(
+            name=name,
+            num_parameters=sum(parameter.numel() for parameter in student.module.parameters()),
+            train_loss=None,
+            last=None,
+            best=None,
+            seconds=0.0,
+            error=str(error),
+        )
+        for name, student in students.items()
+    ]
+
+
+def _score(result: StudentResult) -> float:
+    if result.error is not None or result.last is None:
+        return -1.0
+    return result.last.accuracy if result.last.accuracy is not None else result.last.teacher_agreement or 0.0

@@ -1,0 +1,70 @@
+"""Live curves of a training run, for TensorBoard or Weights & Biases, through Accelerate's trackers."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from softlab.errors import InvalidOption
+from softlab.student.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+TrackerName = Literal["tensorboard", "wandb"]
+
+PROJECT = "softlab"
+
+
+def start_trackers(names: Sequence[TrackerName], out: Path, *, first_step: int) -> list["GeneralTracker"]:
+    """What `log` writes to; curves of a run that goes on continue at `first_step`.
+
+    TensorBoard's files are in OUT/tensorboard; those of Weights & Biases, of which WANDB_MODE=offline uploads nothing,
+    in OUT/wandb. Raises InvalidOption for a tracker whose package isn't installed.
+    """
+    trackers = [_make_tracker(name, out, first_step=first_step) for name in names]
+    for tracker in trackers:
+        tracker.start()
+    return trackers
+
+
+def log(trackers: Sequence["GeneralTracker"], values: dict[str, float], *, step: int) -> None:
+    """Values by `measure/student`, so that the students of a run stand side by side."""
+    for tracker in trackers:
+        tracker.log(values, step=step)
+
+
+def finish_trackers(trackers: Sequence["GeneralTracker"]) -> None:
+    """Write what is not yet written."""
+    for tracker in trackers:
+        tracker.finish()
+
+
+def curves(student: str, *, train_loss: float, learning_rate: float, valid: Evaluation | None) -> dict[str, float]:
+    """One student's values after an epoch."""
+    measures = {"train_loss": train_loss, "learning_rate": learning_rate}
+    if valid is not None:
+        measures |= {name: value for name, value in asdict(valid).items() if isinstance(value, float)}
+    return {f"{measure}/{student}": value for measure, value in measures.items()}
+
+
+def _make_tracker(name: TrackerName, out: Path, *, first_step: int) -> "GeneralTracker":
+    from accelerate import PartialState, tracking  # takes a second, and only runs with a folder need it
+
+    PartialState()  # without it, the trackers' own log messages are refused
+    if name == "tensorboard":
+        return tracking.TensorBoardTracker("tensorboard", logging_dir=out, purge_step=first_step + 1)
+    if not tracking.is_wandb_available():
+        raise InvalidOption("--track wandb: wandb is not installed. Run pip install 'softlab[wandb]'.")
+    run_id = _wandb_id(out, is_new=first_step == 0)
+    return tracking.WandBTracker(PROJECT, dir=str(out), name=out.name, id=run_id, resume="allow")
+
+
+def _wandb_id(out: Path, *, is_new: bool) -> str:
+    """Of the run, kept beside its curves: one that goes on continues them, one that is begun anew has its own."""
+    path = out / "wandb" / "id"
+    if is_new or not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(secrets.token_hex(6))
+    return path.read_text()

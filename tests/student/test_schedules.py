@@ -1,0 +1,116 @@
+"""alpha and the temperature on their way from one value to another over a run."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from softlab.errors import InterpolatedTail
+from softlab.labels.losses import DecisionLoss, LossName, decision_loss
+from softlab.store.reader import Store, open_store
+from softlab.student.learner import Learner
+from softlab.student.objective import Objective
+from softlab.student.options import TrainOptions
+from tests.student.pictures import make_student, train
+from tests.student.random_batch import random_batch, small_module
+
+BATCH = random_batch()
+COOLING = Objective(alpha=0.8, alpha_end=0.2, loss=DecisionLoss(temperature=4.0), temperature_end=1.0)
+
+
+def expected_loss(logits_BC: torch.Tensor, *, alpha: float, temperature: float, name: LossName = "kl") -> torch.Tensor:
+    assert BATCH.labels is not None
+    assert BATCH.targets_B is not None
+    options = DecisionLoss(name=name, temperature=temperature)
+    soft = decision_loss(logits_BC, BATCH.labels, targets_B=BATCH.targets_B, options=options)
+    return alpha * soft + (1 - alpha) * functional.cross_entropy(logits_BC, BATCH.targets_B)
+
+
+@pytest.mark.parametrize(
+    ("step", "alpha", "temperature"),
+    [(0, 0.8, 4.0), (1, 0.725, 3.625), (4, 0.5, 2.5), (8, 0.2, 1.0)],
+    ids=["first", "second", "middle", "last"],
+)
+@pytest.mark.parametrize("name", ["kl", "dkd"])
+def test_each_step_of_a_run_has_its_own_mix_and_temperature(
+    step: int, alpha: float, temperature: float, name: LossName
+) -> None:
+    objective = replace(COOLING, loss=DecisionLoss(name=name, temperature=4.0))
+    learner = Learner(
+        "small",
+        small_module(),
+        objective,
+        TrainOptions(epochs=3, device="cpu"),
+        device=torch.device("cpu"),
+        num_steps=9,
+        steps_per_epoch=3,
+    )
+
+    loss = learner.step(BATCH, step=step)
+
+    expected = expected_loss(small_module()(BATCH.images_BCHW), alpha=alpha, temperature=temperature, name=name)
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_a_run_of_one_step_stays_where_it_begins() -> None:
+    learner = Learner(
+        "small",
+        small_module(),
+        COOLING,
+        TrainOptions(epochs=1, device="cpu"),
+        device=torch.device("cpu"),
+        num_steps=1,
+        steps_per_epoch=1,
+    )
+
+    loss = learner.step(BATCH, step=0)
+
+    expected = expected_loss(small_module()(BATCH.images_BCHW), alpha=0.8, temperature=4.0)
+    torch.testing.assert_close(loss, expected.detach())
+
+
+@pytest.mark.parametrize(("alpha", "alpha_end"), [(0.0, 1.0), (1.0, 0.0)])
+def test_alpha_may_come_from_nothing_or_go_to_it(alpha: float, alpha_end: float) -> None:
+    logits_BC = small_module()(BATCH.images_BCHW)
+    objective = Objective(alpha=alpha, alpha_end=alpha_end, loss=DecisionLoss(temperature=2.0))
+
+    for progress in (0.0, 0.25, 1.0):
+        at = alpha + (alpha_end - alpha) * progress
+        expected = expected_loss(logits_BC, alpha=at, temperature=2.0)
+        torch.testing.assert_close(objective(logits_BC, BATCH, progress=progress), expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (Objective(alpha=1.0), False),
+        (Objective(alpha=1.0, alpha_end=1.0), False),
+        (Objective(alpha=0.9), True),
+        (Objective(alpha=1.0, alpha_end=0.5), True),
+        (Objective(alpha=0.5, alpha_end=1.0), True),
+        (Objective(alpha=1.0, loss=DecisionLoss(name="dkd")), True),
+    ],
+)
+def test_targets_are_needed_if_any_step_looks_at_them(objective: Objective, expected: bool) -> None:
+    assert objective.needs_targets == expected
+
+
+@pytest.fixture
+def narrow(taught: Path) -> Store:
+    return open_store(taught / "narrow")
+
+
+def test_temperatures_on_the_way_are_not_warned_about_one_by_one(narrow: Store) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(make_student(), narrow, temperature=4.0, temperature_end=1.0)
+
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_an_end_that_is_not_stored_is_warned_about(narrow: Store) -> None:
+    with pytest.warns(InterpolatedTail, match="temperature 3 is not stored"):
+        train(make_student(), narrow, temperature=4.0, temperature_end=3.0)
