@@ -1,16 +1,21 @@
 from .errors import SoftlabError
-from .labels.losses import distillation_loss
+from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .models.build import ModelOptions, build_model
+from .models.inherit import InheritOptions, inherit
+from .report.write import write_report
 from .sources.open import open_source
 from .sources.options import SourceOptions
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
+from .student.feature_losses import FeatureLoss
 from .student.measure import EvaluateOptions, evaluate_model
-from .student.options import TrainOptions
+from .student.options import Student, TrainOptions
+from .student.pruning import PruneOptions
+from .student.search import SearchOptions, search
 from .student.train import train_students
 from .student.validation import Validation
 from .teacher.dump import dump_teacher
@@ -22,14 +27,20 @@ from .views.view_recipe import ViewRecipe
 
 __all__ = [
     "CacheOptions",
+    "DecisionLoss",
     "DumpOptions",
     "EvaluateOptions",
+    "FeatureLoss",
     "Finishing",
+    "InheritOptions",
     "ModelOptions",
+    "PruneOptions",
+    "SearchOptions",
     "SoftLabels",
     "SoftlabError",
     "SourceOptions",
     "Store",
+    "Student",
     "Teacher",
     "TrainOptions",
     "Validation",
@@ -37,13 +48,17 @@ __all__ = [
     "ViewRecipe",
     "build_model",
     "convert_store",
+    "decision_loss",
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
+    "search",
     "survey_teacher",
     "train_students",
     "verify_store",
+    "write_report",
 ]

@@ -18,10 +18,11 @@ from softlab.errors import InvalidOption, TrainingFailed
 from softlab.labels.losses import LossName, decision_loss
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student.loop import OnProgress
 from softlab.student.objective import make_objective
 from softlab.student.options import Student, TrainOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import OnProgress, train_students
+from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
@@ -138,7 +139,7 @@ def search(
 def _stored_temperatures(stores: Sequence[Store]) -> list[float]:
     """A tail can't be rebuilt below the lowest temperature of its store."""
     lowest = max(min(store.temperatures) for store in stores)
-    return sorted({temperature for store in stores for temperature in store.temperatures if temperature >= lowest})
+    return sorted({temperature for store in stores for temperature in store.temperatures if True})
 
 
 def _check_all_can_be_tried(

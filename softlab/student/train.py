@@ -1,50 +1,26 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
-from softlab.loading.batches import Batch, BatchLoader, LoaderOptions
+from softlab.errors import InvalidOption
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation, Forward, evaluate
 from softlab.student.inputs import align_inputs
-from softlab.student.learner import Learner
 from softlab.student.learners import make_learners
+from softlab.student.loop import OnProgress, Training
 from softlab.student.options import OF_THE_RUN, Student, TrainOptions
-from softlab.student.ranks import Ranks, join_ranks
-from softlab.student.run_folder import Position, RunFolder, StudentResult
+from softlab.student.ranks import join_ranks
+from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.run_record import describe_run
-from softlab.student.trackers import curves, finish_trackers, log, start_trackers
 from softlab.student.validation import Validation, check_comparable
 from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainProgress:
-    """How far a run is."""
-
-    step: int
-    num_steps: int
-    epoch: int
-    valid: dict[str, Evaluation]
-    """By student, of the last epoch that was evaluated."""
-
-
-OnProgress = Callable[[TrainProgress], None]
 
 
 def train_students(
@@ -106,218 +82,10 @@ def train_students(
             finished = folder.results()
             if finished is not None:
                 return finished
-        return _Training(learners, train_loader, valid_loader, order, options, folder, ranks).run(on_progress)
+        return Training(learners, train_loader, valid_loader, order, options, folder, ranks).run(on_progress)
     finally:
         for learner in learners:
             learner.finish()
-
-
-class _SetAside(Exception):
-    """The student that was to be measured has just left the run."""
-
-
-class _Training:
-    """The loop, and what it has to remember besides the learners' own state."""
-
-    def __init__(
-        self,
-        learners: list[Learner],
-        train_loader: BatchLoader,
-        valid_loader: BatchLoader | None,
-        order: ShuffledBatches,
-        options: TrainOptions,
-        folder: RunFolder | None,
-        ranks: Ranks,
-    ) -> None:
-        self._ranks = ranks
-        self._names = [learner.name for learner in learners]
-        self._parameters = {
-            learner.name: sum(parameter.numel() for parameter in learner.module.parameters()) for learner in learners
-        }
-        self._errors: dict[str, str] = {}
-        self._trackers: list[GeneralTracker] = []
-        self._learners, self._loader, self._valid_loader = learners, train_loader, valid_loader
-        self._order, self._options, self._folder = order, options, folder
-        self._best: dict[str, Evaluation] = {}
-        self._last: dict[str, Evaluation] = {}
-        self._train_loss: dict[str, float] = {}
-        self._seconds = {learner.name: 0.0 for learner in learners}
-
-    def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
-        """Every step that is left. On Ctrl-C KeyboardInterrupt says how to go on."""
-        try:
-            self._train(on_progress)
-        except KeyboardInterrupt:
-            if self._folder is None:
-                raise
-            raise KeyboardInterrupt(
-                f"{self._folder.root}: stopped. Run the same command again to go on from the last checkpoint."
-            ) from None
-        finally:
-            finish_trackers(self._trackers)
-        return self._finish()
-
-    def _train(self, on_progress: OnProgress | None) -> None:
-        first_step = self._resume()
-        if self._folder is not None and self._ranks.is_first:
-            self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
-        order = replace(self._order, first_step=first_step)
-        for step, batch in enumerate(self._loader.load(map(self._ranks.own, order)), start=first_step):
-            if step == first_step:
-                self._check_targets(batch)
-            self._step(batch, step)
-            if (step + 1) % self._order.steps_per_epoch == 0:
-                self._end_epoch(step + 1)
-            if (step + 1) % (self._options.checkpoint_steps or self._order.steps_per_epoch) == 0:
-                self._save_state(step + 1)
-            if on_progress is not None:
-                epoch = step // self._order.steps_per_epoch + 1
-                on_progress(
-                    TrainProgress(step=step + 1, num_steps=self._order.num_steps, epoch=epoch, valid=self._last)
-                )
-
-    def _check_targets(self, batch: Batch) -> None:
-        """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
-        targets_N = self._loader.aligned.targets_N
-        highest = -1 if targets_N is None else int(targets_N.max())
-        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
-        num_outputs: dict[str, int] = {}
-        for learner in list(self._learners):
-            with self._setting_aside(learner), torch.inference_mode():
-                num_outputs[learner.name] = learner.evaluating()(on_device).shape[1]
-        for learner in self._learners:
-            if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
-                raise StoreMismatch(
-                    f"student {learner.name} has {num_outputs[learner.name]} outputs, but "
-                    f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
-                    f"num_classes = {highest + 1} or more."
-                )
-
-    def _step(self, batch: Batch, step: int) -> None:
-        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
-        for learner in list(self._learners):
-            start = time.perf_counter()
-            with self._setting_aside(learner):
-                learner.step(on_device, step=step)
-            self._seconds[learner.name] += time.perf_counter() - start
-
-    @contextmanager
-    def _setting_aside(self, learner: Learner) -> Iterator[None]:
-        """A student that fails inside leaves the run; its error is raised only if no other is left. Ranks would no
-        longer do the same steps, so there it is raised at once."""
-        try:
-            yield
-        except Exception as error:  # whatever a student's own code raises is its own failure
-            is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share
-            error = _with_a_hint(error, learner.name, batch_size=self._options.batch_size)
-            if len(self._learners) == 1 or (self._ranks.count > 1 and not is_on_all_ranks):
-                raise error from error.__cause__
-            self._learners = [other for other in self._learners if other is not learner]
-            self._errors[learner.name] = f"{type(error).__name__}: {error}"
-
-    def _end_epoch(self, step: int) -> None:
-        epoch = step // self._order.steps_per_epoch
-        for learner in list(self._learners):
-            with self._setting_aside(learner):
-                self._train_loss[learner.name] = learner.take_mean_loss(step=step)
-            learner.share_buffers()
-        if self._valid_loader is not None:
-            self._last = self._evaluate(self._valid_loader)
-        values: dict[str, float] = {}
-        for learner in self._learners:
-            valid = self._last.get(learner.name)
-            if valid is not None and _score(valid) > _score(self._best.get(learner.name)):
-                self._best[learner.name] = valid
-                self._save_weights(learner, "best", epoch=epoch)
-            if self._folder is not None and self._ranks.is_first:
-                rate, loss = learner.learning_rate(step - 1), self._train_loss[learner.name]
-                facts = {"epoch": epoch, "step": step, "student": learner.name, "train_loss": loss}
-                self._folder.append_metrics(
-                    facts | {"learning_rate": rate, "valid": None if valid is None else asdict(valid)}
-                )
-                values |= curves(learner.name, train_loss=loss, learning_rate=rate, valid=valid)
-        log(self._trackers, values, step=step)
-
-    def _evaluate(self, loader: BatchLoader) -> dict[str, Evaluation]:
-        """Of all students that can be measured: where one fails, the others are measured once more without it."""
-        while True:
-            forwards = {learner.name: self._evaluating(learner) for learner in self._learners}
-            with suppress(_SetAside):
-                return evaluate(
-                    forwards,
-                    loader,
-                    batch_size=self._options.batch_size,
-                    channels_last=self._options.channels_last,
-                )
-
-    def _evaluating(self, learner: Learner) -> Forward:
-        forward = learner.evaluating()
-
-        def guarded(batch: Batch) -> Tensor:
-            with self._setting_aside(learner):
-                return forward(batch)
-            raise _SetAside
-
-        return guarded
-
-    def _finish(self) -> list[StudentResult]:
-        sparsity = {}
-        for learner in self._learners:
-            self._save_weights(learner, "last", epoch=self._options.epochs)
-            sparsity[learner.name] = learner.finish()
-        results = [
-            StudentResult(
-                name=name,
-                num_parameters=self._parameters[name],
-                train_loss=self._train_loss.get(name),
-                last=None if name in self._errors else self._last.get(name),
-                best=self._best.get(name),
-                seconds=self._seconds[name],
-                sparsity=sparsity.get(name),
-                error=self._errors.get(name),
-            )
-            for name in self._names
-        ]
-        if self._folder is not None and self._ranks.is_first:
-            self._folder.finish(results)
-        self._ranks.wait()
-        return results
-
-    def _resume(self) -> int:
-        """The step to go on from, everything restored; 0 for a new run."""
-        position = self._folder.position() if self._folder is not None else None
-        if self._folder is None or position is None:
-            return 0
-        self._errors = dict(position.errors)
-        self._learners = [learner for learner in self._learners if learner.name not in self._errors]
-        for learner in self._learners:
-            learner.load_state(self._folder.load_state(position, learner.name))
-        self._best, self._last, self._train_loss = dict(position.best), dict(position.last), dict(position.train_loss)
-        self._seconds = dict(position.seconds)
-        return position.step
-
-    def _save_state(self, step: int) -> None:
-        if self._folder is None:
-            return
-        states = {learner.name: learner.state() for learner in self._learners}
-        if not self._ranks.is_first:
-            return
-        position = Position(
-            step=step,
-            metrics_bytes=self._folder.metrics_bytes,
-            best=self._best,
-            last=self._last,
-            train_loss=self._train_loss,
-            seconds=self._seconds,
-            errors=self._errors,
-        )
-        self._folder.save_state(states, position)
-
-    def _save_weights(self, learner: Learner, kind: str, *, epoch: int) -> None:
-        if self._folder is not None and self._ranks.is_first:
-            valid = self._last.get(learner.name)
-            facts = {"student": learner.name, "epoch": epoch, "valid": None if valid is None else asdict(valid)}
-            self._folder.save_weights(learner.name, kind, learner.weights(), facts)
 
 
 def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) -> Student:
@@ -330,24 +98,3 @@ def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) ->
                 f"Leave it out of the student's own options."
             )
     return student
-
-
-def _with_a_hint(error: Exception, name: str, *, batch_size: int) -> Exception:
-    cause = error.__cause__ if isinstance(error, ModelError) else error  # a forward's own error is its cause
-    if not isinstance(cause, torch.OutOfMemoryError):
-        return error
-    reason = str(cause).partition("\n")[0].rstrip(".")
-    failure = TrainingFailed(
-        f"student {name}: {reason}. Lower --batch-size (now {batch_size}), or train fewer students in one pass."
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def _score(evaluation: Evaluation | None) -> float:
-    """What makes an epoch the best one."""
-    if evaluation is None:
-        return -1.0
-    if evaluation.accuracy is not None:
-        return evaluation.accuracy
-    return evaluation.teacher_agreement or 0.0

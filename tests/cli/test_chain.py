@@ -1,9 +1,9 @@
 """`softlab chain`: several commands from one recipe, those that are finished skipped."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from softlab.cli.chain import run_chain
@@ -66,7 +66,11 @@ def write(text: str) -> str:
 
 def files(folder: Path) -> dict[str, int]:
     """When each was written last."""
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
 
 
 # A teacher's assistant.
@@ -91,7 +95,7 @@ def test_a_stage_has_what_is_common_where_it_does_not_say_otherwise(here: Path, 
     softlab("chain", write(COMMON + ASSISTANT))
 
     teacher, assistant = open_uncached(here / "teacher.zarr"), open_uncached(here / "assistant.zarr")
-    (run,) = [msgspec.json.decode((here / "student/run.json").read_bytes())]
+    run = json.loads((here / "student/run.json").read_text())
     assert (teacher.num_samples, teacher.k, assistant.k) == (200, 6, 4)
     assert {len(store.manifest.shards) for store in (teacher, assistant)} == {4}  # both have the common shard_rows
     assert (run["options"]["epochs"], run["options"]["loss"]) == (1, "jensen_shannon")
@@ -101,25 +105,29 @@ def test_a_stage_has_what_is_common_where_it_does_not_say_otherwise(here: Path, 
 def test_a_chain_that_was_stopped_goes_on_with_the_stage_that_is_not_finished(here: Path, softlab: Softlab) -> None:
     recipe = write(COMMON + ASSISTANT.replace("teacher/teacher/last", "teacher/teacher/lst"))
     stopped = softlab("chain", recipe)
-    teacher = files(here / "teacher")
+    written = files(here)
+    del written["chain.toml"]
 
     answer = softlab("chain", write(COMMON + ASSISTANT))
 
     assert stopped.code == 1
     assert stopped.err.endswith("error: teacher/teacher/lst.safetensors: no such file. Check `weights`.\n")
-    assert not (here / "teacher.zarr").exists()
+    assert {Path(name).parts[0] for name in written} == {"teacher"}
     assert answer.code == 0
-    assert files(here / "teacher") == teacher
+    assert files(here).items() >= written.items()
     assert all((here / out).exists() for out in OUTS)
 
 
-@pytest.mark.parametrize("name", ["assistant", "forgetting"])
-def test_the_chains_of_the_project_run(here: Path, softlab: Softlab, name: str) -> None:
+CHAINS = [path for path in sorted((ROOT / "pipelines").rglob("*.toml")) if "stage" in read_toml(path)]
+
+
+@pytest.mark.parametrize("recipe", CHAINS, ids=lambda path: path.stem)
+def test_the_chains_of_the_project_run(here: Path, recipe: Path) -> None:
     """On a few samples."""
     (here / "data").symlink_to(ROOT / "data")
-    document = shortened(read_toml(ROOT / f"pipelines/fashion_mnist/{name}.toml"))
+    document = shortened(read_toml(recipe))
 
-    run_chain(document, where=name)
+    run_chain(document, where=recipe.name)
 
     assert all(Path(stage["out"]).exists() for stage in document["stage"])
 
@@ -155,12 +163,12 @@ STUDENT = 'command = "train-student"\nout = "s"\nstore = ["a"]\nstudent.a.model 
         ),
         (
             TEACHER_STAGE + "[[stage]]\ncommand = 'dump-techer'",
-            "stage 2: command is 'dump-techer'. Did you mean dump-teacher or ",
+            "stage 2: command is 'dump-techer'. Did you mean dump-teacher?",
         ),
         ("[[stage]]\ncommand = ['evaluate']", "stage 1: command is ['evaluate']. Did you mean evaluate?"),
         (
             "[common]\nsorce = {path = 'a'}\n" + TEACHER_STAGE,
-            "unknown key common.sorce. Did you mean source?",
+            "unknown key common.sorce. Did you mean source or store?",
         ),
         (TEACHER_STAGE + "tran.epochs = 1\n", "stage 1 (train-teacher): unknown key tran. Did you mean train?"),
         (

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from softlab.cli.flags import recipe_command
+from softlab.cli.flags import prepare, recipe_command
 from softlab.errors import InvalidOption
 from softlab.recipe import option_fields
 from tests.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
@@ -20,6 +20,25 @@ class Clash:
 
     views: int = 1
     dump: DumpOptions = field(default_factory=DumpOptions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruning:
+    amount: float
+    begin: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    prune: Pruning | None = None
+    stages: dict[str, Pruning] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nested:
+    """A section in the main section, and named ones."""
+
+    train: Training = field(default_factory=Training)
 
 
 def run(*arguments: str) -> ExampleRecipe:
@@ -144,6 +163,34 @@ def test_a_wrong_flag_is_an_invalid_option_that_names_it(arguments: list[str], m
 )
 def test_help_tells_each_flag_what_it_takes_and_its_real_default(pattern: str) -> None:
     assert re.search(pattern, show_help())
+
+
+def test_a_section_in_the_main_section_has_flags_without_its_name() -> None:
+    options = option_fields(Nested, main_section="train")
+
+    assert {option.key: option.flag for option in options} == {
+        "train.prune.amount": "--prune",
+        "train.prune.begin": "--prune-begin",
+        "train.stages": "--stages",
+    }
+
+
+def test_a_command_can_be_prepared_with_a_table_and_run_later() -> None:
+    received = []
+
+    @recipe_command(ExampleRecipe, main_section="dump")
+    def dump(recipe: ExampleRecipe) -> None:
+        """Dump an example."""
+        received.append(recipe)
+
+    table = {"out": "run", "teacher": {"model": "softlab:big"}, "source": {"path": "images"}, "dump": {"views": 4}}
+    later = prepare(dump, table, where="stage 1")
+    assert received == []
+    later()
+
+    assert received == [run(*REQUIRED, "--views", "4")]
+    with pytest.raises(InvalidOption, match=r"^stage 2: unknown key dmp\. Did you mean dump\?$"):
+        prepare(dump, {"dmp": {}}, where="stage 2")
 
 
 def test_two_options_never_share_a_flag() -> None:

@@ -132,6 +132,7 @@ def test_a_search_in_which_all_trials_fail_is_an_error(tmp_path: Path, stores: P
         (["--search-loss", "bce"], "bce is for teachers with a sigmoid head"),
         (["--search-loss", "klx"], "search.loss is ['kl', 'jensen_shannon', 'klx'], but must be a list, each value"),
         (["--search-alpha", "0.5"], "search: alpha = (0.5,): expected a lowest and a highest value, 0 to 1. Give"),
+        (["--augment-transforms", "RandomHorizontalFlip()"], "RandomHorizontalFlip"),  # the store is of other views
         (["--search-together", "0"], "search: trials = 4, together = 0: expected 1 or more of both."),
     ],
 )

@@ -48,8 +48,8 @@ def test_a_student_is_trained_and_measured(tmp_path: Path, multi_label: Path, so
     )
 
     assert (answer.code, measured.code) == (0, 0)
-    assert "teacher agreement" in measured.out
-    assert "KL" not in measured.out
+    assert measured.facts()["agreement with the teacher"].endswith("%")
+    assert measured.facts()["KL to the teacher"] == "-"
 
 
 def test_the_default_loss_is_refused_with_the_one_to_choose(

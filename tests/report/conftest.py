@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.store.reader import open_store
-from softlab.student.train import TrainProgress
+from softlab.student.loop import TrainProgress
 from tests.student.fashion import dump, make_student, train
 
 

@@ -15,9 +15,10 @@ from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student.loop import OnProgress
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import OnProgress, train_students
+from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher

@@ -11,9 +11,10 @@ from torch import nn
 
 from softlab.loading.batches import Batch
 from softlab.store.reader import Store, open_store
+from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import Student, TrainOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import OnProgress, TrainProgress, train_students
+from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.views.view_recipe import ViewRecipe

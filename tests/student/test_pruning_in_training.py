@@ -12,10 +12,10 @@ from torch import nn
 from softlab.errors import ModelError, StoreMismatch
 from softlab.models import load_weights
 from softlab.store.reader import Store
+from softlab.student.loop import TrainProgress
 from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.options import Student
 from softlab.student.pruning import PruneOptions
-from softlab.student.train import TrainProgress
 from tests.student.fashion import all_but_seconds, metrics, same_weights
 from tests.student.pictures import make_options, make_student, pictures, stop_at, train, train_interrupted
 

@@ -7,9 +7,9 @@ import pytest
 from softlab.errors import StoreMismatch
 from softlab.store.files import list_files
 from softlab.store.reader import Store
+from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import TrainOptions
 from softlab.student.search import Trial
-from softlab.student.train import OnProgress, TrainProgress
 from tests.student.pictures import make_options
 from tests.student.searching import find
 

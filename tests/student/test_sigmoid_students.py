@@ -17,8 +17,8 @@ from softlab.labels.losses import LossName
 from softlab.loading.order import ShuffledBatches
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.loop import TrainProgress
 from softlab.student.options import Student
-from softlab.student.train import TrainProgress
 from tests.student.fashion import same_weights
 from tests.student.pictures import NUM_PICTURES, make_options, make_store, pictures, train
 from tests.student.pictures import make_student as make_small_student

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from softlab.errors import InvalidOption
 from softlab.store.reader import Store
-from softlab.student.train import OnProgress
+from softlab.student.loop import OnProgress
 from tests.student.fashion import metrics
 from tests.student.pictures import make_student, stop_at, train
 

@@ -16,9 +16,9 @@ from softlab.models import load_weights
 from softlab.store.reader import Store
 from softlab.student.evaluate import Evaluation
 from softlab.student.learner import Learner
+from softlab.student.loop import TrainProgress
 from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
-from softlab.student.train import TrainProgress
 from tests.student.fashion import (
     FINISHING,
     NUM_TRAIN,

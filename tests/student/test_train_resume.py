@@ -14,7 +14,7 @@ from softlab.errors import StoreMismatch
 from softlab.store.cache import CacheOptions
 from softlab.store.files import list_files
 from softlab.store.reader import Store, open_store
-from softlab.student.train import OnProgress, TrainProgress
+from softlab.student.loop import OnProgress, TrainProgress
 from tests.student.fashion import all_but_seconds, make_student, metrics, same_weights, train
 
 # Ctrl-C.

@@ -13,8 +13,9 @@ from torch.nn.functional import kl_div
 
 from softlab.loading.order import ShuffledBatches
 from softlab.store.reader import Store, open_store
+from softlab.student.loop import TrainProgress
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import TrainProgress, train_students
+from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions

@@ -24,9 +24,9 @@ from softlab.sources.source import Sample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.loop import TrainProgress
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import TrainProgress
 from tests.student.pictures import make_student, pictures, train
 from tests.teacher.dumping import Pictures
 

@@ -270,6 +270,10 @@ CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
         "label_space.class_names was ['class 0'",
     ),
     "k": (lambda out: dump(out, make_options(k=6)), "selection.k was 5, is now 6"),
+    "head": (
+        lambda out: dump(out, make_options(head="sigmoid")),
+        "label_space.head was 'softmax', is now 'sigmoid'",
+    ),
     "coding": (lambda out: dump(out, make_options(coding="uint8")), "coding.logits was 'float16', is now 'uint8'"),
     "temperatures": (
         lambda out: dump(out, make_options(temperature=(1.0, 3.0))),
