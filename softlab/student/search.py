@@ -139,7 +139,7 @@ def search(
 def _stored_temperatures(stores: Sequence[Store]) -> list[float]:
     """A tail can't be rebuilt below the lowest temperature of its store."""
     lowest = max(min(store.temperatures) for store in stores)
-    return sorted({temperature for store in stores for temperature in store.temperatures if True})
+    return sorted({temperature for store in stores for temperature in store.temperatures if temperature >= lowest})
 
 
 def _check_all_can_be_tried(
