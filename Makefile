@@ -7,7 +7,7 @@ demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
 
 test: .venv/.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 lint: .venv/.stamp
 	$(BIN)/ruff check

@@ -47,7 +47,7 @@ def test_trials_are_ranked_by_what_they_reach_on_the_validation_source(
 
 def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     """Beside its baseline, which the search itself leaves out, and from the options that are the student's own."""
-    own = ("--set", "student.mlp.train.label_smoothing=0.1", "--set", "train.track=[]", "--baseline")
+    own = ("--set", "student.mlp.train={label_smoothing=0.1, alpha=0}", "--set", "train.track=[]", "--baseline")
     _, loss, temperature, alpha, score = ranking(softlab(*search(stores, tmp_path / "run", *own)))[0]
 
     answer = softlab("train-student", tmp_path / "run/best.toml")
@@ -57,12 +57,9 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, stores: Pa
     assert (answer.code, answer.err) == (0, "")
     assert f"{mlp['last']['accuracy']:.2%}" == score
     assert hard["name"] == "mlp-hard"
-    assert (recipe.train.loss, f"{recipe.train.temperature:g}", f"{recipe.train.alpha:.3f}") == (
-        loss,
-        temperature,
-        alpha,
-    )
-    assert (recipe.train.label_smoothing, recipe.train.track, recipe.search) == (0.1, (), None)
+    chosen = recipe.train_options("mlp")
+    assert (chosen.loss, f"{chosen.temperature:g}", f"{chosen.alpha:.3f}") == (loss, temperature, alpha)
+    assert (chosen.label_smoothing, chosen.track, recipe.search) == (0.1, (), None)
 
 
 def run_and_be_killed(arguments: list[str], out: Path) -> None:
