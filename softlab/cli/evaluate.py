@@ -67,6 +67,7 @@ def _how_good(evaluation: Evaluation) -> dict[str, str]:
         "calibration error": format_share(evaluation.calibration_error),
     }
     if evaluation.teacher_agreement is not None:
+        facts["the teacher's accuracy"] = format_share(evaluation.teacher_accuracy)
         facts["agreement with the teacher"] = format_share(evaluation.teacher_agreement)
         facts["KL to the teacher"] = _format_nats(evaluation.teacher_kl)
         facts["Jensen-Shannon to the teacher"] = _format_nats(evaluation.teacher_jensen_shannon)

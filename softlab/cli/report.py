@@ -93,6 +93,8 @@ def _print_errors(students: Sequence[ComparedStudent]) -> None:
 def _print_legend(made: Report, out: Path) -> None:
     print("accuracy, agreement, KL and Jensen-Shannon (nats), calibration error: validation, after the last epoch.")
     print("best: of the best epoch. gain: accuracy above the same run's NAME-hard, in points. loss: in training.")
+    for accuracy in sorted({_percent(student.teacher_accuracy) for student in made.students} - {NO_VALUE}):
+        print(f"the teacher's accuracy on the validation source: {accuracy} %.")
     if any(len(student.runs) > 1 for student in made.students):
         print("mean ± standard deviation over the runs.")
     print(f"written to {out}: {', '.join([REPORT, *made.plots])}")

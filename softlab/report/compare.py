@@ -62,6 +62,9 @@ class ComparedStudent(msgspec.Struct, frozen=True, kw_only=True):
     """Nats, as is the next."""
 
     teacher_jensen_shannon: Spread | None
+    teacher_accuracy: Spread | None
+    """The teacher's own, where the run's validation store tells it."""
+
     calibration_error: Spread | None
     train_loss: Spread | None
     """Of the student's own objective, over its last epoch: not to be compared between objectives."""
@@ -148,6 +151,7 @@ def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
         teacher_agreement=spread(figures.teacher_agreement for figures in last),
         teacher_kl=spread(figures.teacher_kl for figures in last),
         teacher_jensen_shannon=spread(figures.teacher_jensen_shannon for figures in last),
+        teacher_accuracy=spread(figures.teacher_accuracy for figures in last),
         calibration_error=spread(figures.calibration_error for figures in last),
         train_loss=spread(result.train_loss for result in results),
         seconds=spread(result.seconds for result in results),

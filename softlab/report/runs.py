@@ -29,6 +29,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     teacher_agreement: float | None = None
     teacher_kl: float | None = None
     teacher_jensen_shannon: float | None = None
+    teacher_accuracy: float | None = None
     calibration_error: float | None = None
 
 

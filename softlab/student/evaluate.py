@@ -43,6 +43,9 @@ class Evaluation:
     teacher_jensen_shannon: float | None = None
     """KL(teacher || m) / 2 + KL(model || m) / 2 with m the mean of both (Lin 1991, equation 4.1): 0 to log 2."""
 
+    teacher_accuracy: float | None = None
+    """The teacher's own, on the same rows."""
+
     calibration_error: float | None = None
     """Expected calibration error, 0 to 1; see `expected_calibration_error`."""
 
@@ -76,6 +79,7 @@ class Tally:
         self._classes_of = classes_of
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._rows, self._has_teacher, self._is_softmax = 0, False, True
+        self._teacher_hits_2 = torch.zeros(2, dtype=self._dtype, device=device)
         self._teacher_3 = torch.zeros(3, dtype=self._dtype, device=device)
         self._bins_M3 = torch.zeros(NUM_BINS, 3, dtype=self._dtype, device=device)
         self._classes_3C: Tensor | None = None
@@ -86,6 +90,9 @@ class Tally:
         self._rows += len(batch)
         if batch.targets_B is not None and batch.mixed is None:  # a mixed view has no one target to hit
             self._add_targets(logits_BC, predicted_B=predicted_B, targets_B=batch.targets_B)
+            if batch.labels is not None:
+                is_right_B = batch.labels.class_ids_BK[:, 0] == batch.targets_B
+                self._teacher_hits_2 += torch.stack([is_right_B.sum(), (batch.targets_B >= 0).sum()])
         if batch.labels is not None:
             self._has_teacher, self._is_softmax = True, batch.labels.head == "softmax"
             self._teacher_3 += _against_teacher(logits_BC, batch.labels, predicted_B=predicted_B, dtype=self._dtype)
@@ -93,6 +100,7 @@ class Tally:
     def evaluation(self) -> Evaluation:
         """Of all rows so far."""
         agreement, kl, jensen_shannon = (self._teacher_3 / max(self._rows, 1)).tolist()
+        hits, known = self._teacher_hits_2.tolist()
         has_divergence, bins_M3 = self._has_teacher and self._is_softmax, self._bins_M3.cpu()
         return Evaluation(
             rows=self._rows,
@@ -100,6 +108,7 @@ class Tally:
             teacher_agreement=agreement if self._has_teacher else None,
             teacher_kl=kl if has_divergence else None,
             teacher_jensen_shannon=jensen_shannon if has_divergence else None,
+            teacher_accuracy=hits / known if known else None,
             calibration_error=expected_calibration_error(bins_M3) if self._is_softmax else None,
             classes=self._class_figures(),
         )

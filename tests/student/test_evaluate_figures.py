@@ -78,6 +78,14 @@ def test_calibration_is_over_all_batches_and_the_rows_whose_target_is_known() ->
     assert found.calibration_error == pytest.approx(sum(abs(gap.sum()) for gap in gaps) / known_N.sum(), abs=1e-6)
 
 
+def test_the_teachers_own_accuracy_is_over_the_rows_whose_target_is_known(tmp_path: Path) -> None:
+    found = measure(make_store(tmp_path, k=4))
+
+    is_right_N = dense(TEACHER).argmax(dim=1).numpy() == TARGETS_N
+    assert found.teacher_accuracy == pytest.approx(is_right_N.sum() / (TARGETS_N >= 0).sum())
+    assert measure().teacher_accuracy is None
+
+
 def test_classes_are_measured_where_that_is_asked_for() -> None:
     found = measure(per_class=True)
 
