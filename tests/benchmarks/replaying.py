@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
@@ -44,7 +45,7 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
     for title, transforms in RECIPES.items():
         found = rates(
             {"drawn": partial(_draw, source, transforms), "replayed": partial(_replay, source, transforms)},
-            rounds=rounds,
+            rounds=4 * rounds,
         )
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
         rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
@@ -60,21 +61,29 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
 
 def _draw(source: Source, transforms: tuple[str, ...]) -> int:
     built = [build_transform(parse_transform(text)) for text in transforms]
-    for number in range(min(IMAGES, len(source))):
+
+    def draw(number: int) -> Tensor:
         image_CHW = source.read(number).image_CHW
         for transform in built:
             image_CHW = transform(image_CHW)
+        return image_CHW
+
+    for numbers in _batches(source):
+        _ = [draw(number) for number in numbers]  # a batch is held as a loader holds it
     return min(IMAGES, len(source))
 
 
 def _replay(source: Source, transforms: tuple[str, ...]) -> int:
-    count = min(IMAGES, len(source))
     views = record_views(ViewRecipe(transforms=transforms), num_views=1, digest_every=0)
     replay = Replay(views, num_samples=len(source))
-    for start in range(0, count, 128):
-        numbers = list(range(start, min(start + 128, count)))
-        replay.views(numbers, [0] * len(numbers), lambda number: source.read(number).image_CHW)
-    return count
+    for numbers in _batches(source):
+        _ = replay.views(numbers, [0] * len(numbers), lambda number: source.read(number).image_CHW)
+    return min(IMAGES, len(source))
+
+
+def _batches(source: Source) -> list[list[int]]:
+    count = min(IMAGES, len(source))
+    return [list(range(start, min(start + 128, count))) for start in range(0, count, 128)]
 
 
 def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
