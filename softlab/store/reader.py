@@ -28,7 +28,7 @@ from softlab.store.files import read_file
 from softlab.store.format import Array, find_wrong_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, decode_digests
-from softlab.store.rows import RowLayout, Rows, layout_of
+from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_rows import ShardRows
 from softlab.store.writer import is_unfinished
@@ -42,6 +42,9 @@ class Store:
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._coding = coding_of(manifest)
+        self._layouts = {
+            field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
+        }
         self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
 
     @property
@@ -84,7 +87,22 @@ class Store:
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
         """Soft labels of B samples, in the order asked for, in one view or each in its own. Raises InvalidOption for a
         sample or view that isn't there, DamagedStore if a shard's bytes differ from the manifest."""
-        arrays = self._read_group("labels", samples, view=view)
+        return self.unpack(self.read_packed(samples, view=view))
+
+    def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0) -> Rows:
+        """The labels of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the fewest bytes to
+        hand to another process, where `unpack` makes soft labels of them. Raises as `read`."""
+        return self._take("labels", samples, view=view)
+
+    def unpack(self, rows: Rows) -> SoftLabels:
+        """Of what `read_packed` returned. Raises InvalidOption for rows of another length."""
+        layout = self._layouts["labels"]
+        if rows.dtype != np.uint8 or rows.shape[1:] != (layout.row_bytes,):
+            raise InvalidOption(
+                f"{self.path}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
+                f"Unpack what this store's read_packed gave."
+            )
+        arrays = layout.unpack(rows)
         return self._coding.decode({name.removeprefix("labels/"): array for name, array in arrays.items()})
 
     def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> Tensor:
@@ -92,7 +110,8 @@ class Store:
         if name not in self.feature_names:
             held = ", ".join(self.feature_names) or "none"
             raise InvalidOption(f"{self.path}: has no feature {name!r} (it has: {held}). Dump it with --feature.")
-        array = self._read_group(f"features/{name}", samples, view=view)[f"features/{name}"]
+        group = f"features/{name}"
+        array = self._layouts[group].unpack(self._take(group, samples, view=view))[group]
         return torch.from_numpy(array.astype(np.float32))
 
     def read_samples(self) -> SampleTable:
@@ -135,27 +154,34 @@ class Store:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def _read_group(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> dict[str, Array]:
-        numbers_B, views_B = self._check_samples(samples), self._check_views(view)
+    def _take(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> Rows:
+        numbers_B = self._check_samples(samples)
+        if (
+            view.__class__ is int and 0 <= view < self.num_views
+        ):  # what most reads ask for, and where each microsecond counts
+            return self._rows_of(group, view).take(numbers_B)
+        views_B = self._check_views(view)
         if views_B.shape not in ((), numbers_B.shape):
             raise InvalidOption(
                 f"{self.path}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
             )
-        layout = layout_of(self.manifest.storage.fields_of(group))
         if views_B.ndim == 0:
-            return layout.unpack(self._rows_of(group, int(views_B), layout).take(numbers_B))
-        rows = np.empty((len(numbers_B), layout.row_bytes), dtype=np.uint8)
+            return self._rows_of(group, int(views_B)).take(numbers_B)
+        rows = np.empty((len(numbers_B), self._layouts[group].row_bytes), dtype=np.uint8)
         for each in np.unique(views_B):
             chosen = np.flatnonzero(views_B == each)
-            rows[chosen] = self._rows_of(group, int(each), layout).take(numbers_B[chosen])
-        return layout.unpack(rows)
+            rows[chosen] = self._rows_of(group, int(each)).take(numbers_B[chosen])
+        return rows
 
-    def _rows_of(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
-        if (group, view) not in self._groups:
-            self._groups[group, view] = self._open_group(group, view, layout)
-        return self._groups[group, view]
+    def _rows_of(self, group: str, view: int) -> CachedRows | ShardRows:
+        found = self._groups.get((group, view))
+        if found is None:
+            found = self._groups[group, view] = self._open_group(group, view)
+        return found
 
-    def _open_group(self, group: str, view: int, layout: RowLayout) -> CachedRows | ShardRows:
+    def _open_group(self, group: str, view: int) -> CachedRows | ShardRows:
+        layout = self._layouts[group]
+
         def decode(shard: Shard) -> Rows:
             return layout.pack(self.read_stored(shard, group=group))
 
@@ -198,8 +224,9 @@ class Store:
         given = np.asarray(samples)
         if given.size and given.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
             raise InvalidOption(f"{self.path}: {given.dtype} values don't number samples. Ask by sample numbers.")
-        numbers = given.astype(np.int64).reshape(-1)
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.num_samples:
+        numbers = given.astype(np.int64, copy=False).reshape(-1)
+        # One pass for both ends: a negative number is a huge one without its sign.
+        if len(numbers) and int(numbers.view(np.uint64).max()) >= self.num_samples:
             outside = numbers.min() if numbers.min() < 0 else numbers.max()
             raise InvalidOption(
                 f"{self.path}: has samples 0 to {self.num_samples - 1}, not {outside}. Ask for one of those."
@@ -208,7 +235,7 @@ class Store:
 
     def _bytes_when_decoded(self, group: str) -> int:
         """Of one group in all views: what a row cache of it takes."""
-        return self.num_views * self.num_samples * layout_of(self.manifest.storage.fields_of(group)).row_bytes
+        return self.num_views * self.num_samples * self._layouts[group].row_bytes
 
 
 def open_store(path: str | Path, *, cache: CacheOptions | None = None) -> Store:

@@ -33,18 +33,23 @@ def bench_reading(report: Report, folder: Path, *, num_samples: int, rounds: int
         found = rates(
             {
                 "limit": partial(_read, take, order),
+                "packed": partial(_read, cached.read_packed, order),
                 "labels": partial(_read, cached.read, order),
+                "block_packed": partial(_read, streamed.read_packed, blocks),
                 "block": partial(_read, streamed.read, blocks),
             },
             rounds=rounds,
         )
-        rows.append([form, *(f"{found[name] / found['limit']:.2f}" for name in ["labels", "block"])])
+        rows.append(
+            [form, *(f"{found[name] / found['limit']:.2f}" for name in ["packed", "labels", "block_packed", "block"])]
+        )
     report.section(
         "Reading",
         f"Batches of {BATCH} rows, K = 16 of 1,000 classes, {num_samples:,} rows; rate relative to one np.take on "
-        "a memory-mapped file of the same packed rows. What is read are tensors ready for a loss: random batches from "
-        "the row cache, and block-shuffled ones straight from compressed shards.",
-        ["format", "random, cached", "block-shuffled, compressed"],
+        "a memory-mapped file of the same packed rows. Random batches come from the row cache, block-shuffled ones "
+        "straight from compressed shards; packed, as they are handed to another process, and as tensors ready for a "
+        "loss.",
+        ["format", "random, packed", "random, tensors", "compressed, packed", "compressed, tensors"],
         rows,
     )
 

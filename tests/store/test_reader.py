@@ -108,6 +108,29 @@ def logits_of(store: Store, samples: list[int]) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
+@BOTH_READERS
+@given(samples=samples_of_any_order, view=views)
+def test_packed_rows_are_unpacked_as_they_would_have_been_read(
+    examples: dict[tuple[str, str], Example], coding: str, is_cached: bool, samples: list[int], view: int
+) -> None:
+    store = examples["zarr", coding].open(is_cached=is_cached)
+
+    rows = store.read_packed(samples, view=view)
+
+    assert rows.dtype == np.uint8
+    assert len(rows) == len(samples)
+    elsewhere = pickle.loads(pickle.dumps(store)), pickle.loads(pickle.dumps(rows))
+    assert_same(elsewhere[0].unpack(elsewhere[1]), store.read(samples, view=view))
+
+
+def test_rows_of_another_store_are_not_unpacked(examples: dict[tuple[str, str], Example]) -> None:
+    wide, narrow = examples["zarr", "float32"].open(), examples["zarr", "uint8"].open()
+
+    with pytest.raises(InvalidOption, match=re.escape("Unpack what this store's read_packed gave")):
+        narrow.unpack(wide.read_packed([0]))
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 @BOTH_FORMATS
 @BOTH_READERS
 @given(samples=samples_of_any_order, view=views)
