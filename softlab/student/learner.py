@@ -97,6 +97,11 @@ class Learner:
         self._pruner.finish()
         return self._pruner.sparsity()
 
+    def release(self) -> None:
+        """Give back the memory that only further steps would need."""
+        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.state.clear()
+
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] on the device, in the dtype of autocast."""
         return self._student.logits(batch)

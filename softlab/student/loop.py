@@ -141,6 +141,7 @@ class Training:
                 raise error from error.__cause__
             self._learners = [other for other in self._learners if other is not learner]
             self._errors[learner.name] = f"{type(error).__name__}: {error}"
+            learner.release()
 
     def _end_epoch(self, step: int) -> None:
         epoch = step // self._order.steps_per_epoch

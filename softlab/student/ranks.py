@@ -5,6 +5,7 @@ the same weights after each step. What is computed over the rows of a batch is c
 normalisation, relational feature losses, dist, and the mean over known hard targets where some are unknown.
 """
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -92,4 +93,5 @@ def join_ranks(device: torch.device) -> Ranks:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else all processes of a machine share its first GPU
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
     return Ranks(rank=dist.get_rank(), count=dist.get_world_size())

@@ -1,6 +1,7 @@
 """What views cost: replaying them against drawing anew, a training step on stored views, and their bytes."""
 
-from functools import partial
+from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -44,8 +45,8 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
     rows = []
     for title, transforms in RECIPES.items():
         found = rates(
-            {"drawn": partial(_draw, source, transforms), "replayed": partial(_replay, source, transforms)},
-            rounds=4 * rounds,
+            {"drawn": _drawing(source, transforms), "replayed": _replaying(source, transforms)},
+            rounds=40 * rounds,  # of one batch each
         )
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
         rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
@@ -59,8 +60,8 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
     _bench_training(report, folder, source, rounds=rounds)
 
 
-def _draw(source: Source, transforms: tuple[str, ...]) -> int:
-    built = [build_transform(parse_transform(text)) for text in transforms]
+def _drawing(source: Source, transforms: tuple[str, ...]) -> Callable[[], int]:
+    built, batches = [build_transform(parse_transform(text)) for text in transforms], cycle(_batches(source))
 
     def draw(number: int) -> Tensor:
         image_CHW = source.read(number).image_CHW
@@ -68,17 +69,17 @@ def _draw(source: Source, transforms: tuple[str, ...]) -> int:
             image_CHW = transform(image_CHW)
         return image_CHW
 
-    for numbers in _batches(source):
-        _ = [draw(number) for number in numbers]  # a batch is held as a loader holds it
-    return min(IMAGES, len(source))
+    return lambda: len([draw(number) for number in next(batches)])
 
 
-def _replay(source: Source, transforms: tuple[str, ...]) -> int:
+def _replaying(source: Source, transforms: tuple[str, ...]) -> Callable[[], int]:
     views = record_views(ViewRecipe(transforms=transforms), num_views=1, digest_every=0)
-    replay = Replay(views, num_samples=len(source))
-    for numbers in _batches(source):
-        _ = replay.views(numbers, [0] * len(numbers), lambda number: source.read(number).image_CHW)
-    return min(IMAGES, len(source))
+    replay, batches = Replay(views, num_samples=len(source)), cycle(_batches(source))
+
+    def read(number: int) -> Tensor:
+        return source.read(number).image_CHW
+
+    return lambda: len(replay.views(numbers := next(batches), [0] * len(numbers), read))
 
 
 def _batches(source: Source) -> list[list[int]]:

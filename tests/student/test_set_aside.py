@@ -85,6 +85,15 @@ def test_the_others_end_with_the_bits_of_a_run_without_it(first: Store, tmp_path
     assert facts(tmp_path / "run") == metrics(tmp_path / "without")
 
 
+def test_its_gradients_take_no_more_memory(first: Store) -> None:
+    students = make_all("forward", after=4)
+
+    train(students, first)
+
+    assert all(parameter.grad is None for parameter in students["bad"].parameters())
+    assert all(parameter.grad is not None for parameter in students["one"].parameters())
+
+
 @pytest.mark.parametrize("way", get_args(Way))
 def test_its_result_tells_why_and_how_far_it_came(first: Store, tmp_path: Path, way: Way) -> None:
     results = train(make_all(way, after=4), first, valid=first, out=tmp_path)
