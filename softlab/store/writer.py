@@ -253,7 +253,12 @@ def is_left_over(root: Path) -> bool:
     if not ((root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists()):
         return False
     manifest, _ = _read_manifest(root)
-    plan = read_plan(root)
+    try:
+        plan = read_plan(root)
+    except StoreError:
+        if (root / PLAN_NAME).exists():
+            raise
+        return True  # another process has tidied up this moment
     return (plan.parent, plan.views.num_views) == (manifest.parent, manifest.views.num_views)
 
 

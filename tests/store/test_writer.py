@@ -14,7 +14,7 @@ import pytest
 
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreExists, StoreMismatch, StoreWriteFailed
 from softlab.identity import keys_fingerprint, source_fingerprint
-from softlab.manifest import StorePlan
+from softlab.manifest import StorePlan, encode
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
@@ -523,3 +523,23 @@ def test_a_shard_is_committed_once(tmp_path: Path) -> None:
         write_shard(writer, plan.grid.shard(0, 0), arrays)
         with pytest.raises(StoreBusy, match=re.escape("Let that one go on.")):
             write_shard(writer, plan.grid.shard(0, 0), arrays)
+
+
+def test_a_plan_that_another_process_tidies_away_meanwhile_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finished the store, and removes its plan after we have seen it and before we read it."""
+    plan = make_plan()
+    write_store(tmp_path, plan)
+    expected = contents(tmp_path)
+    (tmp_path / PLAN_NAME).parent.mkdir()
+    (tmp_path / PLAN_NAME).write_bytes(encode(plan))
+
+    def read_too_late(root: Path) -> StorePlan:
+        (root / PLAN_NAME).unlink()
+        return read_plan(root)
+
+    monkeypatch.setattr("softlab.store.writer.read_plan", read_too_late)
+
+    assert find_finished(tmp_path, plan) == open_store(tmp_path).manifest
+    assert contents(tmp_path) == expected
