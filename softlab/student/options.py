@@ -174,7 +174,7 @@ class TrainOptions:
         _check(all(0 <= each < math.inf for each in weights), "teacher_weight", weights, "numbers of 0 or more")
         total = sum(weights)
         _check(not weights or abs(total - 1) < 1e-3, "teacher_weight", weights, f"a sum of 1, not {total:g}")
-        assert self.decision  # checks the loss's own options
+        _ = self.decision  # checks the loss's own options, which an assert would not under python -O
         _check(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
 
     @property
