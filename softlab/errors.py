@@ -17,7 +17,8 @@
     ├── StoreMismatch          a store and a source, a store and a student, or two runs that don't belong together
     └── TrainingFailed         a student's loss is not finite
 
-A warning, not an error: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold.
+Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, and
+`SlowReads`. Both are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable
@@ -88,8 +89,16 @@ class TrainingFailed(SoftlabError):
     """A student can't be trained further."""
 
 
-class InterpolatedTail(UserWarning):
+class SoftlabWarning(UserWarning):
+    """What a user should know, though it works."""
+
+
+class InterpolatedTail(SoftlabWarning):
     """A temperature was asked for that the store doesn't hold; its tail was interpolated."""
+
+
+class SlowReads(SoftlabWarning):
+    """A store is read in a way that is many times slower than it need be."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -3,11 +3,61 @@
 All of them are BLAKE3. A content hash is 16 bytes, because a store keeps one a sample; a fingerprint is 64 hex digits.
 """
 
-from collections.abc import Iterable, Sequence
+# Shape letters: N samples.
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import overload
+
+import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 CONTENT_HASH_BYTES = 16
+BLOCK_HASHES = 1 << 16
+"""Made Python bytes of at a time."""
+
+
+class ContentHashes(Sequence[bytes]):
+    """One a sample, all in one piece of memory; equal to a list or tuple of the same ones. Slices share their memory.
+
+    Raises ValueError for one that has not 16 bytes.
+    """
+
+    def __init__(self, hashes: Iterable[bytes]) -> None:
+        self.bytes_N16: NDArray[np.uint8] = hashes.bytes_N16 if isinstance(hashes, ContentHashes) else _gather(hashes)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | NDArray[np.uint8]) -> "ContentHashes":
+        """Of hashes one behind the other, which are not copied."""
+        found = cls.__new__(cls)
+        found.bytes_N16 = np.frombuffer(data, dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.bytes_N16)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "ContentHashes": ...
+
+    def __getitem__(self, index: int | slice) -> "bytes | ContentHashes":
+        chosen = self.bytes_N16[index]
+        return ContentHashes.from_bytes(np.ascontiguousarray(chosen)) if isinstance(index, slice) else chosen.tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self), BLOCK_HASHES):
+            block = self.bytes_N16[start : start + BLOCK_HASHES].tobytes()
+            yield from (block[at : at + CONTENT_HASH_BYTES] for at in range(0, len(block), CONTENT_HASH_BYTES))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, list | tuple):
+            return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+        return np.array_equal(self.bytes_N16, other.bytes_N16) if isinstance(other, ContentHashes) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def content_hash(data: bytes) -> bytes:
@@ -36,10 +86,17 @@ def label_space_fingerprint(num_classes: int, class_names: Sequence[str] | None)
     return _fingerprint(b"label space", [str(num_classes).encode(), *(name.encode() for name in class_names or ())])
 
 
+def _gather(hashes: Iterable[bytes]) -> NDArray[np.uint8]:
+    held = list(hashes)
+    wrong = next((each for each in held if len(each) != CONTENT_HASH_BYTES), None)
+    if wrong is not None:
+        raise ValueError(f"a content hash has {CONTENT_HASH_BYTES} bytes, not {len(wrong)}")
+    return np.frombuffer(b"".join(held), dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
+
+
 def _fingerprint(purpose: bytes, parts: Iterable[bytes]) -> str:
     """Every part goes in behind its length, so that no two lists of parts have the same bytes."""
     hasher = blake3()
-    for part in (purpose, *parts):
-        hasher.update(len(part).to_bytes(8, "little"))
-        hasher.update(part)
+    for part in chain((purpose,), parts):
+        hasher.update(len(part).to_bytes(8, "little") + part)
     return hasher.hexdigest()

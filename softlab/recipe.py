@@ -128,17 +128,18 @@ def merged(table: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
 def write_recipe(path: Path, recipe: "DataclassInstance") -> None:
     """A TOML file that `load_recipe` reads as this recipe. TOML has no null: a None where another value is the default
     can't be written."""
-    path.write_bytes(msgspec.toml.encode(_given_values(recipe)))
+    path.write_bytes(msgspec.toml.encode(given_values(recipe)))
 
 
-def _given_values(value: Any) -> Any:
+def given_values(value: Any) -> Any:
+    """Of a recipe the table that describes it, of numbers, strings, lists and tables."""
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field: getattr(value, field.name) for field in fields(value)}
-        return {field.name: _given_values(each) for field, each in inner.items() if not _goes_unsaid(field, each)}
+        return {field.name: given_values(each) for field, each in inner.items() if not _goes_unsaid(field, each)}
     if isinstance(value, Mapping):
-        return {name: _given_values(inner) for name, inner in value.items()}
+        return {name: given_values(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
-        return [_given_values(inner) for inner in value]
+        return [given_values(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
 
 

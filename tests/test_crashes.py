@@ -15,9 +15,9 @@ import torch
 
 from softlab.errors import SoftlabError
 from softlab.manifest import MANIFEST_NAME
+from softlab.store.folder import LOCK_NAME, PLAN_NAME, count_finished_shards
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
-from softlab.store.writer import LOCK_NAME, PLAN_NAME, count_finished_shards
 from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
 from tests.store.building import FORMATS, contents

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from softlab.errors import SoftlabError
+from softlab.store.folder import count_finished_shards, is_adding_views
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
-from softlab.store.writer import count_finished_shards, is_adding_views
 from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
 from tests.store.building import FORMATS, contents

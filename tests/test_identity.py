@@ -1,16 +1,19 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from softlab.identity import (
+    ContentHashes,
     content_hash,
     digest_of,
     keys_fingerprint,
     label_space_fingerprint,
     source_fingerprint,
 )
+from softlab.keys import Keys
 
 EMPTY_BLAKE3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 """From BLAKE3's published test vectors, input_len 0."""
@@ -71,6 +74,19 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
     )
 
 
+def test_fingerprints_of_many_keys_are_those_of_earlier_versions() -> None:
+    """Pinned too; more than are made Python objects of at a time."""
+    strings = [f"{number}/ü.png" for number in range(70_000)]
+    hashes = [content_hash(key.encode()) for key in strings]
+    of_keys = "0c0cf8fc47fe37cbfd4e4323a7f5223a5015973dcc47d437a3b6ae77f1d3ffdb"
+    of_source = "c140b2e572a9503e0ab529f5743c8c23dd057c88b20fee498bfe4e755a5e9faf"
+
+    assert keys_fingerprint(strings) == keys_fingerprint(Keys(strings)) == of_keys
+    assert source_fingerprint(strings, hashes) == of_source
+    assert source_fingerprint(Keys(strings), ContentHashes(hashes)) == of_source
+    assert keys_fingerprint([]) == "fa0adbaf72a35fcc9f715e7944d32a973e1d4de90c193630e037d8f27466cb4f"
+
+
 def test_every_key_needs_a_content_hash() -> None:
     with pytest.raises(ValueError, match="shorter"):
         source_fingerprint(["a", "b"], [content_hash(b"cat")])
@@ -89,3 +105,41 @@ def test_every_key_needs_a_content_hash() -> None:
 )
 def test_a_label_space_is_its_classes_in_order(other: Callable[[], str]) -> None:
     assert label_space_fingerprint(2, ["cat", "dog"]) != other()
+
+
+# Content hashes of many samples.
+
+hash_lists = st.lists(st.binary(min_size=16, max_size=16), max_size=8)
+bounds = st.none() | st.integers(-10, 10)
+slices = st.builds(slice, bounds, bounds, st.none() | st.integers(-3, 3).filter(bool))
+
+
+@given(hash_lists, slices)
+def test_content_hashes_are_a_sequence_of_the_same_bytes(hashes: list[bytes], chosen: slice) -> None:
+    held = ContentHashes(hashes)
+
+    assert len(held) == len(hashes)
+    assert list(held) == hashes
+    assert [held[number] for number in range(-len(hashes), len(hashes))] == hashes + hashes
+    assert list(held[chosen]) == hashes[chosen]
+    assert held[chosen] == ContentHashes(hashes[chosen]) == hashes[chosen]
+
+
+@given(hash_lists, hash_lists)
+def test_content_hashes_are_equal_where_their_bytes_are(one: list[bytes], other: list[bytes]) -> None:
+    assert (ContentHashes(one) == ContentHashes(other)) == (one == other)
+    assert (one == ContentHashes(other)) == (one == other)
+
+
+def test_content_hashes_are_not_copied() -> None:
+    held = ContentHashes([content_hash(b"cat"), content_hash(b"dog")])
+
+    assert ContentHashes(held).bytes_N16 is held.bytes_N16
+    assert np.shares_memory(held[1:].bytes_N16, held.bytes_N16)
+    assert np.shares_memory(ContentHashes.from_bytes(held.bytes_N16).bytes_N16, held.bytes_N16)
+
+
+@pytest.mark.parametrize("hashes", [[bytes(15)], [bytes(16), bytes(17), bytes(15)]])
+def test_a_content_hash_of_another_length_is_refused(hashes: list[bytes]) -> None:
+    with pytest.raises(ValueError, match=r"a content hash has 16 bytes, not 1[57]"):
+        ContentHashes(hashes)

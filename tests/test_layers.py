@@ -14,11 +14,12 @@ ROWS = """
     softlab | __main__
     cli
     recipe
+    bench
     teacher | student | sharing | report
     loading
     store | sources | views | models
     manifest
-    labels | identity | shards
+    labels | identity | keys | shards | ranks
     errors
 """
 HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) for room in row.strip().split(" | ")}
@@ -28,6 +29,7 @@ HOMES = {
     "typer": ("softlab.cli",),
     "zarr": ("softlab.store.zarr_format",),
     "pyarrow": (
+        "softlab.keys",
         "softlab.store.parquet_format",
         "softlab.store.samples",
         "softlab.store.pixel_digests",

@@ -138,6 +138,12 @@ WRONG: dict[str, dict[str, bytes]] = {
         "five axes": changed(("storage.fields.4.row_shape", [1, 1, 1, 1, 1])),
         "nested objects": b'{"format":' * 100_000,
     },
+    "the hash of a file is not 64 lower-case hex digits": {
+        "upper case": changed(("samples_file.blake3", "A" * 64)),
+        "a letter beyond f": changed(("shards.5.files.2.blake3", "0" * 63 + "g")),
+        "digits of another script": changed(("layout_files.0.blake3", "\u0663" * 64)),
+        "a line break at the end": changed(("shards.0.files.0.blake3", "a" * 63 + "\n")),
+    },
     "two files have the same path": {
         "one path twice": changed(("samples_file.path", "labels/zarr.json")),
         "paths that differ in case": changed(("samples_file.path", "Labels/ZARR.json")),
@@ -260,6 +266,27 @@ def test_a_wrong_manifest_is_refused_for_its_reason(reason: str, data: bytes) ->
 
     assert str(refused.value).startswith("store/manifest.json: ")
     assert str(refused.value).endswith(("Get the store again.", "Check the path."))
+
+
+@given(
+    st.lists(st.text("aA.:/ \n\0\u0130\u00df", max_size=4) | st.text(min_size=1, max_size=3), min_size=2, max_size=2)
+)
+def test_two_paths_are_accepted_where_each_name_is_plain_and_they_differ_beyond_case(paths: list[str]) -> None:
+    one, other = paths
+    plain = [
+        bool(path)
+        and path.isprintable()
+        and not re.search(r'[\\:*?"<>|]', path)
+        and all(name and not name.endswith((".", " ")) for name in path.split("/"))
+        for path in paths
+    ]
+
+    try:
+        decode(changed(("layout_files.0.path", one), ("shards.5.files.2.path", other)))
+        accepted = True
+    except NotAStore:
+        accepted = False
+    assert accepted == (all(plain) and one.casefold() != other.casefold())
 
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:

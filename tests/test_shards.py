@@ -31,6 +31,11 @@ def test_a_grid_covers_every_row_once_and_in_order(grid: ShardGrid) -> None:
 
 
 @given(grids)
+def test_extents_are_those_of_the_shards(grid: ShardGrid) -> None:
+    assert list(grid.extents()) == [(shard.view, shard.start, shard.stop) for shard in grid]
+
+
+@given(grids)
 def test_only_the_last_shard_of_a_view_is_short(grid: ShardGrid) -> None:
     shards = list(grid)
 
@@ -88,9 +93,9 @@ def test_a_default_shard_is_no_smaller_than_half_of_what_it_may_be(bytes_per_row
 
 @given(bytes_per_row, st.integers(1, 5000))
 def test_chunks_divide_their_shard_and_are_bounded(bytes_per_row: int, shard_rows: int) -> None:
-    rows = choose_chunk_rows(bytes_per_row, shard_rows=256 * shard_rows)
+    rows = choose_chunk_rows(bytes_per_row, shard_rows=512 * shard_rows)
 
-    assert 256 * shard_rows % rows == 0
+    assert 512 * shard_rows % rows == 0
     assert 1 <= rows <= MAX_CHUNK_ROWS
     assert rows == 1 or rows * bytes_per_row <= CHUNK_BYTES
 

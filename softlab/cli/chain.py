@@ -9,8 +9,8 @@ import typer
 
 from softlab.cli.flags import prepare
 from softlab.errors import InvalidOption, suggest
+from softlab.ranks import is_first_rank
 from softlab.recipe import merged, read_toml
-from softlab.student.ranks import is_first_rank
 
 COMMANDS = ("train-teacher", "dump-teacher", "train-student", "evaluate")
 

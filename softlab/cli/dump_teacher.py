@@ -1,18 +1,21 @@
 """`softlab dump-teacher`: run a teacher once over a source and store what it says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from softlab.cli.flags import recipe_command
+from softlab.cli.launch import launch
 from softlab.cli.opening import open_with_bar
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.labels.soft_labels import Head
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import count_devices
+from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.sources.options import SourceOptions
 from softlab.teacher.dump import DumpProgress, DumpSummary
 from softlab.teacher.dump import dump_teacher as dump
@@ -44,29 +47,50 @@ class DumpRecipe:
 def dump_teacher(recipe: DumpRecipe) -> None:
     """Run a teacher once over a source and write its largest logits, exact tails and chosen features to a store.
 
-    An interrupted dump goes on when the same command is run again.
+    An interrupted dump goes on when the same command is run again, also with another number of devices.
     """
-    if _has_random_weights(recipe.teacher):
+    if recipe.out is None and not recipe.plan:
+        raise InvalidOption("out is missing. Give --out, or out in a recipe.")
+    options = recipe.dump
+    count = num_ranks() if is_launched() else count_devices(options.num_devices, device=options.device)
+    recipe = replace(recipe, dump=replace(options, devices=1))
+    if recipe.plan and is_first_rank():
+        _plan(recipe, num_devices=count)
+    elif not recipe.plan and count > 1 and not is_launched():
+        launch("dump-teacher", recipe, count=count)
+    elif not recipe.plan:
+        _dump(recipe)
+
+
+def _plan(recipe: DumpRecipe, *, num_devices: int) -> None:
+    teacher, source = _build_teacher(recipe), open_with_bar(recipe.source)
+    survey = survey_teacher(teacher, source, recipe.dump, augment=recipe.augment)
+    _print_survey(survey, num_devices=num_devices)
+
+
+def _dump(recipe: DumpRecipe) -> None:
+    assert recipe.out is not None, "the command has checked it"
+    teacher, source = _build_teacher(recipe), open_with_bar(recipe.source)
+    with rows_bar(len(source) * recipe.dump.views_given) as bar:
+
+        def on_progress(progress: DumpProgress) -> None:
+            if is_first_rank():
+                bar(progress.rows, f"{format_bytes(progress.bytes_written)} written")
+
+        summary = dump(teacher, source, recipe.out, recipe.dump, augment=recipe.augment, on_progress=on_progress)
+    if is_first_rank():
+        _print_summary(summary, num_skipped=len(source.skipped))
+
+
+def _build_teacher(recipe: DumpRecipe) -> Teacher:
+    if is_first_rank() and _has_random_weights(recipe.teacher):
         typer.echo("note: no --teacher-weights, so the teacher's weights are random", err=True)
-    teacher = Teacher(
+    return Teacher(
         module=build_model(recipe.teacher),
         name=recipe.teacher.model,
         arguments=recipe.teacher.arguments,
         finishing=recipe.input,
     )
-    source = open_with_bar(recipe.source)
-    if recipe.plan:
-        _print_survey(survey_teacher(teacher, source, recipe.dump, augment=recipe.augment))
-        return
-    if recipe.out is None:
-        raise InvalidOption("out is missing. Give --out, or out in a recipe.")
-    with rows_bar(len(source) * recipe.dump.views_given) as bar:
-
-        def on_progress(progress: DumpProgress) -> None:
-            bar(progress.rows, f"{format_bytes(progress.bytes_written)} written")
-
-        summary = dump(teacher, source, recipe.out, recipe.dump, augment=recipe.augment, on_progress=on_progress)
-    _print_summary(summary, num_skipped=len(source.skipped))
 
 
 def _has_random_weights(options: ModelOptions) -> bool:
@@ -83,11 +107,13 @@ _LEGENDS: dict[Head, str] = {
 }
 
 
-def _print_survey(survey: Survey) -> None:
+def _print_survey(survey: Survey, *, num_devices: int) -> None:
     console = Console()
+    on_devices = f" on {num_devices} devices" if num_devices > 1 else ""
     console.print(
         f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed, {survey.num_classes:,} classes, "
-        f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about {format_duration(survey.seconds)}."
+        f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about "
+        f"{format_duration(survey.seconds / num_devices)}{on_devices}."
     )
     error = "BCE" if survey.head == "sigmoid" else "KL"
     columns = [f"{name} T={temperature:g}" for name in ("mass", error) for temperature in survey.temperatures]

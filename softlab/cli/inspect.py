@@ -9,8 +9,8 @@ import typer
 
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, StorePlan
+from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
 from softlab.store.reader import read_manifest
-from softlab.store.writer import count_finished_shards, is_adding_views, is_unfinished, read_plan
 from softlab.views.view_recipe import describe_views
 
 

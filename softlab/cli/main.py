@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 import typer
 
-from softlab.errors import InterpolatedTail, SoftlabError
+from softlab.errors import SoftlabError, SoftlabWarning
+from softlab.ranks import is_first_to_fail
 
 # The command `dump-teacher` is the function `dump_teacher` in softlab/cli/dump_teacher.py.
 COMMANDS = {
@@ -24,6 +25,7 @@ COMMANDS = {
     "inspect": "Show what a store holds and what it was made from.",
     "verify": "Check every file of a store against its manifest.",
     "convert": "Write a store again in the other format.",
+    "bench": "Measure a store and a student's step on this machine.",
 }
 
 
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except SoftlabError as error:
-        typer.echo(f"error: {error}", err=True)
+        if is_first_to_fail():
+            typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -85,7 +88,7 @@ def _show_note(
     line: str | None = None,
 ) -> None:
     """Our own warnings as a note for the user; others as Python shows them."""
-    text = f"note: {message}" if issubclass(category, InterpolatedTail) else f"{category.__name__}: {message}"
+    text = f"note: {message}" if issubclass(category, SoftlabWarning) else f"{category.__name__}: {message}"
     typer.echo(text, err=True)
 
 

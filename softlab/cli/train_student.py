@@ -13,13 +13,13 @@ from softlab.cli.training import print_results, print_trials, training_bar
 from softlab.errors import InvalidOption, ModelError
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
+from softlab.ranks import is_first_rank
 from softlab.recipe import overridden, write_recipe
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.options import Student, TrainOptions
-from softlab.student.ranks import is_first_rank
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation

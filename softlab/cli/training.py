@@ -7,8 +7,8 @@ from pathlib import Path
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_duration, format_share, print_table
 from softlab.errors import TrainingFailed
+from softlab.ranks import is_first_rank
 from softlab.student.loop import TrainProgress
-from softlab.student.ranks import is_first_rank
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
 

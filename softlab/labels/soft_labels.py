@@ -51,11 +51,7 @@ class SoftLabels:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SoftLabels":
         """The same labels on another device."""
-        return self._with_tensors(*(tensor.to(device, non_blocking=non_blocking) for tensor in self._tensors()))
-
-    def pin_memory(self) -> "SoftLabels":
-        """The same labels in page-locked memory; torch's loaders call this by its name."""
-        return self._with_tensors(*(tensor.pin_memory() for tensor in self._tensors()))
+        return self._with_tensors(*(tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()))
 
     def log_tail_at(self, temperature: float) -> Tensor:
         """float32 [B], what `log_tail_BT` holds, at any temperature not below the smallest stored one.
@@ -105,7 +101,8 @@ class SoftLabels:
     def _log_head_weight(self, beta: float) -> Tensor:
         return (self.logits_BK * beta).logsumexp(dim=1)
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All that lies on a device."""
         return self.class_ids_BK, self.logits_BK, self.log_tail_BT, self.max_logit_B
 
     def _with_tensors(

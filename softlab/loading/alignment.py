@@ -1,6 +1,6 @@
 """Which row of a store belongs to which sample of a source: checked by key and content, never by position alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import StoreMismatch
 from softlab.identity import content_hash
+from softlab.keys import Keys
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -26,11 +27,11 @@ def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyI
     """
     table = store.read_samples()
     _check_class_names(source, store)
-    numbers = _match_keys(source, store, table.keys, subset=subset)
-    checked = np.arange(len(numbers))
+    numbers = _match_keys(source, store, Keys(table.keys), subset=subset)
+    checked: Iterable[int] = range(len(numbers))
     if verify == "some" and len(numbers) > HASHED_AT_START:
-        checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False)
-    for number in checked.tolist():
+        checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False).tolist()
+    for number in checked:
         if content_hash(source.raw_bytes(number)) != table.content_hashes[numbers[number]]:
             raise changed_sample(source, store, number)
     return numbers
@@ -51,11 +52,12 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     return source.targets_N
 
 
-def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bool) -> NDArray[np.int64]:
-    if list(source.keys) == list(keys):
+def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool) -> NDArray[np.int64]:
+    ours = Keys(source.keys)
+    if ours == keys:
         return np.arange(len(keys))
-    known = {key: number for number, key in enumerate(keys)}
-    unknown = [key for key in source.keys if key not in known]
+    numbers_N = keys.find(ours)
+    unknown = ours.take(np.flatnonzero(numbers_N < 0))
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):
         raise StoreMismatch(
@@ -68,10 +70,10 @@ def _match_keys(source: Source, store: Store, keys: Sequence[str], *, subset: bo
             f"{_describe(source, keys, unknown)}. Point --source at the data the teacher saw, or dump again"
             f"{'' if unknown else ', or say --subset if you mean to train on a part of it'}."
         )
-    return np.array([known[key] for key in source.keys], dtype=np.int64)
+    return numbers_N
 
 
-def _describe(source: Source, keys: Sequence[str], unknown: list[str]) -> str:
+def _describe(source: Source, keys: Keys, unknown: Keys) -> str:
     if unknown:
         return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
     return " in another order" if len(source) == len(keys) else ""

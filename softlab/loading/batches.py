@@ -1,6 +1,6 @@
-"""Aligned batches: the inputs of some samples, finished for a model, with their hard targets and soft labels."""
+"""Load aligned batches: decode images, replay views, gather what the stores say about them."""
 
-# Shape letters: B rows in a batch, C channels, H height, W width.
+# Shape letters: B rows in a batch.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from softlab.errors import InvalidOption, SoftlabError
-from softlab.identity import CONTENT_HASH_BYTES
-from softlab.labels.soft_labels import SoftLabels
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.loading.alignment import changed_sample, comparable_targets
+from softlab.loading.batch import Batch, MixedTargets
+from softlab.loading.copying import copied_beside
 from softlab.loading.order import Numbers, RowNumbers
 from softlab.manifest import ViewsRecord
+from softlab.ranks import num_local_ranks
 from softlab.sources.source import Sample, Source
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
@@ -40,85 +42,6 @@ class LoaderOptions:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
             raise InvalidOption(f"workers = {self.workers}: expected 0 or more.")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class MixedTargets:
-    """The other half of B mixed views."""
-
-    targets_B: Tensor
-    """int64, hard targets of the samples they are mixed with; -1 where unknown."""
-
-    weights_B: Tensor
-    """float32, the share of each view that is its own sample's; 1 where it is not mixed."""
-
-    def to(self, device: torch.device) -> "MixedTargets":
-        return MixedTargets(
-            targets_B=self.targets_B.to(device, non_blocking=True),
-            weights_B=self.weights_B.to(device, non_blocking=True),
-        )
-
-    def pin_memory(self) -> "MixedTargets":
-        return MixedTargets(targets_B=self.targets_B.pin_memory(), weights_B=self.weights_B.pin_memory())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """B views, each of one sample of a source."""
-
-    numbers_B: Tensor
-    """int64, sample numbers in the source."""
-
-    views_B: Tensor
-    """int64, which view of each sample."""
-
-    images_BCHW: Tensor
-    """float32, finished for the model."""
-
-    content_hashes: tuple[bytes, ...]
-    pixel_digests: tuple[int, ...] = ()
-    """Of those views whose digest a store keeps."""
-
-    targets_B: Tensor | None = None
-    """int64; -1 where unknown."""
-
-    mixed: MixedTargets | None = None
-    """Where views are mixed and targets known."""
-
-    labels: SoftLabels | None = None
-    others: tuple[SoftLabels, ...] = ()
-    """Of further teachers, in the order of their stores."""
-
-    features: Mapping[str, Tensor] = field(default_factory=dict)
-    """Of the teachers, float32 [B, ...] by name; those that were asked for."""
-
-    def __len__(self) -> int:
-        return len(self.numbers_B)
-
-    def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
-        """Inputs, targets and labels on a device; copies from pinned memory don't wait."""
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        return replace(
-            self,
-            images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
-            targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
-            mixed=None if self.mixed is None else self.mixed.to(device),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
-            others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
-            features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
-        )
-
-    def pin_memory(self) -> "Batch":
-        """In page-locked memory; torch's loaders call this by its name."""
-        return replace(
-            self,
-            images_BCHW=self.images_BCHW.pin_memory(),
-            targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
-            mixed=None if self.mixed is None else self.mixed.pin_memory(),
-            labels=None if self.labels is None else self.labels.pin_memory(),
-            others=tuple(labels.pin_memory() for labels in self.others),
-            features={name: feature.pin_memory() for name, feature in self.features.items()},
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -146,6 +69,11 @@ class Aligned:
     """Features to be read, each from the store that holds it."""
 
     @property
+    def stores(self) -> tuple[Store, ...]:
+        """Of all teachers."""
+        return () if self.store is None else (self.store, *self.others)
+
+    @property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
         if self.store is None or self.new_classes:
@@ -157,8 +85,47 @@ class Aligned:
         return samples_B if self.store_numbers_N is None else self.store_numbers_N[samples_B]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Prepared:
+    """What a worker hands over: a batch without its soft labels and features, and their rows as they are stored, which
+    is a fraction of their bytes once unpacked."""
+
+    batch: Batch
+    label_rows: tuple[Tensor, ...]
+    """uint8 [B, row bytes], one a store."""
+
+    feature_rows: Mapping[str, Tensor]
+
+    def pin_memory(self) -> "_Prepared":
+        """In page-locked memory; torch's loaders call this by its name."""
+        batch = self.batch
+        return _Prepared(
+            batch=replace(
+                batch,
+                images_BCHW=batch.images_BCHW.pin_memory(),
+                targets_B=None if batch.targets_B is None else batch.targets_B.pin_memory(),
+                mixed=None if batch.mixed is None else batch.mixed.pin_memory(),
+            ),
+            label_rows=tuple(rows.pin_memory() for rows in self.label_rows),
+            feature_rows={name: rows.pin_memory() for name, rows in self.feature_rows.items()},
+        )
+
+    def unpacked(self, aligned: Aligned, device: torch.device) -> Batch:
+        """The whole batch on a device; copies from pinned memory don't wait."""
+        label_rows = [rows.to(device, non_blocking=True) for rows in self.label_rows]
+        labels = [store.unpack(rows) for store, rows in zip(aligned.stores, label_rows, strict=True)]
+        features = {
+            name: aligned.features[name].unpack_features(name, rows.to(device, non_blocking=True))
+            for name, rows in self.feature_rows.items()
+        }
+        batch = self.batch.to(device)
+        if not labels and not features:
+            return batch
+        return replace(batch, labels=labels[0] if labels else None, others=tuple(labels[1:]), features=features)
+
+
 @dataclass(slots=True)
-class _Batches(Dataset[Batch | SoftlabError]):
+class _Batches(Dataset[_Prepared | SoftlabError]):
     """Makes the batch of some rows; an error is returned, as a worker would wrap what it raises."""
 
     aligned: Aligned
@@ -170,25 +137,25 @@ class _Batches(Dataset[Batch | SoftlabError]):
     def __post_init__(self) -> None:
         store, numbers_N = self.aligned.store, self.aligned.store_numbers_N
         if store is not None and numbers_N is not None:
-            hashes = b"".join(store.read_samples().content_hashes)
-            self._expected_hashes = np.frombuffer(hashes, dtype=f"V{CONTENT_HASH_BYTES}")[numbers_N]
+            hashes_N16 = ContentHashes(store.read_samples().content_hashes).bytes_N16
+            self._expected_hashes = hashes_N16.view(f"V{CONTENT_HASH_BYTES}")[:, 0][numbers_N]
 
-    def __getitem__(self, rows: RowNumbers) -> Batch | SoftlabError:
+    def __getitem__(self, rows: RowNumbers) -> _Prepared | SoftlabError:
         try:
             return self._make(rows)
         except SoftlabError as error:
             return error
 
-    def _make(self, rows: RowNumbers) -> Batch:
+    def _make(self, rows: RowNumbers) -> _Prepared:
         aligned, numbers_B = self.aligned, self.aligned.in_store(rows.samples_B)
         samples = [self._read(number) for number in rows.samples_B.tolist()]
         views = self._replay(numbers_B, rows.views_B, samples)
         targets_N = aligned.targets_N
-        stored_B = rows.views_B
+        stored_B: int | Numbers = rows.views_B
         if aligned.store is not None:
             # Views without end, where other views than the store's were allowed, meet the store's in turn.
             stored_B = _one_or_each(rows.views_B % aligned.store.num_views)
-        return Batch(
+        batch = Batch(
             numbers_B=torch.from_numpy(rows.samples_B),
             views_B=torch.from_numpy(rows.views_B),
             images_BCHW=finish([view.image_CHW for view in views], aligned.finishing),
@@ -196,10 +163,13 @@ class _Batches(Dataset[Batch | SoftlabError]):
             pixel_digests=_digests(numbers_B, rows.views_B, views, every=aligned.digest_every),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.samples_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
-            labels=None if aligned.store is None else aligned.store.read(numbers_B, view=stored_B),
-            others=tuple(store.read(numbers_B, view=stored_B) for store in aligned.others),
-            features={
-                name: store.read_features(name, numbers_B, view=stored_B) for name, store in aligned.features.items()
+        )
+        return _Prepared(
+            batch=batch,
+            label_rows=tuple(torch.from_numpy(store.read_packed(numbers_B, view=stored_B)) for store in aligned.stores),
+            feature_rows={
+                name: torch.from_numpy(store.read_packed(numbers_B, view=stored_B, feature=name))
+                for name, store in aligned.features.items()
             },
         )
 
@@ -231,10 +201,10 @@ class _Batches(Dataset[Batch | SoftlabError]):
         return sample
 
 
-def _one_or_each(views_B: Numbers) -> Numbers:
+def _one_or_each(views_B: Numbers) -> int | Numbers:
     """A single number where all rows are of one view, which is read in one piece."""
     is_one = len(views_B) > 0 and bool((views_B == views_B[0]).all())
-    return views_B[0] if is_one else views_B
+    return int(views_B[0]) if is_one else views_B
 
 
 def _digests(numbers_B: Numbers, views_B: Numbers, views: list[View], *, every: int) -> tuple[int, ...]:
@@ -252,7 +222,7 @@ def _mixed(views: list[View], targets_N: NDArray[np.int64]) -> MixedTargets:
 
 
 class BatchLoader:
-    """Loads batches of one aligned source, prefetched by workers, in pinned memory where the device is CUDA."""
+    """Loads batches of one aligned source onto a device, prefetched by workers, and for CUDA copied beside its work."""
 
     def __init__(
         self, aligned: Aligned, *, device: torch.device, options: LoaderOptions, keep_decoded: bool = False
@@ -263,7 +233,7 @@ class BatchLoader:
         self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
 
     def load(self, order: Iterable[RowNumbers]) -> Iterator[Batch]:
-        """The batches of the rows in `order`. Raises what reading a sample or a row raises."""
+        """The batches of the rows in `order`, on the device. Raises what reading a sample or a row raises."""
         loader = DataLoader(
             self._batches,
             sampler=order,
@@ -272,14 +242,19 @@ class BatchLoader:
             generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
             pin_memory=self.device.type == "cuda",
         )
-        for batch in loader:
-            if isinstance(batch, SoftlabError):
-                raise batch
-            yield batch
+        batches = (self._unpacked(prepared) for prepared in loader)
+        return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
+
+    def _unpacked(self, prepared: _Prepared | SoftlabError) -> Batch:
+        if isinstance(prepared, SoftlabError):
+            raise prepared
+        return prepared.unpacked(self.aligned, self.device)
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:
-    """Decoding processes: beside a model on the CPU they would only take its cores."""
+    """Decoding processes: beside a model on the CPU they would only take its cores, and processes that share a machine
+    share its cores."""
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(8, torch.multiprocessing.cpu_count() - 1)
+    cores = torch.multiprocessing.cpu_count() // num_local_ranks()
+    return 0 if device.type == "cpu" else min(8, max(cores - 1, 1))

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 
 ViewOrder = Literal["cycle", "random"]
+Shuffle = Literal["full", "blocks"]
+
+WINDOW_BLOCKS = 8
+"""Shards whose samples are shuffled together where whole stores are not: half of what a reader keeps decoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +27,25 @@ class RowNumbers:
         return len(self.samples_B)
 
 
-def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Numbers:
-    """Every sample number once, shuffled by a counter-based generator (Philox) keyed with seed and epoch."""
+def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | None = None) -> Numbers:
+    """Every sample number once, shuffled by a counter-based generator (Philox) keyed with seed and epoch.
+
+    With `block_rows`, runs of so many samples come in random order, and the samples of every `WINDOW_BLOCKS` successive
+    runs are shuffled among themselves: reads then fall into few shards at a time.
+    """
     key = np.array([seed, epoch], dtype=np.uint64)  # from a list numpy would round seeds above 2^63
-    return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
+    generator = np.random.Generator(np.random.Philox(key=key))
+    if block_rows is None:
+        return generator.permutation(num_samples)
+    order = np.empty(num_samples, dtype=np.int64)
+    done = 0
+    starts = generator.permutation(np.arange(0, num_samples, block_rows))
+    for first in range(0, len(starts), WINDOW_BLOCKS):
+        blocks = [np.arange(at, min(at + block_rows, num_samples)) for at in starts[first : first + WINDOW_BLOCKS]]
+        window = generator.permutation(np.concatenate(blocks))
+        order[done : done + len(window)] = window
+        done += len(window)
+    return order
 
 
 def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> Numbers:
@@ -36,7 +55,8 @@ def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: in
     that differs between samples. Views without number (None) are all different: view e in epoch e.
     """
     if num_views is None or order == "cycle":
-        return np.full(num_samples, epoch if num_views is None else epoch % num_views)
+        view = epoch if num_views is None else epoch % num_views
+        return np.broadcast_to(np.int64(view), num_samples)  # a number, however many samples there are
     cycle, position = divmod(epoch, num_views)
     # The counter's highest word keeps these numbers apart from those of epoch_order.
     key, counter = np.array([seed, cycle], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
@@ -52,6 +72,11 @@ def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> lis
     return [RowNumbers(samples_B, np.full(len(samples_B), view)) for samples_B in batches]
 
 
+def spread_out(num_samples: int, *, count: int) -> RowNumbers:
+    """So many samples from all over a source, in the first view."""
+    return RowNumbers(np.arange(count) * num_samples // count, np.zeros(count, dtype=np.int64))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShuffledBatches:
     """All batches of a training run from some step on; each epoch drops what doesn't fill a batch."""
@@ -64,6 +89,9 @@ class ShuffledBatches:
     """None: without end, a fresh one in every epoch."""
 
     view_order: ViewOrder = "cycle"
+    block_rows: int | None = None
+    """As `epoch_order` means it; None: each epoch is shuffled as a whole."""
+
     first_step: int = 0
     """Counts batches over all epochs: a run resumed at step s goes on as if it had never stopped."""
 
@@ -82,13 +110,13 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[RowNumbers]:
         first_epoch, first_position = divmod(self.first_step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.epochs):
-            yield from self._epoch(epoch)[first_position if epoch == first_epoch else 0 :]
+            yield from self._epoch(epoch, first_position if epoch == first_epoch else 0)
 
-    def _epoch(self, epoch: int) -> list[RowNumbers]:
-        order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch)
+    def _epoch(self, epoch: int, first_position: int) -> Iterator[RowNumbers]:
+        order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
         views_N = epoch_views(
             self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order
         )
-        starts = [position * self.batch_size for position in range(self.steps_per_epoch)]
-        batches = [order[start : start + self.batch_size] for start in starts]
-        return [RowNumbers(samples_B, views_N[samples_B]) for samples_B in batches]
+        for position in range(first_position, self.steps_per_epoch):
+            samples_B = order[position * self.batch_size : (position + 1) * self.batch_size]
+            yield RowNumbers(samples_B, views_N[samples_B])

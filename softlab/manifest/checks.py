@@ -3,10 +3,13 @@
 from softlab.manifest.records import Manifest, StorePlan, views_fingerprint
 from softlab.shards import MAX_FIELD_BYTES
 
+UNSAFE_PARTS = (*'\\:*?"<>|', "//", "\n/", "/\n", "\n\n", "./", ".\n", " /", " \n")
+"""Of paths, one a line: signs that mean something to some system, and names that are empty or end in a dot or space."""
+
 
 def find_contradiction(manifest: Manifest) -> str | None:
     """The first thing that is wrong with a finished store's manifest, as the middle of a sentence; None if nothing."""
-    return _find_wrong_path(manifest) or find_plan_contradiction(manifest) or _find_wrong_cover(manifest)
+    return _find_wrong_file(manifest) or find_plan_contradiction(manifest) or _find_wrong_cover(manifest)
 
 
 def find_plan_contradiction(plan: StorePlan) -> str | None:
@@ -14,22 +17,30 @@ def find_plan_contradiction(plan: StorePlan) -> str | None:
     return _find_wrong_labels(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
 
 
-def _find_wrong_path(manifest: Manifest) -> str | None:
-    paths = [file.path for file in manifest.files]
-    unsafe = next((path for path in paths if not _is_safe(path)), None)
-    if unsafe is not None:
+def _find_wrong_file(manifest: Manifest) -> str | None:
+    """Asked of all files at once: one after the other they took two thirds of the time to open a store of 100,000
+    shards."""
+    files = manifest.files
+    paths = [file.path for file in files]
+    joined = "\n".join(paths)
+    if not _are_safe(joined, len(paths)):
+        unsafe = next(path for path in paths if not _are_safe(path, 1))
         return f"the path {unsafe!r} is not a plain relative path inside the store"
-    if len({path.casefold() for path in paths}) < len(paths):
+    if len(set(joined.casefold().split("\n"))) < len(paths):
         return "two files have the same path"
+    if "".join([file.blake3 for file in files]).encode().translate(None, b"0123456789abcdef"):
+        return "the hash of a file is not 64 lower-case hex digits"
     return None
 
 
-def _is_safe(path: str) -> bool:
-    """Windows drops dots and spaces at the end of a name, so that these could also make two paths one."""
+def _are_safe(joined: str, count: int) -> bool:
+    """Of so many paths, one a line. Windows drops dots and spaces at the end of a name, so that these could also make
+    two paths one."""
+    lines = f"\n{joined}\n"
     return (
-        all(name and name[-1] not in ". " for name in path.split("/"))
-        and path.isprintable()
-        and not set(path) & set('\\:*?"<>|')
+        joined.count("\n") == count - 1
+        and joined.replace("\n", "").isprintable()
+        and not any(part in lines for part in UNSAFE_PARTS)
     )
 
 
@@ -87,12 +98,13 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
         return f"{len(manifest.digest_files)} files of pixel digests, expected {expected_digest_files}"
     if len(manifest.shards) != grid.num_shards:
         return f"{len(manifest.shards)} shards, expected {grid.num_shards}"
-    for shard, record in zip(grid, manifest.shards, strict=True):
-        if (shard.view, shard.start, shard.stop) != (record.view, record.start, record.stop):
-            return f"rows {record.start}..{record.stop} of view {record.view} stand where {shard.name} belongs"
+    for (view, start, stop), record in zip(grid.extents(), manifest.shards, strict=True):
+        if record.start != start or record.stop != stop or record.view != view:
+            name = grid.shard_at(view, start).name
+            return f"rows {record.start}..{record.stop} of view {record.view} stand where {name} belongs"
     if manifest.statistics.rows != grid.num_views * grid.num_samples:
         return f"statistics of {manifest.statistics.rows} rows, expected {grid.num_views * grid.num_samples}"
-    statistics = [manifest.statistics, *(record.statistics for record in manifest.shards)]
-    if any(len(each.captured_mass) != len(manifest.selection.temperatures) for each in statistics):
+    lengths = {len(record.statistics.captured_mass) for record in manifest.shards}
+    if lengths | {len(manifest.statistics.captured_mass)} != {len(manifest.selection.temperatures)}:
         return "statistics without one captured mass a temperature"
     return None

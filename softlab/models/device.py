@@ -7,14 +7,20 @@ import torch
 from torch import nn
 
 from softlab.errors import InvalidOption
+from softlab.ranks import local_rank, num_ranks
 
 Autocast = Literal["none", "bfloat16", "float16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises InvalidOption for a device that isn't there."""
+    """`auto` is CUDA, else Apple's MPS, else the CPU; of several processes on a machine each has a GPU of its own.
+
+    Raises InvalidOption for a device that isn't there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and num_ranks() > 1:
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -22,6 +28,28 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InvalidOption(f"device {name!r}: {reason}. Choose --device auto, cuda, cuda:1, mps or cpu.") from error
     return device
+
+
+def count_devices(wanted: int | None, *, device: str) -> int:
+    """How many processes are to have a device of their own: as many as wanted, for None as many as there are GPUs.
+
+    Raises InvalidOption where there are fewer GPUs; the CPU can be shared by any number.
+    """
+    if wanted == 1 or (wanted is not None and device == "cpu"):
+        return wanted
+    if device not in ("auto", "cuda"):
+        raise InvalidOption(
+            f"devices = {wanted or 'all'} with device = {device}: each process takes a GPU of its own. Leave --device "
+            f"out, or --devices."
+        )
+    found = torch.cuda.device_count()
+    if (wanted is not None and wanted > found) or not found:
+        next_step = "Give --devices all for those that there are" if found else "Leave --devices out"
+        raise InvalidOption(
+            f"devices = {wanted or 'all'}: found {found} GPU{'' if found == 1 else 's'}, expected {wanted or 1} or "
+            f"more. {next_step}."
+        )
+    return wanted or found
 
 
 def autocast_on(device: torch.device, autocast: Autocast) -> AbstractContextManager[object]:

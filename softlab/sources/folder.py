@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import SourceError, suggest
 from softlab.identity import content_hash
+from softlab.keys import Keys
 from softlab.sources.decoding import decode_image, unreadable
 from softlab.sources.source import Sample, SkippedSample
 
@@ -26,19 +27,20 @@ def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSour
     found = _class_folders(root)
     _check_class_folders(root, found, class_names)
     class_names = class_names or tuple(found)
-    label_of = {name: label for label, name in enumerate(class_names)}
-    keys = sorted(key for name in class_names for key in _image_paths(root, name))
-    if not keys:
+    ordered = sorted(class_names, key=lambda name: f"{name}/")  # the order of whole paths, one class at a time
+    keys = [_class_keys(root, name) for name in ordered]
+    if not any(keys):
         raise SourceError(
             f"{root}: no images in {len(found)} class folders. Expected files such as {root}/CLASS/IMAGE.png "
             f"({', '.join(IMAGE_SUFFIXES)}): check --source."
         )
-    _check_encoding(root, keys)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels, counts = [label_of[name] for name in ordered], [len(each) for each in keys]
     return FolderSource(
         name=f"folder:{root.absolute().name}",
         root=root,
-        keys=keys,
-        targets_N=np.array([label_of[key.split("/", 1)[0]] for key in keys], dtype=np.int64),
+        keys=Keys.join(keys),
+        targets_N=np.repeat(np.array(labels, dtype=np.int64), counts),
         class_names=class_names,
     )
 
@@ -96,6 +98,12 @@ def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[st
                 f"{root}: there is no folder for the class {name!r}. {suggest(name, found)} "
                 f"Add it, or correct --source-class-names."
             )
+
+
+def _class_keys(root: Path, class_name: str) -> Keys:
+    keys = sorted(_image_paths(root, class_name))
+    _check_encoding(root, keys)
+    return Keys(keys)
 
 
 def _check_encoding(root: Path, keys: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import SourceError, suggest
 from softlab.identity import content_hash
+from softlab.keys import Keys
 from softlab.sources.decoding import decode_image, unreadable
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Sample, SkippedSample
@@ -59,7 +60,7 @@ def open_parquet(path: str, *, image_column: str, label_column: str) -> "Parquet
     return ParquetSource(
         name=f"parquet:{Path(path).absolute().name}",
         images=RowGroups([group for part in parts for group in part.groups], column=image_column),
-        keys=_keys([path for part in parts for path in part.image_paths]),
+        keys=_keys([part.image_paths for part in parts]),
         targets_N=targets_N if targets_N is not None and (targets_N >= 0).any() else None,
         class_names=parts[0].class_names,
     )
@@ -154,7 +155,9 @@ class _Part:
 
     file: Path
     groups: list[_RowGroup]
-    image_paths: list[str | None]
+    image_paths: Any
+    """One Arrow string a sample, null where there is none."""
+
     targets_N: NDArray[np.int64] | None
     class_names: tuple[str, ...] | None
 
@@ -214,12 +217,12 @@ def _check_image_column(path: Path, schema: Any, column: str) -> None:
         )
 
 
-def _read_image_paths(file: Any, column: str) -> list[str | None]:
+def _read_image_paths(file: Any, column: str) -> Any:
     found = file.schema_arrow.field(column).type
     if not pa.types.is_struct(found) or found.get_field_index("path") < 0:
-        return [None] * file.metadata.num_rows
+        return pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.large_string())])
     images = file.read(columns=[f"{column}.path"]).column(0)
-    return pc.struct_field(images, "path").to_pylist()  # type: ignore[no-any-return]
+    return pc.struct_field(images, "path").cast(pa.large_string())
 
 
 def _read_targets(path: Path, file: Any, column: str) -> NDArray[np.int64] | None:
@@ -256,9 +259,10 @@ def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
         return None
 
 
-def _keys(image_paths: Sequence[str | None]) -> list[str]:
-    present = [path for path in image_paths if path]
-    if len(set(present)) == len(image_paths):
-        return present
-    width = len(str(len(image_paths) - 1))
-    return [f"{row:0{width}}" for row in range(len(image_paths))]
+def _keys(image_paths: Sequence[Any]) -> Keys:
+    paths = pa.chunked_array([chunk for part in image_paths for chunk in part.chunks], pa.large_string())
+    num_rows = len(paths)
+    if pc.any(pc.equal(paths, "")).as_py() or pc.count_distinct(paths, mode="only_valid").as_py() < num_rows:
+        width = len(str(num_rows - 1))
+        return Keys(f"{row:0{width}}" for row in range(num_rows))
+    return Keys.from_arrow(paths)

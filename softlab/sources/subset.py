@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
+from softlab.keys import Keys
 from softlab.sources.decoding import reason_of
 from softlab.sources.source import Sample, SkippedSample, Source
 
@@ -20,7 +21,7 @@ def first(source: Source, count: int) -> Source:
             f"{source.name}: limit {count:,}, but there are {len(source):,} samples. "
             f"Lower --source-limit or leave it out."
         )
-    return _subset(source, range(count), skipped=source.skipped)
+    return _subset(source, np.arange(count), skipped=source.skipped)
 
 
 def with_targets(source: Source, targets: Sequence[int]) -> Source:
@@ -33,8 +34,7 @@ def with_targets(source: Source, targets: Sequence[int]) -> Source:
         raise InvalidOption(
             f"{source.name}: no sample has the hard target {missing[0]} (there are: {shown}). Correct --source-targets."
         )
-    numbers = np.flatnonzero(np.isin(targets_N, targets)).tolist()
-    return _subset(source, numbers, skipped=source.skipped)
+    return _subset(source, np.flatnonzero(np.isin(targets_N, targets)), skipped=source.skipped)
 
 
 def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:
@@ -42,31 +42,30 @@ def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = Non
 
     `on_scan(done, total)` is called after each sample. Raises SourceError if none is left.
     """
-    numbers: list[int] = []
+    is_readable_N = np.ones(len(source), dtype=bool)
     skipped: list[SkippedSample] = []
     for number, key in enumerate(source.keys):
         try:
             source.read(number)
         except UnreadableSample as error:
+            is_readable_N[number] = False
             skipped.append(SkippedSample(key=key, reason=reason_of(error)))
-        else:
-            numbers.append(number)
         if on_scan is not None:
             on_scan(number + 1, len(source))
-    if not numbers:
+    if not is_readable_N.any():
         raise SourceError(
             f"{source.name}: none of {len(source):,} samples can be decoded; {skipped[0].key}: {skipped[0].reason}. "
             f"Check that the path holds images."
         )
-    return _subset(source, numbers, skipped=tuple(skipped)) if skipped else source
+    return _subset(source, np.flatnonzero(is_readable_N), skipped=tuple(skipped)) if skipped else source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Subset:
-    """Sample n is sample `numbers[n]` of `source`."""
+    """Sample n is sample `numbers_N[n]` of `source`."""
 
     source: Source
-    numbers: Sequence[int]
+    numbers_N: NDArray[np.int64]
     name: str
     keys: Sequence[str]
     targets_N: NDArray[np.int64] | None
@@ -74,22 +73,22 @@ class Subset:
     skipped: tuple[SkippedSample, ...]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.numbers_N)
 
     def raw_bytes(self, number: int) -> bytes:
-        return self.source.raw_bytes(self.numbers[number])
+        return self.source.raw_bytes(int(self.numbers_N[number]))
 
     def read(self, number: int) -> Sample:
-        return replace(self.source.read(self.numbers[number]), number=number)
+        return replace(self.source.read(int(self.numbers_N[number])), number=number)
 
 
-def _subset(source: Source, numbers: Sequence[int], *, skipped: tuple[SkippedSample, ...]) -> Subset:
+def _subset(source: Source, numbers_N: NDArray[np.int64], *, skipped: tuple[SkippedSample, ...]) -> Subset:
     return Subset(
         source=source,
-        numbers=numbers,
+        numbers_N=numbers_N,
         name=source.name,
-        keys=[source.keys[number] for number in numbers],
-        targets_N=None if source.targets_N is None else source.targets_N[list(numbers)],
+        keys=Keys(source.keys).take(numbers_N),
+        targets_N=None if source.targets_N is None else source.targets_N[numbers_N],
         class_names=source.class_names,
         skipped=skipped,
     )

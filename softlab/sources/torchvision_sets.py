@@ -15,6 +15,7 @@ from torchvision import datasets
 
 from softlab.errors import InvalidOption, SourceError, suggest
 from softlab.identity import content_hash
+from softlab.keys import Keys
 from softlab.sources.decoding import image_to_tensor, unreadable
 from softlab.sources.source import Sample, SkippedSample
 
@@ -31,7 +32,7 @@ def open_torchvision(name: str, *, root: Path | None, arguments: Mapping[str, ob
     return TorchvisionSource(
         name=f"torchvision:{name}",
         dataset=dataset,
-        keys=[f"{number:0{width}}" for number in range(num_samples)],
+        keys=Keys(f"{number:0{width}}" for number in range(num_samples)),
         targets_N=_targets(dataset, num_samples),
         class_names=None if class_names is None else tuple(_class_name(each) for each in class_names),
     )

@@ -53,8 +53,16 @@ class CachedRows:
     """All rows of one view and group of a store, as one memory-mapped file."""
 
     def __init__(
-        self, folder: Path, *, name: str, grid: ShardGrid, row_bytes: int, decode: Callable[[Shard], Rows], view: int
+        self,
+        folder: Path,
+        *,
+        name: str,
+        grid: ShardGrid,
+        row_bytes: int,
+        decode: Callable[[Shard, Rows], None],
+        view: int,
     ) -> None:
+        """`decode` fills the rows of one shard."""
         self._grid, self._view, self._decode = grid, view, decode
         self._markers = folder / f"{name}-view-{view:05d}"
         size = grid.num_samples * row_bytes
@@ -79,7 +87,8 @@ class CachedRows:
         marker = self._markers.with_suffix(f".part-{shard.part:05d}")
         recorded = _read_marker(marker)
         if recorded is None or recorded != digest_of(self._rows[shard.start : shard.stop].data):
-            rows = self._decode(shard)
+            rows = np.empty((shard.num_rows, self._rows.shape[1]), dtype=np.uint8)
+            self._decode(shard, rows)
             _write_rows(self._descriptor, rows, offset=shard.start * rows.shape[1], marker=marker)
         self._is_ready[shard.part] = True
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 
 from softlab.manifest import Manifest, StorePlan
+from softlab.store.folder import find_finished
 from softlab.store.format import FormatName
 from softlab.store.reader import Store
-from softlab.store.writer import find_finished, writing
+from softlab.store.writer import writing
 
 
 def convert_store(

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,29 +96,47 @@ def remove(root: Path, paths: list[str]) -> None:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock while a store is written. Raises StoreBusy at once if another process on this machine holds it.
+def exclusive(path: Path) -> Iterator[Callable[[], None]]:
+    """Hold a lock while a store is written; call what it gives to let those in who ask for it as `shared`. Raises
+    StoreBusy at once if another process on this machine holds it.
 
     Some network file systems grant every lock. Nothing is lost there either: records are created exclusively, and
     `finalize` checks what they name.
     """
+    with _locked(path, fcntl.LOCK_EX) as descriptor:
+        yield lambda: _lock(path, descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold a lock together with others. Raises StoreBusy at once if a process on this machine holds it for itself."""
+    with _locked(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[int]:
     with _disk_errors(path.parent):
         descriptor = _open_lock(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreBusy(
-                f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
-                f"if it fails, the same command goes on where it stopped."
-            ) from None
-        except OSError as error:
-            raise StoreWriteFailed(
-                f"{path}: can't be locked: {error.strerror}. Choose an --out on a file system with locks."
-            ) from error
-        yield
+        _lock(path, descriptor, kind)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int, kind: int) -> None:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreBusy(
+            f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
+            f"if it fails, the same command goes on where it stopped."
+        ) from None
+    except OSError as error:
+        raise StoreWriteFailed(
+            f"{path}: can't be locked: {error.strerror}. Choose an --out on a file system with locks."
+        ) from error
 
 
 def _write_temporary(target: Path, data: bytes) -> Path:

@@ -3,6 +3,7 @@
 # Shape letters: B rows asked for.
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,16 @@ from softlab.manifest import (
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
+from softlab.store.folder import is_unfinished
 from softlab.store.format import Array, find_wrong_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_rows import ShardRows
-from softlab.store.writer import is_unfinished
+
+MAX_DECODED_BYTES = 1 << 30
+"""Of decoded shards in one reader's memory, all views and groups together; at least those of one view."""
 
 
 class Store:
@@ -72,6 +76,11 @@ class Store:
         return self.manifest.selection.k
 
     @property
+    def coding(self) -> LabelCoding:
+        """How soft labels became its arrays."""
+        return self._coding
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         return self.manifest.selection.temperatures
 
@@ -87,36 +96,34 @@ class Store:
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
         """Soft labels of B samples, in the order asked for, in one view or each in its own. Raises InvalidOption for a
         sample or view that isn't there, DamagedStore if a shard's bytes differ from the manifest."""
-        return self.unpack(self.read_packed(samples, view=view))
+        return self.unpack(torch.from_numpy(self.read_packed(samples, view=view)))
 
-    def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0) -> Rows:
-        """The labels of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the fewest bytes to
-        hand to another process, where `unpack` makes soft labels of them. Raises as `read`."""
-        return self._take("labels", samples, view=view)
+    def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> Rows:
+        """The labels, or one feature, of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the
+        fewest bytes to hand to another process or device, where they are unpacked. Raises as `read`, and InvalidOption
+        for an unknown feature."""
+        return self._take(self._group_named(feature), samples, view=view)
 
-    def unpack(self, rows: Rows) -> SoftLabels:
-        """Of what `read_packed` returned. Raises InvalidOption for rows of another length."""
-        layout = self._layouts["labels"]
-        if rows.dtype != np.uint8 or rows.shape[1:] != (layout.row_bytes,):
-            raise InvalidOption(
-                f"{self.path}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
-                f"Unpack what this store's read_packed gave."
-            )
-        arrays = layout.unpack(rows)
-        return self._coding.decode({name.removeprefix("labels/"): array for name, array in arrays.items()})
+    def unpack(self, rows: Tensor) -> SoftLabels:
+        """Of what `read_packed` gave, on the device of `rows`. Raises InvalidOption for rows of another length."""
+        stored = self._unpack("labels", rows)
+        return self._coding.decode_tensors({name.removeprefix("labels/"): tensor for name, tensor in stored.items()})
 
     def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> Tensor:
         """One feature of B samples, float32 [B, ...]. Raises InvalidOption for an unknown name, else as `read`."""
-        if name not in self.feature_names:
-            held = ", ".join(self.feature_names) or "none"
-            raise InvalidOption(f"{self.path}: has no feature {name!r} (it has: {held}). Dump it with --feature.")
-        group = f"features/{name}"
-        array = self._layouts[group].unpack(self._take(group, samples, view=view))[group]
-        return torch.from_numpy(array.astype(np.float32))
+        return self.unpack_features(name, torch.from_numpy(self.read_packed(samples, view=view, feature=name)))
+
+    def unpack_features(self, name: str, rows: Tensor) -> Tensor:
+        """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
+        group = self._group_named(name)
+        return self._unpack(group, rows)[group].float()
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
-        table = decode_samples(read_file(self.path, self.manifest.samples_file))
+        try:
+            table = decode_samples(read_file(self.path, self.manifest.samples_file))
+        except ValueError as error:
+            raise DamagedStore(f"{self.path}: its table of samples: {error}. Get the store again.") from error
         if len(table) != self.num_samples:
             raise DamagedStore(
                 f"{self.path}: lists {len(table):,} samples, the manifest says {self.num_samples:,}. "
@@ -137,16 +144,34 @@ class Store:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
         fields = self.manifest.storage.fields_of(group)
         records = {file.path: file for file in self.shard_record(shard).files}
-        paths = {self._format.path_of(field, shard) for field in fields}
-        missing = paths - records.keys()
+        paths = sorted({self._format.path_of(field, shard) for field in fields})
+        missing = set(paths) - records.keys()
         if missing:
             raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
-        files = {path: read_file(self.path, records[path]) for path in paths}
+        with ThreadPoolExecutor(len(paths)) as pool:  # reading and hashing leave the interpreter to others
+            files = dict(zip(paths, pool.map(lambda path: read_file(self.path, records[path]), paths), strict=True))
         return self._decode(shard, fields, files)
 
     def shard_record(self, shard: Shard) -> ShardRecord:
         """What the manifest says about one shard."""
         return self.manifest.shards[shard.view * self.manifest.grid.parts_per_view + shard.part]
+
+    def _group_named(self, feature: str | None) -> str:
+        if feature is None:
+            return "labels"
+        if feature not in self.feature_names:
+            held = ", ".join(self.feature_names) or "none"
+            raise InvalidOption(f"{self.path}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
+        return f"features/{feature}"
+
+    def _unpack(self, group: str, rows: Tensor) -> dict[str, Tensor]:
+        layout = self._layouts[group]
+        if rows.dtype != torch.uint8 or rows.shape[1:] != (layout.row_bytes,):
+            raise InvalidOption(
+                f"{self.path}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
+                f"Unpack what this store's read_packed gave."
+            )
+        return layout.unpack(rows)
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "manifest": self.manifest, "digest": self.digest, "cache": self._cache}
@@ -177,13 +202,23 @@ class Store:
         found = self._groups.get((group, view))
         if found is None:
             found = self._groups[group, view] = self._open_group(group, view)
+            self._forget_oldest_shards()
         return found
+
+    def _forget_oldest_shards(self) -> None:
+        """An epoch of another view needs none of those of the view before."""
+        uncached = {key: rows for key, rows in self._groups.items() if isinstance(rows, ShardRows)}
+        excess = sum(rows.nbytes for rows in uncached.values()) - MAX_DECODED_BYTES
+        for key, rows in list(uncached.items())[:-1]:
+            if excess > 0:
+                excess -= rows.nbytes
+                del self._groups[key]
 
     def _open_group(self, group: str, view: int) -> CachedRows | ShardRows:
         layout = self._layouts[group]
 
-        def decode(shard: Shard) -> Rows:
-            return layout.pack(self.read_stored(shard, group=group))
+        def decode(shard: Shard, rows: Rows) -> None:
+            layout.pack(self.read_stored(shard, group=group), out=rows)
 
         grid = self.manifest.grid
         name = group.replace("/", "-")

@@ -1,21 +1,30 @@
 """`samples.parquet`: which sample has which number, key, hard target and content hash."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.keys import Keys
+
 SAMPLES_NAME = "samples.parquet"
+GROUP_ROWS = 1 << 20
+"""In one row group, which is what is encoded at a time."""
+
+BLOCK_ROWS = 1 << 16
+"""Decoded at a time."""
 
 SCHEMA = pa.schema(
     [
         pa.field("sample", pa.int64(), nullable=False),
         pa.field("key", pa.string(), nullable=False),
         pa.field("target", pa.int64()),
-        pa.field("content_hash", pa.binary(16), nullable=False),
+        pa.field("content_hash", pa.binary(CONTENT_HASH_BYTES), nullable=False),
     ]
 )
 
@@ -36,26 +45,54 @@ class SampleTable:
 
 def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
-    count = len(table)
-    targets = np.full(count, -1, dtype=np.int64) if table.targets_N is None else table.targets_N
-    columns = [
-        pa.array(np.arange(count, dtype=np.int64)),
-        pa.array(table.keys, pa.string()),
-        pa.array(targets, mask=targets < 0),
-        pa.array(table.content_hashes, pa.binary(16)),
-    ]
+    keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
+    targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, len(table), GROUP_ROWS):
+            here = slice(start, min(start + GROUP_ROWS, len(table)))
+            columns = [
+                pa.array(np.arange(here.start, here.stop, dtype=np.int64)),
+                keys[here].to_arrow().cast(pa.string()),
+                pa.array(targets_N[here], mask=targets_N[here] < 0),
+                _hashes_to_arrow(hashes[here]),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), row_group_size=GROUP_ROWS)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
 def decode_samples(data: bytes) -> SampleTable:
-    """The inverse of `encode_samples`."""
-    table = pq.read_table(pa.BufferReader(data), schema=SCHEMA)
-    targets = table["target"].fill_null(-1).to_numpy()
+    """The inverse of `encode_samples`. Raises ValueError for something that it can't have written."""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    if not file.schema_arrow.equals(SCHEMA):
+        found = str(file.schema_arrow.remove_metadata()).replace("\n", ", ")
+        raise ValueError(f"the columns are {found}")
+    targets, hashes = bytearray(), bytearray()
+    for block in _blocks(file, "target"):
+        targets += block.fill_null(-1).to_numpy().data
+    for block in _blocks(file, "content_hash"):
+        hashes += _bytes_of_hashes(block)
+    targets_N = np.frombuffer(targets, dtype=np.int64)
     return SampleTable(
-        keys=table["key"].to_pylist(),
-        targets_N=targets if (targets >= 0).any() else None,
-        content_hashes=table["content_hash"].to_pylist(),
+        keys=Keys.join(Keys.from_arrow(block) for block in _blocks(file, "key")),
+        targets_N=targets_N if (targets_N >= 0).any() else None,
+        content_hashes=ContentHashes.from_bytes(hashes),
     )
+
+
+def _hashes_to_arrow(hashes: ContentHashes) -> Any:
+    buffer = pa.py_buffer(hashes.bytes_N16)
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(CONTENT_HASH_BYTES), len(hashes), [None, buffer])
+
+
+def _blocks(file: Any, column: str) -> Iterator[Any]:
+    """One column piece by piece: Arrow would hold all of it, twice, beside what is made of it."""
+    return (batch.column(0) for batch in file.iter_batches(BLOCK_ROWS, columns=[column]))
+
+
+def _bytes_of_hashes(block: Any) -> memoryview:
+    if block.null_count:
+        raise ValueError(f"{block.null_count:,} of {len(block):,} content hashes are null")
+    first = block.offset * CONTENT_HASH_BYTES
+    return memoryview(block.buffers()[1])[first : first + len(block) * CONTENT_HASH_BYTES]

@@ -7,8 +7,8 @@ from pathlib import Path
 from softlab.manifest import MANIFEST_NAME
 from softlab.store.card import CARD_NAME
 from softlab.store.files import hash_matches, list_files
+from softlab.store.folder import COMMITS, is_adding_views, layout_records, read_plan, written_by
 from softlab.store.reader import read_manifest
-from softlab.store.writer import COMMITS, is_adding_views, layout_records, read_plan, written_by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,17 +11,16 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import DamagedStore, StoreError, StoreExists, StoreMismatch
-from softlab.identity import CONTENT_HASH_BYTES, digest_of, source_fingerprint
+from softlab.errors import DamagedStore, StoreMismatch
+from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
 from softlab.manifest import (
     MANIFEST_NAME,
     FileRecord,
@@ -31,21 +30,27 @@ from softlab.manifest import (
     Statistics,
     StorePlan,
     add_up,
-    decode_manifest,
     differences,
     encode,
 )
 from softlab.shards import Shard
 from softlab.store.card import CARD_NAME, render_card
-from softlab.store.files import create_file, exclusive, is_temporary, list_files, read_file, remove, write_files
+from softlab.store.files import create_file, exclusive, list_files, read_file, remove, shared, write_files
+from softlab.store.folder import (
+    COMMITS,
+    LOCK_NAME,
+    PLAN_NAME,
+    as_stored,
+    check_vacant,
+    find_parent,
+    read_plan,
+    remove_finished_commits,
+    written_by,
+)
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
-
-COMMITS = "commits"
-PLAN_NAME = f"{COMMITS}/plan.json"
-LOCK_NAME = f"{COMMITS}/lock"
 
 
 class CommitRecord(Record, frozen=True, kw_only=True):
@@ -58,7 +63,7 @@ class CommitRecord(Record, frozen=True, kw_only=True):
 
 
 class StoreWriter:
-    """One process's hold on an unfinished store; made by `writing`."""
+    """One process's hold on an unfinished store; made by `writing` or `joining`."""
 
     def __init__(self, root: Path, plan: StorePlan) -> None:
         self.root = root
@@ -68,7 +73,6 @@ class StoreWriter:
 
         self._format = format_named(plan.storage.format)
         self._commits = self._read_commits()
-        self._sweep()
 
     @property
     def finished(self) -> list[CommitRecord]:
@@ -85,6 +89,10 @@ class StoreWriter:
     def pending(self) -> list[Shard]:
         """Shards still to be written, in the order of the grid."""
         return [shard for shard in self.own_shards if shard.name not in self._commits]
+
+    def reread(self) -> None:
+        """Learn what other processes have committed."""
+        self._commits = self._read_commits()
 
     def write(
         self,
@@ -185,7 +193,7 @@ class StoreWriter:
                 commits[shard.name] = record
         return commits
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
         kept = {PLAN_NAME, LOCK_NAME}
         for name, record in self._commits.items():
@@ -198,166 +206,45 @@ class StoreWriter:
 
 
 @contextmanager
-def writing(root: Path, plan: StorePlan) -> Iterator[StoreWriter]:
-    """Start a store, or go on with one that was interrupted.
+def writing(root: Path, plan: StorePlan, *, lets_others_join: bool = False) -> Iterator[StoreWriter]:
+    """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
 
     Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
     writes it, StoreMismatch if the interrupted dump was of another plan.
     """
-    _check_vacant(root, plan)
-    with exclusive(root / LOCK_NAME):
+    check_vacant(root, plan)
+    with exclusive(root / LOCK_NAME) as let_others_share:
         try:
             _settle_plan(root, plan)
-            yield StoreWriter(root, plan)
+            writer = StoreWriter(root, plan)
+            writer.sweep()
+            if lets_others_join:
+                let_others_share()
+            yield writer
         finally:  # also if another process finished it just before the lock was ours, which made its folder anew
-            _remove_finished_commits(root)
+            remove_finished_commits(root)
 
 
-def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
-    """The manifest if this very dump is already finished; None if there is nothing finished here, or the store that
-    this plan adds views to.
-
-    Raises StoreExists if what is finished was dumped differently.
+@contextmanager
+def joining(root: Path, plan: StorePlan) -> Iterator[StoreWriter]:
+    """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
+    ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
     """
-    if not (root / MANIFEST_NAME).exists() or find_parent(root, plan) is not None:
-        return None
-    manifest, _ = _read_manifest(root)
-    changed = differences_but_versions(manifest, plan)
-    if changed:
-        raise StoreExists(
-            f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
-            f"Choose another --out, or remove that folder; --views +N adds N views to it."
-        )
-    if (root / COMMITS).exists():
-        with exclusive(root / LOCK_NAME):
-            _remove_finished_commits(root)
-    return manifest
-
-
-def find_parent(root: Path, plan: StorePlan) -> Manifest | None:
-    """The finished store here, if the plan adds views to it."""
-    if plan.parent is None or not (root / MANIFEST_NAME).exists():
-        return None
-    manifest, digest = _read_manifest(root)
-    adds_views = plan.views.num_views > manifest.views.num_views  # else it is a conversion of the store into itself
-    return manifest if plan.parent == digest and adds_views else None
-
-
-def is_adding_views(root: Path) -> bool:
-    """Whether a finished store is having views added, or was, by a process that did not end well."""
-    return (root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists() and not is_left_over(root)
-
-
-def is_left_over(root: Path) -> bool:
-    """Whether a dump finished its store here, and was killed before it had tidied up."""
-    if not ((root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists()):
-        return False
-    manifest, _ = _read_manifest(root)
-    try:
-        plan = read_plan(root)
-    except StoreError:
-        if (root / PLAN_NAME).exists():
-            raise
-        return True  # another process has tidied up this moment
-    return (plan.parent, plan.views.num_views) == (manifest.parent, manifest.views.num_views)
-
-
-def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
-    """In what two plans differ, apart from the versions of softlab and its libraries, and from how the store came to
-    its number of views."""
-    theirs, ours = _settled_part(found), _as_stored(plan)
-    for name in ("softlab_version", "libraries", *(["parent"] if plan.parent is None else [])):
-        theirs[name] = ours[name]
-    return differences(theirs, ours)
-
-
-def written_by(plan: StorePlan, paths: Iterable[str]) -> list[str]:
-    """Those of some paths in a store's folder that a dump of this plan may have written before its manifest."""
-    format, views = format_named(plan.storage.format), range(plan.views.num_views)
-    own = {format.path_of(field, shard) for shard in plan.grid for field in plan.storage.fields}
-    own |= {digests_name(view) for view in views}
-    return [path for path in paths if path in own or path.startswith(f"{COMMITS}/") or is_temporary(path)]
-
-
-def layout_records(plan: StorePlan) -> tuple[FileRecord, ...]:
-    """Of the files that describe the whole of a plan's store: they are renewed just before its manifest."""
-    files = format_named(plan.storage.format).layout_files(plan)
-    return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
-
-
-def is_unfinished(root: Path) -> bool:
-    """Whether a dump into this folder was begun and not finished."""
-    return (root / PLAN_NAME).exists() and not (root / MANIFEST_NAME).exists()
-
-
-def read_plan(root: Path) -> StorePlan:
-    """Of an unfinished store. Raises StoreError if it can't be read."""
-    try:
-        return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise StoreError(f"{root / PLAN_NAME}: {error}. Remove {root} and dump again.") from error
-
-
-def count_finished_shards(root: Path) -> int:
-    """Of an unfinished store, without taking hold of it."""
-    return len(list((root / COMMITS).glob("view-*.json")))
-
-
-def _check_vacant(root: Path, plan: StorePlan) -> None:
-    if find_parent(root, plan) is not None:
-        return
-    if (root / MANIFEST_NAME).exists():
-        raise StoreExists(f"{root}: already holds a finished store. Choose another --out, or remove that folder.")
-    if _holds_other_files(root):
-        raise StoreExists(f"{root}: is a folder with other files in it. Choose another --out.")
-    if root.exists() and not root.is_dir():
-        raise StoreExists(f"{root}: is a file. Choose another --out.")
-
-
-def _holds_other_files(root: Path) -> bool:
-    """Whether there are files, but no plan, which is written before anything else: then they aren't ours to sweep."""
-    ours = {LOCK_NAME} if (root / LOCK_NAME).exists() else set()
-    others = [path for path in list_files(root) if path not in ours and not is_temporary(path)]
-    return bool(others) and not (root / PLAN_NAME).exists()
+    with shared(root / LOCK_NAME):
+        yield StoreWriter(root, plan)
 
 
 def _settle_plan(root: Path, plan: StorePlan) -> None:
-    _check_vacant(root, plan)
+    check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
         write_files(root, {PLAN_NAME: encode(plan)})
         return
-    changed = differences(_as_stored(read_plan(root)), _as_stored(plan))
+    changed = differences(as_stored(read_plan(root)), as_stored(plan))
     if changed:
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
             f"Repeat the first command to go on with it, or choose another --out."
         )
-
-
-def _settled_part(manifest: StorePlan) -> dict[str, Any]:
-    values = _as_stored(manifest)
-    return {name: values[name] for name in StorePlan.__struct_fields__}
-
-
-def _as_stored(plan: StorePlan) -> dict[str, Any]:
-    """The plain values that reading it back gives, where a tuple among a teacher's arguments has become a list."""
-    values: dict[str, Any] = msgspec.json.decode(encode(plan))
-    return values
-
-
-def _remove_finished_commits(root: Path) -> None:
-    """What a dump needed until its manifest was written; not those of views still being added to a finished store.
-
-    The plan goes last: as long as anything is left, it tells a second `--views +N` that the first one has finished.
-    """
-    if (root / MANIFEST_NAME).exists() and (is_left_over(root) or not (root / PLAN_NAME).exists()):
-        paths = [path for path in list_files(root) if path.startswith(f"{COMMITS}/")]
-        remove(root, sorted(paths, key=lambda path: path == PLAN_NAME))
-
-
-def _read_manifest(root: Path) -> tuple[Manifest, str]:
-    path = root / MANIFEST_NAME
-    return decode_manifest(path.read_bytes(), where=str(path))
 
 
 def _is_generated(root: Path, parent: Manifest) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.models.device import place
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.loading.batches import Batch, BatchLoader
+from softlab.loading.batch import Batch
+from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
 from softlab.store.reader import Store
 from softlab.student.learner import Learner

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
-from softlab.loading.batches import Batch, BatchLoader
+from softlab.loading.batch import Batch
+from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.student.evaluate import Evaluation, Forward, evaluate
 from softlab.student.learner import Learner

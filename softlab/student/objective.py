@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.ensembles import CombineBy, WeighBy, combine, weigh
-from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.labels.losses import DecisionLoss, decision_loss, hard_cross_entropy, hinton_loss
 from softlab.labels.soft_labels import SoftLabels
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.student.feature_losses import FeatureLoss, feature_loss
 from softlab.student.options import TrainOptions
 
@@ -56,22 +55,40 @@ class Objective:
         a batch without what alpha or the loss asks for.
         """
         alpha = _between(self.alpha, self.alpha_end, progress)
-        loss = torch.zeros((), device=student_logits_BC.device)
-        if alpha > 0:
-            with _between_stored_temperatures() if self.temperature_end and 0 < progress < 1 else nullcontext():
-                loss = loss + alpha * self._distillation(student_logits_BC, batch, progress=progress)
-        if alpha < 1:
-            logits_BC, targeted = student_logits_BC, batch
-            if self.new_classes:
-                logits_BC, targeted = _of_the_new_classes(student_logits_BC, batch)
-            loss = loss + (1 - alpha) * hard_loss(logits_BC, targeted, label_smoothing=self.label_smoothing)
+        with _between_stored_temperatures() if self.temperature_end and 0 < progress < 1 else nullcontext():
+            temperature = _between(self.loss.temperature, self.temperature_end, progress)
+            loss = self._decision(student_logits_BC, batch, alpha=alpha, temperature=temperature)
         for name, options in self.features.items():
             found = (features or {})[name]
             loss = loss + options.weight * feature_loss(found, batch.features[name], loss=options.loss)
         return loss
 
-    def _distillation(self, student_logits_BC: Tensor, batch: Batch, *, progress: float) -> Tensor:
-        temperature = _between(self.loss.temperature, self.temperature_end, progress)
+    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
+        """All but the features; what most runs ask for is computed in one piece."""
+        if alpha == 0:
+            return self._hard(student_logits_BC, batch)
+        if alpha == 1:
+            return self._distillation(student_logits_BC, batch, temperature=temperature)
+        is_hintons = self.loss.name == "kl" and not self.label_smoothing and not self.new_classes
+        if is_hintons and batch.mixed is None and batch.targets_B is not None:
+            labels = self._labels(batch, temperature=temperature)
+            return hinton_loss(
+                student_logits_BC,
+                labels,
+                batch.targets_B,
+                temperature=temperature,
+                tail=self.loss.tail,
+                alpha=alpha,
+            )
+        distillation = self._distillation(student_logits_BC, batch, temperature=temperature)
+        return alpha * distillation + (1 - alpha) * self._hard(student_logits_BC, batch)
+
+    def _hard(self, student_logits_BC: Tensor, batch: Batch) -> Tensor:
+        if self.new_classes:
+            student_logits_BC, batch = _of_the_new_classes(student_logits_BC, batch)
+        return hard_loss(student_logits_BC, batch, label_smoothing=self.label_smoothing)
+
+    def _distillation(self, student_logits_BC: Tensor, batch: Batch, *, temperature: float) -> Tensor:
         if self.loss.needs_targets and batch.mixed is not None:
             raise StoreMismatch(
                 f"{self.loss.name} needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose "
@@ -149,13 +166,11 @@ def hard_loss(student_logits_BC: Tensor, batch: Batch, *, label_smoothing: float
             "holds them (--source-label-column), or train on a store's labels alone (--alpha 1, without --baseline)."
         )
     if batch.mixed is None:
-        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, None, label_smoothing)
-    else:
-        own_B, targets_B = batch.mixed.weights_B, batch.mixed.targets_B
-        total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing)
-        partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing)
-        total, weight = total + partner_total, weight + partner_weight
-    return total / weight.clamp(min=1e-6)
+        return hard_cross_entropy(student_logits_BC, batch.targets_B, label_smoothing=label_smoothing)
+    own_B, targets_B = batch.mixed.weights_B, batch.mixed.targets_B
+    total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing)
+    partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing)
+    return (total + partner_total) / (weight + partner_weight).clamp(min=1e-6)
 
 
 def _of_the_teachers_classes(student_logits_BC: Tensor, labels: SoftLabels) -> Tensor:
@@ -184,20 +199,17 @@ def _of_the_new_classes(student_logits_BC: Tensor, batch: Batch) -> tuple[Tensor
 
 
 def _cross_entropy(
-    student_logits_BC: Tensor, targets_B: Tensor, weights_B: Tensor | None, label_smoothing: float
+    student_logits_BC: Tensor, targets_B: Tensor, weights_B: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum over the rows whose target is known, and the weight of these rows."""
-    is_known_B = targets_B != UNKNOWN_TARGET
-    losses = functional.cross_entropy(
+    """Weighted sum over the rows whose target is known, and the weight of these rows."""
+    losses_B = functional.cross_entropy(
         student_logits_BC.float(),
         targets_B,
         ignore_index=UNKNOWN_TARGET,
         label_smoothing=label_smoothing,
-        reduction="sum" if weights_B is None else "none",
+        reduction="none",
     )
-    if weights_B is None:
-        return losses, is_known_B.sum()
-    return (weights_B * losses).sum(), (weights_B * is_known_B).sum()
+    return (weights_B * losses_B).sum(), (weights_B * (targets_B != UNKNOWN_TARGET)).sum()
 
 
 def _between_stored_temperatures() -> AbstractContextManager[object]:

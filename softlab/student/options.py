@@ -10,7 +10,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.ensembles import CombineBy, WeighBy
 from softlab.labels.losses import DecisionLoss, LossName, Tail
 from softlab.loading.alignment import VerifyInputs
-from softlab.loading.order import ViewOrder
+from softlab.loading.order import Shuffle, ViewOrder
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.pruning import PruneOptions
 from softlab.student.trackers import TrackerName
@@ -91,6 +91,10 @@ class TrainOptions:
     view_order: ViewOrder = "cycle"
     """Which stored view an epoch shows: cycle, view e mod V in epoch e; random, each sample's V views in an order of
     its own, none twice in V epochs."""
+
+    shuffle: Shuffle = "full"
+    """Order of an epoch: full, all samples shuffled; blocks, those of 8 shards at a time, for stores that are larger
+    than the row cache."""
 
     views_mismatch: Literal["refuse", "allow"] = "refuse"
     """Whether inputs may be other views than those the teacher saw; allowed, that is written into the run's record."""
@@ -198,6 +202,7 @@ OF_THE_RUN = (
     "epochs",
     "batch_size",
     "view_order",
+    "shuffle",
     "new_classes",
     "views_mismatch",
     "baseline",

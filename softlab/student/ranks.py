@@ -6,7 +6,6 @@ normalisation, relational feature losses, dist, and the mean over known hard tar
 """
 
 import atexit
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
 from softlab.loading.order import RowNumbers
+from softlab.ranks import num_ranks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,17 +80,12 @@ class Ranks:
 ALONE = Ranks()
 
 
-def is_first_rank() -> bool:
-    """Whether this process is the one that speaks, before any rank is joined."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def join_ranks(device: torch.device) -> Ranks:
     """The ranks that torchrun has started, which tells them by environment variables; ALONE without it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if num_ranks() == 1:
         return ALONE
-    if device.type == "cuda" and device.index is None:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else all processes of a machine share its first GPU
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.models.device import Autocast
 from softlab.models.forward import logits_of
 from softlab.models.taps import FeatureTaps

@@ -1,11 +1,12 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, SlowReads
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.device import choose_device
@@ -48,7 +49,7 @@ def train_students(
 
     Raises StoreMismatch if stores, source, views, students or an interrupted run don't belong together, InvalidOption
     for a temperature below the stored ones or an option of a student that is the run's, TrainingFailed for a loss that
-    isn't finite.
+    isn't finite. Warns with SlowReads where a store is too large for its row cache and `shuffle` is full.
     """
     options = options or TrainOptions()
     given = {name: _as_student(name, student, options) for name, student in students.items()}
@@ -72,6 +73,7 @@ def train_students(
         seed=options.seed,
         num_views=inputs.num_views,
         view_order=options.view_order,
+        block_rows=_block_rows(stores, options),
     )
     ranks.check_batch_size(min(order.batch_size, order.num_samples))
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
@@ -98,3 +100,21 @@ def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) ->
                 f"Leave it out of the student's own options."
             )
     return student
+
+
+def _block_rows(stores: Sequence[Store], options: TrainOptions) -> int | None:
+    """How many successive samples stay near each other in every epoch; None for all in random order.
+
+    Warns with SlowReads where that would decode a shard for nearly every row.
+    """
+    if options.shuffle == "blocks":
+        return max((store.manifest.storage.shard_rows for store in stores), default=None)
+    for store in stores:
+        if not store.is_cached:
+            warnings.warn(
+                f"{store.path}: is larger than the row cache may be, so that each batch decodes most of its shards. "
+                f"Say --shuffle blocks, or give the cache more room with --cache-max-bytes.",
+                SlowReads,
+                stacklevel=3,
+            )
+    return None

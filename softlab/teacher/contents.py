@@ -1,12 +1,14 @@
 """What the samples of a source were when this store's dump first read them: none may change before it is finished."""
 
+# Shape letters: N samples.
+
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from softlab.errors import StoreMismatch
-from softlab.identity import CONTENT_HASH_BYTES, content_hash
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, content_hash
 from softlab.sources.source import Source
 
 REHASHED_ON_RESUME = 64
@@ -17,29 +19,30 @@ class Contents:
 
     def __init__(self, out: Path, source: Source) -> None:
         self._out, self._source = out, source
-        self._hashes = np.zeros((len(source), CONTENT_HASH_BYTES), dtype=np.uint8)
+        self._hashes_N16 = np.zeros((len(source), CONTENT_HASH_BYTES), dtype=np.uint8)
         self._is_known_N = np.zeros(len(source), dtype=bool)
 
     def learn(self, start: int, hashes: Sequence[bytes]) -> None:
         """Of samples from `start` on. Raises StoreMismatch for one that was different before."""
-        found = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
+        found = ContentHashes(hashes).bytes_N16
         here = slice(start, start + len(found))
-        differs = self._is_known_N[here] & (self._hashes[here] != found).any(axis=1)
+        differs = self._is_known_N[here] & (self._hashes_N16[here] != found).any(axis=1)
         if differs.any():
             raise self._changed(start + int(differs.argmax()))
-        self._hashes[here], self._is_known_N[here] = found, True
+        self._hashes_N16[here], self._is_known_N[here] = found, True
 
     def check_some(self) -> None:
         """Hash some of the samples that an earlier run has read anew. Raises StoreMismatch for one that has changed."""
         known = np.flatnonzero(self._is_known_N)
-        for number in np.random.default_rng().permutation(known)[:REHASHED_ON_RESUME].tolist():
-            if content_hash(self._source.raw_bytes(number)) != self._hashes[number].tobytes():
+        count = min(REHASHED_ON_RESUME, len(known))
+        for number in np.random.default_rng().choice(known, count, replace=False).tolist():
+            if content_hash(self._source.raw_bytes(number)) != self._hashes_N16[number].tobytes():
                 raise self._changed(number)
 
-    def hashes(self) -> list[bytes]:
+    def hashes(self) -> ContentHashes:
         """Of all samples."""
         assert self._is_known_N.all(), "every sample has been read"
-        return [row.tobytes() for row in self._hashes]
+        return ContentHashes.from_bytes(self._hashes_N16)
 
     def _changed(self, number: int) -> StoreMismatch:
         return StoreMismatch(

@@ -3,25 +3,30 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from torch import nn
 
-from softlab.identity import digest_of
+from softlab.errors import InvalidOption
 from softlab.loading.alignment import comparable_targets
-from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
-from softlab.loading.order import in_sequence
-from softlab.manifest import Manifest, StorePlan, encode
+from softlab.loading.batch import Batch
+from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence, spread_out
+from softlab.manifest import Manifest, StorePlan
+from softlab.ranks import is_launched
 from softlab.shards import Shard
 from softlab.sources.source import Source
-from softlab.store.reader import coding_of, open_store
+from softlab.store.folder import count_finished_shards, find_finished
+from softlab.store.reader import coding_of, open_store, read_manifest
 from softlab.store.samples import SampleTable
-from softlab.store.writer import StoreWriter, find_finished, writing
+from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
 from softlab.teacher.contents import Contents
-from softlab.teacher.extent import Extent, check_addition, settle_extent
+from softlab.teacher.extent import Extent, check_addition, settle_extent, settled_gap_step
 from softlab.teacher.forward import SaidOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.peers import Peers, agree_on, meet_peers, writing_together
 from softlab.teacher.record import choose_k, make_plan
 from softlab.views.finishing import Finishing
 from softlab.views.replay import Replay
@@ -30,7 +35,7 @@ from softlab.views.view_recipe import ViewRecipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpProgress:
-    """How far a dump is."""
+    """How far a dump is; of several processes, all together."""
 
     rows: int
     """Computed by now, those of earlier runs included."""
@@ -86,12 +91,16 @@ def dump_teacher(
     not depend on where it was interrupted. A bare module is run with the default `Finishing`, images without `augment`
     are shown as they are.
 
-    Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, or views to be
-    added to another teacher's store), TeacherError (values that are not finite), InvalidOption (k over the number of
-    classes), UnreadableSample. On Ctrl-C shards that were computed are still written, and KeyboardInterrupt says how to
-    go on.
+    Processes that torchrun started share the work: each makes this call, runs its own copy of the teacher and writes
+    shards of its own, and the bytes are those of one process. All return the same summary.
+
+    Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, views to be
+    added to another teacher's store, processes that would dump different things), TeacherError (values that are not
+    finite), InvalidOption (k over the number of classes), UnreadableSample. On Ctrl-C shards that were computed are
+    still written, and KeyboardInterrupt says how to go on.
     """
     out, options = Path(out), options or DumpOptions()
+    _check_devices(options)
     if isinstance(teacher, nn.Module):
         teacher = as_teacher(teacher)
     extent = settle_extent(out, options, augment)
@@ -103,29 +112,25 @@ def dump_teacher(
     )
     contents = Contents(out, source)
     with TeacherRun(teacher, options) as run:
-        plan = _settle(teacher, run, aligned, options, extent)
-        finished = find_finished(out, plan)
-        if finished is not None:
-            contents.learn(0, open_store(out).read_samples().content_hashes)
-            contents.check_some()
-            return _summary(out, finished, rows_computed=0, seconds=0.0)
+        peers = meet_peers(run.device)
+        plan = agree_on(_settle(out, teacher, run, aligned, options, extent), peers)
+        if _is_finished(out, plan, peers):
+            _learn_stored(contents, out)
+            return _summary(out, rows_computed=0, seconds=0.0)
         if options.adds_views:
             check_addition(open_store(out), source, plan)
-            contents.learn(0, open_store(out).read_samples().content_hashes)
-            contents.check_some()  # before anything is written beside the finished store
-        with writing(out, plan) as writer:
-            for record in writer.finished:
-                contents.learn(record.shard.start, writer.content_hashes(record))
+            _learn_stored(contents, out)  # before anything is written beside the finished store
+        with writing_together(out, plan, peers) as writer:
+            _learn_committed(contents, writer)
             contents.check_some()
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
-                _dump_pending(run, writer, aligned, contents, options, on_progress=on_progress)
-                table = SampleTable(keys=source.keys, targets_N=source.targets_N, content_hashes=contents.hashes())
-                manifest = writer.finalize(table)
+                _dump_pending(run, writer, aligned, contents, options, peers, on_progress=on_progress)
+                _finish(writer, contents, source, peers)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(_how_to_resume(writer)) from None
-            return _summary(out, manifest, rows_computed=rows, seconds=time.perf_counter() - start)
+                raise KeyboardInterrupt(_how_to_resume(writer) if peers.is_first else "") from None
+            return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 
 def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teacher:
@@ -135,18 +140,41 @@ def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teac
     return Teacher(module=module, name=name, arguments={}, finishing=finishing or Finishing())
 
 
-def _settle(teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions, extent: Extent) -> StorePlan:
+def _check_devices(options: DumpOptions) -> None:
+    if options.num_devices != 1 and not is_launched():
+        raise InvalidOption(
+            f"devices = {options.devices}: this call is one process. Start several with torchrun, or let `softlab "
+            f"dump-teacher --devices {options.devices}` do so."
+        )
+
+
+def _settle(
+    out: Path, teacher: Teacher, run: TeacherRun, aligned: Aligned, options: DumpOptions, extent: Extent
+) -> StorePlan:
     """The plan; the teacher sees a few samples for it, because only its output tells classes and feature shapes.
 
-    A compiled teacher sees a whole batch, so that it is compiled for that size.
+    A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
+    the step of their coding. Where such a dump was begun, or is finished, its step stands.
     """
-    count = min(options.batch_size if options.compile else 2, len(aligned.source))
+    gap_step = settled_gap_step(out)
+    needs_rows = options.coding == "uint8" and options.gap_step is None and gap_step is None
+    count = min(options.batch_size if options.compile or needs_rows else 2, len(aligned.source))
     numbers = in_sequence(0, count, batch_size=count)
+    if needs_rows:
+        numbers = [spread_out(len(aligned.source), count=count)]
     batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(numbers))
     logits_BC = run.logits(batch)
     k = choose_k(options, num_classes=logits_BC.shape[1])
     example = run.keep(logits_BC, k=k)
-    return make_plan(teacher, aligned.source, options, extent.views, example=example, parent=extent.parent)
+    return make_plan(
+        teacher, aligned.source, options, extent.views, example=example, gap_step=gap_step, parent=extent.parent
+    )
+
+
+def _is_finished(out: Path, plan: StorePlan, peers: Peers) -> bool:
+    """Whether this very dump is; one process looks, as it also tidies up."""
+    finds = peers.is_first and find_finished(out, plan) is not None
+    return peers.share("finished" if finds else "") == "finished"
 
 
 def _dump_pending(
@@ -155,6 +183,7 @@ def _dump_pending(
     aligned: Aligned,
     contents: Contents,
     options: DumpOptions,
+    peers: Peers,
     *,
     on_progress: OnProgress | None,
 ) -> None:
@@ -165,14 +194,13 @@ def _dump_pending(
         targets_N = comparable_targets(source, num_classes=plan.label_space.num_classes)
     pending = writer.pending
     total = sum(shard.num_rows for shard in writer.own_shards)
-    rows, bytes_written = total - sum(shard.num_rows for shard in pending), 0
+    earlier = total - sum(shard.num_rows for shard in pending)
 
     def commit(said: SaidShard) -> None:
-        nonlocal bytes_written
-        bytes_written += commit_shard(said, writer=writer, coding=coding, source=source, targets_N=targets_N)
+        peers.add("bytes", commit_shard(said, writer=writer, coding=coding, source=source, targets_N=targets_N))
 
     with BackgroundCommits(commit) as commits:
-        for shard, batches in _by_shard(run, aligned, pending, options):
+        for shard, batches in _by_shard(run, aligned, peers.own(pending), options):
             said: list[SaidOnHost] = []
             hashes: list[bytes] = []
             digests: list[int] = []
@@ -180,9 +208,9 @@ def _dump_pending(
                 said.append(run.say(batch, k=plan.selection.k).start_to_host())
                 hashes += batch.content_hashes
                 digests += batch.pixel_digests
-                rows += len(batch)
+                rows = earlier + peers.add("rows", len(batch))
                 if on_progress is not None:
-                    on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=bytes_written))
+                    on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=peers.add("bytes", 0)))
             contents.learn(shard.start, hashes)
             commits.put(SaidShard(shard=shard, batches=said, content_hashes=hashes, pixel_digests=digests))
 
@@ -191,28 +219,47 @@ def _by_shard(
     run: TeacherRun, aligned: Aligned, shards: list[Shard], options: DumpOptions
 ) -> Iterator[tuple[Shard, Iterator[Batch]]]:
     """Batches never cross shards: a shard redone after a crash is computed from the same batches, to the same bits."""
-    orders = [in_sequence(shard.start, shard.stop, batch_size=options.batch_size, view=shard.view) for shard in shards]
+    size = options.batch_size
+    order = (
+        rows for shard in shards for rows in in_sequence(shard.start, shard.stop, batch_size=size, view=shard.view)
+    )
     several_views = len({shard.view for shard in shards}) > 1
     loader = BatchLoader(
         aligned, device=run.device, options=LoaderOptions(workers=options.workers), keep_decoded=several_views
     )
-    batches = loader.load([rows for order in orders for rows in order])
-    for shard, order in zip(shards, orders, strict=True):
-        yield shard, (next(batches) for _ in order)
+    batches = loader.load(order)
+    for shard in shards:
+        yield shard, islice(batches, -(-shard.num_rows // size))
+
+
+def _finish(writer: StoreWriter, contents: Contents, source: Source, peers: Peers) -> None:
+    """The manifest, once all have written their shards; all return when it is there."""
+    peers.wait()
+    if peers.is_first:
+        if peers.count > 1:
+            writer.reread()
+            _learn_committed(contents, writer)
+        writer.finalize(SampleTable(keys=source.keys, targets_N=source.targets_N, content_hashes=contents.hashes()))
+    peers.wait()
+
+
+def _learn_stored(contents: Contents, out: Path) -> None:
+    contents.learn(0, open_store(out).read_samples().content_hashes)
+    contents.check_some()
+
+
+def _learn_committed(contents: Contents, writer: StoreWriter) -> None:
+    for record in writer.finished:
+        contents.learn(record.shard.start, writer.content_hashes(record))
 
 
 def _how_to_resume(writer: StoreWriter) -> str:
     return (
-        f"{writer.root}: stopped with {len(writer.finished):,} of {len(writer.own_shards):,} shards finished. "
-        f"Run the same command again to go on."
+        f"{writer.root}: stopped with {count_finished_shards(writer.root):,} of {len(writer.own_shards):,} shards "
+        f"finished. Run the same command again to go on."
     )
 
 
-def _summary(out: Path, manifest: Manifest, *, rows_computed: int, seconds: float) -> DumpSummary:
-    return DumpSummary(
-        out=out,
-        manifest=manifest,
-        digest=digest_of(encode(manifest)),
-        rows_computed=rows_computed,
-        seconds=seconds,
-    )
+def _summary(out: Path, *, rows_computed: int, seconds: float) -> DumpSummary:
+    manifest, digest = read_manifest(out)
+    return DumpSummary(out=out, manifest=manifest, digest=digest, rows_computed=rows_computed, seconds=seconds)

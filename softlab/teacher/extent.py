@@ -1,4 +1,4 @@
-"""Which views a dump is to write: those of a new store, or more views for a finished one."""
+"""What a dump takes over from the store that it goes on with: the number of its views, the step of its coding."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.view_check import check_views, store_replay
-from softlab.manifest import StorePlan, ViewsRecord
+from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
 from softlab.sources.source import Source
-from softlab.store.reader import Store, open_store
-from softlab.store.writer import differences_but_versions, is_left_over
+from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
+from softlab.store.reader import Store, open_store, read_manifest
 from softlab.teacher.options import DumpOptions
 from softlab.views.view_recipe import ViewRecipe, record_views
 
@@ -70,3 +70,10 @@ def _views(recipe: ViewRecipe, options: DumpOptions, *, num_views: int) -> Views
             f"--augment-transforms 'RandomHorizontalFlip()', or keep one view."
         )
     return record_views(recipe, num_views=num_views, digest_every=options.digest_every)
+
+
+def settled_gap_step(out: Path) -> float | None:
+    """That of the dump which was begun or finished here, if its coding has one."""
+    if is_unfinished(out):
+        return read_plan(out).coding.gap_step
+    return read_manifest(out)[0].coding.gap_step if (out / MANIFEST_NAME).is_file() else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.models.taps import FeatureTaps

@@ -22,6 +22,10 @@ MAX_VIEWS = 100_000
 """Given at once: more are a slip, and the list of their shards alone would fill the memory."""
 
 
+MAX_GAP_STEP = 64
+"""Nats; what a manifest may say."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpOptions:
     """Everything about a dump but the teacher, the source and the place."""
@@ -46,7 +50,11 @@ class DumpOptions:
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten."""
 
     coding: Coding = "float16"
-    """How logits are stored; uint8 holds gaps in steps of 1/16 nats at about half the size of float16."""
+    """How logits are stored; uint8 holds the gaps between successive ones at about half the size of float16."""
+
+    gap_step: float | None = None
+    """Nats of one step of the uint8 coding; default: the largest of 1/4, 1/8, .. 1/64 that costs some samples at most
+    8e-5 nats."""
 
     format: FormatName = "zarr"
     """zarr, or parquet for SQL and data-frame tools."""
@@ -62,6 +70,10 @@ class DumpOptions:
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+
+    devices: int | str = 1
+    """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
+    which says how many, it counts for nothing."""
 
     autocast: Autocast = "none"
     """Shorter dtype of the forward pass."""
@@ -80,6 +92,20 @@ class DumpOptions:
         sorted_temperatures(self.temperature)
         if self.k is not None and self.k < 1:
             raise InvalidOption(f"k = {self.k}: expected 1 or more. Choose --k from 1 to the number of classes.")
+        if self.num_devices is not None and self.num_devices < 1:
+            raise InvalidOption(f"devices = {self.devices}: expected 1 or more, or all. Change --devices.")
+        if self.num_devices != 1 and ":" in self.device:
+            raise InvalidOption(
+                f"devices = {self.devices} with device = {self.device}: each process takes a GPU of its own. Leave "
+                f"--device out, or --devices."
+            )
+        if self.gap_step is not None and self.coding != "uint8":
+            raise InvalidOption(f"gap_step = {self.gap_step}: only the uint8 coding has one. Say --coding uint8 too.")
+        if self.gap_step is not None and not 0 < self.gap_step <= MAX_GAP_STEP:
+            raise InvalidOption(
+                f"gap_step = {self.gap_step}: expected more than 0 and at most {MAX_GAP_STEP} nats. Leave --gap-step "
+                f"out, and it is chosen from what the teacher says."
+            )
         if self.batch_size < 1:
             raise InvalidOption(f"batch_size = {self.batch_size}: expected 1 or more. Choose another --batch-size.")
         for name in self.feature:
@@ -99,6 +125,14 @@ class DumpOptions:
             raise InvalidOption(
                 f"views = {self.views!r}: expected a number, as in --views 4, or +N to add views, as in --views +2."
             ) from error
+
+    @property
+    def num_devices(self) -> int | None:
+        """None for all that there are."""
+        try:
+            return None if self.devices == "all" else int(self.devices)
+        except ValueError as error:
+            raise InvalidOption(f"devices = {self.devices!r}: expected a number, or all. Change --devices.") from error
 
     @property
     def digest_every(self) -> int:

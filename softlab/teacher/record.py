@@ -10,7 +10,8 @@ import msgspec
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
-from softlab.labels.coding import GAP_STEP, LabelCoding
+from softlab.labels.coding import LabelCoding
+from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.selection import check_k, sorted_temperatures
 from softlab.manifest import (
     CodingRecord,
@@ -49,10 +50,11 @@ def make_plan(
     views: ViewsRecord,
     *,
     example: Said,
+    gap_step: float | None = None,
     parent: str | None = None,
 ) -> StorePlan:
-    """The plan of a dump; `example` is what the teacher said about a first batch, and gives the shapes. `parent` is the
-    digest of the store that it adds views to."""
+    """The plan of a dump; `example` is what the teacher said about some samples, and gives the shapes and, unless one
+    is settled, the step of the uint8 coding. `parent` is the digest of the store that it adds views to."""
     num_classes = example.labels.num_classes
     temperatures = sorted_temperatures(options.temperature)
     coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=temperatures)
@@ -78,7 +80,7 @@ def make_plan(
         ),
         views=views,
         selection=SelectionRecord(method="topk", k=example.labels.k, temperatures=temperatures),
-        coding=CodingRecord(logits=options.coding, gap_step=GAP_STEP if options.coding == "uint8" else None),
+        coding=_coding_record(options, example, settled=gap_step),
         features=tuple(
             FeatureRecord(name=name, layer=tap.layer, pooling=tap.pooling) for name, tap in options.taps.items()
         ),
@@ -87,6 +89,12 @@ def make_plan(
     )
     check_plan(plan)
     return plan
+
+
+def _coding_record(options: DumpOptions, example: Said, *, settled: float | None) -> CodingRecord:
+    if options.coding != "uint8":
+        return CodingRecord(logits=options.coding, gap_step=None)
+    return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(example.labels))
 
 
 def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | None:

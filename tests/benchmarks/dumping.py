@@ -1,24 +1,21 @@
-"""A dump against the bare forward loop over the same batches, and what a row weighs in each coding and format."""
+"""A dump against the bare forward loop over the same batches."""
 
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import torch
 
-from softlab.labels.coding import Coding
+from softlab.bench.interleave import rates
 from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device, place
 from softlab.sources.source import Source
-from softlab.store.format import FormatName
-from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing
-from tests.benchmarks.interleave import rates
 from tests.benchmarks.report import Report
 
 TEACHERS = {
@@ -35,12 +32,21 @@ TEACHERS = {
 }
 
 
-def bench_dumping(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
-    """Both teachers over the whole source."""
-    rate_rows, size_rows = [], []
+def make_teachers() -> dict[str, tuple[Teacher, int]]:
+    """Each with its K."""
+    found = {}
     for title, (model, finishing, k) in TEACHERS.items():
         torch.manual_seed(0)
-        teacher = Teacher(module=build_model(model), name=model.model, arguments={}, finishing=finishing)
+        found[title] = Teacher(module=build_model(model), name=model.model, arguments={}, finishing=finishing), k
+    return found
+
+
+def bench_dumping(
+    report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]], *, rounds: int
+) -> None:
+    """All teachers over the whole source."""
+    rows = []
+    for title, (teacher, k) in teachers.items():
         found = rates(
             {
                 "bare": partial(_forward_only, teacher, source),
@@ -49,20 +55,13 @@ def bench_dumping(report: Report, folder: Path, source: Source, *, rounds: int) 
             rounds=rounds,
         )
         ratio = found["dump"] / found["bare"]
-        rate_rows.append([title, f"{found['bare']:,.0f}", f"{found['dump']:,.0f}", f"{ratio:.3f}"])
-        size_rows += [[title, form, *_sizes(teacher, source, folder, form=form, k=k)] for form in get_args(FormatName)]
+        rows.append([title, f"{found['bare']:,.0f}", f"{found['dump']:,.0f}", f"{ratio:.3f}"])
     report.section(
         "Dumping",
         f"{len(source):,} images of {source.name}; rows per second of the bare loop (decode and forward only) and "
         "of a dump with selection, exact tails at T = 1, 2, 4, coding, hashing, fsync and the manifest.",
         ["teacher", "bare forward", "dump", "ratio"],
-        rate_rows,
-    )
-    report.section(
-        "Size",
-        "Bytes per row of the label arrays as stored: ids, logits, largest logit, tails at T = 1, 2, 4.",
-        ["teacher", "format", *get_args(Coding)],
-        size_rows,
+        rows,
     )
 
 
@@ -79,15 +78,6 @@ def _forward_only(teacher: Teacher, source: Source) -> int:
 
 
 def _dump(teacher: Teacher, source: Source, out: Path, options: DumpOptions) -> int:
-    _dump_anew(teacher, source, out, options)
-    return len(source)
-
-
-def _dump_anew(teacher: Teacher, source: Source, out: Path, options: DumpOptions) -> DumpSummary:
     shutil.rmtree(out, ignore_errors=True)
-    return dump_teacher(teacher, source, out, options)
-
-
-def _sizes(teacher: Teacher, source: Source, folder: Path, *, form: FormatName, k: int) -> list[str]:
-    options = [DumpOptions(k=k, coding=coding, format=form) for coding in get_args(Coding)]
-    return [f"{_dump_anew(teacher, source, folder / 'size', each).label_bytes_per_row:.1f}" for each in options]
+    dump_teacher(teacher, source, out, options)
+    return len(source)

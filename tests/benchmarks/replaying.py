@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from softlab.bench.interleave import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.batches import AS_THEY_ARE, Aligned, BatchLoader, LoaderOptions
@@ -27,7 +28,6 @@ from softlab.views.finishing import Finishing
 from softlab.views.replay import Replay
 from softlab.views.transforms import build_transform, parse_transform
 from softlab.views.view_recipe import ViewRecipe, record_views
-from tests.benchmarks.interleave import rates
 from tests.benchmarks.report import Report
 
 FINISHING = Finishing(mean=(0.286,), std=(0.353,))

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from softlab.bench.interleave import rates
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.source import Source
 from softlab.sources.subset import first
@@ -18,7 +19,6 @@ from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
-from tests.benchmarks.interleave import rates
 from tests.benchmarks.report import Report
 
 FINISHING = Finishing(mean=(0.286,), std=(0.353,))

@@ -5,16 +5,23 @@ from tests.benchmarks.run import main
 TITLES = [
     "## Dumping",
     "## Size",
+    "## Size by K",
     "## Training",
     "## Students in one pass",
     "## Replay",
     "## Views in training",
     "## Reading",
+    "## Reading features",
+    "## Growth",
+    "## Memory",
+    "## Peers",
 ]
 
 
 def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:
-    main(["--limit", "256", "--rows", "2000", "--rounds", "1", "--out", str(tmp_path / "results.md")])
+    sizes = ["--rows", "2000", "--peer-rows", "2000", "--shards", "100"]
+
+    main(["--quick", "--large", *sizes, "--out", str(tmp_path / "results.md")])
 
     titles = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == TITLES

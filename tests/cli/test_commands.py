@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from softlab.cli.main import COMMANDS, main
-from softlab.store.writer import count_finished_shards, is_unfinished
+from softlab.store.folder import count_finished_shards, is_unfinished
 from tests.cli.program import (
     CNN,
     DATA,

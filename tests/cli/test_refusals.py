@@ -171,6 +171,26 @@ def test_more_logits_than_classes_are_refused(tmp_path: Path, softlab: Softlab) 
     assert_refused(answer, "k = 11: the teacher has 10 classes. Choose --k from 1 to 10.")
 
 
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        (("--devices", "99"), ("devices = 99: found ", ", expected 99 or more. ")),
+        (("--devices", "2", "--device", "cuda:1"), ("devices = 2 with device = cuda:1: each process takes a GPU of",)),
+        (("--devices", "all", "--device", "cpu"), ("devices = all with device = cpu: ", "Leave --device out")),
+        (("--devices", "0"), ("devices = 0: expected 1 or more, or all. Change --devices.",)),
+        (("--devices", "-2"), ("devices = -2: expected 1 or more, or all.",)),
+        (("--devices", "few"), ("devices = 'few': expected a number, or all. Change --devices.",)),
+    ],
+)
+def test_devices_that_can_not_share_a_dump_are_refused(
+    tmp_path: Path, softlab: Softlab, options: tuple[str, ...], texts: tuple[str, ...]
+) -> None:
+    answer = softlab("dump-teacher", "--out", tmp_path / "store", *TEACHER, *TRAIN, *options)
+
+    assert_refused(answer, *texts)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_teacher_that_says_nan_is_refused(tmp_path: Path, softlab: Softlab) -> None:
     weights = load_file(DATA / "teacher.safetensors")
     weights["classifier.bias"][3] = torch.nan

@@ -51,6 +51,11 @@ def round_trip(coding: LabelCoding, labels: SoftLabels) -> SoftLabels:
     return coding.decode(coding.encode(labels))
 
 
+def decoded(gaps_BK: NDArray[np.uint8], *, step: float = GAP_STEP) -> Floats:
+    logits_BK: Floats = logits_of_gaps(torch.from_numpy(gaps_BK), step=step).numpy()
+    return logits_BK
+
+
 @st.composite
 def labels_of_any_shape(draw: st.DrawFn) -> SoftLabels:
     num_classes = draw(st.integers(1, 50))
@@ -105,7 +110,7 @@ def test_float16_rounds_once(labels: SoftLabels) -> None:
 def test_uint8_stays_within_half_a_step_however_many_are_kept(gap_step: float, data: st.DataObject) -> None:
     logits_BK = data.draw(descending_logits(largest_gap=254 * gap_step, max_k=200))
 
-    decoded_BK = logits_of_gaps(gaps_of(logits_BK, step=gap_step), step=gap_step)
+    decoded_BK = decoded(gaps_of(logits_BK, step=gap_step), step=gap_step)
 
     rounding = gap_step / 2 + 1e-6 * np.abs(logits_BK)  # and float32's own
     assert (np.abs(decoded_BK - logits_BK) <= rounding).all()
@@ -113,18 +118,18 @@ def test_uint8_stays_within_half_a_step_however_many_are_kept(gap_step: float, d
 
 @given(descending_logits(largest_gap=400 * GAP_STEP, max_k=20))
 def test_clipped_gaps_reach_as_deep_as_they_can(logits_BK: Floats) -> None:
-    decoded_BK = logits_of_gaps(gaps_of(logits_BK))
+    decoded_BK = decoded(gaps_of(logits_BK))
 
-    for row, decoded in zip(logits_BK.tolist(), decoded_BK.tolist(), strict=True):
+    for row, reached in zip(logits_BK.tolist(), decoded_BK.tolist(), strict=True):
         depth = 0
-        for logit, found in zip(row, decoded, strict=True):
+        for logit, found in zip(row, reached, strict=True):
             depth = min(round(-logit / GAP_STEP), depth + MAX_GAP)
             assert found == -depth * GAP_STEP
 
 
 @given(descending_logits(largest_gap=400 * GAP_STEP, max_k=20))
 def test_uint8_never_changes_the_order(logits_BK: Floats) -> None:
-    decoded_BK = logits_of_gaps(gaps_of(logits_BK))
+    decoded_BK = decoded(gaps_of(logits_BK))
 
     assert (decoded_BK[:, 0] == 0).all()
     assert (np.diff(decoded_BK, axis=1) <= 0).all()
@@ -148,13 +153,13 @@ def test_the_logits_after_a_clipped_gap_recover() -> None:
     gaps_BK = gaps_of(logits_BK)
 
     assert gaps_BK.tolist() == [[0, 255, 73, 200, 16]]
-    assert logits_of_gaps(gaps_BK).tolist() == [[0, -15.9375, -20.5, -33, -34]]
+    assert decoded(gaps_BK).tolist() == [[0, -15.9375, -20.5, -33, -34]]
 
 
 def test_a_long_row_of_the_largest_gaps_is_exact() -> None:
     logits_BK = -(MAX_GAP * GAP_STEP) * np.arange(50_000, dtype=np.float32)[None]
 
-    np.testing.assert_array_equal(logits_of_gaps(gaps_of(logits_BK)), logits_BK)
+    np.testing.assert_array_equal(decoded(gaps_of(logits_BK)), logits_BK)
 
 
 @given(labels_of_any_shape(), st.sampled_from([1 / 64, 1 / 2, 3.0]))
@@ -165,7 +170,7 @@ def test_another_gap_step_is_honoured(labels: SoftLabels, gap_step: float) -> No
 
     np.testing.assert_array_equal(arrays["logits"], gaps_of(labels.logits_BK.numpy(), step=gap_step))
     decoded_BK = coding.decode(arrays).logits_BK.numpy()
-    np.testing.assert_array_equal(decoded_BK, logits_of_gaps(arrays["logits"], step=gap_step))
+    np.testing.assert_array_equal(decoded_BK, decoded(arrays["logits"], step=gap_step))
     if coding.count_clipped(labels, arrays) == 0:
         np.testing.assert_allclose(decoded_BK, labels.logits_BK.numpy(), rtol=1e-6, atol=0.51 * gap_step)
 
@@ -210,11 +215,22 @@ def test_no_tail_stays_no_tail(coding: Coding) -> None:
     assert round_trip(make_coding(coding, labels), labels).log_tail_BT.isneginf().all()
 
 
-@pytest.mark.parametrize("coding", ["float16", "uint8"])
-def test_a_tail_too_small_for_float16_is_still_a_tail(coding: Coding) -> None:
+@pytest.mark.parametrize(("coding", "smallest"), [("float16", -LARGEST_FLOAT16), ("uint8", -65280.0)])
+def test_a_tail_too_small_for_float16_is_still_a_tail(coding: Coding, smallest: float) -> None:
     labels = keep_top_k(torch.tensor([[0.0, -1e5]]), k=1, temperatures=(1.0,))
 
-    assert round_trip(make_coding(coding, labels), labels).log_tail_BT.item() == -LARGEST_FLOAT16
+    assert round_trip(make_coding(coding, labels), labels).log_tail_BT.item() == smallest
+
+
+@given(labels_of_any_shape())
+def test_uint8_keeps_8_significant_bits_of_tails_and_largest_logits(labels: SoftLabels) -> None:
+    decoded = round_trip(make_coding("uint8", labels), labels)
+
+    for found, exact in ((decoded.log_tail_BT, labels.log_tail_BT), (decoded.max_logit_B, labels.max_logit_B)):
+        assert (found.half().view(torch.int16) & 0b111).eq(0).all()
+        assert found.isneginf().equal(exact.isneginf())
+        rounding = exact.abs() * (2**-8 + 2**-11) + 2**-21  # float16 holds numbers below 2^-14 in even steps
+        assert ((found - exact).abs() <= rounding).where(exact.isfinite(), True).all()
 
 
 @pytest.mark.parametrize("coding", ["float16", "uint8"])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store

@@ -9,7 +9,8 @@ from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
 from softlab.identity import content_hash
 from softlab.loading import batches
 from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions, choose_workers
+from softlab.loading.batch import Batch
+from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowNumbers, in_sequence
 from softlab.sources.source import Sample
 from softlab.views.finishing import Finishing, finish
@@ -230,7 +231,18 @@ def test_workers_are_started_only_beside_an_accelerator_unless_asked_for() -> No
     assert choose_workers(None, CPU) == 0
     assert choose_workers(3, CPU) == 3
     assert choose_workers(0, torch.device("cuda")) == 0
-    assert 0 <= choose_workers(None, torch.device("cuda")) <= 8
+    assert 1 <= choose_workers(None, torch.device("cuda")) <= 8
+
+
+def test_processes_that_share_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.multiprocessing, "cpu_count", lambda: 16)
+    alone = choose_workers(None, torch.device("cuda"))
+
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+
+    assert (alone, choose_workers(None, torch.device("cuda"))) == (8, 3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert choose_workers(None, torch.device("cuda")) == 1
 
 
 def test_channels_last_changes_the_memory_order_alone(aligned: Aligned) -> None:

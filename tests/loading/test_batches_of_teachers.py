@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
 from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.batch import Batch
+from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
 from softlab.loading.teachers import check_same_rows
 from softlab.store.reader import Store

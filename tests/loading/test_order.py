@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.loading.order import ShuffledBatches, epoch_order, in_sequence
+from softlab.loading.order import WINDOW_BLOCKS, ShuffledBatches, epoch_order, in_sequence, spread_out
 
 counts = st.integers(1, 200)
 seeds = st.integers(0, 2**64 - 1)
@@ -42,6 +42,51 @@ def test_another_seed_or_epoch_gives_another_order(seed: int, epoch: int, other:
 @pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**63, 2**64 - 2])
 def test_neighbouring_seeds_give_different_orders_however_large_they_are(seed: int) -> None:
     assert epoch_order(100, seed=seed, epoch=0).tolist() != epoch_order(100, seed=seed + 1, epoch=0).tolist()
+
+
+# Shuffled in blocks.
+
+
+blocks = st.integers(1, 60)
+
+
+@given(num_samples=counts, seed=seeds, epoch=epochs, block_rows=blocks)
+def test_in_blocks_an_epoch_still_holds_every_sample_once(
+    num_samples: int, seed: int, epoch: int, block_rows: int
+) -> None:
+    order = epoch_order(num_samples, seed=seed, epoch=epoch, block_rows=block_rows)
+
+    assert sorted(order.tolist()) == list(range(num_samples))
+    again = epoch_order(num_samples, seed=seed, epoch=epoch, block_rows=block_rows)
+    assert order.tolist() == again.tolist()
+
+
+@given(seed=seeds, block_rows=st.integers(1, 9))
+def test_the_samples_of_a_few_blocks_come_together(seed: int, block_rows: int) -> None:
+    """So that a pass over a store decodes each shard once."""
+    num_samples = 3 * WINDOW_BLOCKS * block_rows
+    order = epoch_order(num_samples, seed=seed, epoch=0, block_rows=block_rows)
+
+    windows = (order // block_rows).reshape(3, -1)
+    seen = [set(window.tolist()) for window in windows]
+    assert [len(window) for window in seen] == [WINDOW_BLOCKS] * 3
+    assert seen[0] | seen[1] | seen[2] == set(range(3 * WINDOW_BLOCKS))
+
+
+def test_blocks_are_shuffled_and_their_samples_among_each_other() -> None:
+    order = epoch_order(10_000, seed=0, epoch=0, block_rows=100)
+
+    first_blocks = (order[: 100 * WINDOW_BLOCKS] // 100).tolist()
+    assert len(set(first_blocks)) == WINDOW_BLOCKS
+    assert max(first_blocks) - min(first_blocks) > 2 * WINDOW_BLOCKS
+    in_one_batch = set(first_blocks[:64])
+    assert len(in_one_batch) == WINDOW_BLOCKS
+
+
+def test_as_many_samples_as_one_window_holds_are_shuffled_as_a_whole() -> None:
+    order = epoch_order(1000, seed=0, epoch=0, block_rows=1000)
+
+    assert (np.diff(order) == 1).sum() < 10
 
 
 @given(start=st.integers(0, 50), count=st.integers(0, 50), batch_size=st.integers(1, 60))
@@ -98,3 +143,16 @@ def test_samples_left_out_of_one_epoch_come_in_others() -> None:
     run = ShuffledBatches(num_samples=10, batch_size=4, epochs=20, seed=0)
 
     assert {number for batch in as_lists(run) for number in batch} == set(range(10))
+
+
+@given(num_samples=counts, data=st.data())
+def test_samples_from_all_over_are_different_and_in_order(num_samples: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, num_samples))
+
+    rows = spread_out(num_samples, count=count)
+
+    assert len(set(rows.samples_B.tolist())) == len(rows) == count
+    gaps = np.diff(rows.samples_B, append=num_samples)
+    assert gaps.min() >= num_samples // count
+    assert gaps.max() <= num_samples // count + 1
+    assert rows.views_B.tolist() == [0] * count

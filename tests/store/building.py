@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import torch
 
-from softlab.identity import content_hash
+from softlab.identity import content_hash, keys_fingerprint
 from softlab.labels.coding import GAP_STEP, Coding, LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.manifest import (
@@ -176,3 +176,22 @@ def with_digests(plan: StorePlan, *, every: int) -> StorePlan:
 def with_arguments(plan: StorePlan, arguments: dict[str, object]) -> StorePlan:
     """The same plan for a teacher that was built with other arguments."""
     return msgspec.structs.replace(plan, teacher=msgspec.structs.replace(plan.teacher, arguments=arguments))
+
+
+def changed_plans() -> dict[str, tuple[StorePlan, str]]:
+    """Plans that differ in one thing from that of `make_plan`, and how this is told."""
+    plan = make_plan()
+    return {
+        "teacher": (with_arguments(plan, {"num_classes": 6}), "teacher.arguments.num_classes was 5, is now 6"),
+        "source": (
+            msgspec.structs.replace(
+                plan, source=msgspec.structs.replace(plan.source, keys_fingerprint=keys_fingerprint(["other"]))
+            ),
+            "source.keys_fingerprint was '",
+        ),
+        "views": (make_plan(num_views=3), "views.num_views was 2, is now 3"),
+        "coding": (make_plan(coding="float32"), "coding.logits was 'float16', is now 'float32'"),
+        "k": (make_plan(k=4), "selection.k was 3, is now 4"),
+        "shard size": (make_plan(shard_rows=8), "storage.shard_rows was 4, is now 8"),
+        "format": (make_plan(format="parquet"), "storage.format was 'zarr', is now 'parquet'"),
+    }

@@ -34,9 +34,9 @@ class Shards:
     def __init__(self) -> None:
         self.decoded: list[int] = []
 
-    def decode(self, shard: Shard) -> Rows:
+    def decode(self, shard: Shard, rows: Rows) -> None:
         self.decoded.append(shard.part)
-        return ROWS[shard.start : shard.stop].copy()
+        rows[:] = ROWS[shard.start : shard.stop]
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from softlab.labels.coding import Coding
 from softlab.manifest import Manifest
 from softlab.store.cache import CacheOptions
 from softlab.store.convert import convert_store
+from softlab.store.folder import count_finished_shards
 from softlab.store.format import FormatName
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
-from softlab.store.writer import count_finished_shards
 from tests.store.building import CODINGS, FORMATS, contents, flip_byte, make_arrays, make_plan, write_store
 
 OTHER: dict[FormatName, FormatName] = {"zarr": "parquet", "parquet": "zarr"}

@@ -10,7 +10,7 @@ import pytest
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreWriteFailed
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
-from softlab.store.files import create_file, exclusive, hash_matches, list_files, read_file, remove, write_files
+from softlab.store.files import create_file, exclusive, hash_matches, list_files, read_file, remove, shared, write_files
 from tests.store.building import contents, flip_byte
 
 
@@ -179,6 +179,27 @@ def test_a_lock_is_held_against_other_processes_until_it_is_left(tmp_path: Path,
         f"if it fails, the same command goes on where it stopped."
     )
     assert workers.submit(how_it_is_taken, lock).result() == "taken"
+
+
+def how_it_is_shared(lock: Path) -> str:
+    try:
+        with shared(lock):
+            return "shared"
+    except StoreBusy:
+        return "busy"
+
+
+def test_a_lock_is_shared_only_once_its_holder_lets_others_in(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
+    lock = tmp_path / "commits/lock"
+
+    with exclusive(lock) as let_others_share:
+        before = workers.submit(how_it_is_shared, lock).result()
+        let_others_share()
+        after = workers.submit(how_it_is_shared, lock).result()
+        alone = workers.submit(how_it_is_taken, lock).result()
+
+    assert (before, after) == ("busy", "shared")
+    assert "another process is writing this store" in alone
 
 
 def test_a_lock_is_left_by_an_error(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.store.samples import SampleTable, decode_samples, encode_samples
+from softlab.identity import content_hash
+from softlab.store import samples
+from softlab.store.samples import SCHEMA, SampleTable, decode_samples, encode_samples
 
 content_hashes = st.binary(min_size=16, max_size=16)
 entries = st.lists(st.tuples(st.text(), st.integers(-1, 2**62), content_hashes), min_size=1, max_size=20)
@@ -44,6 +48,45 @@ def test_samples_without_hard_targets_have_none_when_read() -> None:
 
 def test_the_same_samples_are_the_same_bytes() -> None:
     assert encode_samples(FEW) == encode_samples(FEW)
+
+
+def test_the_bytes_of_several_row_groups_do_not_depend_on_how_the_table_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(samples, "GROUP_ROWS", 64)
+    monkeypatch.setattr(samples, "BLOCK_ROWS", 10)
+    table = make_table([(f"{number}/ü.png", number % 7 - 1, content_hash(bytes(number))) for number in range(200)])
+
+    decoded = decode_samples(encode_samples(table))
+
+    assert pq.ParquetFile(pa.BufferReader(encode_samples(table))).num_row_groups == 4
+    assert encode_samples(decoded) == encode_samples(table)
+    assert decoded.keys == table.keys
+    assert decoded.content_hashes == table.content_hashes
+
+
+def test_the_bytes_are_those_of_earlier_versions() -> None:
+    """Written in one piece, as they did."""
+    table = make_table([(f"{number}/ü.png", number % 7 - 1, content_hash(bytes(number))) for number in range(200)])
+    columns = [range(200), table.keys, [number % 7 - 1 if number % 7 else None for number in range(200)]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=False)]
+    arrays.append(pa.array(table.content_hashes, pa.binary(16)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), sink, compression="zstd", write_page_checksum=True)
+
+    assert encode_samples(table) == sink.getvalue().to_pybytes()
+
+
+NULLABLE = pa.schema([pa.field(field.name, field.type) for field in SCHEMA])
+
+
+@pytest.mark.parametrize("schema", [NULLABLE, SCHEMA.remove(3), SCHEMA.set(1, pa.field("key", pa.int64()))])
+def test_a_file_with_other_columns_is_refused(schema: pa.Schema) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+
+    with pytest.raises(ValueError, match="the columns are sample: int64"):
+        decode_samples(sink.getvalue().to_pybytes())
 
 
 def test_other_readers_see_numbers_keys_targets_and_hashes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softlab.errors import DamagedStore
 from softlab.shards import Shard, ShardGrid
 from softlab.store import shard_rows
 from softlab.store.rows import Rows
@@ -17,10 +18,13 @@ class Shards:
 
     def __init__(self) -> None:
         self.decoded: list[tuple[int, int]] = []
+        self.broken: int | None = None
 
-    def decode(self, shard: Shard) -> Rows:
+    def decode(self, shard: Shard, rows: Rows) -> None:
         self.decoded.append((shard.view, shard.part))
-        return ROWS[shard.start : shard.stop]
+        if shard.part == self.broken:
+            raise DamagedStore("broken")
+        rows[:] = ROWS[shard.start : shard.stop]
 
 
 def open_rows(shards: Shards) -> ShardRows:
@@ -45,15 +49,30 @@ def test_a_shard_in_memory_is_not_decoded_again() -> None:
     assert shards.decoded == [(1, 0), (1, 2)]
 
 
-def test_the_shard_that_was_not_used_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shard_that_was_decoded_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_rows, "DECODED_BYTES", 2 * 4 * 24)
     shards = Shards()
     rows = open_rows(shards)
 
-    for sample in (0, 4, 1, 8, 2, 5):  # shards 0, 1, 0, 2 (forgets 1), 0, 1
-        rows.take(np.array([sample]))
+    for samples in ([0], [4], [1], [8], [5], [4, 0], [9]):  # shards 0, 1, 0, 2 (forgets 0), 1, 1 and 0 (forgets 2), 2
+        rows.take(np.array(samples))
 
-    assert [part for _, part in shards.decoded] == [0, 1, 2, 1]
+    assert [part for _, part in shards.decoded] == [0, 1, 2, 0, 2]
+
+
+def test_a_shard_that_could_not_be_decoded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_rows, "DECODED_BYTES", 2 * 4 * 24)
+    shards = Shards()
+    rows = open_rows(shards)
+    rows.take(np.array([0, 4]))
+
+    shards.broken = 2
+    for _ in range(3):
+        with pytest.raises(DamagedStore):
+            rows.take(np.array([10]))
+    shards.broken = None
+
+    np.testing.assert_array_equal(rows.take(np.array([10, 0, 4])), ROWS[[10, 0, 4]])
 
 
 def test_one_shard_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

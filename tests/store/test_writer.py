@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,21 +14,21 @@ import msgspec
 import pytest
 
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreExists, StoreMismatch, StoreWriteFailed
-from softlab.identity import keys_fingerprint, source_fingerprint
-from softlab.manifest import StorePlan, encode
-from softlab.store.cache import CacheOptions
+from softlab.identity import source_fingerprint
+from softlab.manifest import StorePlan
+from softlab.store.folder import PLAN_NAME, count_finished_shards, find_finished, is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from softlab.store.writer import PLAN_NAME, count_finished_shards, find_finished, is_unfinished, read_plan, writing
+from softlab.store.writer import joining, writing
 from tests.store.building import (
     FORMATS,
+    changed_plans,
     contents,
     flip_byte,
     make_arrays,
     make_plan,
     make_samples,
-    with_arguments,
     write_shard,
     write_some,
     write_store,
@@ -185,19 +186,6 @@ def test_a_dump_that_stopped_before_its_plan_was_written_is_begun_again(tmp_path
     write_store(tmp_path, make_plan())
 
     assert contents(tmp_path) == finished(make_plan())
-
-
-def test_an_unfinished_store_says_what_it_is(tmp_path: Path) -> None:
-    plan = make_plan()
-    assert not is_unfinished(tmp_path)
-
-    write_some(tmp_path, plan, num_shards=4)
-
-    assert is_unfinished(tmp_path)
-    assert read_plan(tmp_path) == plan
-    assert count_finished_shards(tmp_path) == 4
-    write_store(tmp_path, plan)
-    assert not is_unfinished(tmp_path)
 
 
 def test_content_hashes_of_finished_shards_are_given_back(tmp_path: Path) -> None:
@@ -375,24 +363,6 @@ def test_a_killed_process_costs_only_the_shard_in_flight(tmp_path: Path, finishe
 # What is refused.
 
 
-def changed_plans() -> dict[str, tuple[StorePlan, str]]:
-    plan = make_plan()
-    return {
-        "teacher": (with_arguments(plan, {"num_classes": 6}), "teacher.arguments.num_classes was 5, is now 6"),
-        "source": (
-            msgspec.structs.replace(
-                plan, source=msgspec.structs.replace(plan.source, keys_fingerprint=keys_fingerprint(["other"]))
-            ),
-            "source.keys_fingerprint was '",
-        ),
-        "views": (make_plan(num_views=3), "views.num_views was 2, is now 3"),
-        "coding": (make_plan(coding="float32"), "coding.logits was 'float16', is now 'float32'"),
-        "k": (make_plan(k=4), "selection.k was 3, is now 4"),
-        "shard size": (make_plan(shard_rows=8), "storage.shard_rows was 4, is now 8"),
-        "format": (make_plan(format="parquet"), "storage.format was 'zarr', is now 'parquet'"),
-    }
-
-
 @pytest.mark.parametrize("change", changed_plans())
 def test_going_on_with_another_plan_is_refused_with_the_difference(tmp_path: Path, change: str) -> None:
     write_some(tmp_path, make_plan(), num_shards=1)
@@ -406,60 +376,12 @@ def test_going_on_with_another_plan_is_refused_with_the_difference(tmp_path: Pat
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", changed_plans())
-def test_a_finished_store_of_another_plan_is_refused_with_the_difference(tmp_path: Path, change: str) -> None:
-    write_store(tmp_path, make_plan())
-    plan, difference = changed_plans()[change]
-
-    with pytest.raises(StoreExists, match=re.escape(difference)) as refused:
-        find_finished(tmp_path, plan)
-
-    assert "Choose another --out, or remove that folder; --views +N adds N views to it." in str(refused.value)
-
-
-def test_a_plan_with_tuples_in_it_is_the_same_when_read_back(tmp_path: Path) -> None:
-    """JSON gives lists back."""
-    plan = with_arguments(make_plan(), {"size": (2, 3), "blocks": [(1, 2)]})
-    write_some(tmp_path, plan, num_shards=1)
-
-    manifest = write_store(tmp_path, plan)
-
-    assert find_finished(tmp_path, plan) == open_store(tmp_path).manifest
-    assert manifest.statistics.rows == 22
-
-
 def test_a_broken_plan_says_how_to_begin_again(tmp_path: Path) -> None:
     write_some(tmp_path, make_plan(), num_shards=1)
     (tmp_path / PLAN_NAME).write_text("{}")
 
     with pytest.raises(StoreError, match=re.escape(f"Remove {tmp_path} and dump again.")):
         write_store(tmp_path, make_plan())
-
-
-def test_a_finished_dump_is_found(tmp_path: Path) -> None:
-    plan = make_plan()
-    assert find_finished(tmp_path, plan) is None
-
-    write_some(tmp_path, plan, num_shards=6)
-    assert find_finished(tmp_path, plan) is None
-
-    assert write_store(tmp_path, plan) == find_finished(tmp_path, plan)
-
-
-def test_a_finished_dump_is_tidied_if_it_was_interrupted_after_its_manifest(tmp_path: Path, finished: Finished) -> None:
-    plan = make_plan()
-    write_some(tmp_path, plan, num_shards=6)
-    commits = {name: data for name, data in contents(tmp_path).items() if name.startswith("commits/")}
-    write_store(tmp_path, plan)
-    for name, data in commits.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    assert not is_unfinished(tmp_path)
-    assert open_store(tmp_path, cache=CacheOptions(max_bytes=0)).read([0]).k == 3
-
-    find_finished(tmp_path, plan)
-
-    assert contents(tmp_path) == finished(plan)
 
 
 def test_writing_over_a_finished_store_is_refused(tmp_path: Path, finished: Finished) -> None:
@@ -514,6 +436,58 @@ def test_a_second_process_is_told_that_the_store_is_busy(tmp_path: Path, workers
     assert workers.submit(try_to_write, tmp_path).result() == "writing"
 
 
+def write_what_is_pending(root: Path, plan: StorePlan) -> str:
+    try:
+        with joining(root, plan) as writer:
+            for shard in writer.pending:
+                write_shard(writer, shard, make_arrays(plan))
+    except StoreBusy as error:
+        return str(error)
+    return "written"
+
+
+def test_a_process_that_joins_writes_shards_which_the_first_one_finishes(
+    tmp_path: Path, workers: ProcessPoolExecutor, finished: Finished
+) -> None:
+    plan = make_plan()
+    write_some(tmp_path, plan, num_shards=1)
+
+    with writing(tmp_path, plan, lets_others_join=True) as writer:
+        assert len(writer.pending) == 5
+        assert workers.submit(write_what_is_pending, tmp_path, plan).result() == "written"
+        writer.reread()
+        assert writer.pending == []
+        writer.finalize(make_samples(plan))
+
+    assert contents(tmp_path) == finished(plan)
+
+
+def test_a_process_that_joins_sweeps_nothing(tmp_path: Path) -> None:
+    """What looks like left behind may be what another process is writing."""
+    with writing(tmp_path, make_plan(), lets_others_join=True):
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels/half.0123456789ab.tmp").touch()
+        with joining(tmp_path, make_plan()):
+            assert (tmp_path / "labels/half.0123456789ab.tmp").exists()
+
+
+def test_nobody_joins_a_process_that_writes_alone(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
+    with writing(tmp_path, make_plan()):
+        answer = workers.submit(write_what_is_pending, tmp_path, make_plan()).result()
+
+    assert "another process is writing this store. Wait until it ends" in answer
+
+
+def test_a_store_stays_busy_until_all_who_joined_have_ended(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
+    plan = make_plan()
+    with ExitStack() as second:
+        with writing(tmp_path, plan, lets_others_join=True):
+            second.enter_context(joining(tmp_path, plan))
+        assert "another process is writing this store" in workers.submit(try_to_write, tmp_path).result()
+
+    assert workers.submit(try_to_write, tmp_path).result() == "writing"
+
+
 def test_a_shard_is_committed_once(tmp_path: Path) -> None:
     """Where locks are not granted, the record decides."""
     plan = make_plan()
@@ -523,23 +497,3 @@ def test_a_shard_is_committed_once(tmp_path: Path) -> None:
         write_shard(writer, plan.grid.shard(0, 0), arrays)
         with pytest.raises(StoreBusy, match=re.escape("Let that one go on.")):
             write_shard(writer, plan.grid.shard(0, 0), arrays)
-
-
-def test_a_plan_that_another_process_tidies_away_meanwhile_leaves_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It finished the store, and removes its plan after we have seen it and before we read it."""
-    plan = make_plan()
-    write_store(tmp_path, plan)
-    expected = contents(tmp_path)
-    (tmp_path / PLAN_NAME).parent.mkdir()
-    (tmp_path / PLAN_NAME).write_bytes(encode(plan))
-
-    def read_too_late(root: Path) -> StorePlan:
-        (root / PLAN_NAME).unlink()
-        return read_plan(root)
-
-    monkeypatch.setattr("softlab.store.writer.read_plan", read_too_late)
-
-    assert find_finished(tmp_path, plan) == open_store(tmp_path).manifest
-    assert contents(tmp_path) == expected

@@ -42,7 +42,8 @@ def make_teacher() -> nn.Module:
 
 def dump(out: Path, part: Literal["train", "test"] = "train", **options: Any) -> Path:
     teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
-    dump_teacher(teacher, fashion(part), out, DumpOptions(device="cpu", shard_rows=128, **options))
+    defaults: dict[str, Any] = {"device": "cpu", "shard_rows": 128}
+    dump_teacher(teacher, fashion(part), out, DumpOptions(**(defaults | options)))
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import Student, TrainOptions

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from softlab.labels.selection import keep_top_k
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 
 NUM_CLASSES = 6
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
 from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, Batch, BatchLoader, LoaderOptions
+from softlab.loading.batch import Batch
+from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import DecisionLoss, Tail, distillation_loss
-from softlab.loading.batches import MixedTargets
+from softlab.loading.batch import MixedTargets
 from softlab.student.objective import HARD_TARGETS, Objective, hard_loss
 from tests.student.random_batch import NUM_CLASSES, random_batch
 

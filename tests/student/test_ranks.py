@@ -17,9 +17,10 @@ from torch import nn
 
 from softlab.errors import InvalidOption
 from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.ranks import is_first_rank
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.student.ranks import ALONE, Ranks, is_first_rank, join_ranks
+from softlab.student.ranks import ALONE, Ranks, join_ranks
 from softlab.student.run_folder import StudentResult
 from tests.student.fashion import metrics
 from tests.student.pictures import FEATURES, NUM_PICTURES, make_store, stop_at, train

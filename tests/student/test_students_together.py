@@ -104,6 +104,7 @@ OTHERS: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 4,
     "view_order": "random",
+    "shuffle": "blocks",
     "new_classes": True,
     "views_mismatch": "allow",
     "baseline": True,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from softlab.identity import content_hash
-from softlab.labels.coding import LabelCoding
+from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.sources.source import Sample, SkippedSample, Source
@@ -93,6 +93,8 @@ class AfraidOfTheDark(nn.Module):
 def make_options(**values: Any) -> DumpOptions:
     """Of a dump on the CPU in four shards, the last one ragged, of two batches each."""
     defaults: dict[str, Any] = {"k": 5, "shard_rows": 16, "batch_size": 8, "device": "cpu"}
+    if values.get("coding") == "uint8":
+        defaults["gap_step"] = GAP_STEP
     return DumpOptions(**(defaults | values))
 
 
@@ -119,7 +121,12 @@ def forward_of(module: nn.Module, pictures: Pictures, options: DumpOptions) -> T
 def expected_labels(logits_NC: Tensor, options: DumpOptions, *, k: int) -> SoftLabels:
     """What a store should give back: the coding is the only loss."""
     labels = keep_top_k(logits_NC, k=k, temperatures=options.temperature)
-    coding = LabelCoding(coding=options.coding, num_classes=labels.num_classes, temperatures=labels.temperatures)
+    coding = LabelCoding(
+        coding=options.coding,
+        gap_step=options.gap_step or GAP_STEP,
+        num_classes=labels.num_classes,
+        temperatures=labels.temperatures,
+    )
     return coding.decode(coding.encode(labels))
 
 

@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch, UnfinishedStore
 from softlab.store.card import CARD_NAME, render_card
 from softlab.store.convert import convert_store
+from softlab.store.folder import count_finished_shards, is_adding_views
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
-from softlab.store.writer import count_finished_shards, is_adding_views
 from softlab.teacher.dump import DumpSummary
 from softlab.views.view_recipe import ViewRecipe
 from tests.store.building import FORMATS, contents

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from softlab.errors import StoreMismatch
 from softlab.loading import batches
 from softlab.sources.source import Sample
-from softlab.store.writer import count_finished_shards, is_unfinished
+from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.teacher.contents import REHASHED_ON_RESUME, Contents
 from tests.teacher.augmenting import dump_views
 from tests.teacher.dumping import Pictures, stop_at

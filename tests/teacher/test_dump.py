@@ -14,9 +14,9 @@ from softlab.identity import source_fingerprint
 from softlab.labels.coding import Coding
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
+from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
-from softlab.store.writer import count_finished_shards, is_unfinished
 from softlab.teacher.dump import DumpProgress, DumpSummary
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import animals, truncated_png, write_folder

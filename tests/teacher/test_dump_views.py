@@ -15,10 +15,10 @@ from torch import Tensor
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
 from softlab.labels.coding import Coding
 from softlab.sources.source import Sample
+from softlab.store.folder import is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.verify import verify_store
-from softlab.store.writer import is_unfinished
 from softlab.teacher.dump import DumpProgress
 from softlab.teacher.options import DumpOptions
 from softlab.views.replay import pixel_digest

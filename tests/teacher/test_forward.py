@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,13 +10,19 @@ from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
 from softlab.labels.selection import keep_top_k
-from softlab.loading.batches import Batch
+from softlab.loading.batch import Batch
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import Said, TeacherRun
 from softlab.teacher.options import DumpOptions
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_options, make_teacher
 
 NUMBERS = range(7)
+SAID_WITHOUT_WAITING: list[dict[str, Any]] = [
+    {},
+    {"feature": {"relu": "relu:mean", "map": "conv"}},
+    {"autocast": "float16", "channels_last": True},
+    {"head": "sigmoid"},
+]
 
 
 def make_batch(pictures: Pictures | None = None) -> Batch:
@@ -198,6 +205,47 @@ def test_what_arrives_on_the_host_is_what_was_said() -> None:
     assert_same_labels(arrived.labels, said.labels)
     assert arrived.features["relu"].equal(said.features["relu"])
     assert arrived.is_finite_B.equal(said.is_finite_B)
+
+
+class SyncIsAnError:
+    """Whatever waits for the GPU raises RuntimeError inside the `with` block."""
+
+    def __enter__(self) -> None:
+        torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *_: object) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("values", SAID_WITHOUT_WAITING)
+def test_nothing_waits_for_cuda_until_the_copies_are_asked_for(values: dict[str, Any]) -> None:
+    batch = make_batch().to(torch.device("cuda"))
+    with TeacherRun(as_teacher(make_teacher()), make_options(device="cuda", **values)) as run:
+        run.say(batch, k=5).start_to_host().wait()  # a first pass loads kernels, and reserves the page-locked memory
+        with SyncIsAnError():
+            on_their_way = [run.say(batch, k=5).start_to_host() for _ in range(3)]
+        arrived = [each.wait() for each in on_their_way]
+
+    assert not any(each.is_finite_B.is_cuda for each in arrived)
+    for each in arrived[1:]:
+        assert_same_labels(each.labels, arrived[0].labels)
+
+
+@pytest.mark.gpu
+def test_waiting_for_cuda_would_be_noticed() -> None:
+    with pytest.raises(RuntimeError, match="synchron"), SyncIsAnError():
+        torch.ones(3, device="cuda").sum().item()
+
+
+@pytest.mark.gpu
+def test_copies_to_the_host_are_page_locked() -> None:
+    said = say(make_teacher(), make_options(device="cuda"))
+
+    arrived = said.start_to_host().wait()
+
+    assert arrived.labels.logits_BK.is_pinned()
+    assert arrived.is_finite_B.is_pinned()
 
 
 @pytest.mark.gpu

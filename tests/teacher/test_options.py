@@ -18,6 +18,11 @@ def test_features_are_taps_by_name() -> None:
     [
         ({"k": 0}, "k = 0: expected 1 or more. Choose --k from 1 to the number of classes."),
         ({"batch_size": 0}, "batch_size = 0: expected 1 or more. Choose another --batch-size."),
+        ({"devices": 0}, "devices = 0: expected 1 or more, or all. Change --devices."),
+        ({"devices": "-1"}, "devices = -1: expected 1 or more, or all."),
+        ({"devices": "two"}, "devices = 'two': expected a number, or all."),
+        ({"devices": 2, "device": "cuda:1"}, "devices = 2 with device = cuda:1: each process takes a GPU of its own."),
+        ({"devices": "all", "device": "cuda:0"}, "devices = all with device = cuda:0: each process takes a GPU of its"),
         ({"temperature": ()}, "expected one or more positive numbers, as in --temperature 1 --temperature 4."),
         ({"temperature": (1.0, 0.0)}, "temperatures [1.0, 0.0]: expected one or more positive numbers"),
         ({"temperature": (float("inf"),)}, "temperatures [inf]: expected one or more positive numbers"),

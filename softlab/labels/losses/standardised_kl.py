@@ -44,7 +44,7 @@ def standardised_kl_loss(
     student_BC = student_logits_BC.float()
     student_BC = student_BC / (student_BC.std(dim=1, correction=0, keepdim=True) + EPSILON)
     teacher = _kept_alone(labels, temperature) if labels.k == labels.num_classes else _with_tail(labels, temperature)
-    return sparse_kl(student_BC, teacher, temperature=temperature, tail=tail, mean=True)
+    return sparse_kl(student_BC, teacher, temperature=temperature, tail=tail)
 
 
 def _kept_alone(labels: SoftLabels, temperature: float) -> SparseDistribution:

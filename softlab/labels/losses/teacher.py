@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softlab.labels.coding import LARGEST_FLOAT16
 from softlab.labels.losses.checks import Tail
+from softlab.labels.losses.closed_form import log_softmax_rows
 from softlab.labels.soft_labels import SoftLabels
 
 LOWEST = -LARGEST_FLOAT16
@@ -51,7 +52,7 @@ def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> Sp
 
 def head_log_probabilities(labels: SoftLabels, *, temperature: float, log_tail_B: Tensor | None) -> Tensor:
     """The teacher's log-probabilities of the kept classes, float32 [B, K]; rescaled to sum to 1 if no tail is given."""
-    head_BK = (labels.logits_BK / temperature).log_softmax(dim=1)
+    head_BK = log_softmax_rows(labels.logits_BK / temperature)
     if log_tail_B is None:
         return head_BK
     return head_BK + torch.log(-torch.expm1(log_tail_B))[:, None]

@@ -1,0 +1,42 @@
+"""Time several ways of doing one thing in turns, so that a machine whose speed drifts slows all of them alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from softlab.errors import InvalidOption
+
+OnTurn = Callable[[str, int, int], None]
+"""Called after each turn with the name of what was timed, how many turns are done, and how many there will be."""
+
+
+def rates(
+    ways: Mapping[str, Callable[[], int]],
+    *,
+    rounds: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+    on_turn: OnTurn | None = None,
+) -> dict[str, float]:
+    """Units per second of each way, the median over rounds; each call returns how many units it did. A round that is
+    not counted goes first. What a way has in `before` is called ahead of each of its turns, and is not timed."""
+    if rounds < 1:
+        raise InvalidOption(f"rounds = {rounds}: expected 1 or more. Change --rounds.")
+    measured: dict[str, list[float]] = {name: [] for name in ways}
+    turns, total = 0, len(ways) * (rounds + 1)
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            if before is not None and name in before:
+                before[name]()
+            rate = _rate(way)
+            if number > 0:
+                measured[name].append(rate)
+            turns += 1
+            if on_turn is not None:
+                on_turn(name, turns, total)
+    return {name: statistics.median(values) for name, values in measured.items()}
+
+
+def _rate(way: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    units = way()
+    return units / (time.perf_counter() - start)

@@ -1,0 +1,48 @@
+"""What a store weighs, and how long it takes to open."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlab.bench.interleave import rates
+from softlab.manifest import Manifest
+from softlab.store.formats import format_named
+from softlab.store.reader import open_store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreFigures:
+    """Of a finished store, as it lies on disk."""
+
+    num_rows: int
+    """Of all views."""
+
+    num_shards: int
+    open_seconds: float
+    """Until the first row may be asked for; the manifest is decoded and checked in this time."""
+
+    bytes_per_row: dict[str, float]
+    """Compressed, of `labels`, of each `features/NAME`, and of `all` files, the table of samples included."""
+
+
+def measure_store(path: Path, *, rounds: int = 3) -> StoreFigures:
+    """Raises as `open_store`."""
+    manifest = open_store(path).manifest
+    opens = rates({"open": lambda: 1 if open_store(path) else 0}, rounds=rounds)["open"]
+    num_rows = manifest.statistics.rows
+    return StoreFigures(
+        num_rows=num_rows,
+        num_shards=len(manifest.shards),
+        open_seconds=1 / opens,
+        bytes_per_row={name: total / num_rows for name, total in _bytes_of_groups(manifest).items()},
+    )
+
+
+def _bytes_of_groups(manifest: Manifest) -> Counter[str]:
+    format, total = format_named(manifest.storage.format), Counter[str]()
+    for shard, record in zip(manifest.grid, manifest.shards, strict=True):
+        groups = {format.path_of(field, shard): field.group for field in manifest.storage.fields}
+        for file in record.files:
+            total[groups[file.path]] += file.bytes
+    total["all"] = sum(file.bytes for file in manifest.files)
+    return total

@@ -1,0 +1,186 @@
+"""One student's ways to train on a store, as calls that can be timed: the real learner, objective and loader."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import nn
+
+from softlab.bench.kept_images import KeptImages
+from softlab.bench.matching_layer import find_layer
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.loading.batch import Batch
+from softlab.loading.batches import DECODED_BYTES, Aligned, BatchLoader, LoaderOptions
+from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.models.device import choose_device
+from softlab.store.reader import Store
+from softlab.student.feature_losses import FeatureLoss
+from softlab.student.inputs import align_inputs
+from softlab.student.learner import Learner
+from softlab.student.learners import make_learners
+from softlab.student.options import Student, TrainOptions
+from softlab.student.ranks import ALONE
+from softlab.views.finishing import Finishing
+
+MIN_STEPS, MAX_STEPS = 4, 100
+
+Labels = Literal["hard", "stored", "stored and features"]
+
+
+class Steps:
+    """Some training steps whenever it is called; how many samples they took."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        loader: BatchLoader,
+        rows: Sequence[RowNumbers],
+        *,
+        beside: Callable[[Batch], object] | None = None,
+    ) -> None:
+        """`beside` is called with each batch on the device before its step."""
+        self._learner, self._loader, self._rows, self._beside = learner, loader, rows, beside
+
+    def __call__(self) -> int:
+        channels_last = self._learner.options.channels_last
+        for step, batch in enumerate(self._loader.load(self._rows)):
+            on_device = batch.to(self._loader.device, channels_last=channels_last)
+            if self._beside is not None:
+                self._beside(on_device)
+            self._learner.step(on_device, step=step)
+        self._learner.take_mean_loss(step=len(self._rows))  # waits for the device
+        return sum(map(len, self._rows))
+
+
+class StudentSteps:
+    """One student's ways to train. All see the same batches of the same views of decoded images, made in this process;
+    the module itself stays as it is."""
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        source: KeptImages,
+        store: Store,
+        options: TrainOptions,
+        *,
+        finishing: Finishing,
+        turn_s: float = 1.0,
+    ) -> None:
+        """A turn is as many steps as take `turn_s` on hard labels, 4 to 100. Raises as `train_students`, and
+        InvalidOption for a source without hard targets."""
+        _check_targets(source)
+        self._name, self._module, self._store = name, module, store
+        self._options = replace(options, baseline=False)
+        self._device = choose_device(options.device)
+        inputs = align_inputs(source, [store], finishing, self._options, features=store.feature_names)
+        self._aligned = inputs.aligned
+        self._order = ShuffledBatches(
+            num_samples=_num_samples(source, options),
+            batch_size=options.batch_size,
+            epochs=MAX_STEPS,
+            seed=options.seed,
+            num_views=inputs.num_views,
+            view_order=options.view_order,
+        )
+        self._num_steps = self._choose_steps(turn_s)
+
+    @property
+    def batch_size(self) -> int:
+        return min(self._order.batch_size, self._order.num_samples)
+
+    def hard(self, *, beside: Callable[[Batch], object] | None = None) -> Steps:
+        """On plain hard labels; `beside` is called with each batch on the device before its step."""
+        # Without its store the same views are replayed.
+        loader = self._loader(replace(self._aligned, store=None, features={}))
+        return Steps(self._hard_learner(loader), loader, self._rows(self._num_steps), beside=beside)
+
+    def stored(self) -> Steps:
+        """On the store's labels, mixed with hard ones as the options say."""
+        return self._on_stored({})
+
+    def stored_and_features(self) -> tuple[Steps, dict[str, str]] | None:
+        """The same with features, and each feature's layer: those of the options, else the store's first one in a
+        layer that is found for it; None where there is none."""
+        losses = self._options.feature or self._find_feature()
+        if not losses:
+            return None
+        return self._on_stored(losses), {name: loss.layer for name, loss in losses.items()}
+
+    def _on_stored(self, losses: dict[str, FeatureLoss]) -> Steps:
+        features = {name: self._aligned.features[name] for name in losses}
+        loader = self._loader(replace(self._aligned, features=features))
+        learner = self._learner(loader, replace(self._options, feature=losses), num_stores=1)
+        return Steps(learner, loader, self._rows(self._num_steps))
+
+    def _find_feature(self) -> dict[str, FeatureLoss]:
+        if not self._store.feature_names:
+            return {}
+        name = self._store.feature_names[0]
+        (field,) = self._store.manifest.storage.fields_of(f"features/{name}")
+        loader = self._loader(replace(self._aligned, store=None, features={}))
+        (batch,) = loader.load(self._rows(1))
+        images_BCHW = batch.images_BCHW[:2].to(self._device)
+        layer = find_layer(copy.deepcopy(self._module).to(self._device), images_BCHW, feature_shape=field.row_shape)
+        return {} if layer is None else {name: FeatureLoss(layer=layer)}
+
+    def _choose_steps(self, turn_s: float) -> int:
+        """As many as fill a turn on hard labels; the first ones also find out whether student and source fit."""
+        loader = self._loader(replace(self._aligned, store=None, features={}))
+        learner = self._hard_learner(loader)
+        self._check_outputs(learner, loader)
+        first = Steps(learner, loader, self._rows(2))
+        first()
+        start = time.perf_counter()
+        first()
+        per_step = (time.perf_counter() - start) / 2
+        return min(max(math.ceil(turn_s / per_step), MIN_STEPS), MAX_STEPS)
+
+    def _check_outputs(self, learner: Learner, loader: BatchLoader) -> None:
+        (batch,) = loader.load(self._rows(1))
+        on_device = batch.to(self._device, channels_last=self._options.channels_last)
+        with torch.inference_mode():
+            num_outputs = learner.evaluating()(on_device).shape[1]
+        targets_N = self._aligned.source.targets_N
+        highest = -1 if targets_N is None else int(targets_N.max())
+        if highest >= num_outputs:
+            raise StoreMismatch(
+                f"student {self._name} has {num_outputs} outputs, but {self._aligned.source.name} has hard targets up "
+                f"to {highest}. Build the student with num_classes = {highest + 1} or more."
+            )
+
+    def _hard_learner(self, loader: BatchLoader) -> Learner:
+        return self._learner(loader, replace(self._options, feature={}), num_stores=0)
+
+    def _learner(self, loader: BatchLoader, options: TrainOptions, *, num_stores: int) -> Learner:
+        student = Student(module=copy.deepcopy(self._module), options=options)
+        (learner,) = make_learners(
+            {self._name: student}, options, self._order, loader, num_stores=num_stores, ranks=ALONE
+        )
+        return learner
+
+    def _loader(self, aligned: Aligned) -> BatchLoader:
+        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), keep_decoded=True)
+
+    def _rows(self, num_steps: int) -> list[RowNumbers]:
+        return list(islice(self._order, num_steps))
+
+
+def _check_targets(source: KeptImages) -> None:
+    if source.targets_N is None:
+        raise InvalidOption(
+            f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
+            f"(--source-label-column)."
+        )
+
+
+def _num_samples(source: KeptImages, options: TrainOptions) -> int:
+    """No more than their decoded images may take in memory."""
+    most = DECODED_BYTES // max(source.read(0).image_CHW.nbytes, 1)
+    wanted = min(options.max_samples or len(source), len(source), MAX_STEPS * options.batch_size)
+    return max(min(wanted, most), 1)

@@ -1,0 +1,82 @@
+"""What a training step costs on stored labels, against the same step on plain hard labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from softlab.bench.interleave import OnTurn, rates
+from softlab.bench.kept_images import KeptImages
+from softlab.bench.student_steps import Labels, Steps, StudentSteps
+from softlab.sources.source import Source
+from softlab.store.reader import Store
+from softlab.student.options import TrainOptions
+from softlab.views.finishing import Finishing
+
+ROUNDS = 5
+TURN_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRate:
+    """How fast one student trains on one kind of labels."""
+
+    student: str
+    labels: Labels
+    features: dict[str, str]
+    """Stored features that are learnt beside the labels, each with the student's layer that learns it."""
+
+    batch_size: int
+    samples_per_second: float
+    """Median over rounds."""
+
+    relative: float
+    """To plain hard labels."""
+
+
+def measure_training(
+    students: Mapping[str, nn.Module],
+    source: Source,
+    store: Store,
+    options: TrainOptions | None = None,
+    *,
+    finishing: Finishing | None = None,
+    rounds: int = ROUNDS,
+    turn_s: float = TURN_S,
+    on_turn: OnTurn | None = None,
+) -> list[StepRate]:
+    """Each student on hard labels, on the store's, and on these with features, in turns; the modules stay as they are.
+
+    Every way sees the same batches of decoded images in memory, made in this process. Without features among the
+    options the store's first one is learnt, if the student has a layer that it can be compared with. Raises
+    StoreMismatch, InvalidOption and ModelError as `train_students`.
+    """
+    options, kept = options or TrainOptions(), KeptImages(source)
+    found: list[StepRate] = []
+    for name, module in students.items():
+        steps = StudentSteps(name, module, kept, store, options, finishing=finishing or Finishing(), turn_s=turn_s)
+        found += _measure(name, steps, rounds=rounds, on_turn=on_turn)
+    return found
+
+
+def _measure(student: str, steps: StudentSteps, *, rounds: int, on_turn: OnTurn | None) -> list[StepRate]:
+    ways: dict[Labels, Steps] = {"hard": steps.hard(), "stored": steps.stored()}
+    with_features, layers = steps.stored_and_features() or (None, {})
+    if with_features is not None:
+        ways["stored and features"] = with_features
+    found = rates(
+        {str(labels): way for labels, way in ways.items()},
+        rounds=rounds,
+        on_turn=None if on_turn is None else lambda way, done, total: on_turn(f"{student}: {way}", done, total),
+    )
+    return [
+        StepRate(
+            student=student,
+            labels=labels,
+            features=layers if labels == "stored and features" else {},
+            batch_size=steps.batch_size,
+            samples_per_second=found[labels],
+            relative=found[labels] / found["hard"],
+        )
+        for labels in ways
+    ]

@@ -1,0 +1,115 @@
+"""Keys of samples in one piece of memory.
+
+A Python list of them takes some 60 bytes a sample beside their text, and a forked worker copies every page of it that
+it looks at, because looking at an object changes its reference count.
+"""
+
+# Shape letters: N keys, M keys that are looked up.
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+BLOCK_KEYS = 1 << 16
+"""Made Python strings of at a time."""
+
+
+class Keys(Sequence[str]):
+    """Some strings; equal to a list or tuple of the same ones. Slices share their memory."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._array: Any = keys._array if isinstance(keys, Keys) else _join(_gather(keys))
+
+    @classmethod
+    def from_arrow(cls, strings: Any) -> "Keys":
+        """Of an Arrow array of strings, which may have several chunks. Raises ValueError where one is null, or for an
+        array of something else."""
+        if strings.null_count:
+            raise ValueError(f"{strings.null_count:,} of {len(strings):,} keys are null")
+        strings = strings.cast(pa.large_string())
+        return _holding(strings.combine_chunks() if isinstance(strings, pa.ChunkedArray) else strings)
+
+    @classmethod
+    def join(cls, parts: Iterable["Keys"]) -> "Keys":
+        """All keys of some parts, in their order; each part may go when the next one is made."""
+        return _holding(_join(part._array for part in parts))
+
+    def to_arrow(self) -> Any:
+        """One Arrow array of type large_string."""
+        return self._array
+
+    def take(self, numbers_M: NDArray[np.int64]) -> "Keys":
+        """The keys at some places."""
+        return _holding(self._array.take(pa.array(numbers_M)))
+
+    def find(self, keys: "Keys") -> NDArray[np.int64]:
+        """Where each of M other keys stands among these, int64 [M]; -1 where it doesn't."""
+        found = pc.index_in(keys._array, value_set=self._array).fill_null(-1)
+        return np.asarray(found, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Keys": ...
+
+    def __getitem__(self, index: int | slice) -> "str | Keys":
+        if not isinstance(index, slice):
+            return self._array[index].as_py()  # type: ignore[no-any-return]
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            return self.take(np.arange(start, stop, step))
+        return _holding(self._array.slice(start, max(stop - start, 0)))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), BLOCK_KEYS):
+            yield from self._array.slice(start, BLOCK_KEYS).to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Keys):
+            return bool(self._array.equals(other._array))
+        if isinstance(other, list | tuple):
+            return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self[:3]))
+        return f"<{len(self):,} keys: {shown}{', ...' if len(self) > 3 else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A slice goes without the keys around it."""
+        return Keys.from_arrow, (pa.concat_arrays([self._array]),)
+
+
+def _gather(keys: Iterable[str]) -> Iterator[Any]:
+    rest = iter(keys)
+    while block := list(islice(rest, BLOCK_KEYS)):
+        yield pa.array(block, pa.large_string())
+
+
+def _join(arrays: Iterable[Any]) -> Any:
+    """Into buffers that grow in place: to concatenate whole arrays takes their memory twice."""
+    text, ends = bytearray(), array("q", [0])
+    for each in arrays:
+        _, offsets, data = each.buffers()
+        bounds = np.frombuffer(offsets, dtype=np.int64)[each.offset : each.offset + len(each) + 1]
+        ends.frombytes((bounds[1:] - bounds[0] + len(text)).tobytes())
+        text += memoryview(data)[bounds[0] : bounds[-1]] if len(each) and data is not None else b""
+    return pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _holding(array: Any) -> Keys:
+    keys = Keys.__new__(Keys)
+    keys._array = array
+    return keys

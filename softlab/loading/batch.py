@@ -1,0 +1,90 @@
+"""One aligned batch: the inputs of some samples, finished for a model, with their hard targets and soft labels."""
+
+# Shape letters: B rows in a batch, C channels, H height, W width.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from softlab.labels.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MixedTargets:
+    """The other half of B mixed views."""
+
+    targets_B: Tensor
+    """int64, hard targets of the samples they are mixed with; -1 where unknown."""
+
+    weights_B: Tensor
+    """float32, the share of each view that is its own sample's; 1 where it is not mixed."""
+
+    def to(self, device: torch.device) -> "MixedTargets":
+        return MixedTargets(
+            targets_B=self.targets_B.to(device, non_blocking=True),
+            weights_B=self.weights_B.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "MixedTargets":
+        return MixedTargets(targets_B=self.targets_B.pin_memory(), weights_B=self.weights_B.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Batch:
+    """B views, each of one sample of a source."""
+
+    numbers_B: Tensor
+    """int64, sample numbers in the source."""
+
+    views_B: Tensor
+    """int64, which view of each sample."""
+
+    images_BCHW: Tensor
+    """float32, finished for the model."""
+
+    content_hashes: tuple[bytes, ...]
+    pixel_digests: tuple[int, ...] = ()
+    """Of those views whose digest a store keeps."""
+
+    targets_B: Tensor | None = None
+    """int64; -1 where unknown."""
+
+    mixed: MixedTargets | None = None
+    """Where views are mixed and targets known."""
+
+    labels: SoftLabels | None = None
+    others: tuple[SoftLabels, ...] = ()
+    """Of further teachers, in the order of their stores."""
+
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the teachers, float32 [B, ...] by name; those that were asked for."""
+
+    def __len__(self) -> int:
+        return len(self.numbers_B)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
+        """Inputs, targets and labels on a device."""
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        return replace(
+            self,
+            images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
+            targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
+            mixed=None if self.mixed is None else self.mixed.to(device),
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
+            features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
+        )
+
+    def device_tensors(self) -> Iterator[Tensor]:
+        """All that `to` moves."""
+        yield self.images_BCHW
+        if self.targets_B is not None:
+            yield self.targets_B
+        if self.mixed is not None:
+            yield from (self.mixed.targets_B, self.mixed.weights_B)
+        for labels in (self.labels, *self.others):
+            if labels is not None:
+                yield from labels.tensors()
+        yield from self.features.values()

@@ -1,0 +1,152 @@
+"""What the folder of a store holds: nothing, a dump under way, a finished store, or one that views are added to."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from softlab.errors import StoreError, StoreExists
+from softlab.identity import digest_of
+from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, decode_manifest, differences, encode
+from softlab.store.files import exclusive, is_temporary, list_files, remove
+from softlab.store.formats import format_named
+from softlab.store.pixel_digests import digests_name
+
+COMMITS = "commits"
+PLAN_NAME = f"{COMMITS}/plan.json"
+LOCK_NAME = f"{COMMITS}/lock"
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether a dump into this folder was begun and not finished."""
+    return (root / PLAN_NAME).exists() and not (root / MANIFEST_NAME).exists()
+
+
+def is_adding_views(root: Path) -> bool:
+    """Whether a finished store is having views added, or was, by a process that did not end well."""
+    return (root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists() and not is_left_over(root)
+
+
+def is_left_over(root: Path) -> bool:
+    """Whether a dump finished its store here, and was killed before it had tidied up."""
+    if not ((root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists()):
+        return False
+    manifest, _ = _read_manifest(root)
+    try:
+        plan = read_plan(root)
+    except StoreError:
+        if (root / PLAN_NAME).exists():
+            raise
+        return True  # another process has tidied up this moment
+    return (plan.parent, plan.views.num_views) == (manifest.parent, manifest.views.num_views)
+
+
+def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
+    """The manifest if this very dump is already finished; None if there is nothing finished here, or the store that
+    this plan adds views to.
+
+    Raises StoreExists if what is finished was dumped differently.
+    """
+    if not (root / MANIFEST_NAME).exists() or find_parent(root, plan) is not None:
+        return None
+    manifest, _ = _read_manifest(root)
+    changed = differences_but_versions(manifest, plan)
+    if changed:
+        raise StoreExists(
+            f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
+            f"Choose another --out, or remove that folder; --views +N adds N views to it."
+        )
+    if (root / COMMITS).exists():
+        with exclusive(root / LOCK_NAME):
+            remove_finished_commits(root)
+    return manifest
+
+
+def find_parent(root: Path, plan: StorePlan) -> Manifest | None:
+    """The finished store here, if the plan adds views to it."""
+    if plan.parent is None or not (root / MANIFEST_NAME).exists():
+        return None
+    manifest, digest = _read_manifest(root)
+    adds_views = plan.views.num_views > manifest.views.num_views  # else it is a conversion of the store into itself
+    return manifest if plan.parent == digest and adds_views else None
+
+
+def check_vacant(root: Path, plan: StorePlan) -> None:
+    if find_parent(root, plan) is not None:
+        return
+    if (root / MANIFEST_NAME).exists():
+        raise StoreExists(f"{root}: already holds a finished store. Choose another --out, or remove that folder.")
+    if _holds_other_files(root):
+        raise StoreExists(f"{root}: is a folder with other files in it. Choose another --out.")
+    if root.exists() and not root.is_dir():
+        raise StoreExists(f"{root}: is a file. Choose another --out.")
+
+
+def read_plan(root: Path) -> StorePlan:
+    """Of an unfinished store. Raises StoreError if it can't be read."""
+    try:
+        return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StoreError(f"{root / PLAN_NAME}: {error}. Remove {root} and dump again.") from error
+
+
+def count_finished_shards(root: Path) -> int:
+    """Of an unfinished store, without taking hold of it."""
+    return len(list((root / COMMITS).glob("view-*.json")))
+
+
+def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
+    """In what two plans differ, apart from the versions of softlab and its libraries, and from how the store came to
+    its number of views."""
+    theirs, ours = _settled_part(found), as_stored(plan)
+    for name in ("softlab_version", "libraries", *(["parent"] if plan.parent is None else [])):
+        theirs[name] = ours[name]
+    return differences(theirs, ours)
+
+
+def as_stored(plan: StorePlan) -> dict[str, Any]:
+    """The plain values that reading it back gives, where a tuple among a teacher's arguments has become a list."""
+    values: dict[str, Any] = msgspec.json.decode(encode(plan))
+    return values
+
+
+def written_by(plan: StorePlan, paths: Iterable[str]) -> list[str]:
+    """Those of some paths in a store's folder that a dump of this plan may have written before its manifest."""
+    format, views = format_named(plan.storage.format), range(plan.views.num_views)
+    own = {format.path_of(field, shard) for shard in plan.grid for field in plan.storage.fields}
+    own |= {digests_name(view) for view in views}
+    return [path for path in paths if path in own or path.startswith(f"{COMMITS}/") or is_temporary(path)]
+
+
+def layout_records(plan: StorePlan) -> tuple[FileRecord, ...]:
+    """Of the files that describe the whole of a plan's store: they are renewed just before its manifest."""
+    files = format_named(plan.storage.format).layout_files(plan)
+    return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
+
+
+def remove_finished_commits(root: Path) -> None:
+    """What a dump needed until its manifest was written; not those of views still being added to a finished store.
+
+    The plan goes last: as long as anything is left, it tells a second `--views +N` that the first one has finished.
+    """
+    if (root / MANIFEST_NAME).exists() and (is_left_over(root) or not (root / PLAN_NAME).exists()):
+        paths = [path for path in list_files(root) if path.startswith(f"{COMMITS}/")]
+        remove(root, sorted(paths, key=lambda path: path == PLAN_NAME))
+
+
+def _read_manifest(root: Path) -> tuple[Manifest, str]:
+    path = root / MANIFEST_NAME
+    return decode_manifest(path.read_bytes(), where=str(path))
+
+
+def _settled_part(manifest: StorePlan) -> dict[str, Any]:
+    values = as_stored(manifest)
+    return {name: values[name] for name in StorePlan.__struct_fields__}
+
+
+def _holds_other_files(root: Path) -> bool:
+    """Whether there are files, but no plan, which is written before anything else: then they aren't ours to sweep."""
+    ours = {LOCK_NAME} if (root / LOCK_NAME).exists() else set()
+    others = [path for path in list_files(root) if path not in ours and not is_temporary(path)]
+    return bool(others) and not (root / PLAN_NAME).exists()

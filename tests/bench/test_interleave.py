@@ -1,0 +1,67 @@
+import time
+
+import pytest
+
+from softlab.bench.interleave import rates
+from softlab.errors import InvalidOption
+
+
+def test_ways_take_turns_and_the_first_round_is_not_counted() -> None:
+    turns: list[str] = []
+    seconds = iter([0.2, 0.001, 0.001])
+
+    def slow_at_first() -> int:
+        turns.append("slow")
+        time.sleep(next(seconds))
+        return 10
+
+    def other() -> int:
+        turns.append("other")
+        return 1
+
+    found = rates({"slow": slow_at_first, "other": other}, rounds=2)
+
+    assert turns == ["slow", "other"] * 3
+    assert 50 < found["slow"] < 10_000
+
+
+def test_a_rate_is_the_median_over_rounds() -> None:
+    seconds = iter([0.0, 0.02, 0.3, 0.02])
+
+    def way() -> int:
+        time.sleep(next(seconds))
+        return 1
+
+    found = rates({"way": way}, rounds=3)
+
+    assert 10 < found["way"] <= 50
+
+
+def test_what_comes_before_a_turn_is_not_timed() -> None:
+    calls: list[str] = []
+
+    def prepare() -> None:
+        calls.append("prepare")
+        time.sleep(0.05)
+
+    def way() -> int:
+        calls.append("way")
+        return 1
+
+    found = rates({"way": way}, rounds=2, before={"way": prepare})
+
+    assert calls == ["prepare", "way"] * 3
+    assert found["way"] > 50
+
+
+def test_turns_are_told() -> None:
+    told: list[tuple[str, int, int]] = []
+
+    rates({"a": lambda: 1, "b": lambda: 1}, rounds=1, on_turn=lambda *turn: told.append(turn))
+
+    assert told == [("a", 1, 4), ("b", 2, 4), ("a", 3, 4), ("b", 4, 4)]
+
+
+def test_no_round_is_refused() -> None:
+    with pytest.raises(InvalidOption, match=r"rounds = 0: expected 1 or more. Change --rounds"):
+        rates({"way": lambda: 1}, rounds=0)

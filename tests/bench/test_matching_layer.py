@@ -1,0 +1,63 @@
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softlab.bench.matching_layer import find_layer
+from tests.student.pictures import make_student
+
+IMAGES = torch.zeros(2, 3, 4, 6)
+
+
+class Tokens(nn.Module):
+    """Six positions of three numbers, then the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(12, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.mix(images_BCHW.flatten(2).transpose(1, 2).reshape(-1, 6, 12)).mean(dim=1))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((7,), "dropout"),  # the last vector before the logits
+        ((9, 4, 6), "relu"),  # the last map
+        ((9, 2, 2), "relu"),  # of other positions: maps are averaged down
+        ((5, 9), None),
+        ((2, 2, 2, 2), None),
+    ],
+)
+def test_the_layer_is_the_last_one_with_as_many_axes(shape: tuple[int, ...], expected: str | None) -> None:
+    assert find_layer(make_student(), IMAGES, feature_shape=shape) == expected
+
+
+def test_a_map_of_the_features_own_size_is_preferred() -> None:
+    module = nn.Sequential(
+        OrderedDict(
+            [
+                ("conv", nn.Conv2d(3, 4, 1)),
+                ("small", nn.AvgPool2d(2)),
+                ("flat", nn.Flatten()),
+                ("head", nn.Linear(24, 5)),
+            ]
+        )
+    )
+
+    assert find_layer(module, IMAGES, feature_shape=(8, 4, 6)) == "conv"
+    assert find_layer(module, IMAGES, feature_shape=(8, 2, 3)) == "small"
+
+
+def test_tokens_need_the_same_positions() -> None:
+    assert find_layer(Tokens(), IMAGES.repeat(1, 1, 1, 1), feature_shape=(6, 4)) == "mix"
+    assert find_layer(Tokens(), IMAGES, feature_shape=(5, 4)) is None
+
+
+def test_a_model_of_one_layer_has_none() -> None:
+    assert find_layer(nn.Sequential(nn.Flatten()), IMAGES, feature_shape=(4,)) is None
+    assert find_layer(nn.Flatten(), IMAGES, feature_shape=(4,)) is None

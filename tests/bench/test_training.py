@@ -1,0 +1,151 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from softlab.bench.kept_images import KeptImages
+from softlab.bench.student_steps import StudentSteps
+from softlab.bench.training import StepRate, measure_training
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.loading.batch import Batch
+from softlab.store.reader import Store, open_store
+from softlab.student.feature_losses import FeatureLoss
+from softlab.student.options import TrainOptions
+from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
+from tests.student import pictures
+from tests.teacher.dumping import Pictures
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the features of the teacher, without, and of augmented views."""
+    folder = tmp_path_factory.mktemp("taught")
+    pictures.make_store(folder / "features", feature={"mean": "conv:mean", "map": "conv"})
+    pictures.make_store(folder / "labels", k=3)
+    views = ViewRecipe(transforms=("RandomHorizontalFlip()",))
+    pictures.make_store(folder / "views", k=3, views=2, augment=views)
+    return folder
+
+
+def options(**values: Any) -> TrainOptions:
+    return pictures.make_options(**values)
+
+
+def measure(store: Store, *, source: Pictures | None = None, num_classes: int = 5, **values: Any) -> list[StepRate]:
+    return measure_training(
+        {"small": pictures.make_student(num_classes=num_classes)},
+        source or pictures.pictures(),
+        store,
+        options(**values),
+        rounds=1,
+        turn_s=0.001,
+    )
+
+
+def test_each_student_is_measured_on_each_kind_of_labels(taught: Path) -> None:
+    found = measure_training(
+        {"small": pictures.make_student(), "other": pictures.make_student(seed=1)},
+        pictures.pictures(),
+        open_store(taught / "features"),
+        options(),
+        rounds=1,
+        turn_s=0.001,
+    )
+
+    kinds = ["hard", "stored", "stored and features"]
+    assert [(rate.student, rate.labels) for rate in found] == [(name, k) for name in ("small", "other") for k in kinds]
+    assert [rate.features for rate in found[:3]] == [{}, {}, {"mean": "dropout"}]
+    assert all(rate.samples_per_second > 0 and rate.batch_size == 8 for rate in found)
+    hard = found[0].samples_per_second
+    assert [rate.relative for rate in found[:3]] == [rate.samples_per_second / hard for rate in found[:3]]
+
+
+def test_named_features_are_learnt_by_the_layers_named(taught: Path) -> None:
+    found = measure(open_store(taught / "features"), feature={"map": FeatureLoss(layer="conv", loss="attention")})
+
+    assert found[-1].features == {"map": "conv"}
+
+
+def test_without_features_two_ways_are_left(taught: Path) -> None:
+    assert [rate.labels for rate in measure(open_store(taught / "labels"))] == ["hard", "stored"]
+
+
+def test_the_views_of_the_store_are_replayed(taught: Path) -> None:
+    assert [rate.labels for rate in measure(open_store(taught / "views"))] == ["hard", "stored"]
+
+
+def test_all_ways_see_the_same_images(taught: Path) -> None:
+    seen: list[list[Batch]] = []
+    steps = make_steps(open_store(taught / "views"))
+
+    for _ in range(2):
+        seen.append([])
+        steps.hard(beside=seen[-1].append)()
+    stored = steps.stored()
+    batches = list(stored._loader.load(stored._rows))
+
+    assert len(seen[0]) >= 4
+    for first, again, with_labels in zip(*seen, batches, strict=True):
+        assert torch.equal(first.images_BCHW, again.images_BCHW)
+        assert torch.equal(first.images_BCHW, with_labels.images_BCHW)
+        assert first.labels is None
+        assert with_labels.labels is not None
+
+
+def test_the_module_stays_as_it_is(taught: Path) -> None:
+    module = pictures.make_student()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    measure_training(
+        {"small": module}, pictures.pictures(), open_store(taught / "features"), options(), rounds=1, turn_s=0.001
+    )
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_a_source_smaller_than_a_batch_is_one_batch(taught: Path) -> None:
+    found = measure(open_store(taught / "labels"), batch_size=1000)
+
+    assert found[0].batch_size == pictures.NUM_PICTURES
+
+
+def test_a_source_that_does_not_match_is_refused(taught: Path) -> None:
+    with pytest.raises(StoreMismatch, match="made from 24 samples, but memory:pictures has 30"):
+        measure(open_store(taught / "labels"), source=pictures.pictures(count=30))
+
+
+def test_hard_targets_are_needed(taught: Path) -> None:
+    source = Pictures(count=pictures.NUM_PICTURES, class_names=pictures.CLASS_NAMES)
+
+    with pytest.raises(InvalidOption, match="has no hard targets to measure plain steps with"):
+        measure(open_store(taught / "labels"), source=source)
+
+
+def test_a_student_with_too_few_outputs_is_refused(taught: Path) -> None:
+    with pytest.raises(StoreMismatch, match=r"student small has 3 outputs, but .* Build the student with num_classes"):
+        measure(open_store(taught / "labels"), num_classes=3)
+
+
+def make_steps(store: Store) -> StudentSteps:
+    return StudentSteps(
+        "small",
+        pictures.make_student(),
+        KeptImages(pictures.pictures()),
+        store,
+        options(),
+        finishing=Finishing(),
+        turn_s=0.001,
+    )
+
+
+def test_a_turn_counts_the_samples_of_its_steps(taught: Path) -> None:
+    sizes: list[int] = []
+    steps = make_steps(open_store(taught / "labels"))
+
+    counted = steps.hard(beside=lambda batch: sizes.append(len(batch)))()
+
+    assert counted == sum(sizes) > 0
+    assert np.unique(sizes).tolist() == [8]

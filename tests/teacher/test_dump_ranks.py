@@ -1,0 +1,288 @@
+"""A dump that several processes share, against the same dump in one."""
+
+import json
+import os
+import random
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from softlab.errors import InvalidOption, SoftlabError, StoreBusy
+from softlab.ranks import rank
+from softlab.shards import Shard
+from softlab.sources.source import Sample
+from softlab.store.folder import count_finished_shards
+from softlab.store.format import FormatName
+from softlab.store.verify import verify_store
+from softlab.teacher.dump import DumpProgress
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.peers import PART_CHARACTERS, Peers, meet_peers
+from softlab.views.view_recipe import ViewRecipe
+from tests.forks import FORKS
+from tests.ranks import started, wait_for_end
+from tests.store.building import FORMATS, contents
+from tests.teacher.dumping import Pictures, dump, make_options, make_teacher
+
+FLIPPED = ViewRecipe(transforms=("RandomHorizontalFlip()", "RandomCrop((4, 6), padding=1)"))
+
+
+class Watched(Pictures):
+    """Knows which pictures were read."""
+
+    seen: list[int]
+
+    def read(self, number: int) -> Sample:
+        self.seen.append(number)
+        return super().read(number)
+
+
+def share(out: Path, options: DumpOptions, augment: ViewRecipe | None = None) -> None:
+    """One process's part; what it saw and returned is left in OUT-RANK.json."""
+    source, steps = Watched(), list[DumpProgress]()
+    object.__setattr__(source, "seen", [])
+    summary = dump(out, options, source=source, augment=augment, on_progress=steps.append)
+    left = {
+        "read": source.seen,
+        "rows": [step.rows for step in steps],
+        "totals": sorted({step.total_rows for step in steps}),
+        "bytes": max((step.bytes_written for step in steps), default=0),
+        "digest": summary.digest,
+        "rows_computed": summary.rows_computed,
+    }
+    out.with_name(f"{out.name}-{rank()}.json").write_text(json.dumps(left))
+
+
+def left_by(out: Path, *, rank: int) -> dict[str, Any]:
+    left: dict[str, Any] = json.loads(out.with_name(f"{out.name}-{rank}.json").read_text())
+    return left
+
+
+def dump_together(count: int, out: Path, options: DumpOptions, augment: ViewRecipe | None = None) -> None:
+    with started(count, share, out, options, augment) as processes:
+        assert wait_for_end(processes) == [0] * count
+
+
+# What they write.
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_several_processes_write_the_bytes_of_one(tmp_path: Path, format: FormatName, count: int) -> None:
+    """With six there are more processes than shards."""
+    options = make_options(format=format, coding="uint8", feature={"pooled": "relu:mean"})
+    alone = dump(tmp_path / "alone", options)
+
+    dump_together(count, tmp_path / "together", options)
+
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+    lefts = [left_by(tmp_path / "together", rank=rank) for rank in range(count)]
+    assert {left["digest"] for left in lefts} == {alone.digest}
+    assert {left["rows_computed"] for left in lefts} == {50}
+
+
+def test_each_process_reads_the_samples_of_its_own_shards_and_progress_counts_all(tmp_path: Path) -> None:
+    dump_together(2, tmp_path / "store", make_options())
+
+    first, second = (left_by(tmp_path / "store", rank=rank) for rank in (0, 1))
+    settled = [0, 1]  # by which each learns the shapes of what its teacher says
+    assert first["read"] == [*settled, *range(16), *range(32, 48)]
+    assert second["read"] == [*settled, *range(16, 32), 48, 49]
+    assert sorted(first["rows"] + second["rows"])[-1] == 50
+    assert len(set(first["rows"] + second["rows"])) == 7  # each batch is counted once
+    assert first["totals"] == second["totals"] == [50]
+
+
+def test_views_are_added_by_several_processes_as_by_one(tmp_path: Path) -> None:
+    two, more = make_options(views=2), make_options(views="+3")
+    dump(tmp_path / "alone", two, augment=FLIPPED)
+    dump(tmp_path / "alone", more, augment=FLIPPED)
+
+    dump_together(2, tmp_path / "together", two, FLIPPED)
+    dump_together(3, tmp_path / "together", more, FLIPPED)
+
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+    assert left_by(tmp_path / "together", rank=2)["rows_computed"] == 150
+    assert verify_store(tmp_path / "together").is_intact
+
+
+def test_a_finished_dump_returns_at_once_in_all_processes(tmp_path: Path) -> None:
+    digest = dump(tmp_path / "store").digest
+    before = contents(tmp_path / "store")
+
+    dump_together(2, tmp_path / "store", make_options())
+
+    for number in (0, 1):
+        left = left_by(tmp_path / "store", rank=number)
+        assert (left["digest"], left["rows_computed"], left["rows"]) == (digest, 0, [])
+    assert contents(tmp_path / "store") == before
+
+
+# Killed, and gone on with.
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_kill_of_any_process_at_any_moment_costs_nothing_whoever_goes_on(tmp_path: Path, format: FormatName) -> None:
+    """Six kills of one of one to three processes; torchrun's part, ending the others, is the test's."""
+    options, chance, kills = make_options(format=format, shard_rows=2), random.Random(0), 0
+    dump(tmp_path / "alone", options)
+    outs = [tmp_path / "0"]
+
+    while kills < 6:
+        count = chance.randint(1, 3)
+        wanted_shards = count_finished_shards(outs[-1]) + chance.randint(0, 3)
+        with started(count, share, outs[-1], options) as processes:
+            while count_finished_shards(outs[-1]) < wanted_shards and any(each.is_alive() for each in processes):
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.02))
+            chance.choice(processes).kill()
+            codes = wait_for_end(processes)
+        if codes == [0] * count:
+            outs.append(tmp_path / str(len(outs)))
+        else:
+            kills += 1
+    dump_together(2, outs[-1], options)
+
+    for out in outs:
+        assert contents(out) == contents(tmp_path / "alone")
+
+
+class Held(Pictures):
+    """Picture 20 can't be read before the test allows it."""
+
+    is_waiting: Event
+    may_go_on: Event
+
+    def read(self, number: int) -> Sample:
+        if number == 20:
+            self.is_waiting.set()
+            assert self.may_go_on.wait(60)
+        return super().read(number)
+
+
+def share_held(out: Path, is_waiting: Event, may_go_on: Event) -> None:
+    source = Held()
+    object.__setattr__(source, "is_waiting", is_waiting)
+    object.__setattr__(source, "may_go_on", may_go_on)
+    dump(out, source=source)
+
+
+def test_no_other_dump_begins_while_a_process_that_was_left_behind_still_writes(tmp_path: Path) -> None:
+    is_waiting, may_go_on = FORKS.Event(), FORKS.Event()
+    dump(tmp_path / "alone")
+
+    with started(2, share_held, tmp_path / "store", is_waiting, may_go_on) as (first, second):
+        assert is_waiting.wait(60)
+        first.kill()
+        first.join()
+        with pytest.raises(StoreBusy, match="another process is writing this store"):
+            dump(tmp_path / "store")
+        second.kill()
+        second.join()
+    dump(tmp_path / "store")
+
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
+
+
+def stop(out: Path) -> None:
+    """A Ctrl-C in all processes at their first batch; what each says is left in OUT-RANK.txt."""
+
+    def interrupt(progress: DumpProgress) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        dump(out, on_progress=interrupt)
+    except KeyboardInterrupt as interrupt_:
+        out.with_name(f"{out.name}-{rank()}.txt").write_text(str(interrupt_))
+
+
+def test_of_interrupted_processes_one_tells_how_to_go_on(tmp_path: Path) -> None:
+    with started(2, stop, tmp_path / "store") as processes:
+        wait_for_end(processes)
+
+    assert (tmp_path / "store-1.txt").read_text() == ""
+    assert (tmp_path / "store-0.txt").read_text() == (
+        f"{tmp_path / 'store'}: stopped with 0 of 4 shards finished. Run the same command again to go on."
+    )
+
+
+# Processes that don't fit together.
+
+
+def share_own_weights(out: Path) -> None:
+    try:
+        dump(out, teacher=make_teacher(seed=rank()))
+    except SoftlabError as error:
+        out.with_name(f"{out.name}-{rank()}.txt").write_text(f"{type(error).__name__}: {error}")
+        os._exit(1)
+
+
+def test_a_process_with_other_weights_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with started(2, share_own_weights, tmp_path / "store") as processes:
+        assert wait_for_end(processes) == [None, 1]
+
+    refusal = (tmp_path / "store-1.txt").read_text()
+    assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: teacher.wei")
+    assert refusal.endswith("Give all of them the same data and weights, as with --teacher-weights.")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_process_that_is_told_to_use_several_devices_but_stands_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"this call is one process.*`softlab dump-teacher --devices 2`"):
+        dump(tmp_path / "store", make_options(devices=2))
+
+    assert not (tmp_path / "store").exists()
+
+
+# Meeting.
+
+
+def meet(folder: Path) -> None:
+    peers = meet_peers(torch.device("cpu"))
+    long = "é" * (2 * PART_CHARACTERS + 3)
+    texts = [peers.share(text if peers.is_first else "mine") for text in ("theirs", "", long)]
+    peers.wait()
+    total = peers.add("rows", peers.rank + 1)
+    peers.wait()
+    second = meet_peers(torch.device("cpu"))
+    left = [texts == ["theirs", "", long], total in (1, 2, 3), peers.add("rows", 0), second.add("rows", 0)]
+    (folder / f"{peers.rank}.json").write_text(json.dumps(left))
+
+
+def test_the_first_ones_text_is_shared_and_numbers_are_added_up_in_each_dump_anew(tmp_path: Path) -> None:
+    with started(2, meet, tmp_path) as processes:
+        assert wait_for_end(processes) == [0, 0]
+
+    for number in (0, 1):
+        assert json.loads((tmp_path / f"{number}.json").read_text()) == [True, True, 3, 0]
+
+
+def test_a_process_whose_torchrun_is_gone_says_so_and_ends() -> None:
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    peers = Peers(rank=1, count=2, store=TCPStore("localhost", server.port, is_master=False))
+    peers.add("rows", 1)
+    del server
+
+    with pytest.raises(SoftlabError, match=r"process 2 of 2: torchrun, .* is gone.*run the same command again"):
+        peers.wait()
+
+
+def test_alone_there_is_nothing_to_wait_for() -> None:
+    peers = Peers()
+    shards = [Shard(view=0, part=part, start=part, stop=part + 1) for part in range(3)]
+
+    peers.wait()
+    assert (peers.is_first, peers.count, peers.own(shards), peers.share("text")) == (True, 1, shards, "text")
+    assert (peers.add("rows", 2), peers.add("rows", 3), peers.add("bytes", 1)) == (2, 5, 1)
+
+
+def test_shards_are_dealt_out_in_turn() -> None:
+    shards = [Shard(view=0, part=part, start=part, stop=part + 1) for part in range(5)]
+
+    dealt = [[shard.part for shard in Peers(rank=number, count=3).own(shards)] for number in range(3)]
+
+    assert dealt == [[0, 3], [1, 4], [2]]

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softlab.errors import InvalidOption, StoreExists, StoreMismatch
+from softlab.labels.gap_step import STEPS, choose_gap_step
+from softlab.labels.selection import keep_top_k
+from softlab.store.reader import open_store
+from softlab.teacher.options import DumpOptions
+from tests.teacher.dumping import Pictures, dump, forward_of, make_options, make_teacher, stop_at
+
+
+def small(**values: object) -> DumpOptions:
+    """uint8 with the step left open; all pictures in one batch, so that all of them choose."""
+    return DumpOptions(**({"k": 5, "shard_rows": 16, "batch_size": 64, "device": "cpu", "coding": "uint8"} | values))  # type: ignore[arg-type]
+
+
+class Louder(nn.Module):
+    """Says the same, its logits so many times as large."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self.teacher, self.times = make_teacher(), times
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits_BC: Tensor = self.times * self.teacher(images_BCHW)
+        return logits_BC
+
+
+def step_of(out: Path) -> float | None:
+    return open_store(out).manifest.coding.gap_step
+
+
+@pytest.mark.parametrize("times", [1.0, 10.0, 100.0])
+def test_the_step_is_chosen_from_what_the_teacher_says_and_recorded(tmp_path: Path, times: float) -> None:
+    dump(tmp_path / "store", small(), teacher=Louder(times))
+
+    logits_NC = forward_of(Louder(times), Pictures(), make_options(batch_size=64))
+    chosen = choose_gap_step(keep_top_k(logits_NC, k=5, temperatures=small().temperature))
+    assert step_of(tmp_path / "store") == chosen
+    assert torch.equal(open_store(tmp_path / "store").read(range(10)).logits_BK.div(chosen).frac(), torch.zeros(10, 5))
+
+
+def test_a_given_step_is_taken(tmp_path: Path) -> None:
+    dump(tmp_path / "store", small(gap_step=0.3))
+
+    assert step_of(tmp_path / "store") == 0.3
+
+
+def test_a_dump_goes_on_with_the_step_that_it_was_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine may round the teacher's logits otherwise, and would choose another."""
+    with pytest.raises(KeyboardInterrupt):
+        dump(tmp_path / "store", small(), on_progress=stop_at(20))
+    monkeypatch.setattr("softlab.teacher.record.choose_gap_step", lambda labels: STEPS[-1] / 2)
+
+    dump(tmp_path / "store", small())
+    again = dump(tmp_path / "store", small())
+
+    assert step_of(tmp_path / "store") != STEPS[-1] / 2
+    assert again.rows_computed == 0
+
+
+def test_another_step_than_the_first_dumps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        dump(tmp_path / "begun", small(gap_step=0.5), on_progress=stop_at(20))
+    dump(tmp_path / "finished", small(gap_step=0.5))
+
+    with pytest.raises(StoreMismatch, match=r"coding\.gap_step was 0\.5, is now 0\.25"):
+        dump(tmp_path / "begun", small(gap_step=0.25))
+    with pytest.raises(StoreExists, match=r"coding\.gap_step was 0\.5, is now 0\.25"):
+        dump(tmp_path / "finished", small(gap_step=0.25))
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, 65.0, float("nan")])
+def test_an_impossible_step_is_refused(step: float) -> None:
+    with pytest.raises(InvalidOption, match="Leave --gap-step out"):
+        small(gap_step=step)
+
+
+@pytest.mark.parametrize("coding", ["float16", "float32"])
+def test_a_step_for_another_coding_is_refused(coding: str) -> None:
+    with pytest.raises(InvalidOption, match="Say --coding uint8 too"):
+        small(coding=coding, gap_step=0.25)
