@@ -101,7 +101,7 @@ def test_chunks_divide_their_shard_and_are_bounded(bytes_per_row: int, shard_row
 
 
 def test_a_shard_that_only_tiny_chunks_divide_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="Choose a rounder --shard-rows, such as 4864"):
+    with pytest.raises(InvalidOption, match="Choose a rounder --shard-rows, such as 5120"):
         choose_chunk_rows(64, shard_rows=4801)
 
 

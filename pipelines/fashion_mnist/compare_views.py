@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from softlab.cli.tables import print_table
 from softlab.labels.selection import keep_top_k
+from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device

@@ -14,8 +14,9 @@ from torch import nn
 from softlab.bench.kept_images import KeptImages
 from softlab.bench.matching_layer import find_layer
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import DECODED_BYTES, Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import DECODED_BYTES, BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches
 from softlab.models.device import choose_device
 from softlab.store.reader import Store

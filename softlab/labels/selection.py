@@ -72,8 +72,12 @@ def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequen
     shifted_BC = logits_BC - logits_BC.gather(1, class_ids_BK[:, :1])
     head_BK = shifted_BC.gather(1, class_ids_BK)
     tail_BC = shifted_BC.scatter_(1, class_ids_BK, -math.inf)
-    log_odds = [(tail_BC / t).logsumexp(dim=1) - (head_BK / t).logsumexp(dim=1) for t in temperatures]
+    log_odds = [_over(tail_BC, t).logsumexp(dim=1) - _over(head_BK, t).logsumexp(dim=1) for t in temperatures]
     return functional.logsigmoid(torch.stack(log_odds, dim=1))
+
+
+def _over(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def _log_mean_sigmoid(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:

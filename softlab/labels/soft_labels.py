@@ -4,8 +4,9 @@
 
 import math
 import warnings
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,15 @@ from softlab.errors import InterpolatedTail, InvalidOption
 
 Head = Literal["softmax", "sigmoid"]
 """How a teacher's logits become probabilities: of one class among C, or of each class by itself (multi-label)."""
+
+
+class Splittable(Protocol):
+    """Something with rows."""
+
+    def split(self, sizes: Sequence[int]) -> list[Self]: ...
+
+
+Rows = TypeVar("Rows", bound=Splittable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,6 +52,9 @@ class SoftLabels:
 
     head: Head = "softmax"
 
+    block: "Block | None" = None
+    """What these rows were split from."""
+
     def __len__(self) -> int:
         return len(self.class_ids_BK)
 
@@ -52,6 +65,29 @@ class SoftLabels:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SoftLabels":
         """The same labels on another device."""
         return self._with_tensors(*(tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()))
+
+    def split(self, sizes: Sequence[int]) -> "list[SoftLabels]":
+        """The first so many rows, the next so many, ..; views of the same memory that know what they are parts of."""
+        parts = zip(*(torch.split(tensor, list(sizes)) for tensor in self.tensors()), strict=True)
+        made: dict[Hashable, list[Any]] = {}
+        return [
+            replace(self._with_tensors(*part), block=Block(whole=self, sizes=tuple(sizes), number=number, made=made))
+            for number, part in enumerate(parts)
+        ]
+
+    def alone(self) -> "SoftLabels":
+        """The same labels, no longer a part."""
+        return self._with_tensors(*self.tensors())
+
+    def once_for_all(self, key: Hashable, make: Callable[["SoftLabels"], Rows]) -> Rows:
+        """What `make` makes of these labels; of parts, it is made of the whole once and split as they were."""
+        block = self.block
+        if block is None:
+            return make(self)
+        if key not in block.made:
+            block.made[key] = make(block.whole).split(block.sizes)
+        made: Rows = block.made[key][block.number]
+        return made
 
     def log_tail_at(self, temperature: float) -> Tensor:
         """float32 [B], what `log_tail_BT` holds, at any temperature not below the smallest stored one.
@@ -117,6 +153,20 @@ class SoftLabels:
             num_classes=self.num_classes,
             head=self.head,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Block:
+    """Labels that were read together for several batches: what a loss needs of the teacher alone is computed once for
+    all of them, because many small operations cost more than few large ones."""
+
+    whole: SoftLabels
+    sizes: tuple[int, ...]
+    number: int
+    """Of this part."""
+
+    made: dict[Hashable, list[Any]]
+    """Of the whole and split, by what was asked for; shared by all parts."""
 
 
 def log_odds(log_probability: Tensor) -> Tensor:

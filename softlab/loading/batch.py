@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.stored import Stored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,8 +66,10 @@ class Batch:
         return len(self.numbers_B)
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
-        """Inputs, targets and labels on a device."""
+        """Inputs, targets and labels on a device; copies from pinned memory don't wait."""
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if self.images_BCHW.device == device and self.images_BCHW.is_contiguous(memory_format=memory_format):
+            return self
         return replace(
             self,
             images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
@@ -75,6 +78,19 @@ class Batch:
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
             others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
+        )
+
+    def with_stored(self, said: Stored) -> "Batch":
+        """The same batch with what the teachers said about it."""
+        return replace(self, labels=said.labels[0], others=said.labels[1:], features=said.features)
+
+    def pin_memory(self) -> "Batch":
+        """Inputs and targets in page-locked memory; torch's loaders call this by its name."""
+        return replace(
+            self,
+            images_BCHW=self.images_BCHW.pin_memory(),
+            targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
+            mixed=None if self.mixed is None else self.mixed.pin_memory(),
         )
 
     def device_tensors(self) -> Iterator[Tensor]:

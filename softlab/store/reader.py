@@ -104,6 +104,10 @@ class Store:
         for an unknown feature."""
         return self._take(self._group_named(feature), samples, view=view)
 
+    def row_bytes(self, feature: str | None = None) -> int:
+        """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
+        return self._layouts[self._group_named(feature)].row_bytes
+
     def unpack(self, rows: Tensor) -> SoftLabels:
         """Of what `read_packed` gave, on the device of `rows`. Raises InvalidOption for rows of another length."""
         stored = self._unpack("labels", rows)

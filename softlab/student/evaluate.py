@@ -10,8 +10,9 @@ from torch import Tensor
 
 from softlab.labels.losses import jensen_shannon_loss, kl_rows
 from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader
+from softlab.loading.batches import BatchLoader
 from softlab.loading.order import in_sequence
 from softlab.student.calibration import NUM_BINS, accuracy, calibration_sums, expected_calibration_error
 from softlab.student.class_figures import ClassFigures, class_figures, count_by_class

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from softlab.errors import InvalidOption
+from softlab.loading.aligned import AS_THEY_ARE, Aligned
 from softlab.loading.alignment import VerifyInputs, align
-from softlab.loading.batches import AS_THEY_ARE, Aligned
 from softlab.loading.teachers import check_same_rows, find_features
 from softlab.loading.view_check import check_recipe, check_views, store_replay
 from softlab.manifest import ViewsRecord

@@ -8,9 +8,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of

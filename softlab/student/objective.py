@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.ensembles import CombineBy, WeighBy, combine, weigh
-from softlab.labels.losses import DecisionLoss, decision_loss, hard_cross_entropy, hinton_loss
+from softlab.labels.losses import DecisionLoss, decision_loss, hard_cross_entropy
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
 from softlab.student.feature_losses import FeatureLoss, feature_loss
@@ -64,22 +64,11 @@ class Objective:
         return loss
 
     def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
-        """All but the features; what most runs ask for is computed in one piece."""
+        """All but the features."""
         if alpha == 0:
             return self._hard(student_logits_BC, batch)
         if alpha == 1:
             return self._distillation(student_logits_BC, batch, temperature=temperature)
-        is_hintons = self.loss.name == "kl" and not self.label_smoothing and not self.new_classes
-        if is_hintons and batch.mixed is None and batch.targets_B is not None:
-            labels = self._labels(batch, temperature=temperature)
-            return hinton_loss(
-                student_logits_BC,
-                labels,
-                batch.targets_B,
-                temperature=temperature,
-                tail=self.loss.tail,
-                alpha=alpha,
-            )
         distillation = self._distillation(student_logits_BC, batch, temperature=temperature)
         return alpha * distillation + (1 - alpha) * self._hard(student_logits_BC, batch)
 
@@ -109,7 +98,7 @@ class Objective:
     def _labels(self, batch: Batch, *, temperature: float) -> SoftLabels:
         assert batch.labels is not None, "a run with alpha > 0 has a store"
         if not batch.others:
-            return batch.labels
+            return batch.labels if self.temperature_end is None else batch.labels.alone()
         labels = [batch.labels, *batch.others]
         if self.weigh == "correctness" and batch.mixed is not None:
             raise StoreMismatch(

@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from softlab.errors import InvalidOption
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import comparable_targets
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence, spread_out
 from softlab.manifest import Manifest, StorePlan
 from softlab.ranks import is_launched

@@ -105,14 +105,12 @@ class TeacherRun:
         """The k largest logits of each row, their exact tails, and the features of the same forward pass."""
         features = self.features()
         _check_rows(features, num_rows=len(logits_BC))
-        is_finite_B = logits_BC.isfinite().all(dim=1)
+        labels = keep_top_k(logits_BC, k=k, temperatures=self._options.temperature, head=self._options.head)
+        # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
+        is_finite_B = labels.max_logit_B.isfinite() & logits_BC.amin(dim=1).isfinite()
         for feature in features.values():
             is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
-        return Said(
-            labels=keep_top_k(logits_BC, k=k, temperatures=self._options.temperature, head=self._options.head),
-            features=features,
-            is_finite_B=is_finite_B,
-        )
+        return Said(labels=labels, features=features, is_finite_B=is_finite_B)
 
 
 def _check_rows(features: Mapping[str, Tensor], *, num_rows: int) -> None:

@@ -16,7 +16,8 @@ from softlab.errors import TeacherError
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
 from softlab.labels.soft_labels import Head
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.aligned import Aligned
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers
 from softlab.manifest import StorePlan
 from softlab.sources.source import Source

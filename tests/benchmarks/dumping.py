@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from softlab.bench.interleave import rates
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.aligned import Aligned
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device, place

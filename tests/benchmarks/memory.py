@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store

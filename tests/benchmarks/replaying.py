@@ -10,7 +10,8 @@ from torch import Tensor
 from softlab.bench.interleave import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
-from softlab.loading.batches import AS_THEY_ARE, Aligned, BatchLoader, LoaderOptions
+from softlab.loading.aligned import AS_THEY_ARE, Aligned
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device

@@ -8,9 +8,10 @@ import torch
 from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
 from softlab.identity import content_hash
 from softlab.loading import batches
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions, choose_workers
+from softlab.loading.batches import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowNumbers, in_sequence
 from softlab.sources.source import Sample
 from softlab.views.finishing import Finishing, finish

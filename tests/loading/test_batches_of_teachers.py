@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
 from softlab.loading.teachers import check_same_rows
 from softlab.store.reader import Store

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.loading import batches
+from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.models import ModelOptions, build_model
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions

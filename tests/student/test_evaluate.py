@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
+from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.errors import InvalidOption
-from softlab.loading.batches import Aligned, BatchLoader, LoaderOptions
+from softlab.loading.aligned import Aligned
+from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.views.finishing import Finishing, finish

@@ -13,8 +13,7 @@
 | standardised_kl | standardised_kl_loss      | softmax | uniform, bucket              | yes | Sun et al. 2024         |
 | argmax          | argmax_loss               | softmax | -                            | -   | Lee 2013                |
 
-`decision_loss` computes any of them as `DecisionLoss` says; `hard_cross_entropy` needs no teacher, `hinton_loss` is the
-mixture of it and kl.
+`decision_loss` computes any of them as `DecisionLoss` says; `hard_cross_entropy` needs no teacher.
 """
 
 from softlab.labels.losses.binary_cross_entropy import binary_cross_entropy_loss
@@ -23,7 +22,7 @@ from softlab.labels.losses.decision import DecisionLoss, LossName, decision_loss
 from softlab.labels.losses.decoupled_kl import decoupled_kl_loss
 from softlab.labels.losses.dist import dist_loss
 from softlab.labels.losses.divergences import jensen_shannon_loss, reverse_kl_loss, symmetric_kl_loss
-from softlab.labels.losses.forward_kl import distillation_loss, hinton_loss, kl_rows
+from softlab.labels.losses.forward_kl import distillation_loss, kl_rows
 from softlab.labels.losses.hard import argmax_loss, hard_cross_entropy, hinge_loss
 from softlab.labels.losses.logit_mse import logit_mse_loss
 from softlab.labels.losses.standardised_kl import standardised_kl_loss
@@ -43,7 +42,6 @@ __all__ = [
     "hard_cross_entropy",
     "head_log_probabilities",
     "hinge_loss",
-    "hinton_loss",
     "jensen_shannon_loss",
     "kl_rows",
     "logit_mse_loss",

@@ -5,10 +5,8 @@
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
-from softlab.labels.losses.closed_form import attach
-from softlab.labels.losses.hard import cross_entropy_term, hard_cross_entropy
-from softlab.labels.losses.sparse_kl import sparse_kl, sparse_kl_rows, sparse_kl_term
-from softlab.labels.losses.teacher import SparseDistribution, distribution_at
+from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
+from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.soft_labels import SoftLabels
 
 TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
@@ -29,34 +27,26 @@ def distillation_loss(
     Raises StoreMismatch if the student has another number of classes or the labels come from a sigmoid head,
     InvalidOption below the smallest stored temperature; warns with InterpolatedTail at one that is not stored.
     """
-    teacher = _teacher(student_logits_BC, labels, temperature=temperature, tail=tail)
-    return sparse_kl(student_logits_BC.float(), teacher, temperature=temperature, tail=tail)
-
-
-def hinton_loss(
-    student_logits_BC: Tensor, labels: SoftLabels, targets_B: Tensor, *, temperature: float, tail: Tail, alpha: float
-) -> Tensor:
-    """alpha * `distillation_loss` + (1 - alpha) * `hard_cross_entropy`, the objective of Hinton, Vinyals, Dean (2015),
-    section 2; a float32 scalar, in fewer operations than the two of them. Raises as they do."""
-    teacher = _teacher(student_logits_BC, labels, temperature=temperature, tail=tail)
+    _check(student_logits_BC, labels, tail)
     student_BC = student_logits_BC.float()
-    if tail == "bucket":
-        distillation = sparse_kl(student_BC, teacher, temperature=temperature, tail=tail)
-        return alpha * distillation + (1 - alpha) * hard_cross_entropy(student_BC, targets_B)
-    return attach(
-        student_BC,
-        sparse_kl_term(student_BC, teacher, temperature=temperature, weight=alpha),
-        cross_entropy_term(student_BC, targets_B, weight=1 - alpha),
-    )
+    if tail == "bucket" and labels.k < labels.num_classes:
+        teacher = distribution_at(labels, temperature=temperature, tail=tail)
+        return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
+
+    def make(labels: SoftLabels) -> Target:
+        return target_of(distribution_at(labels, temperature=temperature, tail=tail))
+
+    target = labels.once_for_all(("kl", temperature, tail), make)
+    return sparse_kl(student_BC, target, temperature=temperature)
 
 
 def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail = "uniform") -> Tensor:
     """KL(teacher || student) at temperature T of each row, float32 [B], in nats, without the factor T^2."""
-    teacher = _teacher(student_logits_BC, labels, temperature=temperature, tail=tail)
+    _check(student_logits_BC, labels, tail)
+    teacher = distribution_at(labels, temperature=temperature, tail=tail)
     return sparse_kl_rows(student_logits_BC.float(), teacher, temperature=temperature, tail=tail)
 
 
-def _teacher(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail) -> SparseDistribution:
+def _check(student_logits_BC: Tensor, labels: SoftLabels, tail: Tail) -> None:
     check_fit(student_logits_BC, labels, loss="kl")
     check_tail(tail, among=TAILS, loss="kl")
-    return distribution_at(labels, temperature=temperature, tail=tail)

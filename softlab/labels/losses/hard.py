@@ -2,12 +2,10 @@
 
 # Shape letters: B rows in a batch, C classes.
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from softlab.labels.losses.checks import check_fit
-from softlab.labels.losses.closed_form import ClosedForm, attach, log_softmax_rows
 from softlab.labels.soft_labels import SoftLabels
 
 UNKNOWN_TARGET = -1
@@ -42,31 +40,12 @@ def hard_cross_entropy(student_logits_BC: Tensor, targets_B: Tensor, *, label_sm
     A float32 scalar. With label smoothing a the target distribution is (1 - a) * one-hot + a / C (Szegedy et al. 2016,
     section 7). No temperature, no T^2.
     """
-    if label_smoothing == 0:
-        student_BC = student_logits_BC.float()
-        return attach(student_BC, cross_entropy_term(student_BC, targets_B))
-    total = functional.cross_entropy(
-        student_logits_BC.float(),
-        targets_B,
-        ignore_index=UNKNOWN_TARGET,
-        label_smoothing=label_smoothing,
-        reduction="sum",
+    mean = functional.cross_entropy(
+        student_logits_BC.float(), targets_B, ignore_index=UNKNOWN_TARGET, label_smoothing=label_smoothing
     )
-    return mean_over_known(total, targets_B)
+    return mean.where((targets_B != UNKNOWN_TARGET).any(), 0.0)
 
 
 def mean_over_known(total: Tensor, targets_B: Tensor) -> Tensor:
     """A total over the rows with a known target becomes their mean; 0 if there are none."""
     return total / (targets_B != UNKNOWN_TARGET).sum().clamp(min=1)
-
-
-@torch.no_grad()
-def cross_entropy_term(student_BC: Tensor, targets_B: Tensor, *, weight: float = 1.0) -> ClosedForm:
-    """weight * cross-entropy as `hard_cross_entropy` means it, without label smoothing."""
-    log_q_BC = log_softmax_rows(student_BC)
-    is_known_B1 = (targets_B != UNKNOWN_TARGET)[:, None]
-    scale = weight / is_known_B1.sum().clamp(min=1)
-    value = scale * functional.nll_loss(log_q_BC, targets_B, ignore_index=UNKNOWN_TARGET, reduction="sum")
-    scale_B1 = is_known_B1 * scale.to(log_q_BC.dtype)
-    gradient_BC = log_q_BC.exp_().mul_(scale_B1)
-    return ClosedForm(value, gradient_BC.scatter_add_(1, targets_B.clamp(min=0)[:, None], -scale_B1))

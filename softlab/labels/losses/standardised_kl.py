@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
-from softlab.labels.losses.sparse_kl import sparse_kl
+from softlab.labels.losses.sparse_kl import sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import LOWEST, SparseDistribution
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.tail_logits import tail_logits
@@ -44,7 +44,9 @@ def standardised_kl_loss(
     student_BC = student_logits_BC.float()
     student_BC = student_BC / (student_BC.std(dim=1, correction=0, keepdim=True) + EPSILON)
     teacher = _kept_alone(labels, temperature) if labels.k == labels.num_classes else _with_tail(labels, temperature)
-    return sparse_kl(student_BC, teacher, temperature=temperature, tail=tail)
+    if tail == "bucket" and teacher.num_tail:
+        return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
+    return sparse_kl(student_BC, target_of(teacher), temperature=temperature)
 
 
 def _kept_alone(labels: SoftLabels, temperature: float) -> SparseDistribution:

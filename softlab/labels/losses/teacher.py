@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softlab.labels.coding import LARGEST_FLOAT16
 from softlab.labels.losses.checks import Tail
-from softlab.labels.losses.closed_form import log_softmax_rows
+from softlab.labels.losses.log_softmax import log_softmax_rows
 from softlab.labels.soft_labels import SoftLabels
 
 LOWEST = -LARGEST_FLOAT16

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from softlab.labels.losses import distillation_loss, kl_rows
 from softlab.labels.losses.compared import compare, forward_term
-from softlab.labels.losses.sparse_kl import sparse_kl
+from softlab.labels.losses.sparse_kl import sparse_kl, target_of
 from softlab.labels.losses.teacher import SparseDistribution, distribution_at
 from tests.labels.losses.lessons import gradient, make_lesson
 
@@ -26,7 +26,7 @@ def test_the_gradient_is_the_derivative_to_the_digits_of_float64(k: int, num_cla
     teacher = in_float64(distribution_at(lesson.labels, temperature=temperature, tail="uniform"))
 
     def loss(student_BC: Tensor) -> Tensor:
-        return sparse_kl(student_BC, teacher, temperature=temperature, tail="uniform")
+        return sparse_kl(student_BC, target_of(teacher), temperature=temperature)
 
     assert torch.autograd.gradcheck(loss, (lesson.student_BC.double().requires_grad_(),))
 

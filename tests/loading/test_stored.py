@@ -1,0 +1,119 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from softlab.errors import DamagedStore
+from softlab.loading import stored
+from softlab.loading.aligned import Aligned
+from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.loading.stored import Stored, read_stored
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import Store, open_store
+from softlab.store.rows import Rows
+from softlab.teacher.options import DumpOptions
+from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
+from tests.store.building import flip_byte
+from tests.teacher.dumping import Pictures, assert_same_labels, dump
+
+CPU = torch.device("cpu")
+COUNT = 50
+
+
+class Watched(Store):
+    """Counts its reads."""
+
+    reads: list[int]
+
+    def read_packed(self, samples: Any, *, view: Any = 0, feature: str | None = None) -> Rows:
+        self.reads.append(len(samples))
+        return super().read_packed(samples, view=view, feature=feature)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Watched:
+    """Two views and a feature."""
+    options = DumpOptions(k=4, shard_rows=16, batch_size=8, device="cpu", views=2, feature={"pooled": "relu:mean"})
+    dump(tmp_path / "store", options, augment=ViewRecipe(transforms=("RandomHorizontalFlip()",)))
+    plain = open_store(tmp_path / "store")
+    opened = Watched(plain.path, plain.manifest, plain.digest, cache=CacheOptions(max_bytes=0))
+    opened.reads = []
+    return opened
+
+
+def aligned_with(store: Store, **values: Any) -> Aligned:
+    return Aligned(source=Pictures(), finishing=Finishing(), store=store, **values)
+
+
+def batches(*, batch_size: int = 3, view_order: Any = "random") -> ShuffledBatches:
+    return ShuffledBatches(
+        num_samples=COUNT, batch_size=batch_size, epochs=3, seed=0, num_views=2, view_order=view_order
+    )
+
+
+def read(aligned: Aligned, order: Any) -> Iterator[Stored]:
+    return read_stored(aligned, order, CPU)
+
+
+@pytest.mark.parametrize("view_order", ["cycle", "random"])
+@pytest.mark.parametrize("block_bytes", [1, 500, 1 << 20])
+def test_each_batch_gets_what_the_store_says_about_its_rows(
+    store: Watched, view_order: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "BLOCK_BYTES", block_bytes)
+    order = list(batches(view_order=view_order))
+
+    found = list(read(aligned_with(store, others=(store,), features={"pooled": store}), order))
+
+    assert len(found) == len(order)
+    for said, rows in zip(found, order, strict=True):
+        expected = store.read(rows.samples_B, view=rows.views_B)
+        assert len(said.labels) == 2
+        for labels in said.labels:
+            assert_same_labels(labels, expected)
+        features = store.read_features("pooled", rows.samples_B, view=rows.views_B)
+        assert said.features["pooled"].equal(features)
+
+
+def test_several_batches_are_one_read(store: Watched) -> None:
+    order = list(batches(view_order="cycle"))
+
+    list(read(aligned_with(store), order))
+
+    assert len(order) == 48
+    assert store.reads == [3 * stored.BLOCK_BATCHES, 3 * (48 - stored.BLOCK_BATCHES)]
+
+
+def test_no_more_is_read_at_a_time_than_may_be(store: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "BLOCK_BYTES", 2 * 3 * store.row_bytes())
+
+    list(read(aligned_with(store), batches()))
+
+    assert set(store.reads) == {2 * 3}
+
+
+def test_a_source_that_counts_otherwise_than_the_store_gets_the_rows_of_its_own_samples(store: Watched) -> None:
+    numbers_N = np.arange(COUNT)[::-1]
+    rows = RowNumbers(np.array([0, 7]), np.array([1, 1]))
+
+    (said,) = read(aligned_with(store, store_numbers_N=numbers_N), [rows])
+
+    assert_same_labels(said.labels[0], store.read([49, 42], view=1))
+
+
+def test_views_without_end_meet_the_stores_in_turn(store: Watched) -> None:
+    (said,) = read(aligned_with(store), [RowNumbers(np.array([3, 4]), np.array([5, 8]))])
+
+    assert_same_labels(said.labels[0], store.read([3, 4], view=[1, 0]))
+
+
+def test_damage_is_the_readers_own_error(store: Watched) -> None:
+    (path, *_) = sorted((store.path / "labels" / "logits" / "c" / "0").rglob("0"))
+    flip_byte(path, position=5)
+
+    with pytest.raises(DamagedStore, match="Get the store again"):
+        list(read(aligned_with(store), [RowNumbers(np.arange(10), np.zeros(10, dtype=np.int64))]))
