@@ -6,6 +6,7 @@ A format never touches a disk. Writing, hashing, resuming and verifying are ther
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from softlab.manifest import FieldRecord, StorePlan
@@ -30,9 +31,15 @@ class StoreFormat(Protocol):
         """All files of one shard, by path."""
 
     def decode(
-        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
-    ) -> dict[str, Array]:
-        """Some fields of one shard from the bytes of the files that hold them."""
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
+    ) -> None:
+        """Fill arrays of the right shapes, by field name, with some fields of one shard, from the bytes of the files
+        that hold them. Raises ValueError, LookupError, OSError or RuntimeError for files that hold something else."""
+
+
+def empty_arrays(fields: Sequence[FieldRecord], shard: Shard) -> dict[str, Array]:
+    """For a shard to be decoded into, by field name."""
+    return {field.name: np.empty((shard.num_rows, *field.row_shape), dtype=field.dtype) for field in fields}
 
 
 def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays) -> None:

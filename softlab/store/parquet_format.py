@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
-from softlab.store.format import Array, Arrays
+from softlab.store.format import Array, Arrays, find_wrong_arrays
 
 
 class ParquetFormat:
@@ -32,12 +32,17 @@ class ParquetFormat:
         return {path: _encode_file(plan, shard, fields, arrays) for path, fields in groups.items()}
 
     def decode(
-        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
-    ) -> dict[str, Array]:
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
+    ) -> None:
         tables = {
             path: pq.read_table(pa.BufferReader(data), page_checksum_verification=True) for path, data in files.items()
         }
-        return {field.name: _decode_column(tables[self.path_of(field, shard)], field) for field in fields}
+        for field in fields:
+            column = _decode_column(tables[self.path_of(field, shard)], field)
+            problem = find_wrong_arrays([field], shard, {field.name: column})
+            if problem is not None:
+                raise ValueError(problem)
+            out[field.name][...] = column
 
 
 def _encode_file(plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], arrays: Arrays) -> bytes:

@@ -27,7 +27,7 @@ from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
 from softlab.store.folder import is_unfinished
-from softlab.store.format import Array, find_wrong_arrays
+from softlab.store.format import Array, empty_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.rows import Rows, layout_of
@@ -146,15 +146,9 @@ class Store:
 
     def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
-        fields = self.manifest.storage.fields_of(group)
-        records = {file.path: file for file in self.shard_record(shard).files}
-        paths = sorted({self._format.path_of(field, shard) for field in fields})
-        missing = set(paths) - records.keys()
-        if missing:
-            raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
-        with ThreadPoolExecutor(len(paths)) as pool:  # reading and hashing leave the interpreter to others
-            files = dict(zip(paths, pool.map(lambda path: read_file(self.path, records[path]), paths), strict=True))
-        return self._decode(shard, fields, files)
+        arrays = empty_arrays(self.manifest.storage.fields_of(group), shard)
+        self._read_into(arrays, shard, group=group)
+        return arrays
 
     def shard_record(self, shard: Shard) -> ShardRecord:
         """What the manifest says about one shard."""
@@ -222,7 +216,8 @@ class Store:
         layout = self._layouts[group]
 
         def decode(shard: Shard, rows: Rows) -> None:
-            layout.pack(self.read_stored(shard, group=group), out=rows)
+            self._read_into(layout.columns(rows), shard, group=group)
+            layout.clear_padding(rows)
 
         grid = self.manifest.grid
         name = group.replace("/", "-")
@@ -231,16 +226,26 @@ class Store:
             return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
         return CachedRows(folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
 
-    def _decode(self, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]) -> dict[str, Array]:
+    def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
         """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
+        fields = self.manifest.storage.fields_of(group)
+        files = self._read_files(shard, fields)
         try:
-            arrays = self._format.decode(self.manifest, shard, fields, files)
-            problem = find_wrong_arrays(fields, shard, arrays) or self._find_wrong_class(arrays)
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever zarr and Arrow raise
+            self._format.decode(self.manifest, shard, fields, files, arrays)
+            problem = self._find_wrong_class(arrays)
+        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Blosc and Arrow raise
             problem = str(error)
         if problem is not None:
             raise DamagedStore(f"{self.path}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
-        return arrays
+
+    def _read_files(self, shard: Shard, fields: Sequence[FieldRecord]) -> dict[str, bytes]:
+        records = {file.path: file for file in self.shard_record(shard).files}
+        paths = sorted({self._format.path_of(field, shard) for field in fields})
+        missing = set(paths) - records.keys()
+        if missing:
+            raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
+        with ThreadPoolExecutor(len(paths)) as pool:  # reading and hashing leave the interpreter to others
+            return dict(zip(paths, pool.map(lambda path: read_file(self.path, records[path]), paths), strict=True))
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
         highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
@@ -260,12 +265,13 @@ class Store:
         return views
 
     def _check_samples(self, samples: ArrayLike) -> NDArray[np.int64]:
-        given = np.asarray(samples)
-        if given.size and given.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
-            raise InvalidOption(f"{self.path}: {given.dtype} values don't number samples. Ask by sample numbers.")
-        numbers = given.astype(np.int64, copy=False).reshape(-1)
+        numbers = np.asarray(samples)
+        if numbers.dtype != np.int64 or numbers.ndim != 1:  # else it is asked as most are, where microseconds count
+            if numbers.size and numbers.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
+                raise InvalidOption(f"{self.path}: {numbers.dtype} values don't number samples. Ask by sample numbers.")
+            numbers = numbers.astype(np.int64, copy=False).reshape(-1)
         # One pass for both ends: a negative number is a huge one without its sign.
-        if len(numbers) and int(numbers.view(np.uint64).max()) >= self.num_samples:
+        if len(numbers) and np.maximum.reduce(numbers.view(np.uint64)) >= self.num_samples:
             outside = numbers.min() if numbers.min() < 0 else numbers.max()
             raise InvalidOption(
                 f"{self.path}: has samples 0 to {self.num_samples - 1}, not {outside}. Ask for one of those."

@@ -1,6 +1,7 @@
 """Packed rows: the fields of one group side by side, so that a row is one stretch of memory and a batch one gather."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,29 +37,41 @@ class RowLayout:
 
     row_bytes: int
 
-    def pack(self, arrays: Mapping[str, Array], out: Rows | None = None) -> Rows:
-        """Some rows' arrays as packed rows, in `out` where it is given."""
-        rows = out
-        if rows is None:
-            rows = np.empty((len(arrays[self.fields[0].name]), self.row_bytes), dtype=np.uint8)
-        end = 0
-        for field, start in zip(self.fields, self.starts, strict=True):
-            end = start + field.row_bytes
-            flat = np.ascontiguousarray(arrays[field.name]).reshape(len(rows), -1)
-            rows[:, start:end] = flat.view(np.uint8)
-        rows[:, end:] = 0
+    def pack(self, arrays: Mapping[str, Array]) -> Rows:
+        """Some rows' arrays as packed rows."""
+        rows = np.zeros((len(arrays[self.fields[0].name]), self.row_bytes), dtype=np.uint8)
+        for name, column in self.columns(rows).items():
+            column[...] = arrays[name]
         return rows
+
+    def columns(self, rows: Rows) -> dict[str, Array]:
+        """Each field's part of packed rows, by name; the same memory, to be read or written."""
+        return {
+            field.name: rows[:, start : start + field.row_bytes].view(field.dtype).reshape(len(rows), *field.row_shape)
+            for field, start in zip(self.fields, self.starts, strict=True)
+        }
+
+    def clear_padding(self, rows: Rows) -> None:
+        """Equal rows are then equal bytes."""
+        rows[:, sum(field.row_bytes for field in self.fields) :] = 0
 
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
         """Views into packed rows on any device, by field name. Each begins at a multiple of its items' size."""
         if len(rows) == 0:
             rows = rows.new_empty(rows.shape)  # numpy gives arrays without rows strides that can't be viewed so
+        # Whole rows are viewed once as each type, as every operation costs microseconds however little it does.
+        whole = {dtype: rows.view(TORCH_DTYPES[dtype]) for dtype in {field.dtype for field in self.fields}}
         return {
-            field.name: rows[:, start : start + field.row_bytes]
-            .view(TORCH_DTYPES[field.dtype])
-            .view(len(rows), *field.row_shape)
+            field.name: _column(whole[field.dtype], start // np.dtype(field.dtype).itemsize, field.row_shape)
             for field, start in zip(self.fields, self.starts, strict=True)
         }
+
+
+def _column(items: Tensor, start: int, row_shape: tuple[int, ...]) -> Tensor:
+    if not row_shape:
+        return items[:, start]
+    columns = items[:, start : start + math.prod(row_shape)]
+    return columns if len(row_shape) == 1 else columns.view(len(items), *row_shape)
 
 
 def layout_of(fields: Sequence[FieldRecord]) -> RowLayout:

@@ -15,8 +15,8 @@ from zarr.storage import MemoryStore
 
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
-from softlab.store.format import Array, Arrays
-from softlab.store.zarr_shards import decode_shard
+from softlab.store.format import Arrays
+from softlab.store.zarr_shards import Wanted, decode_shards
 
 
 class ZarrFormat:
@@ -40,17 +40,10 @@ class ZarrFormat:
         return files
 
     def decode(
-        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes]
-    ) -> dict[str, Array]:
-        return {
-            field.name: decode_shard(
-                files[self.path_of(field, shard)],
-                field,
-                num_rows=shard.num_rows,
-                shard_rows=plan.storage.shard_rows,
-            )
-            for field in fields
-        }
+        self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
+    ) -> None:
+        wanted = [Wanted(files[self.path_of(field, shard)], field, out[field.name]) for field in fields]
+        decode_shards(wanted, shard_rows=plan.storage.shard_rows)
 
 
 def _shard_array(store: MemoryStore, plan: StorePlan, field: FieldRecord) -> "zarr.Array[Any]":

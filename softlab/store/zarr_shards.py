@@ -1,13 +1,17 @@
-"""Decode one Zarr shard file without zarr's own pipeline, which takes several times as long as the codecs themselves.
+"""Decode Zarr shard files without zarr's own pipeline, which takes several times as long as the codecs themselves.
 
 A shard file (Zarr v3, sharding_indexed) is its chunks, each Blosc and then four bytes of CRC32C, and an index: offset
 and length of each chunk, little-endian uint64, and four bytes of CRC32C. Whoever calls has compared the file's BLAKE3
 hash, so the checksums are for other readers; sizes are checked all the same before anything is decoded.
+
+A chunk is decoded into a scratch buffer, small enough for a processor's cache, and copied to where its rows belong,
+which may be columns of packed rows. Large arrays in between would cost more than the decoding: fresh memory is slow.
 """
 
 import struct
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,21 +32,44 @@ CHECKSUM_BYTES = 4
 MAX_THREADS = 8
 
 
-def decode_shard(data: bytes, field: FieldRecord, *, num_rows: int, shard_rows: int) -> Array:
-    """The first `num_rows` rows of a shard, [num_rows, *row_shape].
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The first rows of one shard file."""
 
-    Raises ValueError or RuntimeError if the file isn't such a shard.
-    """
-    num_chunks = shard_rows // field.chunk_rows
-    index = _read_index(data, num_chunks)
-    rows = np.empty((num_rows, *field.row_shape), dtype=field.dtype)
-    used = -(-num_rows // field.chunk_rows)
-    threads = min(torch.get_num_threads(), MAX_THREADS, used)  # torch keeps to one thread in a loader's workers
+    data: bytes
+    field: FieldRecord
+    rows: Array
+    """[rows, *row_shape], to be filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    number: int
+    data: memoryview
+    field: FieldRecord
+    rows: Array
+
+
+def decode_shards(wanted: Sequence[Wanted], *, shard_rows: int) -> None:
+    """Fill rows from shard files. Raises ValueError or RuntimeError if one isn't such a file."""
+    chunks = [chunk for each in wanted for chunk in _chunks(each, shard_rows)]
+    threads = min(torch.get_num_threads(), MAX_THREADS, len(chunks))  # torch keeps to one in a loader's workers
     with ThreadPoolExecutor(threads) as pool:  # also for one: in a main thread Blosc would start threads of its own
-        parts = [range(first, used, threads) for first in range(threads)]
-        for done in [pool.submit(_decode_chunks, data, index, field, rows, part) for part in parts]:
+        for done in [pool.submit(_decode, chunks[first::threads]) for first in range(threads)]:
             done.result()
-    return rows
+
+
+def _chunks(wanted: Wanted, shard_rows: int) -> list[_Chunk]:
+    data, field, rows = wanted.data, wanted.field, wanted.rows
+    index = _read_index(data, shard_rows // field.chunk_rows)
+    found = []
+    for number, first in enumerate(range(0, len(rows), field.chunk_rows)):
+        start, length = index[number].tolist()
+        if start + length > len(data) or length < BLOSC_HEADER_BYTES + CHECKSUM_BYTES:
+            raise ValueError(f"chunk {number} is said to be {length} bytes from {start}, in a file of {len(data)}")
+        encoded = memoryview(data)[start : start + length - CHECKSUM_BYTES]
+        found.append(_Chunk(number, encoded, field, rows[first : first + field.chunk_rows]))
+    return found
 
 
 def _read_index(data: bytes, num_chunks: int) -> NDArray[np.uint64]:
@@ -53,24 +80,17 @@ def _read_index(data: bytes, num_chunks: int) -> NDArray[np.uint64]:
     return index.reshape(num_chunks, 2)
 
 
-def _decode_chunks(data: bytes, index: NDArray[np.uint64], field: FieldRecord, rows: Array, chunks: range) -> None:
+def _decode(chunks: Sequence[_Chunk]) -> None:
+    scratch: dict[str, Array] = {}
     for chunk in chunks:
-        start, length = index[chunk].tolist()
-        if start + length > len(data) or length < BLOSC_HEADER_BYTES + CHECKSUM_BYTES:
-            raise ValueError(f"chunk {chunk} is said to be {length} bytes from {start}, in a file of {len(data)}")
-        first = chunk * field.chunk_rows
-        here = rows[first : first + field.chunk_rows]
-        _decode_chunk(memoryview(data)[start : start + length - CHECKSUM_BYTES], field, here)
-
-
-def _decode_chunk(data: memoryview, field: FieldRecord, rows: Any) -> None:
-    """A chunk is always whole; the last one of a shard may hold more rows than are asked for."""
-    decoded_bytes, _, encoded_bytes = BLOSC_SIZES.unpack_from(data)
-    if (decoded_bytes, encoded_bytes) != (field.chunk_rows * field.row_bytes, len(data)):
-        raise ValueError(f"a chunk of {len(data)} bytes says that it has {encoded_bytes}, and {decoded_bytes} decoded")
-    if len(rows) == field.chunk_rows:
-        BLOSC.decode(data, rows)
-        return
-    whole = np.empty((field.chunk_rows, *field.row_shape), dtype=field.dtype)
-    BLOSC.decode(data, whole)
-    rows[:] = whole[: len(rows)]
+        field = chunk.field
+        decoded_bytes, _, encoded_bytes = BLOSC_SIZES.unpack_from(chunk.data)
+        if (decoded_bytes, encoded_bytes) != (field.chunk_rows * field.row_bytes, len(chunk.data)):
+            raise ValueError(
+                f"chunk {chunk.number} of {len(chunk.data)} bytes says that it has {encoded_bytes}, and "
+                f"{decoded_bytes} decoded"
+            )
+        if field.name not in scratch:
+            scratch[field.name] = np.empty((field.chunk_rows, *field.row_shape), dtype=field.dtype)
+        BLOSC.decode(chunk.data, scratch[field.name])
+        chunk.rows[...] = scratch[field.name][: len(chunk.rows)]  # the last chunk of a shard may hold more

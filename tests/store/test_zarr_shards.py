@@ -12,7 +12,7 @@ from zarr.storage import MemoryStore
 from softlab.manifest import FieldRecord
 from softlab.shards import Dtype
 from softlab.store.format import Array
-from softlab.store.zarr_shards import decode_shard
+from softlab.store.zarr_shards import Wanted, decode_shards
 
 FIELD = FieldRecord(name="labels/logits", dtype="float16", row_shape=(3,), chunk_rows=4)
 SHARD_ROWS = 12
@@ -41,6 +41,12 @@ def shard_of_zarr(rows: Array, field: FieldRecord, *, shard_rows: int, **codec: 
 @pytest.fixture
 def shard() -> bytearray:
     return bytearray(shard_of_zarr(np.arange(36, dtype="f2").reshape(12, 3), FIELD, shard_rows=SHARD_ROWS))
+
+
+def decode_shard(data: bytes, field: FieldRecord, *, num_rows: int, shard_rows: int) -> Array:
+    rows = np.full((num_rows, *field.row_shape), 77, dtype=field.dtype)
+    decode_shards([Wanted(data, field, rows)], shard_rows=shard_rows)
+    return rows
 
 
 def decode(shard: bytes | bytearray) -> Array:
@@ -74,6 +80,16 @@ def test_the_rows_are_those_that_zarr_wrote_however_blosc_was_set(
     found = decode_shard(data, field, num_rows=num_rows, shard_rows=shard_rows)
 
     np.testing.assert_array_equal(found, rows, strict=True)
+
+
+def test_several_files_fill_columns_of_the_same_rows(shard: bytearray) -> None:
+    rows = np.zeros((11, 2, 3), dtype="f2")
+    wanted = [Wanted(bytes(shard), FIELD, rows[:, 1]), Wanted(bytes(shard), FIELD, rows[:, 0])]
+
+    decode_shards(wanted, shard_rows=SHARD_ROWS)
+
+    expected = np.arange(33, dtype="f2").reshape(11, 3)
+    np.testing.assert_array_equal(rows, np.stack([expected, expected], axis=1))
 
 
 def test_the_number_of_threads_changes_nothing(shard: bytearray) -> None:
