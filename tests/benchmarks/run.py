@@ -6,9 +6,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.dumping import bench_dumping, make_teachers
+from tests.benchmarks.gpu import Work, bench_on_gpu, small
 from tests.benchmarks.memory import bench_memory
 from tests.benchmarks.peers.bench import bench_peers
 from tests.benchmarks.reading import bench_reading
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             num_shards=options.shards,
         )
         bench_memory(report, Path(name), num_samples=options.rows)
+        if torch.cuda.is_available():
+            bench_on_gpu(report, Path(name), small(Work()) if options.quick else Work(), rounds=options.rounds)
         bench_peers(report, Path(name), num_samples=options.peer_rows, rounds=options.rounds)
     if options.out or not options.quick:
         report.write(options.out or RESULTS)

@@ -115,7 +115,7 @@ def write_synthetic_store(
     return path
 
 
-def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 4096) -> Path:
+def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 16) -> Path:
     """A folder with nothing but the manifest of a store of so many shards: enough to open it."""
     block = _draw_block(0, k=16, num_classes=1000, feature_width=None)
     plan = _plan("zarr", "float16", block, num_samples=1, shard_rows=rows_per_shard)

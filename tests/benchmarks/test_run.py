@@ -24,4 +24,4 @@ def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:
     main(["--quick", "--large", *sizes, "--out", str(tmp_path / "results.md")])
 
     titles = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("## ")]
-    assert titles == TITLES
+    assert [title for title in titles if title != "## On a GPU"] == TITLES
