@@ -56,6 +56,7 @@ def bench_dumping(
             rounds=rounds,
         )
         ratio = found["dump"] / found["bare"]
+        report.bar(f"dump against the bare forward loop: {title}", ratio, at_least=0.97)
         rows.append([title, f"{found['bare']:,.0f}", f"{found['dump']:,.0f}", f"{ratio:.3f}"])
     report.section(
         "Dumping",

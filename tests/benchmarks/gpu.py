@@ -101,6 +101,8 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
         rounds=rounds,
     )
     training = _bench_student(folder, work, source, module, rounds=rounds)
+    report.bar("on a GPU: dump against the bare forward loop", dumping["dump"] / dumping["bare"], at_least=0.97)
+    report.bar("on a GPU: stored labels against hard ones", training["stored"] / training["hard"], at_least=0.98)
     report.section(
         "On a GPU",
         f"{work.teacher} and {work.student}, random weights, {len(source):,} images of {work.side} px, batches of "

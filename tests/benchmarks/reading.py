@@ -54,12 +54,12 @@ class Measured:
     reads: list[ReadRate]
 
     def relative(self, *kind: str, group: str = "labels") -> str:
-        return f"{self._find(kind, group).relative:.3f}"
+        return f"{self.find(*kind, group=group).relative:.3f}"
 
     def rate(self, *kind: str, group: str = "labels") -> float:
-        return self._find(kind, group).rows_per_second
+        return self.find(*kind, group=group).rows_per_second
 
-    def _find(self, kind: Sequence[str], group: str) -> ReadRate:
+    def find(self, *kind: str, group: str = "labels") -> ReadRate:
         (found,) = [read for read in self.reads if (read.order, read.place, read.form) == kind and read.group == group]
         return found
 
@@ -70,6 +70,17 @@ def bench_reading(
     """`large` adds a store of ten times as many rows."""
     wanted = dict.fromkeys([*CASES, *GROWTH, *([LARGE] if large else [])])
     measured = {case: _measure(case, folder, num_samples=num_samples, rounds=rounds) for case in wanted}
+    first = measured[CASES[0]]
+    report.bar(
+        "random batches of 256 packed rows from the row cache, against np.take",
+        first.find("random", "row cache", "packed").relative,
+        at_least=0.8,
+    )
+    report.bar(
+        "the same block-shuffled from compressed shards",
+        first.find("block-shuffled", "compressed shards", "packed").relative,
+        at_least=0.4,
+    )
     _report_labels(report, [measured[case] for case in CASES])
     _report_features(report, [measured[case] for case in CASES if case.feature_width is not None])
     growing = [measured[case] for case in (*GROWTH, LARGE) if case in measured]
@@ -143,6 +154,7 @@ def _report_features(report: Report, measured: Sequence[Measured]) -> None:
 def _report_growth(report: Report, measured: Sequence[Measured], folder: Path, *, num_shards: int) -> None:
     path = write_manifest_alone(folder / "many-shards", num_shards=num_shards)
     opens = rates({"open": lambda: 1 if open_store(path) else 0}, rounds=1)["open"]
+    report.bar(f"seconds to open a store of {num_shards:,} shards", 1 / opens, at_most=1)
     rows = [
         [
             f"{each.store.num_rows:,}",

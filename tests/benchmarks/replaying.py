@@ -49,6 +49,7 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
             {"drawn": _drawing(source, transforms), "replayed": _replaying(source, transforms)},
             rounds=40 * rounds,  # of one batch each
         )
+        report.bar(f"replaying views against drawing them: {title}", found["replayed"] / found["drawn"], at_least=0.95)
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
         rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
     report.section(

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if torch.cuda.is_available():
             bench_on_gpu(report, Path(name), small(Work()) if options.quick else Work(), rounds=options.rounds)
         bench_peers(report, Path(name), num_samples=options.peer_rows, rounds=options.rounds)
+    report.bars()
     if options.out or not options.quick:
         report.write(options.out or RESULTS)
 

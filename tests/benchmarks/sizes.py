@@ -31,6 +31,7 @@ from tests.benchmarks.stores import BlankImages, RandomLogits
 TEMPERATURES = (1.0, 4.0)
 NUM_CLASSES = 1000
 NUM_VIEWS = 16
+AS_PIXELS = Finishing(mean=(0.0,), std=(1.0,))
 KEPT = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 JUDGED_ROWS = 4096
 """Whose distributions are compared with what is stored of them."""
@@ -55,7 +56,13 @@ class Weighed:
 def bench_sizes(report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]]) -> None:
     """`teachers` with their K, over the images of `source`; and random logits, where class ids are hardest to press."""
     num_samples = len(source)
-    rows = [_row(title, form, _weigh_synthetic(folder, num_samples, k=16, form=form)) for title, form in _formats()]
+    synthetic = as_teacher(RandomLogits(num_classes=NUM_CLASSES, num_rows=16_384), finishing=AS_PIXELS)
+    title = f"random logits, K=16 of {NUM_CLASSES:,}"
+    found = {form: _weigh_synthetic(synthetic, folder, num_samples, k=16, form=form) for form in get_args(FormatName)}
+    small = found["zarr"]["uint8"]
+    report.bar(f"bytes of a view, everything included: {title}, zarr, uint8", small.bytes_per_row(), at_most=32)
+    report.bar("nats that this coding costs", max(small.coding_nats), at_most=1e-4)
+    rows = [_row(title, form, weighed) for form, weighed in found.items()]
     for name, (teacher, k) in teachers.items():
         rows += [_real_row(name, teacher, source, folder, form=form, k=k) for form in get_args(FormatName)]
     report.section(
@@ -67,17 +74,13 @@ def bench_sizes(report: Report, folder: Path, source: Source, teachers: dict[str
         ["teacher", "format", "coding", "labels", "everything", "cost, T = 1", "cost, T = 4"],
         [row for each in rows for row in each],
     )
-    _bench_kept(report, folder, num_samples)
+    _bench_kept(report, synthetic, folder, num_samples)
 
 
-def _formats() -> list[tuple[str, FormatName]]:
-    return [(f"random logits, K=16 of {NUM_CLASSES:,}", form) for form in get_args(FormatName)]
-
-
-def _bench_kept(report: Report, folder: Path, num_samples: int) -> None:
+def _bench_kept(report: Report, teacher: Teacher, folder: Path, num_samples: int) -> None:
     rows = []
     for k in KEPT:
-        found = _weigh_synthetic(folder, num_samples, k=k, form="zarr", views=1)
+        found = _weigh_synthetic(teacher, folder, num_samples, k=k, form="zarr", views=1)
         for coding in ("float16", "uint8"):
             each = found[coding]
             nats = [*each.coding_nats, *each.total_nats]
@@ -94,11 +97,11 @@ def _bench_kept(report: Report, folder: Path, num_samples: int) -> None:
 
 
 def _weigh_synthetic(
-    folder: Path, num_samples: int, *, k: int, form: FormatName, views: int = NUM_VIEWS
+    teacher: Teacher, folder: Path, num_samples: int, *, k: int, form: FormatName, views: int = NUM_VIEWS
 ) -> dict[Coding, Weighed]:
-    source, module = BlankImages(num_samples), RandomLogits(num_classes=NUM_CLASSES, num_rows=65_536)
-    teacher = as_teacher(module, finishing=Finishing(mean=(0.0,), std=(1.0,)))
-    logits_NC = module(torch.stack([source.read(n).image_CHW for n in range(min(num_samples, JUDGED_ROWS))]) / 255)
+    source = BlankImages(num_samples)
+    judged = torch.stack([source.read(number).image_CHW for number in range(min(num_samples, JUDGED_ROWS))])
+    logits_NC = teacher.module(judged / 255)
     found: dict[Coding, Weighed] = {}
     for coding in get_args(Coding):
         options = DumpOptions(

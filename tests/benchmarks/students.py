@@ -44,6 +44,8 @@ def bench_students(report: Report, folder: Path, source: Source, *, rounds: int)
         ]
         for count in COUNTS
     ]
+    share = found[f"{COUNTS[-1]} alone"] / found[f"{COUNTS[-1]} together"]
+    report.bar(f"seconds of one pass for {COUNTS[-1]} students, as a share of {COUNTS[-1]} runs", share, at_most=0.7)
     report.section(
         "Students in one pass",
         f"Training on {len(source):,} images for one epoch, each decoded and augmented once (resized crop, flip, "

@@ -15,6 +15,7 @@ TITLES = [
     "## Growth",
     "## Memory",
     "## Peers",
+    "## Bars",
 ]
 
 
