@@ -3,13 +3,13 @@
 | array     | shape  | float32 | float16 | uint8                               |
 | class_ids | [N, K] | uint16 while C <= 65,536, else uint32 (in every coding)         |
 | logits    | [N, K] | float32 | float16 | gaps in steps that the manifest names |
-| max_logit | [N]    | float32 | float16 | float16 of 8 significant bits       |
-| log_tail  | [N, T] | float32 | float16 | float16 of 8 significant bits       |
+| max_logit | [N]    | float32 | float16 | float16, in whole steps             |
+| log_tail  | [N, T] | float32 | float16 | float16 of 7 significant bits       |
 
 The uint8 coding rounds each logit to a multiple of the step and stores how far it lies below the one before it. The
 rounding error stays within half a step however long the row, because logits are rounded before gaps are taken. A gap
-over 255 steps is clipped, counted, and made up for by the following gaps. The three bits that tails and largest logits
-lose cost about 1e-6 nats and save a byte a row.
+over 255 steps is clipped, counted, and made up for by the following gaps. The four bits that a softmax tail loses cost
+about 3e-6 nats and save a byte a row; a sigmoid head keeps them, as there a small mean probability weighs much.
 """
 
 # Shape letters: N rows in a block, C classes, K entries kept (K <= C), T temperatures.
@@ -35,8 +35,8 @@ GAP_STEP = 1 / 16
 MAX_GAP = 255
 LARGEST_FLOAT16 = 65504.0
 _FLOAT16 = np.finfo(np.float16)
-_LARGEST_SHORT = 0x7BF8
-"""Bits of the largest finite float16 of 8 significant bits."""
+_LARGEST_SHORT = 0x7BF0
+"""Bits of the largest finite float16 of 7 significant bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +75,8 @@ class LabelCoding:
         return {
             "class_ids": labels.class_ids_BK.numpy().astype(self.class_id_dtype),
             "logits": self._encode_logits(labels.logits_BK.numpy()),
-            "max_logit": self._encode_floats(max_logit_N),
-            "log_tail": self._encode_floats(labels.log_tail_BT.numpy()),
+            "max_logit": self._encode_max_logit(max_logit_N),
+            "log_tail": self._encode_log_tail(labels.log_tail_BT.numpy()),
         }
 
     def decode(self, arrays: Mapping[str, Array]) -> SoftLabels:
@@ -98,9 +98,14 @@ class LabelCoding:
     def _encode_logits(self, logits_NK: Array) -> Array:
         return gaps_of(logits_NK, step=self.gap_step) if self.coding == "uint8" else _saturated(logits_NK, self.coding)
 
-    def _encode_floats(self, values: Array) -> Array:
-        stored = _saturated(values, self.float_dtype)
-        return _shortened(stored) if self.coding == "uint8" else stored
+    def _encode_max_logit(self, max_logit_N: Array) -> Array:
+        if self.coding == "uint8":  # no finer than the logits themselves
+            max_logit_N = np.rint(max_logit_N.astype(np.float64) / self.gap_step) * self.gap_step
+        return _saturated(max_logit_N, self.float_dtype)
+
+    def _encode_log_tail(self, log_tail_NT: Array) -> Array:
+        stored_NT = _saturated(log_tail_NT, self.float_dtype)
+        return _shortened(stored_NT) if self.coding == "uint8" and self.head == "softmax" else stored_NT
 
     def _decode_class_ids(self, stored_NK: Tensor) -> Tensor:
         bits = 8 * stored_NK.element_size()
@@ -161,8 +166,8 @@ def _saturated(values: Array, dtype: str) -> Array:
 
 
 def _shortened(values: Array) -> Array:
-    """float16 rounded to 8 significant bits, its last three zero: what a compressor then needn't keep."""
-    bits = np.abs(values).view(np.uint16) + np.uint16(0b100)
-    bits &= np.uint16(0b1111_1111_1111_1000)
+    """float16 rounded to 7 significant bits, its last four zero: what a compressor then needn't keep."""
+    bits = np.abs(values).view(np.uint16) + np.uint16(0b1000)
+    bits &= np.uint16(0b1111_1111_1111_0000)
     np.minimum(bits, np.uint16(_LARGEST_SHORT), out=bits, where=np.isfinite(values))
     return np.copysign(bits.view(np.float16), values)

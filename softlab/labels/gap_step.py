@@ -19,8 +19,10 @@ that were looked at then still cost less than 1e-4."""
 
 def choose_gap_step(labels: SoftLabels) -> float:
     """The largest step, in nats, that costs these rows at most 8e-5 nats in the mean at each of their temperatures; the
-    smallest one where none does. A clipped gap counts as what it costs."""
-    return next((step for step in STEPS if _highest_cost(labels, step) <= MAX_COST), STEPS[-1])
+    cheapest one where none does. A clipped gap counts as what it costs."""
+    labels = labels.to("cpu")
+    costs = {step: _highest_cost(labels, step) for step in STEPS}
+    return next((step for step in STEPS if costs[step] <= MAX_COST), min(STEPS, key=costs.__getitem__))
 
 
 def coding_cost(exact: SoftLabels, stored: SoftLabels, *, temperature: float) -> Tensor:

@@ -63,8 +63,10 @@ class SoftLabels:
         return self.class_ids_BK.shape[1]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SoftLabels":
-        """The same labels on another device."""
-        return self._with_tensors(*(tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()))
+        """The same labels on another device; these, where they are there."""
+        moved = [tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()]
+        is_there = all(one is other for one, other in zip(moved, self.tensors(), strict=True))
+        return self if is_there else self._with_tensors(*moved)
 
     def split(self, sizes: Sequence[int]) -> "list[SoftLabels]":
         """The first so many rows, the next so many, ..; views of the same memory that know what they are parts of."""

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import tee
+from itertools import islice, tee
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class LoaderOptions:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise InvalidOption(f"workers = {self.workers}: expected 0 or more.")
+            raise InvalidOption(f"workers = {self.workers}: expected 0 or more. Change --workers.")
 
 
 @dataclass(slots=True)
@@ -132,12 +132,13 @@ class BatchLoader:
         self._workers = choose_workers(options.workers, device)
         self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
 
-    def load(self, order: Iterable[RowNumbers]) -> Iterator[Batch]:
-        """The batches of the rows in `order`, on the device. Raises what reading a sample or a row raises."""
+    def load(self, order: Iterable[RowNumbers], *, skip: int = 0) -> Iterator[Batch]:
+        """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
+        raises; see `read_stored` for why one may begin an order early."""
         order, same_order = tee(order)
-        batches = self._load_images(order)
+        batches = self._load_images(islice(order, skip, None))
         if self.aligned.stores:
-            stored = read_stored(self.aligned, same_order, self.device)
+            stored = read_stored(self.aligned, same_order, self.device, skip=skip)
             batches = (batch.with_stored(said) for batch, said in zip(batches, stored, strict=True))
         return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice, tee
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import Numbers, RowNumbers
-from softlab.store.reader import Store
 from softlab.store.rows import Rows
 
 BLOCK_BATCHES = 32
@@ -30,45 +30,61 @@ class Stored:
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def read_stored(aligned: Aligned, order: Iterable[RowNumbers], device: torch.device) -> Iterator[Stored]:
-    """For each batch of an order, on the device. Raises what reading a store raises, up to a block early."""
-    for block in _blocks(aligned, order):
-        yield from _read_block(aligned, block, device)
+def read_stored(
+    aligned: Aligned, order: Iterable[RowNumbers], device: torch.device, *, skip: int = 0
+) -> Iterator[Stored]:
+    """For each batch of an order but the first `skip`, on the device. Raises what reading a store raises, up to a block
+    early.
+
+    Blocks are counted from the order's beginning, so that a run resumed at step s, which has to begin its order at a
+    multiple of BLOCK_BATCHES, computes with the very blocks of one that never stopped: to the last bit. Their size
+    depends on labels alone, which all students share, and not on the features that one of them learns.
+    """
+    order, same_order = tee(order)
+    features = _read_features(aligned, islice(same_order, skip, None), device)
+    labels = (part for block in _blocks(aligned, order) for part in _read_block(aligned, block, device))
+    for said, learnt in zip(islice(labels, skip, None), features, strict=True):
+        yield Stored(labels=said, features=learnt)
 
 
 def _blocks(aligned: Aligned, order: Iterable[RowNumbers]) -> Iterator[list[RowNumbers]]:
-    row_bytes = sum(store.row_bytes() for store in aligned.stores)
-    row_bytes += sum(store.row_bytes(name) for name, store in aligned.features.items())
-    block: list[RowNumbers] = []
-    for rows in order:
-        block.append(rows)
-        if len(block) == BLOCK_BATCHES or sum(map(len, block)) * row_bytes >= BLOCK_BYTES:
-            yield block
-            block = []
-    if block:
+    """Each of a power of two of batches, at most BLOCK_BATCHES of them."""
+    order, row_bytes = iter(order), sum(store.row_bytes() for store in aligned.stores)
+    first = next(order, None)
+    if first is None:
+        return
+    most = max(BLOCK_BYTES // max(len(first) * row_bytes, 1), 1)
+    size = min(BLOCK_BATCHES, 1 << (most.bit_length() - 1))
+    rest = chain([first], order)
+    while block := list(islice(rest, size)):
         yield block
 
 
-def _read_block(aligned: Aligned, block: list[RowNumbers], device: torch.device) -> Iterator[Stored]:
+def _read_block(aligned: Aligned, block: list[RowNumbers], device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
+    """What all teachers said about each batch of a block."""
     sizes = [len(rows) for rows in block]
+    samples, view = _places(aligned, block)
+    read = [
+        store.unpack(_to_device(store.read_packed(samples, view=view), device)).split(sizes) for store in aligned.stores
+    ]
+    return zip(*read, strict=True)
+
+
+def _read_features(aligned: Aligned, order: Iterable[RowNumbers], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Batch by batch: a feature may be a thousand times as large as labels."""
+    for rows in order:
+        samples, view = _places(aligned, [rows])
+        yield {
+            name: store.unpack_features(name, _to_device(store.read_packed(samples, view=view, feature=name), device))
+            for name, store in aligned.features.items()
+        }
+
+
+def _places(aligned: Aligned, block: list[RowNumbers]) -> tuple[Numbers, int | Numbers]:
+    """Sample and view of some rows in the stores."""
     samples = aligned.in_store(np.concatenate([rows.samples_B for rows in block]))
     # Views without end, where other views than the store's were allowed, meet the store's in turn.
-    views = np.concatenate([rows.views_B for rows in block]) % aligned.num_stored_views
-    view = _one_or_each(views)
-
-    def read(store: Store, feature: str | None = None) -> Tensor:
-        return _to_device(store.read_packed(samples, view=view, feature=feature), device)
-
-    labels = [store.unpack(read(store)).split(sizes) for store in aligned.stores]
-    features = {
-        name: torch.split(store.unpack_features(name, read(store, name)), sizes)
-        for name, store in aligned.features.items()
-    }
-    for number in range(len(block)):
-        yield Stored(
-            labels=tuple(each[number] for each in labels),
-            features={name: each[number] for name, each in features.items()},
-        )
+    return samples, _one_or_each(np.concatenate([rows.views_B for rows in block]) % aligned.num_stored_views)
 
 
 def _one_or_each(views: Numbers) -> int | Numbers:

@@ -22,8 +22,7 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and num_ranks() > 1:
         name = f"cuda:{local_rank()}"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        device = torch.empty(0, device=name).device  # with its number, as tensors name it
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidOption(f"device {name!r}: {reason}. Choose --device auto, cuda, cuda:1, mps or cpu.") from error

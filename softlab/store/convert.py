@@ -35,7 +35,7 @@ def convert_store(
     with writing(out, plan) as writer:
         pending = writer.pending
         for done, shard in enumerate(pending, start=1):
-            arrays = {name: array for group in groups for name, array in store.read_stored(shard, group=group).items()}
+            arrays = {name: array for group in groups for name, array in store.read_shard(shard, group=group).items()}
             writer.write(
                 shard,
                 arrays=arrays,

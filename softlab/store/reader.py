@@ -2,7 +2,7 @@
 
 # Shape letters: B rows asked for.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -88,10 +88,10 @@ class Store:
     def feature_names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.manifest.features)
 
-    @property
-    def is_cached(self) -> bool:
-        """Whether labels are decoded once into the row cache; else each batch is read from compressed shards."""
-        return self._bytes_when_decoded("labels") <= self._cache.max_bytes
+    def fits_cache(self, features: Iterable[str] = ()) -> bool:
+        """Whether the row cache may hold the labels and some features at once."""
+        groups = ["labels", *(self._group_named(name) for name in features)]
+        return sum(map(self._bytes_when_decoded, groups)) <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
         """Soft labels of B samples, in the order asked for, in one view or each in its own. Raises InvalidOption for a
@@ -100,7 +100,7 @@ class Store:
 
     def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> Rows:
         """The labels, or one feature, of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the
-        fewest bytes to hand to another process or device, where they are unpacked. Raises as `read`, and InvalidOption
+        fewest bytes to hand to another device, where they are unpacked. Raises as `read`, and InvalidOption
         for an unknown feature."""
         return self._take(self._group_named(feature), samples, view=view)
 
@@ -144,7 +144,7 @@ class Store:
         except ValueError as error:
             raise DamagedStore(f"{self.path}: pixel digests of view {view}: {error}. Get the store again.") from error
 
-    def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
+    def read_shard(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
         arrays = empty_arrays(self.manifest.storage.fields_of(group), shard)
         self._read_into(arrays, shard, group=group)
@@ -179,9 +179,8 @@ class Store:
 
     def _take(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> Rows:
         numbers_B = self._check_samples(samples)
-        if (
-            view.__class__ is int and 0 <= view < self.num_views
-        ):  # what most reads ask for, and where each microsecond counts
+        # One view, as most reads ask, and where each microsecond counts.
+        if view.__class__ is int and 0 <= view < self.num_views:
             return self._rows_of(group, view).take(numbers_B)
         views_B = self._check_views(view)
         if views_B.shape not in ((), numbers_B.shape):

@@ -53,7 +53,7 @@ class _Chunk:
 def decode_shards(wanted: Sequence[Wanted], *, shard_rows: int) -> None:
     """Fill rows from shard files. Raises ValueError or RuntimeError if one isn't such a file."""
     chunks = [chunk for each in wanted for chunk in _chunks(each, shard_rows)]
-    threads = min(torch.get_num_threads(), MAX_THREADS, len(chunks))  # torch keeps to one in a loader's workers
+    threads = min(torch.get_num_threads(), MAX_THREADS, len(chunks))  # as many as torch may use
     with ThreadPoolExecutor(threads) as pool:  # also for one: in a main thread Blosc would start threads of its own
         for done in [pool.submit(_decode, chunks[first::threads]) for first in range(threads)]:
             done.result()

@@ -13,6 +13,7 @@ from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFai
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
+from softlab.loading.stored import BLOCK_BATCHES
 from softlab.student.evaluate import Evaluation, Forward, evaluate
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
@@ -87,8 +88,9 @@ class Training:
         first_step = self._resume()
         if self._folder is not None and self._ranks.is_first:
             self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
-        order = replace(self._order, first_step=first_step)
-        for step, batch in enumerate(self._loader.load(map(self._ranks.own, order)), start=first_step):
+        skip = first_step % BLOCK_BATCHES
+        order = map(self._ranks.own, replace(self._order, first_step=first_step - skip))
+        for step, batch in enumerate(self._loader.load(order, skip=skip), start=first_step):
             if step == first_step:
                 self._check_targets(batch)
             self._step(batch, step)

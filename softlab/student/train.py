@@ -1,7 +1,7 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -73,7 +73,7 @@ def train_students(
         seed=options.seed,
         num_views=inputs.num_views,
         view_order=options.view_order,
-        block_rows=_block_rows(stores, options),
+        block_rows=_block_rows(source, stores, features, options),
     )
     ranks.check_batch_size(min(order.batch_size, order.num_samples))
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
@@ -102,18 +102,21 @@ def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) ->
     return student
 
 
-def _block_rows(stores: Sequence[Store], options: TrainOptions) -> int | None:
-    """How many successive samples stay near each other in every epoch; None for all in random order.
+def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str], options: TrainOptions) -> int | None:
+    """How many successive samples stay near each other in every epoch: about those of a shard of the store with the
+    smallest ones; None for all in random order.
 
-    Warns with SlowReads where that would decode a shard for nearly every row.
+    Warns with SlowReads where that would decode most shards again and again.
     """
     if options.shuffle == "blocks":
-        return max((store.manifest.storage.shard_rows for store in stores), default=None)
+        per_store = (store.manifest.storage.shard_rows * len(source) // store.num_samples for store in stores)
+        block_rows = min(per_store, default=None)
+        return None if block_rows is None else max(block_rows, 1)
     for store in stores:
-        if not store.is_cached:
+        if not store.fits_cache(name for name in features if name in store.feature_names):
             warnings.warn(
-                f"{store.path}: is larger than the row cache may be, so that each batch decodes most of its shards. "
-                f"Say --shuffle blocks, or give the cache more room with --cache-max-bytes.",
+                f"{store.path}: is larger than the row cache may be, so that most of its shards are decoded again "
+                f"every few batches. Say --shuffle blocks, or give the cache more room with --cache-max-bytes.",
                 SlowReads,
                 stacklevel=3,
             )

@@ -131,7 +131,8 @@ def dump_teacher(
                 _finish(writer, contents, source, peers)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if peers.is_first else "") from None
-            return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
+        peers.wait()  # until the first one has tidied up: another dump may follow at once
+        return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 
 def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teacher:

@@ -49,8 +49,13 @@ class Peers:
         return self.rank == 0
 
     def own(self, shards: Sequence[Shard]) -> list[Shard]:
-        """This process's part of the shards that are pending; all must ask for the same ones."""
-        return list(shards[self.rank :: self.count])
+        """This process's part of the shards that are pending; all must ask for the same ones. The same samples in every
+        view, where there are enough of them, as their decoded images are kept."""
+        parts = sorted({shard.part for shard in shards})
+        if len(parts) < self.count:
+            return list(shards[self.rank :: self.count])
+        own = set(parts[self.rank :: self.count])
+        return [shard for shard in shards if shard.part in own]
 
     def add(self, name: str, amount: int) -> int:
         """What all have added under this name by now."""
@@ -134,6 +139,7 @@ def _in_touch(peers: Peers) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise SoftlabError(
-            f"process {peers.rank + 1} of {peers.count}: torchrun, which started it, is gone. Shards that are finished "
-            f"are kept: run the same command again to go on."
+            f"process {peers.rank + 1} of {peers.count}: torchrun, which started it, can't be reached: "
+            f"{str(error).partition(chr(10))[0]}. Shards that are finished are kept: run the same command again to go "
+            f"on."
         ) from error

@@ -100,18 +100,18 @@ def test_each_compressed_turn_decodes_every_shard_that_it_reads(
     decoded: list[tuple[str, int]] = []
     turns: list[tuple[str, list[int]]] = []
     turn = "setup"
-    read_stored: Callable[..., Any] = Store.read_stored
+    read_into: Callable[..., Any] = Store._read_into
 
-    def count(store: Store, shard: Any, **options: Any) -> Any:
+    def count(store: Store, arrays: Any, shard: Any, **options: Any) -> Any:
         decoded.append((turn, shard.part))
-        return read_stored(store, shard, **options)
+        return read_into(store, arrays, shard, **options)
 
     def next_turn(name: str, done: int, total: int) -> None:
         nonlocal turn
         turns.append((name, sorted(part for each, part in decoded if each == turn)))
         turn = str(done)
 
-    monkeypatch.setattr(Store, "read_stored", count)
+    monkeypatch.setattr(Store, "_read_into", count)
 
     measure_reading(tmp_path / "store", rounds=2, on_turn=next_turn)
 

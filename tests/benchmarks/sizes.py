@@ -56,7 +56,7 @@ class Weighed:
 def bench_sizes(report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]]) -> None:
     """`teachers` with their K, over the images of `source`; and random logits, where class ids are hardest to press."""
     num_samples = len(source)
-    synthetic = as_teacher(RandomLogits(num_classes=NUM_CLASSES, num_rows=16_384), finishing=AS_PIXELS)
+    synthetic = as_teacher(RandomLogits(num_classes=NUM_CLASSES), finishing=AS_PIXELS)
     title = f"random logits, K=16 of {NUM_CLASSES:,}"
     found = {form: _weigh_synthetic(synthetic, folder, num_samples, k=16, form=form) for form in get_args(FormatName)}
     small = found["zarr"]["uint8"]

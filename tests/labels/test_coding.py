@@ -215,7 +215,7 @@ def test_no_tail_stays_no_tail(coding: Coding) -> None:
     assert round_trip(make_coding(coding, labels), labels).log_tail_BT.isneginf().all()
 
 
-@pytest.mark.parametrize(("coding", "smallest"), [("float16", -LARGEST_FLOAT16), ("uint8", -65280.0)])
+@pytest.mark.parametrize(("coding", "smallest"), [("float16", -LARGEST_FLOAT16), ("uint8", -65024.0)])
 def test_a_tail_too_small_for_float16_is_still_a_tail(coding: Coding, smallest: float) -> None:
     labels = keep_top_k(torch.tensor([[0.0, -1e5]]), k=1, temperatures=(1.0,))
 
@@ -223,14 +223,23 @@ def test_a_tail_too_small_for_float16_is_still_a_tail(coding: Coding, smallest: 
 
 
 @given(labels_of_any_shape())
-def test_uint8_keeps_8_significant_bits_of_tails_and_largest_logits(labels: SoftLabels) -> None:
+def test_uint8_keeps_7_significant_bits_of_softmax_tails(labels: SoftLabels) -> None:
     decoded = round_trip(make_coding("uint8", labels), labels)
 
-    for found, exact in ((decoded.log_tail_BT, labels.log_tail_BT), (decoded.max_logit_B, labels.max_logit_B)):
-        assert (found.half().view(torch.int16) & 0b111).eq(0).all()
-        assert found.isneginf().equal(exact.isneginf())
-        rounding = exact.abs() * (2**-8 + 2**-11) + 2**-21  # float16 holds numbers below 2^-14 in even steps
-        assert ((found - exact).abs() <= rounding).where(exact.isfinite(), True).all()
+    found, exact = decoded.log_tail_BT, labels.log_tail_BT
+    bits = 7 if labels.head == "softmax" else 11
+    assert (found.half().view(torch.int16) & ((1 << (11 - bits)) - 1)).eq(0).all()
+    assert found.isneginf().equal(exact.isneginf())
+    rounding = exact.abs() * (2**-bits + 2**-11) + 2**-20  # float16 holds numbers below 2^-14 in even steps
+    assert ((found - exact).abs() <= rounding).where(exact.isfinite(), True).all()
+
+
+@given(labels_of_any_shape())
+def test_uint8_rounds_the_largest_logit_to_whole_steps_like_the_others(labels: SoftLabels) -> None:
+    decoded = round_trip(make_coding("uint8", labels), labels)
+
+    rounding = GAP_STEP / 2 + labels.max_logit_B.abs() * 2**-11  # and float16's own
+    assert ((decoded.max_logit_B - labels.max_logit_B).abs() <= rounding).all()
 
 
 @pytest.mark.parametrize("coding", ["float16", "uint8"])

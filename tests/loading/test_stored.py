@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,36 @@ def test_several_batches_are_one_read(store: Watched) -> None:
 
 
 def test_no_more_is_read_at_a_time_than_may_be(store: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "BLOCK_BYTES", 2 * 3 * store.row_bytes())
+    monkeypatch.setattr(stored, "BLOCK_BYTES", 5 * 3 * store.row_bytes())
 
     list(read(aligned_with(store), batches()))
 
-    assert set(store.reads) == {2 * 3}
+    assert set(store.reads) == {4 * 3}, "a power of two, so that it divides what a resumed run begins at"
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 31, 32, 33, 47])
+def test_an_order_resumed_at_any_step_makes_the_same_blocks(store: Watched, first_step: int) -> None:
+    aligned, skip = aligned_with(store, features={"pooled": store}), first_step % stored.BLOCK_BATCHES
+    whole = list(read(aligned, batches()))
+
+    order = replace(batches(), first_step=first_step - skip)
+    resumed = list(read_stored(aligned, order, CPU, skip=skip))
+
+    assert len(resumed) == len(whole) - first_step
+    for one, other in zip(resumed, whole[first_step:], strict=True):
+        assert_same_labels(one.labels[0], other.labels[0])
+        assert one.features["pooled"].equal(other.features["pooled"])
+        ours, theirs = one.labels[0].block, other.labels[0].block
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.number, ours.sizes) == (theirs.number, theirs.sizes)
+        assert ours.whole.class_ids_BK.equal(theirs.whole.class_ids_BK)
+
+
+def test_labels_stay_parts_of_their_block_on_their_own_device(store: Watched) -> None:
+    (said, _) = read(aligned_with(store), list(batches())[:2])
+
+    assert said.labels[0].to(CPU, non_blocking=True).block is not None
 
 
 def test_a_source_that_counts_otherwise_than_the_store_gets_the_rows_of_its_own_samples(store: Watched) -> None:

@@ -298,7 +298,7 @@ def test_a_store_larger_than_the_cache_may_be_is_read_without_it(tmp_path: Path,
 
     store = open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=max_bytes)
 
-    assert not store.is_cached
+    assert not store.fits_cache()
     assert read_right(store)
     assert not (tmp_path / "cache").exists()
     remove_shards(tmp_path / "store")
@@ -311,7 +311,7 @@ def test_a_store_exactly_as_large_as_the_cache_may_be_is_cached(tmp_path: Path) 
 
     store = open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=STORE_BYTES)
 
-    assert store.is_cached
+    assert store.fits_cache()
     assert read_right(store)
     assert (tmp_path / "cache" / store.digest).is_dir()
 

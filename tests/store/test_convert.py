@@ -51,7 +51,7 @@ def test_the_rows_are_the_same_to_the_bit(tmp_path: Path, format: FormatName, co
     assert new.manifest.storage.format == OTHER[format]
     for field in store.manifest.storage.fields:
         for shard in store.manifest.grid:
-            found = new.read_stored(shard, group=field.group)[field.name]
+            found = new.read_shard(shard, group=field.group)[field.name]
             expected = make_arrays(store.manifest)[field.name][shard.view, shard.start : shard.stop]
             np.testing.assert_array_equal(found, expected, strict=True)
 

@@ -147,7 +147,7 @@ def test_any_samples_in_any_order_are_read(
 
     labels = store.read(samples, view=view)
 
-    assert store.is_cached == is_cached
+    assert store.fits_cache() == is_cached
     assert_same(labels, example.labels(store, samples, view=view))
 
 

@@ -1,6 +1,7 @@
 """Training from a store that is larger than the row cache may be."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ class Counted(Store):
 
     decoded: Counter[int]
 
-    def read_stored(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
+    def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
         self.decoded[shard.part] += 1
-        return super().read_stored(shard, group=group)
+        super()._read_into(arrays, shard, group=group)
 
 
 def uncached(path: Path) -> Store:

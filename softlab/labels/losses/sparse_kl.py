@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail
 from softlab.labels.losses.compared import compare, forward_term
 from softlab.labels.losses.log_softmax import log_softmax_rows
@@ -106,5 +107,8 @@ class _SparseKL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         if torch.is_grad_enabled():
-            raise RuntimeError("the gradient of this loss is written down, and can't be differentiated again")
+            raise InvalidOption(
+                "this loss has its gradient written down, which can't be differentiated again. Use the mean of "
+                "kl_rows, whose gradient is traced."
+            )
         return ctx.gradient_BC * gradient, None, None
