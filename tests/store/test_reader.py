@@ -277,7 +277,7 @@ def test_a_pickled_store_reads_the_same_rows(
     copy = pickle.loads(pickle.dumps(store))
 
     assert copy.digest == store.digest
-    assert copy.is_cached == is_cached
+    assert copy.fits_cache() == is_cached
     for one, other in zip(read_everything(copy), read_everything(store), strict=True):
         assert torch.equal(one, other)
 

@@ -25,8 +25,8 @@ def distillation_loss(
     - `renormalise`: the tail is dropped and the kept classes are rescaled to sum to 1, for the teacher alone.
 
     Its gradient is written down, not traced; that of `kl_rows` can be differentiated again. Raises StoreMismatch if the
-    student has another number of classes or the labels come from a sigmoid head, InvalidOption below the smallest stored
-    temperature; warns with InterpolatedTail at one that is not stored.
+    student has another number of classes or the labels come from a sigmoid head, InvalidOption below the smallest
+    stored temperature; warns with InterpolatedTail at one that is not stored.
     """
     _check(student_logits_BC, labels, tail)
     student_BC = student_logits_BC.float()
