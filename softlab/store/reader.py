@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnfinishedStore
@@ -30,6 +30,7 @@ from softlab.store.folder import is_unfinished
 from softlab.store.format import Array, empty_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, decode_digests
+from softlab.store.row_numbers import check_samples, check_views
 from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_rows import ShardRows
@@ -178,11 +179,11 @@ class Store:
         self.__init__(**state)  # type: ignore[misc]
 
     def _take(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> Rows:
-        numbers_B = self._check_samples(samples)
+        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.path)
         # One view, as most reads ask, and where each microsecond counts.
         if view.__class__ is int and 0 <= view < self.num_views:
             return self._rows_of(group, view).take(numbers_B)
-        views_B = self._check_views(view)
+        views_B = check_views(view, num_views=self.num_views, where=self.path)
         if views_B.shape not in ((), numbers_B.shape):
             raise InvalidOption(
                 f"{self.path}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
@@ -249,33 +250,6 @@ class Store:
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
         highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
         return f"class {highest} of {self.num_classes}" if highest >= self.num_classes else None
-
-    def _check_views(self, view: ArrayLike) -> NDArray[np.int64]:
-        given = np.asarray(view)
-        if given.size and given.dtype.kind not in "iu":
-            raise InvalidOption(f"{self.path}: {given.dtype} values don't number views. Ask by view numbers.")
-        views = given.astype(np.int64)
-        if views.size and not 0 <= views.min() <= views.max() < self.num_views:
-            outside = views.min() if views.min() < 0 else views.max()
-            raise InvalidOption(
-                f"{self.path}: has views 0 to {self.num_views - 1}, not {outside}. Ask for one of those, or add views "
-                f"with `softlab dump-teacher --views +N`."
-            )
-        return views
-
-    def _check_samples(self, samples: ArrayLike) -> NDArray[np.int64]:
-        numbers = np.asarray(samples)
-        if numbers.dtype != np.int64 or numbers.ndim != 1:  # else it is asked as most are, where microseconds count
-            if numbers.size and numbers.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
-                raise InvalidOption(f"{self.path}: {numbers.dtype} values don't number samples. Ask by sample numbers.")
-            numbers = numbers.astype(np.int64, copy=False).reshape(-1)
-        # One pass for both ends: a negative number is a huge one without its sign.
-        if len(numbers) and np.maximum.reduce(numbers.view(np.uint64)) >= self.num_samples:
-            outside = numbers.min() if numbers.min() < 0 else numbers.max()
-            raise InvalidOption(
-                f"{self.path}: has samples 0 to {self.num_samples - 1}, not {outside}. Ask for one of those."
-            )
-        return numbers
 
     def _bytes_when_decoded(self, group: str) -> int:
         """Of one group in all views: what a row cache of it takes."""

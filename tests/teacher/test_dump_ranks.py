@@ -267,7 +267,9 @@ def test_a_process_whose_torchrun_is_gone_says_so_and_ends() -> None:
     peers.add("rows", 1)
     del server
 
-    with pytest.raises(SoftlabError, match=r"process 2 of 2: torchrun, .* can't be reached: .*run the same command again"):
+    with pytest.raises(
+        SoftlabError, match=r"process 2 of 2: torchrun, .* can't be reached: .*run the same command again"
+    ):
         peers.wait()
 
 

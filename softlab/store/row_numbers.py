@@ -1,0 +1,37 @@
+"""Whether the rows that a reader is asked for are there."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from softlab.errors import InvalidOption
+
+
+def check_samples(samples: ArrayLike, *, num_samples: int, where: Path) -> NDArray[np.int64]:
+    """Sample numbers as int64 [B]. Raises InvalidOption for one that isn't there, or that is no number."""
+    numbers = np.asarray(samples)
+    if numbers.dtype != np.int64 or numbers.ndim != 1:  # else it is asked as most are, where microseconds count
+        if numbers.size and numbers.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
+            raise InvalidOption(f"{where}: {numbers.dtype} values don't number samples. Ask by sample numbers.")
+        numbers = numbers.astype(np.int64, copy=False).reshape(-1)
+    # One pass for both ends: a negative number is a huge one without its sign.
+    if len(numbers) and np.maximum.reduce(numbers.view(np.uint64)) >= num_samples:
+        outside = numbers.min() if numbers.min() < 0 else numbers.max()
+        raise InvalidOption(f"{where}: has samples 0 to {num_samples - 1}, not {outside}. Ask for one of those.")
+    return numbers
+
+
+def check_views(view: ArrayLike, *, num_views: int, where: Path) -> NDArray[np.int64]:
+    """View numbers as int64, [] or [B]. Raises InvalidOption as `check_samples`."""
+    given = np.asarray(view)
+    if given.size and given.dtype.kind not in "iu":
+        raise InvalidOption(f"{where}: {given.dtype} values don't number views. Ask by view numbers.")
+    views = given.astype(np.int64)
+    if views.size and not 0 <= views.min() <= views.max() < num_views:
+        outside = views.min() if views.min() < 0 else views.max()
+        raise InvalidOption(
+            f"{where}: has views 0 to {num_views - 1}, not {outside}. Ask for one of those, or add views with `softlab "
+            f"dump-teacher --views +N`."
+        )
+    return views
