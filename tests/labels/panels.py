@@ -49,7 +49,8 @@ def panels(
         coded = _coded(keep_top_k(ranked_BC, k=k, temperatures=TEMPERATURES), draw(st.sampled_from(CODINGS)))
         is_bare_B1 = torch.rand(len(kinds), 1, generator=generator) < (0.0 if with_tail else 0.2)
         labels.append(replace(coded, log_tail_BT=coded.log_tail_BT.masked_fill(is_bare_B1, -torch.inf)))
-    weights_BS = torch.rand(len(kinds), len(ks), generator=generator)
+    # Not below 0.01: log 0 is taken to be -65504, which a smaller share of it would show.
+    weights_BS = torch.rand(len(kinds), len(ks), generator=generator).clamp(min=0.01)
     weights_BS = weights_BS.masked_fill(weights_BS < draw(st.sampled_from([0.0, 0.5])), 0.0)
     weights_BS[:, draw(st.integers(0, len(ks) - 1))] += 0.1
     return Panel(
