@@ -7,7 +7,10 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("softlab", deadline=None)  # a first example also pays for imports, and machines are shared
+# No deadline: a first example also pays for imports, and machines are shared. The same examples in every run: a change
+# is judged by what it changes; `pytest --hypothesis-profile searching` draws others.
+settings.register_profile("softlab", deadline=None, derandomize=True)
+settings.register_profile("searching", deadline=None)
 settings.load_profile("softlab")
 
 
