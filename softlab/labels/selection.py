@@ -69,15 +69,21 @@ def _ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, 
 def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:
     """From the odds of tail against head, both relative to the largest logit: precise for a tail of 1e-30 and for one
     of nearly 1, and never positive. 1 - sum(kept), or a difference of raw log-sum-exps, would lose those digits."""
-    shifted_BC = logits_BC - logits_BC.gather(1, class_ids_BK[:, :1])
-    head_BK = shifted_BC.gather(1, class_ids_BK)
-    tail_BC = shifted_BC.scatter_(1, class_ids_BK, -math.inf)
-    log_odds = [_over(tail_BC, t).logsumexp(dim=1) - _over(head_BK, t).logsumexp(dim=1) for t in temperatures]
+    largest_B1 = logits_BC.gather(1, class_ids_BK[:, :1])
+    head_BK = logits_BC.gather(1, class_ids_BK) - largest_B1
+    # In two arrays of B x C in all, as touching new memory costs more than the arithmetic.
+    tail_BC = logits_BC.scatter(1, class_ids_BK, -math.inf)
+    largest_left_B1 = tail_BC.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(tail_BC.dtype).min)  # K = C leaves none
+    tail_BC -= largest_left_B1
+    gap_B = (largest_left_B1 - largest_B1)[:, 0]
+    scratch_BC = torch.empty_like(tail_BC)
+    log_odds = [
+        gap_B / t
+        + torch.div(tail_BC, t, out=scratch_BC).exp_().sum(dim=1).log()
+        - (head_BK / t).logsumexp(dim=1)
+        for t in temperatures
+    ]
     return functional.logsigmoid(torch.stack(log_odds, dim=1))
-
-
-def _over(logits: Tensor, temperature: float) -> Tensor:
-    return logits if temperature == 1 else logits / temperature
 
 
 def _log_mean_sigmoid(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:
