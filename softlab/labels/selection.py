@@ -78,9 +78,7 @@ def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequen
     gap_B = (largest_left_B1 - largest_B1)[:, 0]
     scratch_BC = torch.empty_like(tail_BC)
     log_odds = [
-        gap_B / t
-        + torch.div(tail_BC, t, out=scratch_BC).exp_().sum(dim=1).log()
-        - (head_BK / t).logsumexp(dim=1)
+        gap_B / t + torch.div(tail_BC, t, out=scratch_BC).exp_().sum(dim=1).log() - (head_BK / t).logsumexp(dim=1)
         for t in temperatures
     ]
     return functional.logsigmoid(torch.stack(log_odds, dim=1))
