@@ -14,6 +14,12 @@
     │   ├── StoreExists        something else is already at the place to write to
     │   ├── StoreBusy          another process is writing this store
     │   └── StoreWriteFailed   the disk refused (full, read-only)
+    ├── RemoteError            a server, bucket or hub
+    │   ├── ObjectMissing      nothing is there: no such object, bucket, or published version
+    │   ├── AccessDenied       credentials are missing, wrong or expired, or don't allow it
+    │   ├── RemoteFailed       it can't be reached, fails again and again, or answers what can't be
+    │   └── VersionTaken       something else is published under this name and version
+    ├── NotTrusted             a signature is missing or wrong where one is required
     ├── StoreMismatch          a store and a source, a store and a student, or two runs that don't belong together
     └── TrainingFailed         a student's loss is not finite
 
@@ -79,6 +85,30 @@ class StoreBusy(StoreError):
 
 class StoreWriteFailed(StoreError):
     """The disk refused a write."""
+
+
+class RemoteError(SoftlabError):
+    """A server, bucket or hub doesn't give or take what it was asked to."""
+
+
+class ObjectMissing(RemoteError):
+    """Nothing is there."""
+
+
+class AccessDenied(RemoteError):
+    """Credentials are missing, wrong or expired, or don't allow it."""
+
+
+class RemoteFailed(RemoteError):
+    """It can't be reached, fails again and again, or answers what can't be."""
+
+
+class VersionTaken(RemoteError):
+    """Something else is published under this name and version."""
+
+
+class NotTrusted(SoftlabError):
+    """A signature is missing or wrong where one is required."""
 
 
 class StoreMismatch(SoftlabError):

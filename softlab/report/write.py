@@ -5,10 +5,11 @@ from pathlib import Path
 
 import msgspec
 
+from softlab.disk import remove
 from softlab.report.compare import ComparedStudent, compare_students
 from softlab.report.plots import check_can_plot, draw_accuracy_against_parameters, draw_learning_curves
 from softlab.report.runs import TrainingRun, read_run
-from softlab.store.files import remove, write_files
+from softlab.store.files import write_files
 
 REPORT, CURVES, SIZES = "report.json", "learning_curves.png", "accuracy_against_parameters.png"
 PICTURES = (CURVES, SIZES)

@@ -1,67 +1,59 @@
-"""The only place that writes a store's files: beside the target, fsync, rename, fsync the folder."""
+"""A store's files as its manifest records them: written whole, and never read without being compared."""
 
-import errno
-import fcntl
-import os
-import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreWriteFailed
+from softlab.disk import write_whole
+from softlab.errors import DamagedStore, ObjectMissing, StoreError
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
-
-TEMPORARY_SUFFIX = ".tmp"
-
-
-def is_temporary(path: str) -> bool:
-    """Whether a name is that of a file which a process was still writing when it was killed."""
-    return re.search(rf"\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}\Z", path) is not None
+from softlab.remote.remote import Place, Remote, TooLarge
 
 
 def write_files(root: Path, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
     """Write some files so that each is whole or absent, on disk when this returns; their records in the same order."""
-    with _disk_errors(root):
-        finished = [(root / path, _write_temporary(root / path, data)) for path, data in files.items()]
-        for target, temporary in finished:
-            os.replace(temporary, target)
-        for folder in {target.parent for target, _ in finished}:
-            _sync_folder(folder)
+    write_whole(root, files)
     return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
 
 
-def create_file(path: Path, data: bytes) -> None:
-    """Write one file that must not be there yet; of two processes that try, one gets StoreBusy."""
-    with _disk_errors(path.parent):
-        temporary = _write_temporary(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise StoreBusy(f"{path}: written by another process at the same time. Let that one go on.") from None
-        finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
-
-
-def read_file(root: Path, record: FileRecord, *, next_step: str | None = None) -> bytes:
-    """The bytes of one file. Raises DamagedStore, with the next step, unless they are exactly the recorded ones."""
-    path = root / record.path
-    next_step = next_step or f"`softlab verify {root}` lists all damage; get those files again, or dump again."
+def read_file(place: Place, record: FileRecord, *, next_step: str | None = None) -> bytes:
+    """The bytes of one file. Raises DamagedStore, with the next step, unless they are exactly the recorded ones; and
+    what a remote raises."""
+    where = place / record.path
+    next_step = next_step or f"`softlab verify {place}` lists all damage; get those files again, or dump again."
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size == record.bytes else b""
-    except FileNotFoundError:
-        raise DamagedStore(f"{path}: is missing. {next_step}") from None
+        data = _read_local(place, record) if isinstance(place, Path) else _read_remote(place, record)
+    except (FileNotFoundError, ObjectMissing):
+        raise DamagedStore(f"{where}: is missing. {next_step}") from None
     except OSError as error:
-        raise StoreError(f"{path}: can't be read: {error.strerror}. Check its permissions.") from error
-    if size != record.bytes:
-        raise DamagedStore(f"{path}: has {size:,} bytes, recorded are {record.bytes:,}. {next_step}")
+        raise StoreError(f"{where}: can't be read: {error.strerror}. Check its permissions.") from error
+    except TooLarge as error:
+        raise _wrong_size(where, error.size, record, next_step) from error
+    if len(data) != record.bytes:
+        raise _wrong_size(where, len(data), record, next_step)
     if digest_of(data) != record.blake3:
-        raise DamagedStore(f"{path}: its bytes are not the recorded ones. {next_step}")
+        raise DamagedStore(f"{where}: its bytes are not the recorded ones. {next_step}")
     return data
+
+
+def _read_local(root: Path, record: FileRecord) -> bytes:
+    path = root / record.path
+    size = path.stat().st_size
+    if size != record.bytes:  # which may be too large to be held
+        raise TooLarge(path, size, record.bytes)
+    return path.read_bytes()
+
+
+def _read_remote(remote: Remote, record: FileRecord) -> bytes:
+    """Read once more if its bytes are wrong: they may have been changed on their way."""
+    data = remote.read(record.path, max_bytes=record.bytes)
+    if digest_of(data) != record.blake3:
+        data = remote.read(record.path, max_bytes=record.bytes)
+    return data
+
+
+def _wrong_size(where: object, size: int, record: FileRecord, next_step: str) -> DamagedStore:
+    return DamagedStore(f"{where}: has {size:,} bytes, recorded are {record.bytes:,}. {next_step}")
 
 
 def hash_matches(root: Path, record: FileRecord) -> bool:
@@ -73,133 +65,3 @@ def hash_matches(root: Path, record: FileRecord) -> bool:
     except StoreError:
         return False
     return True
-
-
-def list_files(root: Path) -> list[str]:
-    """Every file below a folder, links included, as relative paths with forward slashes, sorted."""
-    found = []
-    for name, folders, files in os.walk(root):
-        folder = Path(name)
-        found += [folder / file for file in files]
-        found += [folder / link for link in folders if (folder / link).is_symlink()]
-    return sorted(path.relative_to(root).as_posix() for path in found)
-
-
-def remove(root: Path, paths: list[str]) -> None:
-    """Delete some files of a store, and the folders that this leaves empty; another process may do so too."""
-    with _disk_errors(root):
-        for path in paths:
-            (root / path).unlink(missing_ok=True)
-        for folder in sorted({parent for path in paths for parent in (root / path).parents}, reverse=True):
-            if folder.is_relative_to(root) and folder != root:
-                _remove_if_empty(folder)
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[Callable[[], None]]:
-    """Hold a lock while a store is written; call what it gives to let those in who ask for it as `shared`. Raises
-    StoreBusy at once if another process on this machine holds it.
-
-    Some network file systems grant every lock. Nothing is lost there either: records are created exclusively, and
-    `finalize` checks what they name.
-    """
-    with _locked(path, fcntl.LOCK_EX) as descriptor:
-        yield lambda: _lock(path, descriptor, fcntl.LOCK_SH)
-
-
-@contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Hold a lock together with others. Raises StoreBusy at once if a process on this machine holds it for itself."""
-    with _locked(path, fcntl.LOCK_SH):
-        yield
-
-
-@contextmanager
-def _locked(path: Path, kind: int) -> Iterator[int]:
-    with _disk_errors(path.parent):
-        descriptor = _open_lock(path)
-    try:
-        _lock(path, descriptor, kind)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path, descriptor: int, kind: int) -> None:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreBusy(
-            f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
-            f"if it fails, the same command goes on where it stopped."
-        ) from None
-    except OSError as error:
-        raise StoreWriteFailed(
-            f"{path}: can't be locked: {error.strerror}. Choose an --out on a file system with locks."
-        ) from error
-
-
-def _write_temporary(target: Path, data: bytes) -> Path:
-    _make_folder(target.parent)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _open_lock(path: Path) -> int:
-    """Its descriptor, in a folder that a process which finishes its store may remove at this very moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            raise
-
-
-def _make_folder(folder: Path) -> None:
-    """With all that is missing above it, each on disk before what comes below it."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno == errno.ENOSPC:
-            reason += f" ({shutil.disk_usage(_existing(root)).free:,} bytes free)"
-        raise StoreWriteFailed(
-            f"{root}: can't write: {reason}. Nothing that was finished is lost: make room or mend the cause, "
-            f"then run the same command again to go on."
-        ) from error
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in [path, *path.absolute().parents] if folder.exists())

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from softlab.disk import exclusive, is_temporary, list_files, remove
 from softlab.errors import StoreError, StoreExists
 from softlab.identity import digest_of
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, decode_manifest, differences, encode
-from softlab.store.files import exclusive, is_temporary, list_files, remove
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import digests_name
 

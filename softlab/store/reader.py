@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnfinishedStore
+from softlab.errors import DamagedStore, InvalidOption, NotAStore, ObjectMissing, UnfinishedStore
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.manifest import (
@@ -23,6 +23,7 @@ from softlab.manifest import (
     StorePlan,
     decode_manifest,
 )
+from softlab.remote.remote import Place, Remote, TooLarge
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
@@ -30,6 +31,7 @@ from softlab.store.folder import is_unfinished
 from softlab.store.format import Array, empty_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, decode_digests
+from softlab.store.published import locate
 from softlab.store.row_numbers import check_samples, check_views
 from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
@@ -42,7 +44,7 @@ MAX_DECODED_BYTES = 1 << 30
 class Store:
     """A finished store; made by `open_store`. Can be sent to other processes, which open its files anew."""
 
-    def __init__(self, path: Path, manifest: Manifest, digest: str, *, cache: CacheOptions) -> None:
+    def __init__(self, path: Place, manifest: Manifest, digest: str, *, cache: CacheOptions) -> None:
         self.path, self.manifest, self.digest = path, manifest, digest
         self._cache = cache
         self._format = format_named(manifest.storage.format)
@@ -256,29 +258,56 @@ class Store:
         return self.num_views * self.num_samples * self._layouts[group].row_bytes
 
 
-def open_store(path: str | Path, *, cache: CacheOptions | None = None) -> Store:
-    """A finished store on a local disk.
+def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store:
+    """A finished store: a folder on a disk, at a URL, or published: `s3://bucket/labels/NAME@VERSION`.
 
-    Raises NotAStore, UnfinishedStore, UnsupportedStore. Damage to a shard is found when that shard is first read.
+    Raises NotAStore, UnfinishedStore, UnsupportedStore; InvalidOption for something that is no address, ObjectMissing
+    for a version that isn't published, and what a remote raises. Damage to a shard is found when that shard is first
+    read.
     """
-    if "://" in str(path):
-        raise NotAStore(f"{path}: stores are read from local folders. Copy it to one, then open that.")
-    manifest, digest = read_manifest(Path(path))
-    return Store(Path(path), manifest, digest, cache=cache or CacheOptions())
+    located = locate(where)
+    manifest, digest = read_manifest(located.place)
+    if located.version is not None and digest != located.version.digest:
+        raise DamagedStore(
+            f"{where}: its manifest is not the one that was published ({digest[:12]}, not "
+            f"{located.version.digest[:12]}). Don't use it; tell whoever published it."
+        )
+    return Store(located.place, manifest, digest, cache=cache or CacheOptions())
 
 
-def read_manifest(path: Path) -> tuple[Manifest, str]:
+def read_manifest(place: Place) -> tuple[Manifest, str]:
     """The manifest of a finished store and its digest; raises as `open_store`."""
-    manifest_path = path / MANIFEST_NAME
+    where = place / MANIFEST_NAME
+    if isinstance(place, Path):
+        _check_finished(place)
+    try:
+        data = _read_bytes(place)
+    except TooLarge:
+        raise NotAStore(f"{where}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.") from None
+    except ObjectMissing:
+        raise NotAStore(
+            f"{where}: is missing, so this is not a softlab store. Check the address; a published store is named "
+            f"NAME@VERSION."
+        ) from None
+    return decode_manifest(data, where=str(where))
+
+
+def _read_bytes(place: Place) -> bytes:
+    if isinstance(place, Remote):
+        return place.read(MANIFEST_NAME, max_bytes=MAX_MANIFEST_BYTES)
+    path = place / MANIFEST_NAME
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise TooLarge(path, path.stat().st_size, MAX_MANIFEST_BYTES)
+    return path.read_bytes()
+
+
+def _check_finished(path: Path) -> None:
     if is_unfinished(path):
         raise UnfinishedStore(
             f"{path}: is not finished. Run the same `softlab dump-teacher` or `convert` command again to go on with it."
         )
-    if not manifest_path.is_file():
+    if not (path / MANIFEST_NAME).is_file():
         raise NotAStore(f"{path}: no {MANIFEST_NAME} here, so this is not a softlab store. Check the path.")
-    if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise NotAStore(f"{manifest_path}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.")
-    return decode_manifest(manifest_path.read_bytes(), where=str(manifest_path))
 
 
 def coding_of(plan: StorePlan) -> LabelCoding:

@@ -1,14 +1,12 @@
 """Whether the rows that a reader is asked for are there."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlab.errors import InvalidOption
 
 
-def check_samples(samples: ArrayLike, *, num_samples: int, where: Path) -> NDArray[np.int64]:
+def check_samples(samples: ArrayLike, *, num_samples: int, where: object) -> NDArray[np.int64]:
     """Sample numbers as int64 [B]. Raises InvalidOption for one that isn't there, or that is no number."""
     numbers = np.asarray(samples)
     if numbers.dtype != np.int64 or numbers.ndim != 1:  # else it is asked as most are, where microseconds count
@@ -22,7 +20,7 @@ def check_samples(samples: ArrayLike, *, num_samples: int, where: Path) -> NDArr
     return numbers
 
 
-def check_views(view: ArrayLike, *, num_views: int, where: Path) -> NDArray[np.int64]:
+def check_views(view: ArrayLike, *, num_views: int, where: object) -> NDArray[np.int64]:
     """View numbers as int64, [] or [B]. Raises InvalidOption as `check_samples`."""
     given = np.asarray(view)
     if given.size and given.dtype.kind not in "iu":

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from softlab.disk import list_files
 from softlab.manifest import MANIFEST_NAME
 from softlab.store.card import CARD_NAME
-from softlab.store.files import hash_matches, list_files
+from softlab.store.files import hash_matches
 from softlab.store.folder import COMMITS, is_adding_views, layout_records, read_plan, written_by
 from softlab.store.reader import read_manifest
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import create_file, exclusive, list_files, remove, shared
 from softlab.errors import DamagedStore, StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
 from softlab.manifest import (
@@ -35,7 +36,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.card import CARD_NAME, render_card
-from softlab.store.files import create_file, exclusive, list_files, read_file, remove, shared, write_files
+from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,
     LOCK_NAME,

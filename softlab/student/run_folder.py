@@ -20,9 +20,10 @@ import msgspec
 from safetensors.torch import load, save
 from torch import Tensor
 
+from softlab.disk import TEMPORARY_SUFFIX
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.manifest import differences
-from softlab.store.files import TEMPORARY_SUFFIX, write_files
+from softlab.store.files import write_files
 from softlab.student.evaluate import Evaluation
 from softlab.student.learner import State
 from softlab.student.pruning import Sparsity

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import torch
 
+from softlab.disk import list_files
 from softlab.identity import content_hash, keys_fingerprint
 from softlab.labels.coding import GAP_STEP, Coding, LabelCoding
 from softlab.labels.selection import keep_top_k
@@ -27,7 +28,6 @@ from softlab.manifest import (
     ViewsRecord,
 )
 from softlab.shards import Shard
-from softlab.store.files import list_files
 from softlab.store.format import Array, Arrays, FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.samples import SampleTable

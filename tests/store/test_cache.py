@@ -11,10 +11,10 @@ import numpy as np
 import platformdirs
 import pytest
 
+from softlab.disk import list_files
 from softlab.errors import DamagedStore, InvalidOption, StoreWriteFailed
 from softlab.shards import Shard, ShardGrid
 from softlab.store.cache import CachedRows, CacheOptions
-from softlab.store.files import list_files
 from softlab.store.reader import Store, open_store
 from softlab.store.rows import Rows
 from tests.store.building import flip_byte, make_arrays, make_plan, write_store

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from softlab.disk import create_file, exclusive, list_files, remove, shared
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreWriteFailed
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
-from softlab.store.files import create_file, exclusive, hash_matches, list_files, read_file, remove, shared, write_files
+from softlab.store.files import hash_matches, read_file, write_files
 from tests.store.building import contents, flip_byte
 
 

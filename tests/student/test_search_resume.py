@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from softlab.disk import list_files
 from softlab.errors import StoreMismatch
-from softlab.store.files import list_files
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import TrainOptions

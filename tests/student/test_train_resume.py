@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from softlab.disk import list_files
 from softlab.errors import StoreMismatch
 from softlab.store.cache import CacheOptions
-from softlab.store.files import list_files
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import OnProgress, TrainProgress
 from tests.student.fashion import all_but_seconds, make_student, metrics, same_weights, train

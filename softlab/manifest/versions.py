@@ -1,0 +1,110 @@
+"""What is said about a published store beside its manifest: its name, its version, its terms, and its tags."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from softlab.manifest.records import Count, Fingerprint, Manifest, Positive, Record, Share
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?\Z")]
+Tag = Annotated[str, Meta(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?\Z")]
+VersionNumber = Annotated[int, Meta(ge=1, le=999_999_999)]
+Text = Annotated[str, Meta(max_length=4096)]
+Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
+WriterId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""Drawn for each publication, so that a record that is read back tells whose it is."""
+
+MAX_RECORD_BYTES = 1 << 20
+"""Of a version record or a tag."""
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """What a catalogue shows of a store without reading its manifest."""
+
+    source: Text
+    source_fingerprint: Fingerprint
+    keys_fingerprint: Fingerprint
+    num_samples: Positive
+    teacher: Text
+    teacher_fingerprint: Fingerprint
+    accuracy: Share | None
+    """Of the teacher, on the source's hard targets."""
+
+    num_classes: Positive
+    head: Literal["softmax", "sigmoid"]
+    k: Positive
+    temperatures: tuple[float, ...]
+    captured_mass: tuple[float, ...]
+    """Mean probability of the kept classes, one a temperature."""
+
+    num_views: Positive
+    views_fingerprint: Fingerprint
+    features: tuple[str, ...]
+    coding: str
+    storage: str
+    num_files: Positive
+    num_bytes: Count
+    """Of all files that the manifest names."""
+
+    parent: Fingerprint | None
+
+
+class VersionRecord(Record, frozen=True, kw_only=True):
+    """One published version: immutable, and created last. A signature covers it together with the manifest."""
+
+    format: Literal["softlab-version"] = "softlab-version"
+    format_version: Literal[1] = 1
+    name: Name
+    version: VersionNumber
+    digest: Fingerprint
+    """Of the store: the BLAKE3 of its manifest, hence of every byte."""
+
+    manifest_bytes: Positive
+    published: Moment
+    writer: WriterId
+    licence: Text
+    """Of the soft labels: an SPDX identifier, or words."""
+
+    terms: Text
+    """What the teacher's own licence says about its outputs; empty where it says nothing."""
+
+    summary: Summary
+
+
+class TagRecord(Record, frozen=True, kw_only=True):
+    """A name that moves from version to version, such as `latest`."""
+
+    format: Literal["softlab-tag"] = "softlab-tag"
+    format_version: Literal[1] = 1
+    name: Name
+    tag: Tag
+    version: VersionNumber
+    moved: Moment
+    writer: WriterId
+
+
+def summarise(manifest: Manifest) -> Summary:
+    """Of a finished store."""
+    files = manifest.files
+    return Summary(
+        source=manifest.source.name,
+        source_fingerprint=manifest.source_fingerprint,
+        keys_fingerprint=manifest.source.keys_fingerprint,
+        num_samples=manifest.source.num_samples,
+        teacher=manifest.teacher.model,
+        teacher_fingerprint=manifest.teacher.weights_fingerprint,
+        accuracy=manifest.statistics.accuracy,
+        num_classes=manifest.label_space.num_classes,
+        head=manifest.label_space.head,
+        k=manifest.selection.k,
+        temperatures=manifest.selection.temperatures,
+        captured_mass=manifest.statistics.mean_captured_mass,
+        num_views=manifest.views.num_views,
+        views_fingerprint=manifest.views.fingerprint,
+        features=tuple(feature.name for feature in manifest.features),
+        coding=manifest.coding.logits,
+        storage=manifest.storage.format,
+        num_files=len(files),
+        num_bytes=sum(file.bytes for file in files),
+        parent=manifest.parent,
+    )

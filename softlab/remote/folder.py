@@ -1,0 +1,100 @@
+"""A folder on a disk, as a backend: what an object store promises, kept by links, renames and a lock."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from softlab.disk import create_file, is_temporary, list_files, remove, waiting_for, write_whole
+from softlab.errors import AccessDenied, ObjectMissing, RemoteFailed, StoreBusy
+from softlab.identity import digest_of
+from softlab.remote.remote import ObjectInfo, Tagged, TooLarge
+
+LOCK_NAME = ".softlab-lock"
+"""Held while an object is replaced; the only file in the folder that is no object."""
+
+
+class FolderBackend:
+    """See `Backend`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, path: str, *, max_bytes: int) -> Tagged:
+        with self._read_errors(path):
+            file = self._root / path
+            size = file.stat().st_size
+            if size > max_bytes:
+                raise TooLarge(file, size, max_bytes)
+            data = file.read_bytes()
+        return Tagged(data=data, tag=digest_of(data))
+
+    def size(self, path: str) -> int | None:
+        try:
+            with self._read_errors(path):
+                return (self._root / path).stat().st_size
+        except ObjectMissing:
+            return None
+
+    def write(self, path: str, data: bytes) -> None:
+        write_whole(self._root, {path: data})
+
+    def create(self, path: str, data: bytes) -> bool:
+        try:
+            create_file(self._root / path, data)
+        except StoreBusy:
+            return False
+        return True
+
+    def replace(self, path: str, data: bytes, *, tag: str) -> bool:
+        with waiting_for(self._root / LOCK_NAME):
+            try:
+                found = self.read(path, max_bytes=self.size(path) or 0).tag
+            except ObjectMissing:
+                return False
+            if found != tag:
+                return False
+            self.write(path, data)
+        return True
+
+    def list_objects(self, folder: str) -> Iterator[ObjectInfo]:
+        for path in list_files(self._root / folder):
+            if not is_temporary(path) and path != LOCK_NAME:
+                try:
+                    found = (self._root / folder / path).stat()
+                except FileNotFoundError:
+                    continue  # deleted while it was listed
+                yield ObjectInfo(
+                    path=folder + path,
+                    bytes=found.st_size,
+                    modified=datetime.fromtimestamp(found.st_mtime, UTC),
+                )
+
+    def list_folders(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+
+    def delete(self, paths: list[str]) -> None:
+        remove(self._root, paths)
+
+    def copy(self, source: str, target: str) -> None:
+        size = self.size(source)
+        if size is None:
+            raise ObjectMissing(f"{self._root / source}: is missing.")
+        self.write(target, self.read(source, max_bytes=size).data)
+
+    @contextmanager
+    def _read_errors(self, path: str) -> Iterator[None]:
+        where = self._root / path
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissing(f"{where}: is missing.") from None
+        except PermissionError as error:
+            raise AccessDenied(f"{where}: can't be read: {error.strerror}. Check its permissions.") from error
+        except OSError as error:
+            raise RemoteFailed(f"{where}: can't be read: {error.strerror}. Check the disk.") from error
