@@ -12,6 +12,7 @@ from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device, place
+from softlab.models.forward import logits_of
 from softlab.sources.source import Source
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
@@ -48,10 +49,11 @@ def bench_dumping(
     """All teachers over the whole source."""
     rows = []
     for title, (teacher, k) in teachers.items():
+        options = DumpOptions(k=k)
         found = rates(
             {
-                "bare": partial(_forward_only, teacher, source),
-                "dump": partial(_dump, teacher, source, folder / "rate", DumpOptions(k=k)),
+                "bare": partial(forward_only, teacher, source, options),
+                "dump": partial(dump_anew, teacher, source, folder / "rate", options),
             },
             rounds=rounds,
         )
@@ -67,19 +69,22 @@ def bench_dumping(
     )
 
 
-def _forward_only(teacher: Teacher, source: Source) -> int:
-    device = choose_device("auto")
-    module = place(teacher.module.eval(), device, channels_last=False)
+def forward_only(teacher: Teacher, source: Source, options: DumpOptions) -> int:
+    """The bare loop over the batches of a dump; how many rows."""
+    device = choose_device(options.device)
+    module = place(teacher.module.eval(), device, channels_last=options.channels_last)
     loader = BatchLoader(Aligned(source=source, finishing=teacher.finishing), device=device, options=LoaderOptions())
     with torch.inference_mode():
-        for batch in loader.load(in_sequence(0, len(source), batch_size=DumpOptions().batch_size)):
-            module(batch.to(device).images_BCHW)
+        for batch in loader.load(in_sequence(0, len(source), batch_size=options.batch_size)):
+            images_BCHW = batch.to(device, channels_last=options.channels_last).images_BCHW
+            logits_of(module, images_BCHW, device=device, autocast=options.autocast)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return len(source)
 
 
-def _dump(teacher: Teacher, source: Source, out: Path, options: DumpOptions) -> int:
+def dump_anew(teacher: Teacher, source: Source, out: Path, options: DumpOptions) -> int:
+    """In place of what was dumped there before; how many rows."""
     shutil.rmtree(out, ignore_errors=True)
     dump_teacher(teacher, source, out, options)
     return len(source)

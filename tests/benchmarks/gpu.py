@@ -2,7 +2,6 @@
 
 # Shape letters: C channels, H height, W width.
 
-import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,21 +17,18 @@ from softlab.bench.kept_images import KeptImages
 from softlab.bench.student_steps import StudentSteps
 from softlab.identity import content_hash
 from softlab.keys import Keys
-from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
-from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
-from softlab.models.device import choose_device, place
+from softlab.models.device import choose_device
 from softlab.models.forward import logits_of
 from softlab.sources.source import Sample, SkippedSample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.options import TrainOptions
-from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.views.finishing import Finishing
+from tests.benchmarks.dumping import dump_anew, forward_only
 from tests.benchmarks.report import Report
 
 POOL = 64
@@ -95,8 +91,8 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
     )
     dumping = rates(
         {
-            "bare": partial(_forward_only, teacher, source, options),
-            "dump": partial(_dump, teacher, source, folder / "gpu", options),
+            "bare": partial(forward_only, teacher, source, options),
+            "dump": partial(dump_anew, teacher, source, folder / "gpu", options),
         },
         rounds=rounds,
     )
@@ -150,25 +146,6 @@ def _bench_student(
     )
     ways = {"hard": steps.hard(), "stored": steps.stored(), "online": steps.hard(beside=ask_teacher)}
     return rates(ways, rounds=rounds)
-
-
-def _forward_only(teacher: Teacher, source: RandomImages, options: DumpOptions) -> int:
-    device = choose_device(options.device)
-    module = place(teacher.module.eval(), device, channels_last=options.channels_last)
-    loader = BatchLoader(Aligned(source=source, finishing=teacher.finishing), device=device, options=LoaderOptions())
-    with torch.inference_mode():
-        for batch in loader.load(in_sequence(0, len(source), batch_size=options.batch_size)):
-            images_BCHW = batch.to(device, channels_last=options.channels_last).images_BCHW
-            logits_of(module, images_BCHW, device=device, autocast=options.autocast)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return len(source)
-
-
-def _dump(teacher: Teacher, source: RandomImages, out: Path, options: DumpOptions) -> int:
-    shutil.rmtree(out, ignore_errors=True)
-    dump_teacher(teacher, source, out, options)
-    return len(source)
 
 
 def small(work: Work) -> Work:
