@@ -5,6 +5,13 @@ from .labels.soft_labels import SoftLabels
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
 from .report.write import write_report
+from .sharing.catalog import Catalog, find_for, read_catalog
+from .sharing.gc import GcOptions, collect_garbage
+from .sharing.pull import PullOptions, pull
+from .sharing.push import PushOptions, push
+from .sharing.signers import SignerOptions, SigningOptions
+from .sharing.signing import sign_store
+from .sharing.trust import open_trusted
 from .sources.open import open_source
 from .sources.options import SourceOptions
 from .store.cache import CacheOptions
@@ -27,15 +34,21 @@ from .views.view_recipe import ViewRecipe
 
 __all__ = [
     "CacheOptions",
+    "Catalog",
     "DecisionLoss",
     "DumpOptions",
     "EvaluateOptions",
     "FeatureLoss",
     "Finishing",
+    "GcOptions",
     "InheritOptions",
     "ModelOptions",
     "PruneOptions",
+    "PullOptions",
+    "PushOptions",
     "SearchOptions",
+    "SignerOptions",
+    "SigningOptions",
     "SoftLabels",
     "SoftlabError",
     "SourceOptions",
@@ -47,16 +60,23 @@ __all__ = [
     "VerifyReport",
     "ViewRecipe",
     "build_model",
+    "collect_garbage",
     "convert_store",
     "decision_loss",
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "find_for",
     "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
+    "open_trusted",
+    "pull",
+    "push",
+    "read_catalog",
     "search",
+    "sign_store",
     "survey_teacher",
     "train_students",
     "verify_store",

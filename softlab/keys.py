@@ -9,12 +9,15 @@ it looks at, because looking at an object changes its reference count.
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption
 
 BLOCK_KEYS = 1 << 16
 """Made Python strings of at a time."""
@@ -90,6 +93,33 @@ class Keys(Sequence[str]):
     def __reduce__(self) -> tuple[Any, ...]:
         """A slice goes without the keys around it."""
         return Keys.from_arrow, (pa.concat_arrays([self._array]),)
+
+
+def read_keys(path: Path) -> Keys:
+    """Those in a text file, one a line; blank lines are none. Raises InvalidOption for a file without keys."""
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidOption(
+            f"{path}: can't read these keys: {reason}. Give a text file with one key a line."
+        ) from error
+    keys = Keys(line for line in (line.removesuffix("\r") for line in lines) if line.strip())
+    if not keys:
+        raise InvalidOption(f"{path}: holds no keys. Give a text file with one key a line.")
+    return keys
+
+
+def find_all(wanted: Keys, keys: Keys, *, where: str) -> NDArray[np.int64]:
+    """Where the wanted keys stand among others, ascending, each once. Raises InvalidOption where some don't."""
+    numbers_M = keys.find(wanted)
+    unknown = np.flatnonzero(numbers_M < 0)
+    if len(unknown):
+        raise InvalidOption(
+            f"{where}: {len(unknown):,} of {len(wanted):,} keys are of no sample, the first of them "
+            f"{wanted[int(unknown[0])]!r}. Correct the file of keys."
+        )
+    return np.unique(numbers_M)
 
 
 def _gather(keys: Iterable[str]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 
@@ -81,6 +82,10 @@ class ShardGrid:
     def shard_at(self, view: int, sample: int) -> Shard:
         """The one that holds a sample."""
         return self.shard(view, sample // self.shard_rows)
+
+    def shards_of(self, samples: NDArray[np.int64], *, view: int) -> list[Shard]:
+        """Those of one view that hold some samples, in ascending order."""
+        return [self.shard(view, part) for part in np.unique(samples // self.shard_rows).tolist()]
 
 
 def row_bytes(dtype: Dtype, row_shape: Sequence[int]) -> int:

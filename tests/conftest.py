@@ -1,7 +1,8 @@
 """What every test has: one thread for torch, time for hypothesis, a row cache of its own, a GPU where it needs one."""
 
 import secrets
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,23 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.make_bucket(f"b{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+def resize_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Gives a real disk of so many KiB, or makes it larger. Skips where file systems can't be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def resize(kibibytes: int) -> Path:
+        mode = "remount," if disk.is_mount() else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"{mode}size={kibibytes}k", "tmpfs", str(disk)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no small disk can be mounted here: {getattr(error, 'stderr', None) or error}")
+        return disk
+
+    yield resize
+    if disk.is_mount():
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # another process may have a file open there

@@ -9,6 +9,7 @@ FORKS.set_forkserver_preload(
         "pytest",
         "softlab.cli.dump_teacher",
         "softlab.cli.main",
+        "softlab.sharing.push",
         "softlab.store.parquet_format",
         "softlab.store.zarr_format",
     ]

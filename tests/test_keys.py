@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab import keys as keys_module
-from softlab.keys import Keys
+from softlab.errors import InvalidOption
+from softlab.keys import Keys, find_all, read_keys
 
 texts = st.text("aü\0😀/", max_size=4) | st.text(max_size=4)
 lists = st.lists(texts, max_size=12)
@@ -143,3 +145,26 @@ def test_a_key_takes_little_more_than_its_text() -> None:
 
 def test_few_are_shown() -> None:
     assert repr(Keys("abcdef")) == "<6 keys: 'a', 'b', 'c', ...>"
+
+
+# In a file.
+
+
+@pytest.mark.parametrize("text", ["a\nb c\n\u00fc\n", "a\r\nb c\r\n\u00fc", "\ufeffa\n\nb c\n  \n\u00fc\n\n"])
+def test_keys_are_read_from_a_file_one_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys.txt").write_bytes(text.encode())
+
+    assert read_keys(tmp_path / "keys.txt") == ["a", "b c", "\u00fc"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \n", b"\xff\xfe", None])
+def test_a_file_without_keys_is_refused(tmp_path: Path, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / "keys.txt").write_bytes(data)
+
+    with pytest.raises(InvalidOption, match="Give a text file with one key a line"):
+        read_keys(tmp_path / "keys.txt")
+
+
+def test_keys_are_found_in_the_order_of_those_they_are_among() -> None:
+    assert find_all(Keys(["d", "a", "d"]), Keys("abcd"), where="here").tolist() == [0, 3]

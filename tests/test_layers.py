@@ -28,6 +28,10 @@ HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) 
 # Packages whose interface is known to these files alone.
 HOMES = {
     "typer": ("softlab.cli",),
+    "obstore": ("softlab.remote.clients", "softlab.remote.object_store"),
+    "boto3": ("softlab.remote.clients",),
+    "fsspec": ("softlab.remote.hub",),
+    "huggingface_hub": ("softlab.remote.hub",),
     "zarr": ("softlab.store.zarr_format",),
     "pyarrow": (
         "softlab.keys",
@@ -36,6 +40,8 @@ HOMES = {
         "softlab.store.pixel_digests",
         "softlab.sources.parquet",
     ),
+    "model_signing": ("softlab.sharing.signatures",),
+    "cryptography": ("softlab.sharing.signing_keys",),
 }
 
 ROOT = Path(softlab.__file__).parent

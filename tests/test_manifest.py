@@ -247,6 +247,9 @@ WRONG: dict[str, dict[str, bytes]] = {
         "statistics of other temperatures": changed(("statistics.captured_mass", [1.0])),
         "a shard's statistics of other temperatures": changed(("shards.0.statistics.captured_mass", [])),
     },
+    "10 samples chosen from 9": {
+        "more samples than there were": changed(("source.chosen_from", 9)),
+    },
     "is a manifest of 'othello', not of softlab": {
         "another format": changed(("format", "othello")),
     },

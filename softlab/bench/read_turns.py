@@ -5,6 +5,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -61,7 +62,9 @@ class FirstTouch:
     def prepare(self) -> None:
         self._read, self._shards = self.open(), self.draw(self._generator)
         files = itertools.chain.from_iterable(self.store.shard_record(shard).files for shard in self._shards)
-        forget_pages(self.store.path / file.path for file in files)
+        root = self.store.path
+        assert isinstance(root, Path), "only stores on a disk are measured"
+        forget_pages(root / file.path for file in files)
 
     def run(self) -> int:
         for shard in self._shards:

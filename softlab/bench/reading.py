@@ -6,9 +6,9 @@ from pathlib import Path
 
 from softlab.bench.group_reads import Form, GroupReads, Order, Place
 from softlab.bench.interleave import OnTurn, rates
+from softlab.bench.on_disk import open_on_disk
 from softlab.bench.plain_rows import MAX_PLAIN_BYTES, scratch_folder
 from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
 
 ROUNDS = 5
 
@@ -49,11 +49,11 @@ def measure_reading(
 
     Only the first rows are read if a plain file of all would be larger than `max_plain_bytes`. The plain file and a row
     cache of its own lie in a temporary folder in the cache's; rows that were cached before are left as they are. What
-    is larger than `cache` may be, when it is decoded, is read from compressed shards alone. Raises as `open_store`, and
-    StoreWriteFailed.
+    is larger than `cache` may be, when it is decoded, is read from compressed shards alone. Raises as `open_on_disk`,
+    and StoreWriteFailed.
     """
     cache = cache or CacheOptions()
-    store = open_store(path, cache=cache)
+    store = open_on_disk(path, cache=cache)
     found: list[ReadRate] = []
     with scratch_folder(cache.folder) as folder:
         for group in ["labels", *(f"features/{name}" for name in store.feature_names)]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.bench.interleave import rates
+from softlab.bench.on_disk import open_on_disk
 from softlab.manifest import Manifest
 from softlab.store.formats import format_named
-from softlab.store.reader import open_store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,10 +25,10 @@ class StoreFigures:
     """Compressed, of `labels`, of each `features/NAME`, and of `all` files, the table of samples included."""
 
 
-def measure_store(path: Path, *, rounds: int = 3) -> StoreFigures:
-    """Raises as `open_store`."""
-    manifest = open_store(path).manifest
-    opens = rates({"open": lambda: 1 if open_store(path) else 0}, rounds=rounds)["open"]
+def measure_store(path: str | Path, *, rounds: int = 3) -> StoreFigures:
+    """Raises as `open_on_disk`."""
+    manifest = open_on_disk(path).manifest
+    opens = rates({"open": lambda: 1 if open_on_disk(path) else 0}, rounds=rounds)["open"]
     num_rows = manifest.statistics.rows
     return StoreFigures(
         num_rows=num_rows,

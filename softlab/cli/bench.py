@@ -1,11 +1,7 @@
 """`softlab bench`: measure a store, and a student's step on its labels, on this machine."""
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import typer
@@ -16,7 +12,7 @@ from softlab.bench.plain_rows import MAX_PLAIN_BYTES
 from softlab.bench.reading import ROUNDS, ReadRate, measure_reading
 from softlab.bench.store_figures import StoreFigures, measure_store
 from softlab.bench.training import TURN_S, StepRate, measure_training
-from softlab.cli.flags import recipe_command
+from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import print_facts, print_table
@@ -39,7 +35,7 @@ STORE_ARGUMENT = typer.Argument(help="Folder of the store.", show_default=False)
 class BenchRecipe:
     """What is measured."""
 
-    store: Path
+    store: str
     """Folder of the store."""
 
     quick: bool = False
@@ -73,20 +69,7 @@ class BenchRecipe:
         return QUICK_ROUNDS if self.quick else ROUNDS
 
 
-def store_first(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command with its store as the argument, in place of a recipe."""
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(recipe=None, **values)
-
-    rest = [each for each in inspect.signature(command).parameters.values() if each.name not in ("recipe", "store")]
-    store = inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, annotation=Path, default=STORE_ARGUMENT)
-    run.__signature__ = inspect.Signature([store, *rest])  # type: ignore[attr-defined]
-    return run
-
-
-@store_first
+@argument_first("store", argument=STORE_ARGUMENT)
 @recipe_command(BenchRecipe, main_section="train")
 def bench(recipe: BenchRecipe) -> None:
     """Measure how fast a store is read on this machine, and with --source what its labels cost a student's step.

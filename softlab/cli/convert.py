@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes
 from softlab.store.convert import convert_store
@@ -20,7 +21,7 @@ class Format(StrEnum):
 
 
 def convert(
-    store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
+    store: Annotated[str, typer.Argument(help=STORE_HELP, show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder of the new store.", show_default=False)],
     format: Annotated[Format, typer.Option(help="Format of the new store.", show_default=False)],
 ) -> None:

@@ -17,6 +17,7 @@ from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.sources.options import SourceOptions
+from softlab.store.reader import Store, open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary
 from softlab.teacher.dump import dump_teacher as dump
 from softlab.teacher.forward import Teacher
@@ -33,13 +34,17 @@ class DumpRecipe:
     out: Path | None = None
     """Folder of the store to write; needed unless this is only a plan."""
 
+    like: str | None = None
+    """A store of another teacher, as a path, a URL or NAME@VERSION: run this one over the same samples and views, so
+    that both teach together."""
+
     plan: bool = False
     """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
 
     teacher: ModelOptions
     source: SourceOptions
     input: Finishing = field(default_factory=Finishing)
-    augment: ViewRecipe = field(default_factory=ViewRecipe)
+    augment: ViewRecipe | None = None
     dump: DumpOptions = field(default_factory=DumpOptions)
 
 
@@ -64,22 +69,29 @@ def dump_teacher(recipe: DumpRecipe) -> None:
 
 def _plan(recipe: DumpRecipe, *, num_devices: int) -> None:
     teacher, source = _build_teacher(recipe), open_with_bar(recipe.source)
-    survey = survey_teacher(teacher, source, recipe.dump, augment=recipe.augment)
+    survey = survey_teacher(teacher, source, recipe.dump, augment=recipe.augment, like=_open_like(recipe))
     _print_survey(survey, num_devices=num_devices)
 
 
 def _dump(recipe: DumpRecipe) -> None:
     assert recipe.out is not None, "the command has checked it"
     teacher, source = _build_teacher(recipe), open_with_bar(recipe.source)
-    with rows_bar(len(source) * recipe.dump.views_given) as bar:
+    like = _open_like(recipe)
+    with rows_bar() as bar:
 
         def on_progress(progress: DumpProgress) -> None:
             if is_first_rank():
-                bar(progress.rows, f"{format_bytes(progress.bytes_written)} written")
+                bar(progress.rows, f"{format_bytes(progress.bytes_written)} written", progress.total_rows)
 
-        summary = dump(teacher, source, recipe.out, recipe.dump, augment=recipe.augment, on_progress=on_progress)
+        summary = dump(
+            teacher, source, recipe.out, recipe.dump, augment=recipe.augment, like=like, on_progress=on_progress
+        )
     if is_first_rank():
         _print_summary(summary, num_skipped=len(source.skipped))
+
+
+def _open_like(recipe: DumpRecipe) -> Store | None:
+    return None if recipe.like is None else open_store(recipe.like)
 
 
 def _build_teacher(recipe: DumpRecipe) -> Teacher:

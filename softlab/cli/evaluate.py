@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -24,8 +23,8 @@ from softlab.views.finishing import Finishing
 class EvaluateRecipe:
     """A complete evaluation."""
 
-    store: Path | None = None
-    """What a teacher said about the source, to measure agreement and divergences."""
+    store: str | None = None
+    """What a teacher said about the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
 
     json: bool = False
     """Print JSON."""

@@ -77,6 +77,25 @@ def recipe_command(
     return decorate
 
 
+def argument_first(
+    name: str, *, argument: Any, type: type[Any] = str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of what `recipe_command` made: the same command with one of its options as the argument, in place of a
+    recipe."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(recipe=None, **values)
+
+        rest = [each for each in inspect.signature(command).parameters.values() if each.name not in ("recipe", name)]
+        first = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=type, default=argument)
+        run.__signature__ = inspect.Signature([first, *rest])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
 def prepare(command: Any, table: Mapping[str, Any], *, where: str) -> Callable[[], None]:
     """A command that `recipe_command` made, ready to run with a table of its options instead of flags. Raises
     InvalidOption for a table that is wrong."""

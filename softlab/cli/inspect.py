@@ -7,28 +7,35 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from softlab.cli.opening import STORE_HELP
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, StorePlan
+from softlab.manifest.versions import VersionRecord
+from softlab.remote.remote import Place
 from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
-from softlab.store.reader import read_manifest
+from softlab.store.manifest_file import check_published, read_manifest
+from softlab.store.published import locate
 from softlab.views.view_recipe import describe_views
 
 
 def inspect(
-    store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
+    store: Annotated[str, typer.Argument(help=STORE_HELP, show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Show what a store holds, from what it was made, how big and how good it is, and whether it is finished."""
-    if is_unfinished(store):
-        _show_unfinished(store, as_json=as_json)
+    located = locate(store)
+    place = located.place
+    if isinstance(place, Path) and is_unfinished(place):
+        _show_unfinished(place, as_json=as_json)
         return
-    manifest, digest = read_manifest(store)
+    manifest, digest = read_manifest(place)
+    check_published(digest, located)
     if as_json:
         print(json.dumps({"finished": True, "digest": digest, "manifest": msgspec.to_builtins(manifest)}, indent=1))
         return
-    facts = _what(store, manifest) | _how_good(manifest) | {"digest": digest}
-    if is_adding_views(store):
-        facts["being added"] = f"{_how_far(store, read_plan(store), manifest.views.num_views)} with --views +N"
+    facts = _what(place, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
+    if isinstance(place, Path) and is_adding_views(place):
+        facts["being added"] = f"{_how_far(place, read_plan(place), manifest.views.num_views)} with --views +N"
     print_facts(facts)
 
 
@@ -38,7 +45,7 @@ def _show_unfinished(store: Path, *, as_json: bool) -> None:
         facts: dict[str, Any] = {"finished": False, "finished_shards": done, "plan": msgspec.to_builtins(plan)}
         print(json.dumps(facts, indent=1))
         return
-    state = f"no: {done:,} of {len(plan.grid):,} shards; the same `softlab dump-teacher` command goes on with it"
+    state = f"no: {done:,} of {len(plan.grid):,} shards; the same command that began it goes on with it"
     print_facts(_what(store, plan) | {"finished": state})
 
 
@@ -49,21 +56,37 @@ def _how_far(store: Path, plan: StorePlan, num_views: int) -> str:
     return f"{views} views, {done:,} of {total:,} shards; the same `softlab dump-teacher` command goes on"
 
 
-def _what(store: Path, plan: StorePlan) -> dict[str, str]:
+def _published(version: VersionRecord | None) -> dict[str, str]:
+    if version is None:
+        return {}
+    facts = {"published": f"{version.name}@{version.version}, {version.published}", "licence": version.licence}
+    return facts | ({"terms": version.terms} if version.terms else {})
+
+
+def _what(store: Place, plan: StorePlan) -> dict[str, str]:
     teacher, source, space, selection = plan.teacher, plan.source, plan.label_space, plan.selection
     weights = teacher.weights_fingerprint[:12]
     features = [f"{feature.name} = {feature.layer}:{feature.pooling}" for feature in plan.features]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
         "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",
-        "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped",
-        "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}",
+        "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped{_chosen_from(plan)}",
+        "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}{_first_view(plan)}",
         "classes": f"{space.num_classes:,}{_some_names(space.class_names)}",
         "head": space.head + (" (multi-label: each class a choice of its own)" if space.head == "sigmoid" else ""),
         "kept": f"{selection.k:,} largest logits as {plan.coding.logits}",
         "tail at": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
         "features": ", ".join(features) or "none",
     }
+
+
+def _chosen_from(plan: StorePlan) -> str:
+    chosen_from = plan.source.chosen_from
+    return "" if chosen_from is None else f" (chosen from {chosen_from:,})"
+
+
+def _first_view(plan: StorePlan) -> str:
+    return f", from number {plan.views.first:,} on" if plan.views.first else ""
 
 
 def _some_names(names: tuple[str, ...] | None) -> str:

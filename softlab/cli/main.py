@@ -24,7 +24,12 @@ COMMANDS = {
     "report": "Show training runs side by side.",
     "inspect": "Show what a store holds and what it was made from.",
     "verify": "Check every file of a store against its manifest.",
+    "sign": "Sign a store, so that others know whose it is.",
     "convert": "Write a store again in the other format.",
+    "push": "Publish a store under a name and a version.",
+    "pull": "Bring a store, or a part of it, to a disk.",
+    "catalog": "Show what is published, and what of it is for your data.",
+    "gc": "Remove what interrupted publications left behind.",
     "bench": "Measure a store and a student's step on this machine.",
 }
 

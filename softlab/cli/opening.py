@@ -1,10 +1,12 @@
-"""Open a source with a bar for the one thing that can take long: looking for unreadable samples."""
+"""How commands open a source, with a bar for looking for unreadable samples; and what they say a store may be."""
 
 from softlab.cli.progress import rows_bar
 from softlab.ranks import is_first_rank
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
+
+STORE_HELP = "Folder or URL of the store, or NAME@VERSION below where it is published."
 
 
 def open_with_bar(options: SourceOptions) -> Source:

@@ -15,6 +15,8 @@ from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
 from softlab.ranks import is_first_rank
 from softlab.recipe import overridden, write_recipe
+from softlab.sharing.signers import required_signer
+from softlab.sharing.trust import open_trusted
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
@@ -45,11 +47,19 @@ class TrainRecipe:
     out: Path
     """Folder of the run: weights, metrics, what is needed to go on after a kill."""
 
-    store: tuple[Path, ...]
-    """What a teacher said about the source; of several teachers if given several times."""
+    store: tuple[str, ...]
+    """What a teacher said about the source: a path, a URL, or NAME@VERSION below where it is published; of several
+    teachers if given several times."""
 
-    valid_store: Path | None = None
+    valid_store: str | None = None
     """What the teacher said about the validation source; without it only accuracy is measured."""
+
+    require_signature: Path | None = None
+    """Train only from stores, valid_store included, that this signer signed: PEM file of a public key or of a root
+    certificate."""
+
+    min_version: int | None = None
+    """Train only from signed stores that were published as this version or a later one, whatever a tag says."""
 
     student: dict[str, StudentModel]
     """A student to train; give it several times to train several in one pass."""
@@ -90,10 +100,10 @@ def train_student(recipe: TrainRecipe) -> None:
 
     A killed run goes on exactly where its last checkpoint was when the same command is run again.
     """
-    stores = [open_store(path, cache=recipe.cache) for path in recipe.store]
+    stores = [_open(path, recipe) for path in recipe.store]
     valid = None
     if recipe.valid is not None:
-        valid_store = open_store(recipe.valid_store, cache=recipe.cache) if recipe.valid_store else None
+        valid_store = _open(recipe.valid_store, recipe) if recipe.valid_store else None
         valid = Validation(source=open_with_bar(recipe.valid), store=valid_store)
     source = open_with_bar(recipe.source)
     if recipe.search is not None:
@@ -113,6 +123,13 @@ def train_student(recipe: TrainRecipe) -> None:
             on_progress=on_progress,
         )
     print_results(results, out=recipe.out)
+
+
+def _open(store: str, recipe: TrainRecipe) -> Store:
+    signer = required_signer(recipe.require_signature, min_version=recipe.min_version)
+    if signer is None:
+        return open_store(store, cache=recipe.cache)
+    return open_trusted(store, signer=signer, min_version=recipe.min_version, cache=recipe.cache)
 
 
 def _students(recipe: TrainRecipe) -> dict[str, Student]:

@@ -74,9 +74,18 @@ class _Batches(Dataset[Batch | SoftlabError]):
             views_B=torch.from_numpy(rows.views_B),
             images_BCHW=finish([view.image_CHW for view in views], aligned.finishing),
             content_hashes=tuple(sample.content_hash for sample in samples),
-            pixel_digests=_digests(numbers_B, rows.views_B, views, every=aligned.digest_every),
+            pixel_digests=self._digests(numbers_B, rows.views_B, views),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.samples_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
+        )
+
+    def _digests(self, numbers_B: Numbers, views_B: Numbers, views: list[View]) -> tuple[int, ...]:
+        rows = self.aligned.replay.in_recipe(numbers_B.tolist(), views_B.tolist())
+        every = self.aligned.digest_every
+        return tuple(
+            pixel_digest(seen.image_CHW)
+            for (number, view), seen in zip(rows, views, strict=True)
+            if is_digested(number, view=view, every=every)
         )
 
     def _replay(self, numbers_B: Numbers, views_B: Numbers, samples: list[Sample]) -> list[View]:
@@ -105,13 +114,6 @@ class _Batches(Dataset[Batch | SoftlabError]):
         if store is not None and expected is not None and sample.content_hash != expected[number].tobytes():
             raise changed_sample(source, store, number)
         return sample
-
-
-def _digests(numbers_B: Numbers, views_B: Numbers, views: list[View], *, every: int) -> tuple[int, ...]:
-    rows = zip(numbers_B.tolist(), views_B.tolist(), views, strict=True)
-    return tuple(
-        pixel_digest(seen.image_CHW) for number, view, seen in rows if is_digested(number, view=view, every=every)
-    )
 
 
 def _mixed(views: list[View], targets_N: NDArray[np.int64]) -> MixedTargets:

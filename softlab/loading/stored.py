@@ -2,9 +2,11 @@
 
 # Shape letters: B rows in a batch.
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice, tee
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +17,15 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.order import Numbers, RowNumbers
 from softlab.store.rows import Rows
 
+Item = TypeVar("Item")
+
 BLOCK_BATCHES = 32
 BLOCK_BYTES = 16 << 20
 """Of packed rows read at a time, where a batch is not more by itself."""
+
+BLOCKS_AHEAD = 2
+BATCHES_AHEAD = 8
+"""Whose labels and whose features are asked for while a block or a batch is used, of stores that lie elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,9 +50,43 @@ def read_stored(
     """
     order, same_order = tee(order)
     features = _read_features(aligned, islice(same_order, skip, None), device)
-    labels = (part for block in _blocks(aligned, order) for part in _read_block(aligned, block, device))
+    blocks = (_places(aligned, block) for block in _blocks(aligned, order))
+    asked = _asked_ahead(blocks, lambda places: _ask_for_labels(aligned, places), count=BLOCKS_AHEAD)
+    labels = (part for places in asked for part in _read_block(aligned, places, device))
     for said, learnt in zip(islice(labels, skip, None), features, strict=True):
         yield Stored(labels=said, features=learnt)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where the rows of some batches are in the stores."""
+
+    samples_B: Numbers
+    view: int | Numbers
+    """Of all of them, or of each."""
+
+    batch_sizes: list[int]
+
+
+def _asked_ahead(items: Iterable[Item], ask: Callable[[Item], None], *, count: int) -> Iterator[Item]:
+    """The same items, each when so many behind it have been asked for."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        ask(item)
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _ask_for_labels(aligned: Aligned, places: _Places) -> None:
+    for store in aligned.stores:
+        store.prefetch(places.samples_B, view=places.view)
+
+
+def _ask_for_features(aligned: Aligned, places: _Places) -> None:
+    for name, store in aligned.features.items():
+        store.prefetch(places.samples_B, view=places.view, feature=name)
 
 
 def _blocks(aligned: Aligned, order: Iterable[RowNumbers]) -> Iterator[list[RowNumbers]]:
@@ -60,31 +102,37 @@ def _blocks(aligned: Aligned, order: Iterable[RowNumbers]) -> Iterator[list[RowN
         yield block
 
 
-def _read_block(aligned: Aligned, block: list[RowNumbers], device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
+def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
     """What all teachers said about each batch of a block."""
-    sizes = [len(rows) for rows in block]
-    samples, view = _places(aligned, block)
     read = [
-        store.unpack(_to_device(store.read_packed(samples, view=view), device)).split(sizes) for store in aligned.stores
+        store.unpack(_to_device(store.read_packed(places.samples_B, view=places.view), device))
+        for store in aligned.stores
     ]
-    return zip(*read, strict=True)
+    return zip(*(labels.split(places.batch_sizes) for labels in read), strict=True)
 
 
 def _read_features(aligned: Aligned, order: Iterable[RowNumbers], device: torch.device) -> Iterator[dict[str, Tensor]]:
     """Batch by batch: a feature may be a thousand times as large as labels."""
-    for rows in order:
-        samples, view = _places(aligned, [rows])
+    batches = (_places(aligned, [rows]) for rows in order)
+    for places in _asked_ahead(
+        batches, lambda places: _ask_for_features(aligned, places), count=BATCHES_AHEAD if aligned.features else 0
+    ):
         yield {
-            name: store.unpack_features(name, _to_device(store.read_packed(samples, view=view, feature=name), device))
+            name: store.unpack_features(
+                name, _to_device(store.read_packed(places.samples_B, view=places.view, feature=name), device)
+            )
             for name, store in aligned.features.items()
         }
 
 
-def _places(aligned: Aligned, block: list[RowNumbers]) -> tuple[Numbers, int | Numbers]:
-    """Sample and view of some rows in the stores."""
-    samples = aligned.in_store(np.concatenate([rows.samples_B for rows in block]))
+def _places(aligned: Aligned, block: list[RowNumbers]) -> _Places:
     # Views without end, where other views than the store's were allowed, meet the store's in turn.
-    return samples, _one_or_each(np.concatenate([rows.views_B for rows in block]) % aligned.num_stored_views)
+    views_B = np.concatenate([rows.views_B for rows in block]) % aligned.num_stored_views
+    return _Places(
+        aligned.in_store(np.concatenate([rows.samples_B for rows in block])),
+        _one_or_each(views_B),
+        [len(rows) for rows in block],
+    )
 
 
 def _one_or_each(views: Numbers) -> int | Numbers:

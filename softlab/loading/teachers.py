@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.manifest import StorePlan
 from softlab.store.reader import Store
 from softlab.views.view_recipe import describe_views
 
@@ -62,9 +65,32 @@ def _difference(ours: Store, theirs: Store) -> str | None:
             f"its views, {describe_views(our.views)}, are not those of {path}, {describe_views(their.views)}. Dump "
             f"both with the same [augment]."
         )
+    if _is_random(our) and our.views.first != their.views.first:
+        return (
+            f"its first view is number {our.views.first:,} of the recipe, but that of {path} is number "
+            f"{their.views.first:,}. Pull both with the same --views."
+        )
+    if _is_random(our) and not _same_numbers(ours, theirs):
+        return (
+            f"its samples had other numbers when the teacher saw them than those of {path}, so their views differ. "
+            f"Pull both with the same --samples, or dump one with --like the other."
+        )
     if ours.num_views != theirs.num_views:
         return (
             f"has {ours.num_views:,} views, but {path} has {theirs.num_views:,}. Add views to the smaller one with "
             f"`softlab dump-teacher --views +N`."
         )
     return None
+
+
+def _is_random(plan: StorePlan) -> bool:
+    return bool(plan.views.transforms) or plan.views.mixing is not None
+
+
+def _same_numbers(ours: Store, theirs: Store) -> bool:
+    """Of the same samples: whether the recipe counts each alike."""
+    if ours.manifest.source.chosen_from is None and theirs.manifest.source.chosen_from is None:
+        return True
+    own = np.arange(ours.num_samples)
+    our, their = (store.read_samples().numbers_N for store in (ours, theirs))
+    return np.array_equal(own if our is None else our, own if their is None else their)

@@ -30,7 +30,9 @@ DRAWING = ("torch", "torchvision", "pillow", "numpy")
 def store_replay(store: Store, numbers_N: NDArray[np.int64]) -> Replay:
     """What makes the views of a store; `numbers_N` is from `align`. Raises StoreMismatch where a view may be mixed with
     a sample that the source lacks."""
-    replay = Replay(store.manifest.views, num_samples=store.num_samples)
+    views = store.manifest.views
+    numbers_seen_N = store.read_samples().numbers_N if views.transforms else None
+    replay = Replay(views, num_samples=store.num_samples, numbers_N=numbers_seen_N)
     if replay.mixes and not np.array_equal(numbers_N, np.arange(store.num_samples)):
         raise StoreMismatch(
             f"{store.path}: its views are mixed with any of its {store.num_samples:,} samples (MixUp, CutMix), so they "

@@ -1,10 +1,15 @@
 """What types can't say: that paths are safe, sizes bounded, parts agree, and shards cover every row once."""
 
+from typing import Any
+
 from softlab.manifest.records import Manifest, StorePlan, views_fingerprint
 from softlab.shards import MAX_FIELD_BYTES
 
 UNSAFE_PARTS = (*'\\:*?"<>|', "//", "\n/", "/\n", "\n\n", "./", ".\n", " /", " \n")
 """Of paths, one a line: signs that mean something to some system, and names that are empty or end in a dot or space."""
+
+MAX_NESTING = 16
+"""Of tables and lists in the arguments of a teacher or a transform."""
 
 
 def find_contradiction(manifest: Manifest) -> str | None:
@@ -14,7 +19,23 @@ def find_contradiction(manifest: Manifest) -> str | None:
 
 def find_plan_contradiction(plan: StorePlan) -> str | None:
     """The same for what is settled before the first row."""
-    return _find_wrong_labels(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
+    return _find_deep_nesting(plan) or _find_wrong_labels(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
+
+
+def _find_deep_nesting(plan: StorePlan) -> str | None:
+    """In what may hold anything: all else is as deep as its types."""
+    teacher = plan.teacher
+    trees = [teacher.arguments, teacher.finishing, *(transform.arguments for transform in plan.views.transforms)]
+    if any(_is_deeper(tree, MAX_NESTING) for tree in trees):
+        return f"arguments are nested more than {MAX_NESTING} deep"
+    return None
+
+
+def _is_deeper(tree: Any, levels: int) -> bool:
+    if not isinstance(tree, dict | list):
+        return False
+    branches = tree.values() if isinstance(tree, dict) else tree
+    return levels == 0 or any(_is_deeper(branch, levels - 1) for branch in branches)
 
 
 def _find_wrong_file(manifest: Manifest) -> str | None:
@@ -88,6 +109,11 @@ def _find_wrong_views(plan: StorePlan) -> str | None:
         return f"its view recipe has the fingerprint {found[:12]}, not the recorded {views.fingerprint[:12]}"
     if views.mixing is not None and views.mixing.mixup is None and views.mixing.cutmix is None:
         return "its views are mixed, but neither by MixUp nor by CutMix"
+    chosen_from = plan.source.chosen_from
+    if chosen_from is not None and chosen_from < plan.source.num_samples:
+        return f"{plan.source.num_samples} samples chosen from {chosen_from}"
+    if chosen_from is not None and views.mixing is not None:
+        return "its views are mixed with any of the teacher's samples, of which it holds a part"
     return None
 
 

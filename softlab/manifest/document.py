@@ -9,10 +9,12 @@ from softlab.errors import InvalidOption, NotAStore, UnsupportedStore
 from softlab.identity import digest_of
 from softlab.manifest.checks import find_contradiction, find_plan_contradiction
 from softlab.manifest.records import Manifest, Record, StorePlan
+from softlab.manifest.strict_json import decode_strictly
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-MAX_MANIFEST_BYTES = 1 << 30
+MAX_MANIFEST_BYTES = 512 << 20
+"""Half a million shards."""
 
 
 class _Header(Struct):
@@ -28,21 +30,29 @@ def encode(record: Record) -> bytes:
 def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
     """A checked manifest and its digest. Raises UnsupportedStore for a newer format, NotAStore for an invalid one."""
     try:
-        header = msgspec.json.decode(data, type=_Header)
-        if header.format != "softlab":
-            raise NotAStore(f"{where}: is a manifest of {header.format!r}, not of softlab. Check the path.")
-        if header.format_version != FORMAT_VERSION:
-            raise UnsupportedStore(
-                f"{where}: format version {header.format_version}, but this softlab reads version {FORMAT_VERSION}. "
-                f"Upgrade softlab."
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        manifest = decode_strictly(data, Manifest)
+    except ValueError as error:
+        _check_header(data, where=where)
         raise NotAStore(f"{where}: not a valid softlab manifest: {error}. Get the store again.") from error
     problem = find_contradiction(manifest)
     if problem is not None:
         raise NotAStore(f"{where}: not a valid softlab manifest: {problem}. Get the store again.")
     return manifest, digest_of(data)
+
+
+def _check_header(data: bytes, *, where: str) -> None:
+    """Better reasons for a manifest that can't be decoded, where its header can."""
+    try:
+        header = msgspec.json.decode(data, type=_Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    if header.format != "softlab":
+        raise NotAStore(f"{where}: is a manifest of {header.format!r}, not of softlab. Check the path.")
+    if header.format_version != FORMAT_VERSION:
+        raise UnsupportedStore(
+            f"{where}: format version {header.format_version}, but this softlab reads version {FORMAT_VERSION}. "
+            f"Upgrade softlab."
+        )
 
 
 def check_plan(plan: StorePlan) -> None:

@@ -57,6 +57,10 @@ class SourceRecord(Record, frozen=True, kw_only=True):
     skipped: tuple[SkippedRecord, ...]
     """Samples left out because they could not be read; they have no sample number."""
 
+    chosen_from: Positive | None = None
+    """How many samples there were when the teacher saw them, where this store was pulled with some of them only.
+    `samples.parquet` then says which number each of them had: their views are drawn by it."""
+
 
 class LabelSpaceRecord(Record, frozen=True, kw_only=True):
     num_classes: Positive
@@ -99,6 +103,9 @@ class ViewsRecord(Record, frozen=True, kw_only=True):
     fingerprint: Fingerprint = views_fingerprint(seed=0, transforms=(), mixing=None)
     digest_every: Count = 0
     """Of one view in so many the digest of its pixels is kept, after the random part; of none for 0."""
+
+    first: Count = 0
+    """Which view of the recipe the store's view 0 is: not the first one where the store was pulled without it."""
 
 
 class SelectionRecord(Record, frozen=True, kw_only=True):
@@ -207,7 +214,7 @@ class StorePlan(Record, frozen=True, kw_only=True):
     features: tuple[FeatureRecord, ...]
     storage: StorageRecord
     parent: Fingerprint | None
-    """Digest of the store that this one was made from: converted, or extended by views."""
+    """Digest of the store that this one was made from: converted, extended by views, or pulled in part."""
 
     @property
     def grid(self) -> ShardGrid:
@@ -230,6 +237,11 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
     statistics: Statistics
     digest_files: tuple[FileRecord, ...] = ()
     """Digests of pixels, one file a view; none if they were not kept."""
+
+    @property
+    def plan(self) -> StorePlan:
+        """What was settled before its first row was written."""
+        return StorePlan(**{name: getattr(self, name) for name in StorePlan.__struct_fields__})
 
     @property
     def files(self) -> list[FileRecord]:

@@ -17,6 +17,8 @@ WriterId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 MAX_RECORD_BYTES = 1 << 20
 """Of a version record or a tag."""
 
+MAX_CATALOG_BYTES = 256 << 20
+
 
 class Summary(Record, frozen=True, kw_only=True):
     """What a catalogue shows of a store without reading its manifest."""
@@ -81,6 +83,19 @@ class TagRecord(Record, frozen=True, kw_only=True):
     version: VersionNumber
     moved: Moment
     writer: WriterId
+
+
+class CatalogRecord(Record, frozen=True, kw_only=True):
+    """What is published below a root, for those who can't list it; made again from the records at each publication."""
+
+    format: Literal["softlab-catalog"] = "softlab-catalog"
+    format_version: Literal[1] = 1
+    updated: Moment
+    writer: WriterId
+    versions: tuple[VersionRecord, ...]
+    """By name, then number."""
+
+    tags: tuple[TagRecord, ...]
 
 
 def summarise(manifest: Manifest) -> Summary:

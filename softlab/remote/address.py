@@ -11,6 +11,9 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,8}|[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 """A number, or a tag such as `latest`."""
 
+HOST = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
+"""Or bucket."""
+
 UNSAFE = set('\\?#%*"<>|')
 """In a URL: what some system or server reads as something else than a name."""
 
@@ -29,6 +32,11 @@ class Address:
     @property
     def is_local(self) -> bool:
         return "://" not in self.root
+
+    @property
+    def is_read_only(self) -> bool:
+        """Web servers and hubs; the former can't be listed either."""
+        return self.root.startswith(("http://", "https://", "hf://"))
 
     def __str__(self) -> str:
         if self.name is None:
@@ -86,21 +94,28 @@ def _checked_root(text: str) -> str:
     if not separator:
         return text.rstrip("/") or text
     if scheme not in SCHEMES:
-        raise InvalidOption(f"{scheme}://: not a kind of address that softlab reads. {suggest(scheme, SCHEMES)}")
+        raise InvalidOption(f"{scheme!r}: not a kind of address that softlab reads. {suggest(scheme, SCHEMES)}")
     host, _, path = rest.partition("/")
     if "@" in host:
         raise InvalidOption(
-            f"{scheme}://..@{host.rpartition('@')[2]}: addresses don't hold credentials, because addresses end up in "
-            f"logs. Give them in the environment or profile of your cloud's own tools."
+            f"{scheme}://..: addresses don't hold credentials, because addresses end up in logs. Give them in the "
+            f"environment or profile of your cloud's own tools."
         )
     if "?" in rest or "#" in rest:
         raise InvalidOption(
-            f"{scheme}://{re.split('[?#]', rest)[0]}: addresses have no part behind ? or #, where credentials may "
+            f"{_one_line(re.split('[?#]', text)[0])}: addresses have no part behind ? or #, where credentials may "
             f"stand. Leave it out."
         )
+    if not HOST.fullmatch(host):  # which may begin with credentials, and is not repeated
+        raise InvalidOption(f"{scheme}://..: names no bucket or host. Write it as in s3://bucket/labels.")
     segments = path.rstrip("/").split("/") if path.rstrip("/") else []
     wrong = [part for part in segments if not part.isprintable() or part in ("", ".", "..") or UNSAFE & set(part)]
-    if not host or wrong:
-        found = f"the part {wrong[0]!r}" if wrong else "no bucket or host"
-        raise InvalidOption(f"{text}: has {found}. Give an address of plain names, as in s3://bucket/labels.")
+    if wrong:
+        raise InvalidOption(
+            f"{_one_line(text)}: has the part {wrong[0]!r}. Give an address of plain names, as in s3://bucket/labels."
+        )
     return "/".join([f"{scheme}://{host}", *segments])
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else repr(text)

@@ -1,6 +1,7 @@
 """A folder on a disk, as a backend: what an object store promises, kept by links, renames and a lock."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,17 +24,17 @@ class FolderBackend:
 
     def read(self, path: str, *, max_bytes: int) -> Tagged:
         with self._read_errors(path):
-            file = self._root / path
-            size = file.stat().st_size
+            size = _file_size(self._root / path)
             if size > max_bytes:
-                raise TooLarge(file, size, max_bytes)
-            data = file.read_bytes()
+                raise TooLarge(self._root / path, size, max_bytes)
+            with (self._root / path).open("rb") as file:
+                data = file.read(size)
         return Tagged(data=data, tag=digest_of(data))
 
     def size(self, path: str) -> int | None:
         try:
             with self._read_errors(path):
-                return (self._root / path).stat().st_size
+                return _file_size(self._root / path)
         except ObjectMissing:
             return None
 
@@ -60,7 +61,7 @@ class FolderBackend:
 
     def list_objects(self, folder: str) -> Iterator[ObjectInfo]:
         for path in list_files(self._root / folder):
-            if not is_temporary(path) and path != LOCK_NAME:
+            if not is_temporary(path) and folder + path != LOCK_NAME:
                 try:
                     found = (self._root / folder / path).stat()
                 except FileNotFoundError:
@@ -73,9 +74,9 @@ class FolderBackend:
 
     def list_folders(self, folder: str) -> list[str]:
         try:
-            with os.scandir(self._root / folder) as entries:
+            with self._read_errors(folder), os.scandir(self._root / folder) as entries:
                 return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
+        except ObjectMissing:
             return []
 
     def delete(self, paths: list[str]) -> None:
@@ -98,3 +99,11 @@ class FolderBackend:
             raise AccessDenied(f"{where}: can't be read: {error.strerror}. Check its permissions.") from error
         except OSError as error:
             raise RemoteFailed(f"{where}: can't be read: {error.strerror}. Check the disk.") from error
+
+
+def _file_size(path: Path) -> int:
+    """Raises FileNotFoundError for what is no file: a pipe, say, would be waited for."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise FileNotFoundError(path)
+    return found.st_size

@@ -95,6 +95,11 @@ class Remote:
         """The address of an object, for messages."""
         return f"{self}/{path}"
 
+    @property
+    def can_list(self) -> bool:
+        """A web server hands out what is asked for by name, and lists nothing."""
+        return not self.root.startswith(("http://", "https://"))
+
     def within(self, folder: str) -> "Remote":
         """A folder in this one."""
         return Remote(self.root, self.backend, f"{self._whole(folder)}/")
@@ -131,7 +136,8 @@ class Remote:
         return bool(self._holds(path, data))
 
     def replace(self, path: str, data: bytes, *, tag: str) -> bool:
-        """Whether it took the place of the object that was read with this tag; `data` as in `create`."""
+        """Whether it took the place of the object that was read with this tag; `data` as in `create`. False too where
+        it did, the answer was lost, and another has taken its place since."""
         whole = self._whole(path)
         try:
             if self.backend.replace(whole, _checked(data, self / path), tag=tag):
@@ -151,7 +157,7 @@ class Remote:
         )
 
     def list_folders(self, folder: str = "") -> list[str]:
-        """Names of the folders in a folder, sorted."""
+        """Names of the folders in a folder, sorted; some servers keep empty ones."""
         return sorted(self.backend.list_folders(self._whole(folder) + "/" if folder else self.folder))
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -163,11 +169,10 @@ class Remote:
 
     def _holds(self, path: str, data: bytes) -> bool | None:
         """Whether the object is these bytes; None where there is none."""
-        size = self.size(path)
-        if size is None:
-            return None
         try:
-            return size == len(data) and self.read(path, max_bytes=size) == data
+            return self.read(path, max_bytes=len(data)) == data
+        except TooLarge:
+            return False
         except ObjectMissing:
             return None
 

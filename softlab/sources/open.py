@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from softlab.errors import InvalidOption, SourceError
+from softlab.keys import read_keys
 from softlab.sources.folder import open_folder
 from softlab.sources.options import Kind, SourceOptions
 from softlab.sources.parquet import find_parquet_files, open_parquet
 from softlab.sources.source import Source
-from softlab.sources.subset import first, readable, with_targets
+from softlab.sources.subset import first, readable, with_keys, with_targets
 from softlab.sources.torchvision_sets import open_torchvision
 
 TORCHVISION_PREFIX = "torchvision:"
@@ -25,6 +26,8 @@ def open_source(options: SourceOptions, *, on_scan: Callable[[int, int], None] |
         raise SourceError(f"{source.name}: no samples. Check --source.")
     if options.targets:
         source = with_targets(source, options.targets)
+    if options.keys is not None:
+        source = with_keys(source, read_keys(options.keys))
     if options.limit is not None:
         source = first(source, options.limit)
     return readable(source, on_scan=on_scan) if options.skip_unreadable else source

@@ -38,6 +38,9 @@ class SourceOptions:
     targets: tuple[int, ...] = ()
     """Only samples with these hard targets; default: all samples."""
 
+    keys: Path | None = None
+    """Only samples with these keys: a text file with one a line; default: all samples."""
+
     skip_unreadable: bool = False
     """Leave out samples that can't be decoded, and list them; costs one decoding pass over all samples."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
-from softlab.keys import Keys
+from softlab.keys import Keys, find_all
 from softlab.sources.decoding import reason_of
 from softlab.sources.source import Sample, SkippedSample, Source
 
@@ -35,6 +35,12 @@ def with_targets(source: Source, targets: Sequence[int]) -> Source:
             f"{source.name}: no sample has the hard target {missing[0]} (there are: {shown}). Correct --source-targets."
         )
     return _subset(source, np.flatnonzero(np.isin(targets_N, targets)), skipped=source.skipped)
+
+
+def with_keys(source: Source, keys: Keys) -> Source:
+    """The samples with these keys, in the order of the source. Raises InvalidOption where a key is of no sample."""
+    numbers_N = find_all(keys, Keys(source.keys), where=f"{source.name} (--source-keys)")
+    return _subset(source, numbers_N, skipped=source.skipped)
 
 
 def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:

@@ -83,14 +83,24 @@ class CachedRows:
         rows: Rows = self._rows.take(samples, axis=0)
         return rows
 
+    def missing(self, samples: NDArray[np.int64]) -> list[Shard]:
+        """The shards of some rows that nobody on this machine has decoded yet, as far as can be told by names."""
+        if self._all_ready:
+            return []
+        shards = self._grid.shards_of(samples, view=self._view)
+        return [each for each in shards if not (self._is_ready[each.part] or self._marker(each).exists())]
+
     def _make_ready(self, shard: Shard) -> None:
-        marker = self._markers.with_suffix(f".part-{shard.part:05d}")
+        marker = self._marker(shard)
         recorded = _read_marker(marker)
         if recorded is None or recorded != digest_of(self._rows[shard.start : shard.stop].data):
             rows = np.empty((shard.num_rows, self._rows.shape[1]), dtype=np.uint8)
             self._decode(shard, rows)
             _write_rows(self._descriptor, rows, offset=shard.start * rows.shape[1], marker=marker)
         self._is_ready[shard.part] = True
+
+    def _marker(self, shard: Shard) -> Path:
+        return self._markers.with_suffix(f".part-{shard.part:05d}")
 
 
 def cache_folder(options: CacheOptions, *, digest: str, name: str, needed_bytes: int) -> Path | None:

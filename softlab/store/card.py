@@ -1,10 +1,15 @@
 """The card: a store's README.md, generated from its manifest, with the front matter that dataset hubs read."""
 
-import json
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from softlab.labels.soft_labels import Head
 from softlab.manifest import Manifest
+from softlab.manifest.versions import VersionRecord
+from softlab.remote.address import Address
+from softlab.store.front_matter import front_matter
+from softlab.store.kept_sections import is_generated, kept_section, with_mark, written_sections
 
 CARD_NAME = "README.md"
 
@@ -37,32 +42,55 @@ _WORDS: dict[Head, _Words] = {
 }
 
 
-def render_card(manifest: Manifest) -> str:
-    """Markdown. The manifest doesn't vouch for this file, so a person may add to it."""
-    return "\n".join([*_front_matter(manifest), *_what_it_is(manifest), *_how_good(manifest), *_how_to_read(manifest)])
+def render_card(
+    manifest: Manifest,
+    *,
+    version: VersionRecord | None = None,
+    address: Address | None = None,
+    own_card: str | None = None,
+) -> str:
+    """Markdown. The manifest doesn't vouch for this file, so a person may add to it.
+
+    `version` and its `address` of a published store, or `version` of the one that this store was pulled from in part;
+    `own_card` is the one whose kept sections go on.
+    """
+    written = written_sections(own_card or "")
+    is_part = version is not None and version.digest == manifest.parent
+    return with_mark(
+        "\n".join(
+            [
+                *front_matter(manifest, licence=version.licence if version else None),
+                *_what_it_is(manifest),
+                *_how_good(manifest),
+                *_licence(version, written),
+                "## Intended use",
+                "",
+                *kept_section("intended-use", written),
+                "## Contact",
+                "",
+                *kept_section("contact", written),
+                *_how_to_use(manifest, version=None if is_part else version, address=address),
+            ]
+        )
+    )
 
 
-def _front_matter(manifest: Manifest) -> list[str]:
-    return [
-        "---",
-        f"pretty_name: {json.dumps('Soft labels: ' + manifest.teacher.model + ' on ' + manifest.source.name)}",
-        "tags: [softlab, soft-labels, knowledge-distillation]",
-        "size_categories:",
-        f"- {_size_category(manifest.statistics.rows)}",
-        "---",
-        "",
-    ]
+def renewed_card(own_card: str | None, manifest: Manifest) -> str | None:
+    """The card of a store that has changed; None where a person has rewritten theirs, so that nothing of it is lost."""
+    if own_card is not None and not is_generated(own_card):
+        return None
+    return render_card(manifest, own_card=own_card)
 
 
 def _what_it_is(manifest: Manifest) -> list[str]:
     teacher, selection, source = manifest.teacher, manifest.selection, manifest.source
     words = _WORDS[manifest.label_space.head]
-    features = ", ".join(f"{feature.name} (layer {feature.layer})" for feature in manifest.features) or "none"
+    features = [f"{_plain(feature.name)} (layer {_plain(feature.layer)})" for feature in manifest.features]
     return [
         "# Soft labels for knowledge distillation",
         "",
-        f"What the teacher `{teacher.model}` ({teacher.num_parameters:,} parameters, weights "
-        f"{teacher.weights_fingerprint[:12]}) said about {source.name}: {source.num_samples:,} samples, "
+        f"What the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
+        f"{teacher.weights_fingerprint[:12]}) said about {_plain(source.name)}: {source.num_samples:,} samples, "
         f"{manifest.views.num_views} view(s), {manifest.label_space.num_classes} classes.",
         "",
         "| | |",
@@ -72,12 +100,24 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
         f"| views | {_views(manifest)} |",
         f"| coding | {manifest.coding.logits} |",
-        f"| features | {features} |",
+        f"| features | {', '.join(features) or 'none'} |",
         f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
+        *_left_out(manifest),
         f"| source fingerprint | {manifest.source_fingerprint} |",
         f"| samples left out as unreadable | {len(source.skipped)} |",
         "",
     ]
+
+
+def _left_out(manifest: Manifest) -> list[str]:
+    """What was not pulled of the store that this one is a part of."""
+    first, chosen_from = manifest.views.first, manifest.source.chosen_from
+    lines = []
+    if first:
+        lines.append(f"| first view | number {first} of the recipe's |")
+    if chosen_from is not None:
+        lines.append(f"| samples chosen from | {chosen_from:,} |")
+    return lines
 
 
 def _views(manifest: Manifest) -> str:
@@ -103,14 +143,27 @@ def _how_good(manifest: Manifest) -> list[str]:
     ]
 
 
-def _how_to_read(manifest: Manifest) -> list[str]:
+def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[str]:
+    lines = ["## Licence", ""]
+    if version is not None:
+        lines += [f"Of these labels: {_plain(version.licence)}.", ""]
+    if version is not None and version.terms:
+        lines += [f"What the teacher's own licence says about its outputs: {_plain(version.terms)}", ""]
+    return [*lines, *kept_section("licence", written, is_asked=version is None)]
+
+
+def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: Address | None) -> list[str]:
     words = _WORDS[manifest.label_space.head]
+    get, store = "softlab verify .", "."
+    if version is not None:
+        get = f"softlab pull {address or f'CATALOGUE/{version.name}@{version.version}'} {version.name}"
+        store = version.name
     lines = [
         "## How to use",
         "",
         "```",
-        "softlab verify .",
-        "softlab train-student --store . --source YOUR_DATA --student torchvision:resnet18"
+        get,
+        f"softlab train-student --store {store} --source YOUR_DATA --student torchvision:resnet18"
         f"{words.train_options} --out RUN",
         "```",
         "",
@@ -124,6 +177,11 @@ def _how_to_read(manifest: Manifest) -> list[str]:
     return [*lines, ""]
 
 
-def _size_category(rows: int) -> str:
-    limits = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7}
-    return next((name for name, limit in limits.items() if rows < limit), "n>10M")
+def _plain(text: str) -> str:
+    """What was written elsewhere, so that it stays words in its line, whatever renders the card."""
+    return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """The same where the words are a name."""
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "/") + "`"

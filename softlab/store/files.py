@@ -1,5 +1,8 @@
 """A store's files as its manifest records them: written whole, and never read without being compared."""
 
+import errno
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,10 +25,12 @@ def read_file(place: Place, record: FileRecord, *, next_step: str | None = None)
     where = place / record.path
     next_step = next_step or f"`softlab verify {place}` lists all damage; get those files again, or dump again."
     try:
-        data = _read_local(place, record) if isinstance(place, Path) else _read_remote(place, record)
+        data = _read_local(place / record.path, record) if isinstance(place, Path) else _read_remote(place, record)
     except (FileNotFoundError, ObjectMissing):
         raise DamagedStore(f"{where}: is missing. {next_step}") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DamagedStore(f"{where}: is a link or no plain file, as no file of a store is. {next_step}") from None
         raise StoreError(f"{where}: can't be read: {error.strerror}. Check its permissions.") from error
     except TooLarge as error:
         raise _wrong_size(where, error.size, record, next_step) from error
@@ -36,18 +41,23 @@ def read_file(place: Place, record: FileRecord, *, next_step: str | None = None)
     return data
 
 
-def _read_local(root: Path, record: FileRecord) -> bytes:
-    path = root / record.path
-    size = path.stat().st_size
-    if size != record.bytes:  # which may be too large to be held
-        raise TooLarge(path, size, record.bytes)
-    return path.read_bytes()
+def _read_local(path: Path, record: FileRecord) -> bytes:
+    """Never more than is recorded, and never from a link, a pipe or a device, which a store that was unpacked from an
+    archive may hold."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ELOOP, "is no plain file")
+        if found.st_size != record.bytes:
+            raise TooLarge(path, found.st_size, record.bytes)
+        return file.read(record.bytes)
 
 
 def _read_remote(remote: Remote, record: FileRecord) -> bytes:
     """Read once more if its bytes are wrong: they may have been changed on their way."""
     data = remote.read(record.path, max_bytes=record.bytes)
-    if digest_of(data) != record.blake3:
+    if len(data) == record.bytes and digest_of(data) != record.blake3:
         data = remote.read(record.path, max_bytes=record.bytes)
     return data
 
@@ -58,8 +68,6 @@ def _wrong_size(where: object, size: int, record: FileRecord, next_step: str) ->
 
 def hash_matches(root: Path, record: FileRecord) -> bool:
     """Whether a file is a plain file with exactly the recorded bytes."""
-    if (root / record.path).is_symlink():
-        return False
     try:
         read_file(root, record)
     except StoreError:

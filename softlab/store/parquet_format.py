@@ -5,7 +5,8 @@ is flattened; its shape is in the schema's metadata.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,11 @@ import pyarrow.parquet as pq
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Array, Arrays, find_wrong_arrays
+from softlab.store.parquet_pages import pages
+
+SLACK, PAGE_SLACK_BYTES = 4, 256
+"""Times what rows take, and besides for each page, that pages may decode to: Parquet has no integers of less than 4
+bytes, and tells where lists begin."""
 
 
 class ParquetFormat:
@@ -34,6 +40,8 @@ class ParquetFormat:
     def decode(
         self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
     ) -> None:
+        for path, data in files.items():
+            _check_claims(data, shard, [field for field in plan.storage.fields if self.path_of(field, shard) == path])
         tables = {
             path: pq.read_table(pa.BufferReader(data), page_checksum_verification=True) for path, data in files.items()
         }
@@ -43,6 +51,36 @@ class ParquetFormat:
             if problem is not None:
                 raise ValueError(problem)
             out[field.name][...] = column
+
+
+def _check_claims(data: bytes, shard: Shard, fields: Sequence[FieldRecord]) -> None:
+    """Raises ValueError for a file that says of itself that it has other rows, or decodes to much more than they take:
+    Arrow would allocate it."""
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    if metadata.num_rows != shard.num_rows:
+        raise ValueError(f"a file of {metadata.num_rows:,} rows instead of {shard.num_rows:,}")
+    found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
+    claimed, most = sum(page.decoded_bytes for page in found), shard.num_rows * _row_bytes(fields)
+    if claimed > SLACK * most + PAGE_SLACK_BYTES * len(found):
+        raise ValueError(f"pages that say they decode to {claimed:,} bytes, where rows take {most:,}")
+    num_values = shard.num_rows * (1 + sum(math.prod(field.row_shape) for field in fields))
+    if sum(page.num_values for page in found) > SLACK * num_values:
+        raise ValueError(f"pages of more values than {num_values:,}")
+
+
+def _column_extents(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
+    """Where the pages of each column of each row group begin and end."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            offsets = [column.data_page_offset]
+            offsets += [column.dictionary_page_offset] if column.has_dictionary_page else []
+            yield min(offsets), min(offsets) + column.total_compressed_size
+
+
+def _row_bytes(fields: Sequence[FieldRecord]) -> int:
+    """Of a row in one file: its fields and its sample number."""
+    return 8 + sum(field.row_bytes for field in fields)
 
 
 def _encode_file(plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], arrays: Arrays) -> bytes:

@@ -27,6 +27,12 @@ class PixelDigests:
         first, last = np.searchsorted(self.samples_D, [start, stop])
         return [int(digest) for digest in self.digests_D[first:last]]
 
+    def of_samples(self, samples_N: NDArray[np.int64]) -> "PixelDigests":
+        """Those of some samples, in ascending order, which count from 0 among themselves."""
+        is_chosen_D = np.isin(self.samples_D, samples_N)
+        places_D = np.searchsorted(samples_N, self.samples_D[is_chosen_D])
+        return PixelDigests(samples_D=places_D, digests_D=self.digests_D[is_chosen_D])
+
     @classmethod
     def none(cls) -> "PixelDigests":
         return cls(samples_D=np.empty(0, dtype=np.int64), digests_D=np.empty(0, dtype=np.uint64))
@@ -58,11 +64,16 @@ def decode_digests(data: bytes) -> PixelDigests:
 
 
 def is_digested(sample: int, *, view: int, every: int) -> bool:
-    """Whether the digest of a view is kept: of one view in `every`, the samples taking turns; of none for 0."""
+    """Whether the digest of a view is kept: of one view in `every`, the samples taking turns; of none for 0. Both are
+    counted as the recipe of the views counts them."""
     return every > 0 and (sample - view) % every == 0
 
 
-def digested_samples(start: int, stop: int, *, view: int, every: int) -> NDArray[np.int64]:
-    """Those of samples start..stop-1 for which `is_digested` holds."""
+def digested_samples(
+    start: int, stop: int, *, view: int, every: int, numbers_N: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Those of samples start..stop-1 for which `is_digested` holds; `numbers_N` says how the recipe counts each sample,
+    where it does so differently."""
     samples = np.arange(start, stop)
-    return samples[(samples - view) % every == 0] if every else samples[:0]
+    numbers = samples if numbers_N is None else numbers_N[start:stop]
+    return samples[(numbers - view) % every == 0] if every else samples[:0]

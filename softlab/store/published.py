@@ -16,17 +16,21 @@ from typing import TypeVar
 import msgspec
 
 from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnsupportedStore
-from softlab.manifest.versions import MAX_RECORD_BYTES, TagRecord, VersionRecord
+from softlab.manifest.strict_json import decode_strictly
+from softlab.manifest.versions import MAX_RECORD_BYTES, CatalogRecord, TagRecord, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Place, Remote
 
-Kind = TypeVar("Kind", VersionRecord, TagRecord)
+Kind = TypeVar("Kind", VersionRecord, TagRecord, CatalogRecord)
 
 VERSION_NAME = "version.json"
 SIGNATURE_NAME = "signature.json"
 """Beside the manifest of a pulled store: its version record and the signature; the latter also of a store signed where
 it lies."""
+
+MARK_NAMES = ("push.json", "gc.json")
+"""Beside the manifest of a published store while somebody is at work on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,12 +97,19 @@ def read_tag(remote: Remote, name: str, tag: str) -> TagRecord:
 def decode_record(data: bytes, kind: type[Kind], *, where: str) -> Kind:
     """Raises UnsupportedStore for a newer format, NotAStore for something that is no such record."""
     try:
-        header = msgspec.json.decode(data, type=_Header)
-        if header.format_version > 1:
-            raise UnsupportedStore(f"{where}: format version {header.format_version} is newer than this softlab.")
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return decode_strictly(data, kind)
+    except ValueError as error:
+        if _format_version(data) > 1:
+            raise UnsupportedStore(f"{where}: is in a newer format than this softlab reads. Upgrade softlab.") from None
         raise NotAStore(f"{where}: not a valid record of a publication: {error}. Check the address.") from error
+
+
+def _format_version(data: bytes) -> int:
+    """0 where there is none."""
+    try:
+        return msgspec.json.decode(data, type=_Header).format_version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
 
 
 def version_path(name: str, version: int) -> str:
@@ -118,4 +129,4 @@ def store_path(name: str, digest: str) -> str:
 
 
 class _Header(msgspec.Struct):
-    format_version: int
+    format_version: int = 0

@@ -2,39 +2,36 @@
 
 # Shape letters: B rows asked for.
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from softlab.errors import DamagedStore, InvalidOption, NotAStore, ObjectMissing, UnfinishedStore
+from softlab.errors import DamagedStore, InvalidOption
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.manifest import (
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
-    FieldRecord,
+    FileRecord,
     Manifest,
     ShardRecord,
     StorePlan,
-    decode_manifest,
 )
-from softlab.remote.remote import Place, Remote, TooLarge
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
-from softlab.store.folder import is_unfinished
 from softlab.store.format import Array, empty_arrays
 from softlab.store.formats import format_named
+from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.published import locate
-from softlab.store.row_numbers import check_samples, check_views
+from softlab.store.row_numbers import by_view, check_samples
 from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
+from softlab.store.shard_files import ShardFiles
 from softlab.store.shard_rows import ShardRows
 
 MAX_DECODED_BYTES = 1 << 30
@@ -53,6 +50,9 @@ class Store:
             field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
         }
         self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
+        self._files = ShardFiles(path, manifest, self._format)
+        self._tables: dict[str, bytes] = {}
+        """Of a remote store, what was fetched beside its shards."""
 
     @property
     def num_samples(self) -> int:
@@ -107,6 +107,17 @@ class Store:
         for an unknown feature."""
         return self._take(self._group_named(feature), samples, view=view)
 
+    def prefetch(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> None:
+        """Begin to fetch what a later read of these rows needs and this machine doesn't have yet, and return at once;
+        of a local store nothing. What can't be fetched is no error before it is read. Raises InvalidOption as
+        `read_packed`."""
+        if isinstance(self.path, Path):
+            return
+        group = self._group_named(feature)
+        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.path)
+        for each, chosen in by_view(view, numbers_B, num_views=self.num_views, where=self.path):
+            self._files.begin(self._missing(group, each, numbers_B[chosen]), group=group)
+
     def row_bytes(self, feature: str | None = None) -> int:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
         return self._layouts[self._group_named(feature)].row_bytes
@@ -128,7 +139,8 @@ class Store:
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         try:
-            table = decode_samples(read_file(self.path, self.manifest.samples_file))
+            table = decode_samples(self._read_table(self.manifest.samples_file))
+            _check_numbers(table, self.manifest)
         except ValueError as error:
             raise DamagedStore(f"{self.path}: its table of samples: {error}. Get the store again.") from error
         if len(table) != self.num_samples:
@@ -143,7 +155,7 @@ class Store:
         if not self.manifest.digest_files:
             return PixelDigests.none()
         try:
-            return decode_digests(read_file(self.path, self.manifest.digest_files[view]))
+            return decode_digests(self._read_table(self.manifest.digest_files[view]))
         except ValueError as error:
             raise DamagedStore(f"{self.path}: pixel digests of view {view}: {error}. Get the store again.") from error
 
@@ -155,7 +167,7 @@ class Store:
 
     def shard_record(self, shard: Shard) -> ShardRecord:
         """What the manifest says about one shard."""
-        return self.manifest.shards[shard.view * self.manifest.grid.parts_per_view + shard.part]
+        return self._files.shard_record(shard)
 
     def _group_named(self, feature: str | None) -> str:
         if feature is None:
@@ -184,19 +196,30 @@ class Store:
         numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.path)
         # One view, as most reads ask, and where each microsecond counts.
         if view.__class__ is int and 0 <= view < self.num_views:
-            return self._rows_of(group, view).take(numbers_B)
-        views_B = check_views(view, num_views=self.num_views, where=self.path)
-        if views_B.shape not in ((), numbers_B.shape):
-            raise InvalidOption(
-                f"{self.path}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
-            )
-        if views_B.ndim == 0:
-            return self._rows_of(group, int(views_B)).take(numbers_B)
+            return self._rows_from(group, view, numbers_B)
+        parts = list(by_view(view, numbers_B, num_views=self.num_views, where=self.path))
+        if len(parts) == 1:
+            return self._rows_from(group, parts[0][0], numbers_B)
         rows = np.empty((len(numbers_B), self._layouts[group].row_bytes), dtype=np.uint8)
-        for each in np.unique(views_B):
-            chosen = np.flatnonzero(views_B == each)
-            rows[chosen] = self._rows_of(group, int(each)).take(numbers_B[chosen])
+        for each, chosen in parts:
+            rows[chosen] = self._rows_from(group, each, numbers_B[chosen])
         return rows
+
+    def _rows_from(self, group: str, view: int, numbers_B: NDArray[np.int64]) -> Rows:
+        rows = self._rows_of(group, view)
+        if isinstance(self.path, Path):
+            return rows.take(numbers_B)
+        self._files.begin(rows.missing(numbers_B), group=group, first=True)  # all at once, then one after the other
+        taken = rows.take(numbers_B)
+        self._files.drop(self.manifest.grid.shards_of(numbers_B, view=view), group=group)
+        return taken
+
+    def _missing(self, group: str, view: int, numbers_B: NDArray[np.int64]) -> list[Shard]:
+        """Shards of some rows that this machine doesn't have. Those of a view that can't be cached are not asked for
+        in memory: to look there would make room, in place of a view that is still being read."""
+        if (group, view) not in self._groups and self._bytes_when_decoded(group) > self._cache.max_bytes:
+            return self.manifest.grid.shards_of(numbers_B, view=view)
+        return self._rows_of(group, view).missing(numbers_B)
 
     def _rows_of(self, group: str, view: int) -> CachedRows | ShardRows:
         found = self._groups.get((group, view))
@@ -231,7 +254,7 @@ class Store:
     def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
         """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
         fields = self.manifest.storage.fields_of(group)
-        files = self._read_files(shard, fields)
+        files = self._files.read(shard, group=group)
         try:
             self._format.decode(self.manifest, shard, fields, files, arrays)
             problem = self._find_wrong_class(arrays)
@@ -240,18 +263,16 @@ class Store:
         if problem is not None:
             raise DamagedStore(f"{self.path}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
 
-    def _read_files(self, shard: Shard, fields: Sequence[FieldRecord]) -> dict[str, bytes]:
-        records = {file.path: file for file in self.shard_record(shard).files}
-        paths = sorted({self._format.path_of(field, shard) for field in fields})
-        missing = set(paths) - records.keys()
-        if missing:
-            raise NotAStore(f"{self.path}: its manifest names no file {min(missing)}. Get the store again.")
-        with ThreadPoolExecutor(len(paths)) as pool:  # reading and hashing leave the interpreter to others
-            return dict(zip(paths, pool.map(lambda path: read_file(self.path, records[path]), paths), strict=True))
-
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
         highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
         return f"class {highest} of {self.num_classes}" if highest >= self.num_classes else None
+
+    def _read_table(self, record: FileRecord) -> bytes:
+        if isinstance(self.path, Path):
+            return read_file(self.path, record)
+        if record.path not in self._tables:
+            self._tables[record.path] = read_file(self.path, record)
+        return self._tables[record.path]
 
     def _bytes_when_decoded(self, group: str) -> int:
         """Of one group in all views: what a row cache of it takes."""
@@ -267,47 +288,17 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
     """
     located = locate(where)
     manifest, digest = read_manifest(located.place)
-    if located.version is not None and digest != located.version.digest:
-        raise DamagedStore(
-            f"{where}: its manifest is not the one that was published ({digest[:12]}, not "
-            f"{located.version.digest[:12]}). Don't use it; tell whoever published it."
-        )
+    check_published(digest, located)
     return Store(located.place, manifest, digest, cache=cache or CacheOptions())
 
 
-def read_manifest(place: Place) -> tuple[Manifest, str]:
-    """The manifest of a finished store and its digest; raises as `open_store`."""
-    where = place / MANIFEST_NAME
-    if isinstance(place, Path):
-        _check_finished(place)
-    try:
-        data = _read_bytes(place)
-    except TooLarge:
-        raise NotAStore(f"{where}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.") from None
-    except ObjectMissing:
-        raise NotAStore(
-            f"{where}: is missing, so this is not a softlab store. Check the address; a published store is named "
-            f"NAME@VERSION."
-        ) from None
-    return decode_manifest(data, where=str(where))
-
-
-def _read_bytes(place: Place) -> bytes:
-    if isinstance(place, Remote):
-        return place.read(MANIFEST_NAME, max_bytes=MAX_MANIFEST_BYTES)
-    path = place / MANIFEST_NAME
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise TooLarge(path, path.stat().st_size, MAX_MANIFEST_BYTES)
-    return path.read_bytes()
-
-
-def _check_finished(path: Path) -> None:
-    if is_unfinished(path):
-        raise UnfinishedStore(
-            f"{path}: is not finished. Run the same `softlab dump-teacher` or `convert` command again to go on with it."
-        )
-    if not (path / MANIFEST_NAME).is_file():
-        raise NotAStore(f"{path}: no {MANIFEST_NAME} here, so this is not a softlab store. Check the path.")
+def _check_numbers(table: SampleTable, manifest: Manifest) -> None:
+    """Raises ValueError unless it is told which samples the teacher saw where it saw others."""
+    chosen_from, numbers_N = manifest.source.chosen_from, table.numbers_N
+    if (numbers_N is None) != (chosen_from is None):
+        raise ValueError(f"numbers of samples {'are missing' if numbers_N is None else 'that are not asked for'}")
+    if numbers_N is not None and chosen_from is not None and numbers_N[-1] >= chosen_from:
+        raise ValueError(f"a sample has the number {numbers_N[-1]} of {chosen_from}")
 
 
 def coding_of(plan: StorePlan) -> LabelCoding:

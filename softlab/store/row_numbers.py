@@ -1,5 +1,7 @@
 """Whether the rows that a reader is asked for are there."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,3 +35,19 @@ def check_views(view: ArrayLike, *, num_views: int, where: object) -> NDArray[np
             f"dump-teacher --views +N`."
         )
     return views
+
+
+def by_view(
+    view: ArrayLike, numbers_B: NDArray[np.int64], *, num_views: int, where: object
+) -> Iterator[tuple[int, NDArray[np.int64] | slice]]:
+    """Each view that is asked for, and which of B samples in it; for one view, or one each. Raises as `check_views`."""
+    views_B = check_views(view, num_views=num_views, where=where)
+    if views_B.shape not in ((), numbers_B.shape):
+        raise InvalidOption(
+            f"{where}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
+        )
+    if views_B.ndim == 0:
+        yield int(views_B), slice(None)
+        return
+    for each in np.unique(views_B).tolist():
+        yield each, np.flatnonzero(views_B == each)

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         pa.field("content_hash", pa.binary(CONTENT_HASH_BYTES), nullable=False),
     ]
 )
+CHOSEN_SCHEMA = SCHEMA.append(pa.field("number", pa.int64(), nullable=False))
+"""Of a store that holds some of the samples that the teacher saw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,8 @@ class SampleTable:
     """-1 where unknown."""
 
     content_hashes: Sequence[bytes]
+    numbers_N: NDArray[np.int64] | None = None
+    """Ascending: which number each sample had when the teacher saw it; None where it has it still."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,8 +51,9 @@ def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
     keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
     targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
+    schema, numbers_N = (SCHEMA if table.numbers_N is None else CHOSEN_SCHEMA), table.numbers_N
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             here = slice(start, min(start + GROUP_ROWS, len(table)))
             columns = [
@@ -56,8 +61,9 @@ def encode_samples(table: SampleTable) -> bytes:
                 keys[here].to_arrow().cast(pa.string()),
                 pa.array(targets_N[here], mask=targets_N[here] < 0),
                 _hashes_to_arrow(hashes[here]),
+                *([] if numbers_N is None else [pa.array(numbers_N[here])]),
             ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), row_group_size=GROUP_ROWS)
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=GROUP_ROWS)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -65,7 +71,7 @@ def encode_samples(table: SampleTable) -> bytes:
 def decode_samples(data: bytes) -> SampleTable:
     """The inverse of `encode_samples`. Raises ValueError for something that it can't have written."""
     file = pq.ParquetFile(pa.BufferReader(data))
-    if not file.schema_arrow.equals(SCHEMA):
+    if not (file.schema_arrow.equals(SCHEMA) or file.schema_arrow.equals(CHOSEN_SCHEMA)):
         found = str(file.schema_arrow.remove_metadata()).replace("\n", ", ")
         raise ValueError(f"the columns are {found}")
     targets, hashes = bytearray(), bytearray()
@@ -78,7 +84,15 @@ def decode_samples(data: bytes) -> SampleTable:
         keys=Keys.join(Keys.from_arrow(block) for block in _blocks(file, "key")),
         targets_N=targets_N if (targets_N >= 0).any() else None,
         content_hashes=ContentHashes.from_bytes(hashes),
+        numbers_N=_decode_numbers(file) if "number" in file.schema_arrow.names else None,
     )
+
+
+def _decode_numbers(file: Any) -> NDArray[np.int64]:
+    numbers_N = np.concatenate([block.to_numpy() for block in _blocks(file, "number")] or [np.empty(0, dtype=np.int64)])
+    if len(numbers_N) and (numbers_N[0] < 0 or (np.diff(numbers_N) <= 0).any()):
+        raise ValueError("the numbers that the samples had don't ascend")
+    return numbers_N
 
 
 def _hashes_to_arrow(hashes: ContentHashes) -> Any:

@@ -52,6 +52,11 @@ class ShardRows:
         rows: Rows = self._rows.take(places, axis=0)
         return rows
 
+    def missing(self, samples: NDArray[np.int64]) -> list[Shard]:
+        """The shards of some rows that are not in memory."""
+        shards = self._grid.shards_of(samples, view=self._view)
+        return [each for each in shards if each.part not in self._slots]
+
     def _take_shard_by_shard(
         self, samples: NDArray[np.int64], parts: NDArray[np.int64], wanted: NDArray[np.int64]
     ) -> Rows:

@@ -35,7 +35,7 @@ from softlab.manifest import (
     encode,
 )
 from softlab.shards import Shard
-from softlab.store.card import CARD_NAME, render_card
+from softlab.store.card import CARD_NAME, renewed_card
 from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,
@@ -66,9 +66,11 @@ class CommitRecord(Record, frozen=True, kw_only=True):
 class StoreWriter:
     """One process's hold on an unfinished store; made by `writing` or `joining`."""
 
-    def __init__(self, root: Path, plan: StorePlan) -> None:
+    def __init__(self, root: Path, plan: StorePlan, *, numbers_N: NDArray[np.int64] | None = None) -> None:
+        """`numbers_N` is that of the table of samples which `finalize` will get."""
         self.root = root
         self.plan = plan
+        self._numbers_N = numbers_N
         self.parent = find_parent(root, plan)
         """The finished store that views are added to."""
 
@@ -130,6 +132,7 @@ class StoreWriter:
         Raises DamagedStore if a file is not what was written; its shard then has no record, and is redone next time.
         """
         assert not self.pending, "finalize comes after the last shard"
+        assert (samples.numbers_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
         self._read_back()
         parent = self.parent
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
@@ -145,8 +148,9 @@ class StoreWriter:
             statistics=add_up([shard.statistics for shard in shards]),
             digest_files=(*(parent.digest_files if parent else ()), *self._write_digests()),
         )
-        if parent is None or _is_generated(self.root, parent):
-            write_files(self.root, {CARD_NAME: render_card(manifest).encode()})
+        card = renewed_card(_read_card(self.root), manifest)
+        if card is not None:
+            write_files(self.root, {CARD_NAME: card.encode()})
         write_files(self.root, {MANIFEST_NAME: encode(manifest)})
         return manifest
 
@@ -169,7 +173,14 @@ class StoreWriter:
 
     def _digested(self, shard: Shard) -> NDArray[np.int64]:
         """The samples of a shard whose pixel digests are kept."""
-        return digested_samples(shard.start, shard.stop, view=shard.view, every=self.plan.views.digest_every)
+        views = self.plan.views
+        return digested_samples(
+            shard.start,
+            shard.stop,
+            view=views.first + shard.view,
+            every=views.digest_every,
+            numbers_N=self._numbers_N,
+        )
 
     def _read_back(self) -> None:
         for record in self.finished:
@@ -207,7 +218,9 @@ class StoreWriter:
 
 
 @contextmanager
-def writing(root: Path, plan: StorePlan, *, lets_others_join: bool = False) -> Iterator[StoreWriter]:
+def writing(
+    root: Path, plan: StorePlan, *, lets_others_join: bool = False, numbers_N: NDArray[np.int64] | None = None
+) -> Iterator[StoreWriter]:
     """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
 
     Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
@@ -216,8 +229,8 @@ def writing(root: Path, plan: StorePlan, *, lets_others_join: bool = False) -> I
     check_vacant(root, plan)
     with exclusive(root / LOCK_NAME) as let_others_share:
         try:
-            _settle_plan(root, plan)
-            writer = StoreWriter(root, plan)
+            settle_plan(root, plan)
+            writer = StoreWriter(root, plan, numbers_N=numbers_N)
             writer.sweep()
             if lets_others_join:
                 let_others_share()
@@ -227,15 +240,16 @@ def writing(root: Path, plan: StorePlan, *, lets_others_join: bool = False) -> I
 
 
 @contextmanager
-def joining(root: Path, plan: StorePlan) -> Iterator[StoreWriter]:
+def joining(root: Path, plan: StorePlan, *, numbers_N: NDArray[np.int64] | None = None) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
     ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
     """
     with shared(root / LOCK_NAME):
-        yield StoreWriter(root, plan)
+        yield StoreWriter(root, plan, numbers_N=numbers_N)
 
 
-def _settle_plan(root: Path, plan: StorePlan) -> None:
+def settle_plan(root: Path, plan: StorePlan) -> None:
+    """Say what is going to be written here, before anything of it is; raises as `writing`."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
         write_files(root, {PLAN_NAME: encode(plan)})
@@ -248,10 +262,9 @@ def _settle_plan(root: Path, plan: StorePlan) -> None:
         )
 
 
-def _is_generated(root: Path, parent: Manifest) -> bool:
-    """Whether the card is still the one that was written, so that nothing of its owner's is lost with it."""
+def _read_card(root: Path) -> str | None:
     path = root / CARD_NAME
-    return not path.exists() or path.read_bytes() == render_card(parent).encode()
+    return path.read_text(errors="replace") if path.exists() else None
 
 
 def _record_name(shard: Shard) -> str:

@@ -2,7 +2,6 @@
 
 # Shape letters: N rows in a shard, B rows in a batch, K entries kept, T temperatures.
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,15 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from softlab.errors import TeacherError
 from softlab.labels.coding import LabelCoding
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest import Statistics
 from softlab.shards import Shard
 from softlab.sources.source import Source
+from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from softlab.teacher.forward import Said, SaidOnHost
 
@@ -92,31 +89,6 @@ def commit_shard(
         pixel_digests=said.pixel_digests,
         statistics=statistics,
     )
-
-
-def measure(labels: SoftLabels, *, targets_N: NDArray[np.int64] | None, clipped_logits: int) -> Statistics:
-    """How good some rows are: what their kept classes capture, and how often the first is the hard target."""
-    known = np.zeros(len(labels), dtype=bool) if targets_N is None else targets_N >= 0
-    hits = 0 if targets_N is None else int((labels.class_ids_BK[:, 0].numpy() == targets_N)[known].sum())
-    return Statistics(
-        rows=len(labels),
-        rows_with_target=int(known.sum()),
-        correct=hits,
-        captured_mass=tuple(_captured_BT(labels).sum(dim=0).tolist()),
-        clipped_logits=clipped_logits,
-    )
-
-
-def _captured_BT(labels: SoftLabels) -> Tensor:
-    """What the kept classes have of the probability of all; from logs, so that neither a tiny tail nor classes that are
-    all improbable are rounded away."""
-    log_tail_BT = labels.log_tail_BT.double()
-    if labels.head == "softmax":
-        return -torch.expm1(log_tail_BT)
-    raw_BK = labels.logits_BK.double() + labels.max_logit_B.double()[:, None]
-    log_kept = [functional.logsigmoid(raw_BK / t).logsumexp(dim=1) for t in labels.temperatures]
-    num_tail = max(labels.num_classes - labels.k, 1)
-    return (torch.stack(log_kept, dim=1) - log_tail_BT - math.log(num_tail)).sigmoid()
 
 
 def _join(batches: Sequence[Said]) -> SoftLabels:

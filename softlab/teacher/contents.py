@@ -9,7 +9,9 @@ import numpy as np
 
 from softlab.errors import StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, content_hash
+from softlab.loading.alignment import changed_sample
 from softlab.sources.source import Source
+from softlab.store.reader import Store
 
 REHASHED_ON_RESUME = 64
 
@@ -17,10 +19,13 @@ REHASHED_ON_RESUME = 64
 class Contents:
     """Content hashes by sample number, as far as they are known."""
 
-    def __init__(self, out: Path, source: Source) -> None:
-        self._out, self._source = out, source
+    def __init__(self, out: Path, source: Source, *, like: Store | None = None) -> None:
+        """`like` is a store of the same samples, which must be what they were for that one."""
+        self._out, self._source, self._like = out, source, like
         self._hashes_N16 = np.zeros((len(source), CONTENT_HASH_BYTES), dtype=np.uint8)
         self._is_known_N = np.zeros(len(source), dtype=bool)
+        if like is not None:
+            self.learn(0, like.read_samples().content_hashes)
 
     def learn(self, start: int, hashes: Sequence[bytes]) -> None:
         """Of samples from `start` on. Raises StoreMismatch for one that was different before."""
@@ -45,6 +50,8 @@ class Contents:
         return ContentHashes.from_bytes(self._hashes_N16)
 
     def _changed(self, number: int) -> StoreMismatch:
+        if self._like is not None:
+            return changed_sample(self._source, self._like, number)
         return StoreMismatch(
             f"{self._out}: sample {self._source.keys[number]!r} has changed since this dump was begun. "
             f"Restore the data, or choose another --out."

@@ -19,12 +19,13 @@ from softlab.ranks import is_launched
 from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.folder import count_finished_shards, find_finished
-from softlab.store.reader import coding_of, open_store, read_manifest
+from softlab.store.manifest_file import read_manifest
+from softlab.store.reader import Store, coding_of, open_store
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
 from softlab.teacher.contents import Contents
-from softlab.teacher.extent import Extent, check_addition, settle_extent, settled_gap_step
+from softlab.teacher.extent import Extent, check_addition, check_like, settle_extent, settled_gap_step
 from softlab.teacher.forward import SaidOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.peers import Peers, agree_on, meet_peers, writing_together
@@ -84,34 +85,38 @@ def dump_teacher(
     options: DumpOptions | None = None,
     *,
     augment: ViewRecipe | None = None,
+    like: Store | None = None,
     on_progress: OnProgress | None = None,
 ) -> DumpSummary:
     """A finished store at `out` with what the teacher says about every view of every sample of the source.
 
     An interrupted dump goes on when the same call is made again; a finished one returns at once. The store's bytes do
     not depend on where it was interrupted. A bare module is run with the default `Finishing`, images without `augment`
-    are shown as they are.
+    are shown as they are. With `like`, the teacher sees the samples and views that another one saw for that store, so
+    that both can teach together; they are compared as they are read.
 
     Processes that torchrun started share the work: each makes this call, runs its own copy of the teacher and writes
     shards of its own, and the bytes are those of one process. All return the same summary.
 
     Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, views to be
-    added to another teacher's store, processes that would dump different things), TeacherError (values that are not
-    finite), InvalidOption (k over the number of classes), UnreadableSample. On Ctrl-C shards that were computed are
-    still written, and KeyboardInterrupt says how to go on.
+    added to another teacher's store, other samples than those of `like`, processes that would dump different things),
+    TeacherError (values that are not finite), InvalidOption (k over the number of classes, views said twice),
+    UnreadableSample. On Ctrl-C shards that were computed are still written, and KeyboardInterrupt says how to go on.
     """
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
     if isinstance(teacher, nn.Module):
         teacher = as_teacher(teacher)
-    extent = settle_extent(out, options, augment)
+    extent = settle_extent(out, options, augment, like=like)
+    if like is not None:
+        check_like(like, source)
     aligned = Aligned(
         source=source,
         finishing=teacher.finishing,
-        replay=Replay(extent.views, num_samples=len(source)),
+        replay=Replay(extent.views, num_samples=len(source), numbers_N=extent.numbers_N),
         digest_every=extent.views.digest_every,
     )
-    contents = Contents(out, source)
+    contents = Contents(out, source, like=like)
     with TeacherRun(teacher, options) as run:
         peers = meet_peers(run.device)
         plan = agree_on(_settle(out, teacher, run, aligned, options, extent), peers)
@@ -121,14 +126,14 @@ def dump_teacher(
         if options.adds_views:
             check_addition(open_store(out), source, plan)
             _learn_stored(contents, out)  # before anything is written beside the finished store
-        with writing_together(out, plan, peers) as writer:
+        with writing_together(out, plan, peers, numbers_N=extent.numbers_N) as writer:
             _learn_committed(contents, writer)
             contents.check_some()
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
                 _dump_pending(run, writer, aligned, contents, options, peers, on_progress=on_progress)
-                _finish(writer, contents, source, peers)
+                _finish(writer, contents, source, extent, peers)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if peers.is_first else "") from None
         peers.wait()  # until the first one has tidied up: another dump may follow at once
@@ -169,7 +174,14 @@ def _settle(
     k = choose_k(options, num_classes=logits_BC.shape[1])
     example = run.keep(logits_BC, k=k)
     return make_plan(
-        teacher, aligned.source, options, extent.views, example=example, gap_step=gap_step, parent=extent.parent
+        teacher,
+        aligned.source,
+        options,
+        extent.views,
+        example=example,
+        gap_step=gap_step,
+        parent=extent.parent,
+        chosen_from=extent.chosen_from,
     )
 
 
@@ -234,14 +246,21 @@ def _by_shard(
         yield shard, islice(batches, -(-shard.num_rows // size))
 
 
-def _finish(writer: StoreWriter, contents: Contents, source: Source, peers: Peers) -> None:
+def _finish(writer: StoreWriter, contents: Contents, source: Source, extent: Extent, peers: Peers) -> None:
     """The manifest, once all have written their shards; all return when it is there."""
     peers.wait()
     if peers.is_first:
         if peers.count > 1:
             writer.reread()
             _learn_committed(contents, writer)
-        writer.finalize(SampleTable(keys=source.keys, targets_N=source.targets_N, content_hashes=contents.hashes()))
+        writer.finalize(
+            SampleTable(
+                keys=source.keys,
+                targets_N=source.targets_N,
+                content_hashes=contents.hashes(),
+                numbers_N=extent.numbers_N,
+            )
+        )
     peers.wait()
 
 

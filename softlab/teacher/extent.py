@@ -1,17 +1,23 @@
-"""What a dump takes over from the store that it goes on with: the number of its views, the step of its coding."""
+"""What a dump takes over from the store that it goes on with, or whose samples and views it shares: the views, the step
+of its coding."""
+
+# Shape letters: N samples.
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.loading.alignment import align
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
 from softlab.sources.source import Source
 from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
-from softlab.store.reader import Store, open_store, read_manifest
+from softlab.store.manifest_file import read_manifest
+from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
 from softlab.views.view_recipe import ViewRecipe, record_views
 
@@ -24,14 +30,43 @@ class Extent:
     parent: str | None = None
     """Digest of the finished store that views are added to."""
 
+    numbers_N: NDArray[np.int64] | None = None
+    """Which number the recipe has for each sample, where it is another one."""
 
-def settle_extent(out: Path, options: DumpOptions, augment: ViewRecipe | None) -> Extent:
+    chosen_from: int | None = None
+    """Of how many samples these are some, where the recipe counts more."""
+
+
+def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -> Extent:
+    """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
+    too."""
+    given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidOption(f"{like.path}: says what the views are, as --like was given. Leave {name} out.")
+    manifest = like.manifest
+    return Extent(
+        views=manifest.views, numbers_N=like.read_samples().numbers_N, chosen_from=manifest.source.chosen_from
+    )
+
+
+def check_like(like: Store, source: Source) -> None:
+    """Raises StoreMismatch unless the source has the very samples of the other teacher's store, as far as some of them
+    tell, and its views would be drawn the same here."""
+    numbers_N = align(source, like)
+    check_views(source, like, numbers_N, store_replay(like, numbers_N), next_step="Dump with those versions.")
+
+
+def settle_extent(out: Path, options: DumpOptions, augment: ViewRecipe | None, *, like: Store | None = None) -> Extent:
     """Raises InvalidOption for several views that would all be the same; NotAStore, UnfinishedStore where views are to
-    be added to something else than a finished store."""
+    be added to something else than a finished store, InvalidOption where to a part of one."""
+    if like is not None:
+        return extent_like(like, options, augment)
     recipe = augment or ViewRecipe()
     if not options.adds_views:
         return Extent(views=_views(recipe, options, num_views=options.views_given))
     store = open_store(out)
+    _check_is_whole(store)
     if is_left_over(out) and store.manifest.parent is not None:  # added by a process that died just before its end
         num_views, parent = store.num_views, store.manifest.parent
     else:
@@ -61,6 +96,15 @@ def check_addition(store: Store, source: Source, plan: StorePlan) -> None:
         store_replay(store, numbers_N),
         next_step="Add views with those versions, or dump anew into another --out.",
     )
+
+
+def _check_is_whole(store: Store) -> None:
+    missing = "samples" if store.manifest.source.chosen_from is not None else "views"
+    if missing == "samples" or store.manifest.views.first > 0:
+        raise InvalidOption(
+            f"{store.path}: was pulled without some of its {missing}, so no views are added to it. Add them to the "
+            f"whole store, and pull again."
+        )
 
 
 def _views(recipe: ViewRecipe, options: DumpOptions, *, num_views: int) -> ViewsRecord:

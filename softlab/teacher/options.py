@@ -40,8 +40,8 @@ class DumpOptions:
     """How logits become probabilities: softmax, of one class among all; sigmoid, for multi-label teachers, each class a
     choice of its own."""
 
-    views: int | str = 1
-    """Views of each sample; "+2" adds two to a finished store."""
+    views: int | str | None = None
+    """Views of each sample; "+2" adds two to a finished store. Default: 1, or those of the store that --like names."""
 
     pixel_digests: Literal["some", "all", "none"] = "some"
     """Of which views a digest of the pixels is kept, for students to compare theirs with: one in 64, all, or none."""
@@ -120,7 +120,7 @@ class DumpOptions:
     def views_given(self) -> int:
         """In all, or to be added."""
         try:
-            return int(self.views)
+            return 1 if self.views is None else int(self.views)
         except ValueError as error:
             raise InvalidOption(
                 f"views = {self.views!r}: expected a number, as in --views 4, or +N to add views, as in --views +2."

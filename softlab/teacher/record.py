@@ -52,9 +52,11 @@ def make_plan(
     example: Said,
     gap_step: float | None = None,
     parent: str | None = None,
+    chosen_from: int | None = None,
 ) -> StorePlan:
     """The plan of a dump; `example` is what the teacher said about some samples, and gives the shapes and, unless one
-    is settled, the step of the uint8 coding. `parent` is the digest of the store that it adds views to."""
+    is settled, the step of the uint8 coding. `parent` is the digest of the store that it adds views to, `chosen_from`
+    the number of samples that the recipe of its views counts, where that is another one."""
     num_classes = example.labels.num_classes
     temperatures = sorted_temperatures(options.temperature)
     coding = LabelCoding(coding=options.coding, num_classes=num_classes, temperatures=temperatures)
@@ -71,6 +73,7 @@ def make_plan(
             num_samples=len(source),
             keys_fingerprint=keys_fingerprint(source.keys),
             skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
+            chosen_from=chosen_from,
         ),
         label_space=LabelSpaceRecord(
             num_classes=num_classes,

@@ -22,6 +22,8 @@ from softlab.loading.order import RowNumbers
 from softlab.manifest import StorePlan
 from softlab.sources.source import Source
 from softlab.store.formats import format_named
+from softlab.store.reader import Store
+from softlab.teacher.extent import Extent, check_like, extent_like
 from softlab.teacher.forward import Said, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.record import choose_k, make_plan, plan_storage
@@ -76,11 +78,22 @@ class Survey:
 
 
 def survey_teacher(
-    teacher: Teacher, source: Source, options: DumpOptions, *, augment: ViewRecipe | None = None
+    teacher: Teacher,
+    source: Source,
+    options: DumpOptions,
+    *,
+    augment: ViewRecipe | None = None,
+    like: Store | None = None,
 ) -> Survey:
     """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
-    views = record_views(augment or ViewRecipe(), num_views=options.views_given, digest_every=options.digest_every)
-    replay = Replay(views, num_samples=len(source))
+    if like is None:
+        recipe = augment or ViewRecipe()
+        extent = Extent(views=record_views(recipe, num_views=options.views_given, digest_every=options.digest_every))
+    else:
+        extent = extent_like(like, options, augment)
+        check_like(like, source)
+    views = extent.views
+    replay = Replay(views, num_samples=len(source), numbers_N=extent.numbers_N)
     with TeacherRun(teacher, options) as run:
         heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
     num_classes = heard.logits_NC.shape[1]

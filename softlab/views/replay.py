@@ -1,7 +1,7 @@
 """Make view v of sample n, the same to the last bit in any worker, batch, order, process and machine with the same
 libraries and kind of processor: nothing is drawn that (seed, v, n) doesn't decide."""
 
-# Shape letters: B rows in a batch, C channels, H height, W width.
+# Shape letters: B rows in a batch, N samples, C channels, H height, W width.
 
 import struct
 from collections.abc import Callable, Iterator
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from blake3 import blake3
+from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import InvalidOption
@@ -40,23 +42,35 @@ class View:
 class Replay:
     """The random part of the views of one data set; holds no state, and can be sent to other processes."""
 
-    def __init__(self, views: ViewsRecord, *, num_samples: int) -> None:
-        """Raises InvalidOption for transforms that can't be built, or mixing with a single sample."""
+    def __init__(self, views: ViewsRecord, *, num_samples: int, numbers_N: NDArray[np.int64] | None = None) -> None:
+        """`numbers_N` says which number each sample had when the teacher saw it, where that is another one. Raises
+        InvalidOption for transforms that can't be built, or mixing with a single sample."""
         if views.mixing is not None and num_samples < 2:
             raise InvalidOption("MixUp and CutMix need a second sample to mix with. Add samples, or leave mixing out.")
+        assert views.mixing is None or numbers_N is None, "samples are mixed with any of those that the teacher saw"
         self._mixing, self._seed, self._num_samples = views.mixing, views.seed, num_samples
+        self._first, self._numbers_N = views.first, numbers_N
         self._transforms = [(record, build_transform(record)) for record in views.transforms]
 
     @property
     def mixes(self) -> bool:
         return self._mixing is not None
 
+    def in_recipe(self, samples: list[int], views: list[int]) -> list[tuple[int, int]]:
+        """Which sample and view of the recipe each of B rows is: others where a store holds a part of what the teacher
+        saw."""
+        numbers = samples if self._numbers_N is None else self._numbers_N[samples].tolist()
+        return [(number, self._first + view) for number, view in zip(numbers, views, strict=True)]
+
     def views(self, samples: list[int], views: list[int], read: ReadImage) -> list[View]:
         """One view of each of B samples; each image read is left as it is, and so is torch's global state."""
-        rows = list(zip(samples, views, strict=True))
-        draws = [self._pixel_seed(sample, view) for sample, view in rows]  # in one go: between images each took 4 us
+        rows = self.in_recipe(samples, views)
+        draws = [self._pixel_seed(number, view) for number, view in rows]  # in one go: between images each took 4 us
         with _settings_of_its_own():
-            return [self._view(sample, view, draw, read) for (sample, view), draw in zip(rows, draws, strict=True)]
+            return [
+                self._view(sample, view, draw, read)
+                for sample, (_, view), draw in zip(samples, rows, draws, strict=True)
+            ]
 
     def _view(self, sample: int, view: int, seed: int, read: ReadImage) -> View:
         image_CHW = self._transformed(read(sample), seed)

@@ -18,6 +18,7 @@ from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import Report
 from tests.benchmarks.sizes import bench_sizes
+from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
 from tests.benchmarks.training import bench_training
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)
+        bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
         bench_reading(

@@ -7,6 +7,7 @@ TITLES = [
     "## Size",
     "## Size by K",
     "## Training",
+    "## Streaming",
     "## Students in one pass",
     "## Replay",
     "## Views in training",

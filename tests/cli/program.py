@@ -47,7 +47,7 @@ def open_uncached(path: Path) -> Store:
     return open_store(path, cache=CacheOptions(max_bytes=0))
 
 
-def train(store: Path, out: Path, *more: str) -> tuple[object, ...]:
+def train(store: Path | str, out: Path, *more: object) -> tuple[object, ...]:
     """Arguments of the shortest training run."""
     return ("train-student", "--store", store, "--out", out, *TRAIN, *INPUT, *MLP, *SHORT, *more)
 

@@ -121,7 +121,7 @@ def test_inspect_shows_how_far_an_unfinished_dump_is(store: Path, softlab: Softl
     answer, found = softlab("inspect", store), json.loads(softlab("inspect", store, "--json").out)
 
     assert answer.code == 0
-    assert answer.facts()["finished"] == "no: 0 of 4 shards; the same `softlab dump-teacher` command goes on with it"
+    assert answer.facts()["finished"] == "no: 0 of 4 shards; the same command that began it goes on with it"
     assert (found["finished"], found["finished_shards"]) == (False, 0)
     assert found["plan"]["selection"]["k"] == 4
 

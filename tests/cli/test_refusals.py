@@ -51,9 +51,8 @@ def test_an_unfinished_store_is_refused(tmp_path: Path, store: Path, softlab: So
 
     answer = softlab(*READERS[command](store, tmp_path / "out"))
 
-    assert_refused(
-        answer, "not finished", "Run the same `softlab dump-teacher` or `convert` command again to go on with it."
-    )
+    next_step = "Run the same `softlab dump-teacher`, `convert` or `pull` command again to go on with it."
+    assert_refused(answer, "not finished", next_step)
 
 
 @pytest.mark.parametrize("command", READERS)

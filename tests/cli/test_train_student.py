@@ -216,5 +216,5 @@ def test_only_samples_of_some_targets_are_dumped_and_learnt(tmp_path: Path, soft
 def test_the_recipe_of_the_demo_can_be_read() -> None:
     recipe = load_recipe(TrainRecipe, path=ROOT / "pipelines/fashion_mnist/train.toml", flags={}, assignments=[])
 
-    assert recipe.store == (Path("runs/demo/train.zarr"),)
+    assert recipe.store == ("runs/demo/train.zarr",)
     assert sorted(recipe.student) == ["cnn", "mlp"]

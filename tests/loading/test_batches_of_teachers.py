@@ -179,7 +179,7 @@ def test_damage_to_a_further_store_is_the_readers_own_error(tmp_path: Path, work
     source = open_rows(tmp_path / "a.parquet", image_rows(8))
     first, second = dump_rows(tmp_path / "first", source), dump_rows(tmp_path / "second", source, k=2)
     for file in second.manifest.shards[0].files:
-        (second.path / file.path).write_bytes(b"damaged")
+        (tmp_path / "second" / file.path).write_bytes(b"damaged")
     aligned = as_the_teacher_saw(source, first, Finishing(), subset=False, verify="all")
 
     with pytest.raises(DamagedStore, match=r"second.* lists all damage; get those files again") as caught:

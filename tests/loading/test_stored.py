@@ -137,8 +137,8 @@ def test_views_without_end_meet_the_stores_in_turn(store: Watched) -> None:
     assert_same_labels(said.labels[0], store.read([3, 4], view=[1, 0]))
 
 
-def test_damage_is_the_readers_own_error(store: Watched) -> None:
-    flip_byte(store.path / "labels/logits/c/0/0/0", position=5)
+def test_damage_is_the_readers_own_error(tmp_path: Path, store: Watched) -> None:
+    flip_byte(tmp_path / "store/labels/logits/c/0/0/0", position=5)
 
     with pytest.raises(DamagedStore, match="its bytes are not the recorded ones"):
         list(read(aligned_with(store), [RowNumbers(np.arange(10), np.zeros(10, dtype=np.int64))]))

@@ -121,12 +121,12 @@ def test_a_third_store_is_compared_too(make_store: DumpStore) -> None:
         check_same_rows([first, second, third])
 
 
-def test_views_that_were_added_later_make_stores_alike(make_store: DumpStore) -> None:
-    first, second = make_store("first", views=3, augment=AUGMENT), make_store("second", views=2, augment=AUGMENT)
+def test_views_that_were_added_later_make_stores_alike(tmp_path: Path, make_store: DumpStore) -> None:
+    first, _ = make_store("first", views=3, augment=AUGMENT), make_store("second", views=2, augment=AUGMENT)
 
-    dump_views(second.path, "+1", teacher=make_teacher(seed=1), source=SOURCE, k=3, pixel_digests="some")
+    dump_views(tmp_path / "second", "+1", teacher=make_teacher(seed=1), source=SOURCE, k=3, pixel_digests="some")
 
-    check_same_rows([first, open_uncached(second.path)])
+    check_same_rows([first, open_uncached(tmp_path / "second")])
 
 
 # Features.

@@ -57,7 +57,8 @@ class S3Server:
             *("-master.telemetry=false", f"-master.port={master}", f"-volume.port={volume}"),
             *("-filer", f"-filer.port={filer}", "-s3", f"-s3.port={self.port}"),
             *(f"-s3.config={self.folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"),
-            *("-master.volumeSizeLimitMB=64", "-volume.max=40"),
+            *("-master.volumeSizeLimitMB=64", "-volume.max=4000"),
+            *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
         ]
         weed = shutil.which("weed", path=_path())
         assert weed, "asked for only where it is installed"

@@ -35,6 +35,13 @@ def test_a_kind_that_is_given_is_taken(tmp_path: Path) -> None:
     assert len(open_source(SourceOptions(path=str(tmp_path), kind="folder"))) == 4
 
 
+def test_a_limit_counts_those_whose_keys_are_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("dog/1.png\ncat/1.png\ndog/0.png\n")
+    options = SourceOptions(path=str(animals(tmp_path / "animals")), keys=tmp_path / "keys.txt", limit=2)
+
+    assert list(open_source(options).keys) == ["cat/1.png", "dog/0.png"]
+
+
 def test_a_limit_and_skipping_go_together(tmp_path: Path) -> None:
     write_folder(animals(tmp_path), {"cat/1.png": truncated_png(), "dog/1.png": truncated_png()})
 

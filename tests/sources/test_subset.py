@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from softlab.errors import InvalidOption, SourceError
+from softlab.keys import Keys
 from softlab.sources import SkippedSample
 from softlab.sources.folder import open_folder
-from softlab.sources.subset import first, readable, with_targets
+from softlab.sources.subset import first, readable, with_keys, with_targets
 from tests.sources.pictures import animals, truncated_png, write_folder
 
 
@@ -46,6 +47,23 @@ def test_a_hard_target_that_no_sample_has_is_refused(tmp_path: Path) -> None:
     message = "no sample has the hard target 7 (there are: 0, 1). Correct --source-targets"
     with pytest.raises(InvalidOption, match=re.escape(message)):
         with_targets(open_folder(animals(tmp_path)), (0, 7))
+
+
+def test_samples_are_chosen_by_their_keys_in_the_order_of_the_source(tmp_path: Path) -> None:
+    whole = open_folder(animals(tmp_path))
+
+    part = with_keys(whole, Keys(["dog/1.png", "cat/0.png"]))
+
+    assert list(part.keys) == ["cat/0.png", "dog/1.png"]
+    assert part.targets_N is not None
+    assert part.targets_N.tolist() == [0, 1]
+    assert torch.equal(part.read(1).image_CHW, whole.read(3).image_CHW)
+
+
+def test_a_key_that_no_sample_has_is_refused(tmp_path: Path) -> None:
+    message = "(--source-keys): 1 of 2 keys are of no sample, the first of them 'cow/0.png'. Correct the file of keys."
+    with pytest.raises(InvalidOption, match=re.escape(message)):
+        with_keys(open_folder(animals(tmp_path)), Keys(["cat/0.png", "cow/0.png"]))
 
 
 def test_unreadable_samples_are_left_out_and_listed_and_the_others_renumbered(tmp_path: Path) -> None:

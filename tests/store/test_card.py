@@ -1,18 +1,13 @@
-import json
 from pathlib import Path
 
-import pytest
+import msgspec
 
 from softlab.manifest import FeatureRecord, SkippedRecord, Statistics
-from softlab.store.card import render_card
+from softlab.remote.address import parse_address
+from softlab.store.card import render_card, renewed_card
 from tests.manifests import make_manifest
+from tests.sharing.records import make_version
 from tests.store.building import make_plan, write_store
-
-
-def front_matter(card: str) -> list[str]:
-    """The lines of YAML that a hub reads."""
-    _, yaml, _ = card.split("---\n", 2)
-    return yaml.splitlines()
 
 
 def make_statistics(*, rows: int = 20, rows_with_target: int = 20, correct: int = 15) -> Statistics:
@@ -23,49 +18,6 @@ def make_statistics(*, rows: int = 20, rows_with_target: int = 20, correct: int 
         captured_mass=(0.9 * rows, 0.75 * rows),
         clipped_logits=1234,
     )
-
-
-def test_a_card_begins_with_what_hubs_read() -> None:
-    card = render_card(make_manifest())
-
-    assert card.startswith("---\n")
-    assert front_matter(card) == [
-        'pretty_name: "Soft labels: torchvision:resnet18 on folder:pets"',
-        "tags: [softlab, soft-labels, knowledge-distillation]",
-        "size_categories:",
-        "- n<1K",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "category"),
-    [
-        (1, "n<1K"),
-        (999, "n<1K"),
-        (1000, "1K<n<10K"),
-        (10_000, "10K<n<100K"),
-        (999_999, "100K<n<1M"),
-        (1_281_167, "1M<n<10M"),
-        (10_000_000, "n>10M"),
-    ],
-)
-def test_the_size_category_is_that_of_the_rows(rows: int, category: str) -> None:
-    card = render_card(make_manifest(statistics=make_statistics(rows=rows)))
-
-    assert front_matter(card)[-1] == f"- {category}"
-
-
-def test_a_name_can_not_leave_its_line_of_yaml() -> None:
-    source = make_manifest().source
-    name = 'a "quoted" name: with\nlicense: anything'
-
-    card = render_card(
-        make_manifest(source=type(source)(name=name, num_samples=10, keys_fingerprint="0" * 64, skipped=()))
-    )
-
-    key, value = front_matter(card)[0].split(": ", 1)
-    assert key == "pretty_name"
-    assert json.loads(value) == f"Soft labels: torchvision:resnet18 on {name}"
 
 
 def test_a_card_says_what_the_store_is_and_how_good() -> None:
@@ -122,3 +74,56 @@ def test_the_card_of_a_store_is_the_one_of_its_manifest(tmp_path: Path) -> None:
     manifest = write_store(tmp_path, make_plan())
 
     assert (tmp_path / "README.md").read_text() == render_card(manifest)
+
+
+def test_words_of_others_stay_in_their_line_and_are_no_markup() -> None:
+    hostile = "pets\n# Licence: none\n| <script> | [x](http://x.example) `y`"
+    manifest = make_manifest()
+    teacher = msgspec.structs.replace(manifest.teacher, model="a`b|c\nd")
+    features = (FeatureRecord(name="pooled", layer="a|b", pooling="mean"),)
+
+    card = render_card(
+        make_manifest(source=msgspec.structs.replace(manifest.source, name=hostile), teacher=teacher, features=features)
+    )
+
+    said = r"said about pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
+    assert said in card
+    assert "What the teacher `a'b/c d` (" in card
+    assert r"| features | pooled (layer a\|b) |" in card
+
+
+def test_the_card_of_a_version_says_its_licence_and_where_it_is() -> None:
+    version = make_version(licence="CC-BY-4.0", terms="No <b>use</b>.")
+
+    card = render_card(make_manifest(), version=version, address=parse_address("s3://bucket/labels/pets@3"))
+
+    assert "Of these labels: CC-BY-4.0." in card
+    assert r"outputs: No \<b\>use\</b\>." in card
+    assert "\nsoftlab pull s3://bucket/labels/pets@3 pets\n" in card
+    assert "under which terms" not in card
+
+
+def test_what_a_person_filled_in_goes_on_when_the_store_changes() -> None:
+    filled_in = render_card(make_manifest()).replace("_Not filled in: whom to ask?_", "The vision team.\n\nOr anyone.")
+
+    card = renewed_card(filled_in, make_manifest(features=()))
+
+    assert card == render_card(make_manifest(features=()), own_card=filled_in)
+    assert "<!-- kept: contact -->\nThe vision team.\n\nOr anyone.\n<!-- end -->" in card
+    assert "| features | none |" in card
+
+
+def test_the_card_of_a_version_is_renewed_without_what_was_true_of_that_version_alone() -> None:
+    published = render_card(make_manifest(), version=make_version(), address=parse_address("s3://bucket/labels/pets@3"))
+
+    assert renewed_card(published, make_manifest(features=())) == render_card(make_manifest(features=()))
+
+
+def test_a_card_changed_outside_its_sections_is_left_alone() -> None:
+    changed = render_card(make_manifest()).replace("## How good", "## How good it is")
+
+    assert renewed_card(changed, make_manifest(features=())) is None
+
+
+def test_a_store_without_a_card_gets_one() -> None:
+    assert renewed_card(None, make_manifest()) == render_card(make_manifest())

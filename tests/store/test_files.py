@@ -141,6 +141,20 @@ def test_a_link_does_not_match_even_if_it_leads_to_the_right_bytes(tmp_path: Pat
     assert not hash_matches(tmp_path / "store", record)
 
 
+def test_a_link_a_pipe_or_a_device_is_never_read(tmp_path: Path) -> None:
+    """A store that was unpacked from an archive may hold them; a device of no bytes would be read for ever."""
+    right, empty = write_one(tmp_path), FileRecord(path="labels/0", bytes=0, blake3=digest_of(b""))
+    (tmp_path / "labels/0").rename(tmp_path / "elsewhere")
+
+    (tmp_path / "labels/0").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedStore, match=re.escape("is a link or no plain file, as no file of a store is.")):
+        read_file(tmp_path, right)
+    (tmp_path / "labels/0").unlink()
+    os.mkfifo(tmp_path / "labels/0")
+    with pytest.raises(DamagedStore, match=re.escape("is a link or no plain file")):
+        read_file(tmp_path, empty)
+
+
 def test_files_are_listed_with_links_and_without_folders(tmp_path: Path) -> None:
     write_files(tmp_path / "store", {"b/2": b"", "a": b"", "b/10": b""})
     (tmp_path / "store/empty").mkdir()

@@ -124,6 +124,25 @@ def test_the_two_ways_to_ask_agree(start: int, count: int, view: int, every: int
     assert found.tolist() == [sample for sample in samples if is_digested(sample, view=view, every=every)]
 
 
+@given(numbers=st.sets(st.integers(0, 300)).map(sorted), view=st.integers(0, 200), every=st.sampled_from([0, 1, 7]))
+def test_the_two_ways_agree_on_samples_that_had_other_numbers(numbers: list[int], view: int, every: int) -> None:
+    numbers_N = np.array(numbers, dtype=np.int64)
+
+    found = digested_samples(0, len(numbers), view=view, every=every, numbers_N=numbers_N)
+
+    assert [numbers[place] for place in found] == [n for n in numbers if is_digested(n, view=view, every=every)]
+
+
+@given(values=pairs, chosen=st.sets(st.integers(0, 100)).map(sorted))
+def test_those_of_some_samples_count_them_among_themselves(values: dict[int, int], chosen: list[int]) -> None:
+    values = {sample % 100: digest for sample, digest in values.items()}
+
+    found = make_digests(values).of_samples(np.array(chosen, dtype=np.int64))
+
+    assert [chosen[place] for place in found.samples_D] == [sample for sample in chosen if sample in values]
+    assert found.digests_D.tolist() == [values[sample] for sample in chosen if sample in values]
+
+
 @given(sample=st.integers(0, 10**6), every=st.integers(1, 100), first=st.integers(0, 100))
 def test_samples_take_turns(sample: int, every: int, first: int) -> None:
     """Of any `every` views that follow each other a sample has one digest, so that none is never compared."""

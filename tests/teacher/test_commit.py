@@ -12,7 +12,8 @@ from softlab.errors import TeacherError
 from softlab.labels.selection import keep_top_k
 from softlab.shards import Shard
 from softlab.store.folder import count_finished_shards
-from softlab.teacher.commit import MAX_SHARDS_IN_FLIGHT, BackgroundCommits, SaidShard, measure
+from softlab.store.statistics import measure
+from softlab.teacher.commit import MAX_SHARDS_IN_FLIGHT, BackgroundCommits, SaidShard
 from softlab.teacher.forward import SaidOnHost
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, make_options
 

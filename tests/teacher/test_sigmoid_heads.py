@@ -21,7 +21,7 @@ from softlab.manifest import decode_manifest
 from softlab.store.card import render_card
 from softlab.store.convert import convert_store
 from softlab.store.format import FormatName
-from softlab.teacher.commit import measure
+from softlab.store.statistics import measure
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.survey import survey_teacher, truncation
 from tests.store.building import FORMATS, contents

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,7 @@ from softlab.views.finishing import Finishing, finish
 from softlab.views.mixing import Mix, draw_mix
 from softlab.views.replay import Replay, View, _draw, pixel_digest
 from softlab.views.transforms import build_transform, parse_transform
+from softlab.views.view_recipe import ViewRecipe, record_views
 from tests.loading.labelled import open_rows
 from tests.sources.pictures import image_rows
 from tests.views.calls import CALLS, make_replay, random_image
@@ -68,6 +70,32 @@ def global_random_states() -> tuple[object, ...]:
 
 
 # A view is a pure function of (recipe, view, sample).
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_store_that_begins_with_a_later_view_replays_that_one(recipe: str) -> None:
+    transforms, options = RECIPES[recipe]
+    views = record_views(ViewRecipe(transforms=transforms, **options), num_views=1, digest_every=0)
+
+    later = Replay(msgspec.structs.replace(views, first=2), num_samples=NUM_SAMPLES)
+
+    for sample in range(NUM_SAMPLES):
+        assert_same_view(view_of(later, sample, 1), view_of(replay_of(recipe), sample, 3))
+
+
+@pytest.mark.parametrize("recipe", ["as they are", "flip and crop", "colours", "policy"])
+def test_a_sample_that_had_another_number_is_replayed_by_that_one(recipe: str) -> None:
+    transforms, options = RECIPES[recipe]
+    views = record_views(ViewRecipe(transforms=transforms, **options), num_views=1, digest_every=0)
+    numbers = [1, 4, 5, 9]
+
+    part = Replay(views, num_samples=4, numbers_N=np.array(numbers))
+
+    found = part.views([0, 1, 2, 3], [2] * 4, lambda sample: IMAGES[numbers[sample]])
+    for view, number in zip(found, numbers, strict=True):
+        assert torch.equal(view.image_CHW, view_of(replay_of(recipe), number, 2).image_CHW)
+    assert part.in_recipe([3, 0], [1, 0]) == [(9, 1), (1, 0)]
+
 
 ROWS = st.tuples(st.integers(0, NUM_SAMPLES - 1), st.integers(0, 3))
 

@@ -30,6 +30,7 @@ def test_a_record_holds_every_argument() -> None:
         "mixing": {"mixup": 0.2, "cutmix": 1.0, "cutmix_share": 0.5, "share": 0.8},
         "fingerprint": record.fingerprint,
         "digest_every": 64,
+        "first": 0,
     }
 
 

@@ -1,0 +1,77 @@
+"""`softlab push`: publish a store under a name and a version."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from softlab.cli.progress import rows_bar
+from softlab.cli.tables import format_bytes, print_facts
+from softlab.errors import InvalidOption
+from softlab.sharing.push import Pushed, PushOptions
+from softlab.sharing.push import push as publish
+from softlab.sharing.versions import LATEST
+
+LICENCE_QUESTION = "Licence of the soft labels (an SPDX identifier such as CC-BY-4.0, or words)"
+TERMS_QUESTION = "What the teacher's own licence says about its outputs (nothing: leave it empty)"
+
+
+def push(
+    store: Annotated[str, typer.Argument(help="Folder of the store, or its address.", show_default=False)],
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="Where to publish it: s3://BUCKET/FOLDER/NAME, also gs:// and az://, or FOLDER/NAME. NAME@3 makes it "
+            "version 3; else it is the next one.",
+            show_default=False,
+        ),
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Licence of the soft labels: an SPDX identifier, or words. Asked for in a terminal."),
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(
+            help='What the teacher\'s own licence says about its outputs; "" for nothing. Asked for likewise.'
+        ),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag that is moved to this version. Repeatable.")] = None,
+    latest: Annotated[bool, typer.Option(help="Whether the tag `latest` is moved too; it only moves forwards.")] = True,
+    jobs: Annotated[int, typer.Option(help="Files that are uploaded at once.")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was published as JSON.")] = False,
+) -> None:
+    """Publish a store under a name and a version, with its card and a catalogue of all that is published there.
+
+    What is published never changes. An interrupted push goes on when the same command is run again.
+    """
+    options = PushOptions(
+        licence=_asked("licence", licence, question=LICENCE_QUESTION),
+        terms=_asked("terms", terms, question=TERMS_QUESTION),
+        tags=((LATEST,) if latest else ()) + tuple(tag or ()),
+        jobs=jobs,
+    )
+    with rows_bar(unit="bytes") as bar:
+        pushed = publish(store, place, options=options, on_progress=lambda done, total: bar(done, "", total))
+    print(json.dumps(asdict(pushed), indent=1)) if as_json else print_facts(_facts(pushed))
+
+
+def _asked(name: str, given: str | None, *, question: str) -> str:
+    if given is not None:
+        return given
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InvalidOption(f"what is published says its {name}, and none is given. {question}: --{name} TEXT.")
+    answer: str = typer.prompt(question, default="" if name == "terms" else None, show_default=False, err=True)
+    return answer
+
+
+def _facts(pushed: Pushed) -> dict[str, str]:
+    return {
+        "published": pushed.address,
+        "digest": pushed.digest,
+        "uploaded": f"{pushed.files_uploaded:,} files, {format_bytes(pushed.bytes_uploaded)}",
+        "copied there": f"{pushed.files_copied:,} files that another version has",
+        "there already": f"{pushed.files_skipped:,} files",
+    }

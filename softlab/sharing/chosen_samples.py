@@ -1,0 +1,74 @@
+"""Which samples of a store are pulled, and what a store of them alone is."""
+
+# Shape letters: N samples, those that were chosen.
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption
+from softlab.identity import ContentHashes, keys_fingerprint
+from softlab.keys import Keys, find_all, read_keys
+from softlab.manifest import StorageRecord, StorePlan
+from softlab.store.reader import Store
+from softlab.store.samples import SampleTable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenSamples:
+    """Which samples of a store."""
+
+    samples_N: NDArray[np.int64]
+    """Their numbers in the store, ascending."""
+
+    table: SampleTable
+    """What is known of them; with the number that each had when the teacher saw it."""
+
+
+def choose_samples(store: Store, path: Path) -> ChosenSamples | None:
+    """Those whose keys are in a text file, one a line; None where they are all. Raises InvalidOption for keys of no
+    sample, and for a store whose views are mixed."""
+    table = store.read_samples()
+    samples_N = find_all(read_keys(path), Keys(table.keys), where=f"{store.path} (--samples {path})")
+    if len(samples_N) == len(table):
+        return None
+    if store.manifest.views.mixing is not None:
+        raise InvalidOption(
+            f"{store.path}: its views are mixed with any other of its samples (MixUp, CutMix), so a part of the "
+            f"samples can't be replayed. Leave --samples out; --views pulls some of the views."
+        )
+    return ChosenSamples(samples_N=samples_N, table=_take(table, samples_N))
+
+
+def plan_samples(plan: StorePlan, chosen: ChosenSamples) -> StorePlan:
+    """The plan of a store with some of the samples, numbered from 0."""
+    source, count = plan.source, len(chosen.table)
+    source = msgspec.structs.replace(
+        source,
+        num_samples=count,
+        keys_fingerprint=keys_fingerprint(chosen.table.keys),
+        skipped=(),
+        chosen_from=source.chosen_from or source.num_samples,
+    )
+    return msgspec.structs.replace(plan, source=source, storage=_fit(plan.storage, count))
+
+
+def _take(table: SampleTable, samples_N: NDArray[np.int64]) -> SampleTable:
+    hashes_N16 = ContentHashes(table.content_hashes).bytes_N16[samples_N]
+    return SampleTable(
+        keys=Keys(table.keys).take(samples_N),
+        targets_N=None if table.targets_N is None else table.targets_N[samples_N],
+        content_hashes=ContentHashes.from_bytes(np.ascontiguousarray(hashes_N16)),
+        numbers_N=samples_N if table.numbers_N is None else table.numbers_N[samples_N],
+    )
+
+
+def _fit(storage: StorageRecord, num_samples: int) -> StorageRecord:
+    """Shards of as many rows, but no larger than the samples fill, in whole chunks."""
+    unit = math.lcm(*(field.chunk_rows for field in storage.fields))
+    rows = min(storage.shard_rows, -(-num_samples // unit) * unit)
+    return msgspec.structs.replace(storage, shard_rows=rows)

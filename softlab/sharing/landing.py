@@ -1,0 +1,58 @@
+"""A copy in its folder: unfinished until its last byte is there, gone on with after a crash, mended when it is damaged.
+
+What is under way looks as a dump does: `commits/plan.json` comes first, the manifest last.
+"""
+
+from pathlib import Path
+
+from softlab.disk import exclusive, is_temporary, list_files, remove, write_whole
+from softlab.errors import StoreExists
+from softlab.manifest import MANIFEST_NAME, Manifest
+from softlab.sharing.content import Content
+from softlab.sharing.origin import Origin
+from softlab.sharing.transfer import OnBytes, fetch_files
+from softlab.store.card import CARD_NAME
+from softlab.store.folder import LOCK_NAME, check_vacant, remove_finished_commits
+from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.writer import settle_plan
+
+
+def bring(
+    origin: Origin, content: Content, out: Path, *, jobs: int, on_bytes: OnBytes | None = None
+) -> tuple[Manifest, int]:
+    """The manifest of the store that is at `out` then, and how many bytes were fetched. Raises as `writing`, and as
+    `fetch_files`."""
+    _check_place(out, content)
+    with exclusive(out / LOCK_NAME):
+        try:
+            if not _is_there(out, content):
+                settle_plan(out, content.manifest.plan)
+            remove(out, [path for path in list_files(out) if is_temporary(path)])
+            fetched = fetch_files(origin.remote, out, content.copies, jobs=jobs, on_bytes=on_bytes)
+            write_whole(out, content.made)
+            write_whole(out, {name: data for name, data in content.beside.items() if not _is_kept(out / name)})
+            if not _is_there(out, content):
+                write_whole(out, {MANIFEST_NAME: content.manifest_bytes})
+        finally:  # also the folder of the lock, where the store was finished before
+            remove_finished_commits(out)
+    return content.manifest, fetched
+
+
+def _check_place(out: Path, content: Content) -> None:
+    """Raises StoreExists for another store, also one that this one was made from by adding views."""
+    if not (out / MANIFEST_NAME).exists():
+        check_vacant(out, content.manifest.plan)
+    elif not _is_there(out, content):
+        raise StoreExists(
+            f"{out}: already holds another store than the one to be pulled ({content.digest[:12]}). Choose another "
+            f"folder, or remove that one."
+        )
+
+
+def _is_there(out: Path, content: Content) -> bool:
+    return (out / MANIFEST_NAME).exists() and read_manifest_bytes(out) == content.manifest_bytes
+
+
+def _is_kept(path: Path) -> bool:
+    """A card may have been added to."""
+    return path.name == CARD_NAME and path.exists()

@@ -1,0 +1,23 @@
+"""How good the rows of a shard are, as its record tells it."""
+
+# Shape letters: N rows, K entries kept.
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.labels.captured import captured_mass
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import Statistics
+
+
+def measure(labels: SoftLabels, *, targets_N: NDArray[np.int64] | None, clipped_logits: int) -> Statistics:
+    """How good some rows are: what their kept classes capture, and how often the first is the hard target."""
+    known = np.zeros(len(labels), dtype=bool) if targets_N is None else targets_N >= 0
+    hits = 0 if targets_N is None else int((labels.class_ids_BK[:, 0].numpy() == targets_N)[known].sum())
+    return Statistics(
+        rows=len(labels),
+        rows_with_target=int(known.sum()),
+        correct=hits,
+        captured_mass=tuple(captured_mass(labels).sum(dim=0).tolist()),
+        clipped_logits=clipped_logits,
+    )

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from softlab.sharing.push import PushOptions, push
+from tests.cli.program import TEST, TRAIN, Softlab, assert_refused, open_uncached
+
+
+@pytest.fixture(scope="session")
+def root(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels of the training images, and of the test images under a licence with a terminal's signs in it."""
+    root = tmp_path_factory.mktemp("labels")
+    push(stores / "train.zarr", f"{root}/train", options=PushOptions(licence="CC-BY-4.0", terms=""))
+    push(stores / "test.zarr", f"{root}/test", options=PushOptions(licence="\x1b[31mred", terms="ask\x07 us"))
+    return root
+
+
+def test_a_catalogue_is_a_table(root: Path, stores: Path, softlab: Softlab) -> None:
+    answer = softlab("catalog", root)
+
+    rows = [line.split() for line in answer.out.splitlines()]
+    digest = open_uncached(stores / "train.zarr").digest
+    assert (answer.code, answer.err) == (0, "")
+    assert rows[0][:3] == ["store", "tags", "data"]
+    assert [row[0] for row in rows[1:3]] == ["test@1", "train@1"]
+    assert rows[2][-3] == "CC-BY-4.0"
+    assert rows[2][-1] == digest[:12]
+    assert answer.out.endswith(f"2 published versions at {root}\n")
+
+
+def test_where_a_table_is_too_wide_facts_stand_under_each_other(
+    root: Path, softlab: Softlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+    answer = softlab("catalog", root, "--name", "train cc-by")
+
+    facts = answer.facts()
+    assert (facts["store"], facts["tags"], facts["K"]) == ("train@1", "latest", "4")
+    assert facts["features"] == "pool"
+    assert answer.out.endswith(f"1 of 2 published versions at {root}\n")
+
+
+def test_what_another_team_wrote_can_not_steer_the_terminal(
+    root: Path, softlab: Softlab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+    facts = softlab("catalog", root, "--name", "test red").facts()
+
+    assert facts["licence"] == "?[31mred"
+    assert facts["terms"] == "ask? us"
+
+
+@pytest.mark.parametrize(("source", "fitting"), [(TRAIN, ["train@1"]), (TEST, ["test@1"])])
+@pytest.mark.parametrize("more", [(), ("--contents",)])
+def test_labels_are_found_for_ones_own_data(
+    root: Path, softlab: Softlab, source: tuple[str, ...], fitting: list[str], more: tuple[str, ...]
+) -> None:
+    answer = softlab("catalog", root, *source, *more, "--json")
+
+    versions = json.loads(answer.out)["versions"]
+    assert [f"{each['name']}@{each['version']}" for each in versions] == fitting
+    assert versions[0]["tags"] == ["latest"]
+
+
+def test_no_labels_are_found_for_other_data(root: Path, softlab: Softlab) -> None:
+    answer = softlab("catalog", root, *TRAIN[:2], "--source-limit", "199")
+
+    assert (answer.code, answer.out) == (0, f"0 of 2 published versions at {root}\n")
+
+
+def test_contents_without_a_source_are_refused(root: Path, softlab: Softlab) -> None:
+    assert_refused(softlab("catalog", root, "--contents"), "Give --source")

@@ -1,0 +1,104 @@
+import secrets
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from softlab.errors import InvalidOption
+from softlab.remote.folder import FolderBackend
+from softlab.remote.remote import Remote
+from softlab.sharing import marks
+from softlab.sharing.marks import GcMark, PushMark
+from tests.sharing.publishing import remote_of
+
+
+def writer_of(tree: Remote) -> str:
+    writer: str = msgspec.json.decode(tree.read("push.json", max_bytes=4096))["writer"]
+    return writer
+
+
+def test_a_push_is_told_what_lies_in_its_tree(folder: str) -> None:
+    tree = remote_of(folder)
+    tree.write("labels/0", b"1234")
+
+    found = PushMark(tree, writer="0" * 32).hold()
+
+    assert found.keys() == {"labels/0", "push.json"}
+    assert found["labels/0"] == 4
+
+
+def test_the_mark_is_that_of_the_last_push(folder: str) -> None:
+    tree, ids = remote_of(folder), [secrets.token_hex(16) for _ in range(2)]
+
+    written = []
+    for writer in ids:
+        PushMark(tree, writer=writer).hold()
+        written.append(writer_of(tree))
+
+    assert written == ids
+
+
+def test_a_mark_is_written_again_only_now_and_then(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, mark = remote_of(folder), PushMark(remote_of(folder), writer="0" * 32)
+    mark.hold()
+    tree.delete(["push.json"])
+
+    mark.refresh()
+    assert tree.size("push.json") is None
+    monkeypatch.setattr(marks, "REFRESH_S", 0.0)
+    mark.refresh()
+
+    assert writer_of(tree) == "0" * 32
+
+
+class Careless(FolderBackend):
+    """A server that takes no notice of conditions."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        self.write(path, data)
+        return True
+
+
+def test_a_server_that_takes_no_notice_of_conditions_is_refused(folder: str) -> None:
+    careless = PushMark(Remote(folder, Careless(Path(folder))), writer="0" * 32)
+    careful = PushMark(remote_of(folder), writer="1" * 32)
+
+    careless.hold()
+    with pytest.raises(InvalidOption, match="If-None-Match"):
+        careless.check_conditions()
+
+    careful.hold()
+    careful.check_conditions()
+    assert writer_of(remote_of(folder)) == "1" * 32
+
+
+def test_a_gc_that_finds_no_mark_of_its_own_any_more_stops(folder: str) -> None:
+    tree, mark = remote_of(folder), GcMark(remote_of(folder), writer="0" * 32)
+    assert mark.begin()
+    assert mark.keep()
+
+    tree.delete(["gc.json"])
+
+    assert not mark.keep()
+
+
+def test_a_gc_that_takes_long_writes_its_mark_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "REFRESH_S", 0.0)
+    monkeypatch.setattr(marks, "this_moment", iter(["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"]).__next__)
+    tree, mark = remote_of(folder), GcMark(remote_of(folder), writer="0" * 32)
+    assert mark.begin()
+    before = tree.read("gc.json", max_bytes=4096)
+
+    assert mark.keep()
+
+    assert tree.read("gc.json", max_bytes=4096) != before
+
+
+def test_a_gc_that_takes_over_from_another_stops_it(folder: str) -> None:
+    first, second = (GcMark(remote_of(folder), writer=digit * 32) for digit in "01")
+    assert first.begin()
+
+    assert second.begin()  # it has judged the mark of the first to be old
+
+    assert not first.keep()
+    assert second.keep()
