@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from softlab.errors import StoreBusy, StoreWriteFailed
@@ -138,10 +138,25 @@ def _open_lock(path: Path) -> int:
     """Its descriptor, in a folder that a process which finishes its store may remove at this very moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT)
+        return _open_for_all(path)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT)
+        return _open_for_all(path)
+
+
+def _open_for_all(path: Path) -> int:
+    """Also where another user made it: to lock a file takes no right to write it but on NFS, so whoever makes it gives
+    that to all."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
+    if os.fstat(descriptor).st_uid == os.geteuid():
+        with suppress(OSError):  # a file system that has no rights to give
+            os.fchmod(descriptor, 0o666)
+    return descriptor
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -10,6 +10,7 @@ FORKS.set_forkserver_preload(
         "softlab.cli.dump_teacher",
         "softlab.cli.main",
         "softlab.sharing.push",
+        "softlab.sharing.pull",
         "softlab.store.parquet_format",
         "softlab.store.zarr_format",
     ]

@@ -1,6 +1,7 @@
 """Of disk.py, what folders of objects need; what stores need is in store/test_files.py."""
 
 import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from softlab.disk import exclusive, is_temporary, list_files, waiting_for, write_whole
 from softlab.errors import StoreBusy, StoreWriteFailed
-from tests.forks import FORKS
+from tests.forks import FORKS, run_in_fork
 
 
 def count_up(lock: Path, counter: Path, times: int) -> None:
@@ -97,6 +98,37 @@ def test_a_lock_is_waited_for_until_it_is_let_go_also_by_an_error(tmp_path: Path
             pass
 
     assert isinstance(holder.exception(), KeyError)
+
+
+def hold_as_another_user(folder: Path) -> None:
+    """Exit code 0 where it can. Who may not list the folders above may be in one."""
+    os.chdir(folder)
+    os.setuid(65534)
+    with waiting_for(Path("lock")), pytest.raises(StoreBusy), exclusive(Path("lock")):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_a_lock_that_one_user_made_is_held_by_another(tmp_path: Path, mode: int | None) -> None:
+    tmp_path.chmod(0o755)
+    with waiting_for(tmp_path / "lock"):
+        pass
+    if mode is not None:
+        (tmp_path / "lock").chmod(mode)
+
+    assert run_in_fork(hold_as_another_user, tmp_path) == 0
+
+
+def test_a_lock_may_be_opened_by_all_whatever_files_are_made_with(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with waiting_for(tmp_path / "lock"):
+            pass
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o666
 
 
 def test_a_lock_in_a_folder_that_can_not_be_made_is_an_error_with_the_next_step(tmp_path: Path) -> None:

@@ -229,6 +229,9 @@ WRONG: dict[str, dict[str, bytes]] = {
     "uint8 arrays for float16 logits": {
         "logits in another coding": changed(("storage.fields.1.dtype", "uint8")),
     },
+    "a file would have 5,368,709,121 bytes (limit 5,368,709,120)": {
+        "larger than an object may be": changed(("shards.0.files.0.bytes", (5 << 30) + 1)),
+    },
     "the feature arrays are not": {
         "feature without an array": changed(("features.0.name", "other")),
         "array without a feature": changed(("features", [])),

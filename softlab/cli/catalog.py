@@ -10,7 +10,7 @@ from rich.console import Console
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
+from softlab.cli.tables import format_bytes, format_count, format_share, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.sharing.catalog import Catalog, find_for, read_catalog
@@ -26,8 +26,8 @@ class CatalogRecipe:
     url: str
     """Where stores are published."""
 
-    name: str | None = None
-    """Only versions with these words in their name, data set, teacher, features, tags, licence or digest."""
+    search: str | None = None
+    """Only versions with these words in their name@version, data set, teacher, features, tags, licence or digest."""
 
     contents: bool = False
     """With a source: compare the contents of all samples too, not just their keys; every sample is read."""
@@ -47,7 +47,7 @@ class CatalogRecipe:
 def catalog(recipe: CatalogRecipe) -> None:
     """Show what is published at a URL or in a folder; with --source only labels of these very samples."""
     catalog = read_catalog(recipe.url)
-    found = list(catalog.versions) if recipe.name is None else catalog.search(recipe.name)
+    found = list(catalog.versions) if recipe.search is None else catalog.search(recipe.search)
     if recipe.source is not None:
         fitting = _find(catalog, recipe.source, contents=recipe.contents)
         found = [each for each in found if each in fitting]
@@ -74,9 +74,9 @@ def _show(catalog: Catalog, found: Sequence[VersionRecord]) -> None:
         for row, record in zip(rows, found, strict=True):
             print_facts(row | {"terms": _printable(record.terms) or "-"})
             print()
-    of = "" if len(found) == len(catalog.versions) else f" of {len(catalog.versions):,}"
+    of = "" if len(found) == len(catalog.versions) else f"{len(found):,} of "
     written = "" if catalog.updated is None else f", as written at {catalog.updated}"
-    print(f"{len(found):,}{of} published versions at {catalog.root}{written}")
+    print(f"{of}{format_count(len(catalog.versions), 'published version')} at {catalog.root}{written}")
 
 
 def _fit_as_table(rows: Sequence[dict[str, str]]) -> bool:

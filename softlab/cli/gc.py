@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, print_table
+from softlab.cli.tables import format_bytes, format_count, print_table
 from softlab.errors import InvalidOption
 from softlab.sharing.gc import GcOptions, GcReport, collect_garbage
 
@@ -51,6 +51,6 @@ def _show(report: GcReport, *, dry_run: bool) -> None:
     if rows:
         print_table(["leftover", "what", "files", "size", "written"], rows)
     files, size = sum(each.files for each in report.leftovers), sum(each.bytes for each in report.leftovers)
-    print(f"{'would remove' if dry_run else 'removed'} {files:,} files, {format_bytes(size)}")
+    print(f"{'would remove' if dry_run else 'removed'} {format_count(files, 'file')}, {format_bytes(size)}")
     for path in report.in_use:
-        print(f"left alone, because a push is at work on it: {path}")
+        print(f"left alone, because somebody is at work on it: {path}")

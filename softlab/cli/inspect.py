@@ -11,7 +11,6 @@ from softlab.cli.opening import STORE_HELP
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, StorePlan
 from softlab.manifest.versions import VersionRecord
-from softlab.remote.remote import Place
 from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import locate
@@ -28,12 +27,12 @@ def inspect(
     if isinstance(place, Path) and is_unfinished(place):
         _show_unfinished(place, as_json=as_json)
         return
-    manifest, digest = read_manifest(place)
+    manifest, digest = read_manifest(place, version=located.version)
     check_published(digest, located)
     if as_json:
         print(json.dumps({"finished": True, "digest": digest, "manifest": msgspec.to_builtins(manifest)}, indent=1))
         return
-    facts = _what(place, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
+    facts = _what(located.name, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
     if isinstance(place, Path) and is_adding_views(place):
         facts["being added"] = f"{_how_far(place, read_plan(place), manifest.views.num_views)} with --views +N"
     print_facts(facts)
@@ -46,7 +45,7 @@ def _show_unfinished(store: Path, *, as_json: bool) -> None:
         print(json.dumps(facts, indent=1))
         return
     state = f"no: {done:,} of {len(plan.grid):,} shards; the same command that began it goes on with it"
-    print_facts(_what(store, plan) | {"finished": state})
+    print_facts(_what(str(store), plan) | {"finished": state})
 
 
 def _how_far(store: Path, plan: StorePlan, num_views: int) -> str:
@@ -63,7 +62,7 @@ def _published(version: VersionRecord | None) -> dict[str, str]:
     return facts | ({"terms": version.terms} if version.terms else {})
 
 
-def _what(store: Place, plan: StorePlan) -> dict[str, str]:
+def _what(store: str, plan: StorePlan) -> dict[str, str]:
     teacher, source, space, selection = plan.teacher, plan.source, plan.label_space, plan.selection
     weights = teacher.weights_fingerprint[:12]
     features = [f"{feature.name} = {feature.layer}:{feature.pooling}" for feature in plan.features]

@@ -8,7 +8,7 @@ import typer
 
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, print_facts
+from softlab.cli.tables import format_bytes, format_count, print_facts
 from softlab.sharing.pull import Pulled, PullOptions
 from softlab.sharing.pull import pull as fetch
 from softlab.sharing.signers import required_signer
@@ -31,6 +31,10 @@ def pull(
     require_signature: Annotated[
         Path | None, typer.Option(help="Only what this signer signed: PEM file of a public key or root certificate.")
     ] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Name in the signer's certificate; for Sigstore the login that must have signed.")
+    ] = None,
+    issuer: Annotated[str | None, typer.Option(help="For Sigstore: who vouches for the login, a URL.")] = None,
     min_version: Annotated[int | None, typer.Option(help="Least version that the signature must be of.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there now as JSON.")] = False,
 ) -> None:
@@ -38,18 +42,13 @@ def pull(
 
     An interrupted pull goes on when the same command is run again; files that were damaged since are fetched anew.
     """
-    vouched = _check_signature(store, require_signature, min_version=min_version)
+    required = required_signer(require_signature, identity=identity, issuer=issuer, min_version=min_version)
+    vouched = None if required is None else check_trust(store, signer=required, min_version=min_version)
     digest = None if vouched is None else vouched.digest
     options = PullOptions(views=views, features=_names(features), samples=samples, jobs=jobs, digest=digest)
     with rows_bar(unit="bytes") as bar:
         pulled = fetch(store, out, options, on_bytes=lambda done, total: bar(done, "", total))
     print(json.dumps(_values(pulled, vouched), indent=1)) if as_json else print_facts(_facts(pulled, vouched))
-
-
-def _check_signature(store: str, signer: Path | None, *, min_version: int | None) -> Vouched | None:
-    """None where nobody's signature is required."""
-    required = required_signer(signer, min_version=min_version)
-    return None if required is None else check_trust(store, signer=required, min_version=min_version)
 
 
 def _names(features: str | None) -> tuple[str, ...] | None:
@@ -63,8 +62,9 @@ def _facts(pulled: Pulled, vouched: Vouched | None) -> dict[str, str]:
     whole, fetched = pulled.bytes_of_whole, pulled.bytes_fetched
     facts = {
         "store": str(pulled.out),
-        "rows": f"{manifest.statistics.rows:,}: {manifest.views.num_views:,} views of "
-        f"{manifest.source.num_samples:,} samples",
+        "rows": f"{manifest.statistics.rows:,}: {format_count(manifest.views.num_views, 'view')} of "
+        f"{format_count(manifest.source.num_samples, 'sample')}",
+        "features": ", ".join(feature.name for feature in manifest.features) or "none",
         "fetched": f"{format_bytes(fetched)}, {fetched / whole:.1%} of the whole store's {format_bytes(whole)}",
         "digest": pulled.digest,
     }
@@ -73,18 +73,22 @@ def _facts(pulled: Pulled, vouched: Vouched | None) -> dict[str, str]:
     if vouched is not None:
         facts["signed by"] = vouched.signer + ("" if pulled.is_whole else ": the whole, not this part of it")
     if version is not None:
-        facts["licence"] = version.licence
+        facts |= {"from": f"{version.name}@{version.version}", "licence": version.licence}
     return facts
 
 
 def _values(pulled: Pulled, vouched: Vouched | None) -> dict[str, object]:
+    manifest, version = pulled.manifest, pulled.version
     return {
         "store": str(pulled.out),
-        "rows": pulled.manifest.statistics.rows,
+        "from": None if version is None else f"{version.name}@{version.version}",
+        "rows": manifest.statistics.rows,
+        "views": manifest.views.num_views,
+        "features": [feature.name for feature in manifest.features],
         "bytes_fetched": pulled.bytes_fetched,
         "bytes_of_whole": pulled.bytes_of_whole,
         "digest": pulled.digest,
-        "part_of": None if pulled.is_whole else pulled.manifest.parent,
-        "licence": None if pulled.version is None else pulled.version.licence,
+        "part_of": None if pulled.is_whole else manifest.parent,
+        "licence": None if version is None else version.licence,
         "signed_by": None if vouched is None else vouched.signer,
     }

@@ -24,6 +24,11 @@ def print_facts(facts: Mapping[str, str]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def format_count(count: int, noun: str) -> str:
+    """`1 view`, `1,000 views`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def format_bytes(count: float) -> str:
     """`3.2 MB`; powers of 1,000, as disks are sold."""
     for unit in ["B", "kB", "MB", "GB"]:

@@ -58,6 +58,12 @@ class TrainRecipe:
     """Train only from stores, valid_store included, that this signer signed: PEM file of a public key or of a root
     certificate."""
 
+    identity: str | None = None
+    """Train only from stores that this person signed: the name in the signer's certificate; for Sigstore the login."""
+
+    issuer: str | None = None
+    """For Sigstore, with identity and no require_signature: who vouches for the login, a URL."""
+
     min_version: int | None = None
     """Train only from signed stores that were published as this version or a later one, whatever a tag says."""
 
@@ -126,7 +132,12 @@ def train_student(recipe: TrainRecipe) -> None:
 
 
 def _open(store: str, recipe: TrainRecipe) -> Store:
-    signer = required_signer(recipe.require_signature, min_version=recipe.min_version)
+    signer = required_signer(
+        recipe.require_signature,
+        identity=recipe.identity,
+        issuer=recipe.issuer,
+        min_version=recipe.min_version,
+    )
     if signer is None:
         return open_store(store, cache=recipe.cache)
     return open_trusted(store, signer=signer, min_version=recipe.min_version, cache=recipe.cache)

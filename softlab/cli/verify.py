@@ -64,6 +64,6 @@ def _print_report(store: str, report: VerifyReport, vouched: Vouched | None) -> 
     state = "intact" if report.is_intact else "NOT intact"
     print(f"{store}: {state}, {report.num_files:,} files, {format_bytes(report.num_bytes)}, digest {report.digest}")
     if not report.is_listed:
-        print("foreign files were not looked for: a web server doesn't list what it holds")
+        print("foreign files were not looked for: what this place holds can't be listed")
     if report.is_adding_views:
         print("views are being added; the same `softlab dump-teacher --views +N` command goes on with them")

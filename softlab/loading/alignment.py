@@ -18,16 +18,28 @@ HASHED_AT_START = 64
 """Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
 once. The others are compared when they are first read."""
 
+IN_TRAINING = (
+    "Point --source at the data the teacher saw, or dump again, or say --subset if you mean to train on a part of it."
+)
 
-def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyInputs = "some") -> NDArray[np.int64]:
+
+def align(
+    source: Source,
+    store: Store,
+    *,
+    subset: bool = False,
+    verify: VerifyInputs = "some",
+    next_step: str = IN_TRAINING,
+) -> NDArray[np.int64]:
     """For each sample of the source the number of its sample in the store, int64 [N].
 
     The source must hold exactly the samples that the teacher saw; with `subset`, some of them, found by key. Raises
-    StoreMismatch otherwise, and where a content hash or the class names differ.
+    StoreMismatch otherwise, with this next step where all of the source's samples are known; and where a content hash
+    or the class names differ.
     """
     table = store.read_samples()
     _check_class_names(source, store)
-    numbers = _match_keys(source, store, Keys(table.keys), subset=subset)
+    numbers = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
     checked: Iterable[int] = range(len(numbers))
     if verify == "some" and len(numbers) > HASHED_AT_START:
         checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False).tolist()
@@ -40,7 +52,7 @@ def align(source: Source, store: Store, *, subset: bool = False, verify: VerifyI
 def changed_sample(source: Source, store: Store, number: int) -> StoreMismatch:
     """The error for a sample whose content hash is not the one that the store records."""
     return StoreMismatch(
-        f"{store.path}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its content hash "
+        f"{store.name}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its content hash "
         f"differs. Point --source at the data the teacher saw, or dump again."
     )
 
@@ -52,7 +64,7 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     return source.targets_N
 
 
-def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool) -> NDArray[np.int64]:
+def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> NDArray[np.int64]:
     ours = Keys(source.keys)
     if ours == keys:
         return np.arange(len(keys))
@@ -61,16 +73,23 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool) -> ND
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):
         raise StoreMismatch(
-            f"{store.path}: left out {len(skipped):,} unreadable samples, which {source.name} still counts, such as "
+            f"{store.name}: left out {len(skipped):,} unreadable samples, which {source.name} still counts, such as "
             f"{unknown[0]!r}. Say --source-skip-unreadable here too."
         )
     if unknown or not subset:
         raise StoreMismatch(
-            f"{store.path}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
-            f"{_describe(source, keys, unknown)}. Point --source at the data the teacher saw, or dump again"
-            f"{'' if unknown else ', or say --subset if you mean to train on a part of it'}."
+            f"{store.name}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
+            f"{_describe(source, keys, unknown)}. {_step_to_known(store, numbers_N) if unknown else next_step}"
         )
     return numbers_N
+
+
+def _step_to_known(store: Store, numbers_N: NDArray[np.int64]) -> str:
+    """From a source that has more than the store's samples, or others."""
+    has_all = np.count_nonzero(numbers_N >= 0) == store.num_samples
+    if has_all and store.manifest.source.chosen_from is not None:
+        return "Give --source-keys the file of keys that the store was pulled with as --samples."
+    return "Point --source at the data the teacher saw, or dump again."
 
 
 def _describe(source: Source, keys: Keys, unknown: Keys) -> str:
@@ -83,7 +102,7 @@ def _check_class_names(source: Source, store: Store) -> None:
     ours, theirs = source.class_names, store.class_names
     if ours is not None and theirs is not None and ours != theirs:
         raise StoreMismatch(
-            f"{store.path}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
+            f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
             f"Give the source the same class names in the same order."
         )
 

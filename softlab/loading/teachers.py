@@ -17,7 +17,7 @@ def check_same_rows(stores: Sequence[Store]) -> None:
     for other in stores[1:]:
         difference = _difference(other, first)
         if difference is not None:
-            raise StoreMismatch(f"{other.path}: {difference}")
+            raise StoreMismatch(f"{other.name}: {difference}")
 
 
 def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, Store]:
@@ -33,7 +33,7 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
             )
         if len(holders) > 1:
             raise InvalidOption(
-                f"feature {name!r}: {' and '.join(str(store.path) for store in holders)} hold one of this name. Dump "
+                f"feature {name!r}: {' and '.join(store.name for store in holders)} hold one of this name. Dump "
                 f"them with another name in each, or leave it out."
             )
         found[name] = holders[0]
@@ -42,42 +42,42 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
 
 def _difference(ours: Store, theirs: Store) -> str | None:
     """What keeps two teachers from teaching together, and what to do about it."""
-    our, their, path = ours.manifest, theirs.manifest, theirs.path
+    our, their, name = ours.manifest, theirs.manifest, theirs.name
     if ours.num_classes != theirs.num_classes:
         return (
-            f"has {ours.num_classes:,} classes, but {path} has {theirs.num_classes:,}. Choose teachers over the same "
+            f"has {ours.num_classes:,} classes, but {name} has {theirs.num_classes:,}. Choose teachers over the same "
             f"classes."
         )
     if ours.head != theirs.head:
-        return f"has a {ours.head} head, but {path} has a {theirs.head} head. Choose teachers with the same head."
+        return f"has a {ours.head} head, but {name} has a {theirs.head} head. Choose teachers with the same head."
     if our.label_space.fingerprint != their.label_space.fingerprint:
         return (
-            f"its class names, or their order, are not those of {path}. Dump both from sources with the same class "
+            f"its class names, or their order, are not those of {name}. Dump both from sources with the same class "
             f"names in the same order."
         )
     if our.source_fingerprint != their.source_fingerprint:
         return (
-            f"its {ours.num_samples:,} samples are not the {theirs.num_samples:,} of {path}. Dump both from the same "
+            f"its {ours.num_samples:,} samples are not the {theirs.num_samples:,} of {name}. Dump both from the same "
             f"--source."
         )
     if our.views.fingerprint != their.views.fingerprint:
         return (
-            f"its views, {describe_views(our.views)}, are not those of {path}, {describe_views(their.views)}. Dump "
+            f"its views, {describe_views(our.views)}, are not those of {name}, {describe_views(their.views)}. Dump "
             f"both with the same [augment]."
         )
     if _is_random(our) and our.views.first != their.views.first:
         return (
-            f"its first view is number {our.views.first:,} of the recipe, but that of {path} is number "
+            f"its first view is number {our.views.first:,} of the recipe, but that of {name} is number "
             f"{their.views.first:,}. Pull both with the same --views."
         )
     if _is_random(our) and not _same_numbers(ours, theirs):
         return (
-            f"its samples had other numbers when the teacher saw them than those of {path}, so their views differ. "
+            f"its samples had other numbers when the teacher saw them than those of {name}, so their views differ. "
             f"Pull both with the same --samples, or dump one with --like the other."
         )
     if ours.num_views != theirs.num_views:
         return (
-            f"has {ours.num_views:,} views, but {path} has {theirs.num_views:,}. Add views to the smaller one with "
+            f"has {ours.num_views:,} views, but {name} has {theirs.num_views:,}. Add views to the smaller one with "
             f"`softlab dump-teacher --views +N`."
         )
     return None

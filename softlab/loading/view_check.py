@@ -35,7 +35,7 @@ def store_replay(store: Store, numbers_N: NDArray[np.int64]) -> Replay:
     replay = Replay(views, num_samples=store.num_samples, numbers_N=numbers_seen_N)
     if replay.mixes and not np.array_equal(numbers_N, np.arange(store.num_samples)):
         raise StoreMismatch(
-            f"{store.path}: its views are mixed with any of its {store.num_samples:,} samples (MixUp, CutMix), so they "
+            f"{store.name}: its views are mixed with any of its {store.num_samples:,} samples (MixUp, CutMix), so they "
             f"can't be replayed from a source that holds a part of them, or another order. Give the whole source; "
             f"--max-samples trains on its first samples only."
         )
@@ -68,7 +68,7 @@ def check_views(
         processor = torch.backends.cpu.get_cpu_capability()
         same = f"These are the same, so this processor ({processor}) may round otherwise. " if ours == theirs else ""
         raise StoreMismatch(
-            f"{store.path}: view {view} of sample {source.keys[source_numbers[number]]!r} isn't what the teacher saw: "
+            f"{store.name}: view {view} of sample {source.keys[source_numbers[number]]!r} isn't what the teacher saw: "
             f"its pixels differ, as do those of {len(differing):,} of {compared:,} views compared. The store was made "
             f"with {theirs}; here are {ours}. {same}{next_step}"
         )
@@ -78,7 +78,7 @@ def check_recipe(store: Store, *, asked: str, fingerprint: str) -> None:
     """Raises StoreMismatch unless the views asked for are the store's."""
     if fingerprint != store.manifest.views.fingerprint:
         raise StoreMismatch(
-            f"{store.path}: the teacher saw other views: {describe_views(store.manifest.views)}. [augment] asks for "
+            f"{store.name}: the teacher saw other views: {describe_views(store.manifest.views)}. [augment] asks for "
             f"{asked}. Leave [augment] out, and the store's own views are replayed; or train on other views than the "
             f"teacher's by saying --views-mismatch allow."
         )

@@ -3,10 +3,14 @@
 from typing import Any
 
 from softlab.manifest.records import Manifest, StorePlan, views_fingerprint
+from softlab.remote.remote import MAX_SINGLE_BYTES
 from softlab.shards import MAX_FIELD_BYTES
 
 UNSAFE_PARTS = (*'\\:*?"<>|', "//", "\n/", "/\n", "\n\n", "./", ".\n", " /", " \n")
 """Of paths, one a line: signs that mean something to some system, and names that are empty or end in a dot or space."""
+
+SAMPLE_BYTES = 64
+"""What a sample may add to one file, where there are so many that their table is larger than an object may be."""
 
 MAX_NESTING = 16
 """Of tables and lists in the arguments of a teacher or a transform."""
@@ -51,6 +55,10 @@ def _find_wrong_file(manifest: Manifest) -> str | None:
         return "two files have the same path"
     if "".join([file.blake3 for file in files]).encode().translate(None, b"0123456789abcdef"):
         return "the hash of a file is not 64 lower-case hex digits"
+    limit = max(MAX_SINGLE_BYTES, SAMPLE_BYTES * manifest.source.num_samples)
+    largest = max([file.bytes for file in files])
+    if largest > limit:
+        return f"a file would have {largest:,} bytes (limit {limit:,})"
     return None
 
 

@@ -1,12 +1,19 @@
 """Where a store or a catalogue lies: a local path or a URL, and after it maybe a published name and its version."""
 
+import os.path
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.errors import InvalidOption, suggest
+from softlab.errors import InvalidOption
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "hf")
+WEB = ("http://", "https://")
+"""Web servers hand out what is asked for by name: they are only read, and list nothing."""
+
+MISTYPED = re.compile(rf"({'|'.join(SCHEMES)})(:/|//)", re.ASCII | re.IGNORECASE)
+"""What a URL begins with that lacks a sign."""
+
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,8}|[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 """A number, or a tag such as `latest`."""
@@ -36,7 +43,7 @@ class Address:
     @property
     def is_read_only(self) -> bool:
         """Web servers and hubs; the former can't be listed either."""
-        return self.root.startswith(("http://", "https://", "hf://"))
+        return self.root.startswith((*WEB, "hf://"))
 
     def __str__(self) -> str:
         if self.name is None:
@@ -47,8 +54,8 @@ class Address:
 def parse_address(text: str | Path) -> Address:
     """Of a store: `s3://bucket/labels/NAME@VERSION` for a published one, else the folder that holds its manifest.
 
-    Raises InvalidOption for an unknown scheme, for credentials or a query in a URL, and for parts that aren't plain
-    names. A local path that exists is that path, also if there is an @ in it.
+    Raises InvalidOption for an unknown or mistyped scheme, for credentials or a query in a URL, and for parts that
+    aren't plain names. A local path that exists is that path, also if there is an @ in it.
     """
     root = _checked_root(str(text))
     parent, slash, last = root.rpartition("/")
@@ -92,9 +99,10 @@ def checked_version(version: str) -> str:
 def _checked_root(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator:
+        _check_not_mistyped(text)
         return text.rstrip("/") or text
     if scheme not in SCHEMES:
-        raise InvalidOption(f"{scheme!r}: not a kind of address that softlab reads. {suggest(scheme, SCHEMES)}")
+        raise InvalidOption(f"{scheme!r}: not a kind of address that softlab reads. Known: {', '.join(SCHEMES)}.")
     host, _, path = rest.partition("/")
     if "@" in host:
         raise InvalidOption(
@@ -115,6 +123,16 @@ def _checked_root(text: str) -> str:
             f"{_one_line(text)}: has the part {wrong[0]!r}. Give an address of plain names, as in s3://bucket/labels."
         )
     return "/".join([f"{scheme}://{host}", *segments])
+
+
+def _check_not_mistyped(text: str) -> None:
+    """Else a folder of that name would be written to; what follows may be credentials, and is not repeated."""
+    mistyped = MISTYPED.match(text)
+    if mistyped and not os.path.exists(text):
+        raise InvalidOption(
+            f"{mistyped[0]}..: neither an address nor a path that exists. Did you mean {mistyped[1].lower()}://..? "
+            f"A folder of that name is ./{mistyped[0]}.."
+        )
 
 
 def _one_line(text: str) -> str:

@@ -7,6 +7,7 @@ sent, signature included.
 import re
 
 from softlab.errors import AccessDenied, ObjectMissing, RemoteError, RemoteFailed
+from softlab.remote.address import WEB
 
 STATUS = re.compile(r"non-2xx status code: (\d{3})\b")
 CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>|\(code: ([A-Za-z]{1,60})\)")
@@ -65,7 +66,7 @@ def no_credentials(where: str) -> AccessDenied:
 
 
 def _next_step(where: str) -> str:
-    if where.startswith("http"):
+    if where.startswith(WEB):
         return "Web servers are read without credentials: choose a place that allows it."
     return "Check that your credentials are the right ones, have not expired and allow this; maybe log in anew."
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from softlab.disk import create_file, is_temporary, list_files, remove, waiting_for, write_whole
 from softlab.errors import AccessDenied, ObjectMissing, RemoteFailed, StoreBusy
 from softlab.identity import digest_of
-from softlab.remote.remote import ObjectInfo, Tagged, TooLarge
+from softlab.remote.remote import MAX_SINGLE_BYTES, ObjectInfo, Tagged, TooLarge
 
 LOCK_NAME = ".softlab-lock"
 """Held while an object is replaced; the only file in the folder that is no object."""
@@ -23,18 +23,19 @@ class FolderBackend:
         self._root = root
 
     def read(self, path: str, *, max_bytes: int) -> Tagged:
-        with self._read_errors(path):
-            size = _file_size(self._root / path)
+        where = self._root / path
+        with self._read_errors(path), _opened(where) as descriptor:
+            size = _size_of_file(os.fstat(descriptor))
             if size > max_bytes:
-                raise TooLarge(self._root / path, size, max_bytes)
-            with (self._root / path).open("rb") as file:
+                raise TooLarge(where, size, max_bytes)
+            with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(size)
         return Tagged(data=data, tag=digest_of(data))
 
     def size(self, path: str) -> int | None:
         try:
             with self._read_errors(path):
-                return _file_size(self._root / path)
+                return _size_of_file((self._root / path).stat())
         except ObjectMissing:
             return None
 
@@ -51,7 +52,7 @@ class FolderBackend:
     def replace(self, path: str, data: bytes, *, tag: str) -> bool:
         with waiting_for(self._root / LOCK_NAME):
             try:
-                found = self.read(path, max_bytes=self.size(path) or 0).tag
+                found = self.read(path, max_bytes=MAX_SINGLE_BYTES).tag
             except ObjectMissing:
                 return False
             if found != tag:
@@ -83,10 +84,7 @@ class FolderBackend:
         remove(self._root, paths)
 
     def copy(self, source: str, target: str) -> None:
-        size = self.size(source)
-        if size is None:
-            raise ObjectMissing(f"{self._root / source}: is missing.")
-        self.write(target, self.read(source, max_bytes=size).data)
+        self.write(target, self.read(source, max_bytes=MAX_SINGLE_BYTES).data)
 
     @contextmanager
     def _read_errors(self, path: str) -> Iterator[None]:
@@ -101,9 +99,18 @@ class FolderBackend:
             raise RemoteFailed(f"{where}: can't be read: {error.strerror}. Check the disk.") from error
 
 
-def _file_size(path: Path) -> int:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Its descriptor: another file may take its place at any moment."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _size_of_file(found: os.stat_result) -> int:
     """Raises FileNotFoundError for what is no file: a pipe, say, would be waited for."""
-    found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise FileNotFoundError(path)
+        raise FileNotFoundError
     return found.st_size

@@ -12,6 +12,7 @@ import obstore
 from obstore import exceptions
 
 from softlab.errors import InvalidOption, ObjectMissing, RemoteError, RemoteFailed
+from softlab.remote.address import WEB
 from softlab.remote.clients import Client, Clients
 from softlab.remote.failures import explain
 from softlab.remote.remote import ObjectInfo, Tagged, TooLarge
@@ -65,7 +66,7 @@ class ObjectStoreBackend:
                 f"Choose another server."
             )
         try:
-            return self._put_if(path, data, mode={"e_tag": tag})
+            return self._put_if(path, data, mode=_condition(tag))
         except ObjectMissing:
             return False
 
@@ -96,7 +97,7 @@ class ObjectStoreBackend:
 
     def _changing(self, num_bytes: int = 0) -> Client:
         """Also for lists: neither is asked of web servers."""
-        if self._url.startswith("http"):
+        if self._url.startswith(WEB):
             raise InvalidOption(
                 f"{self._url}: web servers are only read, and don't list what they hold. Choose an object store or a "
                 f"folder."
@@ -104,20 +105,27 @@ class ObjectStoreBackend:
         return self._clients.waiting_for(num_bytes)
 
     def _read_once(self, path: str, *, max_bytes: int) -> Tagged:
-        where = f"{self._url}/{path}"
-        found = self._ask(lambda: obstore.get(self._reading(max_bytes), path), path)
-        size = found.meta["size"]
-        if size > max_bytes:
-            raise TooLarge(where, size, max_bytes)
+        found = self._get(path, max_bytes=max_bytes)
         try:
             data = found.bytes()
         except exceptions.BaseError as error:
             reason = "came too slowly" if "kind: Timeout" in str(error) else "broke off"
             raise BrokenOff(
-                f"{where}: its {size:,} bytes {reason}, {1 + len(PAUSES_S)} times. Try again; if it stays so, check "
-                f"the server."
+                f"{self._url}/{path}: its {found.meta['size']:,} bytes {reason}, {1 + len(PAUSES_S)} times. Try again; "
+                f"if it stays so, check the server."
             ) from None
-        return Tagged(data=data.to_bytes(), tag=found.meta["e_tag"] or "")
+        return Tagged(data=data.to_bytes(), tag=_tag(found.meta))
+
+    def _get(self, path: str, *, max_bytes: int, waited_for: int = 0) -> Any:
+        """Its bytes are still to come; they are waited for as long as its size needs, whatever would be allowed."""
+        client = self._reading(waited_for)
+        found = self._ask(lambda: obstore.get(client, path), path)
+        size = found.meta["size"]
+        if size > max_bytes:
+            raise TooLarge(f"{self._url}/{path}", size, max_bytes)
+        if waited_for or self._reading(size) is client:
+            return found
+        return self._get(path, max_bytes=max_bytes, waited_for=size)
 
     def _put_if(self, path: str, data: bytes, *, mode: Any) -> bool:
         try:
@@ -137,6 +145,17 @@ class ObjectStoreBackend:
             raise
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise _explained(error, f"{self._url}/{path}".rstrip("/")) from None
+
+
+def _tag(meta: Any) -> str:
+    """What `obstore.put` asks for: Google compares an object's generation, the others its entity tag. Empty where the
+    server gives none."""
+    return f"{meta['e_tag']}\n{meta['version'] or ''}" if meta["e_tag"] else ""
+
+
+def _condition(tag: str) -> dict[str, str]:
+    e_tag, _, version = tag.partition("\n")
+    return {"e_tag": e_tag} | ({"version": version} if version else {})
 
 
 def _explained(error: Exception, where: str) -> RemoteError:

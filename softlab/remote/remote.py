@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from softlab.errors import InvalidOption, ObjectMissing, RemoteError, RemoteFailed
-from softlab.remote.address import UNSAFE
+from softlab.remote.address import UNSAFE, WEB
 
 MAX_SINGLE_BYTES = 5 << 30
 """Of one object: every object is put in one request, so that it is there as a whole or not at all, and no parts of it
@@ -97,8 +97,7 @@ class Remote:
 
     @property
     def can_list(self) -> bool:
-        """A web server hands out what is asked for by name, and lists nothing."""
-        return not self.root.startswith(("http://", "https://"))
+        return not self.root.startswith(WEB)
 
     def within(self, folder: str) -> "Remote":
         """A folder in this one."""

@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from softlab.errors import InvalidOption, NotAStore, ObjectMissing, SoftlabWarning, StoreError
+from softlab.errors import NotAStore, ObjectMissing, SoftlabWarning, StoreError
 from softlab.identity import content_hash, keys_fingerprint, source_fingerprint
 from softlab.manifest import encode
 from softlab.manifest.versions import MAX_CATALOG_BYTES, CatalogRecord, TagRecord, VersionRecord
-from softlab.remote.address import NAME, parse_address
+from softlab.remote.address import NAME
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote, Tagged, TooLarge
 from softlab.sharing.attempts import attempts
 from softlab.sharing.parallel import in_parallel
+from softlab.sharing.roots import check_is_catalogue, parse_catalogue
 from softlab.sharing.versions import list_tags, list_versions, this_moment
 from softlab.sources.source import Source
 from softlab.store.published import decode_record, read_tag, read_version
 
 CATALOG_NAME = "catalog.json"
 JOBS = 16
-UNLISTED = ("http://", "https://")
-"""Web servers hand out what is asked for by name, and list nothing."""
 
 Key = TypeVar("Key")
 Record = TypeVar("Record", VersionRecord, TagRecord)
@@ -45,26 +44,29 @@ class Catalog:
         return [tag.tag for tag in self.tags if (tag.name, tag.version) == (record.name, record.version)]
 
     def search(self, text: str) -> list[VersionRecord]:
-        """Those whose name, data set, teacher, features, tags, licence or digest have all words of the text in them."""
+        """Those whose name@version, data set, teacher, features, tags, licence or digest have all words of the text in
+        them."""
         words = text.casefold().split()
         return [each for each in self.versions if all(word in self._text_of(each) for word in words)]
 
     def _text_of(self, record: VersionRecord) -> str:
         summary = record.summary
-        parts = [record.name, summary.source, summary.teacher, summary.storage, record.licence, record.digest]
+        address = f"{record.name}@{record.version}"
+        parts = [address, summary.source, summary.teacher, summary.storage, record.licence, record.digest]
         return " ".join([*parts, *summary.features, *self.tags_of(record)]).casefold()
 
 
 def read_catalog(root: str | Path) -> Catalog:
-    """What is published at a URL or in a folder. Raises InvalidOption for one store's address, ObjectMissing at a web
-    server without a catalogue, and what a remote raises; a record that can't be read is left out with a warning."""
-    address = parse_address(root)
-    if address.name is not None:
-        raise InvalidOption(f"{root}: is one version's address. Give what stands before its name: {address.root}.")
+    """What is published at a URL or in a folder. Raises InvalidOption for one store's address, ObjectMissing where
+    there is no such folder, or no catalogue on a web server, and what a remote raises; a record that can't be read is
+    left out with a warning."""
+    address = parse_catalogue(root)
     remote = connect(address)
-    if address.root.startswith(UNLISTED):
+    if not remote.can_list:
         return _read_written(remote)
     versions, tags = _list_records(remote, known={})
+    if not versions:
+        check_is_catalogue(remote)
     return Catalog(root=address.root, versions=versions, tags=tags)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from softlab.identity import ContentHashes
-from softlab.manifest import Manifest, Statistics, StorePlan
+from softlab.manifest import FileRecord, Manifest, Statistics, StorePlan
 from softlab.shards import Shard
 from softlab.sharing.chosen_samples import ChosenSamples
 from softlab.sharing.parallel import in_parallel
 from softlab.sharing.transfer import OnBytes
+from softlab.store.files import read_file
 from softlab.store.folder import find_finished
 from softlab.store.format import Array
 from softlab.store.formats import format_named
@@ -35,9 +36,11 @@ class ChosenRows:
     """Chosen rows of shards that were fetched and whose last row has not been written."""
 
     def write(self, out: Path) -> Manifest:
-        """The finished store. An interrupted one is gone on with. Raises as `writing`, and DamagedStore."""
+        """The finished store. An interrupted one is gone on with. Raises as `writing`, and DamagedStore, also where the
+        store that is there already is damaged."""
         finished = find_finished(out, self.plan)
         if finished is not None:
+            self._check_intact(out, finished.files)
             return finished
         digests = [self.store.read_pixel_digests(view) for view in self._views]
         digests = [each.of_samples(self.chosen.samples_N) for each in digests]
@@ -48,6 +51,11 @@ class ChosenRows:
             for shard in pending:
                 self._write_shard(writer, shard, pixel_digests=digests[shard.view].within(shard.start, shard.stop))
             return writer.finalize(self.chosen.table)
+
+    def _check_intact(self, out: Path, files: Sequence[FileRecord]) -> None:
+        next_step = f"Remove {out} and pull again."
+        for _ in in_parallel(lambda file: len(read_file(out, file, next_step=next_step)), files, jobs=self.jobs):
+            pass
 
     @property
     def _views(self) -> range:

@@ -33,12 +33,12 @@ def choose_samples(store: Store, path: Path) -> ChosenSamples | None:
     """Those whose keys are in a text file, one a line; None where they are all. Raises InvalidOption for keys of no
     sample, and for a store whose views are mixed."""
     table = store.read_samples()
-    samples_N = find_all(read_keys(path), Keys(table.keys), where=f"{store.path} (--samples {path})")
+    samples_N = find_all(read_keys(path), Keys(table.keys), where=f"{store.name} (--samples {path})")
     if len(samples_N) == len(table):
         return None
     if store.manifest.views.mixing is not None:
         raise InvalidOption(
-            f"{store.path}: its views are mixed with any other of its samples (MixUp, CutMix), so a part of the "
+            f"{store.name}: its views are mixed with any other of its samples (MixUp, CutMix), so a part of the "
             f"samples can't be replayed. Leave --samples out; --views pulls some of the views."
         )
     return ChosenSamples(samples_N=samples_N, table=_take(table, samples_N))

@@ -107,7 +107,7 @@ def choose_features(origin: Origin, names: Sequence[str] | None) -> tuple[str, .
     for name in names:
         if name not in held:
             raise InvalidOption(
-                f"{origin.remote}: has no feature {name!r} (it has: {', '.join(held) or 'none'}). Correct --features, "
+                f"{origin.name}: has no feature {name!r} (it has: {', '.join(held) or 'none'}). Correct --features, "
                 f"or say --features none."
             )
     return tuple(name for name in held if name in names)
@@ -120,7 +120,7 @@ def choose_views(origin: Origin, views: range | None) -> range:
         return range(count)
     if views.stop > count:
         raise InvalidOption(
-            f"{origin.remote}: has views 0 to {count - 1}, not {views.stop - 1}. Ask for some of those with --views."
+            f"{origin.name}: has views 0 to {count - 1}, not {views.stop - 1}. Ask for some of those with --views."
         )
     return views
 

@@ -13,11 +13,12 @@ from typing import Literal
 
 from softlab.disk import is_temporary, list_files, remove
 from softlab.errors import InvalidOption
-from softlab.remote.address import NAME, Address, parse_address
+from softlab.remote.address import NAME, Address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
 from softlab.sharing.marks import GC_NAME, PUSH_NAME, GcMark
 from softlab.sharing.parallel import in_parallel
+from softlab.sharing.roots import check_is_catalogue, parse_catalogue
 from softlab.sharing.versions import list_versions
 from softlab.store.published import read_version, store_path
 
@@ -75,13 +76,16 @@ def collect_garbage(
 ) -> GcReport:
     """Remove what lies below a URL or in a folder and no version needs; `on_leftover(done, total)` tells how far.
 
-    Raises InvalidOption for an address that can't be removed from, NotAStore or DamagedStore for a version record that
-    can't be read, because what it names may be in use, and what a remote raises. Nothing that a version names is ever
-    removed.
+    Raises InvalidOption for an address that can't be removed from, ObjectMissing for a folder that isn't there,
+    NotAStore or DamagedStore for a version record that can't be read, because what it names may be in use, and what a
+    remote raises. Nothing that a version names is ever removed.
     """
     options, address = options or GcOptions(), _checked_root(root)
     remote, age = connect(address), timedelta(seconds=options.older_than_s)
-    found = _find(remote, age=age) + _find_temporaries(address, age=age)
+    found = _find(remote, age=age)
+    if not found:
+        check_is_catalogue(remote)
+    found += _find_temporaries(address, age=age)
     removed, in_use = [], []
     for done, leftover in enumerate(found, start=1):
         if options.dry_run or _remove(remote, leftover, age=age):
@@ -94,9 +98,7 @@ def collect_garbage(
 
 
 def _checked_root(root: str | Path) -> Address:
-    address = parse_address(root)
-    if address.name is not None:
-        raise InvalidOption(f"{root}: is one version's address. Give what stands before its name: {address.root}.")
+    address = parse_catalogue(root)
     if address.is_read_only:
         raise InvalidOption(f"{root}: can only be read. Clean up where its files come from.")
     return address

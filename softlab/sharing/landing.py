@@ -3,6 +3,7 @@
 What is under way looks as a dump does: `commits/plan.json` comes first, the manifest last.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from softlab.disk import exclusive, is_temporary, list_files, remove, write_whole
@@ -14,6 +15,7 @@ from softlab.sharing.transfer import OnBytes, fetch_files
 from softlab.store.card import CARD_NAME
 from softlab.store.folder import LOCK_NAME, check_vacant, remove_finished_commits
 from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
 from softlab.store.writer import settle_plan
 
 
@@ -30,6 +32,7 @@ def bring(
             remove(out, [path for path in list_files(out) if is_temporary(path)])
             fetched = fetch_files(origin.remote, out, content.copies, jobs=jobs, on_bytes=on_bytes)
             write_whole(out, content.made)
+            remove(out, _outdated(out, content.beside))
             write_whole(out, {name: data for name, data in content.beside.items() if not _is_kept(out / name)})
             if not _is_there(out, content):
                 write_whole(out, {MANIFEST_NAME: content.manifest_bytes})
@@ -51,6 +54,16 @@ def _check_place(out: Path, content: Content) -> None:
 
 def _is_there(out: Path, content: Content) -> bool:
     return (out / MANIFEST_NAME).exists() and read_manifest_bytes(out) == content.manifest_bytes
+
+
+def _outdated(out: Path, beside: Mapping[str, bytes]) -> list[str]:
+    """A signature is also of the version record beside it: where one of the two is replaced, the other one is too, or
+    goes, and goes first, because a pull that is killed in between finds nothing to replace when it goes on."""
+    pair = (VERSION_NAME, SIGNATURE_NAME)
+    found = {name: (out / name).read_bytes() for name in pair if (out / name).is_file()}
+    if all(found.get(name) == beside[name] for name in pair if name in beside):
+        return []
+    return [name for name in found if name not in beside]
 
 
 def _is_kept(path: Path) -> bool:

@@ -4,6 +4,7 @@ Each side puts its own mark first and looks for the other's then, so that of two
 pusher waits; `gc` gives up. Ages are told by the dates that the server gives to its objects, not by anyone's clock.
 """
 
+import re
 import secrets
 import time
 from datetime import timedelta
@@ -13,8 +14,12 @@ import msgspec
 from softlab.errors import InvalidOption, ObjectMissing, StoreBusy
 from softlab.remote.remote import ObjectInfo, Remote
 from softlab.sharing.versions import this_moment
+from softlab.store.published import MARK_NAMES
 
-PUSH_NAME, GC_NAME = "push.json", "gc.json"
+PUSH_NAME, GC_NAME = MARK_NAMES
+PROBE = re.compile(r"push-[0-9a-f]{32}\.json")
+"""Of each push its own, so that nobody else removes it."""
+
 MAX_MARK_BYTES = 4096
 
 REFRESH_S = 300.0
@@ -42,6 +47,7 @@ class PushMark:
             self._write()
             found = {each.path: each for each in self._tree.list_objects()}
             if PUSH_NAME in found and not self._is_being_removed(found):
+                self._remove_old_probes(found)
                 return {path: each.bytes for path, each in found.items()}
             if time.monotonic() > end:
                 raise StoreBusy(
@@ -53,7 +59,13 @@ class PushMark:
     def check_conditions(self) -> None:
         """Raises InvalidOption for a server that replaces what is to be created only once, as some do that speak like
         S3."""
-        if self._tree.create(PUSH_NAME, _encode("softlab-push", writer=secrets.token_hex(16))):
+        probe = f"push-{secrets.token_hex(16)}.json"
+        try:
+            self._tree.create(probe, _encode("softlab-probe", writer=self._writer))
+            is_replaced = self._tree.create(probe, _encode("softlab-probe", writer=secrets.token_hex(16)))
+        finally:
+            self._tree.delete([probe])
+        if is_replaced:
             raise InvalidOption(
                 f"{self._tree}: this server replaces objects that are to be created only once, and two stores could "
                 f"become one version. Publish in a folder, or at a server that honours If-None-Match."
@@ -71,6 +83,13 @@ class PushMark:
     def _write(self) -> None:
         self._tree.write(PUSH_NAME, _encode("softlab-push", writer=self._writer))
         self._written_at = time.monotonic()
+
+    def _remove_old_probes(self, found: dict[str, ObjectInfo]) -> None:
+        """Of pushes that were killed."""
+        probes = [path for path in found if PROBE.fullmatch(path)]
+        old = [path for path in probes if found[PUSH_NAME].modified - found[path].modified > STALE_AFTER]
+        if old:
+            self._tree.delete(old)
 
     def _is_being_removed(self, found: dict[str, ObjectInfo]) -> bool:
         mark = found.get(GC_NAME)

@@ -1,15 +1,16 @@
 """What is pulled from: a store's manifest as it was published, and what lies beside it."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.errors import AccessDenied, NotAStore, ObjectMissing
+from softlab.errors import AccessDenied, NotAStore, ObjectMissing, SoftlabWarning
 from softlab.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.remote.connect import connect
-from softlab.remote.remote import Remote
+from softlab.remote.remote import Remote, TooLarge
 from softlab.store.card import CARD_NAME, render_card
 from softlab.store.folder import COMMITS
 from softlab.store.manifest_file import check_published, read_manifest_bytes
@@ -24,6 +25,9 @@ class Origin:
     """A finished store at an address, of which nothing but its manifest has been read."""
 
     remote: Remote
+    name: str
+    """For messages, as `Located` has it."""
+
     manifest_bytes: bytes
     """As they were published: their digest, and a signature of them, hold for no others."""
 
@@ -51,13 +55,14 @@ class Origin:
 def open_origin(where: str | Path) -> Origin:
     """Raises as `open_store`, and NotAStore for a manifest that names a file which is not for a manifest to name."""
     located = locate(where)
-    data = read_manifest_bytes(located.place)
+    data = read_manifest_bytes(located.place, version=located.version)
     manifest, digest = decode_manifest(data, where=str(located.place / MANIFEST_NAME))
     check_published(digest, located)
     remote = located.place if isinstance(located.place, Remote) else connect(Address(root=str(located.place)))
     _check_names(manifest, remote)
     return Origin(
         remote=remote,
+        name=located.name,
         manifest_bytes=data,
         manifest=manifest,
         digest=digest,
@@ -91,12 +96,22 @@ def _read_beside(remote: Remote) -> dict[str, bytes]:
 
 
 def _read_those_there(remote: Remote, paths: Mapping[str, str]) -> dict[str, bytes]:
-    found = {name: _read_if_there(remote, path) for name, path in paths.items()}
+    """A card that is too large is left out, as nothing hangs on it."""
+    found = {}
+    for name, path in paths.items():
+        try:
+            found[name] = read_if_there(remote, path)
+        except TooLarge as error:
+            if name != CARD_NAME:
+                raise
+            said = f"this card is left out, as it has {error.size:,} bytes. Tell whoever published it."
+            warnings.warn(f"{remote / path}: {said}", SoftlabWarning, stacklevel=2)
     return {name: data for name, data in found.items() if data is not None}
 
 
-def _read_if_there(remote: Remote, path: str) -> bytes | None:
-    """S3 denies access to what isn't there to those who may read, but not list: the manifest was readable."""
+def read_if_there(remote: Remote, path: str) -> bytes | None:
+    """A record or signature. S3 denies access to what isn't there to those who may read, but not list: the manifest was
+    readable."""
     try:
         return remote.read(path, max_bytes=MAX_RECORD_BYTES)
     except (ObjectMissing, AccessDenied):

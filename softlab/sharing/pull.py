@@ -87,18 +87,18 @@ def pull(
 
     An interrupted pull goes on when the same call is made again. What is finished is compared with its hashes, and what
     was damaged since is fetched again. Of chosen samples the soft labels and features are the same to the bit, but
-    their shards are written anew.
+    their shards are written anew, so that damage to a finished store of them is said, not mended.
 
     Raises as `open_store` and `writing`; InvalidOption for views, features or samples that aren't there, DamagedStore
-    for a file that isn't what was published, of which nothing is kept; NotTrusted for another store than the one of the
-    digest that was asked for.
+    for a file that isn't what was published, of which nothing is kept, and as said above; NotTrusted for another store
+    than the one of the digest that was asked for.
     """
     out, options = Path(out), options or PullOptions()
     origin = open_origin(where)
     if options.digest is not None:
         check_digest(origin.digest, options.digest, where=where)
     part = Part(views=choose_views(origin, options.parse_views()), features=choose_features(origin, options.features))
-    store = Store(origin.remote, origin.manifest, origin.digest, cache=CacheOptions(max_bytes=0))
+    store = Store(origin.remote, origin.manifest, origin.digest, cache=CacheOptions(max_bytes=0), name=origin.name)
     chosen = None if options.samples is None else choose_samples(store, options.samples)
     if chosen is None:
         manifest, fetched = bring(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
@@ -121,5 +121,6 @@ def pull(
 
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
     """What the writer of a store can't know of it; a card that was changed since is left."""
-    if (out / CARD_NAME).read_bytes() == render_card(manifest).encode():
+    path = out / CARD_NAME
+    if not path.exists() or path.read_bytes() == render_card(manifest).encode():
         write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})

@@ -5,7 +5,7 @@ stopped, and ends in the same state.
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,18 +14,17 @@ from softlab.manifest.versions import VersionRecord, summarise
 from softlab.remote.address import VERSION, Address, parse_place
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from softlab.sharing.catalog import update_catalog
-from softlab.sharing.companions import companions
+from softlab.sharing.catalog import CATALOG_NAME, update_catalog
+from softlab.sharing.companions import MAX_CARD_BYTES, companions, encode_card
 from softlab.sharing.marks import PushMark
 from softlab.sharing.page import page_files
-from softlab.sharing.upload import OnProgress, read_manifest_bytes, upload_store
+from softlab.sharing.upload import OnProgress, read_own_manifest, upload_store
 from softlab.sharing.versions import LATEST, check_version_free, move_tag, publish_version, this_moment
 from softlab.store.card import CARD_NAME
 from softlab.store.published import store_path as tree_path
 from softlab.store.reader import Store, open_store
 
-MAX_TEXT = 4096
-MAX_CARD_BYTES = 1 << 20
+MAX_TEXT, MAX_VERSION = 4096, 999_999_999
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +42,10 @@ class PushOptions:
 
     jobs: int = 16
     """Files that are uploaded at once."""
+
+    check: bool = False
+    """Whether files that are there, or are copied there, are read and hashed, and uploaded again where they differ:
+    mends a published store that was damaged."""
 
     def __post_init__(self) -> None:
         if not self.licence.strip():
@@ -82,26 +85,40 @@ def push(
 
     A store that is the newest version already, or the one of that number, is that; its tags and what lies beside it are
     brought up to date. Raises InvalidOption for a place that can't be published at, VersionTaken if another store has
-    the number, what `open_store` raises, DamagedStore for files that aren't what the manifest records (nothing is
-    published then), StoreBusy if `gc` is removing what was left of this very store, and what a remote raises.
+    the number, InvalidOption if this very store is published there under another licence or other terms, what
+    `open_store` raises, DamagedStore for files that aren't what the manifest records (nothing is published then),
+    StoreBusy if `gc` is removing what was left of this very store, and what a remote raises.
     """
     address, version = _parse_target(place)
     assert address.name is not None, "checked above"
     store, remote, writer = open_store(store_path), connect(address), secrets.token_hex(16)
-    if version is not None:
-        check_version_free(remote, address.name, version, digest=store.digest)
-    manifest = read_manifest_bytes(store)
+    _check_no_catalogue(remote, address.name, place=place)
+    manifest, own_card = read_own_manifest(store), _own_card(store)
     draft = _draft(store, address.name, options, manifest_bytes=len(manifest), writer=writer)
+    check_version_free(remote, draft, version=version)
+    encode_card(store, draft, address=_published_at(address, draft), own_card=own_card)
     mark = PushMark(remote.within(tree_path(draft.name, draft.digest)), writer=writer)
-    uploaded = upload_store(store, manifest, remote, draft.name, mark=mark, jobs=options.jobs, on_progress=on_progress)
+    uploaded = upload_store(
+        store,
+        manifest,
+        remote,
+        draft.name,
+        mark=mark,
+        jobs=options.jobs,
+        check=options.check,
+        on_progress=on_progress,
+    )
     record = publish_version(remote, draft, version=version)
     mark.remove()
-    published = str(Address(root=address.root, name=record.name, version=str(record.version)))
-    _finish(store, remote, record, address=published, tags=options.tags, writer=writer)
+    published = _published_at(address, record)
+    beside = companions(store, record, address=published, own_card=own_card)
+    _finish(remote, record, beside, tags=options.tags, writer=writer)
     return Pushed(address=published, version=record.version, digest=record.digest, **asdict(uploaded))
 
 
 def _parse_target(place: str | Path) -> tuple[Address, int | None]:
+    if isinstance(place, str) and "/" not in place:
+        raise InvalidOption(f"{place}: names no folder to publish in. Write FOLDER/{place}, or ./{place} for this one.")
     address = parse_place(place)
     if address.is_read_only:
         raise InvalidOption(f"{place}: can only be read. Push into an object store or a folder.")
@@ -114,11 +131,21 @@ def _parse_target(place: str | Path) -> tuple[Address, int | None]:
     return address, int(address.version)
 
 
+def _check_no_catalogue(remote: Remote, name: str, *, place: str | Path) -> None:
+    if remote.size(f"{name}/{CATALOG_NAME}") is not None:
+        where = remote / name
+        raise InvalidOption(f"{place}: is a catalogue. Give a name below it: {where}/NAME.")
+
+
+def _published_at(address: Address, record: VersionRecord) -> str:
+    return str(Address(root=address.root, name=record.name, version=str(record.version)))
+
+
 def _draft(store: Store, name: str, options: PushOptions, *, manifest_bytes: int, writer: str) -> VersionRecord:
-    """Its number is still to be found."""
+    """Its number is still to be found; this one is as long as any."""
     return VersionRecord(
         name=name,
-        version=1,
+        version=MAX_VERSION,
         digest=store.digest,
         manifest_bytes=manifest_bytes,
         published=this_moment(),
@@ -130,10 +157,9 @@ def _draft(store: Store, name: str, options: PushOptions, *, manifest_bytes: int
 
 
 def _finish(
-    store: Store, remote: Remote, record: VersionRecord, *, address: str, tags: Collection[str], writer: str
+    remote: Remote, record: VersionRecord, beside: Mapping[str, bytes], *, tags: Collection[str], writer: str
 ) -> None:
     """All that a version needs beside its record, which is there."""
-    beside = companions(store, record, address=address, own_card=_own_card(store))
     for path, data in beside.items():
         _write_if_different(remote, f"{record.name}/{path}", data)
     for tag in dict.fromkeys(tags):

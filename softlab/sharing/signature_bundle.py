@@ -44,6 +44,11 @@ class _Material(_Part, frozen=True, kw_only=True):
     certificate: _Certificate | None = None
     timestamp_verification_data: Any = None
 
+    def __post_init__(self) -> None:
+        named = [self.public_key, self.x509_certificate_chain, self.certificate]
+        if len(named) - named.count(None) != 1:
+            raise ValueError("expected one of publicKey, x509CertificateChain and certificate")
+
 
 class _Envelope(_Part, frozen=True, kw_only=True):
     payload: str

@@ -57,7 +57,7 @@ def check_signature(data: bytes, files: Mapping[str, bytes], *, signer: SignerOp
             raise NotTrusted(f"{where}: {_fault(bundle, files, signer)}") from error
     if differing:
         raise NotTrusted(f"{where}: {_of_other_bytes(differing)}")
-    return _name_signer(bundle, signer, where=where)
+    return name_signer(bundle, signer, where=where)
 
 
 def _library() -> tuple[Any, Any, Any]:
@@ -130,9 +130,12 @@ def _of_other_bytes(names: list[str]) -> str:
     )
 
 
-def _name_signer(bundle: SignatureBundle, signer: SignerOptions, *, where: str) -> str:
-    """Only of a bundle that was checked."""
+def name_signer(bundle: SignatureBundle, signer: SignerOptions, *, where: str) -> str:
+    """Only of a bundle that was checked. Raises NotTrusted for another signer: with a certificate only its root was
+    checked, and nothing signs which key or certificate a bundle names."""
     key_hash, certificate = bundle.key_hash(), bundle.certificate()
+    if (signer.key is not None and key_hash is None) or (signer.certificate is not None and certificate is None):
+        raise NotTrusted(f"{where}: names another kind of signer than {signer}. {DO_NOT_USE}")
     if key_hash is not None:
         return f"key {key_hash[:16]}"
     if certificate is None:

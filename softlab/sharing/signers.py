@@ -83,9 +83,16 @@ def signer_from(pem: Path | None, *, identity: str | None = None, issuer: str | 
     return SignerOptions(key=pem, identity=identity, issuer=issuer)
 
 
-def required_signer(pem: Path | None, *, min_version: int | None) -> SignerOptions | None:
-    """Of the options --require-signature and --min-version; None where nobody's signature is required. Raises
-    InvalidOption for a version alone."""
-    if pem is None and min_version is not None:
-        raise InvalidOption("a version proves nothing unless it is signed. Give --require-signature as well.")
-    return None if pem is None else signer_from(pem)
+def required_signer(
+    pem: Path | None, *, identity: str | None = None, issuer: str | None = None, min_version: int | None = None
+) -> SignerOptions | None:
+    """Of the options --require-signature, --identity, --issuer and --min-version; None where nobody's signature is
+    required. Raises InvalidOption where they name nobody."""
+    if (pem, identity, issuer, min_version) == (None, None, None, None):
+        return None
+    if pem is None and (identity is None or issuer is None):
+        raise InvalidOption(
+            "a name, issuer or version proves nothing without who must have signed. Give --require-signature as well; "
+            "for Sigstore, --identity and --issuer."
+        )
+    return signer_from(pem, identity=identity, issuer=issuer)

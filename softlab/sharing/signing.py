@@ -11,6 +11,7 @@ from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
+from softlab.sharing.origin import read_if_there
 from softlab.sharing.signatures import sign_files
 from softlab.sharing.signers import SigningOptions
 from softlab.store.manifest_file import read_manifest_bytes
@@ -103,13 +104,14 @@ def read_signable(where: str | Path) -> Signable:
     """Of a folder on a disk or at a URL, or of what is published under a name and version. Raises NotAStore and
     UnfinishedStore, ObjectMissing for a version that isn't published, and what a remote raises."""
     remote, located = connect(parse_address(where)), locate(where)
-    files = {MANIFEST_NAME: read_manifest_bytes(located.place)}
+    files = {MANIFEST_NAME: read_manifest_bytes(located.place, version=located.version)}
     if located.version is not None:
         files[VERSION_NAME] = _read_record(remote, located.version)
         signature = signature_path(located.version.name, located.version.version)
         return Signable(where=str(where), remote=remote, signature=signature, files=files)
-    if remote.size(VERSION_NAME) is not None:
-        files[VERSION_NAME] = remote.read(VERSION_NAME, max_bytes=MAX_RECORD_BYTES)
+    record = read_if_there(remote, VERSION_NAME)  # one that is hidden doesn't help: its signature is of other bytes
+    if record is not None:
+        files[VERSION_NAME] = record
     return Signable(where=str(where), remote=remote, signature=SIGNATURE_NAME, files=files)
 
 
@@ -126,7 +128,7 @@ def _check_files(where: str | Path, signable: Signable, *, on_file: Callable[[in
     report = verify_store(where, on_file=on_file)
     if report.is_intact and report.digest == signable.digest:
         return
-    wrong = [*report.damaged, *report.missing, *(report.foreign or ())] or [MANIFEST_NAME]
+    wrong = [*report.damaged, *report.missing, *report.foreign] or [MANIFEST_NAME]
     raise DamagedStore(
         f"{where}: {len(wrong):,} files are damaged, missing or foreign, the first one {wrong[0]}. "
         f"`softlab verify {where}` lists them; mend that, or sign with --no-verify."

@@ -10,6 +10,7 @@ from softlab.sharing.signatures import check_signature
 from softlab.sharing.signers import SignerOptions
 from softlab.sharing.signing import Signable, read_signable
 from softlab.store.cache import CacheOptions
+from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
 from softlab.store.reader import Store, open_store
 
 
@@ -66,12 +67,14 @@ def check_digest(found: str, vouched: str, *, where: str | Path) -> None:
 
 def _read_signature(signable: Signable) -> bytes:
     place = signable.remote / signable.signature
+    was_pulled = signable.signature == SIGNATURE_NAME and VERSION_NAME in signable.files
+    since = ", or pull it again, if it was signed since" if was_pulled else ""
     try:
         return signable.remote.read(signable.signature, max_bytes=MAX_SIGNATURE_BYTES)
     except (ObjectMissing, AccessDenied):  # S3 denies what is missing to those who may not list
         raise NotTrusted(
-            f"{signable.where}: is not signed (there is no {place}). Ask its publisher to `softlab sign` it; a part of "
-            f"a signed store is checked when it is pulled."
+            f"{signable.where}: is not signed (there is no {place}). Ask its publisher to `softlab sign` it{since}; a "
+            f"part of a signed store is checked when it is pulled."
         ) from None
     except TooLarge:
         raise NotTrusted(f"{place}: over {MAX_SIGNATURE_BYTES:,} bytes is no signature. Have it signed anew.") from None

@@ -1,20 +1,23 @@
 """A store's files on their way into its published tree: what lies there is skipped, what another version of the same
-name has is copied on the server, and the rest is uploaded, its hash compared as it is read."""
+name has is copied on the server, and the rest is uploaded, its hash compared as it is read.
+
+What lies on the server is told by its name and size, unless it is to be checked: then it is read and hashed too.
+"""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from softlab.errors import DamagedStore, RemoteFailed, SoftlabWarning, StoreError
 from softlab.identity import digest_of
-from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileRecord
+from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.remote.remote import Remote
+from softlab.sharing.intact import find_intact, is_intact
 from softlab.sharing.marks import PushMark
 from softlab.sharing.parallel import in_parallel
 from softlab.sharing.versions import list_versions
 from softlab.store.files import read_file
-from softlab.store.manifest_file import read_manifest
+from softlab.store.manifest_file import read_manifest, read_manifest_bytes
 from softlab.store.published import read_version, store_path
 from softlab.store.reader import Store
 
@@ -37,7 +40,7 @@ class Uploaded:
     """On the server, from another version."""
 
     files_skipped: int
-    """They were there already."""
+    """They were there already; if that was checked, with the recorded bytes."""
 
     bytes_uploaded: int
 
@@ -50,42 +53,55 @@ def upload_store(
     *,
     mark: PushMark,
     jobs: int,
+    check: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Uploaded:
-    """Every file of the store is in its tree when this returns, the manifest last.
+    """Every file of the store is in its tree when this returns, the manifest last; with `check`, whatever was there.
 
     Raises DamagedStore for a file that isn't what the manifest records, StoreBusy if `gc` is at work on the tree.
     """
     tree, files = remote.within(store_path(name, store.digest)), store.manifest.files
-    there = mark.hold()
+    description = FileRecord(path=MANIFEST_NAME, bytes=len(manifest), blake3=store.digest)
+    there, tell = mark.hold(), _telling(mark, on_progress, files)
     mark.check_conditions()
+    if check:
+        there = find_intact(tree, [*files, description], there, jobs=_jobs_in_memory(files, jobs), on_bytes=tell)
     missing = [file for file in files if there.get(file.path) != file.bytes]
-    origins = _find_origins(store, remote, name, missing)
+    origins, copied = _find_origins(store, remote, name, missing), set[str]()
 
     def send(file: FileRecord) -> None:
-        origin = origins.get(file.path)
-        if origin is not None:
-            remote.copy(origin, f"{store_path(name, store.digest)}/{file.path}")
-        else:
-            tree.write(file.path, read_file(store.path, file))
+        if file.path in origins:
+            remote.copy(origins[file.path], f"{store_path(name, store.digest)}/{file.path}")
+            if not check or is_intact(tree, file):
+                copied.add(file.path)
+                return
+        tree.write(file.path, read_file(store.path, file))
 
-    total = sum(file.bytes for file in files)
-    done = total - sum(file.bytes for file in missing)
+    done = sum(file.bytes for file in files) - sum(file.bytes for file in missing)
     for file, _ in in_parallel(send, missing, jobs=_jobs_in_memory(missing, jobs)):
-        mark.refresh()
         done += file.bytes
-        if on_progress is not None:
-            on_progress(done, total)
+        tell(done)
     if there.get(MANIFEST_NAME) != len(manifest):
         tree.write(MANIFEST_NAME, manifest)
-    named = [*files, FileRecord(path=MANIFEST_NAME, bytes=len(manifest), blake3=store.digest)]
-    _check_complete(mark.hold(), named, where=tree)
+    _check_complete(mark.hold(), [*files, description], where=tree)
     return Uploaded(
-        files_uploaded=len(missing) - len(origins),
-        files_copied=len(origins),
+        files_uploaded=len(missing) - len(copied),
+        files_copied=len(copied),
         files_skipped=len(files) - len(missing),
-        bytes_uploaded=sum(file.bytes for file in missing if file.path not in origins),
+        bytes_uploaded=sum(file.bytes for file in missing if file.path not in copied),
     )
+
+
+def _telling(mark: PushMark, on_progress: OnProgress | None, files: Collection[FileRecord]) -> Callable[[int], None]:
+    """To be called with the bytes that are there, while the mark is kept."""
+    total = sum(file.bytes for file in files)
+
+    def tell(done: int) -> None:
+        mark.refresh()
+        if on_progress is not None:
+            on_progress(done, total)
+
+    return tell
 
 
 def _jobs_in_memory(files: Collection[FileRecord], jobs: int) -> int:
@@ -135,13 +151,9 @@ def _check_complete(there: Mapping[str, int], files: Collection[FileRecord], *, 
         raise RemoteFailed(f"{where / wrong}: is not there as it was uploaded. Run the same command again to go on.")
 
 
-def read_manifest_bytes(store: Store) -> bytes:
-    """As they are stored: the digest is of these very bytes."""
-    place = store.path
-    if isinstance(place, Path):
-        data = (place / MANIFEST_NAME).read_bytes()
-    else:
-        data = place.read(MANIFEST_NAME, max_bytes=MAX_MANIFEST_BYTES)
+def read_own_manifest(store: Store) -> bytes:
+    """As it is stored: the digest is of these very bytes."""
+    data = read_manifest_bytes(store.path)
     if digest_of(data) != store.digest:
-        raise DamagedStore(f"{place}: its manifest was changed while it was pushed. Push again.")
+        raise DamagedStore(f"{store.name}: its manifest was changed while it was pushed. Push again.")
     return data

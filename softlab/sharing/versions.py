@@ -34,28 +34,35 @@ def list_tags(remote: Remote, name: str) -> list[str]:
     return sorted(match[1] for match in matches if match)
 
 
-def check_version_free(remote: Remote, name: str, version: int, *, digest: str) -> None:
-    """Raises VersionTaken if another store is published under this number; before anything was uploaded in vain."""
-    if remote.size(version_path(name, version)) is not None:
-        _same_or_taken(remote, read_version(remote, name, version), digest=digest)
+def check_version_free(remote: Remote, draft: VersionRecord, *, version: int | None) -> None:
+    """Raises as `publish_version`, before anything was uploaded in vain."""
+    if version is not None:
+        if remote.size(version_path(draft.name, version)) is not None:
+            _same_or_taken(remote, read_version(remote, draft.name, version), draft)
+        return
+    newest = max(list_versions(remote, draft.name), default=0)
+    if newest:
+        found = read_version(remote, draft.name, newest)
+        if found.digest == draft.digest:
+            _same_or_taken(remote, found, draft)
 
 
 def publish_version(remote: Remote, draft: VersionRecord, *, version: int | None) -> VersionRecord:
     """The record under which the draft's store is published now: that of an earlier call if its store is the same.
 
     Without a number it is the next one, unless the newest version is this very store. Raises VersionTaken where another
-    store has the number.
+    store has the number, InvalidOption where this very store was published under another licence or other terms.
     """
     if version is not None:
         return _create(remote, draft, version) or _same_or_taken(
-            remote, read_version(remote, draft.name, version), digest=draft.digest
+            remote, read_version(remote, draft.name, version), draft
         )
     newest = max(list_versions(remote, draft.name), default=0)
     while True:
         if newest:
             found = read_version(remote, draft.name, newest)
             if found.digest == draft.digest:
-                return found
+                return _same_or_taken(remote, found, draft)
         newest += 1
         created = _create(remote, draft, newest)
         if created is not None:
@@ -93,12 +100,18 @@ def _create(remote: Remote, draft: VersionRecord, version: int) -> VersionRecord
     return record if remote.create(path, data) else None
 
 
-def _same_or_taken(remote: Remote, found: VersionRecord, *, digest: str) -> VersionRecord:
-    if found.digest == digest:
+def _same_or_taken(remote: Remote, found: VersionRecord, draft: VersionRecord) -> VersionRecord:
+    if (found.digest, found.licence, found.terms) == (draft.digest, draft.licence, draft.terms):
         return found
     free = max(list_versions(remote, found.name), default=0) + 1
+    if found.digest == draft.digest:
+        differs, under = ("terms", "other terms") if found.licence == draft.licence else ("licence", "another licence")
+        raise InvalidOption(
+            f"{remote / found.name}@{found.version}: this very store is published here under {under} than yours. "
+            f"Versions never change: give the same --{differs}, or push {found.name}@{free} to publish it anew."
+        )
     raise VersionTaken(
         f"{remote / found.name}@{found.version}: another store is published here since {found.published} (digest "
-        f"{found.digest[:12]}, writer {found.writer[:12]}; yours is {digest[:12]}). Versions never change: push "
-        f"{found.name}@{free}, the next free one, or leave the number out."
+        f"{found.digest[:12]}; yours is {draft.digest[:12]}). Versions never change: push {found.name}@{free}, the "
+        f"next free one, or leave the number out."
     )

@@ -11,7 +11,7 @@ shard at once write the same bytes. Whoever has a file open keeps it when anothe
 import errno
 import mmap
 import os
-import shutil
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +22,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from softlab.disk import remove
 from softlab.errors import InvalidOption, StoreWriteFailed
 from softlab.identity import digest_of
 from softlab.shards import Shard, ShardGrid
@@ -130,15 +131,27 @@ def _cache_errors(folder: Path) -> Iterator[None]:
 
 
 def _make_room(root: Path, *, keep: Path, max_bytes: int) -> None:
-    """Delete whole stores, the least recently opened first, until the others take at most `max_bytes`."""
-    others = sorted((folder for folder in root.iterdir() if folder.is_dir() and folder != keep), key=_last_use)
+    """Delete the rows of whole stores, the least recently opened first, until the others take at most `max_bytes`.
+    What else lies in the folder isn't ours: it may be any that a user has."""
+    others = sorted((folder for folder in root.iterdir() if _is_of_a_store(folder) and folder != keep), key=_last_use)
     sizes = [_bytes_in(folder) for folder in others]
     excess = sum(sizes) - max_bytes
     for folder, size in zip(others, sizes, strict=True):
         if excess <= 0:
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        excess -= size
+        _delete_rows(folder)
+        excess -= size - _bytes_in(folder)
+
+
+def _is_of_a_store(folder: Path) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", folder.name) is not None and folder.is_dir() and not folder.is_symlink()
+
+
+def _delete_rows(folder: Path) -> None:
+    """And the hashes of their parts. Those that another user wrote stay: their room can't be had."""
+    files = [*folder.glob("*.rows"), *folder.glob("*.part-*")]
+    with suppress(StoreWriteFailed):
+        remove(folder.parent, [f"{folder.name}/{file.name}" for file in files])
 
 
 def _last_use(folder: Path) -> float:

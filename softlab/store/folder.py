@@ -55,7 +55,7 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     if changed:
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
-            f"Choose another --out, or remove that folder; --views +N adds N views to it."
+            f"Choose another folder, or remove that one; --views +N adds N views to it."
         )
     if (root / COMMITS).exists():
         with exclusive(root / LOCK_NAME):
@@ -76,11 +76,12 @@ def check_vacant(root: Path, plan: StorePlan) -> None:
     if find_parent(root, plan) is not None:
         return
     if (root / MANIFEST_NAME).exists():
-        raise StoreExists(f"{root}: already holds a finished store. Choose another --out, or remove that folder.")
+        raise StoreExists(f"{root}: already holds a finished store. Choose another folder, or remove that one.")
     if _holds_other_files(root):
-        raise StoreExists(f"{root}: is a folder with other files in it. Choose another --out.")
-    if root.exists() and not root.is_dir():
-        raise StoreExists(f"{root}: is a file. Choose another --out.")
+        raise StoreExists(f"{root}: is a folder with other files in it. Choose another folder.")
+    file = next((path for path in (root, *root.parents) if path.exists() and not path.is_dir()), None)
+    if file is not None:
+        raise StoreExists(f"{file}: is a file. Choose another folder.")
 
 
 def read_plan(root: Path) -> StorePlan:

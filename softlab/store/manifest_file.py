@@ -4,49 +4,56 @@ from pathlib import Path
 
 from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnfinishedStore
 from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode_manifest
+from softlab.manifest.versions import VersionRecord
 from softlab.remote.remote import Place, Remote, TooLarge
 from softlab.store.folder import is_unfinished
 from softlab.store.published import Located
 
+NEXT_STEP = "Check the address; a published store is named NAME@VERSION."
 
-def read_manifest(place: Place) -> tuple[Manifest, str]:
+
+def read_manifest(place: Place, *, version: VersionRecord | None = None) -> tuple[Manifest, str]:
     """The manifest of a finished store and its digest; raises as `softlab.store.reader.open_store`."""
-    return decode_manifest(read_manifest_bytes(place), where=str(place / MANIFEST_NAME))
+    return decode_manifest(read_manifest_bytes(place, version=version), where=str(place / MANIFEST_NAME))
 
 
 def check_published(digest: str, located: Located) -> None:
     """Raises DamagedStore for a store that is not the one which was published under the name it was asked for by."""
     version = located.version
     if version is not None and digest != version.digest:
-        raise DamagedStore(
-            f"{located.place}: its manifest is not the one that was published as {version.name}@{version.version} "
-            f"({digest[:12]}, not {version.digest[:12]}). Don't use it; tell whoever published it."
-        )
+        raise _not_published(located.place, version, f"{digest[:12]}, not {version.digest[:12]}")
 
 
-def read_manifest_bytes(place: Place) -> bytes:
-    """As they were written, and not looked into yet; raises as `open_store`."""
-    where = place / MANIFEST_NAME
+def read_manifest_bytes(place: Place, *, version: VersionRecord | None = None) -> bytes:
+    """As they were written, and not looked into yet; raises as `open_store`. Of a published version, never more than
+    were published."""
+    where, expected = place / MANIFEST_NAME, version.manifest_bytes if version else MAX_MANIFEST_BYTES
     if isinstance(place, Path):
         _check_finished(place)
     try:
-        return _read_bytes(place)
-    except TooLarge:
+        return _read_bytes(place, max_bytes=min(expected, MAX_MANIFEST_BYTES))
+    except TooLarge as error:
+        if version is not None and error.size != expected:
+            raise _not_published(place, version, f"{error.size:,} bytes, not {expected:,}") from None
         raise NotAStore(f"{where}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.") from None
     except ObjectMissing:
-        raise NotAStore(
-            f"{where}: is missing, so this is not a softlab store. Check the address; a published store is named "
-            f"NAME@VERSION."
-        ) from None
+        raise _missing(where) from None
 
 
-def _read_bytes(place: Place) -> bytes:
+def _read_bytes(place: Place, *, max_bytes: int) -> bytes:
     if isinstance(place, Remote):
-        return place.read(MANIFEST_NAME, max_bytes=MAX_MANIFEST_BYTES)
+        return place.read(MANIFEST_NAME, max_bytes=max_bytes)
     path = place / MANIFEST_NAME
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise TooLarge(path, path.stat().st_size, MAX_MANIFEST_BYTES)
+    if path.stat().st_size > max_bytes:
+        raise TooLarge(path, path.stat().st_size, max_bytes)
     return path.read_bytes()
+
+
+def _not_published(place: Place, version: VersionRecord, difference: str) -> DamagedStore:
+    return DamagedStore(
+        f"{place}: its manifest is not the one that was published as {version.name}@{version.version} ({difference}). "
+        f"Don't use it; tell whoever published it."
+    )
 
 
 def _check_finished(path: Path) -> None:
@@ -55,5 +62,11 @@ def _check_finished(path: Path) -> None:
             f"{path}: is not finished. Run the same `softlab dump-teacher`, `convert` or `pull` command again to go on "
             f"with it."
         )
+    if not path.exists():
+        raise NotAStore(f"{path}: no such folder. {NEXT_STEP}")
     if not (path / MANIFEST_NAME).is_file():
-        raise NotAStore(f"{path}: no {MANIFEST_NAME} here, so this is not a softlab store. Check the path.")
+        raise _missing(path / MANIFEST_NAME)
+
+
+def _missing(where: str | Path) -> NotAStore:
+    return NotAStore(f"{where}: is missing, so this is not a softlab store. {NEXT_STEP}")

@@ -6,7 +6,7 @@ is flattened; its shape is in the schema's metadata.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,7 @@ import pyarrow.parquet as pq
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Array, Arrays, find_wrong_arrays
-from softlab.store.parquet_pages import pages
-
-SLACK, PAGE_SLACK_BYTES = 4, 256
-"""Times what rows take, and besides for each page, that pages may decode to: Parquet has no integers of less than 4
-bytes, and tells where lists begin."""
+from softlab.store.parquet_pages import check_claims
 
 
 class ParquetFormat:
@@ -59,23 +55,8 @@ def _check_claims(data: bytes, shard: Shard, fields: Sequence[FieldRecord]) -> N
     metadata = pq.read_metadata(pa.BufferReader(data))
     if metadata.num_rows != shard.num_rows:
         raise ValueError(f"a file of {metadata.num_rows:,} rows instead of {shard.num_rows:,}")
-    found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
-    claimed, most = sum(page.decoded_bytes for page in found), shard.num_rows * _row_bytes(fields)
-    if claimed > SLACK * most + PAGE_SLACK_BYTES * len(found):
-        raise ValueError(f"pages that say they decode to {claimed:,} bytes, where rows take {most:,}")
-    num_values = shard.num_rows * (1 + sum(math.prod(field.row_shape) for field in fields))
-    if sum(page.num_values for page in found) > SLACK * num_values:
-        raise ValueError(f"pages of more values than {num_values:,}")
-
-
-def _column_extents(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
-    """Where the pages of each column of each row group begin and end."""
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for column in map(group.column, range(group.num_columns)):
-            offsets = [column.data_page_offset]
-            offsets += [column.dictionary_page_offset] if column.has_dictionary_page else []
-            yield min(offsets), min(offsets) + column.total_compressed_size
+    num_values = 1 + sum(math.prod(field.row_shape) for field in fields)
+    check_claims(data, metadata, row_bytes=_row_bytes(fields), row_values=num_values)
 
 
 def _row_bytes(fields: Sequence[FieldRecord]) -> int:

@@ -6,6 +6,11 @@ the compact protocol, of which only what pages need is read here: numbers, bytes
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+SLACK, PAGE_SLACK_BYTES = 4, 256
+"""Times what rows take, and besides for each page, that pages may decode to: Parquet has no integers of less than 4
+bytes, and tells where lists begin."""
 
 MAX_DEPTH = 4
 STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, STRUCT = 0, 1, 2, 3, 7, 8, 12
@@ -29,6 +34,20 @@ class Page:
     num_values: int
 
 
+def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int) -> int:
+    """How many bytes the largest page says it decodes to. Raises ValueError where all of them say much more than the
+    rows of Arrow's `metadata` take."""
+    num_rows = metadata.num_rows
+    found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
+    claimed, most = sum(page.decoded_bytes for page in found), num_rows * row_bytes
+    if claimed > SLACK * most + PAGE_SLACK_BYTES * len(found):
+        raise ValueError(f"pages that say they decode to {claimed:,} bytes, where rows take {most:,}")
+    num_values = num_rows * row_values
+    if sum(page.num_values for page in found) > SLACK * num_values:
+        raise ValueError(f"pages of more values than {num_values:,}")
+    return max((page.decoded_bytes for page in found), default=0)
+
+
 def pages(data: bytes, *, start: int, stop: int) -> Iterator[Page]:
     """Those between two positions in a file. Raises ValueError for bytes that aren't pages one behind the other."""
     if start < 0:
@@ -43,6 +62,16 @@ def pages(data: bytes, *, start: int, stop: int) -> Iterator[Page]:
         if len(values) != 1:
             raise ValueError("a page is of no kind that is known")
         yield Page(_number(header, DECODED_BYTES), values[0])
+
+
+def _column_extents(metadata: Any) -> Iterator[tuple[int, int]]:
+    """Where the pages of each column of each row group begin and end."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            offsets = [column.data_page_offset]
+            offsets += [column.dictionary_page_offset] if column.has_dictionary_page else []
+            yield min(offsets), min(offsets) + column.total_compressed_size
 
 
 def _number(struct: Struct, field: int) -> int:

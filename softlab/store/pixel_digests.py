@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.store.parquet_pages import check_claims
+
 SCHEMA = pa.schema(
     [pa.field("sample", pa.int64(), nullable=False), pa.field("pixel_digest", pa.uint64(), nullable=False)]
 )
+ROW_BYTES = 8 + 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,9 +55,13 @@ def encode_digests(digests: PixelDigests) -> bytes:
     return data
 
 
-def decode_digests(data: bytes) -> PixelDigests:
-    """The inverse of `encode_digests`; raises ValueError for anything else."""
+def decode_digests(data: bytes, *, max_rows: int) -> PixelDigests:
+    """The inverse of `encode_digests`; raises ValueError for anything else, and for more rows than may be."""
     try:
+        metadata = pq.read_metadata(pa.BufferReader(data))
+        if metadata.num_rows > max_rows:
+            raise ValueError(f"{metadata.num_rows:,} of them, of {max_rows:,} samples")
+        check_claims(data, metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA))
         table = pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error

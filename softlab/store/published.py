@@ -38,6 +38,9 @@ class Located:
     """The place of a store's files."""
 
     place: Place
+    name: str
+    """For messages: of a published store what was asked for, as its place has a digest for a name."""
+
     version: VersionRecord | None = None
     """Where it was asked for by name and version."""
 
@@ -47,11 +50,13 @@ def locate(where: str | Path) -> Located:
     a remote raises."""
     address = parse_address(where)
     if address.name is None:
-        return Located(place=Path(where) if address.is_local else connect(address))
+        place = Path(where) if address.is_local else connect(address)
+        return Located(place=place, name=str(place))
     remote = connect(address)
     record = find_version(remote, address)
     tree = store_path(record.name, record.digest)
-    return Located(place=Path(address.root) / tree if address.is_local else remote.within(tree), version=record)
+    place = Path(address.root) / tree if address.is_local else remote.within(tree)
+    return Located(place=place, name=str(where), version=record)
 
 
 def find_version(remote: Remote, address: Address) -> VersionRecord:

@@ -41,8 +41,12 @@ MAX_DECODED_BYTES = 1 << 30
 class Store:
     """A finished store; made by `open_store`. Can be sent to other processes, which open its files anew."""
 
-    def __init__(self, path: Place, manifest: Manifest, digest: str, *, cache: CacheOptions) -> None:
+    def __init__(
+        self, path: Place, manifest: Manifest, digest: str, *, cache: CacheOptions, name: str | None = None
+    ) -> None:
+        """With the name that messages have for it, by default its path."""
         self.path, self.manifest, self.digest = path, manifest, digest
+        self.name = str(path) if name is None else name
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._coding = coding_of(manifest)
@@ -114,8 +118,8 @@ class Store:
         if isinstance(self.path, Path):
             return
         group = self._group_named(feature)
-        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.path)
-        for each, chosen in by_view(view, numbers_B, num_views=self.num_views, where=self.path):
+        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        for each, chosen in by_view(view, numbers_B, num_views=self.num_views, where=self.name):
             self._files.begin(self._missing(group, each, numbers_B[chosen]), group=group)
 
     def row_bytes(self, feature: str | None = None) -> int:
@@ -139,15 +143,10 @@ class Store:
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         try:
-            table = decode_samples(self._read_table(self.manifest.samples_file))
+            table = decode_samples(self._read_table(self.manifest.samples_file), num_samples=self.num_samples)
             _check_numbers(table, self.manifest)
-        except ValueError as error:
-            raise DamagedStore(f"{self.path}: its table of samples: {error}. Get the store again.") from error
-        if len(table) != self.num_samples:
-            raise DamagedStore(
-                f"{self.path}: lists {len(table):,} samples, the manifest says {self.num_samples:,}. "
-                f"Get the store again."
-            )
+        except (ValueError, OSError) as error:  # whatever Arrow raises
+            raise DamagedStore(f"{self.name}: its table of samples: {error}. Get the store again.") from error
         return table
 
     def read_pixel_digests(self, view: int) -> PixelDigests:
@@ -155,9 +154,9 @@ class Store:
         if not self.manifest.digest_files:
             return PixelDigests.none()
         try:
-            return decode_digests(self._read_table(self.manifest.digest_files[view]))
-        except ValueError as error:
-            raise DamagedStore(f"{self.path}: pixel digests of view {view}: {error}. Get the store again.") from error
+            return decode_digests(self._read_table(self.manifest.digest_files[view]), max_rows=self.num_samples)
+        except (ValueError, OSError) as error:  # whatever Arrow raises
+            raise DamagedStore(f"{self.name}: pixel digests of view {view}: {error}. Get the store again.") from error
 
     def read_shard(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
         """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
@@ -174,30 +173,31 @@ class Store:
             return "labels"
         if feature not in self.feature_names:
             held = ", ".join(self.feature_names) or "none"
-            raise InvalidOption(f"{self.path}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
+            raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
         return f"features/{feature}"
 
     def _unpack(self, group: str, rows: Tensor) -> dict[str, Tensor]:
         layout = self._layouts[group]
         if rows.dtype != torch.uint8 or rows.shape[1:] != (layout.row_bytes,):
             raise InvalidOption(
-                f"{self.path}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
+                f"{self.name}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
                 f"Unpack what this store's read_packed gave."
             )
         return layout.unpack(rows)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "manifest": self.manifest, "digest": self.digest, "cache": self._cache}
+        state = {"path": self.path, "manifest": self.manifest, "digest": self.digest}
+        return state | {"cache": self._cache, "name": self.name}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def _take(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> Rows:
-        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.path)
+        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         # One view, as most reads ask, and where each microsecond counts.
         if view.__class__ is int and 0 <= view < self.num_views:
             return self._rows_from(group, view, numbers_B)
-        parts = list(by_view(view, numbers_B, num_views=self.num_views, where=self.path))
+        parts = list(by_view(view, numbers_B, num_views=self.num_views, where=self.name))
         if len(parts) == 1:
             return self._rows_from(group, parts[0][0], numbers_B)
         rows = np.empty((len(numbers_B), self._layouts[group].row_bytes), dtype=np.uint8)
@@ -261,7 +261,7 @@ class Store:
         except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Blosc and Arrow raise
             problem = str(error)
         if problem is not None:
-            raise DamagedStore(f"{self.path}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
+            raise DamagedStore(f"{self.name}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
         highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
@@ -287,9 +287,9 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
     read.
     """
     located = locate(where)
-    manifest, digest = read_manifest(located.place)
+    manifest, digest = read_manifest(located.place, version=located.version)
     check_published(digest, located)
-    return Store(located.place, manifest, digest, cache=cache or CacheOptions())
+    return Store(located.place, manifest, digest, cache=cache or CacheOptions(), name=located.name)
 
 
 def _check_numbers(table: SampleTable, manifest: Manifest) -> None:

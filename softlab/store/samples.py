@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.keys import Keys
+from softlab.store.parquet_pages import SLACK, check_claims
 
 SAMPLES_NAME = "samples.parquet"
 GROUP_ROWS = 1 << 20
@@ -18,6 +19,14 @@ GROUP_ROWS = 1 << 20
 
 BLOCK_ROWS = 1 << 16
 """Decoded at a time."""
+
+KEYS_BYTES = 1 << 30
+"""Of the keys decoded at a time, where each may be as long as a page: fewer rows are decoded then."""
+
+KEY_BYTES = 1 << 10
+"""What a key takes at most, give or take `SLACK`: a path has up to 4,096."""
+
+ROW_BYTES = 8 + KEY_BYTES + 8 + CONTENT_HASH_BYTES + 8
 
 SCHEMA = pa.schema(
     [
@@ -68,12 +77,16 @@ def encode_samples(table: SampleTable) -> bytes:
     return data
 
 
-def decode_samples(data: bytes) -> SampleTable:
-    """The inverse of `encode_samples`. Raises ValueError for something that it can't have written."""
+def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
+    """The inverse of `encode_samples`. Raises ValueError for something that it can't have written of so many samples,
+    before that takes memory."""
     file = pq.ParquetFile(pa.BufferReader(data))
     if not (file.schema_arrow.equals(SCHEMA) or file.schema_arrow.equals(CHOSEN_SCHEMA)):
         found = str(file.schema_arrow.remove_metadata()).replace("\n", ", ")
         raise ValueError(f"the columns are {found}")
+    if file.metadata.num_rows != num_samples:
+        raise ValueError(f"lists {file.metadata.num_rows:,} samples, the manifest says {num_samples:,}")
+    longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(CHOSEN_SCHEMA))
     targets, hashes = bytearray(), bytearray()
     for block in _blocks(file, "target"):
         targets += block.fill_null(-1).to_numpy().data
@@ -81,11 +94,21 @@ def decode_samples(data: bytes) -> SampleTable:
         hashes += _bytes_of_hashes(block)
     targets_N = np.frombuffer(targets, dtype=np.int64)
     return SampleTable(
-        keys=Keys.join(Keys.from_arrow(block) for block in _blocks(file, "key")),
+        keys=Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1))),
         targets_N=targets_N if (targets_N >= 0).any() else None,
         content_hashes=ContentHashes.from_bytes(hashes),
         numbers_N=_decode_numbers(file) if "number" in file.schema_arrow.names else None,
     )
+
+
+def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:
+    """So many at a time. A small page can name one long key for every row."""
+    left = SLACK * KEY_BYTES * file.metadata.num_rows
+    for batch in file.iter_batches(rows, columns=["key"]):
+        left -= batch.nbytes
+        if left < 0:
+            raise ValueError(f"its keys have more than {SLACK * KEY_BYTES:,} bytes each")
+        yield Keys.from_arrow(batch.column(0))
 
 
 def _decode_numbers(file: Any) -> NDArray[np.int64]:

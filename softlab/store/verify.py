@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from softlab.disk import list_files
-from softlab.errors import DamagedStore
+from softlab.errors import AccessDenied, DamagedStore
 from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.remote.remote import Place, Remote
 from softlab.store.card import CARD_NAME
@@ -33,11 +33,13 @@ class VerifyReport:
     """Files whose size or hash differs, or that are links."""
 
     missing: list[str] = field(default_factory=list)
+    """Or access to them is denied, which those who may not list are answered about what isn't there."""
+
     foreign: list[str] = field(default_factory=list)
     """Files that the manifest doesn't name; they are never read."""
 
     is_listed: bool = True
-    """Whether foreign files could be looked for: a web server lists nothing."""
+    """Whether foreign files could be looked for: a web server lists nothing, an object store not to everybody."""
 
     is_adding_views: bool = False
     """Whether views are being added, or were by a dump that was interrupted; their files are not foreign, and those
@@ -56,7 +58,7 @@ def verify_store(where: str | Path, *, on_file: Callable[[int, int], None] | Non
     for, and what a remote raises.
     """
     located = locate(where)
-    manifest, digest = read_manifest(located.place)
+    manifest, digest = read_manifest(located.place, version=located.version)
     check_published(digest, located)
     place, expected = located.place, manifest.files
     adding, found = isinstance(place, Path) and is_adding_views(place), _list(place)
@@ -81,7 +83,10 @@ def _list(place: Place) -> set[str] | None:
     """All files there; None where nothing is listed."""
     if isinstance(place, Path):
         return set(list_files(place))
-    return {each.path for each in place.list_objects()} if place.can_list else None
+    try:
+        return {each.path for each in place.list_objects()} if place.can_list else None
+    except AccessDenied:  # to lists: the manifest was readable
+        return None
 
 
 def _compare(place: Place, expected: Sequence[FileRecord], found: set[str] | None) -> Iterator[tuple[str, State]]:
@@ -106,6 +111,9 @@ def _compare_remote(remote: Remote, there: Sequence[FileRecord]) -> Iterator[tup
             yield record.path, "intact"
         except DamagedStore:
             yield record.path, "missing" if remote.size(record.path) is None else "damaged"
+        except AccessDenied:
+            remote.size(MANIFEST_NAME)  # raises where it's the credentials that don't hold any longer
+            yield record.path, "missing"
 
 
 def _find_foreign(place: Place, others: set[str]) -> list[str]:

@@ -82,12 +82,12 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
     objective.loss.check_head(store.head)
     if store.head == "sigmoid" and num_stores > 1:
         raise StoreMismatch(
-            f"{store.path}: is of a teacher with a sigmoid head, and only teachers with a softmax head can be "
+            f"{store.name}: is of a teacher with a sigmoid head, and only teachers with a softmax head can be "
             f"combined. Train from one --store."
         )
     if store.head == "sigmoid" and objective.needs_targets:
         raise StoreMismatch(
-            f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.path} is of a teacher "
+            f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.name} is of a teacher "
             f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with --alpha 1 (in a "
             f"search --search-alpha 1 --search-alpha 1)."
         )

@@ -115,7 +115,7 @@ def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str]
     for store in stores:
         if not store.fits_cache(name for name in features if name in store.feature_names):
             warnings.warn(
-                f"{store.path}: is larger than the row cache may be, so that most of its shards are decoded again "
+                f"{store.name}: is larger than the row cache may be, so that most of its shards are decoded again "
                 f"every few batches. Say --shuffle blocks, or give the cache more room with --cache-max-bytes.",
                 SlowReads,
                 stacklevel=3,

@@ -35,9 +35,9 @@ def check_comparable(valid: Validation, source: Source, stores: Sequence[Store])
     if valid.store is not None and stores:
         teachers = [_teacher_of(store) for store in stores]
         if _teacher_of(valid.store) not in teachers:
-            paths = " or ".join(str(store.path) for store in stores)
+            names = " or ".join(store.name for store in stores)
             raise StoreMismatch(
-                f"{valid.store.path}: was not made by the teacher of {paths}, or is over other classes or of another "
+                f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
                 f"head. Dump the validation source with the same teacher, or leave --valid-store out."
             )
 

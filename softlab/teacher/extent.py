@@ -43,7 +43,7 @@ def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -
     given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
     for name, value in given.items():
         if value is not None:
-            raise InvalidOption(f"{like.path}: says what the views are, as --like was given. Leave {name} out.")
+            raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
     manifest = like.manifest
     return Extent(
         views=manifest.views, numbers_N=like.read_samples().numbers_N, chosen_from=manifest.source.chosen_from
@@ -53,7 +53,7 @@ def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -
 def check_like(like: Store, source: Source) -> None:
     """Raises StoreMismatch unless the source has the very samples of the other teacher's store, as far as some of them
     tell, and its views would be drawn the same here."""
-    numbers_N = align(source, like)
+    numbers_N = align(source, like, next_step="Point --source at the data the teacher saw.")
     check_views(source, like, numbers_N, store_replay(like, numbers_N), next_step="Dump with those versions.")
 
 
@@ -85,7 +85,7 @@ def check_addition(store: Store, source: Source, plan: StorePlan) -> None:
     changed = [line for line in changed if not line.startswith("views.fingerprint")] or changed
     if changed:
         raise StoreMismatch(
-            f"{store.path}: views can only be added by the same teacher, over the same source, with the same options: "
+            f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
             f"{'; '.join(changed)}. Repeat the command that made it, with --views +N, or choose another --out."
         )
     numbers_N = np.arange(store.num_samples)
@@ -102,7 +102,7 @@ def _check_is_whole(store: Store) -> None:
     missing = "samples" if store.manifest.source.chosen_from is not None else "views"
     if missing == "samples" or store.manifest.views.first > 0:
         raise InvalidOption(
-            f"{store.path}: was pulled without some of its {missing}, so no views are added to it. Add them to the "
+            f"{store.name}: was pulled without some of its {missing}, so no views are added to it. Add them to the "
             f"whole store, and pull again."
         )
 

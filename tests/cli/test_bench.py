@@ -118,7 +118,7 @@ def test_no_store_is_wrong_usage(softlab: Softlab) -> None:
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, softlab: Softlab) -> None:
-    assert_refused(softlab("bench", tmp_path), f"{tmp_path}: no manifest.json here", "Check the path.")
+    assert_refused(softlab("bench", tmp_path), f"{tmp_path}/manifest.json: is missing", "Check the address")
 
 
 def test_an_unfinished_store_is_refused(store: Path, softlab: Softlab) -> None:

@@ -34,7 +34,7 @@ def test_where_a_table_is_too_wide_facts_stand_under_each_other(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
-    answer = softlab("catalog", root, "--name", "train cc-by")
+    answer = softlab("catalog", root, "--search", "train@1 cc-by")
 
     facts = answer.facts()
     assert (facts["store"], facts["tags"], facts["K"]) == ("train@1", "latest", "4")
@@ -47,7 +47,7 @@ def test_what_another_team_wrote_can_not_steer_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
-    facts = softlab("catalog", root, "--name", "test red").facts()
+    facts = softlab("catalog", root, "--search", "test red").facts()
 
     assert facts["licence"] == "?[31mred"
     assert facts["terms"] == "ask? us"
@@ -69,6 +69,17 @@ def test_no_labels_are_found_for_other_data(root: Path, softlab: Softlab) -> Non
     answer = softlab("catalog", root, *TRAIN[:2], "--source-limit", "199")
 
     assert (answer.code, answer.out) == (0, f"0 of 2 published versions at {root}\n")
+
+
+def test_one_version_is_counted_as_one(stores: Path, tmp_path: Path, softlab: Softlab) -> None:
+    push(stores / "train.zarr", f"{tmp_path}/train", options=PushOptions(licence="MIT", terms=""))
+
+    assert softlab("catalog", tmp_path).out.endswith(f"\n1 published version at {tmp_path}\n")
+
+
+@pytest.mark.parametrize("command", ["catalog", "gc"])
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, softlab: Softlab, command: str) -> None:
+    assert_refused(softlab(command, tmp_path / "nopub"), f"{tmp_path}/nopub: no such folder")
 
 
 def test_contents_without_a_source_are_refused(root: Path, softlab: Softlab) -> None:

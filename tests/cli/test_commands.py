@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,8 @@ from tests.cli.program import (
     open_uncached,
     train,
 )
-from tests.forks import FORKS
+from tests.forks import run_in_fork
+from tests.kills import before_change
 from tests.store.building import contents, flip_byte
 
 # dump-teacher.
@@ -218,7 +218,13 @@ def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: So
 # Ctrl-C.
 
 
-def run_program(arguments: list[str], stderr: Path) -> None:
+IN_THIRD_SHARD = 60
+"""Of the changes that a dump makes to its files, 16 for each shard after the first one's 33."""
+
+
+def dump_until_ctrl_c(arguments: list[str], out: Path, stderr: Path) -> None:
+    """The signal comes from this process itself: one that watches it may come when the dump is over."""
+    before_change(out, IN_THIRD_SHARD, lambda: os.kill(os.getpid(), signal.SIGINT))
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
     torch.set_num_threads(1)
     main(arguments)
@@ -228,16 +234,11 @@ def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_pat
     stopped, undisturbed, stderr = tmp_path / "stopped", tmp_path / "undisturbed", tmp_path / "stderr"
     options = (*TEACHER, *TRAIN, "--source-limit", "1000", "--shard-rows", "64", "--batch-size", "32")
     dump = ["dump-teacher", *options, "--device", "cpu", "--out"]
-    process = FORKS.Process(target=run_program, args=([*dump, str(stopped)], stderr))
-    process.start()
-    while count_finished_shards(stopped) < 2 and process.is_alive():
-        time.sleep(0.001)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
-    process.join()
+
+    code = run_in_fork(dump_until_ctrl_c, [*dump, str(stopped)], stopped, stderr)
 
     done = count_finished_shards(stopped)
-    assert process.exitcode == 130
+    assert (code, done >= 2) == (130, True)
     assert is_unfinished(stopped)
     assert stderr.read_text() == (
         f"{stopped}: stopped with {done} of 16 shards finished. Run the same command again to go on.\n"

@@ -28,7 +28,7 @@ def test_what_was_removed_is_told(root: Path, tmp_path: Path, softlab: Softlab) 
     rows = [line.split() for line in answer.out.splitlines()]
     assert (answer.code, answer.err) == (0, "")
     assert rows[1][:5] == [f"pets/stores/{'0' * 64}", "store", "1", "5.0", "kB"]
-    assert answer.out.endswith("removed 1 files, 5.0 kB\n")
+    assert answer.out.endswith("removed 1 file, 5.0 kB\n")
     assert [path.name for path in (root / "pets/stores").iterdir()] == [digest_of_store(tmp_path / "live")]
 
 
@@ -37,7 +37,7 @@ def test_a_dry_run_only_tells(root: Path, softlab: Softlab) -> None:
 
     assert [each["bytes"] for each in json.loads(answer.out)["leftovers"]] == [5000]
     assert (root / "pets/stores" / ("0" * 64)).exists()
-    assert "would remove 1 files" in softlab("gc", root, "--dry-run").out
+    assert "would remove 1 file," in softlab("gc", root, "--dry-run").out
 
 
 @pytest.mark.parametrize(("age", "files"), [("29d", 1), ("4w", 1), ("31d", 0), ("800h", 0)])

@@ -3,8 +3,8 @@
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,17 +75,24 @@ def children() -> list[int]:
     return sorted(found)
 
 
-def when_begun(out: Path, act: Callable[[], object]) -> threading.Thread:
-    """Does something once a store has its first finished shards."""
+@contextmanager
+def when_begun(out: Path, act: Callable[[], object]) -> Iterator[None]:
+    """Does something once a store has its first finished shards, unless what is done here ends before that."""
+    is_over = threading.Event()
 
     def watch() -> None:
         while count_finished_shards(out) < 2:
-            time.sleep(0.005)
+            if is_over.wait(0.005):
+                return
         act()
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=watch)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_one_that_is_killed_is_told_and_the_other_is_ended_and_two_go_on_to_one_table(
@@ -93,10 +100,9 @@ def test_one_that_is_killed_is_told_and_the_other_is_ended_and_two_go_on_to_one_
 ) -> None:
     store = tmp_path / "store"
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    watch = when_begun(store, lambda: os.kill(children()[-1], signal.SIGKILL))
 
-    killed = launch(*DUMP, *SMALL, "--out", store, "--devices", "2")
-    watch.join()
+    with when_begun(store, lambda: os.kill(children()[-1], signal.SIGKILL)):
+        killed = launch(*DUMP, *SMALL, "--out", store, "--devices", "2")
     left, unfinished = children(), is_unfinished(store)
     resumed = launch(*DUMP, *SMALL, "--out", store, "--devices", "2")
 
@@ -113,10 +119,9 @@ def test_one_that_is_killed_is_told_and_the_other_is_ended_and_two_go_on_to_one_
 
 def test_ctrl_c_reaches_all_and_is_told_once(tmp_path: Path, launch: Callable[..., Ended]) -> None:
     store = tmp_path / "store"
-    watch = when_begun(store, lambda: os.kill(os.getpid(), signal.SIGINT))
 
-    stopped = launch(*DUMP, *SMALL, "--out", store, "--devices", "2")
-    watch.join()
+    with when_begun(store, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        stopped = launch(*DUMP, *SMALL, "--out", store, "--devices", "2")
 
     assert (stopped.code, stopped.out, children(), is_unfinished(store)) == (130, "", [], True)
     assert stopped.err.startswith(f"{store}: stopped with ")

@@ -25,9 +25,10 @@ def test_a_pulled_store_is_the_whole_one_under_its_licence(tmp_path: Path, store
     facts, whole = answer.facts(), open_uncached(stores / "train.zarr")
     assert (answer.code, answer.err) == (0, "")
     assert facts["store"] == str(tmp_path / "copy")
-    assert facts["rows"] == "200: 1 views of 200 samples"
+    assert facts["rows"] == "200: 1 view of 200 samples"
     assert "100.0% of the whole store's" in facts["fetched"]
     assert facts["digest"] == whole.digest == open_uncached(tmp_path / "copy").digest
+    assert (facts["from"], facts["features"]) == ("fashion@1", "pool")
     assert facts["licence"] == "CC0-1.0"
     assert "part of" not in facts
 
@@ -44,12 +45,22 @@ def test_a_pulled_part_says_what_it_is_of_and_how_little_was_fetched(
 
     found = json.loads(answer.out)
     assert (answer.code, answer.err) == (0, "")
-    assert found["rows"] == 67
+    assert (found["rows"], found["views"], found["features"]) == (67, 1, [])
     assert 0 < found["bytes_fetched"] < found["bytes_of_whole"]
     assert found["part_of"] == open_uncached(stores / "train.zarr").digest == again.facts()["part of"]
     assert found["digest"] == open_uncached(tmp_path / "part").digest
     assert open_uncached(tmp_path / "part").feature_names == ()
     assert verify_store(tmp_path / "part").is_intact
+
+
+def test_of_a_tag_it_is_said_which_version_was_pulled(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
+    latest = publish(stores / "test.zarr", tmp_path / "shared", name="fashion").replace("@1", "@latest")
+
+    answer = softlab("pull", latest, tmp_path / "copy", "--json")
+    elsewhere = softlab("pull", tmp_path / "copy", tmp_path / "another", "--json")
+
+    assert json.loads(answer.out)["from"] == "fashion@1"
+    assert json.loads(elsewhere.out)["from"] is None
 
 
 def test_a_student_trains_from_a_part_with_the_file_it_was_pulled_by(
@@ -65,7 +76,11 @@ def test_a_student_trains_from_a_part_with_the_file_it_was_pulled_by(
     whole_source = softlab(*train(tmp_path / "part", tmp_path / "other"))
 
     assert answer.code == 0
-    assert_refused(whole_source, "made from 67 samples, but parquet:train has 200")
+    assert_refused(
+        whole_source,
+        "made from 67 samples, but parquet:train has 200",
+        "Give --source-keys the file of keys that the store was pulled with as --samples",
+    )
 
 
 def test_inspect_tells_a_part_from_the_whole(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
@@ -103,4 +118,6 @@ def test_views_are_not_given_beside_a_store_that_says_them(tmp_path: Path, store
 
     assert_refused(softlab(*like, "--views", "1"), "Leave --views out")
     assert_refused(softlab(*like, "--augment-seed", "0"), "Leave [augment] out")
-    assert_refused(softlab(*like, "--source-limit", "100"), "Point --source at the data the teacher saw")
+    too_few = softlab(*like, "--source-limit", "100")
+    assert_refused(too_few, "Point --source at the data the teacher saw")
+    assert "--subset" not in too_few.err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from softlab.cli.main import main
-from softlab.store.published import read_version
+from softlab.store.published import read_version, store_path
 from tests.cli.program import LOGITS, Softlab, assert_refused, open_uncached
 from tests.forks import FORKS
 from tests.sharing.publishing import latest, published, remote_of
@@ -52,13 +52,27 @@ def test_tags_are_moved_to_the_version(stores: Path, root: str, softlab: Softlab
     assert open_uncached(Path(f"{root}/mnist@trial")).digest == open_uncached(stores / "test.zarr").digest
 
 
+def test_a_damaged_version_is_mended_by_the_same_command_with_check(stores: Path, root: str, softlab: Softlab) -> None:
+    push_it = ("push", stores / "train.zarr", f"{root}/mnist@1", *SAID)
+    softlab(*push_it)
+    flip_byte(Path(root) / store_path("mnist", open_uncached(stores / "train.zarr").digest) / LOGITS)
+    assert softlab("verify", f"{root}/mnist@1").code != 0
+
+    answer = softlab(*push_it, "--check")
+
+    assert answer.facts()["uploaded"].startswith("1 file, ")
+    assert softlab("verify", f"{root}/mnist@1").code == 0
+
+
 @pytest.mark.parametrize("missing", ["licence", "terms"])
 def test_without_a_terminal_what_is_missing_must_be_given(
     stores: Path, root: str, softlab: Softlab, missing: str
 ) -> None:
     said = ["--licence", "MIT"] if missing == "terms" else ["--terms", ""]
 
-    assert_refused(softlab("push", stores / "train.zarr", f"{root}/mnist", *said), f"--{missing} TEXT")
+    answer = softlab("push", stores / "train.zarr", f"{root}/mnist", *said)
+
+    assert_refused(answer, f"--{missing} is missing: ", f"Give --{missing} TEXT")
 
     assert not Path(root).exists()
 

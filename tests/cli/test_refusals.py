@@ -42,7 +42,7 @@ READS_ROWS = ["convert", "train-student", "evaluate"]
 def test_what_is_no_store_is_refused(tmp_path: Path, softlab: Softlab, command: str) -> None:
     answer = softlab(*READERS[command](tmp_path, tmp_path / "out"))
 
-    assert_refused(answer, f"{tmp_path}: no manifest.json here, so this is not a softlab store. Check the path.")
+    assert_refused(answer, f"{tmp_path}/manifest.json: is missing, so this is not a softlab store. Check the address")
 
 
 @pytest.mark.parametrize("command", [name for name in READERS if name != "inspect"])

@@ -71,6 +71,7 @@ def test_a_published_store_is_named_by_its_version(tmp_path: Path, stores: Path,
     facts = softlab("inspect", name).facts()
 
     assert json.loads((tmp_path / "run/run.json").read_text())["stores"] == [record.digest]
+    assert facts["store"].startswith(f"{name} (zarr")
     assert facts["digest"] == record.digest
     assert facts["published"] == "pets@1, 2026-01-02T03:04:05Z"
     assert (facts["licence"], facts["terms"]) == ("CC0-1.0", "Not for sale.")
@@ -140,4 +141,4 @@ def test_of_a_store_on_a_web_server_it_is_said_that_foreign_files_were_not_looke
         answer = softlab("verify", f"{url}/train.zarr")
 
     assert answer.code == 0
-    assert answer.out.splitlines()[1] == "foreign files were not looked for: a web server doesn't list what it holds"
+    assert answer.out.splitlines()[1] == "foreign files were not looked for: what this place holds can't be listed"

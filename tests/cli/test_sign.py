@@ -171,6 +171,20 @@ def test_what_is_not_signed_is_not_pulled(tmp_path: Path, published: str, key: K
     assert not out.exists()
 
 
+def test_of_all_with_a_certificate_one_person_can_be_required(tmp_path: Path, published: str, softlab: Softlab) -> None:
+    chain, out = write_chain(tmp_path), tmp_path / "pulled"
+    require = ("--require-signature", chain.root, "--identity")
+    assert softlab("sign", published, "--key", chain.private, "--certificate", chain.certificate).code == 0
+
+    for command in (("pull", published, out), train(Path(published), out)):
+        assert_refused(softlab(*command, *require, "Bob"), "was signed by Ada, ada@example.org, not by Bob")
+        assert_refused(softlab(*command, "--identity", "Ada"), "Give --require-signature as well")
+        assert not out.exists()
+        answer = softlab(*command, *require, "Ada")
+        assert (answer.code, answer.err) == (0, "")
+        shutil.rmtree(out)
+
+
 # Training.
 
 

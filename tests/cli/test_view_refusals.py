@@ -102,7 +102,7 @@ def test_a_recipe_file_is_refused_by_its_name(
         (("--views", "0", *FLIP), "views = 0: expected 1 or more. Change --views."),
         (("--views", "-1", *FLIP), "views = -1: expected 1 or more. Change --views."),
         (("--views", "+0", *FLIP), "views = +0: expected 1 or more. Change --views."),
-        (("--views", "+2", *FLIP), "no manifest.json here, so this is not a softlab store."),
+        (("--views", "+2", *FLIP), "no such folder. Check the address"),
     ],
 )
 def test_a_number_of_views_that_can_not_be_is_refused(
@@ -124,7 +124,7 @@ def test_a_number_of_views_that_can_not_be_is_refused(
         (("--views", "+2", *FLIP, "--augment-seed", "1"), ["views.seed was 0, is now 1"]),
         (("--views", "+2", *FLIP, "--k", "3"), ["Repeat the command that made it, with --views +N, or choose another"]),
         (("--views", "3", *FLIP), ["views.num_views was 2, is now 3.", "--views +N adds N views to it."]),
-        (("--views", "2", *FLIP, "--augment-mixup", "1"), ["made differently: views.", "Choose another --out"]),
+        (("--views", "2", *FLIP, "--augment-mixup", "1"), ["made differently: views.", "Choose another folder"]),
     ],
 )
 def test_views_of_another_kind_are_not_added_to_a_store(

@@ -6,9 +6,10 @@ import pytest
 
 from softlab.errors import StoreMismatch
 from softlab.loading.alignment import HASHED_AT_START, align
+from softlab.sharing.pull import PullOptions, pull
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
-from softlab.store.reader import Store
+from softlab.store.reader import Store, open_store
 from tests.loading.labelled import CLASS_NAMES, Row, dump_rows, open_rows
 from tests.sources.pictures import animals, encoded, image_rows, picture
 
@@ -73,6 +74,25 @@ def test_fewer_or_reordered_samples_are_refused_with_the_option_that_allows_them
 
     with pytest.raises(StoreMismatch, match=f"{found}.*{DUMP_AGAIN}, or say --subset"):
         align(source, store)
+
+
+def test_whoever_can_train_on_no_subset_is_told_another_next_step(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "other.parquet", ROWS[:-1])
+
+    with pytest.raises(StoreMismatch, match=r"has 11\. Point elsewhere\.$"):
+        align(source, store, next_step="Point elsewhere.")
+
+
+def test_of_a_part_that_was_pulled_the_keys_are_asked_for_where_the_source_has_all_of_them(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("".join(f"{key}\n" for key in open_rows(tmp_path / "some.parquet", ROWS[:5]).keys))
+    part = open_store(pull(tmp_path / "store", tmp_path / "part", PullOptions(samples=tmp_path / "keys")).out)
+
+    with pytest.raises(StoreMismatch, match=r"Give --source-keys the file of keys that the store was pulled with"):
+        align(open_rows(tmp_path / "all.parquet", ROWS), part)
+    with pytest.raises(StoreMismatch, match=f"{DUMP_AGAIN}\\.$"):
+        align(open_rows(tmp_path / "others.parquet", ROWS[1:]), part)
 
 
 @pytest.mark.parametrize("subset", [False, True])

@@ -60,9 +60,9 @@ def test_a_local_path_that_exists_is_that_path_though_there_is_an_at_in_it(tmp_p
 @pytest.mark.parametrize(
     ("text", "next_step"),
     [
-        ("ftp://host/labels", "Known: s3, gs, az, http, https"),
-        ("S3://bucket/labels", "Did you mean s3?"),
-        ("s3a://bucket", "Did you mean s3"),
+        ("ftp://host/labels", "Known: s3, gs, az, http, https, hf."),
+        ("S3://bucket/labels", "Known: s3, gs, az, http, https, hf."),
+        ("s3a://bucket", "Known: s3, gs, az, http, https, hf."),
         ("s3://", "names no bucket or host. Write it as in s3://bucket/labels"),
         ("s3:///labels", "names no bucket or host. Write it as in s3://bucket/labels"),
         ("s3://buck\net/labels", "names no bucket or host. Write it as in s3://bucket/labels"),
@@ -95,6 +95,28 @@ def test_what_is_no_address_is_refused_with_the_next_step(text: str, next_step: 
 
     assert next_step in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["s3:/bucket/labels", "s3//bucket/labels", "S3:/bucket", Path("s3://bucket")])
+def test_a_url_that_lacks_a_sign_is_no_local_path(text: str | Path) -> None:
+    with pytest.raises(InvalidOption, match=r"Did you mean s3://\.\.\?"):
+        parse_address(text)
+
+
+def test_a_mistyped_url_is_not_repeated() -> None:
+    with pytest.raises(InvalidOption, match=r"Did you mean https://\.\.\?") as caught:
+        parse_address("https:/user:a-secret@host/labels")
+
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_that_is_named_as_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:/labels").mkdir(parents=True)
+
+    assert parse_address("s3:/labels") == Address(root="s3:/labels")
+    assert parse_address("./s3:/others") == Address(root="./s3:/others")
+    assert parse_address("s3/others") == Address(root="s3/others")
 
 
 @pytest.mark.parametrize(

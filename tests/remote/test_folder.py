@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,39 @@ def test_a_pipe_is_no_object_and_is_not_waited_for(remote: Remote, tmp_path: Pat
         remote.read("pipe", max_bytes=10)
 
     assert remote.size("pipe") is None
+
+
+@pytest.fixture
+def replaced(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object whose place another one of more bytes takes as soon as anything is asked about it."""
+    (tmp_path / "tag").write_bytes(b"version 9")
+    (tmp_path / "longer").write_bytes(b"version 10")
+    old = (tmp_path / "tag").stat().st_ino
+
+    def answer_too_late(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def answer(*arguments: Any, **options: Any) -> os.stat_result:
+            found = ask(*arguments, **options)
+            if found.st_ino == old and os.access(tmp_path / "longer", os.F_OK):
+                os.replace(tmp_path / "longer", tmp_path / "tag")
+            return found
+
+        return answer
+
+    for name in ("stat", "fstat"):
+        monkeypatch.setattr(os, name, answer_too_late(getattr(os, name)))
+
+
+@pytest.mark.usefixtures("replaced")
+def test_an_object_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new_one_as_a_whole(remote: Remote) -> None:
+    assert remote.read("tag", max_bytes=100) == b"version 9"
+    assert remote.read("tag", max_bytes=100) == b"version 10"
+
+
+@pytest.mark.usefixtures("replaced")
+def test_an_object_that_is_replaced_while_it_is_copied_is_copied_as_a_whole(remote: Remote, tmp_path: Path) -> None:
+    remote.copy("tag", "copy")
+
+    assert (tmp_path / "copy").read_bytes() in (b"version 9", b"version 10")
 
 
 def test_a_write_that_the_disk_refuses_says_so(remote: Remote) -> None:

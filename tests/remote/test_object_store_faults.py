@@ -17,6 +17,7 @@ from tests.servers.faulty import (
     answering,
     breaking_off,
     dripping,
+    pausing,
     replaced_by,
     running_faulty,
     silent,
@@ -125,6 +126,27 @@ def test_what_does_not_pass_is_an_error_in_bounded_time(
 
     assert time.monotonic() - start < 4
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [silent, dripping(pause_s=0.2)])
+def test_a_high_limit_is_no_reason_to_wait_longer(server: FaultyServer, remote: Remote, fault: Fault) -> None:
+    server.faults["labels/0"] = fault
+    start = time.monotonic()
+
+    with pytest.raises(RemoteFailed, match="Try again"):
+        remote.read("0", max_bytes=1 << 30)
+
+    assert time.monotonic() - start < 4
+
+
+def test_a_large_object_is_waited_for_longer(
+    server: FaultyServer, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "SLOWEST_BYTES_PER_S", len(DATA) / 4)
+    server.faults["labels/0"] = pausing(pause_s=0.8)
+
+    assert remote.read("0", max_bytes=1 << 30) == DATA
+    assert server.count("labels/0") == 2
 
 
 def test_nothing_that_a_server_writes_is_shown(server: FaultyServer, remote: Remote) -> None:

@@ -154,6 +154,17 @@ def dripping(*, pause_s: float) -> Fault:
     return answer
 
 
+def pausing(*, pause_s: float) -> Fault:
+    """Between the head of the answer and its bytes."""
+
+    def answer(handler: Handler) -> None:
+        handler.start(200, length=len(handler.data), ETag=f'"{digest_of(handler.data)[:16]}"')
+        handler.faulty.closing.wait(pause_s)
+        handler.give(handler.data)
+
+    return answer
+
+
 def silent(handler: Handler) -> None:
     """No answer at all."""
     handler.faulty.closing.wait()

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -86,6 +87,6 @@ def latest(root: str, name: str = "pets") -> int:
 def push_slowly(store: Path, place: str, environment: Mapping[str, str], pause_s: float, acknowledged: Path) -> None:
     """In a process of its own, one file at a time; what is published is written down when `push` has said so."""
     os.environ.update(environment)
-    options = PushOptions(licence="MIT", terms="", jobs=1)
+    options = replace(OPTIONS, jobs=1)
     pushed = push(store, place, options=options, on_progress=lambda done, total: time.sleep(pause_s))
     acknowledged.write_bytes(msgspec.json.encode(pushed))

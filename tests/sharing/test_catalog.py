@@ -102,7 +102,7 @@ def test_a_version_is_no_place_of_a_catalogue(root: Path) -> None:
 
 
 def test_where_nothing_is_published_the_catalogue_is_empty(tmp_path: Path) -> None:
-    assert read_catalog(tmp_path / "nothing").versions == ()
+    assert read_catalog(tmp_path).versions == ()
 
 
 @pytest.mark.parametrize("record", [b'{"format_version": 1}', b" " * (2 << 20)], ids=["no record", "too large"])
@@ -119,6 +119,7 @@ def test_a_search_finds_versions_that_have_all_its_words(root: Path) -> None:
     catalog = read_catalog(root)
 
     assert names(catalog.search("stable")) == ["pets@2"]
+    assert names(catalog.search("pets@1")) == ["pets@1"]
     assert names(catalog.search("PETS cc-by")) == ["birds@1", "pets@1"]  # the data set of all is folder:pets
     assert names(catalog.search(catalog.versions[0].digest[:9])) == ["birds@1"]
     assert catalog.search("pets unicorns") == []

@@ -23,7 +23,16 @@ from tests.sharing.pulling import (
     publish_new,
     write_keys,
 )
-from tests.store.building import CODINGS, FORMATS, contents, digest_of_view, make_plan, make_samples, write_store
+from tests.store.building import (
+    CODINGS,
+    FORMATS,
+    contents,
+    digest_of_view,
+    flip_byte,
+    make_plan,
+    make_samples,
+    write_store,
+)
 
 BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
 SOME = [0, 3, 4, 5, 9, 10]
@@ -159,6 +168,27 @@ def test_chosen_samples_that_are_there_are_not_fetched_again(tmp_path: Path) -> 
     before = contents(tmp_path / "part")
 
     pull(address, tmp_path / "part", some(tmp_path), on_bytes=lambda done, total: pytest.fail("fetched"))
+
+    assert contents(tmp_path / "part") == before
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "features/pooled/c/0/0/0", "pixel_digests/view-00001.parquet"])
+def test_damage_to_chosen_samples_is_said_when_they_are_pulled_again(tmp_path: Path, name: str) -> None:
+    _, address = publish_new(tmp_path, tmp_path / "shared")
+    pull(address, tmp_path / "part", some(tmp_path))
+    flip_byte(tmp_path / "part" / name)
+
+    with pytest.raises(DamagedStore, match=f"{name}: its bytes are not.*Remove {tmp_path / 'part'} and pull again"):
+        pull(address, tmp_path / "part", some(tmp_path))
+
+
+def test_the_card_of_chosen_samples_is_written_again_where_it_is_gone(tmp_path: Path) -> None:
+    _, address = publish_new(tmp_path, tmp_path / "shared")
+    pull(address, tmp_path / "part", some(tmp_path))
+    before = contents(tmp_path / "part")
+    (tmp_path / "part/README.md").unlink()
+
+    pull(address, tmp_path / "part", some(tmp_path))
 
     assert contents(tmp_path / "part") == before
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from softlab.errors import DamagedStore
-from softlab.sharing.companions import companions
+from softlab.errors import DamagedStore, InvalidOption
+from softlab.sharing.companions import MAX_CARD_BYTES, companions
 from softlab.store.card import CARD_NAME
 from softlab.store.reader import open_store
 from softlab.store.samples import SAMPLES_NAME
@@ -56,6 +56,16 @@ def test_a_card_that_a_person_has_rewritten_is_published_as_it_is(tmp_path: Path
     made = companions(store, version_of(store), address=ADDRESS, own_card="# Our labels\n")
 
     assert made["versions/3.md"] == b"# Our labels\n"
+
+
+def test_a_card_is_measured_as_it_would_be_published(tmp_path: Path) -> None:
+    write_store(tmp_path, make_plan())
+    store, own_card = open_store(tmp_path), (tmp_path / CARD_NAME).read_text()
+    filled_in = own_card.replace("_Not filled in: whom to ask?_", "€" * (MAX_CARD_BYTES // 2))
+    assert len(filled_in) < MAX_CARD_BYTES
+
+    with pytest.raises(InvalidOption, match=r"Shorten its README\.md"):
+        companions(store, version_of(store), address=ADDRESS, own_card=filled_in)
 
 
 def test_no_path_of_this_machine_is_told(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_views_are_one_or_a_run_of_them(views: str) -> None:
 def test_views_that_are_not_there_are_refused(tmp_path: Path) -> None:
     _, address = publish_new(tmp_path, tmp_path / "shared")
 
-    with pytest.raises(InvalidOption, match="has views 0 to 2, not 3"):
+    with pytest.raises(InvalidOption, match=f"^{address}: has views 0 to 2, not 3"):
         pull(address, tmp_path / "part", PullOptions(views="1-3"))
 
     assert not is_unfinished(tmp_path / "part")
@@ -153,5 +153,5 @@ def test_views_that_are_not_there_are_refused(tmp_path: Path) -> None:
 def test_features_that_are_not_there_are_refused(tmp_path: Path) -> None:
     _, address = publish_new(tmp_path, tmp_path / "shared")
 
-    with pytest.raises(InvalidOption, match="or say --features none"):
+    with pytest.raises(InvalidOption, match=f"^{address}: .* or say --features none"):
         pull(address, tmp_path / "part", PullOptions(features=("pool",)))

@@ -75,12 +75,12 @@ def make_tree_old(root: Path, digest: str) -> None:
         make_old(path)
 
 
-def record_of(digest: str, version: int) -> VersionRecord:
+def record_of(digest: str, version: int, *, manifest_bytes: int) -> VersionRecord:
     return VersionRecord(
         name="pets",
         version=version,
         digest=digest,
-        manifest_bytes=1,
+        manifest_bytes=manifest_bytes,
         published="2026-01-01T00:00:00Z",
         writer="0" * 32,
         licence="MIT",
@@ -89,8 +89,9 @@ def record_of(digest: str, version: int) -> VersionRecord:
     )
 
 
-def publish_record(root: Path, digest: str, version: int) -> str:
-    return write(root, version_path("pets", version), encode(record_of(digest, version)))
+def publish_record(root: Path, digest: str, version: int, *, manifest_bytes: int = 1) -> str:
+    record = record_of(digest, version, manifest_bytes=manifest_bytes)
+    return write(root, version_path("pets", version), encode(record))
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -180,13 +181,13 @@ def test_a_push_that_begins_after_gc_has_looked_keeps_its_tree(root: Path, tree:
     assert set(tree_of(str(root), tree)) == before
 
 
-def test_a_push_that_ends_after_gc_has_looked_keeps_its_tree(root: Path, tree: str) -> None:
+def test_a_push_that_ends_after_gc_has_looked_keeps_its_tree(root: Path, store: Path, tree: str) -> None:
     """All its files were there from long ago, and its own mark is gone."""
     write(root, f"aaa/stores/{digest_of(b'other')}/manifest.json")
 
     def finish(done: int, total: int) -> None:
         if done == 1:
-            publish_record(root, tree, 1)
+            publish_record(root, tree, 1, manifest_bytes=(store / "manifest.json").stat().st_size)
             (root / store_path("pets", tree) / "push.json").unlink()
 
     report = collect_garbage(root, on_leftover=finish)
@@ -337,4 +338,6 @@ def test_a_version_is_no_place_to_clean_up(root: Path) -> None:
 
 
 def test_nothing_is_left_over_where_nothing_is(root: Path) -> None:
+    root.mkdir()
+
     assert collect_garbage(root).leftovers == ()

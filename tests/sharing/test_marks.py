@@ -1,4 +1,5 @@
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -70,6 +71,32 @@ def test_a_server_that_takes_no_notice_of_conditions_is_refused(folder: str) -> 
     careful.hold()
     careful.check_conditions()
     assert writer_of(remote_of(folder)) == "1" * 32
+
+
+def test_a_server_is_not_refused_for_a_mark_that_another_push_has_removed(folder: str) -> None:
+    tree = remote_of(folder)
+    mark = PushMark(tree, writer="0" * 32)
+    mark.hold()
+    PushMark(tree, writer="1" * 32).remove()
+
+    mark.check_conditions()
+
+    assert tree.list_objects() == []
+
+
+def test_what_a_killed_push_has_left_of_its_check_is_removed_when_it_is_old(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, probe = remote_of(folder), f"push-{'0' * 32}.json"
+    tree.write(probe, b"")
+    mark = PushMark(tree, writer="0" * 32)
+
+    mark.hold()
+    assert tree.size(probe) is not None
+    monkeypatch.setattr(marks, "STALE_AFTER", timedelta(0))
+    mark.hold()
+
+    assert [each.path for each in tree.list_objects()] == ["push.json"]
 
 
 def test_a_gc_that_finds_no_mark_of_its_own_any_more_stops(folder: str) -> None:

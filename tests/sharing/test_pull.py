@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 
 from softlab.disk import list_files
-from softlab.errors import DamagedStore, InvalidOption, NotAStore, NotTrusted, ObjectMissing, StoreExists, StoreMismatch
+from softlab.errors import (
+    DamagedStore,
+    InvalidOption,
+    NotAStore,
+    NotTrusted,
+    ObjectMissing,
+    SoftlabWarning,
+    StoreExists,
+    StoreMismatch,
+)
 from softlab.manifest.versions import VersionRecord
 from softlab.sharing.pull import PullOptions, pull
+from softlab.sharing.push import push
 from softlab.store.folder import PLAN_NAME
 from softlab.store.format import FormatName
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME, decode_record, signature_path, version_path
@@ -63,6 +73,48 @@ def test_the_record_of_its_version_and_its_signature_come_with_it(tmp_path: Path
     assert pulled.version == decode_record(record, VersionRecord, where="the copy")
     assert pulled.version.licence == PUSH.licence
     assert (tmp_path / "copy" / SIGNATURE_NAME).read_bytes() == b"signed"
+
+
+def publish_twice(folder: Path) -> tuple[Path, list[bytes]]:
+    """One store as versions 1 and 2; the path of the signature of 1, and both records."""
+    _, address = publish_new(folder, folder / "shared")
+    push(folder / "original", address.replace("@1", "@2"), options=PUSH)
+    published = folder / "shared"
+    records = [(published / version_path("pets", version)).read_bytes() for version in (1, 2)]
+    return published / signature_path("pets", 1), records
+
+
+def test_a_signature_of_another_version_does_not_stay(tmp_path: Path) -> None:
+    signature, records = publish_twice(tmp_path)
+    signature.write_bytes(b"signed as version 1")
+    pull(tmp_path / "shared/pets@1", tmp_path / "copy")
+
+    pull(tmp_path / "shared/pets@2", tmp_path / "copy")
+
+    assert (tmp_path / "copy" / VERSION_NAME).read_bytes() == records[1]
+    assert not (tmp_path / "copy" / SIGNATURE_NAME).exists()
+
+
+def test_a_record_of_a_version_does_not_stay_beside_a_signature_of_none(tmp_path: Path) -> None:
+    publish_twice(tmp_path)
+    (tmp_path / "original" / SIGNATURE_NAME).write_bytes(b"signed where it lies")
+    pull(tmp_path / "shared/pets@1", tmp_path / "copy")
+
+    pull(tmp_path / "original", tmp_path / "copy")
+
+    assert (tmp_path / "copy" / SIGNATURE_NAME).read_bytes() == b"signed where it lies"
+    assert not (tmp_path / "copy" / VERSION_NAME).exists()
+
+
+def test_one_s_own_signature_of_a_copy_stays_where_there_is_no_other(tmp_path: Path) -> None:
+    _, records = publish_twice(tmp_path)
+    pull(tmp_path / "shared/pets@1", tmp_path / "copy")
+    (tmp_path / "copy" / SIGNATURE_NAME).write_bytes(b"signed by me")
+
+    pull(tmp_path / "shared/pets@1", tmp_path / "copy")
+
+    assert (tmp_path / "copy" / SIGNATURE_NAME).read_bytes() == b"signed by me"
+    assert (tmp_path / "copy" / VERSION_NAME).read_bytes() == records[0]
 
 
 def test_the_card_of_the_version_comes_with_it(tmp_path: Path) -> None:
@@ -214,6 +266,29 @@ def test_a_manifest_that_names_files_which_mean_something_else_is_refused(tmp_pa
         pull(store, tmp_path / "copy")
 
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_manifest_of_another_size_than_the_published_one_is_not_read(tmp_path: Path) -> None:
+    store, address = publish_new(tmp_path, tmp_path / "shared")
+    tree = tmp_path / "shared/pets/stores" / open_store(store).digest
+    with (tree / "manifest.json").open("ab") as file:
+        file.truncate(10**9)  # over what any manifest may have
+
+    for ask in (open_store, verify_store, lambda where: pull(where, tmp_path / "copy")):
+        with pytest.raises(DamagedStore, match=r"published as pets@1 \(1,000,000,000 bytes, not .*tell whoever"):
+            ask(address)
+
+
+def test_a_card_that_is_too_large_is_left_out(tmp_path: Path) -> None:
+    _, address = publish_new(tmp_path, tmp_path / "shared")
+    with (tmp_path / "shared/pets/versions/1.md").open("ab") as file:
+        file.truncate((1 << 20) + 1)
+
+    with pytest.warns(SoftlabWarning, match=r"1\.md: this card is left out, as it has 1,048,577 bytes"):
+        pull(address, tmp_path / "copy")
+
+    assert verify_store(tmp_path / "copy").is_intact
+    assert (tmp_path / "copy/README.md").stat().st_size < 1 << 20
 
 
 def test_at_least_one_file_is_fetched_at_a_time() -> None:

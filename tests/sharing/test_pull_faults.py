@@ -18,7 +18,7 @@ from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
 from tests.servers.s3 import has_weed, running_s3
 from tests.sharing.pulling import open_uncached, plan_of_three_views, publish_new, write_keys
-from tests.store.building import contents, flip_byte, make_plan
+from tests.store.building import contents, flip_byte, make_plan, write_store
 
 ONE_BY_ONE = PullOptions(jobs=1)
 
@@ -32,12 +32,13 @@ def keys_of_two(folder: Path) -> Path:
     return write_keys(folder / "keys.txt", ["000.png", "002.png"])
 
 
-@pytest.mark.parametrize(("is_part", "step"), [(False, 2), (True, 7)])
+@pytest.mark.parametrize(("is_part", "step"), [(False, 1), (True, 7)])
 def test_a_kill_before_any_change_to_its_files_costs_a_pull_nothing(tmp_path: Path, is_part: bool, step: int) -> None:
     """Every state in which a killed pull can leave its folder: all that it does, cut short a step later each time.
     Chosen samples are written as a dump is, which is tested step by step."""
     plan = make_plan(format="parquet", num_samples=4, num_views=1, features={})
-    _, address = publish_new(tmp_path, tmp_path / "shared", plan)
+    address = str(tmp_path / "original")
+    write_store(tmp_path / "original", plan)
     options = PullOptions(samples=keys_of_two(tmp_path) if is_part else None, jobs=1)
     pull(address, tmp_path / "undisturbed", options)
     states = set()

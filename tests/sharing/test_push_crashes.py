@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 
 from softlab.errors import RemoteFailed, VersionTaken
 from softlab.remote import clients
-from softlab.sharing.push import PushOptions, push
+from softlab.sharing.push import push
 from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
 from tests.servers.s3 import S3Server, has_weed, running_s3
 from tests.sharing.publishing import (
+    OPTIONS,
     assert_is_readable,
     catalogued,
     digest_of_store,
@@ -139,7 +141,7 @@ def push_and_die_after(files: int, store: Path, place: str, environment: dict[st
         if len(told) == files:
             kill_this_process()
 
-    push(store, place, options=PushOptions(licence="MIT", terms="", jobs=1), on_progress=count)
+    push(store, place, options=replace(OPTIONS, jobs=1), on_progress=count)
 
 
 def test_a_push_that_is_killed_again_and_again_sends_no_file_twice(
@@ -163,7 +165,7 @@ def test_a_push_that_is_killed_again_and_again_sends_no_file_twice(
 
 def push_and_die(store: Path, place: str, root: Path, number: int) -> None:
     before_change(root, number, kill_this_process)
-    push(store, place, options=PushOptions(licence="MIT", terms="", jobs=1))
+    push(store, place, options=replace(OPTIONS, jobs=1))
 
 
 def test_a_push_that_is_killed_before_any_change_to_files_ends_in_the_same_state(store: Path, tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_a_push_whose_server_is_killed_fails_and_goes_on_when_it_is_back(
             if len(told) == 5:
                 server.kill()
 
-        one_by_one = PushOptions(licence="MIT", terms="", jobs=1)
+        one_by_one = replace(OPTIONS, jobs=1)
         with pytest.raises(RemoteFailed, match="can't be reached"):
             push(store, f"{root}/pets", options=one_by_one, on_progress=kill_server)
         server.start()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from softlab.errors import InvalidOption, NotTrusted, RemoteFailed
-from softlab.sharing.signatures import check_signature, sign_files
+from softlab.sharing.signature_bundle import decode_bundle
+from softlab.sharing.signatures import check_signature, name_signer, sign_files
 from softlab.sharing.signers import SignerOptions, SigningOptions
 from tests.sharing.signers import CURVES, PASSWORD, KeyFiles, write_chain, write_key
 
@@ -204,6 +205,19 @@ def test_a_key_is_not_taken_for_a_certificate_nor_the_reverse(tmp_path: Path, ke
         check(by_certificate, key)
     with pytest.raises(NotTrusted):
         check_signature(sign(key), FILES, signer=SignerOptions(certificate=chain.root), where="labels")
+
+
+def test_a_checked_signature_that_names_another_kind_of_signer_is_not_trusted(tmp_path: Path, key: KeyFiles) -> None:
+    """Whatever the library that checked it may have passed over."""
+    chain = write_chain(tmp_path)
+    by_key = decode_bundle(sign(key), where="labels")
+    signed = sign_files(FILES, SigningOptions(key=chain.private, certificate=chain.certificate))
+    by_certificate = decode_bundle(signed, where="labels")
+
+    with pytest.raises(NotTrusted, match=r"labels: names another kind of signer than the key .* Don't use the store"):
+        name_signer(by_certificate, SignerOptions(key=key.public), where="labels")
+    with pytest.raises(NotTrusted, match=r"labels: names another kind of signer than the certificate .* and Ada"):
+        name_signer(by_key, SignerOptions(certificate=chain.root, identity="Ada"), where="labels")
 
 
 # What is around it.

@@ -59,6 +59,20 @@ def test_a_least_version_alone_requires_nothing_that_can_be_proved(tmp_path: Pat
         required_signer(None, min_version=3)
 
 
+def test_a_person_is_required_with_a_certificate_or_through_sigstore(tmp_path: Path) -> None:
+    root = write_chain(tmp_path).root
+    login = {"identity": "ada@example.org", "issuer": "https://accounts.example.org"}
+
+    assert required_signer(root, identity="Ada") == SignerOptions(certificate=root, identity="Ada")
+    assert required_signer(None, **login) == SignerOptions(**login)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"identity": "Ada"}, {"issuer": "https://accounts.example.org"}])
+def test_half_of_a_person_is_nobody_who_must_have_signed(given: dict[str, str]) -> None:
+    with pytest.raises(InvalidOption, match=r"Give --require-signature as well; for Sigstore, --identity and --issuer"):
+        required_signer(None, **given)  # type: ignore[arg-type]
+
+
 def test_a_trusted_signer_has_a_name_for_messages() -> None:
     sigstore = SignerOptions(identity="ada@example.org", issuer="https://accounts.example.org")
 

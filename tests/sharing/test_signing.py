@@ -150,7 +150,7 @@ def test_there_must_be_a_finished_store_to_sign(tmp_path: Path, signing: Signing
     write_store(tmp_path / "spoilt", make_plan())
     (tmp_path / "spoilt/manifest.json").write_text(json.dumps({"format": "softlab", "format_version": 1}))
 
-    with pytest.raises(NotAStore, match="Check the path"):
+    with pytest.raises(NotAStore, match="Check the address"):
         sign_store(tmp_path / "nothing", options=signing)
     with pytest.raises(UnfinishedStore, match="command again to go on"):
         sign_store(tmp_path / "unfinished", options=signing)

@@ -17,8 +17,9 @@ from softlab.sharing.signing import sign_store
 from softlab.sharing.trust import check_digest, check_trust, open_trusted, verified_digest
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
+from tests.servers.faulty import answering, running_faulty
 from tests.sharing.signers import KeyFiles, move_latest, publish_as_next, write_key
-from tests.store.building import flip_byte, make_plan, write_store
+from tests.store.building import contents, flip_byte, make_plan, write_store
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +105,45 @@ def test_an_unsigned_store_is_refused(tmp_path: Path, signer: SignerOptions) -> 
             verified_digest(unsigned, signer=signer)
 
 
+def test_a_store_that_was_pulled_before_it_was_signed_is_to_be_pulled_again(
+    tmp_path: Path, root: Path, key: KeyFiles, signer: SignerOptions
+) -> None:
+    (versions(root) / "2.sig").unlink()
+    pulled = pull(f"{root}/pets@2", tmp_path / "pulled").out
+
+    with pytest.raises(NotTrusted, match=r"or pull it again, if it was signed since"):
+        verified_digest(pulled, signer=signer)
+    with pytest.raises(NotTrusted, match=r"`softlab sign` it; a part"):
+        verified_digest(f"{root}/pets@2", signer=signer)
+
+
 def test_a_store_that_another_key_signed_is_refused(tmp_path: Path, root: Path) -> None:
     other = SignerOptions(key=write_key(tmp_path, name="other").public)
 
     with pytest.raises(NotTrusted, match=r"was not made with the key .*other\.pub"):
         verified_digest(f"{root}/pets@1", signer=other)
+
+
+def test_a_web_server_that_denies_access_to_what_is_missing_has_no_version_record(
+    store: Path, signer: SignerOptions
+) -> None:
+    with running_faulty(contents(store)) as server:
+        server.faults["version.json"] = answering(403)
+
+        vouched = check_trust(server.url, signer=signer)
+
+    assert (vouched.digest, vouched.version) == (open_store(store).digest, None)
+
+
+def test_a_signature_of_a_version_does_not_hold_while_access_to_its_record_is_denied(
+    tmp_path: Path, root: Path, signer: SignerOptions
+) -> None:
+    pulled = pull(f"{root}/pets@2", tmp_path / "pulled").out
+    with running_faulty(contents(pulled)) as server:
+        server.faults["version.json"] = answering(403)
+
+        with pytest.raises(NotTrusted, match=r"of other bytes \(version\.json\)"):
+            check_trust(server.url, signer=signer)
 
 
 # What an attacker who may write everything but has no key can do.

@@ -1,6 +1,7 @@
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,8 @@ from tests.sharing.publishing import (
     variant,
 )
 from tests.store.building import flip_byte, make_plan, write_store
+
+CHECKING = replace(OPTIONS, check=True)
 
 
 def test_nothing_but_the_store_lies_in_its_tree_afterwards(store: Path, root: str) -> None:
@@ -114,6 +117,44 @@ def test_a_file_that_was_cut_short_where_it_lies_is_uploaded_again(store: Path, 
     assert_is_readable(folder, 1)
 
 
+def test_what_was_damaged_where_it_lies_is_mended_by_a_push_that_checks(store: Path, root: str) -> None:
+    pushed = publish(store, f"{root}/pets")
+    tree, paths = remote_of(root).within(store_path("pets", pushed.digest)), ["samples.parquet", "manifest.json"]
+    for path in paths:
+        tree.write(path, b"x" * (tree.size(path) or 0))
+    assert publish(store, f"{root}/pets@1").files_uploaded == 0
+
+    mended = push(store, f"{root}/pets@1", options=CHECKING)
+
+    assert (mended.files_uploaded, mended.files_skipped) == (1, pushed.files_uploaded - 1)
+    assert_is_readable(root, 1)
+
+
+def test_what_is_damaged_in_another_version_is_uploaded_by_a_push_that_checks(
+    store: Path, tmp_path: Path, folder: str
+) -> None:
+    pushed = publish(store, f"{folder}/pets")
+    flip_byte(Path(folder) / store_path("pets", pushed.digest) / "labels/logits/c/0/0/0")
+
+    again = push(variant(store, tmp_path / "again", 1), f"{folder}/pets", options=CHECKING)
+
+    assert (again.files_uploaded, again.files_copied) == (1, pushed.files_uploaded - 1)
+    assert_is_readable(folder, 2)
+
+
+def test_a_push_that_checks_tells_of_bytes_that_only_grow(store: Path, folder: str) -> None:
+    told: list[tuple[int, int]] = []
+    pushed = publish(store, f"{folder}/pets")
+    flip_byte(Path(folder) / store_path("pets", pushed.digest) / "samples.parquet")
+
+    push(store, f"{folder}/pets", options=CHECKING, on_progress=lambda done, total: told.append((done, total)))
+
+    total = sum(file.bytes for file in open_store(store).manifest.files)
+    assert told == sorted(told)
+    assert told[-1] == (total, total)
+    assert len(told) > pushed.files_uploaded
+
+
 def test_progress_ends_with_all_bytes(store: Path, folder: str) -> None:
     told: list[tuple[int, int]] = []
 
@@ -191,7 +232,7 @@ def test_a_manifest_that_was_changed_since_the_store_was_opened_is_refused(store
     shutil.copy(variant(store, tmp_path / "other", 1) / "manifest.json", store / "manifest.json")
 
     with pytest.raises(DamagedStore, match=r"was changed while it was pushed\. Push again"):
-        upload.read_manifest_bytes(opened)
+        upload.read_own_manifest(opened)
 
 
 def test_a_push_that_takes_long_writes_its_mark_again_and_again(
@@ -257,6 +298,6 @@ def test_as_many_files_as_asked_for_are_uploaded_at_once_as_far_as_memory_allows
     remote = Remote(folder, backend)
     mark = PushMark(remote.within(store_path("pets", opened.digest)), writer="0" * 32)
 
-    upload.upload_store(opened, upload.read_manifest_bytes(opened), remote, "pets", mark=mark, jobs=jobs)
+    upload.upload_store(opened, upload.read_own_manifest(opened), remote, "pets", mark=mark, jobs=jobs)
 
     assert backend.most == most

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def remote(folder: str) -> Remote:
     return remote_of(folder)
 
 
-def draft(digit: str, *, licence: str = "MIT") -> VersionRecord:
+def draft(digit: str, *, licence: str = "MIT", terms: str = "") -> VersionRecord:
     """Of a store and a writer of their own."""
     return VersionRecord(
         name="pets",
@@ -35,7 +36,7 @@ def draft(digit: str, *, licence: str = "MIT") -> VersionRecord:
         published="2026-01-01T00:00:00Z",
         writer=digit * 32,
         licence=licence,
-        terms="",
+        terms=terms,
         summary=summarise(make_manifest()),
     )
 
@@ -83,19 +84,31 @@ def test_one_store_that_is_published_by_many_at_once_is_one_version(remote: Remo
     assert list_versions(remote, "pets") == [1]
 
 
-def test_a_version_keeps_the_licence_that_it_was_published_under(remote: Remote) -> None:
-    publish_version(remote, draft("a", licence="MIT"), version=3)
+@pytest.mark.parametrize("version", [3, None])
+@pytest.mark.parametrize("ask", [publish_version, check_version_free])
+@pytest.mark.parametrize("said", [{"licence": "CC0-1.0"}, {"terms": "Ask first."}], ids=["licence", "terms"])
+def test_a_version_keeps_the_licence_and_terms_that_it_was_published_under(
+    remote: Remote, said: dict[str, str], ask: Callable[..., object], version: int | None
+) -> None:
+    published = publish_version(remote, draft("a"), version=3)
 
-    assert publish_version(remote, draft("a", licence="CC0-1.0"), version=3).licence == "MIT"
+    under = {"licence": "another licence", "terms": "other terms"}[next(iter(said))]
+    told = f"here under {under} than yours.* give the same --{next(iter(said))}, or push pets@4"
+    with pytest.raises(InvalidOption, match=told):
+        ask(remote, draft("a", **said), version=version)
+
+    assert read_version(remote, "pets", 3) == published
+    assert publish_version(remote, draft("a", **said), version=4).version == 4
 
 
 def test_a_number_that_is_free_or_ones_own_passes(remote: Remote) -> None:
     publish_version(remote, draft("a"), version=3)
 
-    check_version_free(remote, "pets", 2, digest="b" * 64)
-    check_version_free(remote, "pets", 3, digest="a" * 64)
+    check_version_free(remote, draft("b"), version=2)
+    check_version_free(remote, draft("a"), version=3)
+    check_version_free(remote, draft("b"), version=None)
     with pytest.raises(VersionTaken, match="push pets@4"):
-        check_version_free(remote, "pets", 3, digest="b" * 64)
+        check_version_free(remote, draft("b"), version=3)
 
 
 def test_a_record_that_nobody_could_read_is_not_written(remote: Remote) -> None:

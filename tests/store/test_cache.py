@@ -261,6 +261,24 @@ def test_the_least_recently_opened_store_makes_room(tmp_path: Path) -> None:
     assert {folder.name for folder in cache.iterdir()} == {new.digest, digests[1]}
 
 
+def test_only_rows_make_room_and_nothing_else_that_lies_in_the_folder(tmp_path: Path) -> None:
+    """A folder for the cache may be any that a user has."""
+    thesis, note = tmp_path / "cache/thesis", tmp_path / "cache" / ("a" * 64) / "note.txt"
+    linked = tmp_path / "cache" / ("b" * 64)
+    rows = [thesis / "own.rows", tmp_path / "elsewhere/own.rows", note.with_name("labels-view-00000.rows")]
+    marker = rows[2].with_suffix(".part-00000")
+    for path in (*rows, note, marker):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(10_000))
+    linked.symlink_to(tmp_path / "elsewhere")
+    write_store(tmp_path / "store", make_plan())
+
+    open_cached(tmp_path / "store", tmp_path / "cache", max_bytes=STORE_BYTES).read([0])
+
+    assert [path.exists() for path in (*rows, note, marker)] == [True, True, False, True, False]
+    assert linked.is_symlink()
+
+
 def test_a_store_makes_no_room_that_it_does_not_need(tmp_path: Path) -> None:
     for name, k in (("old", 3), ("new", 2)):
         write_store(tmp_path / name, make_plan(k=k))

@@ -109,7 +109,7 @@ def test_a_store_is_not_converted_into_itself(tmp_path: Path) -> None:
     store = make_store(tmp_path / "old")
     before = contents(tmp_path / "old")
 
-    with pytest.raises(StoreExists, match="Choose another --out, or remove that folder"):
+    with pytest.raises(StoreExists, match="Choose another folder, or remove that one"):
         convert_store(store, tmp_path / "old", format="parquet")
 
     assert contents(tmp_path / "old") == before

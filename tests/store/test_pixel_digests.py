@@ -56,7 +56,7 @@ def plan_with(every: int, *, format: FormatName = "zarr") -> StorePlan:
 
 @given(values=pairs)
 def test_what_is_encoded_is_decoded(values: dict[int, int]) -> None:
-    found = decode_digests(encode_digests(make_digests(values)))
+    found = decode_digests(encode_digests(make_digests(values)), max_rows=40)
 
     assert dict(zip(found.samples_D.tolist(), found.digests_D.tolist(), strict=True)) == values
     assert found.samples_D.dtype == np.dtype(np.int64)
@@ -76,7 +76,7 @@ def test_whatever_is_damaged_the_only_error_is_a_value_error(values: dict[int, i
     data[position % len(data)] ^= flip
 
     with contextlib.suppress(ValueError):
-        decode_digests(bytes(data))
+        decode_digests(bytes(data), max_rows=40)
 
 
 def parquet(**columns: pa.Array) -> bytes:
@@ -99,7 +99,23 @@ def parquet(**columns: pa.Array) -> bytes:
 )
 def test_anything_else_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        decode_digests(data)
+        decode_digests(data, max_rows=1)
+
+
+def test_more_digests_than_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 of them, of 2 samples"):
+        decode_digests(encode_digests(make_digests({0: 1, 1: 2, 2: 3})), max_rows=2)
+
+
+def test_a_page_that_claims_far_more_than_its_digests_is_refused() -> None:
+    """9 KB whose header asks for 1 MiB, which is as long a number."""
+    data = encode_digests(make_digests(dict.fromkeys(range(1_100), 1)))
+    at = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(0).data_page_offset
+    assert data[at : at + 3] == b"\x15\x00\x15", "the kind of page, then how much it decodes to"
+    lying = data[: at + 3] + b"\xfe\xff\x7f" + data[at + 6 :]
+
+    with pytest.raises(ValueError, match="pages that say they decode to"):
+        decode_digests(lying, max_rows=1_100)
 
 
 @given(values=pairs, start=st.integers(0, 100), count=st.integers(0, 100))

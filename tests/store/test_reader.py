@@ -365,11 +365,19 @@ def test_a_store_without_features_says_so(tmp_path: Path) -> None:
         open_store(tmp_path, cache=NO_CACHE).read_features("pooled", [0])
 
 
-@pytest.mark.parametrize("name", ["", "missing", "file"])
-def test_what_is_not_a_store_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "manifest.json: is missing, so this is not a softlab store."),
+        ("file", "manifest.json: is missing, so this is not a softlab store."),
+        ("missing", "missing: no such folder."),
+    ],
+)
+def test_what_is_not_a_store_is_refused(tmp_path: Path, name: str, found: str) -> None:
     (tmp_path / "file").write_text("hello")
 
-    with pytest.raises(NotAStore, match=re.escape("so this is not a softlab store. Check the path.")):
+    next_step = "Check the address; a published store is named NAME@VERSION."
+    with pytest.raises(NotAStore, match=re.escape(f"{found} {next_step}")):
         open_store(tmp_path / name)
 
 

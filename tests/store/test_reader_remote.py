@@ -23,7 +23,7 @@ from softlab.store.format import FormatName
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
 from tests.store.building import FORMATS, flip_byte, make_plan, with_digests, write_store
-from tests.store.remote import open_counted, upload
+from tests.store.remote import open_counted, publish, upload
 from tests.store.test_cache import read_right, read_row_by_row
 
 NO_CACHE = CacheOptions(max_bytes=0)
@@ -304,3 +304,17 @@ def test_a_manifest_too_large_to_read_is_refused_by_its_size(tmp_path: Path) -> 
 def test_what_is_no_store_is_said_with_the_address(bucket: str) -> None:
     with pytest.raises(NotAStore, match=re.escape("is missing, so this is not a softlab store.")):
         open_store(f"{bucket}/nothing")
+
+
+def test_a_published_store_is_called_what_was_asked_for_in_messages_also_in_another_process(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    publish(tmp_path / "store", str(tmp_path / "place"))
+    where = f"{tmp_path / 'place'}/pets@1"
+    store = open_store(where, cache=NO_CACHE)
+
+    for each in (store, pickle.loads(pickle.dumps(store))):
+        with pytest.raises(InvalidOption, match=f"^{re.escape(where)}: has no feature"):
+            each.row_bytes("other")
+        with pytest.raises(InvalidOption, match=f"^{re.escape(where)}: has samples 0 to"):
+            each.read([99])
+    assert open_store(tmp_path / "store").name == str(tmp_path / "store")

@@ -29,7 +29,7 @@ FEW = make_table([("b/1.png", 3, bytes(16)), ("a/ü.png", -1, bytes(range(16))),
 def test_what_is_encoded_is_decoded(entries: list[tuple[str, int, bytes]]) -> None:
     table = make_table(entries)
 
-    decoded = decode_samples(encode_samples(table))
+    decoded = decode_samples(encode_samples(table), num_samples=len(table))
 
     assert len(decoded) == len(table)
     assert list(decoded.keys) == list(table.keys)
@@ -44,14 +44,14 @@ def test_what_is_encoded_is_decoded(entries: list[tuple[str, int, bytes]]) -> No
 def test_samples_without_hard_targets_have_none_when_read() -> None:
     table = SampleTable(keys=["a", "b"], targets_N=None, content_hashes=[bytes(16)] * 2)
 
-    assert decode_samples(encode_samples(table)).targets_N is None
+    assert decode_samples(encode_samples(table), num_samples=2).targets_N is None
 
 
 @given(st.sets(st.integers(0, 2**40), min_size=1, max_size=20).map(sorted))
 def test_the_numbers_that_samples_had_are_decoded(numbers: list[int]) -> None:
     table = replace(make_table([(str(number), 0, bytes(16)) for number in numbers]), numbers_N=np.array(numbers))
 
-    decoded = decode_samples(encode_samples(table))
+    decoded = decode_samples(encode_samples(table), num_samples=len(table))
 
     assert decoded.numbers_N is not None
     assert decoded.numbers_N.tolist() == numbers
@@ -60,11 +60,11 @@ def test_the_numbers_that_samples_had_are_decoded(numbers: list[int]) -> None:
 @pytest.mark.parametrize("numbers", [[1, 1, 2], [2, 1, 3], [-1, 0, 1]])
 def test_numbers_that_no_samples_can_have_had_are_a_value_error(numbers: list[int]) -> None:
     with pytest.raises(ValueError, match="don't ascend"):
-        decode_samples(encode_samples(replace(FEW, numbers_N=np.array(numbers))))
+        decode_samples(encode_samples(replace(FEW, numbers_N=np.array(numbers))), num_samples=3)
 
 
 def test_samples_that_have_their_numbers_have_no_others_when_read() -> None:
-    assert decode_samples(encode_samples(FEW)).numbers_N is None
+    assert decode_samples(encode_samples(FEW), num_samples=3).numbers_N is None
 
 
 def test_the_same_samples_are_the_same_bytes() -> None:
@@ -78,7 +78,7 @@ def test_the_bytes_of_several_row_groups_do_not_depend_on_how_the_table_is_held(
     monkeypatch.setattr(samples, "BLOCK_ROWS", 10)
     table = make_table([(f"{number}/ü.png", number % 7 - 1, content_hash(bytes(number))) for number in range(200)])
 
-    decoded = decode_samples(encode_samples(table))
+    decoded = decode_samples(encode_samples(table), num_samples=len(table))
 
     assert pq.ParquetFile(pa.BufferReader(encode_samples(table))).num_row_groups == 4
     assert encode_samples(decoded) == encode_samples(table)
@@ -107,7 +107,48 @@ def test_a_file_with_other_columns_is_refused(schema: pa.Schema) -> None:
     pq.write_table(schema.empty_table(), sink)
 
     with pytest.raises(ValueError, match="the columns are sample: int64"):
-        decode_samples(sink.getvalue().to_pybytes())
+        decode_samples(sink.getvalue().to_pybytes(), num_samples=0)
+
+
+def test_a_table_of_another_number_of_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match="lists 3 samples, the manifest says 2"):
+        decode_samples(encode_samples(FEW), num_samples=2)
+
+
+def encode_alike(key: str, *, count: int) -> bytes:
+    """Some samples of the same key, which is written once."""
+    keys = pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), [key])
+    hashes = pa.array([bytes(16)] * count, pa.binary(16))
+    columns = [pa.array(range(count)), keys, pa.nulls(count, pa.int64()), hashes]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table(columns, schema=SCHEMA.set(1, SCHEMA.field(1).with_type(keys.type))), sink, store_schema=False
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def test_keys_that_take_far_more_than_paths_are_refused_before_they_are_decoded() -> None:
+    with pytest.raises(ValueError, match="pages that say they decode to"):
+        decode_samples(encode_alike("x" * 1_000_000, count=3), num_samples=3)
+
+
+def test_one_long_key_of_many_samples_is_refused_before_all_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of references to it is small: together they would be 20 GB."""
+    monkeypatch.setattr(samples, "KEYS_BYTES", 64 << 20)
+    data = encode_alike("x" * 1_000_000, count=20_000)
+    before = pa.total_allocated_bytes()
+
+    with pytest.raises(ValueError, match="its keys have more than 4,096 bytes each"):
+        decode_samples(data, num_samples=20_000)
+
+    assert pa.total_allocated_bytes() - before < 256 << 20
+
+
+def test_long_keys_that_a_few_samples_have_are_read() -> None:
+    table = make_table([(f"{number}/" + "x" * 3_000, 0, bytes(16)) for number in range(100)])
+
+    assert decode_samples(encode_samples(table), num_samples=100).keys == table.keys
 
 
 def test_other_readers_see_numbers_keys_targets_and_hashes(tmp_path: Path) -> None:

@@ -1,20 +1,30 @@
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from softlab.errors import DamagedStore, NotAStore, RemoteFailed
+from softlab.errors import AccessDenied, DamagedStore, NotAStore, RemoteFailed
 from softlab.identity import digest_of
 from softlab.remote import clients
 from softlab.remote.remote import Remote
 from softlab.store import read_ahead
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
 from softlab.store.verify import verify_store
+from tests.servers.faulty import FaultyServer, answering, running_faulty
+from tests.servers.s3 import READER_KEY, READER_SECRET
 from tests.servers.web import serving
-from tests.store.building import flip_byte, make_plan, write_store
+from tests.store.building import contents, flip_byte, make_plan, write_store
 from tests.store.remote import publish, upload
 
+CREDENTIALS = {
+    "AWS_ALLOW_HTTP": "true",
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": READER_KEY,
+    "AWS_SECRET_ACCESS_KEY": READER_SECRET,
+}
+DENIED = answering(403, b"<Error><Code>AccessDenied</Code></Error>")
 LOGITS, IDS = "labels/logits/c/1/0/0", "labels/class_ids/c/0/1/0"
 
 
@@ -73,6 +83,42 @@ def test_on_a_web_server_foreign_files_are_not_looked_for(root: Path, tmp_path: 
 
     assert (report.damaged, report.missing, report.foreign, report.is_listed) == ([LOGITS], [IDS], [], False)
     assert not report.is_intact
+
+
+@pytest.fixture
+def readable(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """The store at s3://readable, whose objects one may read but not list: what is missing is then denied."""
+    with running_faulty({f"readable/{path}": data for path, data in contents(root).items()}) as server:
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        server.faults["readable"] = DENIED
+        yield server
+
+
+def test_those_who_may_not_list_a_bucket_don_t_see_foreign_files(readable: FaultyServer) -> None:
+    report = verify_store("s3://readable")
+
+    assert report.is_intact
+    assert not report.is_listed
+
+
+def test_what_those_who_may_not_list_are_denied_is_missing(readable: FaultyServer) -> None:
+    readable.faults[f"readable/{LOGITS}"] = DENIED
+
+    report = verify_store("s3://readable")
+
+    assert (report.damaged, report.missing) == ([], [LOGITS])
+
+
+def test_rights_that_end_meanwhile_are_no_damage(readable: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "MAX_THREADS", 1)
+
+    def end_rights(done: int, total: int) -> None:
+        readable.faults |= dict.fromkeys(readable.objects, DENIED)
+
+    with pytest.raises(AccessDenied, match="Check that your credentials"):
+        verify_store("s3://readable", on_file=end_rights)
 
 
 def test_a_published_version_is_verified_by_its_name(root: Path, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_a_broken_plan_says_how_to_begin_again(tmp_path: Path) -> None:
 def test_writing_over_a_finished_store_is_refused(tmp_path: Path, finished: Finished) -> None:
     write_store(tmp_path, make_plan())
 
-    with pytest.raises(StoreExists, match=re.escape("Choose another --out, or remove that folder.")):
+    with pytest.raises(StoreExists, match=re.escape("Choose another folder, or remove that one.")):
         write_store(tmp_path, make_plan())
 
     assert contents(tmp_path) == finished(make_plan())
@@ -398,7 +398,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path, nam
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("ten years of work")
 
-    with pytest.raises(StoreExists, match=re.escape("is a folder with other files in it. Choose another --out.")):
+    with pytest.raises(StoreExists, match=re.escape("is a folder with other files in it. Choose another folder.")):
         write_store(tmp_path, make_plan())
 
     assert contents(tmp_path) == {name: b"ten years of work"}
@@ -409,7 +409,7 @@ def test_a_folder_with_commits_of_its_own_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "commits/log").write_text("1")
     (tmp_path / "thesis.tex").write_text("ten years of work")
 
-    with pytest.raises(StoreExists, match=re.escape("Choose another --out.")):
+    with pytest.raises(StoreExists, match=re.escape("Choose another folder.")):
         write_store(tmp_path, make_plan())
 
     assert contents(tmp_path) == {"commits/log": b"1", "thesis.tex": b"ten years of work"}
@@ -424,8 +424,15 @@ def test_an_empty_folder_may_be_written_to(tmp_path: Path, finished: Finished) -
 def test_a_file_in_the_stores_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("ten years of work")
 
-    with pytest.raises(StoreExists, match=re.escape("is a file. Choose another --out.")):
+    with pytest.raises(StoreExists, match=re.escape("is a file. Choose another folder.")):
         write_store(tmp_path / "store", make_plan())
+
+
+def test_a_file_in_place_of_a_folder_above_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("ten years of work")
+
+    with pytest.raises(StoreExists, match=re.escape(f"{tmp_path / 'thesis'}: is a file. Choose another folder.")):
+        write_store(tmp_path / "thesis/labels/store", make_plan())
 
 
 def test_a_second_process_is_told_that_the_store_is_busy(tmp_path: Path, workers: ProcessPoolExecutor) -> None:

@@ -350,7 +350,7 @@ def test_views_that_would_be_drawn_otherwise_than_those_there_are_not_added(
 
 
 def test_there_must_be_a_finished_store_to_add_to(tmp_path: Path) -> None:
-    with pytest.raises(NotAStore, match=re.escape("Check the path.")):
+    with pytest.raises(NotAStore, match="Check the address"):
         add(tmp_path / "nowhere")
     with pytest.raises(KeyboardInterrupt):
         dump_views(tmp_path / "unfinished", 4, feature=FEATURES, on_progress=stop_at(33))
