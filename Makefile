@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-slow lint bench
 
 demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
 
 test: .venv/.stamp
-	$(BIN)/pytest -n auto --maxprocesses 4
+	$(BIN)/pytest -n auto --maxprocesses 4 -m "not slow"
+
+test-slow: .venv/.stamp
+	$(BIN)/pytest -n auto --maxprocesses 4 -m slow
 
 lint: .venv/.stamp
 	$(BIN)/ruff check

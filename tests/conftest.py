@@ -14,8 +14,8 @@ from tests.servers.s3 import S3Server, has_weed, running_s3
 torch.set_num_threads(1)
 # No deadline: a first example also pays for imports, and machines are shared. The same examples in every run: a change
 # is judged by what it changes; `pytest --hypothesis-profile searching` draws others,
-# and twice as many.
-settings.register_profile("softlab", deadline=None, derandomize=True, max_examples=50)
+# and three times as many.
+settings.register_profile("softlab", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("searching", deadline=None)
 settings.load_profile("softlab")
 

@@ -20,10 +20,10 @@ from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
-from tests.store.building import FORMATS, contents
+from tests.store.building import contents
 from tests.teacher.dumping import Pictures, dump, make_options
 
-BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
+BOTH_FORMATS = pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
 
 Undisturbed = Callable[[int, FormatName], dict[str, bytes]]
 
@@ -151,6 +151,7 @@ def test_of_two_dumps_into_one_folder_one_is_refused_and_the_store_is_whole(
     assert set(answers) <= {"finished", "StoreBusy", "StoreExists"}
 
 
+@pytest.mark.slow
 def test_whenever_a_second_dump_comes_the_store_is_whole(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """One dump is held up before each of its changes to files in turn, and another tries to do all of it meanwhile."""
     pairs = []

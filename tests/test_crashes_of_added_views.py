@@ -19,11 +19,11 @@ from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from tests.forks import FORKS, run_in_fork
 from tests.kills import before_change, kill_this_process
-from tests.store.building import FORMATS, contents
+from tests.store.building import contents
 from tests.teacher.augmenting import dump_views, open_uncached, samples_of
 from tests.teacher.dumping import Pictures, assert_same_labels
 
-BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
+BOTH_FORMATS = pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
 
 Prepared = Callable[[int, FormatName], Path]
 
@@ -156,6 +156,7 @@ def test_kills_at_random_moments_cost_an_addition_nothing(tmp_path: Path, two_vi
         assert contents(out) == expected
 
 
+@pytest.mark.slow
 def test_whenever_a_second_process_adds_the_same_view_the_store_is_whole(tmp_path: Path, two_views: Prepared) -> None:
     """One is held up before each of its changes to files in turn, and another tries to do all of it meanwhile."""
     parent, pairs = two_views(20, "parquet"), []

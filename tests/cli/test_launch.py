@@ -117,6 +117,7 @@ def test_one_that_is_killed_is_told_and_the_other_is_ended_and_two_go_on_to_one_
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_all_and_is_told_once(tmp_path: Path, launch: Callable[..., Ended]) -> None:
     store = tmp_path / "store"
 
@@ -129,6 +130,7 @@ def test_ctrl_c_reaches_all_and_is_told_once(tmp_path: Path, launch: Callable[..
     assert stopped.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_error_is_told_once_and_without_a_traceback(tmp_path: Path, launch: Callable[..., Ended]) -> None:
     refused = launch(*DUMP, "--k", "11", "--out", tmp_path / "store", "--devices", "2")
 
