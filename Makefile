@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than cores, at most 4: tests often wait for processes, servers and disks.
+WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
 .PHONY: demo test test-slow lint bench
 
@@ -7,10 +9,10 @@ demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
 
 test: .venv/.stamp
-	$(BIN)/pytest -n auto --maxprocesses 4 -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 test-slow: .venv/.stamp
-	$(BIN)/pytest -n auto --maxprocesses 4 -m slow
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 lint: .venv/.stamp
 	$(BIN)/ruff check
