@@ -47,9 +47,9 @@ class Keys(Sequence[str]):
         """One Arrow array of type large_string."""
         return self._array
 
-    def take(self, numbers_M: NDArray[np.int64]) -> "Keys":
+    def take(self, places_M: NDArray[np.int64]) -> "Keys":
         """The keys at some places."""
-        return _holding(self._array.take(pa.array(numbers_M)))
+        return _holding(self._array.take(pa.array(places_M)))
 
     def find(self, keys: "Keys") -> NDArray[np.int64]:
         """Where each of M other keys stands among these, int64 [M]; -1 where it doesn't."""
@@ -112,14 +112,14 @@ def read_keys(path: Path) -> Keys:
 
 def find_all(wanted: Keys, keys: Keys, *, where: str) -> NDArray[np.int64]:
     """Where the wanted keys stand among others, ascending, each once. Raises InvalidOption where some don't."""
-    numbers_M = keys.find(wanted)
-    unknown = np.flatnonzero(numbers_M < 0)
+    places_M = keys.find(wanted)
+    unknown = np.flatnonzero(places_M < 0)
     if len(unknown):
         raise InvalidOption(
             f"{where}: {len(unknown):,} of {len(wanted):,} keys are of no sample, the first of them "
             f"{wanted[int(unknown[0])]!r}. Correct the file of keys."
         )
-    return np.unique(numbers_M)
+    return np.unique(places_M)
 
 
 def _gather(keys: Iterable[str]) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.batches import DECODED_BYTES, BatchLoader, LoaderOptions
-from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.models.device import choose_device
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
@@ -40,7 +40,7 @@ class Steps:
         self,
         learner: Learner,
         loader: BatchLoader,
-        rows: Sequence[RowNumbers],
+        rows: Sequence[RowIndices],
         *,
         beside: Callable[[Batch], object] | None = None,
     ) -> None:
@@ -168,7 +168,7 @@ class StudentSteps:
     def _loader(self, aligned: Aligned) -> BatchLoader:
         return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), keep_decoded=True)
 
-    def _rows(self, num_steps: int) -> list[RowNumbers]:
+    def _rows(self, num_steps: int) -> list[RowIndices]:
         return list(islice(self._order, num_steps))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.alignment import comparable_targets
 from softlab.manifest import ViewsRecord
 from softlab.sources.source import Source
@@ -31,8 +32,8 @@ class Aligned:
     digest_every: int = 0
     """Of one view in so many the digest of its pixels is taken; of none for 0."""
     store: Store | None = None
-    store_numbers_N: NDArray[np.int64] | None = None
-    """For each sample of the source its sample in the store, from `align`."""
+    store_N: StoreIndex | None = None
+    """For each sample of the source its index in the store, from `align`."""
 
     others: tuple[Store, ...] = ()
     """Of further teachers, over the same samples and views; see `check_same_rows`."""
@@ -55,9 +56,9 @@ class Aligned:
             return self.source.targets_N
         return comparable_targets(self.source, num_classes=self.store.num_classes)
 
-    def in_store(self, samples_B: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The store's numbers of some samples; their own where there is no store."""
-        return samples_B if self.store_numbers_N is None else self.store_numbers_N[samples_B]
+    def to_store(self, source_B: SourceIndex) -> StoreIndex:
+        """Where some samples of the source stand in the store; without a store both count alike."""
+        return StoreIndex(source_B if self.store_N is None else self.store_N[source_B])
 
     @property
     def num_stored_views(self) -> int:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import StoreMismatch
 from softlab.identity import content_hash
+from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -30,8 +31,8 @@ def align(
     subset: bool = False,
     verify: VerifyInputs = "some",
     next_step: str = IN_TRAINING,
-) -> NDArray[np.int64]:
-    """For each sample of the source the number of its sample in the store, int64 [N].
+) -> StoreIndex:
+    """For each sample of the source its index in the store, int64 [N].
 
     The source must hold exactly the samples that the teacher saw; with `subset`, some of them, found by key. Raises
     StoreMismatch otherwise, with this next step where all of the source's samples are known; and where a content hash
@@ -39,20 +40,20 @@ def align(
     """
     table = store.read_samples()
     _check_class_names(source, store)
-    numbers = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
-    checked: Iterable[int] = range(len(numbers))
-    if verify == "some" and len(numbers) > HASHED_AT_START:
-        checked = np.random.default_rng().choice(len(numbers), HASHED_AT_START, replace=False).tolist()
-    for number in checked:
-        if content_hash(source.raw_bytes(number)) != table.content_hashes[numbers[number]]:
-            raise changed_sample(source, store, number)
-    return numbers
+    store_N = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
+    checked: Iterable[int] = range(len(store_N))
+    if verify == "some" and len(store_N) > HASHED_AT_START:
+        checked = np.random.default_rng().choice(len(store_N), HASHED_AT_START, replace=False).tolist()
+    for index in checked:
+        if content_hash(source.raw_bytes(index)) != table.content_hashes[store_N[index]]:
+            raise changed_sample(source, store, index)
+    return store_N
 
 
-def changed_sample(source: Source, store: Store, number: int) -> StoreMismatch:
+def changed_sample(source: Source, store: Store, index: int) -> StoreMismatch:
     """The error for a sample whose content hash is not the one that the store records."""
     return StoreMismatch(
-        f"{store.name}: sample {source.keys[number]!r} of {source.name} is not what the teacher saw: its content hash "
+        f"{store.name}: sample {source.keys[index]!r} of {source.name} is not what the teacher saw: its content hash "
         f"differs. Point --source at the data the teacher saw, or dump again."
     )
 
@@ -64,12 +65,12 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     return source.targets_N
 
 
-def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> NDArray[np.int64]:
+def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> StoreIndex:
     ours = Keys(source.keys)
     if ours == keys:
-        return np.arange(len(keys))
-    numbers_N = keys.find(ours)
-    unknown = ours.take(np.flatnonzero(numbers_N < 0))
+        return StoreIndex(np.arange(len(keys)))
+    store_N = keys.find(ours)
+    unknown = ours.take(np.flatnonzero(store_N < 0))
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):
         raise StoreMismatch(
@@ -79,14 +80,14 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_
     if unknown or not subset:
         raise StoreMismatch(
             f"{store.name}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
-            f"{_describe(source, keys, unknown)}. {_step_to_known(store, numbers_N) if unknown else next_step}"
+            f"{_describe(source, keys, unknown)}. {_step_to_known(store, store_N) if unknown else next_step}"
         )
-    return numbers_N
+    return StoreIndex(store_N)
 
 
-def _step_to_known(store: Store, numbers_N: NDArray[np.int64]) -> str:
+def _step_to_known(store: Store, store_N: NDArray[np.int64]) -> str:
     """From a source that has more than the store's samples, or others."""
-    has_all = np.count_nonzero(numbers_N >= 0) == store.num_samples
+    has_all = np.count_nonzero(store_N >= 0) == store.num_samples
     if has_all and store.manifest.source.chosen_from is not None:
         return "Give --source-keys the file of keys that the store was pulled with as --samples."
     return "Point --source at the data the teacher saw, or dump again."

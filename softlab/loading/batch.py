@@ -36,8 +36,8 @@ class MixedTargets:
 class Batch:
     """B views, each of one sample of a source."""
 
-    numbers_B: Tensor
-    """int64, sample numbers in the source."""
+    source_B: Tensor
+    """int64, where the samples stand in the source."""
 
     views_B: Tensor
     """int64, which view of each sample."""
@@ -63,7 +63,7 @@ class Batch:
     """Of the teachers, float32 [B, ...] by name; those that were asked for."""
 
     def __len__(self) -> int:
-        return len(self.numbers_B)
+        return len(self.source_B)
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
         """Inputs, targets and labels on a device; copies from pinned memory don't wait."""

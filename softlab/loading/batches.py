@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.indices import StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import changed_sample
 from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
-from softlab.loading.order import Numbers, RowNumbers
+from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.stored import read_stored
 from softlab.ranks import num_local_ranks
 from softlab.sources.source import Sample
@@ -53,66 +54,69 @@ class _Batches(Dataset[Batch | SoftlabError]):
     _expected_hashes: NDArray[np.void] | None = None
 
     def __post_init__(self) -> None:
-        store, numbers_N = self.aligned.store, self.aligned.store_numbers_N
-        if store is not None and numbers_N is not None:
+        store, store_N = self.aligned.store, self.aligned.store_N
+        if store is not None and store_N is not None:
             hashes_N16 = ContentHashes(store.read_samples().content_hashes).bytes_N16
-            self._expected_hashes = hashes_N16.view(f"V{CONTENT_HASH_BYTES}")[:, 0][numbers_N]
+            self._expected_hashes = hashes_N16.view(f"V{CONTENT_HASH_BYTES}")[:, 0][store_N]
 
-    def __getitem__(self, rows: RowNumbers) -> Batch | SoftlabError:
+    def __getitem__(self, rows: RowIndices) -> Batch | SoftlabError:
         try:
             return self._make(rows)
         except SoftlabError as error:
             return error
 
-    def _make(self, rows: RowNumbers) -> Batch:
-        aligned, numbers_B = self.aligned, self.aligned.in_store(rows.samples_B)
-        samples = [self._read(number) for number in rows.samples_B.tolist()]
-        views = self._replay(numbers_B, rows.views_B, samples)
+    def _make(self, rows: RowIndices) -> Batch:
+        aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
+        samples = [self._read(index) for index in rows.source_B.tolist()]
+        views = self._replay(store_B, rows.views_B, samples)
         targets_N = aligned.targets_N
         return Batch(
-            numbers_B=torch.from_numpy(rows.samples_B),
+            source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
             images_BCHW=finish([view.image_CHW for view in views], aligned.finishing),
             content_hashes=tuple(sample.content_hash for sample in samples),
-            pixel_digests=self._digests(numbers_B, rows.views_B, views),
-            targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.samples_B]),
+            pixel_digests=self._digests(store_B, rows.views_B, views),
+            targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
         )
 
-    def _digests(self, numbers_B: Numbers, views_B: Numbers, views: list[View]) -> tuple[int, ...]:
-        rows = self.aligned.replay.in_recipe(numbers_B.tolist(), views_B.tolist())
+    def _digests(self, store_B: StoreIndex, views_B: ViewNumbers, views: list[View]) -> tuple[int, ...]:
+        rows = self.aligned.replay.in_recipe(store_B.tolist(), views_B.tolist())
         every = self.aligned.digest_every
         return tuple(
             pixel_digest(seen.image_CHW)
-            for (number, view), seen in zip(rows, views, strict=True)
-            if is_digested(number, view=view, every=every)
+            for (recipe_index, view), seen in zip(rows, views, strict=True)
+            if is_digested(recipe_index, view=view, every=every)
         )
 
-    def _replay(self, numbers_B: Numbers, views_B: Numbers, samples: list[Sample]) -> list[View]:
-        """What a view is mixed with is read beside it; a source that lacks samples of the store is never mixed, and
-        otherwise both number their samples alike."""
-        held = {number: sample.image_CHW for number, sample in zip(numbers_B.tolist(), samples, strict=True)}
+    def _replay(self, store_B: StoreIndex, views_B: ViewNumbers, samples: list[Sample]) -> list[View]:
+        """The views of some samples. A view that is mixed (MixUp, CutMix) needs a second image, which is read here.
 
-        def read(number: int) -> Tensor:
-            return held[number] if number in held else self._read(number).image_CHW
+        The replay asks for that image by its store index. Views are mixed only where source and store hold the same
+        samples in the same order (`store_replay` refuses all else), so its source index is the same number.
+        """
+        held = {index: sample.image_CHW for index, sample in zip(store_B.tolist(), samples, strict=True)}
 
-        return self.aligned.replay.views(numbers_B.tolist(), views_B.tolist(), read)
+        def read(store_index: int) -> Tensor:
+            return held[store_index] if store_index in held else self._read(store_index).image_CHW
 
-    def _read(self, number: int) -> Sample:
-        sample = self._decoded.get(number)
+        return self.aligned.replay.views(store_B.tolist(), views_B.tolist(), read)
+
+    def _read(self, source_index: int) -> Sample:
+        sample = self._decoded.get(source_index)
         if sample is None:
-            sample = self._read_checked(number)
+            sample = self._read_checked(source_index)
             if self._decoded_bytes < self.max_decoded_bytes:
-                self._decoded[number] = sample
+                self._decoded[source_index] = sample
                 self._decoded_bytes += sample.image_CHW.nbytes
         return sample
 
-    def _read_checked(self, number: int) -> Sample:
+    def _read_checked(self, source_index: int) -> Sample:
         """A sample that is not what the teacher saw never meets a label."""
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
-        sample = source.read(number)
-        if store is not None and expected is not None and sample.content_hash != expected[number].tobytes():
-            raise changed_sample(source, store, number)
+        sample = source.read(source_index)
+        if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
+            raise changed_sample(source, store, source_index)
         return sample
 
 
@@ -134,7 +138,7 @@ class BatchLoader:
         self._workers = choose_workers(options.workers, device)
         self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
 
-    def load(self, order: Iterable[RowNumbers], *, skip: int = 0) -> Iterator[Batch]:
+    def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Iterator[Batch]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
         raises; see `read_stored` for why one may begin an order early."""
         order, same_order = tee(order)
@@ -144,7 +148,7 @@ class BatchLoader:
             batches = (batch.with_stored(said) for batch, said in zip(batches, stored, strict=True))
         return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _load_images(self, order: Iterable[RowNumbers]) -> Iterator[Batch]:
+    def _load_images(self, order: Iterable[RowIndices]) -> Iterator[Batch]:
         """On the device, and all that isn't from a store."""
         loader = DataLoader(
             self._batches,

@@ -7,7 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.int64]
+from softlab.indices import SourceIndex
+
+ViewNumbers = NDArray[np.int64]
 
 ViewOrder = Literal["cycle", "random"]
 Shuffle = Literal["full", "blocks"]
@@ -17,18 +19,18 @@ WINDOW_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowNumbers:
-    """B rows: samples by their number in the source, each in one view."""
+class RowIndices:
+    """B rows to load: samples of the source, each in one view."""
 
-    samples_B: Numbers
-    views_B: Numbers
+    source_B: SourceIndex
+    views_B: ViewNumbers
 
     def __len__(self) -> int:
-        return len(self.samples_B)
+        return len(self.source_B)
 
 
-def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | None = None) -> Numbers:
-    """Every sample number once, shuffled by a counter-based generator (Philox) keyed with seed and epoch.
+def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | None = None) -> SourceIndex:
+    """Every sample of a source once, shuffled by a counter-based generator (Philox) keyed with seed and epoch.
 
     With `block_rows`, runs of so many samples come in random order, and the samples of every `WINDOW_BLOCKS` successive
     runs are shuffled among themselves: reads then fall into few shards at a time.
@@ -36,7 +38,7 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
     key = np.array([seed, epoch], dtype=np.uint64)  # from a list numpy would round seeds above 2^63
     generator = np.random.Generator(np.random.Philox(key=key))
     if block_rows is None:
-        return generator.permutation(num_samples)
+        return SourceIndex(generator.permutation(num_samples))
     order = np.empty(num_samples, dtype=np.int64)
     done = 0
     starts = generator.permutation(np.arange(0, num_samples, block_rows))
@@ -45,10 +47,10 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
         window = generator.permutation(np.concatenate(blocks))
         order[done : done + len(window)] = window
         done += len(window)
-    return order
+    return SourceIndex(order)
 
 
-def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> Numbers:
+def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> ViewNumbers:
     """Which view of each sample an epoch shows, int64 [N].
 
     `cycle`: view e mod V in epoch e. `random`: over V epochs each sample shows each of its V views once, in an order
@@ -66,15 +68,15 @@ def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: in
     return permuted_V[(start_N + position) % num_views]
 
 
-def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> list[RowNumbers]:
+def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> list[RowIndices]:
     """Samples start..stop-1 in one view, in batches; the last one may be shorter."""
     batches = [np.arange(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
-    return [RowNumbers(samples_B, np.full(len(samples_B), view)) for samples_B in batches]
+    return [RowIndices(SourceIndex(source_B), np.full(len(source_B), view)) for source_B in batches]
 
 
-def spread_out(num_samples: int, *, count: int) -> RowNumbers:
+def spread_out(num_samples: int, *, count: int) -> RowIndices:
     """So many samples from all over a source, in the first view."""
-    return RowNumbers(np.arange(count) * num_samples // count, np.zeros(count, dtype=np.int64))
+    return RowIndices(SourceIndex(np.arange(count) * num_samples // count), np.zeros(count, dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,16 +109,16 @@ class ShuffledBatches:
     def __len__(self) -> int:
         return self.num_steps - self.first_step
 
-    def __iter__(self) -> Iterator[RowNumbers]:
+    def __iter__(self) -> Iterator[RowIndices]:
         first_epoch, first_position = divmod(self.first_step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.epochs):
             yield from self._epoch(epoch, first_position if epoch == first_epoch else 0)
 
-    def _epoch(self, epoch: int, first_position: int) -> Iterator[RowNumbers]:
+    def _epoch(self, epoch: int, first_position: int) -> Iterator[RowIndices]:
         order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
         views_N = epoch_views(
             self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order
         )
         for position in range(first_position, self.steps_per_epoch):
-            samples_B = order[position * self.batch_size : (position + 1) * self.batch_size]
-            yield RowNumbers(samples_B, views_N[samples_B])
+            source_B = order[position * self.batch_size : (position + 1) * self.batch_size]
+            yield RowIndices(SourceIndex(source_B), views_N[source_B])

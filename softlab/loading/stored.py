@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
-from softlab.loading.order import Numbers, RowNumbers
+from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.store.rows import Rows
 
 Item = TypeVar("Item")
@@ -39,7 +40,7 @@ class Stored:
 
 
 def read_stored(
-    aligned: Aligned, order: Iterable[RowNumbers], device: torch.device, *, skip: int = 0
+    aligned: Aligned, order: Iterable[RowIndices], device: torch.device, *, skip: int = 0
 ) -> Iterator[Stored]:
     """For each batch of an order but the first `skip`, on the device. Raises what reading a store raises, up to a block
     early.
@@ -61,8 +62,8 @@ def read_stored(
 class _Places:
     """Where the rows of some batches are in the stores."""
 
-    samples_B: Numbers
-    view: int | Numbers
+    store_B: StoreIndex
+    view: int | ViewNumbers
     """Of all of them, or of each."""
 
     batch_sizes: list[int]
@@ -81,15 +82,15 @@ def _asked_ahead(items: Iterable[Item], ask: Callable[[Item], None], *, count: i
 
 def _ask_for_labels(aligned: Aligned, places: _Places) -> None:
     for store in aligned.stores:
-        store.prefetch(places.samples_B, view=places.view)
+        store.prefetch(places.store_B, view=places.view)
 
 
 def _ask_for_features(aligned: Aligned, places: _Places) -> None:
     for name, store in aligned.features.items():
-        store.prefetch(places.samples_B, view=places.view, feature=name)
+        store.prefetch(places.store_B, view=places.view, feature=name)
 
 
-def _blocks(aligned: Aligned, order: Iterable[RowNumbers]) -> Iterator[list[RowNumbers]]:
+def _blocks(aligned: Aligned, order: Iterable[RowIndices]) -> Iterator[list[RowIndices]]:
     """Each of a power of two of batches, at most BLOCK_BATCHES of them."""
     order, row_bytes = iter(order), sum(store.row_bytes() for store in aligned.stores)
     first = next(order, None)
@@ -105,13 +106,13 @@ def _blocks(aligned: Aligned, order: Iterable[RowNumbers]) -> Iterator[list[RowN
 def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
     """What all teachers said about each batch of a block."""
     read = [
-        store.unpack(_to_device(store.read_packed(places.samples_B, view=places.view), device))
+        store.unpack(_to_device(store.read_packed(places.store_B, view=places.view), device))
         for store in aligned.stores
     ]
     return zip(*(labels.split(places.batch_sizes) for labels in read), strict=True)
 
 
-def _read_features(aligned: Aligned, order: Iterable[RowNumbers], device: torch.device) -> Iterator[dict[str, Tensor]]:
+def _read_features(aligned: Aligned, order: Iterable[RowIndices], device: torch.device) -> Iterator[dict[str, Tensor]]:
     """Batch by batch: a feature may be a thousand times as large as labels."""
     batches = (_places(aligned, [rows]) for rows in order)
     for places in _asked_ahead(
@@ -119,23 +120,23 @@ def _read_features(aligned: Aligned, order: Iterable[RowNumbers], device: torch.
     ):
         yield {
             name: store.unpack_features(
-                name, _to_device(store.read_packed(places.samples_B, view=places.view, feature=name), device)
+                name, _to_device(store.read_packed(places.store_B, view=places.view, feature=name), device)
             )
             for name, store in aligned.features.items()
         }
 
 
-def _places(aligned: Aligned, block: list[RowNumbers]) -> _Places:
+def _places(aligned: Aligned, block: list[RowIndices]) -> _Places:
     # Views without end, where other views than the store's were allowed, meet the store's in turn.
     views_B = np.concatenate([rows.views_B for rows in block]) % aligned.num_stored_views
     return _Places(
-        aligned.in_store(np.concatenate([rows.samples_B for rows in block])),
+        aligned.to_store(SourceIndex(np.concatenate([rows.source_B for rows in block]))),
         _one_or_each(views_B),
         [len(rows) for rows in block],
     )
 
 
-def _one_or_each(views: Numbers) -> int | Numbers:
+def _one_or_each(views: ViewNumbers) -> int | ViewNumbers:
     """A single number where all rows are of one view, which is read in one piece."""
     is_one = len(views) > 0 and bool((views == views[0]).all())
     return int(views[0]) if is_one else views

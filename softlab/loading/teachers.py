@@ -70,7 +70,7 @@ def _difference(ours: Store, theirs: Store) -> str | None:
             f"its first view is number {our.views.first:,} of the recipe, but that of {name} is number "
             f"{their.views.first:,}. Pull both with the same --views."
         )
-    if _is_random(our) and not _same_numbers(ours, theirs):
+    if _is_random(our) and not _same_recipe_indices(ours, theirs):
         return (
             f"its samples had other numbers when the teacher saw them than those of {name}, so their views differ. "
             f"Pull both with the same --samples, or dump one with --like the other."
@@ -87,10 +87,10 @@ def _is_random(plan: StorePlan) -> bool:
     return bool(plan.views.transforms) or plan.views.mixing is not None
 
 
-def _same_numbers(ours: Store, theirs: Store) -> bool:
+def _same_recipe_indices(ours: Store, theirs: Store) -> bool:
     """Of the same samples: whether the recipe counts each alike."""
     if ours.manifest.source.chosen_from is None and theirs.manifest.source.chosen_from is None:
         return True
     own = np.arange(ours.num_samples)
-    our, their = (store.read_samples().numbers_N for store in (ours, theirs))
+    our, their = (store.read_samples().recipe_N for store in (ours, theirs))
     return np.array_equal(own if our is None else our, own if their is None else their)

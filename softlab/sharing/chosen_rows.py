@@ -43,8 +43,8 @@ class ChosenRows:
             self._check_intact(out, finished.files)
             return finished
         digests = [self.store.read_pixel_digests(view) for view in self._views]
-        digests = [each.of_samples(self.chosen.samples_N) for each in digests]
-        with writing(out, self.plan, numbers_N=self.chosen.table.numbers_N) as writer:
+        digests = [each.of_samples(self.chosen.store_N) for each in digests]
+        with writing(out, self.plan, recipe_N=self.chosen.table.recipe_N) as writer:
             pending = writer.pending
             sources = dict.fromkeys(source for shard in pending for source in self._sources(shard))
             self._total = sum(map(self._bytes_of, sources))
@@ -65,7 +65,7 @@ class ChosenRows:
     def _sources(self, shard: Shard) -> list[Shard]:
         """The shards of the whole store that hold its rows."""
         grid = self.store.manifest.grid
-        parts = np.unique(self.chosen.samples_N[shard.start : shard.stop] // grid.shard_rows)
+        parts = np.unique(self.chosen.store_N[shard.start : shard.stop] // grid.shard_rows)
         return [grid.shard(self._views[shard.view], part) for part in parts.tolist()]
 
     def _write_shard(self, writer: StoreWriter, shard: Shard, *, pixel_digests: list[int]) -> None:
@@ -91,7 +91,7 @@ class ChosenRows:
     def _read(self, source: Shard) -> dict[str, Array]:
         """All of its chosen rows."""
         first, last = self._span(source)
-        rows = self.chosen.samples_N[first:last] - source.start
+        rows = self.chosen.store_N[first:last] - source.start
         groups = dict.fromkeys(field.group for field in self.plan.storage.fields)
         return {
             name: array[rows] for group in groups for name, array in self.store.read_shard(source, group=group).items()
@@ -99,7 +99,7 @@ class ChosenRows:
 
     def _span(self, source: Shard) -> tuple[int, int]:
         """Which of the chosen samples it holds."""
-        first, last = np.searchsorted(self.chosen.samples_N, [source.start, source.stop])
+        first, last = np.searchsorted(self.chosen.store_N, [source.start, source.stop])
         return int(first), int(last)
 
     def _within(self, source: Shard, shard: Shard) -> dict[str, Array]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 from softlab.identity import ContentHashes, keys_fingerprint
+from softlab.indices import RecipeIndex, StoreIndex
 from softlab.keys import Keys, find_all, read_keys
 from softlab.manifest import StorageRecord, StorePlan
 from softlab.store.reader import Store
@@ -22,26 +22,26 @@ from softlab.store.samples import SampleTable
 class ChosenSamples:
     """Which samples of a store."""
 
-    samples_N: NDArray[np.int64]
-    """Their numbers in the store, ascending."""
+    store_N: StoreIndex
+    """Where they stand in the store, ascending."""
 
     table: SampleTable
-    """What is known of them; with the number that each had when the teacher saw it."""
+    """What is known of them; with its recipe index for each."""
 
 
 def choose_samples(store: Store, path: Path) -> ChosenSamples | None:
     """Those whose keys are in a text file, one a line; None where they are all. Raises InvalidOption for keys of no
     sample, and for a store whose views are mixed."""
     table = store.read_samples()
-    samples_N = find_all(read_keys(path), Keys(table.keys), where=f"{store.name} (--samples {path})")
-    if len(samples_N) == len(table):
+    store_N = StoreIndex(find_all(read_keys(path), Keys(table.keys), where=f"{store.name} (--samples {path})"))
+    if len(store_N) == len(table):
         return None
     if store.manifest.views.mixing is not None:
         raise InvalidOption(
             f"{store.name}: its views are mixed with any other of its samples (MixUp, CutMix), so a part of the "
             f"samples can't be replayed. Leave --samples out; --views pulls some of the views."
         )
-    return ChosenSamples(samples_N=samples_N, table=_take(table, samples_N))
+    return ChosenSamples(store_N=store_N, table=_take(table, store_N))
 
 
 def plan_samples(plan: StorePlan, chosen: ChosenSamples) -> StorePlan:
@@ -57,13 +57,13 @@ def plan_samples(plan: StorePlan, chosen: ChosenSamples) -> StorePlan:
     return msgspec.structs.replace(plan, source=source, storage=_fit(plan.storage, count))
 
 
-def _take(table: SampleTable, samples_N: NDArray[np.int64]) -> SampleTable:
-    hashes_N16 = ContentHashes(table.content_hashes).bytes_N16[samples_N]
+def _take(table: SampleTable, store_N: StoreIndex) -> SampleTable:
+    hashes_N16 = ContentHashes(table.content_hashes).bytes_N16[store_N]
     return SampleTable(
-        keys=Keys(table.keys).take(samples_N),
-        targets_N=None if table.targets_N is None else table.targets_N[samples_N],
+        keys=Keys(table.keys).take(store_N),
+        targets_N=None if table.targets_N is None else table.targets_N[store_N],
         content_hashes=ContentHashes.from_bytes(np.ascontiguousarray(hashes_N16)),
-        numbers_N=samples_N if table.numbers_N is None else table.numbers_N[samples_N],
+        recipe_N=RecipeIndex(store_N if table.recipe_N is None else table.recipe_N[store_N]),
     )
 
 

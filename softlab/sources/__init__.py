@@ -1,4 +1,4 @@
-"""Data sets with stable sample numbers: folders of images, Parquet files, torchvision's own sets."""
+"""Data sets with stable sample indices: folders of images, Parquet files, torchvision's own sets."""
 
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions

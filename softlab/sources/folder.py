@@ -59,18 +59,18 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        path = self.root / self.keys[number]
+    def raw_bytes(self, index: int) -> bytes:
+        path = self.root / self.keys[index]
         try:
             return path.read_bytes()
         except OSError as error:
-            raise unreadable(error, key=self.keys[number], place=str(path)) from error
+            raise unreadable(error, key=self.keys[index], place=str(path)) from error
 
-    def read(self, number: int) -> Sample:
-        data = self.raw_bytes(number)
-        key = self.keys[number]
+    def read(self, index: int) -> Sample:
+        data = self.raw_bytes(index)
+        key = self.keys[index]
         return Sample(
-            number=number,
+            index=index,
             image_CHW=decode_image(data, key=key, place=str(self.root / key)),
             content_hash=content_hash(data),
         )

@@ -80,18 +80,18 @@ class ParquetSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        data = self.images.read(number)
+    def raw_bytes(self, index: int) -> bytes:
+        data = self.images.read(index)
         if data is None:
             error = ValueError("the row holds no image bytes")
-            raise unreadable(error, key=self.keys[number], place=self.images.place(number)) from error
+            raise unreadable(error, key=self.keys[index], place=self.images.place(index)) from error
         return data
 
-    def read(self, number: int) -> Sample:
-        data = self.raw_bytes(number)
+    def read(self, index: int) -> Sample:
+        data = self.raw_bytes(index)
         return Sample(
-            number=number,
-            image_CHW=decode_image(data, key=self.keys[number], place=self.images.place(number)),
+            index=index,
+            image_CHW=decode_image(data, key=self.keys[index], place=self.images.place(index)),
             content_hash=content_hash(data),
         )
 

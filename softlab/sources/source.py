@@ -1,4 +1,4 @@
-"""What every data set offers: samples by number, their keys, hard targets and content hashes."""
+"""What every data set offers: samples by index, their keys, hard targets and content hashes."""
 
 # Shape letters: N samples, C channels (1 grey, 3 RGB), H height, W width.
 
@@ -15,7 +15,7 @@ from torch import Tensor
 class Sample:
     """One decoded item of a source."""
 
-    number: int
+    index: int
     image_CHW: Tensor
     """uint8."""
 
@@ -25,16 +25,16 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SkippedSample:
-    """An item that could not be decoded and so has no number."""
+    """An item that could not be decoded and so has no index."""
 
     key: str
     reason: str
 
 
 class Source(Protocol):
-    """A data set with stable sample numbers 0..N-1.
+    """A data set with stable sample indices 0..N-1.
 
-    Opening one decodes nothing, numbers may be read in any order, and pickling one (for a loader's workers) copies no
+    Opening one decodes nothing, samples may be read in any order, and pickling one (for a loader's workers) copies no
     images.
     """
 
@@ -61,10 +61,10 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def raw_bytes(self, number: int) -> bytes:
+    def raw_bytes(self, index: int) -> bytes:
         """What the content hash covers: the encoded image, or the pixels where the data set has no encoded images."""
         ...
 
-    def read(self, number: int) -> Sample:
+    def read(self, index: int) -> Sample:
         """Raises UnreadableSample if the item can't be read or decoded."""
         ...

@@ -1,4 +1,4 @@
-"""Some samples of another source, renumbered from 0."""
+"""Some samples of another source, counted from 0."""
 
 # Shape letters: N samples.
 
@@ -39,8 +39,8 @@ def with_targets(source: Source, targets: Sequence[int]) -> Source:
 
 def with_keys(source: Source, keys: Keys) -> Source:
     """The samples with these keys, in the order of the source. Raises InvalidOption where a key is of no sample."""
-    numbers_N = find_all(keys, Keys(source.keys), where=f"{source.name} (--source-keys)")
-    return _subset(source, numbers_N, skipped=source.skipped)
+    chosen_N = find_all(keys, Keys(source.keys), where=f"{source.name} (--source-keys)")
+    return _subset(source, chosen_N, skipped=source.skipped)
 
 
 def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:
@@ -50,14 +50,14 @@ def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = Non
     """
     is_readable_N = np.ones(len(source), dtype=bool)
     skipped: list[SkippedSample] = []
-    for number, key in enumerate(source.keys):
+    for index, key in enumerate(source.keys):
         try:
-            source.read(number)
+            source.read(index)
         except UnreadableSample as error:
-            is_readable_N[number] = False
+            is_readable_N[index] = False
             skipped.append(SkippedSample(key=key, reason=reason_of(error)))
         if on_scan is not None:
-            on_scan(number + 1, len(source))
+            on_scan(index + 1, len(source))
     if not is_readable_N.any():
         raise SourceError(
             f"{source.name}: none of {len(source):,} samples can be decoded; {skipped[0].key}: {skipped[0].reason}. "
@@ -68,10 +68,10 @@ def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = Non
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Subset:
-    """Sample n is sample `numbers_N[n]` of `source`."""
+    """Sample n is sample `chosen_N[n]` of the whole source."""
 
     source: Source
-    numbers_N: NDArray[np.int64]
+    chosen_N: NDArray[np.int64]
     name: str
     keys: Sequence[str]
     targets_N: NDArray[np.int64] | None
@@ -79,22 +79,22 @@ class Subset:
     skipped: tuple[SkippedSample, ...]
 
     def __len__(self) -> int:
-        return len(self.numbers_N)
+        return len(self.chosen_N)
 
-    def raw_bytes(self, number: int) -> bytes:
-        return self.source.raw_bytes(int(self.numbers_N[number]))
+    def raw_bytes(self, index: int) -> bytes:
+        return self.source.raw_bytes(int(self.chosen_N[index]))
 
-    def read(self, number: int) -> Sample:
-        return replace(self.source.read(int(self.numbers_N[number])), number=number)
+    def read(self, index: int) -> Sample:
+        return replace(self.source.read(int(self.chosen_N[index])), index=index)
 
 
-def _subset(source: Source, numbers_N: NDArray[np.int64], *, skipped: tuple[SkippedSample, ...]) -> Subset:
+def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[SkippedSample, ...]) -> Subset:
     return Subset(
         source=source,
-        numbers_N=numbers_N,
+        chosen_N=chosen_N,
         name=source.name,
-        keys=Keys(source.keys).take(numbers_N),
-        targets_N=None if source.targets_N is None else source.targets_N[numbers_N],
+        keys=Keys(source.keys).take(chosen_N),
+        targets_N=None if source.targets_N is None else source.targets_N[chosen_N],
         class_names=source.class_names,
         skipped=skipped,
     )

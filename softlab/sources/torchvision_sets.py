@@ -52,23 +52,22 @@ class TorchvisionSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        return _pixel_bytes(self._image(number))
+    def raw_bytes(self, index: int) -> bytes:
+        return _pixel_bytes(self._image(index))
 
-    def read(self, number: int) -> Sample:
-        image_CHW = self._image(number)
-        return Sample(number=number, image_CHW=image_CHW, content_hash=content_hash(_pixel_bytes(image_CHW)))
+    def read(self, index: int) -> Sample:
+        image_CHW = self._image(index)
+        return Sample(index=index, image_CHW=image_CHW, content_hash=content_hash(_pixel_bytes(image_CHW)))
 
-    def _image(self, number: int) -> Tensor:
+    def _image(self, index: int) -> Tensor:
         try:
-            image = self.dataset[number][0]
+            image = self.dataset[index][0]
             if isinstance(image, Image.Image):
                 return image_to_tensor(image)
         except Exception as error:  # each set reads its files in its own way
-            raise unreadable(error, key=self.keys[number], place=self.name) from error
+            raise unreadable(error, key=self.keys[index], place=self.name) from error
         raise SourceError(
-            f"{self.name}: sample {number} is a {type(image).__name__}, not an image. "
-            f"Choose a set of images and labels."
+            f"{self.name}: sample {index} is a {type(image).__name__}, not an image. Choose a set of images and labels."
         )
 
 

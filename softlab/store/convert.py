@@ -32,7 +32,7 @@ def convert_store(
     samples = store.read_samples()
     groups = dict.fromkeys(field.group for field in plan.storage.fields)
     digests = [store.read_pixel_digests(view) for view in range(plan.views.num_views)]
-    with writing(out, plan, numbers_N=samples.numbers_N) as writer:
+    with writing(out, plan, recipe_N=samples.recipe_N) as writer:
         pending = writer.pending
         for done, shard in enumerate(pending, start=1):
             arrays = {name: array for group in groups for name, array in store.read_shard(shard, group=group).items()}

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.indices import RecipeIndex, StoreIndex
 from softlab.store.parquet_pages import check_claims
 
 SCHEMA = pa.schema(
@@ -20,25 +21,25 @@ ROW_BYTES = 8 + 8
 class PixelDigests:
     """Of D samples of one view."""
 
-    samples_D: NDArray[np.int64]
-    """Ascending sample numbers."""
+    store_D: StoreIndex
+    """Ascending."""
 
     digests_D: NDArray[np.uint64]
 
     def within(self, start: int, stop: int) -> list[int]:
         """Digests of those of samples start..stop-1 that have one."""
-        first, last = np.searchsorted(self.samples_D, [start, stop])
+        first, last = np.searchsorted(self.store_D, [start, stop])
         return [int(digest) for digest in self.digests_D[first:last]]
 
-    def of_samples(self, samples_N: NDArray[np.int64]) -> "PixelDigests":
+    def of_samples(self, store_N: StoreIndex) -> "PixelDigests":
         """Those of some samples, in ascending order, which count from 0 among themselves."""
-        is_chosen_D = np.isin(self.samples_D, samples_N)
-        places_D = np.searchsorted(samples_N, self.samples_D[is_chosen_D])
-        return PixelDigests(samples_D=places_D, digests_D=self.digests_D[is_chosen_D])
+        is_chosen_D = np.isin(self.store_D, store_N)
+        places_D = np.searchsorted(store_N, self.store_D[is_chosen_D])
+        return PixelDigests(store_D=StoreIndex(places_D), digests_D=self.digests_D[is_chosen_D])
 
     @classmethod
     def none(cls) -> "PixelDigests":
-        return cls(samples_D=np.empty(0, dtype=np.int64), digests_D=np.empty(0, dtype=np.uint64))
+        return cls(store_D=StoreIndex(np.empty(0, dtype=np.int64)), digests_D=np.empty(0, dtype=np.uint64))
 
 
 def digests_name(view: int) -> str:
@@ -48,7 +49,7 @@ def digests_name(view: int) -> str:
 
 def encode_digests(digests: PixelDigests) -> bytes:
     """The bytes of that file."""
-    table = pa.Table.from_arrays([pa.array(digests.samples_D), pa.array(digests.digests_D)], schema=SCHEMA)
+    table = pa.Table.from_arrays([pa.array(digests.store_D), pa.array(digests.digests_D)], schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
@@ -67,20 +68,20 @@ def decode_digests(data: bytes, *, max_rows: int) -> PixelDigests:
         raise ValueError(str(error)) from error
     if any(column.null_count for column in table.columns):
         raise ValueError("values are missing")
-    return PixelDigests(samples_D=table["sample"].to_numpy(), digests_D=table["pixel_digest"].to_numpy())
+    return PixelDigests(store_D=StoreIndex(table["sample"].to_numpy()), digests_D=table["pixel_digest"].to_numpy())
 
 
-def is_digested(sample: int, *, view: int, every: int) -> bool:
-    """Whether the digest of a view is kept: of one view in `every`, the samples taking turns; of none for 0. Both are
-    counted as the recipe of the views counts them."""
-    return every > 0 and (sample - view) % every == 0
+def is_digested(recipe_index: int, *, view: int, every: int) -> bool:
+    """Whether the digest of a view is kept: of one view in `every`, the samples taking turns; of none for 0. The
+    view too is that of the recipe, which is not the store's where it was pulled without the first views."""
+    return every > 0 and (recipe_index - view) % every == 0
 
 
 def digested_samples(
-    start: int, stop: int, *, view: int, every: int, numbers_N: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Those of samples start..stop-1 for which `is_digested` holds; `numbers_N` says how the recipe counts each sample,
-    where it does so differently."""
-    samples = np.arange(start, stop)
-    numbers = samples if numbers_N is None else numbers_N[start:stop]
-    return samples[(numbers - view) % every == 0] if every else samples[:0]
+    start: int, stop: int, *, view: int, every: int, recipe_N: RecipeIndex | None = None
+) -> StoreIndex:
+    """Those of samples start..stop-1 of a store for which `is_digested` holds. Without `recipe_N` the store and
+    the recipe count alike."""
+    store_S = np.arange(start, stop)
+    recipe_S = store_S if recipe_N is None else recipe_N[start:stop]
+    return StoreIndex(store_S[(recipe_S - view) % every == 0] if every else store_S[:0])

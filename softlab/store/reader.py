@@ -28,7 +28,7 @@ from softlab.store.formats import format_named
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.published import locate
-from softlab.store.row_numbers import by_view, check_samples
+from softlab.store.row_checks import by_view, check_samples
 from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_files import ShardFiles
@@ -118,9 +118,9 @@ class Store:
         if isinstance(self.path, Path):
             return
         group = self._group_named(feature)
-        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
-        for each, chosen in by_view(view, numbers_B, num_views=self.num_views, where=self.name):
-            self._files.begin(self._missing(group, each, numbers_B[chosen]), group=group)
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        for each, chosen in by_view(view, store_B, num_views=self.num_views, where=self.name):
+            self._files.begin(self._missing(group, each, store_B[chosen]), group=group)
 
     def row_bytes(self, feature: str | None = None) -> int:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
@@ -193,33 +193,33 @@ class Store:
         self.__init__(**state)  # type: ignore[misc]
 
     def _take(self, group: str, samples: ArrayLike, *, view: ArrayLike) -> Rows:
-        numbers_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         # One view, as most reads ask, and where each microsecond counts.
         if view.__class__ is int and 0 <= view < self.num_views:
-            return self._rows_from(group, view, numbers_B)
-        parts = list(by_view(view, numbers_B, num_views=self.num_views, where=self.name))
+            return self._rows_from(group, view, store_B)
+        parts = list(by_view(view, store_B, num_views=self.num_views, where=self.name))
         if len(parts) == 1:
-            return self._rows_from(group, parts[0][0], numbers_B)
-        rows = np.empty((len(numbers_B), self._layouts[group].row_bytes), dtype=np.uint8)
+            return self._rows_from(group, parts[0][0], store_B)
+        rows = np.empty((len(store_B), self._layouts[group].row_bytes), dtype=np.uint8)
         for each, chosen in parts:
-            rows[chosen] = self._rows_from(group, each, numbers_B[chosen])
+            rows[chosen] = self._rows_from(group, each, store_B[chosen])
         return rows
 
-    def _rows_from(self, group: str, view: int, numbers_B: NDArray[np.int64]) -> Rows:
+    def _rows_from(self, group: str, view: int, store_B: NDArray[np.int64]) -> Rows:
         rows = self._rows_of(group, view)
         if isinstance(self.path, Path):
-            return rows.take(numbers_B)
-        self._files.begin(rows.missing(numbers_B), group=group, first=True)  # all at once, then one after the other
-        taken = rows.take(numbers_B)
-        self._files.drop(self.manifest.grid.shards_of(numbers_B, view=view), group=group)
+            return rows.take(store_B)
+        self._files.begin(rows.missing(store_B), group=group, first=True)  # all at once, then one after the other
+        taken = rows.take(store_B)
+        self._files.drop(self.manifest.grid.shards_of(store_B, view=view), group=group)
         return taken
 
-    def _missing(self, group: str, view: int, numbers_B: NDArray[np.int64]) -> list[Shard]:
+    def _missing(self, group: str, view: int, store_B: NDArray[np.int64]) -> list[Shard]:
         """Shards of some rows that this machine doesn't have. Those of a view that can't be cached are not asked for
         in memory: to look there would make room, in place of a view that is still being read."""
         if (group, view) not in self._groups and self._bytes_when_decoded(group) > self._cache.max_bytes:
-            return self.manifest.grid.shards_of(numbers_B, view=view)
-        return self._rows_of(group, view).missing(numbers_B)
+            return self.manifest.grid.shards_of(store_B, view=view)
+        return self._rows_of(group, view).missing(store_B)
 
     def _rows_of(self, group: str, view: int) -> CachedRows | ShardRows:
         found = self._groups.get((group, view))
@@ -294,11 +294,11 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
 
 def _check_numbers(table: SampleTable, manifest: Manifest) -> None:
     """Raises ValueError unless it is told which samples the teacher saw where it saw others."""
-    chosen_from, numbers_N = manifest.source.chosen_from, table.numbers_N
-    if (numbers_N is None) != (chosen_from is None):
-        raise ValueError(f"numbers of samples {'are missing' if numbers_N is None else 'that are not asked for'}")
-    if numbers_N is not None and chosen_from is not None and numbers_N[-1] >= chosen_from:
-        raise ValueError(f"a sample has the number {numbers_N[-1]} of {chosen_from}")
+    chosen_from, recipe_N = manifest.source.chosen_from, table.recipe_N
+    if (recipe_N is None) != (chosen_from is None):
+        raise ValueError(f"recipe indices {'are missing' if recipe_N is None else 'that are not asked for'}")
+    if recipe_N is not None and chosen_from is not None and recipe_N[-1] >= chosen_from:
+        raise ValueError(f"a sample has the recipe index {recipe_N[-1]} of {chosen_from}")
 
 
 def coding_of(plan: StorePlan) -> LabelCoding:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.indices import RecipeIndex
 from softlab.keys import Keys
 from softlab.store.parquet_pages import SLACK, check_claims
 
@@ -49,8 +50,8 @@ class SampleTable:
     """-1 where unknown."""
 
     content_hashes: Sequence[bytes]
-    numbers_N: NDArray[np.int64] | None = None
-    """Ascending: which number each sample had when the teacher saw it; None where it has it still."""
+    recipe_N: RecipeIndex | None = None
+    """Ascending; None where it is the index in the store."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -60,7 +61,7 @@ def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
     keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
     targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
-    schema, numbers_N = (SCHEMA if table.numbers_N is None else CHOSEN_SCHEMA), table.numbers_N
+    schema, recipe_N = (SCHEMA if table.recipe_N is None else CHOSEN_SCHEMA), table.recipe_N
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(table), GROUP_ROWS):
@@ -70,7 +71,7 @@ def encode_samples(table: SampleTable) -> bytes:
                 keys[here].to_arrow().cast(pa.string()),
                 pa.array(targets_N[here], mask=targets_N[here] < 0),
                 _hashes_to_arrow(hashes[here]),
-                *([] if numbers_N is None else [pa.array(numbers_N[here])]),
+                *([] if recipe_N is None else [pa.array(recipe_N[here])]),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=GROUP_ROWS)
     data: bytes = sink.getvalue().to_pybytes()
@@ -97,7 +98,7 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
         keys=Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1))),
         targets_N=targets_N if (targets_N >= 0).any() else None,
         content_hashes=ContentHashes.from_bytes(hashes),
-        numbers_N=_decode_numbers(file) if "number" in file.schema_arrow.names else None,
+        recipe_N=_decode_recipe_indices(file) if "number" in file.schema_arrow.names else None,
     )
 
 
@@ -111,11 +112,11 @@ def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:
         yield Keys.from_arrow(batch.column(0))
 
 
-def _decode_numbers(file: Any) -> NDArray[np.int64]:
-    numbers_N = np.concatenate([block.to_numpy() for block in _blocks(file, "number")] or [np.empty(0, dtype=np.int64)])
-    if len(numbers_N) and (numbers_N[0] < 0 or (np.diff(numbers_N) <= 0).any()):
-        raise ValueError("the numbers that the samples had don't ascend")
-    return numbers_N
+def _decode_recipe_indices(file: Any) -> RecipeIndex:
+    recipe_N = np.concatenate([block.to_numpy() for block in _blocks(file, "number")] or [np.empty(0, dtype=np.int64)])
+    if len(recipe_N) and (recipe_N[0] < 0 or (np.diff(recipe_N) <= 0).any()):
+        raise ValueError("the recipe indices don't ascend")
+    return RecipeIndex(recipe_N)
 
 
 def _hashes_to_arrow(hashes: ContentHashes) -> Any:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from softlab.disk import create_file, exclusive, list_files, remove, shared
 from softlab.errors import DamagedStore, StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
+from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
     MANIFEST_NAME,
     FileRecord,
@@ -66,11 +66,11 @@ class CommitRecord(Record, frozen=True, kw_only=True):
 class StoreWriter:
     """One process's hold on an unfinished store; made by `writing` or `joining`."""
 
-    def __init__(self, root: Path, plan: StorePlan, *, numbers_N: NDArray[np.int64] | None = None) -> None:
-        """`numbers_N` is that of the table of samples which `finalize` will get."""
+    def __init__(self, root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> None:
+        """`recipe_N` is that of the table of samples which `finalize` will get."""
         self.root = root
         self.plan = plan
-        self._numbers_N = numbers_N
+        self._recipe_N = recipe_N
         self.parent = find_parent(root, plan)
         """The finished store that views are added to."""
 
@@ -132,7 +132,7 @@ class StoreWriter:
         Raises DamagedStore if a file is not what was written; its shard then has no record, and is redone next time.
         """
         assert not self.pending, "finalize comes after the last shard"
-        assert (samples.numbers_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
+        assert (samples.recipe_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
         self._read_back()
         parent = self.parent
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
@@ -167,11 +167,11 @@ class StoreWriter:
     def _join_digests(self, records: list[CommitRecord]) -> PixelDigests:
         shards = [self.plan.grid.shard_at(record.shard.view, record.shard.start) for record in records]
         return PixelDigests(
-            samples_D=np.concatenate([self._digested(shard) for shard in shards]),
+            store_D=StoreIndex(np.concatenate([self._digested(shard) for shard in shards])),
             digests_D=np.frombuffer(b"".join(record.pixel_digests for record in records), dtype="<u8"),
         )
 
-    def _digested(self, shard: Shard) -> NDArray[np.int64]:
+    def _digested(self, shard: Shard) -> StoreIndex:
         """The samples of a shard whose pixel digests are kept."""
         views = self.plan.views
         return digested_samples(
@@ -179,7 +179,7 @@ class StoreWriter:
             shard.stop,
             view=views.first + shard.view,
             every=views.digest_every,
-            numbers_N=self._numbers_N,
+            recipe_N=self._recipe_N,
         )
 
     def _read_back(self) -> None:
@@ -219,7 +219,7 @@ class StoreWriter:
 
 @contextmanager
 def writing(
-    root: Path, plan: StorePlan, *, lets_others_join: bool = False, numbers_N: NDArray[np.int64] | None = None
+    root: Path, plan: StorePlan, *, lets_others_join: bool = False, recipe_N: RecipeIndex | None = None
 ) -> Iterator[StoreWriter]:
     """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
 
@@ -230,7 +230,7 @@ def writing(
     with exclusive(root / LOCK_NAME) as let_others_share:
         try:
             settle_plan(root, plan)
-            writer = StoreWriter(root, plan, numbers_N=numbers_N)
+            writer = StoreWriter(root, plan, recipe_N=recipe_N)
             writer.sweep()
             if lets_others_join:
                 let_others_share()
@@ -240,12 +240,12 @@ def writing(
 
 
 @contextmanager
-def joining(root: Path, plan: StorePlan, *, numbers_N: NDArray[np.int64] | None = None) -> Iterator[StoreWriter]:
+def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
     ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
     """
     with shared(root / LOCK_NAME):
-        yield StoreWriter(root, plan, numbers_N=numbers_N)
+        yield StoreWriter(root, plan, recipe_N=recipe_N)
 
 
 def settle_plan(root: Path, plan: StorePlan) -> None:

@@ -65,9 +65,9 @@ def align_inputs(
         verify=options.verify_inputs,
         check_pixels=options.views_mismatch == "refuse",
     )
-    assert aligned.store_numbers_N is not None
+    assert aligned.store_N is not None
     for other in stores[1:] if options.views_mismatch == "refuse" else ():  # another teacher may have seen other pixels
-        check_views(source, other, aligned.store_numbers_N, aligned.replay, verify=options.verify_inputs)
+        check_views(source, other, aligned.store_N, aligned.replay, verify=options.verify_inputs)
     return Inputs(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
 
 
@@ -81,11 +81,11 @@ def as_the_teacher_saw(
     check_pixels: bool = True,
 ) -> Aligned:
     """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
-    numbers_N = align(source, store, subset=subset, verify=verify)
-    replay = store_replay(store, numbers_N)
+    store_N = align(source, store, subset=subset, verify=verify)
+    replay = store_replay(store, store_N)
     if check_pixels:
-        check_views(source, store, numbers_N, replay, verify=verify)
-    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_numbers_N=numbers_N)
+        check_views(source, store, store_N, replay, verify=verify)
+    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_N=store_N)
 
 
 def _other_views(
@@ -99,7 +99,7 @@ def _other_views(
         finishing=finishing,
         replay=_replay(views, store.num_samples),
         store=store,
-        store_numbers_N=align(source, store, subset=options.subset, verify=options.verify_inputs),
+        store_N=align(source, store, subset=options.subset, verify=options.verify_inputs),
     )
 
 

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
-from softlab.loading.order import RowNumbers
+from softlab.indices import SourceIndex
+from softlab.loading.order import RowIndices
 from softlab.ranks import num_ranks
 
 
@@ -30,13 +31,13 @@ class Ranks:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def own(self, rows: RowNumbers) -> RowNumbers:
+    def own(self, rows: RowIndices) -> RowIndices:
         """This process's part of a batch."""
         if self.count == 1:
             return rows
         size = len(rows) // self.count
         here = slice(self.rank * size, (self.rank + 1) * size)
-        return RowNumbers(rows.samples_B[here], rows.views_B[here])
+        return RowIndices(SourceIndex(rows.source_B[here]), rows.views_B[here])
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises InvalidOption for a batch that doesn't fall into equal parts."""

@@ -107,7 +107,7 @@ def _join(batches: Sequence[Said]) -> SoftLabels:
 def _check_finite(batches: Sequence[Said], shard: Shard, source: Source) -> None:
     bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
     if len(bad):
-        names = ", ".join(repr(source.keys[number]) for number in bad[:5].tolist())
+        names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
         raise TeacherError(
             f"the teacher's logits or float16 features are NaN or infinite for {len(bad):,} of {shard.num_rows:,} "
             f"samples, such as {names}. Check those inputs and the weights, or run with --autocast none. Shards "

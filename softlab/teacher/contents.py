@@ -17,7 +17,7 @@ REHASHED_ON_RESUME = 64
 
 
 class Contents:
-    """Content hashes by sample number, as far as they are known."""
+    """Content hashes by source index, as far as they are known."""
 
     def __init__(self, out: Path, source: Source, *, like: Store | None = None) -> None:
         """`like` is a store of the same samples, which must be what they were for that one."""
@@ -40,19 +40,19 @@ class Contents:
         """Hash some of the samples that an earlier run has read anew. Raises StoreMismatch for one that has changed."""
         known = np.flatnonzero(self._is_known_N)
         count = min(REHASHED_ON_RESUME, len(known))
-        for number in np.random.default_rng().choice(known, count, replace=False).tolist():
-            if content_hash(self._source.raw_bytes(number)) != self._hashes_N16[number].tobytes():
-                raise self._changed(number)
+        for index in np.random.default_rng().choice(known, count, replace=False).tolist():
+            if content_hash(self._source.raw_bytes(index)) != self._hashes_N16[index].tobytes():
+                raise self._changed(index)
 
     def hashes(self) -> ContentHashes:
         """Of all samples."""
         assert self._is_known_N.all(), "every sample has been read"
         return ContentHashes.from_bytes(self._hashes_N16)
 
-    def _changed(self, number: int) -> StoreMismatch:
+    def _changed(self, index: int) -> StoreMismatch:
         if self._like is not None:
-            return changed_sample(self._source, self._like, number)
+            return changed_sample(self._source, self._like, index)
         return StoreMismatch(
-            f"{self._out}: sample {self._source.keys[number]!r} has changed since this dump was begun. "
+            f"{self._out}: sample {self._source.keys[index]!r} has changed since this dump was begun. "
             f"Restore the data, or choose another --out."
         )

@@ -113,7 +113,7 @@ def dump_teacher(
     aligned = Aligned(
         source=source,
         finishing=teacher.finishing,
-        replay=Replay(extent.views, num_samples=len(source), numbers_N=extent.numbers_N),
+        replay=Replay(extent.views, num_samples=len(source), recipe_N=extent.recipe_N),
         digest_every=extent.views.digest_every,
     )
     contents = Contents(out, source, like=like)
@@ -126,7 +126,7 @@ def dump_teacher(
         if options.adds_views:
             check_addition(open_store(out), source, plan)
             _learn_stored(contents, out)  # before anything is written beside the finished store
-        with writing_together(out, plan, peers, numbers_N=extent.numbers_N) as writer:
+        with writing_together(out, plan, peers, recipe_N=extent.recipe_N) as writer:
             _learn_committed(contents, writer)
             contents.check_some()
             start = time.perf_counter()
@@ -166,10 +166,10 @@ def _settle(
     gap_step = settled_gap_step(out)
     needs_rows = options.coding == "uint8" and options.gap_step is None and gap_step is None
     count = min(options.batch_size if options.compile or needs_rows else 2, len(aligned.source))
-    numbers = in_sequence(0, count, batch_size=count)
+    order = in_sequence(0, count, batch_size=count)
     if needs_rows:
-        numbers = [spread_out(len(aligned.source), count=count)]
-    batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(numbers))
+        order = [spread_out(len(aligned.source), count=count)]
+    batch = next(BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(order))
     logits_BC = run.logits(batch)
     k = choose_k(options, num_classes=logits_BC.shape[1])
     example = run.keep(logits_BC, k=k)
@@ -258,7 +258,7 @@ def _finish(writer: StoreWriter, contents: Contents, source: Source, extent: Ext
                 keys=source.keys,
                 targets_N=source.targets_N,
                 content_hashes=contents.hashes(),
-                numbers_N=extent.numbers_N,
+                recipe_N=extent.recipe_N,
             )
         )
     peers.wait()

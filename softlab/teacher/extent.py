@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.indices import RecipeIndex, StoreIndex
 from softlab.loading.alignment import align
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
@@ -30,8 +30,8 @@ class Extent:
     parent: str | None = None
     """Digest of the finished store that views are added to."""
 
-    numbers_N: NDArray[np.int64] | None = None
-    """Which number the recipe has for each sample, where it is another one."""
+    recipe_N: RecipeIndex | None = None
+    """Of each sample, where it is not the index in the store."""
 
     chosen_from: int | None = None
     """Of how many samples these are some, where the recipe counts more."""
@@ -45,16 +45,14 @@ def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -
         if value is not None:
             raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
     manifest = like.manifest
-    return Extent(
-        views=manifest.views, numbers_N=like.read_samples().numbers_N, chosen_from=manifest.source.chosen_from
-    )
+    return Extent(views=manifest.views, recipe_N=like.read_samples().recipe_N, chosen_from=manifest.source.chosen_from)
 
 
 def check_like(like: Store, source: Source) -> None:
     """Raises StoreMismatch unless the source has the very samples of the other teacher's store, as far as some of them
     tell, and its views would be drawn the same here."""
-    numbers_N = align(source, like, next_step="Point --source at the data the teacher saw.")
-    check_views(source, like, numbers_N, store_replay(like, numbers_N), next_step="Dump with those versions.")
+    store_N = align(source, like, next_step="Point --source at the data the teacher saw.")
+    check_views(source, like, store_N, store_replay(like, store_N), next_step="Dump with those versions.")
 
 
 def settle_extent(out: Path, options: DumpOptions, augment: ViewRecipe | None, *, like: Store | None = None) -> Extent:
@@ -88,12 +86,12 @@ def check_addition(store: Store, source: Source, plan: StorePlan) -> None:
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
             f"{'; '.join(changed)}. Repeat the command that made it, with --views +N, or choose another --out."
         )
-    numbers_N = np.arange(store.num_samples)
+    store_N = StoreIndex(np.arange(store.num_samples))
     check_views(
         source,
         store,
-        numbers_N,
-        store_replay(store, numbers_N),
+        store_N,
+        store_replay(store, store_N),
         next_step="Add views with those versions, or dump anew into another --out.",
     )
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from softlab.errors import SoftlabError, StoreMismatch
+from softlab.indices import RecipeIndex
 from softlab.manifest import StorePlan, differences, encode
 from softlab.ranks import num_ranks, rank, shared_store
 from softlab.shards import Shard
@@ -121,18 +120,18 @@ def agree_on(plan: StorePlan, peers: Peers) -> StorePlan:
 
 @contextmanager
 def writing_together(
-    root: Path, plan: StorePlan, peers: Peers, *, numbers_N: NDArray[np.int64] | None = None
+    root: Path, plan: StorePlan, peers: Peers, *, recipe_N: RecipeIndex | None = None
 ) -> Iterator[StoreWriter]:
     """As `writing`: the first one starts the store or goes on with it, the others join; then all see the same shards
     pending."""
     if peers.is_first:
-        with writing(root, plan, lets_others_join=peers.count > 1, numbers_N=numbers_N) as writer:
+        with writing(root, plan, lets_others_join=peers.count > 1, recipe_N=recipe_N) as writer:
             peers.wait()
             peers.wait()
             yield writer
     else:
         peers.wait()
-        with joining(root, plan, numbers_N=numbers_N) as writer:
+        with joining(root, plan, recipe_N=recipe_N) as writer:
             peers.wait()
             yield writer
 

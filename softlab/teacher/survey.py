@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import TeacherError
+from softlab.indices import SourceIndex
 from softlab.labels.coding import LabelCoding
 from softlab.labels.selection import keep_top_k, sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
-from softlab.loading.order import RowNumbers
+from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
 from softlab.sources.source import Source
 from softlab.store.formats import format_named
@@ -93,7 +94,7 @@ def survey_teacher(
         extent = extent_like(like, options, augment)
         check_like(like, source)
     views = extent.views
-    replay = Replay(views, num_samples=len(source), numbers_N=extent.numbers_N)
+    replay = Replay(views, num_samples=len(source), recipe_N=extent.recipe_N)
     with TeacherRun(teacher, options) as run:
         heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
     num_classes = heard.logits_NC.shape[1]
@@ -161,10 +162,10 @@ class _Heard:
 def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
     """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
     count = min(SURVEYED_SAMPLES, len(aligned.source))
-    numbers = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
+    spread_N = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
     starts = range(0, count, options.batch_size)
-    parts = [numbers[start : start + options.batch_size] for start in starts]
-    order = [RowNumbers(samples_B, np.zeros_like(samples_B)) for samples_B in parts]
+    parts = [spread_N[start : start + options.batch_size] for start in starts]
+    order = [RowIndices(SourceIndex(source_B), np.zeros_like(source_B)) for source_B in parts]
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
     batches = loader.load([order[0], *order])
     run.logits(next(batches))

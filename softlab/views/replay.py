@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
 import torch
 from blake3 import blake3
-from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import InvalidOption
+from softlab.indices import RecipeIndex
 from softlab.manifest import TransformRecord, ViewsRecord
 from softlab.views.mixing import draw_mix, mix_images
 from softlab.views.transforms import build_transform, describe_transform, reason_of
 
 ReadImage = Callable[[int], Tensor]
-"""From a sample number to uint8 [C, H, W]."""
+"""From a store index to uint8 [C, H, W]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +32,7 @@ class View:
     """uint8."""
 
     partner: int
-    """The sample it is mixed with; itself where it is not mixed."""
+    """Store index of the sample it is mixed with; itself where it is not mixed."""
 
     weight: float
     """Its own share; the partner has the rest."""
@@ -42,52 +41,55 @@ class View:
 class Replay:
     """The random part of the views of one data set; holds no state, and can be sent to other processes."""
 
-    def __init__(self, views: ViewsRecord, *, num_samples: int, numbers_N: NDArray[np.int64] | None = None) -> None:
-        """`numbers_N` says which number each sample had when the teacher saw it, where that is another one. Raises
+    def __init__(self, views: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> None:
+        """`recipe_N` is the recipe index of each sample of the store, where it differs from the store index. Raises
         InvalidOption for transforms that can't be built, or mixing with a single sample."""
         if views.mixing is not None and num_samples < 2:
             raise InvalidOption("MixUp and CutMix need a second sample to mix with. Add samples, or leave mixing out.")
-        assert views.mixing is None or numbers_N is None, "samples are mixed with any of those that the teacher saw"
+        assert views.mixing is None or recipe_N is None, "samples are mixed with any of those that the teacher saw"
         self._mixing, self._seed, self._num_samples = views.mixing, views.seed, num_samples
-        self._first, self._numbers_N = views.first, numbers_N
+        self._first, self._recipe_N = views.first, recipe_N
         self._transforms = [(record, build_transform(record)) for record in views.transforms]
 
     @property
     def mixes(self) -> bool:
         return self._mixing is not None
 
-    def in_recipe(self, samples: list[int], views: list[int]) -> list[tuple[int, int]]:
-        """Which sample and view of the recipe each of B rows is: others where a store holds a part of what the teacher
-        saw."""
-        numbers = samples if self._numbers_N is None else self._numbers_N[samples].tolist()
-        return [(number, self._first + view) for number, view in zip(numbers, views, strict=True)]
+    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
+        """Recipe index and view of the recipe of each of B rows. Both differ from the store's where the store
+        was pulled with a part of what the teacher saw."""
+        recipe_B = store_B if self._recipe_N is None else self._recipe_N[store_B].tolist()
+        return [(recipe_index, self._first + view) for recipe_index, view in zip(recipe_B, views, strict=True)]
 
-    def views(self, samples: list[int], views: list[int], read: ReadImage) -> list[View]:
+    def views(self, store_B: list[int], views: list[int], read: ReadImage) -> list[View]:
         """One view of each of B samples; each image read is left as it is, and so is torch's global state."""
-        rows = self.in_recipe(samples, views)
-        draws = [self._pixel_seed(number, view) for number, view in rows]  # in one go: between images each took 4 us
+        rows = self.in_recipe(store_B, views)
+        draws = [
+            self._pixel_seed(recipe_index, view) for recipe_index, view in rows
+        ]  # in one go: between images each took 4 us
         with _settings_of_its_own():
             return [
-                self._view(sample, view, draw, read)
-                for sample, (_, view), draw in zip(samples, rows, draws, strict=True)
+                self._view(store_index, view, draw, read)
+                for store_index, (_, view), draw in zip(store_B, rows, draws, strict=True)
             ]
 
-    def _view(self, sample: int, view: int, seed: int, read: ReadImage) -> View:
-        image_CHW = self._transformed(read(sample), seed)
+    def _view(self, store_index: int, view: int, seed: int, read: ReadImage) -> View:
+        image_CHW = self._transformed(read(store_index), seed)
         mix = None
         if self._mixing is not None:
-            key = _draw(self._seed, view, sample, purpose=b"mixing")
-            mix = draw_mix(self._mixing, key, sample=sample, num_samples=self._num_samples)
+            # Where views are mixed, the recipe and the store count samples alike.
+            key = _draw(self._seed, view, store_index, purpose=b"mixing")
+            mix = draw_mix(self._mixing, key, sample=store_index, num_samples=self._num_samples)
         if mix is None:
-            return View(image_CHW, sample, 1.0)
+            return View(image_CHW, store_index, 1.0)
         mixed_CHW, weight = mix_images(
             image_CHW, self._transformed(read(mix.partner), self._pixel_seed(mix.partner, view)), mix
         )
         return View(mixed_CHW, mix.partner, weight)
 
-    def _pixel_seed(self, sample: int, view: int) -> int:
+    def _pixel_seed(self, recipe_index: int, view: int) -> int:
         """32 bits, which is all that torch's generator keeps."""
-        return _draw(self._seed, view, sample, purpose=b"pixels") & 0xFFFFFFFF if self._transforms else 0
+        return _draw(self._seed, view, recipe_index, purpose=b"pixels") & 0xFFFFFFFF if self._transforms else 0
 
     def _transformed(self, image_CHW: Tensor, seed: int) -> Tensor:
         if self._transforms:
@@ -118,9 +120,9 @@ def _not_applicable(record: TransformRecord, image_CHW: Tensor, reason: str) -> 
     )
 
 
-def _draw(seed: int, view: int, sample: int, *, purpose: bytes) -> int:
+def _draw(seed: int, view: int, recipe_index: int, *, purpose: bytes) -> int:
     """128 bits for one view; a change of a single one of its arguments changes about half of them."""
-    data = struct.pack("<3q", seed, view, sample)
+    data = struct.pack("<3q", seed, view, recipe_index)
     return int.from_bytes(blake2b(data, digest_size=16, person=purpose).digest(), "little")
 
 

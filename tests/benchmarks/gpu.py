@@ -64,14 +64,14 @@ class RandomImages:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        return number.to_bytes(8, "little")
+    def raw_bytes(self, index: int) -> bytes:
+        return index.to_bytes(8, "little")
 
-    def read(self, number: int) -> Sample:
+    def read(self, index: int) -> Sample:
         return Sample(
-            number=number,
-            image_CHW=self._pool_PCHW[number % POOL],
-            content_hash=content_hash(self.raw_bytes(number)),
+            index=index,
+            image_CHW=self._pool_PCHW[index % POOL],
+            content_hash=content_hash(self.raw_bytes(index)),
         )
 
 

@@ -56,7 +56,7 @@ def _dump(path: Path, num_samples: int) -> None:
 def _train(path: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
     source, store = BlankImages(num_samples), open_store(path, cache=CacheOptions(dir=path.with_suffix(".cache")))
-    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_numbers_N=align(source, store))
+    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_N=align(source, store))
     loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0))
     order = ShuffledBatches(num_samples=num_samples, batch_size=min(1024, num_samples), epochs=1, seed=0)
     for _ in loader.load(order):

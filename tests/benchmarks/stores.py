@@ -52,8 +52,8 @@ class RandomLogits(nn.Module):
         self.table = nn.Parameter(3 * torch.randn(num_rows, num_classes, generator=generator), requires_grad=False)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        numbers_B = (images_BCHW.flatten(1) * 255).round().long() @ torch.tensor([1, 256])
-        return self.table[numbers_B % len(self.table)]
+        source_B = (images_BCHW.flatten(1) * 255).round().long() @ torch.tensor([1, 256])
+        return self.table[source_B % len(self.table)]
 
 
 class BlankImages:
@@ -70,12 +70,12 @@ class BlankImages:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        return number.to_bytes(8, "little")
+    def raw_bytes(self, index: int) -> bytes:
+        return index.to_bytes(8, "little")
 
-    def read(self, number: int) -> Sample:
-        pixels = torch.tensor([[[number % 256, number // 256 % 256]]], dtype=torch.uint8)
-        return Sample(number=number, image_CHW=pixels, content_hash=content_hash(self.raw_bytes(number)))
+    def read(self, index: int) -> Sample:
+        pixels = torch.tensor([[[index % 256, index // 256 % 256]]], dtype=torch.uint8)
+        return Sample(index=index, image_CHW=pixels, content_hash=content_hash(self.raw_bytes(index)))
 
 
 def write_synthetic_store(

@@ -38,7 +38,7 @@ def test_a_reader_that_gives_other_rows_is_found_out(way: str, tmp_path: Path, g
     right = prepare_take(tmp_path, given)
     wrong = {
         "sequential": replace(right, sequential=lambda: (rows_BR[::-1] for rows_BR in right.sequential())),
-        "random": replace(right, random=lambda numbers_B: given.rows_NR[np.sort(numbers_B)]),
+        "random": replace(right, random=lambda source_B: given.rows_NR[np.sort(source_B)]),
         "shuffled": replace(right, shuffled=lambda: iter([(np.arange(7), given.rows_NR[1:8])])),
     }
 

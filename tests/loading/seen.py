@@ -48,12 +48,12 @@ class Part:
     def keys(self) -> Sequence[str]:
         return [self.whole.keys[number] for number in self.numbers]
 
-    def raw_bytes(self, number: int) -> bytes:
-        return self.whole.raw_bytes(self.numbers[number])
+    def raw_bytes(self, index: int) -> bytes:
+        return self.whole.raw_bytes(self.numbers[index])
 
-    def read(self, number: int) -> Sample:
-        sample = self.whole.read(self.numbers[number])
-        return Sample(number=number, image_CHW=sample.image_CHW, content_hash=sample.content_hash)
+    def read(self, index: int) -> Sample:
+        sample = self.whole.read(self.numbers[index])
+        return Sample(index=index, image_CHW=sample.image_CHW, content_hash=sample.content_hash)
 
 
 def nameless(count: int) -> Pictures:

@@ -7,12 +7,13 @@ import torch
 
 from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
 from softlab.identity import content_hash
+from softlab.indices import SourceIndex
 from softlab.loading import batches
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions, choose_workers
-from softlab.loading.order import RowNumbers, in_sequence
+from softlab.loading.order import RowIndices, in_sequence
 from softlab.sources.source import Sample
 from softlab.views.finishing import Finishing, finish
 from tests.loading.labelled import dump_rows, open_rows
@@ -23,9 +24,9 @@ CPU = torch.device("cpu")
 FINISHING = Finishing(size=(8, 8), mean=(0.3,), std=(0.2,))
 
 
-def first_views(numbers: Sequence[int]) -> RowNumbers:
+def first_views(numbers: Sequence[int]) -> RowIndices:
     """Of some samples of a source."""
-    return RowNumbers(np.array(numbers), np.zeros(len(numbers), dtype=np.int64))
+    return RowIndices(SourceIndex(np.array(numbers)), np.zeros(len(numbers), dtype=np.int64))
 
 
 PART = [9, 2, 17, 4, 11, 0, 8]
@@ -41,13 +42,13 @@ def aligned(tmp_path: Path) -> Aligned:
     rows = image_rows(20)
     store = dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", rows), k=3)
     source = open_rows(tmp_path / "part.parquet", [rows[number] for number in PART])
-    numbers_N = align(source, store, subset=True)
-    return Aligned(source=source, finishing=FINISHING, store=store, store_numbers_N=numbers_N)
+    store_N = align(source, store, subset=True)
+    return Aligned(source=source, finishing=FINISHING, store=store, store_N=store_N)
 
 
 def load(
     aligned: Aligned,
-    order: Sequence[RowNumbers] = ORDER,
+    order: Sequence[RowIndices] = ORDER,
     *,
     workers: int = 0,
     keep_decoded: bool = False,
@@ -61,7 +62,7 @@ def assert_same_batches(found: list[Batch], expected: list[Batch]) -> None:
     """To the bit."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        assert one.numbers_B.equal(other.numbers_B)
+        assert one.source_B.equal(other.source_B)
         assert one.views_B.equal(other.views_B)
         assert one.images_BCHW.equal(other.images_BCHW)
         assert one.content_hashes == other.content_hashes
@@ -82,9 +83,9 @@ def test_a_batch_holds_the_finished_images_and_targets_of_its_samples_in_the_ord
     source = aligned.source
     assert source.targets_N is not None
     for batch, rows in zip(found, ORDER, strict=True):
-        numbers = rows.samples_B
+        numbers = rows.source_B
         assert len(batch) == len(numbers)
-        assert batch.numbers_B.tolist() == numbers.tolist()
+        assert batch.source_B.tolist() == numbers.tolist()
         images_BCHW = finish([source.read(number).image_CHW for number in numbers.tolist()], FINISHING)
         assert batch.images_BCHW.equal(images_BCHW)
         assert batch.targets_B is not None
@@ -99,7 +100,7 @@ def test_soft_labels_are_those_of_the_same_key(aligned: Aligned, workers: int) -
     assert aligned.store is not None
     number_of = {key: number for number, key in enumerate(aligned.store.read_samples().keys)}
     for batch in found:
-        keys = [aligned.source.keys[number] for number in batch.numbers_B.tolist()]
+        keys = [aligned.source.keys[number] for number in batch.source_B.tolist()]
         assert batch.labels is not None
         assert_same_labels(batch.labels, aligned.store.read([number_of[key] for key in keys]))
 
@@ -116,9 +117,7 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
     source = open_rows(tmp_path / "a.parquet", image_rows(4), class_names=tuple("abcdef"))
     store = dump_rows(tmp_path / "store", source)
 
-    aligned = Aligned(
-        source=source, finishing=Finishing(), store=store, store_numbers_N=align(source, store, subset=False)
-    )
+    aligned = Aligned(source=source, finishing=Finishing(), store=store, store_N=align(source, store, subset=False))
     (batch,) = load(aligned, in_sequence(0, 4, batch_size=4))
     assert batch.labels is not None
     assert batch.targets_B is None
@@ -143,9 +142,9 @@ class Counted(Pictures):
 
     reads: list[int]
 
-    def read(self, number: int) -> Sample:
-        self.reads.append(number)
-        return super().read(number)
+    def read(self, index: int) -> Sample:
+        self.reads.append(index)
+        return super().read(index)
 
 
 @pytest.mark.parametrize(
@@ -206,12 +205,12 @@ def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
 
     found: list[list[int]] = []
     with pytest.raises(SoftlabError):
-        found.extend(batch.numbers_B.tolist() for batch in loader.load(in_sequence(0, 6, batch_size=2)))
+        found.extend(batch.source_B.tolist() for batch in loader.load(in_sequence(0, 6, batch_size=2)))
     assert found == [[0, 1], [2, 3]]
 
 
 class Broken(Pictures):
-    def read(self, number: int) -> Sample:
+    def read(self, index: int) -> Sample:
         raise ZeroDivisionError("a bug")
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
+from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
-from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
+from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
 from softlab.loading.teachers import check_same_rows
 from softlab.store.reader import Store
 from softlab.student.inputs import as_the_teacher_saw
@@ -73,7 +74,7 @@ def align_teachers(stores: list[Store], numbers: tuple[int, ...] = tuple(range(C
 
 
 def load(
-    aligned: Aligned, order: ShuffledBatches | list[RowNumbers], *, workers: int = 0, device: torch.device = CPU
+    aligned: Aligned, order: ShuffledBatches | list[RowIndices], *, workers: int = 0, device: torch.device = CPU
 ) -> list[Batch]:
     return list(BatchLoader(aligned, device=device, options=LoaderOptions(workers=workers)).load(order))
 
@@ -110,13 +111,13 @@ def test_every_teacher_speaks_of_the_same_view_of_the_same_sample(
     found = load(align_teachers(stores, numbers), order, workers=workers)
 
     for batch, rows in zip(found, order, strict=True):
-        assert batch.numbers_B.tolist() == rows.samples_B.tolist()
+        assert batch.source_B.tolist() == rows.source_B.tolist()
         assert batch.views_B.tolist() == rows.views_B.tolist()
         assert_of_the_images(batch)
 
 
 def test_a_batch_of_one_sample_in_several_views_has_what_each_teacher_said_of_each(stores: list[Store]) -> None:
-    (batch,) = load(align_teachers(stores), [RowNumbers(np.array([4, 4, 4, 7]), np.array([2, 0, 1, 1]))])
+    (batch,) = load(align_teachers(stores), [RowIndices(SourceIndex(np.array([4, 4, 4, 7])), np.array([2, 0, 1, 1]))])
 
     assert_of_the_images(batch)
     assert len({tuple(row) for row in batch.features["pixels"].tolist()}) == 4
@@ -134,10 +135,10 @@ def test_views_without_end_meet_what_all_teachers_said_of_the_stored_views_in_tu
 
     assert max(int(batch.views_B.max()) for batch in found) == NUM_VIEWS, "one more than is stored"
     for batch in found:
-        samples_B, views_B = np.array(PART)[batch.numbers_B.numpy()], batch.views_B.numpy() % NUM_VIEWS
+        source_B, views_B = np.array(PART)[batch.source_B.numpy()], batch.views_B.numpy() % NUM_VIEWS
         for labels, store in zip(batch.others, stores[1:], strict=True):
-            assert_same_labels(labels, store.read(samples_B, view=views_B))
-        assert batch.features["pixels"].equal(stores[1].read_features("pixels", samples_B, view=views_B))
+            assert_same_labels(labels, store.read(source_B, view=views_B))
+        assert batch.features["pixels"].equal(stores[1].read_features("pixels", source_B, view=views_B))
 
 
 def test_workers_change_nothing(stores: list[Store]) -> None:
@@ -200,7 +201,7 @@ def test_targets_of_more_classes_than_the_teachers_are_kept_where_new_ones_are_l
         source=source,
         finishing=Finishing(),
         store=store,
-        store_numbers_N=align(source, store),
+        store_N=align(source, store),
         new_classes=new_classes,
     )
 

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from softlab.indices import SourceIndex
 from softlab.loading import batches
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
-from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
+from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
 from softlab.student.inputs import as_the_teacher_saw
@@ -47,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return dump_what_is_seen(tmp_path_factory.mktemp("seen") / "store", WHOLE, num_views=NUM_VIEWS)
 
 
-def load(aligned: Aligned, order: ShuffledBatches | list[RowNumbers], *, workers: int = 0) -> list[Batch]:
+def load(aligned: Aligned, order: ShuffledBatches | list[RowIndices], *, workers: int = 0) -> list[Batch]:
     loader = BatchLoader(aligned, device=CPU, options=LoaderOptions(workers=workers), keep_decoded=True)
     return list(loader.load(order))
 
@@ -74,12 +75,12 @@ def test_no_row_ever_has_the_label_of_another_view_or_sample(
     found = load(aligned, order, workers=workers)
 
     for batch, rows in zip(found, order, strict=True):
-        assert batch.numbers_B.tolist() == rows.samples_B.tolist()
+        assert batch.source_B.tolist() == rows.source_B.tolist()
         assert batch.views_B.tolist() == rows.views_B.tolist()
         assert pixels_in_labels(batch).equal(pixels_in_images(batch))
         assert batch.targets_B is not None
         for number, view, image_CHW, target in zip(
-            batch.numbers_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, batch.targets_B.tolist(), strict=True
+            batch.source_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, batch.targets_B.tolist(), strict=True
         ):
             assert image_CHW.equal(expected_image(WHOLE, numbers[number], view))
             assert target == numbers[number]
@@ -95,7 +96,7 @@ def test_the_views_of_a_sample_differ_so_that_a_wrong_label_would_show(store: St
 def test_a_batch_may_hold_one_sample_in_several_views(store: Store) -> None:
     aligned = as_the_teacher_saw(WHOLE, store, Finishing(), subset=False, verify="some")
 
-    (batch,) = load(aligned, [RowNumbers(np.array([4, 4, 4, 7]), np.array([2, 0, 1, 1]))])
+    (batch,) = load(aligned, [RowIndices(SourceIndex(np.array([4, 4, 4, 7])), np.array([2, 0, 1, 1]))])
 
     assert pixels_in_labels(batch).equal(pixels_in_images(batch))
 
@@ -110,7 +111,7 @@ def test_views_without_end_meet_the_labels_of_the_stored_views_in_turn(store: St
 
     for batch in load(aligned, epochs_of(COUNT, "cycle", num_views=None)):
         assert batch.labels is not None
-        expected = store.read(batch.numbers_B.numpy(), view=batch.views_B.numpy() % NUM_VIEWS)
+        expected = store.read(batch.source_B.numpy(), view=batch.views_B.numpy() % NUM_VIEWS)
         assert batch.labels.logits_BK.equal(expected.logits_BK)
         assert batch.labels.class_ids_BK.equal(expected.class_ids_BK)
 
@@ -149,7 +150,7 @@ def images_by_row(found: list[Batch]) -> dict[tuple[int, int], Tensor]:
         (number, view): image_CHW
         for batch in found
         for number, view, image_CHW in zip(
-            batch.numbers_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, strict=True
+            batch.source_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, strict=True
         )
     }
 
@@ -307,5 +308,5 @@ def test_a_view_of_a_store_is_made_of_samples_by_the_stores_numbers(store: Store
     source = Part(whole=WHOLE, numbers=PART)
     aligned = as_the_teacher_saw(source, store, Finishing(), subset=True, verify="all")
 
-    assert aligned.in_store(np.array([0, 2])).tolist() == [17, 20]
-    assert Aligned(source=source, finishing=Finishing()).in_store(np.array([0, 2])).tolist() == [0, 2]
+    assert aligned.to_store(SourceIndex(np.array([0, 2]))).tolist() == [17, 20]
+    assert Aligned(source=source, finishing=Finishing()).to_store(SourceIndex(np.array([0, 2]))).tolist() == [0, 2]

@@ -119,7 +119,7 @@ runs = st.builds(
 
 
 def as_rows(run: ShuffledBatches) -> list[tuple[list[int], list[int]]]:
-    return [(rows.samples_B.tolist(), rows.views_B.tolist()) for rows in run]
+    return [(rows.source_B.tolist(), rows.views_B.tolist()) for rows in run]
 
 
 @given(run=runs)

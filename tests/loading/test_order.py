@@ -93,7 +93,7 @@ def test_as_many_samples_as_one_window_holds_are_shuffled_as_a_whole() -> None:
 def test_batches_in_sequence_are_the_range_cut_into_pieces(start: int, count: int, batch_size: int) -> None:
     batches = in_sequence(start, start + count, batch_size=batch_size)
 
-    assert [number for batch in batches for number in batch.samples_B.tolist()] == list(range(start, start + count))
+    assert [number for batch in batches for number in batch.source_B.tolist()] == list(range(start, start + count))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert all(1 <= len(batch) <= batch_size for batch in batches)
 
@@ -108,7 +108,7 @@ runs = st.builds(
 
 
 def as_lists(run: ShuffledBatches) -> list[list[int]]:
-    return [batch.samples_B.tolist() for batch in run]
+    return [batch.source_B.tolist() for batch in run]
 
 
 @given(run=runs)
@@ -151,8 +151,8 @@ def test_samples_from_all_over_are_different_and_in_order(num_samples: int, data
 
     rows = spread_out(num_samples, count=count)
 
-    assert len(set(rows.samples_B.tolist())) == len(rows) == count
-    gaps = np.diff(rows.samples_B, append=num_samples)
+    assert len(set(rows.source_B.tolist())) == len(rows) == count
+    gaps = np.diff(rows.source_B, append=num_samples)
     assert gaps.min() >= num_samples // count
     assert gaps.max() <= num_samples // count + 1
     assert rows.views_B.tolist() == [0] * count

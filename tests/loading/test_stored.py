@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from softlab.errors import DamagedStore
+from softlab.indices import SourceIndex
 from softlab.loading import stored
 from softlab.loading.aligned import Aligned
-from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import Stored, read_stored
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
@@ -72,11 +73,11 @@ def test_each_batch_gets_what_the_store_says_about_its_rows(
 
     assert len(found) == len(order)
     for said, rows in zip(found, order, strict=True):
-        expected = store.read(rows.samples_B, view=rows.views_B)
+        expected = store.read(rows.source_B, view=rows.views_B)
         assert len(said.labels) == 2
         for labels in said.labels:
             assert_same_labels(labels, expected)
-        features = store.read_features("pooled", rows.samples_B, view=rows.views_B)
+        features = store.read_features("pooled", rows.source_B, view=rows.views_B)
         assert said.features["pooled"].equal(features)
 
 
@@ -123,16 +124,16 @@ def test_labels_stay_parts_of_their_block_on_their_own_device(store: Watched) ->
 
 
 def test_a_source_that_counts_otherwise_than_the_store_gets_the_rows_of_its_own_samples(store: Watched) -> None:
-    numbers_N = np.arange(COUNT)[::-1]
-    rows = RowNumbers(np.array([0, 7]), np.array([1, 1]))
+    store_N = np.arange(COUNT)[::-1]
+    rows = RowIndices(SourceIndex(np.array([0, 7])), np.array([1, 1]))
 
-    (said,) = read(aligned_with(store, store_numbers_N=numbers_N), [rows])
+    (said,) = read(aligned_with(store, store_N=store_N), [rows])
 
     assert_same_labels(said.labels[0], store.read([49, 42], view=1))
 
 
 def test_views_without_end_meet_the_stores_in_turn(store: Watched) -> None:
-    (said,) = read(aligned_with(store), [RowNumbers(np.array([3, 4]), np.array([5, 8]))])
+    (said,) = read(aligned_with(store), [RowIndices(SourceIndex(np.array([3, 4])), np.array([5, 8]))])
 
     assert_same_labels(said.labels[0], store.read([3, 4], view=[1, 0]))
 
@@ -141,4 +142,4 @@ def test_damage_is_the_readers_own_error(tmp_path: Path, store: Watched) -> None
     flip_byte(tmp_path / "store/labels/logits/c/0/0/0", position=5)
 
     with pytest.raises(DamagedStore, match="its bytes are not the recorded ones"):
-        list(read(aligned_with(store), [RowNumbers(np.arange(10), np.zeros(10, dtype=np.int64))]))
+        list(read(aligned_with(store), [RowIndices(SourceIndex(np.arange(10)), np.zeros(10, dtype=np.int64))]))

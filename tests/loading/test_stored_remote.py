@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from softlab.errors import DamagedStore
+from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
@@ -43,9 +44,11 @@ def aligned_with(store: Store, *features: str) -> Aligned:
     )
 
 
-def in_order() -> list[RowNumbers]:
+def in_order() -> list[RowIndices]:
     starts = range(0, COUNT, BATCH)
-    return [RowNumbers(np.arange(start, start + BATCH), np.zeros(BATCH, dtype=np.int64)) for start in starts]
+    return [
+        RowIndices(SourceIndex(np.arange(start, start + BATCH)), np.zeros(BATCH, dtype=np.int64)) for start in starts
+    ]
 
 
 def label_files(store: Store, *, stop: int) -> set[str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch
+from softlab.indices import StoreIndex
 from softlab.loading.alignment import align
 from softlab.loading.view_check import (
     DRAWING,
@@ -49,8 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(store: Store, source: Source = WHOLE, **options: Any) -> None:
-    numbers_N = align(source, store, subset=True)
-    check_views(source, store, numbers_N, store_replay(store, numbers_N), **options)
+    store_N = align(source, store, subset=True)
+    check_views(source, store, store_N, store_replay(store, store_N), **options)
 
 
 @pytest.fixture
@@ -142,9 +143,9 @@ def test_the_next_step_is_the_callers(folder: Path) -> None:
 class Decoded(Pictures):
     """Picture 7 is decoded to other pixels than before, from the same bytes, as by another version of a decoder."""
 
-    def read(self, number: int) -> Sample:
-        sample = super().read(number)
-        return replace(sample, image_CHW=sample.image_CHW ^ 1) if number == 7 else sample
+    def read(self, index: int) -> Sample:
+        sample = super().read(index)
+        return replace(sample, image_CHW=sample.image_CHW ^ 1) if index == 7 else sample
 
 
 def test_verifying_all_finds_the_one_sample_that_differs_in_all_its_views(folder: Path) -> None:
@@ -180,9 +181,9 @@ class Counted(Pictures):
 
     reads: list[int] = field(default_factory=list)
 
-    def read(self, number: int) -> Sample:
-        self.reads.append(number)
-        return super().read(number)
+    def read(self, index: int) -> Sample:
+        self.reads.append(index)
+        return super().read(index)
 
 
 def test_some_are_a_few_samples_of_a_few_views_and_others_each_time(folder: Path) -> None:
@@ -243,7 +244,7 @@ def test_transforms_of_a_store_that_can_not_be_built_are_refused(folder: Path) -
     with pytest.raises(InvalidOption, match=r"transform 'os\.system' isn't one that views are made of"):
         store_replay(
             Store(store.path, msgspec.structs.replace(store.manifest, views=evil), store.digest, cache=store._cache),
-            np.arange(50),
+            StoreIndex(np.arange(50)),
         )
 
 

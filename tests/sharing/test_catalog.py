@@ -136,10 +136,10 @@ class Words:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, number: int) -> bytes:
-        return self._contents[number].encode()
+    def raw_bytes(self, index: int) -> bytes:
+        return self._contents[index].encode()
 
-    def read(self, number: int) -> object:
+    def read(self, index: int) -> object:
         raise AssertionError("nothing is decoded")
 
 

@@ -71,10 +71,10 @@ def test_a_part_of_a_part_still_knows_what_the_teacher_saw(tmp_path: Path) -> No
     pull(tmp_path / "part", tmp_path / "less", some(tmp_path, [3, 9, 10], views="1"))
 
     less = open_uncached(tmp_path / "less")
-    numbers_N = less.read_samples().numbers_N
+    recipe_N = less.read_samples().recipe_N
     assert_same_rows(less, open_uncached(store), views=[2], features=tuple(FEATURES), samples=[3, 9, 10])
-    assert numbers_N is not None
-    assert numbers_N.tolist() == [3, 9, 10]
+    assert recipe_N is not None
+    assert recipe_N.tolist() == [3, 9, 10]
     assert (less.manifest.source.chosen_from, less.manifest.views.first) == (11, 2)
 
 
@@ -100,7 +100,7 @@ def test_the_pixel_digests_of_chosen_samples_come_with_them(tmp_path: Path) -> N
     pull(address, tmp_path / "part", some(tmp_path, views="1-2"))
 
     found = open_uncached(tmp_path / "part").read_pixel_digests(0)
-    assert [SOME[sample] for sample in found.samples_D.tolist()] == [3, 5, 9]
+    assert [SOME[sample] for sample in found.store_D.tolist()] == [3, 5, 9]
     assert found.digests_D.tolist() == [digest_of_view(1, sample) for sample in (3, 5, 9)]
 
 
@@ -279,4 +279,4 @@ def test_a_store_without_a_view_or_sample_left_out_says_nothing_of_it(tmp_path: 
     store = open_uncached(tmp_path / "store")
 
     assert (store.manifest.views.first, store.manifest.source.chosen_from) == (0, None)
-    assert store.read_samples().numbers_N is None
+    assert store.read_samples().recipe_N is None

@@ -63,7 +63,7 @@ def test_the_pixel_digests_of_its_views_come_with_a_part(tmp_path: Path) -> None
     pull(address, tmp_path / "part", PullOptions(views="1-2"))
 
     found, expected = open_uncached(tmp_path / "part").read_pixel_digests(1), open_uncached(store).read_pixel_digests(2)
-    assert found.samples_D.tolist() == expected.samples_D.tolist() == [0, 2, 4, 6, 8, 10]
+    assert found.store_D.tolist() == expected.store_D.tolist() == [0, 2, 4, 6, 8, 10]
     assert found.digests_D.tolist() == expected.digests_D.tolist()
 
 

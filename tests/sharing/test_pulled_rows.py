@@ -55,7 +55,7 @@ def test_the_rows_of_any_part_are_those_of_the_whole(tmp_path: Path, plan: Store
     assert_same_rows(part, whole, views=views, features=features, samples=samples)
     for own_view, view in enumerate(views):
         found = part.read_pixel_digests(own_view)
-        expected = {digest_of_view(view, sample) for sample in whole.read_pixel_digests(view).samples_D.tolist()}
+        expected = {digest_of_view(view, sample) for sample in whole.read_pixel_digests(view).store_D.tolist()}
         ours = {digest_of_view(view, sample) for sample in samples}
         assert set(found.digests_D.tolist()) == expected & ours
-        assert [digest_of_view(view, samples[place]) for place in found.samples_D] == found.digests_D.tolist()
+        assert [digest_of_view(view, samples[place]) for place in found.store_D] == found.digests_D.tolist()

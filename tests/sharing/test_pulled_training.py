@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.indices import StoreIndex
 from softlab.keys import read_keys
 from softlab.loading.teachers import check_same_rows
 from softlab.loading.view_check import check_views, store_replay
@@ -44,10 +45,10 @@ def some_pictures(folder: Path) -> Source:
 
 def assert_views_are_those_that_the_teacher_saw(store: Store, source: Source) -> None:
     """Every one of them, pixel by pixel."""
-    numbers_N = np.arange(store.num_samples)
-    compared = sum(len(store.read_pixel_digests(view).samples_D) for view in range(store.num_views))
+    store_N = StoreIndex(np.arange(store.num_samples))
+    compared = sum(len(store.read_pixel_digests(view).store_D) for view in range(store.num_views))
     assert compared == store.num_views * store.num_samples
-    check_views(source, store, numbers_N, store_replay(store, numbers_N), verify="all")
+    check_views(source, store, store_N, store_replay(store, store_N), verify="all")
 
 
 @pytest.mark.parametrize("views", ["0", "1", "1-2", "2"])

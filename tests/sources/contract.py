@@ -32,7 +32,7 @@ class SourceContract:
     def test_images_are_8_bit_with_one_or_three_channels(self, source: Source) -> None:
         sample = source.read(1)
 
-        assert sample.number == 1
+        assert sample.index == 1
         assert sample.image_CHW.dtype == torch.uint8
         assert sample.image_CHW.shape[0] in (1, 3)
         assert sample.image_CHW.is_contiguous()

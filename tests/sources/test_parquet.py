@@ -54,7 +54,7 @@ def test_a_folder_and_a_glob_give_the_rows_of_all_files_in_order(tmp_path: Path,
     assert [source.raw_bytes(number) for number in range(7)] == [row["bytes"] for row in rows]
 
 
-def test_a_plain_binary_column_has_row_numbers_for_keys(tmp_path: Path) -> None:
+def test_a_plain_binary_column_has_row_checks_for_keys(tmp_path: Path) -> None:
     images = [encoded(picture(seed=number)) for number in range(11)]
     pq.write_table(pa.table({"jpg": pa.array(images, type=pa.large_binary())}), tmp_path / "a.parquet")
 

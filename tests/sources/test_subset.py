@@ -76,7 +76,7 @@ def test_unreadable_samples_are_left_out_and_listed_and_the_others_renumbered(tm
     assert rest.targets_N.tolist() == [0, 1]
     assert rest.skipped[0] == SkippedSample(key="cat/0.png", reason="not an image that Pillow can identify")
     assert rest.skipped[1].key == "dog/0.png"
-    assert rest.read(1).number == 1
+    assert rest.read(1).index == 1
     assert rest.raw_bytes(1) == whole.raw_bytes(3)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import DamagedStore
+from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import StorePlan
 from softlab.store.format import FormatName
 from softlab.store.pixel_digests import (
@@ -42,7 +43,7 @@ pairs = st.dictionaries(st.integers(0, 2**40), st.integers(0, 2**64 - 1), max_si
 def make_digests(values: dict[int, int]) -> PixelDigests:
     samples = sorted(values)
     return PixelDigests(
-        samples_D=np.array(samples, dtype=np.int64),
+        store_D=StoreIndex(np.array(samples, dtype=np.int64)),
         digests_D=np.array([values[sample] for sample in samples], dtype=np.uint64),
     )
 
@@ -58,8 +59,8 @@ def plan_with(every: int, *, format: FormatName = "zarr") -> StorePlan:
 def test_what_is_encoded_is_decoded(values: dict[int, int]) -> None:
     found = decode_digests(encode_digests(make_digests(values)), max_rows=40)
 
-    assert dict(zip(found.samples_D.tolist(), found.digests_D.tolist(), strict=True)) == values
-    assert found.samples_D.dtype == np.dtype(np.int64)
+    assert dict(zip(found.store_D.tolist(), found.digests_D.tolist(), strict=True)) == values
+    assert found.store_D.dtype == np.dtype(np.int64)
     assert found.digests_D.dtype == np.dtype(np.uint64)
 
 
@@ -141,10 +142,12 @@ def test_the_two_ways_to_ask_agree(start: int, count: int, view: int, every: int
 
 
 @given(numbers=st.sets(st.integers(0, 300)).map(sorted), view=st.integers(0, 200), every=st.sampled_from([0, 1, 7]))
-def test_the_two_ways_agree_on_samples_that_had_other_numbers(numbers: list[int], view: int, every: int) -> None:
-    numbers_N = np.array(numbers, dtype=np.int64)
+def test_the_two_ways_agree_on_samples_that_have_recipe_indices_of_their_own(
+    numbers: list[int], view: int, every: int
+) -> None:
+    recipe_N = RecipeIndex(np.array(numbers, dtype=np.int64))
 
-    found = digested_samples(0, len(numbers), view=view, every=every, numbers_N=numbers_N)
+    found = digested_samples(0, len(numbers), view=view, every=every, recipe_N=recipe_N)
 
     assert [numbers[place] for place in found] == [n for n in numbers if is_digested(n, view=view, every=every)]
 
@@ -153,9 +156,9 @@ def test_the_two_ways_agree_on_samples_that_had_other_numbers(numbers: list[int]
 def test_those_of_some_samples_count_them_among_themselves(values: dict[int, int], chosen: list[int]) -> None:
     values = {sample % 100: digest for sample, digest in values.items()}
 
-    found = make_digests(values).of_samples(np.array(chosen, dtype=np.int64))
+    found = make_digests(values).of_samples(StoreIndex(np.array(chosen, dtype=np.int64)))
 
-    assert [chosen[place] for place in found.samples_D] == [sample for sample in chosen if sample in values]
+    assert [chosen[place] for place in found.store_D] == [sample for sample in chosen if sample in values]
     assert found.digests_D.tolist() == [values[sample] for sample in chosen if sample in values]
 
 
@@ -181,7 +184,7 @@ def test_a_store_gives_back_the_digests_that_were_written(tmp_path: Path, format
     for view in range(2):
         found = store.read_pixel_digests(view)
         expected = {sample: digest_of_view(view, sample) for sample in range(11) if (sample - view) % every == 0}
-        assert dict(zip(found.samples_D.tolist(), found.digests_D.tolist(), strict=True)) == expected
+        assert dict(zip(found.store_D.tolist(), found.digests_D.tolist(), strict=True)) == expected
     assert [file.path for file in store.manifest.digest_files] == [digests_name(view) for view in range(2)]
     assert verify_store(tmp_path).is_intact
 
@@ -191,7 +194,7 @@ def test_a_store_without_digests_gives_none(tmp_path: Path) -> None:
 
     assert manifest.digest_files == ()
     assert not (tmp_path / "pixel_digests").exists()
-    assert len(open_store(tmp_path).read_pixel_digests(1).samples_D) == 0
+    assert len(open_store(tmp_path).read_pixel_digests(1).store_D) == 0
 
 
 def test_digests_of_an_interrupted_dump_are_kept_with_its_shards(tmp_path: Path) -> None:

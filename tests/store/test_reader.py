@@ -335,9 +335,9 @@ def test_samples_that_are_not_there_are_refused(
 
 
 @pytest.mark.parametrize("samples", [[0.5], [True, False], np.array([1.0]), torch.tensor([True] * NUM_SAMPLES), ["1"]])
-def test_what_is_no_sample_number_is_refused(examples: dict[tuple[str, str], Example], samples: Any) -> None:
+def test_what_is_no_sample_index_is_refused(examples: dict[tuple[str, str], Example], samples: Any) -> None:
     """A mask would read samples 0 and 1, a fraction its floor: the wrong labels, silently."""
-    with pytest.raises(InvalidOption, match=re.escape("Ask by sample numbers.")):
+    with pytest.raises(InvalidOption, match=re.escape("Ask by sample indices.")):
         examples["zarr", "float16"].open().read(samples)
 
 

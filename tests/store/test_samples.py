@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.identity import content_hash
+from softlab.indices import RecipeIndex
 from softlab.store import samples
 from softlab.store.samples import SCHEMA, SampleTable, decode_samples, encode_samples
 
@@ -48,23 +49,25 @@ def test_samples_without_hard_targets_have_none_when_read() -> None:
 
 
 @given(st.sets(st.integers(0, 2**40), min_size=1, max_size=20).map(sorted))
-def test_the_numbers_that_samples_had_are_decoded(numbers: list[int]) -> None:
-    table = replace(make_table([(str(number), 0, bytes(16)) for number in numbers]), numbers_N=np.array(numbers))
+def test_recipe_indices_are_decoded(numbers: list[int]) -> None:
+    table = replace(
+        make_table([(str(number), 0, bytes(16)) for number in numbers]), recipe_N=RecipeIndex(np.array(numbers))
+    )
 
     decoded = decode_samples(encode_samples(table), num_samples=len(table))
 
-    assert decoded.numbers_N is not None
-    assert decoded.numbers_N.tolist() == numbers
+    assert decoded.recipe_N is not None
+    assert decoded.recipe_N.tolist() == numbers
 
 
 @pytest.mark.parametrize("numbers", [[1, 1, 2], [2, 1, 3], [-1, 0, 1]])
-def test_numbers_that_no_samples_can_have_had_are_a_value_error(numbers: list[int]) -> None:
+def test_recipe_indices_that_do_not_ascend_are_a_value_error(numbers: list[int]) -> None:
     with pytest.raises(ValueError, match="don't ascend"):
-        decode_samples(encode_samples(replace(FEW, numbers_N=np.array(numbers))), num_samples=3)
+        decode_samples(encode_samples(replace(FEW, recipe_N=RecipeIndex(np.array(numbers)))), num_samples=3)
 
 
-def test_samples_that_have_their_numbers_have_no_others_when_read() -> None:
-    assert decode_samples(encode_samples(FEW), num_samples=3).numbers_N is None
+def test_samples_without_recipe_indices_have_none_when_read() -> None:
+    assert decode_samples(encode_samples(FEW), num_samples=3).recipe_N is None
 
 
 def test_the_same_samples_are_the_same_bytes() -> None:

@@ -69,8 +69,8 @@ def make_options(**values: Any) -> TrainOptions:
 
 
 def make_loader(source: Source, store: Store | None = None) -> BatchLoader:
-    numbers_N = None if store is None else align(source, store)
-    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_numbers_N=numbers_N)
+    store_N = None if store is None else align(source, store)
+    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_N=store_N)
     return BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0), keep_decoded=True)
 
 

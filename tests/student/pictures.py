@@ -73,7 +73,7 @@ def feature_batch() -> Batch:
     """Six images of noise, and features that nobody gave; `values` is also a method of what holds the projectors."""
     shapes = {"map": (2, 4, 6), "mean": (2,), "same": (4,), "values": (2,)}
     return Batch(
-        numbers_B=torch.arange(6),
+        source_B=torch.arange(6),
         views_B=torch.zeros(6, dtype=torch.int64),
         images_BCHW=torch.randn(6, 3, 4, 6, generator=torch.Generator().manual_seed(0)),
         content_hashes=(),

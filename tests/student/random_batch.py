@@ -16,7 +16,7 @@ def random_batch(*, seed: int = 0, rows: int = 8, k: int = NUM_CLASSES) -> Batch
     random = torch.Generator().manual_seed(seed)
     logits_BC = 3 * torch.randn(rows, NUM_CLASSES, generator=random)
     return Batch(
-        numbers_B=torch.arange(rows),
+        source_B=torch.arange(rows),
         views_B=torch.zeros(rows, dtype=torch.int64),
         images_BCHW=torch.randn(rows, 1, 2, 3, generator=random),
         content_hashes=(b"",) * rows,

@@ -38,8 +38,8 @@ def make_store(tmp_path: Path, *, k: int = NUM_CLASSES, temperature: tuple[float
 
 
 def make_loader(store: Store | None, *, source: Source = PICTURES) -> BatchLoader:
-    numbers_N = None if store is None else align(source, store)
-    aligned = Aligned(source=source, finishing=Finishing(), store=store, store_numbers_N=numbers_N)
+    store_N = None if store is None else align(source, store)
+    aligned = Aligned(source=source, finishing=Finishing(), store=store, store_N=store_N)
     return BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0))
 
 

@@ -51,17 +51,15 @@ def by_hand(student: nn.Module, store: Store) -> None:
     student.train()
     conv, norm = student.get_submodule("conv"), student.get_submodule("norm")
     for rows in ShuffledBatches(num_samples=NUM_PICTURES, batch_size=8, epochs=3, seed=0):
-        labels = store.read(rows.samples_B)
+        labels = store.read(rows.source_B)
         teacher_BC = torch.empty(8, 5).scatter_(1, labels.class_ids_BK, labels.logits_BK)
-        feature_BCHW = conv(images_of(pictures(), rows.samples_B.tolist()))
+        feature_BCHW = conv(images_of(pictures(), rows.source_B.tolist()))
         normed_BCHW = norm(feature_BCHW)
         student_BC = student.get_submodule("classifier")(
             student.get_submodule("hidden")(normed_BCHW.relu().flatten(start_dim=1))
         )
-        mean = functional.mse_loss(
-            projector(feature_BCHW.mean(dim=(2, 3))), store.read_features("mean", rows.samples_B)
-        )
-        maps = functional.mse_loss(attention(normed_BCHW), attention(store.read_features("map", rows.samples_B)))
+        mean = functional.mse_loss(projector(feature_BCHW.mean(dim=(2, 3))), store.read_features("mean", rows.source_B))
+        maps = functional.mse_loss(attention(normed_BCHW), attention(store.read_features("map", rows.source_B)))
         divergence = functional.kl_div(
             (student_BC / 4).log_softmax(1), (teacher_BC / 4).softmax(1), reduction="batchmean"
         )

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.loading.order import RowNumbers, ShuffledBatches
+from softlab.indices import SourceIndex
+from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.ranks import is_first_rank
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
@@ -32,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 # One process among several.
 
 
-def rows(*samples: int) -> RowNumbers:
-    return RowNumbers(np.array(samples), np.array(samples) + 100)
+def rows(*samples: int) -> RowIndices:
+    return RowIndices(SourceIndex(np.array(samples)), np.array(samples) + 100)
 
 
 def test_a_batch_falls_into_parts_that_make_up_the_whole() -> None:
@@ -41,7 +42,7 @@ def test_a_batch_falls_into_parts_that_make_up_the_whole() -> None:
 
     parts = [Ranks(rank=rank, count=3).own(batch) for rank in range(3)]
 
-    assert [part.samples_B.tolist() for part in parts] == [[5, 3], [8, 1], [9, 2]]
+    assert [part.source_B.tolist() for part in parts] == [[5, 3], [8, 1], [9, 2]]
     assert [part.views_B.tolist() for part in parts] == [[105, 103], [108, 101], [109, 102]]
 
 
@@ -170,7 +171,7 @@ def test_each_process_reads_only_its_own_rows(shared: Path) -> None:
     batches = list(ShuffledBatches(num_samples=NUM_PICTURES, batch_size=8, epochs=1, seed=0))
 
     for rank, half in enumerate([slice(0, 4), slice(4, 8)]):
-        own = sorted(number for batch in batches for number in batch.samples_B[half].tolist())
+        own = sorted(number for batch in batches for number in batch.source_B[half].tolist())
         assert left_by(shared, "one_epoch", rank=rank)["seen"] == own
 
 

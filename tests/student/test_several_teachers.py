@@ -97,10 +97,8 @@ def by_hand(student: nn.Module, teacher_NC: Tensor, *, temperature: float) -> No
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05)
     student.train()
     for rows in ShuffledBatches(num_samples=NUM_PICTURES, batch_size=8, epochs=3, seed=0):
-        logits_BC = student(images_of(pictures(), rows.samples_B.tolist())) / temperature
-        loss = functional.kl_div(
-            logits_BC.log_softmax(dim=1), teacher_NC[rows.samples_B].float(), reduction="batchmean"
-        )
+        logits_BC = student(images_of(pictures(), rows.source_B.tolist())) / temperature
+        loss = functional.kl_div(logits_BC.log_softmax(dim=1), teacher_NC[rows.source_B].float(), reduction="batchmean")
         optimiser.zero_grad()
         (temperature**2 * loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

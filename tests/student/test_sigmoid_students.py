@@ -86,8 +86,8 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     student.train()
     for step, rows in enumerate(STEPS):
         optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / len(STEPS))) / 2
-        images_BCHW = images_of(PICTURES, rows.samples_B.tolist())
-        taught_BC = (logits_of(teacher, rows.samples_B) / TEMPERATURE).sigmoid()
+        images_BCHW = images_of(PICTURES, rows.source_B.tolist())
+        taught_BC = (logits_of(teacher, rows.source_B) / TEMPERATURE).sigmoid()
         loss = TEMPERATURE**2 * binary_cross_entropy_with_logits(student(images_BCHW) / TEMPERATURE, taught_BC)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

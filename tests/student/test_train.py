@@ -58,7 +58,7 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     student.train()
     for step, rows in enumerate(STEPS):
         optimiser.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 50)) / 2
-        images_BCHW, targets_B = images_NCHW[rows.samples_B], targets_N[rows.samples_B]
+        images_BCHW, targets_B = images_NCHW[rows.source_B], targets_N[rows.source_B]
         with torch.no_grad():
             teacher_BC = teacher(images_BCHW)
         student_BC = student(images_BCHW)

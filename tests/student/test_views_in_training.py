@@ -118,8 +118,8 @@ def test_mixed_views_are_learnt_with_both_their_targets(stores: dict[str, Store]
         logits_BC = make_student().train()(student.seen[0])
     replay = Replay(stores["mixed"].manifest.views, num_samples=len(source))
     (rows,) = ShuffledBatches(num_samples=300, batch_size=300, epochs=1, seed=0, num_views=NUM_VIEWS)
-    views = replay.views(rows.samples_B.tolist(), rows.views_B.tolist(), lambda number: source.read(number).image_CHW)
-    for row, (sample, view) in enumerate(zip(rows.samples_B.tolist(), views, strict=True)):
+    views = replay.views(rows.source_B.tolist(), rows.views_B.tolist(), lambda number: source.read(number).image_CHW)
+    for row, (sample, view) in enumerate(zip(rows.source_B.tolist(), views, strict=True)):
         for number, weight in [(sample, view.weight), (view.partner, 1 - view.weight)]:
             losses.append(weight * -logits_BC[row].double().log_softmax(0)[source.targets_N[number]].item())
     assert {view.weight for view in views} != {1.0}

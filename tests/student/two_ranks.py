@@ -51,9 +51,9 @@ class Watched(Pictures):
 
     seen: set[int]
 
-    def read(self, number: int) -> Sample:
-        self.seen.add(number)
-        return super().read(number)
+    def read(self, index: int) -> Sample:
+        self.seen.add(index)
+        return super().read(index)
 
 
 class Bad(nn.Module):

@@ -48,18 +48,18 @@ class Pictures:
     def keys(self) -> Sequence[str]:
         return [f"{number:04d}.png" for number in range(self.count)]
 
-    def raw_bytes(self, number: int) -> bytes:
-        return self._pixels(number).tobytes()
+    def raw_bytes(self, index: int) -> bytes:
+        return self._pixels(index).tobytes()
 
-    def read(self, number: int) -> Sample:
-        pixels_CHW = self._pixels(number)
+    def read(self, index: int) -> Sample:
+        pixels_CHW = self._pixels(index)
         return Sample(
-            number=number, image_CHW=torch.from_numpy(pixels_CHW), content_hash=content_hash(pixels_CHW.tobytes())
+            index=index, image_CHW=torch.from_numpy(pixels_CHW), content_hash=content_hash(pixels_CHW.tobytes())
         )
 
-    def _pixels(self, number: int) -> NDArray[np.uint8]:
-        pixels_CHW = np.random.default_rng(number).integers(0, 256, (3, 4, 6), dtype=np.uint8)
-        return pixels_CHW * np.uint8(number not in self.black)
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        pixels_CHW = np.random.default_rng(index).integers(0, 256, (3, 4, 6), dtype=np.uint8)
+        return pixels_CHW * np.uint8(index not in self.black)
 
 
 def make_teacher(*, num_classes: int = NUM_CLASSES, seed: int = 0) -> nn.Sequential:

@@ -88,9 +88,9 @@ class Changing(Pictures):
 
     reads: list[int] = field(default_factory=list)
 
-    def read(self, number: int) -> Sample:
-        self.reads.append(number)
-        return super().read(99 if self.reads.count(20) > 1 and number == 20 else number)
+    def read(self, index: int) -> Sample:
+        self.reads.append(index)
+        return super().read(99 if self.reads.count(20) > 1 and index == 20 else index)
 
 
 def test_a_sample_that_changes_between_two_of_its_views_is_refused_by_its_key(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.teachers import check_same_rows
 from softlab.loading.view_check import check_views, store_replay
@@ -46,8 +47,8 @@ def dump_like(out: Path, like: Store, *, source: Source | None = None, **options
 
 def assert_sees_the_same(second: Store, first: Store, source: Source) -> None:
     check_same_rows([first, second])
-    numbers_N = np.arange(second.num_samples)
-    check_views(source, second, numbers_N, store_replay(first, numbers_N), verify="all")
+    store_N = StoreIndex(np.arange(second.num_samples))
+    check_views(source, second, store_N, store_replay(first, store_N), verify="all")
     for view in range(first.num_views):
         ours, theirs = second.read_pixel_digests(view), first.read_pixel_digests(view)
         assert ours.digests_D.tolist() == theirs.digests_D.tolist() != []
@@ -87,10 +88,10 @@ def test_a_part_that_was_pulled_is_shared_too(tmp_path: Path, first: Store) -> N
     dump_like(tmp_path / "second", part, source=source)
 
     second = open_uncached(tmp_path / "second")
-    numbers_N = second.read_samples().numbers_N
+    store_N = second.read_samples().recipe_N
     assert_sees_the_same(second, part, source)
-    assert numbers_N is not None
-    assert numbers_N.tolist() == SOME
+    assert store_N is not None
+    assert store_N.tolist() == SOME
     assert verify_store(tmp_path / "second").is_intact
 
 
@@ -165,9 +166,9 @@ def test_views_that_would_be_others_here_are_refused(tmp_path: Path, first: Stor
 class ChangedMeanwhile(Pictures):
     """The last picture is black once the dump has begun."""
 
-    def read(self, number: int) -> Sample:
+    def read(self, index: int) -> Sample:
         changed = Pictures(count=self.count, black=frozenset([self.count - 1]))
-        return replace(changed.read(number), number=number)
+        return replace(changed.read(index), index=index)
 
 
 def test_a_sample_that_was_another_one_for_the_first_teacher_stops_the_dump(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ class Watched(Pictures):
 
     seen: list[int]
 
-    def read(self, number: int) -> Sample:
-        self.seen.append(number)
-        return super().read(number)
+    def read(self, index: int) -> Sample:
+        self.seen.append(index)
+        return super().read(index)
 
 
 def share(out: Path, options: DumpOptions, augment: ViewRecipe | None = None) -> None:
@@ -157,11 +157,11 @@ class Held(Pictures):
     is_waiting: Event
     may_go_on: Event
 
-    def read(self, number: int) -> Sample:
-        if number == 20:
+    def read(self, index: int) -> Sample:
+        if index == 20:
             self.is_waiting.set()
             assert self.may_go_on.wait(60)
-        return super().read(number)
+        return super().read(index)
 
 
 def share_held(out: Path, is_waiting: Event, may_go_on: Event) -> None:

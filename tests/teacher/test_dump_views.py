@@ -150,9 +150,9 @@ class Counted(Pictures):
 
     reads: list[int] = field(default_factory=list)
 
-    def read(self, number: int) -> Sample:
-        self.reads.append(number)
-        return super().read(number)
+    def read(self, index: int) -> Sample:
+        self.reads.append(index)
+        return super().read(index)
 
 
 # Pixel digests.
@@ -174,7 +174,7 @@ def test_digests_are_kept_of_one_view_in_64_of_all_or_of_none(tmp_path: Path, ke
             for number, each in enumerate(seen(source, view))
             if is_digested(number, view=view, every=every)
         }
-        assert dict(zip(found.samples_D.tolist(), found.digests_D.tolist(), strict=True)) == expected
+        assert dict(zip(found.store_D.tolist(), found.digests_D.tolist(), strict=True)) == expected
         assert len(expected) == {64: 2, 1: 100, 0: 0}[every]
 
 
@@ -184,7 +184,7 @@ def test_by_default_the_digests_of_images_as_they_are_are_those_of_their_pixels(
     dump(tmp_path / "store", source=source)
 
     found = open_uncached(tmp_path / "store").read_pixel_digests(0)
-    assert found.samples_D.tolist() == [0, 64]
+    assert found.store_D.tolist() == [0, 64]
     assert found.digests_D.tolist() == [pixel_digest(source.read(number).image_CHW) for number in (0, 64)]
 
 

@@ -27,7 +27,7 @@ SAID_WITHOUT_WAITING: list[dict[str, Any]] = [
 
 def make_batch(pictures: Pictures | None = None) -> Batch:
     return Batch(
-        numbers_B=torch.tensor(NUMBERS),
+        source_B=torch.tensor(NUMBERS),
         views_B=torch.zeros(len(NUMBERS), dtype=torch.int64),
         images_BCHW=images_of(pictures or Pictures(), NUMBERS),
         content_hashes=(),

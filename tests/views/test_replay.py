@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.errors import InvalidOption
+from softlab.indices import RecipeIndex, SourceIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
-from softlab.loading.order import RowNumbers
+from softlab.loading.order import RowIndices
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.views.finishing import Finishing, finish
 from softlab.views.mixing import Mix, draw_mix
@@ -89,7 +90,7 @@ def test_a_sample_that_had_another_number_is_replayed_by_that_one(recipe: str) -
     views = record_views(ViewRecipe(transforms=transforms, **options), num_views=1, digest_every=0)
     numbers = [1, 4, 5, 9]
 
-    part = Replay(views, num_samples=4, numbers_N=np.array(numbers))
+    part = Replay(views, num_samples=4, recipe_N=RecipeIndex(np.array(numbers)))
 
     found = part.views([0, 1, 2, 3], [2] * 4, lambda sample: IMAGES[numbers[sample]])
     for view, number in zip(found, numbers, strict=True):
@@ -302,7 +303,7 @@ def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
     replay = make_replay("Resize([20, 20])", *transforms, num_samples=NUM_SAMPLES, **options)
     aligned = Aligned(source=source, finishing=finishing, replay=replay, digest_every=1)
     rows = [([6, 0, 3], [1, 0, 2]), ([3, 3], [2, 0]), ([9], [5]), ([1, 2, 8, 7], [0, 0, 0, 0]), ([6], [1])]
-    order = [RowNumbers(np.array(samples), np.array(views)) for samples, views in rows]
+    order = [RowIndices(SourceIndex(np.array(samples)), np.array(views)) for samples, views in rows]
     expected = [replay.views(*each, lambda number: source.read(number).image_CHW) for each in rows]
 
     for workers in (0, 1, 3):

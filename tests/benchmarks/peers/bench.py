@@ -86,11 +86,11 @@ def check(reader: Reader, given: Given, *, num_rows: int) -> None:
         start += len(rows_BR)
     assert start == min(num_rows, CHECKED_BATCHES * BATCH)
     if reader.random is not None:
-        numbers_B = _random_order(num_rows)[0]
-        np.testing.assert_array_equal(reader.random(numbers_B), given.rows_NR[numbers_B])
+        source_B = _random_order(num_rows)[0]
+        np.testing.assert_array_equal(reader.random(source_B), given.rows_NR[source_B])
     if reader.shuffled is not None:
-        for numbers_B, rows_BR in islice(reader.shuffled(), CHECKED_BATCHES):
-            np.testing.assert_array_equal(rows_BR, given.rows_NR[numbers_B])
+        for source_B, rows_BR in islice(reader.shuffled(), CHECKED_BATCHES):
+            np.testing.assert_array_equal(rows_BR, given.rows_NR[source_B])
 
 
 class Turns:

@@ -38,7 +38,7 @@ def prepare_parquet(_folder: Path, given: Given) -> Reader:
     dataset = pyarrow.dataset.dataset(given.parquet_store / "labels", format="parquet")
     return Reader(
         files=(given.parquet_store / "labels",),
-        random=lambda numbers_B: _pack(layout, dataset.take(numbers_B, columns=columns)),
+        random=lambda source_B: _pack(layout, dataset.take(source_B, columns=columns)),
         sequential=lambda: (
             _pack(layout, pa.table(batch)) for batch in dataset.to_batches(columns=columns, batch_size=BATCH)
         ),
@@ -49,8 +49,8 @@ def prepare_torch(folder: Path, given: Given) -> Reader:
     for number, row_R in enumerate(given.rows_NR):
         torch.save(torch.from_numpy(row_R).clone(), folder / f"{number}.pt")  # a view would bring all rows along
 
-    def read(numbers_B: Numbers) -> Rows:
-        loaded = [torch.load(folder / f"{number}.pt", weights_only=True) for number in numbers_B]
+    def read(source_B: Numbers) -> Rows:
+        loaded = [torch.load(folder / f"{number}.pt", weights_only=True) for number in source_B]
         rows_BR: Rows = torch.stack(loaded).numpy()
         return rows_BR
 

@@ -18,8 +18,8 @@ def prepare_take(folder: Path, given: Given) -> Reader:
     np.save(path, given.rows_NR)
     rows_NR = np.asarray(np.load(path, mmap_mode="r"))  # take of a np.memmap is slower than of the array below it
 
-    def take(numbers_B: Numbers) -> Rows:
-        taken: Rows = rows_NR.take(numbers_B, axis=0)
+    def take(source_B: Numbers) -> Rows:
+        taken: Rows = rows_NR.take(source_B, axis=0)
         return taken
 
     return Reader(files=(path,), random=take, sequential=lambda: map(take, in_sequence(len(rows_NR))))
@@ -53,8 +53,8 @@ def _read_in_blocks(path: Path) -> Iterator[tuple[Numbers, Rows]]:
     store = open_store(path, cache=CacheOptions(max_bytes=0))
     grid = store.manifest.grid
     shards = [grid.shard(0, part) for part in range(grid.parts_per_view)]
-    for numbers_B in block_shuffled(np.random.default_rng(0), shards):
-        yield numbers_B, store.read_packed(numbers_B)
+    for source_B in block_shuffled(np.random.default_rng(0), shards):
+        yield source_B, store.read_packed(source_B)
 
 
 def _read_in_order(path: Path) -> Iterator[Rows]:

@@ -25,7 +25,7 @@ def prepare_mosaic(folder: Path, given: Given) -> Reader:
     dataset = streaming.StreamingDataset(local=str(folder), shuffle=False, batch_size=BATCH)
     return Reader(
         files=(folder,),
-        random=lambda numbers_B: np.stack([sample["row"] for sample in dataset[numbers_B]]),
+        random=lambda source_B: np.stack([sample["row"] for sample in dataset[source_B]]),
         sequential=lambda: (batch["row"].numpy() for batch in streaming.StreamingDataLoader(dataset, batch_size=BATCH)),
     )
 
@@ -41,7 +41,7 @@ def prepare_litdata(folder: Path, given: Given) -> Reader:
     in_order = litdata.StreamingDataset(str(chunks))
     return Reader(
         files=(chunks,),
-        random=lambda numbers_B: np.stack([by_row[number] for number in numbers_B.tolist()]),
+        random=lambda source_B: np.stack([by_row[number] for number in source_B.tolist()]),
         sequential=lambda: (batch.numpy() for batch in litdata.StreamingDataLoader(in_order, batch_size=BATCH)),
     )
 

@@ -22,7 +22,7 @@ def prepare_lance(folder: Path, given: Given) -> Reader:
 
     return Reader(
         files=(folder,),
-        random=lambda numbers_B: rows_of(dataset.take(pa.array(numbers_B))),
+        random=lambda source_B: rows_of(dataset.take(pa.array(source_B))),
         sequential=lambda: map(rows_of, dataset.to_batches(batch_size=BATCH)),
     )
 
@@ -35,7 +35,7 @@ def prepare_hugging_face(folder: Path, given: Given) -> Reader:
     dataset = datasets.load_from_disk(folder / "rows").with_format("numpy", dtype=np.uint8)
     return Reader(
         files=(folder,),
-        random=lambda numbers_B: dataset[numbers_B]["row"],
+        random=lambda source_B: dataset[source_B]["row"],
         sequential=lambda: (batch["row"] for batch in dataset.iter(batch_size=BATCH)),
     )
 

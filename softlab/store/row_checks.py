@@ -6,20 +6,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlab.errors import InvalidOption
+from softlab.indices import StoreIndex
 
 
-def check_samples(samples: ArrayLike, *, num_samples: int, where: object) -> NDArray[np.int64]:
-    """Sample numbers as int64 [B]. Raises InvalidOption for one that isn't there, or that is no number."""
-    numbers = np.asarray(samples)
-    if numbers.dtype != np.int64 or numbers.ndim != 1:  # else it is asked as most are, where microseconds count
-        if numbers.size and numbers.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
-            raise InvalidOption(f"{where}: {numbers.dtype} values don't number samples. Ask by sample numbers.")
-        numbers = numbers.astype(np.int64, copy=False).reshape(-1)
+def check_samples(samples: ArrayLike, *, num_samples: int, where: object) -> StoreIndex:
+    """Store indices as int64 [B]. Raises InvalidOption for one that isn't there, or that is no number."""
+    store_B = np.asarray(samples)
+    if store_B.dtype != np.int64 or store_B.ndim != 1:  # else it is asked as most are, where microseconds count
+        if store_B.size and store_B.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
+            raise InvalidOption(f"{where}: {store_B.dtype} values are no sample indices. Ask by sample indices.")
+        store_B = store_B.astype(np.int64, copy=False).reshape(-1)
     # One pass for both ends, as a negative number is a huge one without its sign; argmax takes a sixth of max's time.
-    if len(numbers) and not 0 <= numbers.item(numbers.view(np.uint64).argmax()) < num_samples:
-        outside = numbers.min() if numbers.min() < 0 else numbers.max()
+    if len(store_B) and not 0 <= store_B.item(store_B.view(np.uint64).argmax()) < num_samples:
+        outside = store_B.min() if store_B.min() < 0 else store_B.max()
         raise InvalidOption(f"{where}: has samples 0 to {num_samples - 1}, not {outside}. Ask for one of those.")
-    return numbers
+    return StoreIndex(store_B)
 
 
 def check_views(view: ArrayLike, *, num_views: int, where: object) -> NDArray[np.int64]:
@@ -38,14 +39,12 @@ def check_views(view: ArrayLike, *, num_views: int, where: object) -> NDArray[np
 
 
 def by_view(
-    view: ArrayLike, numbers_B: NDArray[np.int64], *, num_views: int, where: object
+    view: ArrayLike, store_B: StoreIndex, *, num_views: int, where: object
 ) -> Iterator[tuple[int, NDArray[np.int64] | slice]]:
     """Each view that is asked for, and which of B samples in it; for one view, or one each. Raises as `check_views`."""
     views_B = check_views(view, num_views=num_views, where=where)
-    if views_B.shape not in ((), numbers_B.shape):
-        raise InvalidOption(
-            f"{where}: {views_B.size} views for {numbers_B.size} samples. Ask for one view, or one each."
-        )
+    if views_B.shape not in ((), store_B.shape):
+        raise InvalidOption(f"{where}: {views_B.size} views for {store_B.size} samples. Ask for one view, or one each.")
     if views_B.ndim == 0:
         yield int(views_B), slice(None)
         return
