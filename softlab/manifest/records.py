@@ -55,7 +55,7 @@ class SourceRecord(Record, frozen=True, kw_only=True):
     num_samples: Positive
     keys_fingerprint: Fingerprint
     skipped: tuple[SkippedRecord, ...]
-    """Samples left out because they could not be read; they have no sample number."""
+    """Samples left out because they could not be read; they have no index."""
 
     chosen_from: Positive | None = None
     """How many samples there were when the teacher saw them, where this store was pulled with some of them only.

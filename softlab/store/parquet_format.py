@@ -60,7 +60,7 @@ def _check_claims(data: bytes, shard: Shard, fields: Sequence[FieldRecord]) -> N
 
 
 def _row_bytes(fields: Sequence[FieldRecord]) -> int:
-    """Of a row in one file: its fields and its sample number."""
+    """Of a row in one file: its fields and the index of its sample."""
     return 8 + sum(field.row_bytes for field in fields)
 
 

@@ -43,7 +43,7 @@ CHOSEN_SCHEMA = SCHEMA.append(pa.field("number", pa.int64(), nullable=False))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleTable:
-    """One entry a sample, in the order of sample numbers."""
+    """One entry a sample, in the order of the store."""
 
     keys: Sequence[str]
     targets_N: NDArray[np.int64] | None
