@@ -18,6 +18,7 @@ ROWS = """
     teacher | student | sharing | report
     loading
     store | sources | views | models
+    card
     manifest
     remote
     labels | identity | keys | shards | ranks | disk

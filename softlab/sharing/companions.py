@@ -2,15 +2,15 @@
 
 import hashlib
 
+from softlab.card.kept_sections import is_generated
+from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption
 from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.sharing.croissant import render_croissant
 from softlab.sharing.figures import encode_figures, measure_figures
-from softlab.store.card import CARD_NAME, render_card
 from softlab.store.files import read_file
-from softlab.store.kept_sections import is_generated
 from softlab.store.published import version_path
 from softlab.store.reader import Store
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption, NotAStore
 from softlab.identity import digest_of
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, ShardRecord, StorePlan, add_up, encode
 from softlab.shards import Shard
 from softlab.sharing.origin import Origin
 from softlab.sharing.transfer import Copy
-from softlab.store.card import CARD_NAME, render_card
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import digests_name
 

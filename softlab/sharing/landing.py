@@ -6,13 +6,13 @@ What is under way looks as a dump does: `commits/plan.json` comes first, the man
 from collections.abc import Mapping
 from pathlib import Path
 
+from softlab.card.render import CARD_NAME
 from softlab.disk import exclusive, is_temporary, list_files, remove, write_whole
 from softlab.errors import StoreExists
 from softlab.manifest import MANIFEST_NAME, Manifest
 from softlab.sharing.content import Content
 from softlab.sharing.origin import Origin
 from softlab.sharing.transfer import OnBytes, fetch_files
-from softlab.store.card import CARD_NAME
 from softlab.store.folder import LOCK_NAME, check_vacant, remove_finished_commits
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME

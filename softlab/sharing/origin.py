@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import AccessDenied, NotAStore, ObjectMissing, SoftlabWarning
 from softlab.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote, TooLarge
-from softlab.store.card import CARD_NAME, render_card
 from softlab.store.folder import COMMITS
 from softlab.store.manifest_file import check_published, read_manifest_bytes
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME, locate, signature_path, version_path

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlab.card.render import CARD_NAME, render_card
 from softlab.disk import write_whole
 from softlab.errors import InvalidOption
 from softlab.identity import digest_of
@@ -17,7 +18,6 @@ from softlab.sharing.origin import Origin, open_origin
 from softlab.sharing.transfer import OnBytes
 from softlab.sharing.trust import check_digest
 from softlab.store.cache import CacheOptions
-from softlab.store.card import CARD_NAME, render_card
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.reader import Store
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from softlab.card.render import CARD_NAME
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord, summarise
 from softlab.remote.address import VERSION, Address, parse_place
@@ -20,7 +21,6 @@ from softlab.sharing.marks import PushMark
 from softlab.sharing.page import page_files
 from softlab.sharing.upload import OnProgress, read_own_manifest, upload_store
 from softlab.sharing.versions import LATEST, check_version_free, move_tag, publish_version, this_moment
-from softlab.store.card import CARD_NAME
 from softlab.store.published import store_path as tree_path
 from softlab.store.reader import Store, open_store
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from softlab.card.render import CARD_NAME
 from softlab.disk import list_files
 from softlab.errors import AccessDenied, DamagedStore
 from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.remote.remote import Place, Remote
-from softlab.store.card import CARD_NAME
 from softlab.store.files import hash_matches
 from softlab.store.folder import COMMITS, is_adding_views, layout_records, read_plan, written_by
 from softlab.store.manifest_file import check_published, read_manifest

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from softlab.card.render import CARD_NAME
 from softlab.errors import DamagedStore, InvalidOption
 from softlab.sharing.companions import MAX_CARD_BYTES, companions
-from softlab.store.card import CARD_NAME
 from softlab.store.reader import open_store
 from softlab.store.samples import SAMPLES_NAME
 from tests.sharing.records import version_of

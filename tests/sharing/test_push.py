@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from softlab.card.render import CARD_NAME
 from softlab.errors import AccessDenied, InvalidOption, NotAStore, VersionTaken
 from softlab.sharing.companions import MAX_CARD_BYTES
 from softlab.sharing.push import PushOptions, push
-from softlab.store.card import CARD_NAME
 from softlab.store.published import read_version
 from softlab.store.reader import open_store
 from tests.servers.s3 import READER_KEY, READER_SECRET

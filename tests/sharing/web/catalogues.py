@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from softlab.card.render import render_card
 from softlab.manifest.versions import CatalogRecord, TagRecord, VersionRecord
 from softlab.sharing.figures import BINS, Figures, encode_figures
 from softlab.sharing.page import page_files
-from softlab.store.card import render_card
 from tests.manifests import make_manifest
 from tests.sharing.records import WRITER, make_tag, make_version
 

@@ -5,9 +5,9 @@ import msgspec
 import pytest
 from huggingface_hub import DatasetCard
 
+from softlab.card.front_matter import hub_licence
+from softlab.card.render import render_card
 from softlab.manifest import Manifest, Statistics
-from softlab.store.card import render_card
-from softlab.store.front_matter import hub_licence
 from tests.manifests import make_manifest
 from tests.sharing.records import make_version
 from tests.store.building import make_plan, write_store

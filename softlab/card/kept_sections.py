@@ -20,7 +20,7 @@ TO_FILL_IN = {
 """What stands in each section until a person has written in it."""
 
 _SECTION = re.compile(r"<!-- kept: ([a-z-]+) -->\n(.*?)\n?<!-- end -->", re.DOTALL)
-_MARK = re.compile(r"\n<!-- generated: ([0-9a-f]{64}) -->\s*\Z")
+_DIGEST_LINE = re.compile(r"\n<!-- generated: ([0-9a-f]{64}) -->\s*\Z")
 
 
 def kept_section(name: str, written: Mapping[str, str], *, is_asked: bool = True) -> list[str]:
@@ -35,7 +35,7 @@ def written_sections(card: str) -> dict[str, str]:
     return {name: text for name, text in found if text.strip() and text != TO_FILL_IN.get(name)}
 
 
-def with_mark(card: str) -> str:
+def with_digest(card: str) -> str:
     """A generated card, so that `is_generated` knows it."""
     return f"{card}\n<!-- generated: {_digest(card)} -->\n"
 
@@ -43,8 +43,8 @@ def with_mark(card: str) -> str:
 def is_generated(card: str) -> bool:
     """Whether a person has changed nothing outside the kept sections."""
     card = _normal(card)
-    mark = _MARK.search(card)
-    return mark is not None and mark[1] == _digest(card[: mark.start()])
+    found = _DIGEST_LINE.search(card)
+    return found is not None and found[1] == _digest(card[: found.start()])
 
 
 def _digest(card: str) -> str:

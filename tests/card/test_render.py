@@ -2,9 +2,9 @@ from pathlib import Path
 
 import msgspec
 
+from softlab.card.render import render_card, renewed_card
 from softlab.manifest import FeatureRecord, SkippedRecord, Statistics
 from softlab.remote.address import parse_address
-from softlab.store.card import render_card, renewed_card
 from tests.manifests import make_manifest
 from tests.sharing.records import make_version
 from tests.store.building import make_plan, write_store

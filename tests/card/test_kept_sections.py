@@ -1,8 +1,8 @@
 import pytest
 
-from softlab.store.kept_sections import TO_FILL_IN, is_generated, kept_section, with_mark, written_sections
+from softlab.card.kept_sections import TO_FILL_IN, is_generated, kept_section, with_digest, written_sections
 
-CARD = with_mark("\n".join(["# Labels", *kept_section("contact", {}), *kept_section("licence", {}), "The end."]))
+CARD = with_digest("\n".join(["# Labels", *kept_section("contact", {}), *kept_section("licence", {}), "The end."]))
 
 
 def filled_in(text: str) -> str:

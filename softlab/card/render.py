@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from softlab.card.front_matter import front_matter
+from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
 from softlab.labels.soft_labels import Head
 from softlab.manifest import Manifest
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
-from softlab.store.front_matter import front_matter
-from softlab.store.kept_sections import is_generated, kept_section, with_mark, written_sections
 
 CARD_NAME = "README.md"
 
@@ -56,7 +56,7 @@ def render_card(
     """
     written = written_sections(own_card or "")
     is_part = version is not None and version.digest == manifest.parent
-    return with_mark(
+    return with_digest(
         "\n".join(
             [
                 *front_matter(manifest, licence=version.licence if version else None),
