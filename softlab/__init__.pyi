@@ -5,13 +5,13 @@ from .labels.soft_labels import SoftLabels
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
 from .report.write import write_report
-from .sharing.catalog import Catalog, find_for, read_catalog
-from .sharing.gc import GcOptions, collect_garbage
-from .sharing.pull import PullOptions, pull
-from .sharing.push import PushOptions, push
-from .sharing.signers import SignerOptions, SigningOptions
-from .sharing.signing import sign_store
-from .sharing.trust import open_trusted
+from .sharing.catalogue.catalog import Catalog, find_for, read_catalog
+from .sharing.fetch.pull import PullOptions, pull
+from .sharing.publish.gc import GcOptions, collect_garbage
+from .sharing.publish.push import PushOptions, push
+from .sharing.signing.options import SignerOptions, SigningOptions
+from .sharing.signing.sign import sign_store
+from .sharing.signing.trust import open_trusted
 from .sources.open import open_source
 from .sources.options import SourceOptions
 from .store.cache import CacheOptions

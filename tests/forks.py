@@ -9,8 +9,8 @@ FORKS.set_forkserver_preload(
         "pytest",
         "softlab.cli.dump_teacher",
         "softlab.cli.main",
-        "softlab.sharing.push",
-        "softlab.sharing.pull",
+        "softlab.sharing.publish.push",
+        "softlab.sharing.fetch.pull",
         "softlab.store.parquet_format",
         "softlab.store.zarr_format",
     ]

@@ -9,7 +9,7 @@ import typer
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_count, print_table
 from softlab.errors import InvalidOption
-from softlab.sharing.gc import GcOptions, GcReport, collect_garbage
+from softlab.sharing.publish.gc import GcOptions, GcReport, collect_garbage
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 

@@ -9,10 +9,10 @@ import typer
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_count, print_facts
-from softlab.sharing.pull import Pulled, PullOptions
-from softlab.sharing.pull import pull as fetch
-from softlab.sharing.signers import required_signer
-from softlab.sharing.trust import Vouched, check_trust
+from softlab.sharing.fetch.pull import Pulled, PullOptions
+from softlab.sharing.fetch.pull import pull as fetch
+from softlab.sharing.signing.options import required_signer
+from softlab.sharing.signing.trust import Vouched, check_trust
 
 NO_FEATURES = "none"
 

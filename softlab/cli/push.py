@@ -10,9 +10,9 @@ import typer
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_count, print_facts
 from softlab.errors import InvalidOption
-from softlab.sharing.push import Pushed, PushOptions
-from softlab.sharing.push import push as publish
-from softlab.sharing.versions import LATEST
+from softlab.sharing.catalogue.versions import LATEST
+from softlab.sharing.publish.push import Pushed, PushOptions
+from softlab.sharing.publish.push import push as publish
 
 LICENCE_QUESTION = "Licence of the soft labels (an SPDX identifier such as CC-BY-4.0, or words)"
 TERMS_QUESTION = "What the teacher's own licence says about its outputs (nothing: leave it empty)"

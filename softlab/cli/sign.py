@@ -9,8 +9,8 @@ import typer
 
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
-from softlab.sharing.signers import SigningOptions
-from softlab.sharing.signing import sign_store
+from softlab.sharing.signing.options import SigningOptions
+from softlab.sharing.signing.sign import sign_store
 
 
 def sign(

@@ -15,8 +15,8 @@ from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
 from softlab.ranks import is_first_rank
 from softlab.recipe import overridden, write_recipe
-from softlab.sharing.signers import required_signer
-from softlab.sharing.trust import open_trusted
+from softlab.sharing.signing.options import required_signer
+from softlab.sharing.signing.trust import open_trusted
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions

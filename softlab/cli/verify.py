@@ -10,8 +10,8 @@ import typer
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes
-from softlab.sharing.signers import signer_from
-from softlab.sharing.trust import Vouched, check_digest, check_trust
+from softlab.sharing.signing.options import signer_from
+from softlab.sharing.signing.trust import Vouched, check_digest, check_trust
 from softlab.store.verify import VerifyReport, verify_store
 
 

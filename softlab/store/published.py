@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnsupportedStore
+from softlab.errors import AccessDenied, DamagedStore, NotAStore, ObjectMissing, UnsupportedStore
 from softlab.manifest.strict_json import decode_strictly
 from softlab.manifest.versions import MAX_RECORD_BYTES, CatalogRecord, TagRecord, VersionRecord
 from softlab.remote.address import Address, parse_address
@@ -29,7 +29,7 @@ SIGNATURE_NAME = "signature.json"
 """Beside the manifest of a pulled store: its version record and the signature; the latter also of a store signed where
 it lies."""
 
-MARK_NAMES = ("push.json", "gc.json")
+LEASE_NAMES = ("push.json", "gc.json")
 """Beside the manifest of a published store while somebody is at work on it."""
 
 
@@ -97,6 +97,17 @@ def read_tag(remote: Remote, name: str, tag: str) -> TagRecord:
     if (record.name, record.tag) != (name, tag):
         raise DamagedStore(f"{remote / path}: is a tag of {record.name}@{record.tag}. Tell whoever published it.")
     return record
+
+
+def read_if_there(remote: Remote, path: str) -> bytes | None:
+    """The bytes of a record, signature or card beside a manifest that could be read; None where there is none.
+
+    To those who may read but not list, S3 answers "access denied" for an object that doesn't exist.
+    """
+    try:
+        return remote.read(path, max_bytes=MAX_RECORD_BYTES)
+    except (ObjectMissing, AccessDenied):
+        return None
 
 
 def decode_record(data: bytes, kind: type[Kind], *, where: str) -> Kind:

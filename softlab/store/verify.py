@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from softlab.card.render import CARD_NAME
 from softlab.disk import list_files
 from softlab.errors import AccessDenied, DamagedStore
 from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.remote.remote import Place, Remote
-from softlab.store.card import CARD_NAME
 from softlab.store.files import hash_matches
 from softlab.store.folder import COMMITS, is_adding_views, layout_records, read_plan, written_by
 from softlab.store.manifest_file import check_published, read_manifest
-from softlab.store.published import MARK_NAMES, SIGNATURE_NAME, VERSION_NAME, locate
+from softlab.store.published import LEASE_NAMES, SIGNATURE_NAME, VERSION_NAME, locate
 from softlab.store.read_ahead import ReadAhead
 
 BESIDE = {MANIFEST_NAME, CARD_NAME, VERSION_NAME, SIGNATURE_NAME}
@@ -119,6 +119,6 @@ def _compare_remote(remote: Remote, there: Sequence[FileRecord]) -> Iterator[tup
 def _find_foreign(place: Place, others: set[str]) -> list[str]:
     foreign = others - BESIDE
     if isinstance(place, Remote):
-        return sorted(foreign - set(MARK_NAMES))
+        return sorted(foreign - set(LEASE_NAMES))
     foreign -= {path for path in foreign if path.startswith(f"{COMMITS}/")}  # of a dump that goes on, or was killed
     return sorted(foreign - set(written_by(read_plan(place), foreign)) if is_adding_views(place) else foreign)

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from softlab.card.render import CARD_NAME, renewed_card
 from softlab.disk import create_file, exclusive, list_files, remove, shared
 from softlab.errors import DamagedStore, StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
@@ -35,7 +36,6 @@ from softlab.manifest import (
     encode,
 )
 from softlab.shards import Shard
-from softlab.store.card import CARD_NAME, renewed_card
 from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,

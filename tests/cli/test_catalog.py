@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from softlab.sharing.push import PushOptions, push
+from softlab.sharing.publish.push import PushOptions, push
 from tests.cli.program import TEST, TRAIN, Softlab, assert_refused, open_uncached
 
 

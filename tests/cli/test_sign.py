@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.program import LOGITS, Softlab, assert_refused, open_uncached, train
 from tests.sharing.pulling import publish
-from tests.sharing.signers import PASSWORD, KeyFiles, write_chain, write_key
+from tests.sharing.signing.key_files import PASSWORD, KeyFiles, write_chain, write_key
 from tests.store.building import flip_byte
 
 

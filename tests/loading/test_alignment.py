@@ -6,7 +6,7 @@ import pytest
 
 from softlab.errors import StoreMismatch
 from softlab.loading.alignment import HASHED_AT_START, align
-from softlab.sharing.pull import PullOptions, pull
+from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import Store, open_store

@@ -8,7 +8,7 @@ import pytest
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from softlab.sharing.versions import move_tag
+from softlab.sharing.catalogue.versions import move_tag
 from softlab.store.published import read_tag
 from tests.servers.gcs import running_google
 

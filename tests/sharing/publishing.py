@@ -13,9 +13,9 @@ from softlab.manifest import MANIFEST_NAME, decode_manifest, encode
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from softlab.sharing.catalog import read_catalog
-from softlab.sharing.push import Pushed, PushOptions, push
-from softlab.sharing.versions import list_versions
+from softlab.sharing.catalogue.catalog import read_catalog
+from softlab.sharing.catalogue.versions import list_versions
+from softlab.sharing.publish.push import Pushed, PushOptions, push
 from softlab.store.files import read_file
 from softlab.store.published import read_version, store_path
 from softlab.store.reader import open_store

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from softlab.manifest import StorePlan
-from softlab.sharing.push import PushOptions, push
+from softlab.sharing.publish.push import PushOptions, push
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from tests.store.building import make_plan, with_digests, write_store

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
+from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch, UnfinishedStore
-from softlab.store.card import CARD_NAME, render_card
 from softlab.store.convert import convert_store
 from softlab.store.folder import count_finished_shards, is_adding_views
 from softlab.store.format import FormatName

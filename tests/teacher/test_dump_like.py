@@ -13,7 +13,7 @@ from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.teachers import check_same_rows
 from softlab.loading.view_check import check_views, store_replay
-from softlab.sharing.pull import PullOptions, pull
+from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.source import Sample, Source
 from softlab.sources.subset import with_keys
 from softlab.store.folder import count_finished_shards

@@ -14,11 +14,11 @@ import zarr
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
+from softlab.card.render import render_card
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
 from softlab.labels.coding import Coding
 from softlab.labels.selection import keep_top_k
 from softlab.manifest import decode_manifest
-from softlab.store.card import render_card
 from softlab.store.convert import convert_store
 from softlab.store.format import FormatName
 from softlab.store.statistics import measure

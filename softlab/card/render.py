@@ -1,0 +1,187 @@
+"""The card: a store's README.md, generated from its manifest, with the front matter that dataset hubs read."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from softlab.card.front_matter import front_matter
+from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
+from softlab.labels.soft_labels import Head
+from softlab.manifest import Manifest
+from softlab.manifest.versions import VersionRecord
+from softlab.remote.address import Address
+
+CARD_NAME = "README.md"
+
+
+class _Words(NamedTuple):
+    """What depends on the teacher's head."""
+
+    head: str
+    tail: str
+    captured: str
+    log_tail: str
+    train_options: str
+
+
+_WORDS: dict[Head, _Words] = {
+    "softmax": _Words(
+        head="softmax: a probability of each class among all",
+        tail="its exact log mass",
+        captured="Mean probability of the kept classes",
+        log_tail="probability outside the kept classes",
+        train_options="",
+    ),
+    "sigmoid": _Words(
+        head="sigmoid: each class a choice of its own (multi-label)",
+        tail="the exact log of its classes' mean probability",
+        captured="Share of the summed probability that the kept classes have",
+        log_tail="mean probability of the classes that are not kept",
+        train_options=" --loss bce --alpha 1",
+    ),
+}
+
+
+def render_card(
+    manifest: Manifest,
+    *,
+    version: VersionRecord | None = None,
+    address: Address | None = None,
+    own_card: str | None = None,
+) -> str:
+    """Markdown. The manifest doesn't vouch for this file, so a person may add to it.
+
+    `version` and its `address` of a published store, or `version` of the one that this store was pulled from in part;
+    `own_card` is the one whose kept sections go on.
+    """
+    written = written_sections(own_card or "")
+    is_part = version is not None and version.digest == manifest.parent
+    return with_digest(
+        "\n".join(
+            [
+                *front_matter(manifest, licence=version.licence if version else None),
+                *_what_it_is(manifest),
+                *_how_good(manifest),
+                *_licence(version, written),
+                "## Intended use",
+                "",
+                *kept_section("intended-use", written),
+                "## Contact",
+                "",
+                *kept_section("contact", written),
+                *_how_to_use(manifest, version=None if is_part else version, address=address),
+            ]
+        )
+    )
+
+
+def renewed_card(own_card: str | None, manifest: Manifest) -> str | None:
+    """The card of a store that has changed; None where a person has rewritten theirs, so that nothing of it is lost."""
+    if own_card is not None and not is_generated(own_card):
+        return None
+    return render_card(manifest, own_card=own_card)
+
+
+def _what_it_is(manifest: Manifest) -> list[str]:
+    teacher, selection, source = manifest.teacher, manifest.selection, manifest.source
+    words = _WORDS[manifest.label_space.head]
+    features = [f"{_plain(feature.name)} (layer {_plain(feature.layer)})" for feature in manifest.features]
+    return [
+        "# Soft labels for knowledge distillation",
+        "",
+        f"What the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
+        f"{teacher.weights_fingerprint[:12]}) said about {_plain(source.name)}: {source.num_samples:,} samples, "
+        f"{manifest.views.num_views} view(s), {manifest.label_space.num_classes} classes.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| head | {words.head} |",
+        f"| kept | the {selection.k} largest logits of each row |",
+        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| views | {_views(manifest)} |",
+        f"| coding | {manifest.coding.logits} |",
+        f"| features | {', '.join(features) or 'none'} |",
+        f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
+        *_left_out(manifest),
+        f"| source fingerprint | {manifest.source_fingerprint} |",
+        f"| samples left out as unreadable | {len(source.skipped)} |",
+        "",
+    ]
+
+
+def _left_out(manifest: Manifest) -> list[str]:
+    """What was not pulled of the store that this one is a part of."""
+    first, chosen_from = manifest.views.first, manifest.source.chosen_from
+    lines = []
+    if first:
+        lines.append(f"| first view | number {first} of the recipe's |")
+    if chosen_from is not None:
+        lines.append(f"| samples chosen from | {chosen_from:,} |")
+    return lines
+
+
+def _views(manifest: Manifest) -> str:
+    views = manifest.views
+    names = [transform.name for transform in views.transforms]
+    if views.mixing is not None:
+        names += [name for name in ("mixup", "cutmix") if getattr(views.mixing, name) is not None]
+    return f"{', '.join(names)} (seed {views.seed}; arguments in manifest.json)" if names else "images as they are"
+
+
+def _how_good(manifest: Manifest) -> list[str]:
+    statistics = manifest.statistics
+    accuracy = "unknown (no hard targets)" if statistics.accuracy is None else f"{statistics.accuracy:.2%}"
+    masses = zip(manifest.selection.temperatures, statistics.mean_captured_mass, strict=True)
+    captured = ", ".join(f"{mass:.4f} at T={t:g}" for t, mass in masses)
+    return [
+        "## How good",
+        "",
+        f"Teacher's accuracy on these samples: {accuracy}. "
+        f"{_WORDS[manifest.label_space.head].captured}: {captured}. "
+        f"Logits clipped by the coding: {statistics.clipped_logits:,}.",
+        "",
+    ]
+
+
+def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[str]:
+    lines = ["## Licence", ""]
+    if version is not None:
+        lines += [f"Of these labels: {_plain(version.licence)}.", ""]
+    if version is not None and version.terms:
+        lines += [f"What the teacher's own licence says about its outputs: {_plain(version.terms)}", ""]
+    return [*lines, *kept_section("licence", written, is_asked=version is None)]
+
+
+def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: Address | None) -> list[str]:
+    words = _WORDS[manifest.label_space.head]
+    get, store = "softlab verify .", "."
+    if version is not None:
+        get = f"softlab pull {address or f'CATALOGUE/{version.name}@{version.version}'} {version.name}"
+        store = version.name
+    lines = [
+        "## How to use",
+        "",
+        "```",
+        get,
+        f"softlab train-student --store {store} --source YOUR_DATA --student torchvision:resnet18"
+        f"{words.train_options} --out RUN",
+        "```",
+        "",
+        "A row's logits are relative to its largest, which is `max_logit`; `log_tail` is the natural log of the",
+        f"{words.log_tail}, one column a temperature, -inf where nothing is outside.",
+    ]
+    if manifest.coding.logits == "uint8":
+        lines += [
+            f"`logits` holds gaps: a row's logit k is -{manifest.coding.gap_step} times the sum of its gaps 0 to k.",
+        ]
+    return [*lines, ""]
+
+
+def _plain(text: str) -> str:
+    """What was written elsewhere, so that it stays words in its line, whatever renders the card."""
+    return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """The same where the words are a name."""
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "/") + "`"

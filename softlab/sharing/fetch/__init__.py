@@ -1,0 +1,1 @@
+"""Pull a store to a disk: all of it, or only some views, features or samples."""

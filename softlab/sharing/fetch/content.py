@@ -1,0 +1,150 @@
+"""What a copy of a store, or of some views and features of it, will hold: known before any of it is fetched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from softlab.card.render import CARD_NAME, render_card
+from softlab.errors import InvalidOption, NotAStore
+from softlab.identity import digest_of
+from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, ShardRecord, StorePlan, add_up, encode
+from softlab.shards import Shard
+from softlab.sharing.fetch.download import Copy
+from softlab.sharing.fetch.origin import Origin
+from softlab.store.formats import format_named
+from softlab.store.pixel_digests import digests_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """Everything that will lie in the folder of a pulled store."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    copies: Sequence[Copy]
+    made: Mapping[str, bytes]
+    """Files that the manifest names, and that are not those of the whole store."""
+
+    beside: Mapping[str, bytes]
+    """Files that it doesn't name."""
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.manifest_bytes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Which views and features of a store; they are there."""
+
+    views: range
+    features: tuple[str, ...]
+
+
+def content_of(origin: Origin, part: Part) -> Content:
+    """Of a part that leaves nothing out: every byte as it was published."""
+    manifest = origin.manifest
+    is_whole = len(part.views) == manifest.views.num_views and len(part.features) == len(manifest.features)
+    return _whole(origin) if is_whole else _content_of_part(origin, part)
+
+
+def _whole(origin: Origin) -> Content:
+    manifest = origin.manifest
+    return Content(
+        manifest=manifest,
+        manifest_bytes=origin.manifest_bytes,
+        copies=[Copy(source=file, path=file.path) for file in manifest.files],
+        made={},
+        beside={CARD_NAME: render_card(manifest).encode()} | dict(origin.beside),
+    )
+
+
+def _content_of_part(origin: Origin, part: Part) -> Content:
+    """Its shards are those of the whole store under other names; its card and its manifest are its own, so what was
+    signed or said about the whole doesn't hold for it."""
+    plan = plan_part(origin.manifest, origin.digest, part)
+    shards, copies = _take_shards(origin, plan)
+    made = format_named(plan.storage.format).layout_files(plan)
+    digests = origin.manifest.digest_files[part.views.start : part.views.stop]
+    digest_copies = [Copy(source=file, path=digests_name(view)) for view, file in enumerate(digests)]
+    samples = origin.manifest.samples_file
+    manifest = Manifest(
+        **{name: getattr(plan, name) for name in StorePlan.__struct_fields__},
+        source_fingerprint=origin.manifest.source_fingerprint,
+        samples_file=samples,
+        layout_files=tuple(FileRecord(path=p, bytes=len(data), blake3=digest_of(data)) for p, data in made.items()),
+        shards=tuple(shards),
+        statistics=add_up([shard.statistics for shard in shards]),
+        digest_files=tuple(copy.target for copy in digest_copies),
+    )
+    return Content(
+        manifest=manifest,
+        manifest_bytes=encode(manifest),
+        copies=[Copy(source=samples, path=samples.path), *digest_copies, *copies],
+        made=made,
+        beside={CARD_NAME: origin.card_of_part(manifest).encode()},
+    )
+
+
+def plan_part(found: Manifest, digest: str, part: Part) -> StorePlan:
+    """The plan of a store with some of the views, numbered from 0, and some of the features."""
+    replace, groups = msgspec.structs.replace, {"labels", *(f"features/{name}" for name in part.features)}
+    return replace(
+        found.plan,
+        parent=digest,
+        views=replace(found.views, num_views=len(part.views), first=found.views.first + part.views.start),
+        features=tuple(feature for feature in found.features if feature.name in part.features),
+        storage=replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups)),
+    )
+
+
+def choose_features(origin: Origin, names: Sequence[str] | None) -> tuple[str, ...]:
+    """All of them for None. Raises InvalidOption for one that isn't there."""
+    held = tuple(feature.name for feature in origin.manifest.features)
+    if names is None:
+        return held
+    for name in names:
+        if name not in held:
+            raise InvalidOption(
+                f"{origin.name}: has no feature {name!r} (it has: {', '.join(held) or 'none'}). Correct --features, "
+                f"or say --features none."
+            )
+    return tuple(name for name in held if name in names)
+
+
+def choose_views(origin: Origin, views: range | None) -> range:
+    """All of them for None. Raises InvalidOption for one that isn't there."""
+    count = origin.manifest.views.num_views
+    if views is None:
+        return range(count)
+    if views.stop > count:
+        raise InvalidOption(
+            f"{origin.name}: has views 0 to {count - 1}, not {views.stop - 1}. Ask for some of those with --views."
+        )
+    return views
+
+
+def _take_shards(origin: Origin, plan: StorePlan) -> tuple[list[ShardRecord], list[Copy]]:
+    """The records that they get, and how their files are copied."""
+    offset = plan.views.first - origin.manifest.views.first
+    shards, copies = [], []
+    for shard in plan.grid:
+        record, own = _take_shard(origin, plan, shard, offset=offset)
+        shards.append(record)
+        copies += own
+    return shards, copies
+
+
+def _take_shard(origin: Origin, plan: StorePlan, shard: Shard, *, offset: int) -> tuple[ShardRecord, list[Copy]]:
+    whole, format = origin.manifest, format_named(plan.storage.format)
+    theirs = whole.grid.shard(shard.view + offset, shard.part)
+    record = whole.shards[theirs.view * whole.grid.parts_per_view + theirs.part]
+    files = {file.path: file for file in record.files}
+    paths = {format.path_of(field, theirs): format.path_of(field, shard) for field in plan.storage.fields}
+    if paths.keys() - files.keys():
+        missing = min(paths.keys() - files.keys())
+        raise NotAStore(f"{origin.remote / MANIFEST_NAME}: names no file {missing}. Don't use it.")
+    copies = [Copy(source=files[old], path=new) for old, new in paths.items()]
+    targets = tuple(copy.target for copy in copies)
+    return msgspec.structs.replace(record, view=shard.view, files=targets), copies

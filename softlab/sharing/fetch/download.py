@@ -1,0 +1,54 @@
+"""Files of a store brought to a disk, several at a time; what is there already is not fetched again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from softlab.disk import write_whole
+from softlab.manifest import FileRecord
+from softlab.remote.parallel import in_parallel
+from softlab.remote.remote import Remote
+from softlab.store.files import hash_matches, read_file
+
+OnBytes = Callable[[int, int], None]
+"""Called with the bytes that are there by now, and those there will be."""
+
+NEXT_STEP = "Pull again; if it stays so, tell whoever published it."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copy:
+    """One file, and the path that it gets."""
+
+    source: FileRecord
+    path: str
+
+    @property
+    def target(self) -> FileRecord:
+        return msgspec.structs.replace(self.source, path=self.path)
+
+
+def download_files(
+    remote: Remote, out: Path, copies: Sequence[Copy], *, jobs: int, on_bytes: OnBytes | None = None
+) -> int:
+    """How many bytes were fetched. Each file is whole, and what its record says, before it has its name.
+
+    Raises DamagedStore for a file with other bytes, StoreWriteFailed, and what a remote raises; files that were
+    finished stay.
+    """
+    total, done, fetched = sum(copy.source.bytes for copy in copies), 0, 0
+    for copy, count in in_parallel(lambda copy: _fetch(remote, out, copy), copies, jobs=jobs):
+        fetched += count
+        done += copy.source.bytes
+        if on_bytes is not None:
+            on_bytes(done, total)
+    return fetched
+
+
+def _fetch(remote: Remote, out: Path, copy: Copy) -> int:
+    if hash_matches(out, copy.target):
+        return 0
+    write_whole(out, {copy.path: read_file(remote, copy.source, next_step=NEXT_STEP)})
+    return copy.source.bytes

@@ -1,0 +1,126 @@
+"""Bring a store, or a part of it, to a disk."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlab.card.render import CARD_NAME, render_card
+from softlab.disk import write_whole
+from softlab.errors import InvalidOption
+from softlab.identity import digest_of
+from softlab.manifest import Manifest
+from softlab.manifest.versions import VersionRecord
+from softlab.sharing.fetch.chosen_rows import ChosenRows
+from softlab.sharing.fetch.chosen_samples import choose_samples, plan_samples
+from softlab.sharing.fetch.content import Part, choose_features, choose_views, content_of, plan_part
+from softlab.sharing.fetch.download import OnBytes
+from softlab.sharing.fetch.local_copy import make_local_copy
+from softlab.sharing.fetch.origin import Origin, open_origin
+from softlab.sharing.signing.trust import check_digest
+from softlab.store.cache import CacheOptions
+from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.reader import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullOptions:
+    """How much of a store, and how."""
+
+    views: str | None = None
+    """Which views: one, as in "0", or a run of them, as in "0-3"; default: all."""
+
+    features: tuple[str, ...] | None = None
+    """Which features; default: all, and () is none."""
+
+    samples: Path | None = None
+    """Only the samples with these keys: a file with one a line; default: all."""
+
+    jobs: int = 16
+    """Files fetched at once."""
+
+    digest: str | None = None
+    """Only from the store with this one: what `verified_digest` says that a signature vouches for."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise InvalidOption(f"jobs = {self.jobs}: expected 1 or more. Change --jobs.")
+        self.parse_views()
+
+    def parse_views(self) -> range | None:
+        """Raises InvalidOption."""
+        if self.views is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", self.views)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
+            raise InvalidOption(
+                f"views = {self.views!r}: expected one, as in --views 0, or a run of them, as in --views 0-3."
+            )
+        return range(first, last + 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulled:
+    """A store that is there now."""
+
+    out: Path
+    manifest: Manifest
+    digest: str
+    is_whole: bool
+    """Whether nothing was left out; of a part the manifest's parent is the digest of the whole."""
+
+    version: VersionRecord | None
+    """Which it was pulled from, where that was named."""
+
+    bytes_fetched: int
+    """By this call: what is there already is not fetched again."""
+
+    bytes_of_whole: int
+    """Of the store that it was pulled from."""
+
+
+def pull(
+    where: str | Path, out: str | Path, options: PullOptions | None = None, *, on_bytes: OnBytes | None = None
+) -> Pulled:
+    """A store at `out`: the one at an address, to the last byte and with the same digest; or a part of it, which is a
+    store with a digest of its own, and names the whole as its parent.
+
+    An interrupted pull goes on when the same call is made again. What is finished is compared with its hashes, and what
+    was damaged since is fetched again. Of chosen samples the soft labels and features are the same to the bit, but
+    their shards are written anew, so that damage to a finished store of them is said, not mended.
+
+    Raises as `open_store` and `writing`; InvalidOption for views, features or samples that aren't there, DamagedStore
+    for a file that isn't what was published, of which nothing is kept, and as said above; NotTrusted for another store
+    than the one of the digest that was asked for.
+    """
+    out, options = Path(out), options or PullOptions()
+    origin = open_origin(where)
+    if options.digest is not None:
+        check_digest(origin.digest, options.digest, where=where)
+    part = Part(views=choose_views(origin, options.parse_views()), features=choose_features(origin, options.features))
+    store = Store(origin.remote, origin.manifest, origin.digest, cache=CacheOptions(max_bytes=0), name=origin.name)
+    chosen = None if options.samples is None else choose_samples(store, options.samples)
+    if chosen is None:
+        manifest, fetched = make_local_copy(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
+    else:
+        plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
+        rows = ChosenRows(store=store, chosen=chosen, plan=plan, jobs=options.jobs, on_bytes=on_bytes)
+        manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
+        _complete_card(out, manifest, origin)
+    digest = digest_of(read_manifest_bytes(out))
+    return Pulled(
+        out=out,
+        manifest=manifest,
+        digest=digest,
+        is_whole=digest == origin.digest,
+        version=origin.version,
+        bytes_fetched=fetched + len(origin.manifest_bytes),
+        bytes_of_whole=origin.num_bytes,
+    )
+
+
+def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
+    """What the writer of a store can't know of it; a card that was changed since is left."""
+    path = out / CARD_NAME
+    if not path.exists() or path.read_bytes() == render_card(manifest).encode():
+        write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})

@@ -1,0 +1,57 @@
+"""What is published beside a version for people and other tools: its card, its Croissant description, its figures."""
+
+import hashlib
+
+from softlab.card.kept_sections import is_generated
+from softlab.card.render import CARD_NAME, render_card
+from softlab.errors import InvalidOption
+from softlab.manifest import MANIFEST_NAME, FileRecord
+from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
+from softlab.remote.address import Address, parse_address
+from softlab.sharing.catalogue.croissant import render_croissant
+from softlab.sharing.publish.figures import encode_figures, measure_figures
+from softlab.store.files import read_file
+from softlab.store.published import version_path
+from softlab.store.reader import Store
+
+MAX_CARD_BYTES = MAX_RECORD_BYTES
+"""Those who pull it read no more."""
+
+
+def metadata_files(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> dict[str, bytes]:
+    """By path below ROOT/NAME: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`.
+
+    `address` is the version's own, ROOT/NAME@3; a path on this machine is not told to others. A card that a person has
+    rewritten is published as it is; of a generated one, what they filled in. Raises DamagedStore as reading does, and
+    InvalidOption as `encode_card`.
+    """
+    stem = version_path(version.name, version.version).removeprefix(f"{version.name}/").removesuffix(".json")
+    files = [
+        FileRecord(path=MANIFEST_NAME, bytes=version.manifest_bytes, blake3=version.digest),
+        store.manifest.samples_file,
+    ]
+    sha256 = {file.path: hashlib.sha256(read_file(store.path, file)).hexdigest() for file in files}
+    return {
+        f"{stem}.md": encode_card(store, version, address=address, own_card=own_card),
+        f"{stem}.croissant.json": render_croissant(store.manifest, version, address=_shown(address), sha256=sha256),
+        f"{stem}.figures.json": encode_figures(measure_figures(store)),
+    }
+
+
+def encode_card(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> bytes:
+    """Raises InvalidOption for one that nobody could pull."""
+    if own_card is None or is_generated(own_card):
+        own_card = render_card(store.manifest, version=version, address=_shown(address), own_card=own_card)
+    card = own_card.encode()
+    if len(card) > MAX_CARD_BYTES:
+        raise InvalidOption(
+            f"{store.name}: its card would have {len(card):,} bytes, and at most {MAX_CARD_BYTES:,} are published. "
+            f"Shorten its {CARD_NAME}."
+        )
+    return card
+
+
+def _shown(address: str) -> Address | None:
+    """A path on this machine is not."""
+    where = parse_address(address)
+    return None if where.is_local else where

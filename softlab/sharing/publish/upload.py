@@ -1,0 +1,159 @@
+"""A store's files on their way into its published tree: what lies there is skipped, what another version of the same
+name has is copied on the server, and the rest is uploaded, its hash compared as it is read.
+
+What lies on the server is told by its name and size, unless it is to be checked: then it is read and hashed too.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from softlab.errors import DamagedStore, RemoteFailed, SoftlabWarning, StoreError
+from softlab.identity import digest_of
+from softlab.manifest import MANIFEST_NAME, FileRecord
+from softlab.remote.parallel import in_parallel
+from softlab.remote.remote import Remote
+from softlab.sharing.catalogue.versions import list_versions
+from softlab.sharing.publish.intact import find_intact, is_intact
+from softlab.sharing.publish.leases import PushLease
+from softlab.store.files import read_file
+from softlab.store.manifest_file import read_manifest, read_manifest_bytes
+from softlab.store.published import read_version, store_path
+from softlab.store.reader import Store
+
+MAX_HELD_BYTES = 512 << 20
+"""Of files that are being uploaded, which are in memory; at least one file."""
+
+MAX_VERSIONS_ASKED, MAX_ORIGINS = 16, 4
+"""The newest versions of the same name, and the stores of those that are looked through for files to copy."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes that are there and those of the whole store."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uploaded:
+    """How the files that a manifest names came to be in the tree."""
+
+    files_uploaded: int
+    files_copied: int
+    """On the server, from another version."""
+
+    files_skipped: int
+    """They were there already; if that was checked, with the recorded bytes."""
+
+    bytes_uploaded: int
+
+
+def upload_store(
+    store: Store,
+    manifest: bytes,
+    remote: Remote,
+    name: str,
+    *,
+    lease: PushLease,
+    jobs: int,
+    check: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Uploaded:
+    """Every file of the store is in its tree when this returns, the manifest last; with `check`, whatever was there.
+
+    Raises DamagedStore for a file that isn't what the manifest records, StoreBusy if `gc` is at work on the tree.
+    """
+    tree, files = remote.within(store_path(name, store.digest)), store.manifest.files
+    description = FileRecord(path=MANIFEST_NAME, bytes=len(manifest), blake3=store.digest)
+    there, tell = lease.hold(), _telling(lease, on_progress, files)
+    lease.check_conditions()
+    if check:
+        there = find_intact(tree, [*files, description], there, jobs=_jobs_in_memory(files, jobs), on_bytes=tell)
+    missing = [file for file in files if there.get(file.path) != file.bytes]
+    origins, copied = _find_origins(store, remote, name, missing), set[str]()
+
+    def send(file: FileRecord) -> None:
+        if file.path in origins:
+            remote.copy(origins[file.path], f"{store_path(name, store.digest)}/{file.path}")
+            if not check or is_intact(tree, file):
+                copied.add(file.path)
+                return
+        tree.write(file.path, read_file(store.path, file))
+
+    done = sum(file.bytes for file in files) - sum(file.bytes for file in missing)
+    for file, _ in in_parallel(send, missing, jobs=_jobs_in_memory(missing, jobs)):
+        done += file.bytes
+        tell(done)
+    if there.get(MANIFEST_NAME) != len(manifest):
+        tree.write(MANIFEST_NAME, manifest)
+    _check_complete(lease.hold(), [*files, description], where=tree)
+    return Uploaded(
+        files_uploaded=len(missing) - len(copied),
+        files_copied=len(copied),
+        files_skipped=len(files) - len(missing),
+        bytes_uploaded=sum(file.bytes for file in missing if file.path not in copied),
+    )
+
+
+def _telling(lease: PushLease, on_progress: OnProgress | None, files: Collection[FileRecord]) -> Callable[[int], None]:
+    """To be called with the bytes that are there, while the mark is kept."""
+    total = sum(file.bytes for file in files)
+
+    def tell(done: int) -> None:
+        lease.renew()
+        if on_progress is not None:
+            on_progress(done, total)
+
+    return tell
+
+
+def _jobs_in_memory(files: Collection[FileRecord], jobs: int) -> int:
+    largest = max((file.bytes for file in files), default=0)
+    return max(1, min(jobs, MAX_HELD_BYTES // max(1, largest)))
+
+
+def _find_origins(store: Store, remote: Remote, name: str, missing: Collection[FileRecord]) -> dict[str, str]:
+    """Path of a missing file to that of an object with the same bytes, below the remote."""
+    wanted, origins = {file.path: (file.blake3, file.bytes) for file in missing}, dict[str, str]()
+    if not wanted:
+        return origins
+    for digest in _other_stores(store, remote, name):
+        found = _contents(remote, store_path(name, digest))
+        origins |= {path: found[key] for path, key in wanted.items() if path not in origins and key in found}
+    return origins
+
+
+def _other_stores(store: Store, remote: Remote, name: str) -> list[str]:
+    """Digests of published ones, those first that are most like this one."""
+    newest = list_versions(remote, name)[::-1][:MAX_VERSIONS_ASKED]
+    digests = dict.fromkeys(read_version(remote, name, version).digest for version in newest)
+    digests.pop(store.digest, None)
+    return sorted(digests, key=lambda digest: digest != store.manifest.parent)[:MAX_ORIGINS]
+
+
+def _contents(remote: Remote, folder: str) -> dict[tuple[str, int], str]:
+    """Of a published store: hash and bytes of a file to where it lies, where it does with so many bytes."""
+    tree = remote.within(folder)
+    try:
+        manifest, _ = read_manifest(tree)
+    except StoreError as error:
+        warnings.warn(f"nothing is copied from a version that can't be read. {error}", SoftlabWarning, stacklevel=2)
+        return {}
+    there = {each.path: each.bytes for each in tree.list_objects()}
+    return {
+        (file.blake3, file.bytes): f"{folder}/{file.path}"
+        for file in manifest.files
+        if there.get(file.path) == file.bytes
+    }
+
+
+def _check_complete(there: Mapping[str, int], files: Collection[FileRecord], *, where: Remote) -> None:
+    """Against what the server lists, just before a version is to name the tree."""
+    wrong = next((file.path for file in files if there.get(file.path) != file.bytes), None)
+    if wrong is not None:
+        raise RemoteFailed(f"{where / wrong}: is not there as it was uploaded. Run the same command again to go on.")
+
+
+def read_own_manifest(store: Store) -> bytes:
+    """As it is stored: the digest is of these very bytes."""
+    data = read_manifest_bytes(store.path)
+    if digest_of(data) != store.digest:
+        raise DamagedStore(f"{store.name}: its manifest was changed while it was pushed. Push again.")
+    return data

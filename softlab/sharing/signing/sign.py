@@ -1,0 +1,135 @@
+"""Sign a store: a statement about its manifest, hence about every byte; of a published one, about its version too."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlab.errors import DamagedStore, RemoteFailed, StoreExists
+from softlab.identity import digest_of
+from softlab.manifest import MANIFEST_NAME, decode_manifest
+from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
+from softlab.remote.address import parse_address
+from softlab.remote.connect import connect
+from softlab.remote.remote import Remote
+from softlab.sharing.signing.openssf import sign_files
+from softlab.sharing.signing.options import SigningOptions
+from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.published import (
+    SIGNATURE_NAME,
+    VERSION_NAME,
+    decode_record,
+    locate,
+    read_if_there,
+    signature_path,
+    version_path,
+)
+from softlab.store.verify import verify_store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signable:
+    """The few files of a store that a signature is of, and where that signature lies."""
+
+    where: str
+    remote: Remote
+    signature: str
+    """Its path in the remote."""
+
+    files: dict[str, bytes]
+    """The manifest, and of a published or pulled store its version record, by their names beside the manifest."""
+
+    @property
+    def digest(self) -> str:
+        """Of the store."""
+        return digest_of(self.files[MANIFEST_NAME])
+
+    def read_version(self) -> VersionRecord | None:
+        """None where it has no version. Raises NotAStore for something that is no record, DamagedStore for one of
+        another store."""
+        if VERSION_NAME not in self.files:
+            return None
+        record = decode_record(self.files[VERSION_NAME], VersionRecord, where=f"{self.where}: {VERSION_NAME}")
+        if record.digest != self.digest:
+            raise DamagedStore(
+                f"{self.where}: its manifest is not the one that was published as {record.name}@{record.version} "
+                f"({self.digest[:12]}, not {record.digest[:12]}). Get the store again."
+            )
+        return record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signed:
+    """What was signed, and where the signature is."""
+
+    signature: str
+    digest: str
+    version: str | None
+    """As NAME@VERSION, where it is part of what was signed."""
+
+
+def sign_store(
+    where: str | Path,
+    *,
+    options: SigningOptions,
+    verify: bool = True,
+    replace: bool = False,
+    on_file: Callable[[int, int], None] | None = None,
+) -> Signed:
+    """Sign a finished store: a folder, or a published NAME@VERSION.
+
+    What is signed is first compared with its record, and every file of a folder is hashed with `verify`: DamagedStore
+    if any differs. Raises StoreExists for a store that is signed already, unless that signature is to be replaced.
+    """
+    signable = read_signable(where)
+    decode_manifest(signable.files[MANIFEST_NAME], where=signable.where)
+    record = signable.read_version()
+    if verify and parse_address(where).name is None:
+        _check_files(where, signable, on_file=on_file)
+    data = sign_files(signable.files, options)
+    if replace:
+        signable.remote.write(signable.signature, data)
+    elif not signable.remote.create(signable.signature, data):
+        raise StoreExists(
+            f"{signable.remote / signable.signature}: is signed already. `softlab verify {where} --signer PUBLIC.pem` "
+            f"tells by whom; --replace puts yours in its place."
+        )
+    return Signed(
+        signature=signable.remote / signable.signature,
+        digest=signable.digest,
+        version=None if record is None else f"{record.name}@{record.version}",
+    )
+
+
+def read_signable(where: str | Path) -> Signable:
+    """Of a folder on a disk or at a URL, or of what is published under a name and version. Raises NotAStore and
+    UnfinishedStore, ObjectMissing for a version that isn't published, and what a remote raises."""
+    remote, located = connect(parse_address(where)), locate(where)
+    files = {MANIFEST_NAME: read_manifest_bytes(located.place, version=located.version)}
+    if located.version is not None:
+        files[VERSION_NAME] = _read_record(remote, located.version)
+        signature = signature_path(located.version.name, located.version.version)
+        return Signable(where=str(where), remote=remote, signature=signature, files=files)
+    record = read_if_there(remote, VERSION_NAME)  # one that is hidden doesn't help: its signature is of other bytes
+    if record is not None:
+        files[VERSION_NAME] = record
+    return Signable(where=str(where), remote=remote, signature=SIGNATURE_NAME, files=files)
+
+
+def _read_record(remote: Remote, version: VersionRecord) -> bytes:
+    """As it was written, which is what was signed."""
+    path = version_path(version.name, version.version)
+    data = remote.read(path, max_bytes=MAX_RECORD_BYTES)
+    if decode_record(data, VersionRecord, where=remote / path) != version:
+        raise RemoteFailed(f"{remote / path}: changed while it was read, and versions never change. Try again.")
+    return data
+
+
+def _check_files(where: str | Path, signable: Signable, *, on_file: Callable[[int, int], None] | None) -> None:
+    report = verify_store(where, on_file=on_file)
+    if report.is_intact and report.digest == signable.digest:
+        return
+    wrong = [*report.damaged, *report.missing, *report.foreign] or [MANIFEST_NAME]
+    raise DamagedStore(
+        f"{where}: {len(wrong):,} files are damaged, missing or foreign, the first one {wrong[0]}. "
+        f"`softlab verify {where}` lists them; mend that, or sign with --no-verify."
+    )

@@ -1,0 +1,93 @@
+"""Which store a trusted signature vouches for: to be asked before a single byte of a store is used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlab.errors import AccessDenied, NotTrusted, ObjectMissing
+from softlab.remote.remote import TooLarge
+from softlab.sharing.signing.bundle import MAX_SIGNATURE_BYTES
+from softlab.sharing.signing.openssf import check_signature
+from softlab.sharing.signing.options import SignerOptions
+from softlab.sharing.signing.sign import Signable, read_signable
+from softlab.store.cache import CacheOptions
+from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
+from softlab.store.reader import Store, open_store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vouched:
+    """What a trusted signature says."""
+
+    digest: str
+    """Of the store's manifest, hence of every byte."""
+
+    signer: str
+    name: str | None
+    version: int | None
+    """Where it was published: they are signed too, so that an older version can't stand in for a newer one."""
+
+
+def verified_digest(where: str | Path, *, signer: SignerOptions, min_version: int | None = None) -> str:
+    """The digest that a trusted signature vouches for; a store that is then opened must have this one.
+
+    Raises NotTrusted where there is no such signature, and for a version before `min_version`.
+    """
+    return check_trust(where, signer=signer, min_version=min_version).digest
+
+
+def check_trust(where: str | Path, *, signer: SignerOptions, min_version: int | None = None) -> Vouched:
+    """The same with who signed which version."""
+    signable = read_signable(where)
+    by = check_signature(_read_signature(signable), signable.files, signer=signer, where=signable.where)
+    record = signable.read_version()
+    name, version = (None, None) if record is None else (record.name, record.version)
+    if min_version is not None:
+        _check_version(signable.where, version, min_version)
+    return Vouched(digest=signable.digest, signer=by, name=name, version=version)
+
+
+def open_trusted(
+    where: str | Path, *, signer: SignerOptions, min_version: int | None = None, cache: CacheOptions | None = None
+) -> Store:
+    """As `open_store`, of the very store that a trusted signature vouches for; raises as `verified_digest`."""
+    digest = verified_digest(where, signer=signer, min_version=min_version)
+    store = open_store(where, cache=cache)
+    check_digest(store.digest, digest, where=where)
+    return store
+
+
+def check_digest(found: str, vouched: str, *, where: str | Path) -> None:
+    """Raises NotTrusted unless what was read is what was vouched for: a server may answer in two ways."""
+    if found != vouched:
+        raise NotTrusted(
+            f"{where}: was changed while it was read ({found[:12]}, signed is {vouched[:12]}). Try again; if it goes "
+            f"on, don't use it, and tell whoever published it."
+        )
+
+
+def _read_signature(signable: Signable) -> bytes:
+    place = signable.remote / signable.signature
+    was_pulled = signable.signature == SIGNATURE_NAME and VERSION_NAME in signable.files
+    since = ", or pull it again, if it was signed since" if was_pulled else ""
+    try:
+        return signable.remote.read(signable.signature, max_bytes=MAX_SIGNATURE_BYTES)
+    except (ObjectMissing, AccessDenied):  # S3 denies what is missing to those who may not list
+        raise NotTrusted(
+            f"{signable.where}: is not signed (there is no {place}). Ask its publisher to `softlab sign` it{since}; a "
+            f"part of a signed store is checked when it is pulled."
+        ) from None
+    except TooLarge:
+        raise NotTrusted(f"{place}: over {MAX_SIGNATURE_BYTES:,} bytes is no signature. Have it signed anew.") from None
+
+
+def _check_version(where: str, version: int | None, min_version: int) -> None:
+    if version is None:
+        raise NotTrusted(
+            f"{where}: its signature is of no version, required is {min_version} or a later one. Take a published "
+            f"store, NAME@VERSION, or leave --min-version out."
+        )
+    if version < min_version:
+        raise NotTrusted(
+            f"{where}: is version {version}, required is {min_version} or a later one. A newer one may have been taken "
+            f"back or hidden: ask its publisher, or ask for less with --min-version."
+        )

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import msgspec
+
+from softlab.card.render import render_card, renewed_card
+from softlab.manifest import FeatureRecord, SkippedRecord, Statistics
+from softlab.remote.address import parse_address
+from tests.manifests import make_manifest
+from tests.sharing.records import make_version
+from tests.store.building import make_plan, write_store
+
+
+def make_statistics(*, rows: int = 20, rows_with_target: int = 20, correct: int = 15) -> Statistics:
+    return Statistics(
+        rows=rows,
+        rows_with_target=rows_with_target,
+        correct=correct,
+        captured_mass=(0.9 * rows, 0.75 * rows),
+        clipped_logits=1234,
+    )
+
+
+def test_a_card_says_what_the_store_is_and_how_good() -> None:
+    card = render_card(make_manifest(statistics=make_statistics()))
+
+    for said in (
+        "`torchvision:resnet18` (11,000,000 parameters",
+        "10 samples, 2 view(s), 5 classes",
+        "| kept | the 3 largest logits of each row |",
+        "at temperatures 1, 4 |",
+        "| coding | float16 |",
+        "| features | pooled (layer layer4) |",
+        "| format | zarr, softlab format version 1 |",
+        "Teacher's accuracy on these samples: 75.00%.",
+        "0.9000 at T=1, 0.7500 at T=4.",
+        "Logits clipped by the coding: 1,234.",
+    ):
+        assert said in card
+
+
+def test_a_card_says_what_is_not_there() -> None:
+    card = render_card(make_manifest(features=(), statistics=make_statistics(rows_with_target=0, correct=0)))
+
+    assert "| features | none |" in card
+    assert "Teacher's accuracy on these samples: unknown (no hard targets)." in card
+
+
+def test_a_card_counts_the_samples_left_out() -> None:
+    source = make_manifest().source
+    skipped = (SkippedRecord(key="a.png", reason="cut off"), SkippedRecord(key="b.png", reason="not an image"))
+
+    card = render_card(
+        make_manifest(source=type(source)(name="pets", num_samples=10, keys_fingerprint="0" * 64, skipped=skipped))
+    )
+
+    assert "| samples left out as unreadable | 2 |" in card
+
+
+def test_every_feature_is_named_with_its_layer() -> None:
+    features = tuple(FeatureRecord(name=name, layer=f"block.{name}", pooling="none") for name in "ab")
+
+    assert "| features | a (layer block.a), b (layer block.b) |" in render_card(make_manifest(features=features))
+
+
+def test_only_a_card_of_gaps_says_how_they_become_logits(tmp_path: Path) -> None:
+    gaps = write_store(tmp_path / "uint8", make_plan(coding="uint8"))
+    floats = write_store(tmp_path / "float16", make_plan(coding="float16"))
+
+    assert "a row's logit k is -0.0625 times the sum of its gaps 0 to k." in render_card(gaps)
+    assert "gaps" not in render_card(floats)
+
+
+def test_the_card_of_a_store_is_the_one_of_its_manifest(tmp_path: Path) -> None:
+    manifest = write_store(tmp_path, make_plan())
+
+    assert (tmp_path / "README.md").read_text() == render_card(manifest)
+
+
+def test_words_of_others_stay_in_their_line_and_are_no_markup() -> None:
+    hostile = "pets\n# Licence: none\n| <script> | [x](http://x.example) `y`"
+    manifest = make_manifest()
+    teacher = msgspec.structs.replace(manifest.teacher, model="a`b|c\nd")
+    features = (FeatureRecord(name="pooled", layer="a|b", pooling="mean"),)
+
+    card = render_card(
+        make_manifest(source=msgspec.structs.replace(manifest.source, name=hostile), teacher=teacher, features=features)
+    )
+
+    said = r"said about pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
+    assert said in card
+    assert "What the teacher `a'b/c d` (" in card
+    assert r"| features | pooled (layer a\|b) |" in card
+
+
+def test_the_card_of_a_version_says_its_licence_and_where_it_is() -> None:
+    version = make_version(licence="CC-BY-4.0", terms="No <b>use</b>.")
+
+    card = render_card(make_manifest(), version=version, address=parse_address("s3://bucket/labels/pets@3"))
+
+    assert "Of these labels: CC-BY-4.0." in card
+    assert r"outputs: No \<b\>use\</b\>." in card
+    assert "\nsoftlab pull s3://bucket/labels/pets@3 pets\n" in card
+    assert "under which terms" not in card
+
+
+def test_what_a_person_filled_in_goes_on_when_the_store_changes() -> None:
+    filled_in = render_card(make_manifest()).replace("_Not filled in: whom to ask?_", "The vision team.\n\nOr anyone.")
+
+    card = renewed_card(filled_in, make_manifest(features=()))
+
+    assert card == render_card(make_manifest(features=()), own_card=filled_in)
+    assert "<!-- kept: contact -->\nThe vision team.\n\nOr anyone.\n<!-- end -->" in card
+    assert "| features | none |" in card
+
+
+def test_the_card_of_a_version_is_renewed_without_what_was_true_of_that_version_alone() -> None:
+    published = render_card(make_manifest(), version=make_version(), address=parse_address("s3://bucket/labels/pets@3"))
+
+    assert renewed_card(published, make_manifest(features=())) == render_card(make_manifest(features=()))
+
+
+def test_a_card_changed_outside_its_sections_is_left_alone() -> None:
+    changed = render_card(make_manifest()).replace("## How good", "## How good it is")
+
+    assert renewed_card(changed, make_manifest(features=())) is None
+
+
+def test_a_store_without_a_card_gets_one() -> None:
+    assert renewed_card(None, make_manifest()) == render_card(make_manifest())

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from tests.sharing.catalogue.web.browsing import Visit
+from tests.sharing.catalogue.web.catalogues import PETS, VERSIONS, write_card, write_catalogue, write_figures
+
+
+def test_an_address_with_a_version_shows_it(visit: Visit) -> None:
+    visit.show("#pets@3")
+
+    assert visit.texts("h1") == ["pets@3 latest"]
+    facts = dict(zip(visit.texts("dt"), visit.texts("dd"), strict=True))
+    assert facts["Captured mass"] == "90.00 % T=1\n70.00 % T=4"
+    assert facts["Teacher's terms"] == "For research only."
+    assert facts["Digest"].startswith(PETS.digest)
+    assert visit.texts(".versions a") == ["@3", "@2", "@1"]
+    assert visit.texts(".notice") == []
+
+
+@pytest.mark.parametrize(
+    ("route", "shown"), [("#pets@paper", "pets@1"), ("#pets@latest", "pets@3"), ("#pets", "pets@3")]
+)
+def test_a_tag_or_no_version_shows_the_one_that_is_meant(visit: Visit, route: str, shown: str) -> None:
+    visit.show(route)
+
+    assert visit.texts("h1")[0].startswith(shown)
+
+
+def test_an_older_version_points_to_the_newest(visit: Visit) -> None:
+    visit.show("#pets@1")
+
+    visit.page.click(".notice a")
+
+    assert visit.texts("h1") == ["pets@3 latest"]
+
+
+@pytest.mark.parametrize("route", ["#pets@9", "#nothing@1", "#constructor", "#%", "#<img src=x>@1"])
+def test_what_is_not_published_is_said(visit: Visit, route: str) -> None:
+    visit.show(route)
+
+    assert visit.texts("h1") == ["Not in this catalogue"]
+    assert visit.complaints == []
+
+
+def test_commands_name_the_place_of_the_page(visit: Visit, catalogue_url: str) -> None:
+    visit.show("#pets@3")
+
+    whole, options = f"{catalogue_url}pets@3", "--source YOUR_DATA --student torchvision:resnet18 --out RUN"
+    assert visit.texts(".command code") == [
+        f"softlab pull {whole} pets",
+        f"softlab train-student --store pets {options}",
+        f"softlab train-student --store {whole} {options}",
+        f'store = softlab.open_store("{whole}")',
+    ]
+
+
+def test_commands_follow_the_address_that_is_typed(visit: Visit) -> None:
+    visit.show("#pets@3")
+
+    visit.page.fill("#address", "s3://bucket/our labels;$(id)/")
+
+    assert visit.texts(".command code")[0] == "softlab pull 's3://bucket/our labels;$(id)/pets@3' pets"
+
+
+def test_labels_of_a_multi_label_teacher_are_trained_with_their_own_loss(visit: Visit) -> None:
+    visit.show("#scenes@5")
+
+    assert "--student torchvision:resnet18 --loss bce --alpha 1 --out RUN" in visit.texts(".command code")[1]
+
+
+def test_a_digest_is_copied_whole(visit: Visit) -> None:
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.show("#pets@3")
+
+    visit.page.get_by_role("button", name="Copy digest", exact=True).click()
+    visit.page.get_by_text("Copied", exact=True).wait_for()
+
+    assert visit.page.evaluate("navigator.clipboard.readText()") == PETS.digest
+
+
+def test_the_card_is_shown_as_markdown_without_what_is_for_hubs(visit: Visit) -> None:
+    visit.show("#pets@3")
+
+    text = visit.page.locator(".card").inner_text()
+
+    assert "Of these labels: CC-BY-4.0." in text
+    assert visit.texts(".card h4")[:2] == ["How good", "Licence"]
+    assert visit.page.locator(".card table tr").count() == 9
+    assert "kept:" not in text
+    assert "pretty_name" not in text
+
+
+def test_the_figures_are_drawn_and_told(visit: Visit) -> None:
+    visit.show("#pets@3")
+
+    assert visit.texts("figcaption") == ["Teacher's confidence, T=1", "Captured mass, T=1", "Captured mass, T=4"]
+    assert visit.page.locator("svg rect").count() == 60
+    told = visit.page.locator("svg").first.get_attribute("aria-label")
+    assert told == "Teacher's confidence, T=1: 10 % of rows above 0.95, 76 % above 0.5"
+
+
+def test_what_does_not_lie_beside_a_version_is_said(visit: Visit) -> None:
+    visit.show("#pets@2")
+
+    assert visit.texts(".said .note") == [
+        "No figures can be shown: pets/versions/2.figures.json: the server answers 404."
+    ]
+    assert visit.texts(".card .note") == ["No card can be shown: pets/versions/2.md: the server answers 404."]
+
+
+def test_figures_of_another_store_are_not_drawn(tmp_path: Path, site: Visit) -> None:
+    write_catalogue(tmp_path, VERSIONS)
+    write_figures(tmp_path, PETS, digest="a" * 64)
+
+    site.show("#pets@3")
+
+    assert site.texts(".said .note") == ["No figures can be shown: they are of another store."]
+
+
+def test_a_card_of_absurd_size_is_not_read(tmp_path: Path, site: Visit) -> None:
+    write_catalogue(tmp_path, VERSIONS)
+    write_card(tmp_path, PETS, "[" * 200_000)
+
+    site.show("#pets@3")
+
+    assert site.texts(".card .note") == ["No card can be shown: pets/versions/3.md: has over 131,072 bytes."]
