@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
+from softlab.indices import StoreIndex
 
-Dtype = Literal["uint8", "uint16", "uint32", "float16", "float32"]
+Dtype = Literal["int8", "uint8", "uint16", "uint32", "float16", "float32"]
 
 SHARD_BYTES = 16 << 20
 """Aimed at when the user names no size: what a crash may cost."""
@@ -28,7 +28,7 @@ MAX_FIELD_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """Rows start..stop-1 of one view."""
+    """Samples start..stop-1 in one view."""
 
     view: int
     part: int
@@ -39,6 +39,7 @@ class Shard:
 
     @property
     def num_rows(self) -> int:
+        """Its samples, and so the rows of an output without units."""
         return self.stop - self.start
 
     @property
@@ -83,9 +84,9 @@ class ShardGrid:
         """The one that holds a sample."""
         return self.shard(view, sample // self.shard_rows)
 
-    def shards_of(self, samples: NDArray[np.int64], *, view: int) -> list[Shard]:
+    def shards_of(self, store_B: StoreIndex, *, view: int) -> list[Shard]:
         """Those of one view that hold some samples, in ascending order."""
-        return [self.shard(view, part) for part in np.unique(samples // self.shard_rows).tolist()]
+        return [self.shard(view, part) for part in np.unique(store_B // self.shard_rows).tolist()]
 
 
 def row_bytes(dtype: Dtype, row_shape: Sequence[int]) -> int:

@@ -4,10 +4,11 @@ import msgspec
 
 from softlab.identity import digest_of, label_space_fingerprint
 from softlab.manifest import (
+    ClassesRecord,
     CodingRecord,
-    FeatureRecord,
     FieldRecord,
     FileRecord,
+    InputRecord,
     LabelSpaceRecord,
     Manifest,
     SelectionRecord,
@@ -16,17 +17,27 @@ from softlab.manifest import (
     Statistics,
     StorageRecord,
     TeacherRecord,
+    ValuesRecord,
     ViewsRecord,
-    add_up,
+    add_up_by_output,
 )
 from softlab.shards import Shard, ShardGrid
 
 FIELDS = (
-    FieldRecord(name="labels/class_ids", dtype="uint16", row_shape=(3,), chunk_rows=2),
-    FieldRecord(name="labels/logits", dtype="float16", row_shape=(3,), chunk_rows=2),
-    FieldRecord(name="labels/max_logit", dtype="float16", row_shape=(), chunk_rows=4),
-    FieldRecord(name="labels/log_tail", dtype="float16", row_shape=(2,), chunk_rows=4),
-    FieldRecord(name="features/pooled", dtype="float16", row_shape=(8, 2), chunk_rows=1),
+    FieldRecord(name="outputs/logits/class_ids", dtype="uint16", row_shape=(3,), chunk_rows=2),
+    FieldRecord(name="outputs/logits/logits", dtype="float16", row_shape=(3,), chunk_rows=2),
+    FieldRecord(name="outputs/logits/max_logit", dtype="float16", row_shape=(), chunk_rows=4),
+    FieldRecord(name="outputs/logits/log_tail", dtype="float16", row_shape=(2,), chunk_rows=4),
+    FieldRecord(name="outputs/pooled/values", dtype="float16", row_shape=(8, 2), chunk_rows=1),
+)
+LABELS = ClassesRecord(
+    name="logits",
+    taken_from="output",
+    label_space=LabelSpaceRecord(
+        num_classes=5, class_names=tuple("abcde"), fingerprint=label_space_fingerprint(5, tuple("abcde"))
+    ),
+    selection=SelectionRecord(method="topk", k=3, temperatures=(1.0, 4.0)),
+    coding=CodingRecord(logits="float16", gap_step=None),
 )
 GRID = ShardGrid(num_views=2, num_samples=10, shard_rows=4)
 
@@ -36,7 +47,7 @@ def make_manifest(**changes: object) -> Manifest:
     shards = tuple(_shard_record(shard) for shard in GRID)
     manifest = Manifest(
         format="softlab",
-        format_version=1,
+        format_version=2,
         kind="soft-labels",
         softlab_version="0.1.0",
         libraries={"python": "3.11.7", "torch": "2.6.0"},
@@ -45,26 +56,23 @@ def make_manifest(**changes: object) -> Manifest:
             arguments={"num_classes": 5},
             weights_fingerprint=digest_of(b"weights"),
             num_parameters=11_000_000,
-            finishing={"size": [224, 224], "mean": [0.5], "std": [0.5]},
             precision="bfloat16",
         ),
         source=SourceRecord(
             name="folder:pets", num_samples=GRID.num_samples, keys_fingerprint=digest_of(b"keys"), skipped=()
         ),
-        label_space=LabelSpaceRecord(
-            num_classes=5, class_names=tuple("abcde"), fingerprint=label_space_fingerprint(5, tuple("abcde"))
+        inputs=(
+            InputRecord(field="image", modality="images", options={"size": [224, 224], "mean": [0.5], "std": [0.5]}),
         ),
         views=ViewsRecord(num_views=GRID.num_views),
-        selection=SelectionRecord(method="topk", k=3, temperatures=(1.0, 4.0)),
-        coding=CodingRecord(logits="float16", gap_step=None),
-        features=(FeatureRecord(name="pooled", layer="layer4", pooling="mean"),),
+        outputs=(LABELS, ValuesRecord(name="pooled", taken_from="layer:layer4:mean")),
         storage=StorageRecord(format="zarr", shard_rows=GRID.shard_rows, fields=FIELDS),
         parent=None,
         source_fingerprint=digest_of(b"source"),
         samples_file=_file_record("samples.parquet"),
-        layout_files=(_file_record("labels/zarr.json"),),
+        layout_files=(_file_record("outputs/logits/zarr.json"),),
         shards=shards,
-        statistics=add_up([shard.statistics for shard in shards]),
+        statistics=add_up_by_output(shards),
     )
     return msgspec.structs.replace(manifest, **changes)
 
@@ -75,13 +83,15 @@ def _shard_record(shard: Shard) -> ShardRecord:
         start=shard.start,
         stop=shard.stop,
         files=tuple(_file_record(f"{field.name}/c/{shard.view}/{shard.part}/0") for field in FIELDS),
-        statistics=Statistics(
-            rows=shard.num_rows,
-            rows_with_target=shard.num_rows,
-            correct=shard.num_rows - 1,
-            captured_mass=(0.9 * shard.num_rows, 0.7 * shard.num_rows),
-            clipped_logits=0,
-        ),
+        statistics={
+            "logits": Statistics(
+                rows=shard.num_rows,
+                rows_with_target=shard.num_rows,
+                correct=shard.num_rows - 1,
+                captured_mass=(0.9 * shard.num_rows, 0.7 * shard.num_rows),
+                clipped_logits=0,
+            )
+        },
     )
 
 

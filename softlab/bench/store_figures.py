@@ -29,7 +29,7 @@ def measure_store(path: str | Path, *, rounds: int = 3) -> StoreFigures:
     """Raises as `open_on_disk`."""
     manifest = open_on_disk(path).manifest
     opens = rates({"open": lambda: 1 if open_on_disk(path) else 0}, rounds=rounds)["open"]
-    num_rows = manifest.statistics.rows
+    num_rows = manifest.num_rows
     return StoreFigures(
         num_rows=num_rows,
         num_shards=len(manifest.shards),

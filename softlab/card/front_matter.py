@@ -32,7 +32,7 @@ def front_matter(manifest: Manifest, *, licence: str | None) -> list[str]:
         "task_categories: [image-classification]",
         *_configs(manifest),
         "size_categories:",
-        f"- {_size_category(manifest.statistics.rows)}",
+        f"- {_size_category(manifest.num_rows)}",
         "---",
         "",
     ]
@@ -57,7 +57,7 @@ def _configs(manifest: Manifest) -> list[str]:
     """What a hub shows as tables."""
     tables = {"samples": manifest.samples_file.path}
     if manifest.storage.format == "parquet":
-        tables["labels"] = "labels/*/*.parquet"
+        tables |= {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in manifest.outputs}
     lines = [line for name, files in tables.items() for line in (f"- config_name: {name}", f"  data_files: {files}")]
     return ["configs:", *lines]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from softlab.card.front_matter import front_matter
 from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
 from softlab.labels.soft_labels import Head
-from softlab.manifest import Manifest
+from softlab.manifest import ClassesRecord, Manifest
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
 
@@ -83,23 +83,20 @@ def renewed_card(own_card: str | None, manifest: Manifest) -> str | None:
 
 
 def _what_it_is(manifest: Manifest) -> list[str]:
-    teacher, selection, source = manifest.teacher, manifest.selection, manifest.source
-    words = _WORDS[manifest.label_space.head]
-    features = [f"{_plain(feature.name)} (layer {_plain(feature.layer)})" for feature in manifest.features]
+    teacher, source = manifest.teacher, manifest.source
+    features = [f"{_plain(each.name)} ({_plain(_place(each.taken_from))})" for each in manifest.values]
+    classes = [f"{output.label_space.num_classes} classes" for output in manifest.classes] or ["no classes"]
     return [
         "# Soft labels for knowledge distillation",
         "",
         f"What the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
         f"{teacher.weights_fingerprint[:12]}) said about {_plain(source.name)}: {source.num_samples:,} samples, "
-        f"{manifest.views.num_views} view(s), {manifest.label_space.num_classes} classes.",
+        f"{manifest.views.num_views} view(s), {' and '.join(classes)}.",
         "",
         "| | |",
         "| --- | --- |",
-        f"| head | {words.head} |",
-        f"| kept | the {selection.k} largest logits of each row |",
-        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        *(line for output in manifest.classes for line in _soft_labels(output)),
         f"| views | {_views(manifest)} |",
-        f"| coding | {manifest.coding.logits} |",
         f"| features | {', '.join(features) or 'none'} |",
         f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
         *_left_out(manifest),
@@ -107,6 +104,23 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         f"| samples left out as unreadable | {len(source.skipped)} |",
         "",
     ]
+
+
+def _soft_labels(output: ClassesRecord) -> list[str]:
+    words, selection = _WORDS[output.head], output.selection
+    units = ", a row for each unit of a sample" if output.units else ""
+    return [
+        f"| head | {words.head} |",
+        f"| kept | the {selection.k} largest logits of each row{units} |",
+        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| coding | {output.coding.logits} |",
+    ]
+
+
+def _place(taken_from: str) -> str:
+    """`layer:stage4:mean` as `layer stage4`."""
+    kind, _, rest = taken_from.partition(":")
+    return f"{kind} {rest.partition(':')[0]}" if rest else kind
 
 
 def _left_out(manifest: Manifest) -> list[str]:
@@ -129,18 +143,22 @@ def _views(manifest: Manifest) -> str:
 
 
 def _how_good(manifest: Manifest) -> list[str]:
-    statistics = manifest.statistics
+    if not manifest.classes:
+        return []
+    return ["## How good", "", *(_how_good_is(output, manifest) for output in manifest.classes), ""]
+
+
+def _how_good_is(output: ClassesRecord, manifest: Manifest) -> str:
+    statistics = manifest.statistics[output.name]
     accuracy = "unknown (no hard targets)" if statistics.accuracy is None else f"{statistics.accuracy:.2%}"
-    masses = zip(manifest.selection.temperatures, statistics.mean_captured_mass, strict=True)
+    masses = zip(output.selection.temperatures, statistics.mean_captured_mass, strict=True)
     captured = ", ".join(f"{mass:.4f} at T={t:g}" for t, mass in masses)
-    return [
-        "## How good",
-        "",
-        f"Teacher's accuracy on these samples: {accuracy}. "
-        f"{_WORDS[manifest.label_space.head].captured}: {captured}. "
-        f"Logits clipped by the coding: {statistics.clipped_logits:,}.",
-        "",
-    ]
+    name = f"{output.name}: " if len(manifest.classes) > 1 else ""
+    return (
+        f"{name}Teacher's accuracy on these samples: {accuracy}. "
+        f"{_WORDS[output.head].captured}: {captured}. "
+        f"Logits clipped by the coding: {statistics.clipped_logits:,}."
+    )
 
 
 def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[str]:
@@ -153,7 +171,9 @@ def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[
 
 
 def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: Address | None) -> list[str]:
-    words = _WORDS[manifest.label_space.head]
+    labels = manifest.classes[0] if manifest.classes else None
+    words = _WORDS[labels.head if labels else "softmax"]
+    options = words.train_options if labels else f" --alpha 0 --feature {manifest.values[0].name}=LAYER"
     get, store = "softlab verify .", "."
     if version is not None:
         get = f"softlab pull {address or f'CATALOGUE/{version.name}@{version.version}'} {version.name}"
@@ -163,16 +183,18 @@ def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: A
         "",
         "```",
         get,
-        f"softlab train-student --store {store} --source YOUR_DATA --student torchvision:resnet18"
-        f"{words.train_options} --out RUN",
+        f"softlab train-student --store {store} --source YOUR_DATA --student torchvision:resnet18{options} --out RUN",
         "```",
-        "",
-        "A row's logits are relative to its largest, which is `max_logit`; `log_tail` is the natural log of the",
-        f"{words.log_tail}, one column a temperature, -inf where nothing is outside.",
     ]
-    if manifest.coding.logits == "uint8":
+    if labels is not None:
         lines += [
-            f"`logits` holds gaps: a row's logit k is -{manifest.coding.gap_step} times the sum of its gaps 0 to k.",
+            "",
+            "A row's logits are relative to its largest, which is `max_logit`; `log_tail` is the natural log of the",
+            f"{words.log_tail}, one column a temperature, -inf where nothing is outside.",
+        ]
+    if labels is not None and labels.coding.logits == "uint8":
+        lines += [
+            f"`logits` holds gaps: a row's logit k is -{labels.coding.gap_step} times the sum of its gaps 0 to k.",
         ]
     return [*lines, ""]
 

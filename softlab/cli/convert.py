@@ -31,4 +31,4 @@ def convert(
             open_store(store), out, format=format.value, on_shard=lambda done, total: bar(done, "", total)
         )
     total = sum(file.bytes for file in manifest.files)
-    print(f"{out}: {manifest.statistics.rows:,} rows as {format.value}, {format_bytes(total)}")
+    print(f"{out}: {manifest.num_rows:,} rows as {format.value}, {format_bytes(total)}")

@@ -144,7 +144,8 @@ def _print_survey(survey: Survey, *, num_devices: int) -> None:
 
 
 def _print_summary(summary: DumpSummary, *, num_skipped: int) -> None:
-    statistics, selection = summary.manifest.statistics, summary.manifest.selection
+    (output,) = summary.manifest.classes
+    statistics, selection = summary.manifest.statistics[output.name], output.selection
     rate = summary.rows_per_second
     masses = zip(selection.temperatures, statistics.mean_captured_mass, strict=True)
     print_facts(

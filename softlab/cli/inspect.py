@@ -9,7 +9,7 @@ import typer
 
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.tables import format_bytes, format_share, print_facts
-from softlab.manifest import Manifest, StorePlan
+from softlab.manifest import Manifest, OutputRecord, StorePlan
 from softlab.manifest.versions import VersionRecord
 from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
 from softlab.store.manifest_file import check_published, read_manifest
@@ -63,20 +63,37 @@ def _published(version: VersionRecord | None) -> dict[str, str]:
 
 
 def _what(store: str, plan: StorePlan) -> dict[str, str]:
-    teacher, source, space, selection = plan.teacher, plan.source, plan.label_space, plan.selection
+    teacher, source = plan.teacher, plan.source
     weights = teacher.weights_fingerprint[:12]
-    features = [f"{feature.name} = {feature.layer}:{feature.pooling}" for feature in plan.features]
+    features = [f"{each.name} = {each.taken_from.removeprefix('layer:')}{_units(each)}" for each in plan.values]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
         "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",
         "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped{_chosen_from(plan)}",
         "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}{_first_view(plan)}",
-        "classes": f"{space.num_classes:,}{_some_names(space.class_names)}",
-        "head": space.head + (" (multi-label: each class a choice of its own)" if space.head == "sigmoid" else ""),
-        "kept": f"{selection.k:,} largest logits as {plan.coding.logits}",
-        "tail at": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
+        **_soft_labels(plan),
         "features": ", ".join(features) or "none",
     }
+
+
+def _soft_labels(plan: StorePlan) -> dict[str, str]:
+    """Of each output of kind `classes`; its name stands there where there are several."""
+    facts: dict[str, str] = {}
+    for output in plan.classes:
+        name = f" of {output.name}" if len(plan.classes) > 1 else ""
+        head = " (multi-label: each class a choice of its own)" if output.head == "sigmoid" else ""
+        space, selection = output.label_space, output.selection
+        facts |= {
+            f"classes{name}": f"{space.num_classes:,}{_some_names(space.class_names)}",
+            f"head{name}": output.head + head,
+            f"kept{name}": f"{selection.k:,} largest logits as {output.coding.logits}{_units(output)}",
+            f"tail at{name}": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
+        }
+    return facts or {"classes": "none: this store holds values alone"}
+
+
+def _units(output: OutputRecord) -> str:
+    return ", a row for each unit of a sample" if output.units else ""
 
 
 def _chosen_from(plan: StorePlan) -> str:
@@ -93,12 +110,17 @@ def _some_names(names: tuple[str, ...] | None) -> str:
 
 
 def _how_good(manifest: Manifest) -> dict[str, str]:
-    statistics, total = manifest.statistics, sum(file.bytes for file in manifest.files)
-    masses = zip(manifest.selection.temperatures, statistics.mean_captured_mass, strict=True)
-    return {
+    total, rows = sum(file.bytes for file in manifest.files), manifest.num_rows
+    facts = {
         "finished": "yes",
-        "size": f"{format_bytes(total)}, {total / statistics.rows:.1f} bytes per row, {len(manifest.shards):,} shards",
-        "teacher accuracy": format_share(statistics.accuracy),
-        "captured mass": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
-        "source fingerprint": manifest.source_fingerprint,
+        "size": f"{format_bytes(total)}, {total / max(rows, 1):.1f} bytes per row, {len(manifest.shards):,} shards",
     }
+    for output in manifest.classes:
+        name = f" of {output.name}" if len(manifest.classes) > 1 else ""
+        statistics = manifest.statistics[output.name]
+        masses = zip(output.selection.temperatures, statistics.mean_captured_mass, strict=True)
+        facts |= {
+            f"teacher accuracy{name}": format_share(statistics.accuracy),
+            f"captured mass{name}": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
+        }
+    return facts | {"source fingerprint": manifest.source_fingerprint}

@@ -62,9 +62,9 @@ def _facts(pulled: Pulled, vouched: Vouched | None) -> dict[str, str]:
     whole, fetched = pulled.bytes_of_whole, pulled.bytes_fetched
     facts = {
         "store": str(pulled.out),
-        "rows": f"{manifest.statistics.rows:,}: {format_count(manifest.views.num_views, 'view')} of "
+        "rows": f"{manifest.num_rows:,}: {format_count(manifest.views.num_views, 'view')} of "
         f"{format_count(manifest.source.num_samples, 'sample')}",
-        "features": ", ".join(feature.name for feature in manifest.features) or "none",
+        "features": ", ".join(output.name for output in manifest.values) or "none",
         "fetched": f"{format_bytes(fetched)}, {fetched / whole:.1%} of the whole store's {format_bytes(whole)}",
         "digest": pulled.digest,
     }
@@ -82,9 +82,9 @@ def _values(pulled: Pulled, vouched: Vouched | None) -> dict[str, object]:
     return {
         "store": str(pulled.out),
         "from": None if version is None else f"{version.name}@{version.version}",
-        "rows": manifest.statistics.rows,
+        "rows": manifest.num_rows,
         "views": manifest.views.num_views,
-        "features": [feature.name for feature in manifest.features],
+        "features": [output.name for output in manifest.values],
         "bytes_fetched": pulled.bytes_fetched,
         "bytes_of_whole": pulled.bytes_of_whole,
         "digest": pulled.digest,

@@ -5,6 +5,7 @@
 | logits    | [N, K] | float32 | float16 | gaps in steps that the manifest names |
 | max_logit | [N]    | float32 | float16 | float16, in whole steps             |
 | log_tail  | [N, T] | float32 | float16 | float16 of 7 significant bits       |
+| valid     | [N]    | as class_ids, one type wider where C does not fit; only where rows may have fewer classes |
 
 The uint8 coding rounds each logit to a multiple of the step and stores how far it lies below the one before it. The
 rounding error stays within half a step however long the row, because logits are rounded before gaps are taken. A gap
@@ -52,6 +53,17 @@ class LabelCoding:
     head: Head = "softmax"
     """Not in the arrays: what their logits and log tails mean."""
 
+    absolute: bool = True
+    """Likewise: whether the logits have a level of their own."""
+
+    has_valid: bool = False
+    """Whether rows may have fewer classes than C."""
+
+    @property
+    def valid_dtype(self) -> str:
+        """It may be C itself, which no class id is."""
+        return "uint16" if self.num_classes < 1 << 16 else "uint32"
+
     @property
     def class_id_dtype(self) -> str:
         return "uint16" if self.num_classes <= 1 << 16 else "uint32"
@@ -72,27 +84,36 @@ class LabelCoding:
                 f"a logit of {np.abs(max_logit_N).max():g} doesn't fit float16 (at most {LARGEST_FLOAT16:g}). "
                 f"Store with --coding float32."
             )
-        return {
+        arrays = {
             "class_ids": labels.class_ids_BK.numpy().astype(self.class_id_dtype),
             "logits": self._encode_logits(labels.logits_BK.numpy()),
             "max_logit": self._encode_max_logit(max_logit_N),
             "log_tail": self._encode_log_tail(labels.log_tail_BT.numpy()),
         }
+        if self.has_valid:
+            valid_B = labels.valid_B
+            all_of_them = np.full(len(labels), self.num_classes)
+            arrays["valid"] = (all_of_them if valid_B is None else valid_B.numpy()).astype(self.valid_dtype)
+        return arrays
 
     def decode(self, arrays: Mapping[str, Array]) -> SoftLabels:
         """The inverse of `encode`, up to the coding's rounding."""
         return self.decode_tensors({name: as_tensor(array) for name, array in arrays.items()})
 
-    def decode_tensors(self, stored: Mapping[str, Tensor]) -> SoftLabels:
-        """The same for tensors on any device, whose integers are signed, with the bits of those that are stored."""
+    def decode_tensors(self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None) -> SoftLabels:
+        """The same for tensors on any device, whose integers are signed, with the bits of those that are stored.
+        `counts_B` is that of the labels."""
         return SoftLabels(
-            class_ids_BK=self._decode_class_ids(stored["class_ids"]),
+            class_ids_BK=self._decode_integers(stored["class_ids"], most=self.num_classes - 1),
             logits_BK=self._decode_logits(stored["logits"]),
             log_tail_BT=stored["log_tail"].float(),
             max_logit_B=stored["max_logit"].float(),
             temperatures=self.temperatures,
             num_classes=self.num_classes,
             head=self.head,
+            absolute=self.absolute,
+            valid_B=self._decode_integers(stored["valid"], most=self.num_classes) if self.has_valid else None,
+            counts_B=counts_B,
         )
 
     def _encode_logits(self, logits_NK: Array) -> Array:
@@ -107,18 +128,20 @@ class LabelCoding:
         stored_NT = _saturated(log_tail_NT, self.float_dtype)
         return _shortened(stored_NT) if self.coding == "uint8" and self.head == "softmax" else stored_NT
 
-    def _decode_class_ids(self, stored_NK: Tensor) -> Tensor:
-        bits = 8 * stored_NK.element_size()
-        class_ids_NK = stored_NK.long()
-        return class_ids_NK if self.num_classes <= 1 << (bits - 1) else class_ids_NK & ((1 << bits) - 1)
+    def _decode_integers(self, stored: Tensor, *, most: int) -> Tensor:
+        """int64 of unsigned integers that were read as signed ones; the largest may be `most`."""
+        bits, decoded = 8 * stored.element_size(), stored.long()
+        return decoded if most < 1 << (bits - 1) else decoded & ((1 << bits) - 1)
 
     def _decode_logits(self, stored_NK: Tensor) -> Tensor:
         return logits_of_gaps(stored_NK, step=self.gap_step) if self.coding == "uint8" else stored_NK.float()
 
     def count_clipped(self, labels: SoftLabels, arrays: Mapping[str, Array]) -> int:
         """How many logits lie further from what the teacher said than the coding's rounding explains."""
-        error_NK = np.abs(self._decode_logits(as_tensor(arrays["logits"])).numpy() - labels.logits_BK.numpy())
-        return int((error_NK > self._rounding(labels.logits_BK.numpy())).sum())
+        logits_NK = labels.logits_BK.numpy()
+        with np.errstate(invalid="ignore"):  # -inf, of a class that a row doesn't have, less -inf
+            error_NK = np.abs(self._decode_logits(as_tensor(arrays["logits"])).numpy() - logits_NK)
+        return int((np.isfinite(logits_NK) & (error_NK > self._rounding(logits_NK))).sum())
 
     def _rounding(self, logits_NK: Array) -> Array:
         if self.coding == "uint8":
@@ -128,7 +151,8 @@ class LabelCoding:
 
 def gaps_of(logits_NK: Array, *, step: float = GAP_STEP) -> Array:
     """uint8 [N, K], in steps: how far each logit lies below the one before it; the first is 0."""
-    depth_NK = np.rint(-logits_NK.astype(np.float64) / step)
+    # -inf, of a class that a row doesn't have, lies as far below as gaps can tell.
+    depth_NK = np.rint(np.nan_to_num(-logits_NK.astype(np.float64), posinf=LARGEST_FLOAT16) / step)
     if (np.diff(depth_NK, axis=1, prepend=0) > MAX_GAP).any():
         depth_NK = _reachable(depth_NK)
     return np.diff(depth_NK, axis=1, prepend=0).astype(np.uint8)

@@ -162,6 +162,10 @@ def _check_combinable(labels: Sequence[SoftLabels]) -> None:
     if len({each.num_classes for each in labels}) > 1:
         counts = ", ".join(str(each.num_classes) for each in labels)
         raise StoreMismatch(f"the teachers have {counts} classes. Combine teachers over the same classes.")
+    if any(each.valid_B is not None for each in labels):
+        raise StoreMismatch(
+            "teachers whose rows have fewer classes than others are not combined. Train from one of their stores."
+        )
     if any(each.head != "softmax" for each in labels):
         raise StoreMismatch(
             f"teachers with a softmax head are combined, but these have {', '.join(each.head for each in labels)} "

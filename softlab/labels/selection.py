@@ -14,14 +14,20 @@ from softlab.labels.soft_labels import Head, SoftLabels
 
 
 def keep_top_k(
-    logits_BC: Tensor, *, k: int, temperatures: Sequence[float] = (1.0, 2.0, 4.0), head: Head = "softmax"
+    logits_BC: Tensor,
+    *,
+    k: int,
+    temperatures: Sequence[float] = (1.0, 2.0, 4.0),
+    head: Head = "softmax",
+    has_valid: bool = False,
 ) -> SoftLabels:
     """The k largest logits of each row and the log tail at each temperature, computed in float32.
 
     The tail is a mass under a softmax head and a mean probability under a sigmoid head, see `SoftLabels`. Of equal
     logits the kept ones stand in the order of their class ids. Logits must be finite; a teacher's loop checks that,
-    because here the check would stop a GPU. Raises InvalidOption if k is not in 1..C or a temperature is not a positive
-    number.
+    because here the check would stop a GPU. With `has_valid`, classes at the end of a row that are -inf are not classes
+    of that row: `valid_B` says how many it has. Raises InvalidOption if k is not in 1..C or a temperature is not a
+    positive number.
     """
     num_classes = logits_BC.shape[1]
     check_k(k, num_classes=num_classes)
@@ -38,7 +44,14 @@ def keep_top_k(
         temperatures=temperatures,
         num_classes=num_classes,
         head=head,
+        valid_B=_count_valid(logits_BC) if has_valid else None,
     )
+
+
+def _count_valid(logits_BC: Tensor) -> Tensor:
+    """int64 [B], the classes up to the last one that isn't -inf."""
+    numbers_C = torch.arange(1, logits_BC.shape[1] + 1, device=logits_BC.device)
+    return (numbers_C * ~logits_BC.isneginf()).amax(dim=1)
 
 
 def check_k(k: int, *, num_classes: int) -> None:

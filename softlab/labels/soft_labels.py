@@ -52,6 +52,18 @@ class SoftLabels:
 
     head: Head = "softmax"
 
+    absolute: bool = True
+    """Whether `max_logit_B` means something. False where only a teacher's probabilities were known, which are the same
+    for logits that are all higher by 1."""
+
+    valid_B: Tensor | None = None
+    """int64, how many classes a row really has, the first ones; None where every row has all C. The tail is over those
+    alone: of 384 classes of which a row has 20, the other 364 are nobody's."""
+
+    counts_B: Tensor | None = None
+    """int64, on the CPU: how many of the rows belong to each sample in turn; None where each sample has one row. Then B
+    counts samples here, and rows everywhere else."""
+
     block: "Block | None" = None
     """What these rows were split from."""
 
@@ -69,11 +81,18 @@ class SoftLabels:
         return self if is_there else self._with_tensors(*moved)
 
     def split(self, sizes: Sequence[int]) -> "list[SoftLabels]":
-        """The first so many rows, the next so many, ..; views of the same memory that know what they are parts of."""
-        parts = zip(*(torch.split(tensor, list(sizes)) for tensor in self.tensors()), strict=True)
+        """Those of the first so many samples, the next so many, ..; views of the same memory that know what they are
+        parts of."""
+        counts = [None] * len(sizes) if self.counts_B is None else list(torch.split(self.counts_B, list(sizes)))
+        rows = tuple(size if each is None else int(each.sum()) for size, each in zip(sizes, counts, strict=True))
+        parts = zip(*(torch.split(tensor, list(rows)) for tensor in self.tensors()), strict=True)
         made: dict[Hashable, list[Any]] = {}
         return [
-            replace(self._with_tensors(*part), block=Block(whole=self, sizes=tuple(sizes), number=number, made=made))
+            replace(
+                self._with_tensors(*part),
+                counts_B=counts[number],
+                block=Block(whole=self, sizes=rows, number=number, made=made),
+            )
             for number, part in enumerate(parts)
         ]
 
@@ -134,17 +153,30 @@ class SoftLabels:
 
     def _log_tail_weight(self, stored: dict[float, Tensor], beta: float) -> Tensor:
         knots = {knot: log_odds(log_tail_B) + self._log_head_weight(knot) for knot, log_tail_B in stored.items()}
-        return _polynomial(knots | {0.0: torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))}, beta)
+        return _polynomial(knots | {0.0: self.num_tail_B.clamp(min=1).log()}, beta)
+
+    @property
+    def num_tail_B(self) -> Tensor:
+        """float32 [B], the classes of each row that are not kept: C - K, or fewer where rows have fewer classes."""
+        if self.valid_B is None:
+            return torch.full_like(self.max_logit_B, float(self.num_classes - self.k))
+        return (self.valid_B - self.k).clamp(min=0).to(self.max_logit_B.dtype)
 
     def _log_head_weight(self, beta: float) -> Tensor:
         return (self.logits_BK * beta).logsumexp(dim=1)
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """All that lies on a device."""
-        return self.class_ids_BK, self.logits_BK, self.log_tail_BT, self.max_logit_B
+        tensors = (self.class_ids_BK, self.logits_BK, self.log_tail_BT, self.max_logit_B)
+        return tensors if self.valid_B is None else (*tensors, self.valid_B)
 
     def _with_tensors(
-        self, class_ids_BK: Tensor, logits_BK: Tensor, log_tail_BT: Tensor, max_logit_B: Tensor
+        self,
+        class_ids_BK: Tensor,
+        logits_BK: Tensor,
+        log_tail_BT: Tensor,
+        max_logit_B: Tensor,
+        valid_B: Tensor | None = None,
     ) -> "SoftLabels":
         return SoftLabels(
             class_ids_BK=class_ids_BK,
@@ -154,6 +186,9 @@ class SoftLabels:
             temperatures=self.temperatures,
             num_classes=self.num_classes,
             head=self.head,
+            absolute=self.absolute,
+            valid_B=valid_B,
+            counts_B=self.counts_B,
         )
 
 

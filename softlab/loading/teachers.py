@@ -50,7 +50,7 @@ def _difference(ours: Store, theirs: Store) -> str | None:
         )
     if ours.head != theirs.head:
         return f"has a {ours.head} head, but {name} has a {theirs.head} head. Choose teachers with the same head."
-    if our.label_space.fingerprint != their.label_space.fingerprint:
+    if ours.labels.label_space.fingerprint != theirs.labels.label_space.fingerprint:
         return (
             f"its class names, or their order, are not those of {name}. Dump both from sources with the same class "
             f"names in the same order."

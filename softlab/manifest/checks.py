@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from softlab.manifest.records import Manifest, StorePlan, views_fingerprint
+from softlab.manifest.records import (
+    ClassesRecord,
+    Manifest,
+    OutputRecord,
+    StorePlan,
+    ValuesRecord,
+    views_fingerprint,
+)
 from softlab.remote.remote import MAX_SINGLE_BYTES
 from softlab.shards import MAX_FIELD_BYTES
 
@@ -23,13 +30,13 @@ def find_contradiction(manifest: Manifest) -> str | None:
 
 def find_plan_contradiction(plan: StorePlan) -> str | None:
     """The same for what is settled before the first row."""
-    return _find_deep_nesting(plan) or _find_wrong_labels(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
+    return _find_deep_nesting(plan) or _find_wrong_outputs(plan) or _find_wrong_shape(plan) or _find_wrong_views(plan)
 
 
 def _find_deep_nesting(plan: StorePlan) -> str | None:
     """In what may hold anything: all else is as deep as its types."""
-    teacher = plan.teacher
-    trees = [teacher.arguments, teacher.finishing, *(transform.arguments for transform in plan.views.transforms)]
+    trees = [plan.teacher.arguments, *(each.options for each in plan.inputs)]
+    trees += [transform.arguments for transform in plan.views.transforms]
     if any(_is_deeper(tree, MAX_NESTING) for tree in trees):
         return f"arguments are nested more than {MAX_NESTING} deep"
     return None
@@ -73,40 +80,64 @@ def _are_safe(joined: str, count: int) -> bool:
     )
 
 
-def _find_wrong_labels(plan: StorePlan) -> str | None:
-    num_classes, selection = plan.label_space.num_classes, plan.selection
-    coding, storage = plan.coding, plan.storage
+def _find_wrong_outputs(plan: StorePlan) -> str | None:
+    names = [output.name for output in plan.outputs]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        return f"two outputs have the name {repeated!r}"
+    if plan.has_units != (plan.storage.shard_units is not None):
+        return "room for units in shards, or outputs with units, but not both"
+    groups = list(dict.fromkeys(field.group for field in plan.storage.fields))
+    if groups != [plan.group_of(output) for output in plan.outputs]:
+        return f"arrays of {groups} for the outputs {names}"
+    problems = (_find_wrong_arrays(plan, output) for output in plan.outputs)
+    return next(filter(None, problems), None)
+
+
+def _find_wrong_arrays(plan: StorePlan, output: OutputRecord) -> str | None:
+    """Whether an output has the arrays that its kind needs, with the shapes that it says."""
+    fields = plan.storage.fields_of(plan.group_of(output))
+    found = {field.short_name: field.row_shape for field in fields}
+    expected: dict[str, tuple[int, ...]] = {"unit": ()} if output.units else {}
+    if isinstance(output, ValuesRecord):
+        name = output.name if plan.format_version == 1 else "values"
+        expected |= {name: found.get(name, ())}
+    else:
+        problem = _find_wrong_classes(output)
+        if problem is not None:
+            return problem
+        k = (output.selection.k,)
+        expected |= {"class_ids": k, "logits": k, "max_logit": (), "log_tail": (len(output.selection.temperatures),)}
+        expected |= {"valid": ()} if output.valid else {}
+    if found != expected:
+        return f"the output {output.name} has arrays of row shapes {found}, expected {expected}"
+    dtype = next((field.dtype for field in fields if field.short_name == "logits"), None)
+    if isinstance(output, ClassesRecord) and dtype != output.coding.logits:
+        return f"{dtype} arrays for {output.coding.logits} logits"
+    return None
+
+
+def _find_wrong_classes(output: ClassesRecord) -> str | None:
+    num_classes, selection, coding = output.label_space.num_classes, output.selection, output.coding
+    class_names = output.label_space.class_names
     if selection.k > num_classes:
         return f"k = {selection.k} of {num_classes} classes"
-    class_names = plan.label_space.class_names
     if class_names is not None and len(class_names) != num_classes:
         return f"{len(class_names)} class names for {num_classes} classes"
     if list(selection.temperatures) != sorted(set(selection.temperatures)):
         return f"the temperatures {selection.temperatures} don't ascend"
     if (coding.logits == "uint8") != (coding.gap_step is not None):
         return f"a gap_step of {coding.gap_step} for {coding.logits} logits"
-    k, num_temperatures = (selection.k,), (len(selection.temperatures),)
-    expected = [("class_ids", k), ("log_tail", num_temperatures), ("logits", k), ("max_logit", ())]
-    labels = storage.fields_of("labels")
-    found = sorted((field.short_name, field.row_shape) for field in labels)
-    if found != expected:
-        return f"the label arrays have row shapes {found}, expected {expected}"
-    dtype = next(field.dtype for field in labels if field.short_name == "logits")
-    if dtype != coding.logits:
-        return f"{dtype} arrays for {coding.logits} logits"
     return None
 
 
 def _find_wrong_shape(plan: StorePlan) -> str | None:
-    storage = plan.storage
-    features = [f"features/{feature.name}" for feature in plan.features]
-    if [field.name for field in storage.fields if field.group != "labels"] != features:
-        return f"the feature arrays are not {features}"
-    for field in storage.fields:
-        if field.row_bytes * storage.shard_rows > MAX_FIELD_BYTES:
-            return f"a shard of {field.name} would be {field.row_bytes * storage.shard_rows:,} bytes (limit 1 GiB)"
-        if storage.shard_rows % field.chunk_rows:
-            return f"chunks of {field.chunk_rows} rows don't divide shards of {storage.shard_rows} rows"
+    for field in plan.storage.fields:
+        capacity = plan.shard_capacity(field)
+        if field.row_bytes * capacity > MAX_FIELD_BYTES:
+            return f"a shard of {field.name} would be {field.row_bytes * capacity:,} bytes (limit 1 GiB)"
+        if capacity % field.chunk_rows:
+            return f"chunks of {field.chunk_rows} rows don't divide shards of {capacity} rows"
     return None
 
 
@@ -136,9 +167,20 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
         if record.start != start or record.stop != stop or record.view != view:
             name = grid.shard_at(view, start).name
             return f"rows {record.start}..{record.stop} of view {record.view} stand where {name} belongs"
-    if manifest.statistics.rows != grid.num_views * grid.num_samples:
-        return f"statistics of {manifest.statistics.rows} rows, expected {grid.num_views * grid.num_samples}"
-    lengths = {len(record.statistics.captured_mass) for record in manifest.shards}
-    if lengths | {len(manifest.statistics.captured_mass)} != {len(manifest.selection.temperatures)}:
-        return "statistics without one captured mass a temperature"
+    return _find_wrong_statistics(manifest)
+
+
+def _find_wrong_statistics(manifest: Manifest) -> str | None:
+    """Each output of kind `classes` has its own, in the store and in each shard, one captured mass a temperature."""
+    grid = manifest.grid
+    names = {output.name for output in manifest.classes}
+    if any(each.keys() != names for each in (manifest.statistics, *(shard.statistics for shard in manifest.shards))):
+        return f"statistics of other outputs than {sorted(names)}"
+    for output in manifest.classes:
+        own = manifest.statistics[output.name]
+        if not output.units and own.rows != grid.num_views * grid.num_samples:
+            return f"statistics of {own.rows} rows, expected {grid.num_views * grid.num_samples}"
+        lengths = {len(shard.statistics[output.name].captured_mass) for shard in manifest.shards}
+        if lengths | {len(own.captured_mass)} != {len(output.selection.temperatures)}:
+            return "statistics without one captured mass a temperature"
     return None

@@ -1,20 +1,31 @@
-"""A manifest as bytes: canonical JSON, decoded strictly, and nothing in it ever imported or executed."""
+"""A manifest as bytes: canonical JSON, decoded strictly, and nothing in it ever imported or executed.
 
-from typing import Any
+A manifest also holds its own hash: the line `"self": "<64 hex digits>"`, BLAKE3 of the document without that line. So a
+flipped bit, or a value that somebody edited, is found wherever the store lies. (Who forges a manifest can compute that
+line anew; signatures are for that.)
+"""
+
+from typing import Any, TypeGuard
 
 import msgspec
 from msgspec import Struct
 
-from softlab.errors import InvalidOption, NotAStore, UnsupportedStore
+from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnsupportedStore
 from softlab.identity import digest_of
 from softlab.manifest.checks import find_contradiction, find_plan_contradiction
 from softlab.manifest.records import Manifest, Record, StorePlan
 from softlab.manifest.strict_json import decode_strictly
+from softlab.manifest.version1 import Manifest1, from_version_1, to_version_1
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 512 << 20
 """Half a million shards."""
+
+SELF_KEY = b'\n "self": "'
+"""How the line begins. Only keys of the document itself are indented by one space, and no string holds a line's end."""
+
+SELF_BYTES = len(SELF_KEY) + 64 + len(b'",')
 
 
 class _Header(Struct):
@@ -24,35 +35,81 @@ class _Header(Struct):
 
 def encode(record: Record) -> bytes:
     """Canonical JSON: the same record is the same bytes, and so has the same digest."""
-    return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=1) + b"\n"
+    if not isinstance(record, Manifest):
+        return _canonical(record)
+    if record.format_version == 1:
+        return _canonical(to_version_1(record))
+    blank = _canonical(msgspec.structs.replace(record, self_digest="0" * 64))
+    at = blank.index(SELF_KEY)
+    digest = digest_of(blank[:at] + blank[at + SELF_BYTES :])
+    return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'",') :]
 
 
 def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
-    """A checked manifest and its digest. Raises UnsupportedStore for a newer format, NotAStore for an invalid one."""
+    """A checked manifest and its digest. Raises UnsupportedStore for a newer format, NotAStore for an invalid one,
+    DamagedStore for one that is not as it was written."""
     try:
-        manifest = decode_strictly(data, Manifest)
+        manifest = _decode(data)
     except ValueError as error:
         _check_header(data, where=where)
         raise NotAStore(f"{where}: not a valid softlab manifest: {error}. Get the store again.") from error
     problem = find_contradiction(manifest)
     if problem is not None:
         raise NotAStore(f"{where}: not a valid softlab manifest: {problem}. Get the store again.")
+    if manifest.format_version > 1:
+        _check_self(data, where=where)
     return manifest, digest_of(data)
+
+
+def _canonical(record: Record) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=1) + b"\n"
+
+
+def _decode(data: bytes) -> Manifest:
+    """Of today's format, without a look at the header first: a manifest may have 100,000 shards."""
+    try:
+        return decode_strictly(data, Manifest)
+    except ValueError:
+        if _version_of(data) != 1:
+            raise
+        return from_version_1(decode_strictly(data, Manifest1))
+
+
+def _check_self(data: bytes, *, where: str) -> None:
+    at = data.find(SELF_KEY)
+    line = data[at : at + SELF_BYTES]
+    found = digest_of(data[:at] + data[at + SELF_BYTES :])
+    if at < 0 or line != SELF_KEY + found.encode() + b'",':
+        raise DamagedStore(
+            f"{where}: is not what was written: its bytes don't have the hash that it holds of itself. Get the store "
+            f"again."
+        )
 
 
 def _check_header(data: bytes, *, where: str) -> None:
     """Better reasons for a manifest that can't be decoded, where its header can."""
-    try:
-        header = msgspec.json.decode(data, type=_Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    header = _header_of(data)
+    if header is None:
         return
     if header.format != "softlab":
         raise NotAStore(f"{where}: is a manifest of {header.format!r}, not of softlab. Check the path.")
-    if header.format_version != FORMAT_VERSION:
+    if header.format_version not in (1, FORMAT_VERSION):
         raise UnsupportedStore(
-            f"{where}: format version {header.format_version}, but this softlab reads version {FORMAT_VERSION}. "
+            f"{where}: format version {header.format_version}, but this softlab reads versions 1 and {FORMAT_VERSION}. "
             f"Upgrade softlab."
         )
+
+
+def _version_of(data: bytes) -> int | None:
+    header = _header_of(data)
+    return None if header is None else header.format_version
+
+
+def _header_of(data: bytes) -> _Header | None:
+    try:
+        return msgspec.json.decode(data, type=_Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def check_plan(plan: StorePlan) -> None:
@@ -72,6 +129,13 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
         ours, theirs = expected.get(key), found.get(key)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
+        elif _are_tables(ours) and _are_tables(theirs) and len(ours) == len(theirs):
+            for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+                lines += differences(their, our, prefix=f"{prefix}{key}.{our.get('name', number)}.")
         elif ours != theirs:
             lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
     return lines
+
+
+def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)

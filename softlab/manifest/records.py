@@ -25,7 +25,10 @@ Temperature = Annotated[float, Meta(gt=0, le=1e6)]
 Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Alpha = Annotated[float, Meta(gt=0, le=1000)]
-FieldName = Annotated[str, Meta(pattern=r"^(labels|features)/[A-Za-z0-9_-]{1,64}\Z")]
+OutputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+FieldName = Annotated[str, Meta(pattern=r"^((labels|features)|outputs/[A-Za-z0-9_-]{1,64})/[A-Za-z0-9_-]{1,64}\Z")]
+"""`outputs/NAME/class_ids`; in stores of format 1 `labels/class_ids` and `features/NAME`."""
+
 StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
@@ -38,11 +41,17 @@ class TeacherRecord(Record, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     weights_fingerprint: Fingerprint
     num_parameters: Count
-    finishing: dict[str, Any]
-    """How an image became the teacher's input: size, channels, normalisation."""
-
     precision: str
     """The dtype of the forward pass: float32, or that of autocast."""
+
+
+class InputRecord(Record, frozen=True, kw_only=True):
+    """How a field of a sample became the teacher's input."""
+
+    field: str
+    modality: str
+    options: dict[str, Any]
+    """The modality's own, such as size and normalisation of images."""
 
 
 class SkippedRecord(Record, frozen=True, kw_only=True):
@@ -66,8 +75,6 @@ class LabelSpaceRecord(Record, frozen=True, kw_only=True):
     num_classes: Positive
     class_names: tuple[str, ...] | None
     fingerprint: Fingerprint
-    head: Literal["softmax", "sigmoid"] = "softmax"
-    """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
 
 
 class TransformRecord(Record, frozen=True, kw_only=True):
@@ -120,6 +127,42 @@ class CodingRecord(Record, frozen=True, kw_only=True):
     """uint8 only: nats for one step of a gap between successive logits."""
 
 
+class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
+    """An output that is logits over classes: its largest ones are stored, and the exact tail."""
+
+    name: OutputName
+    taken_from: str
+    """Where in the model: `output` for the only one, the name of a field of what it returns, or `layer:NAME`."""
+
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
+
+    label_space: LabelSpaceRecord
+    selection: SelectionRecord
+    coding: CodingRecord
+    absolute: bool = True
+    """Whether logits have a level of their own. False where only probabilities were known."""
+
+    units: bool = False
+    """Whether there is a row for each unit of a sample (a position, a token, a frame), and not one a sample."""
+
+    valid: bool = False
+    """Whether rows may have fewer classes: then `valid` says how many each has, the first ones."""
+
+
+class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="values"):
+    """An output that is stored as it is: a feature, an embedding, scores; one vector or map a row."""
+
+    name: OutputName
+    taken_from: str
+    """As in `ClassesRecord`; a layer's with its pooling, `layer:NAME:mean`."""
+
+    units: bool = False
+
+
+OutputRecord = ClassesRecord | ValuesRecord
+
+
 class FieldRecord(Record, frozen=True, kw_only=True):
     """One array: what it holds for each row, and how many rows make a chunk."""
 
@@ -130,12 +173,12 @@ class FieldRecord(Record, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """What is read together: `labels`, or one feature."""
-        return "labels" if self.name.startswith("labels/") else self.name
+        """What is read together: the arrays of one output."""
+        return self.name if self.name.startswith("features/") else self.name.rpartition("/")[0]
 
     @property
     def short_name(self) -> str:
-        return self.name.split("/", 1)[1]
+        return self.name.rpartition("/")[2]
 
     @property
     def row_bytes(self) -> int:
@@ -145,16 +188,16 @@ class FieldRecord(Record, frozen=True, kw_only=True):
 class StorageRecord(Record, frozen=True, kw_only=True):
     format: Literal["zarr", "parquet"]
     shard_rows: Positive
+    """Samples in a shard, and so rows of an output without units."""
+
+    shard_units: Positive | None = None
+    """Rows that a shard has room for in an output with units; what its samples don't need is fill. None where no output
+    has units."""
+
     fields: tuple[FieldRecord, ...]
 
     def fields_of(self, group: str) -> tuple[FieldRecord, ...]:
         return tuple(field for field in self.fields if field.group == group)
-
-
-class FeatureRecord(Record, frozen=True, kw_only=True):
-    name: str
-    layer: str
-    pooling: str
 
 
 class FileRecord(Record, frozen=True, kw_only=True, gc=False):
@@ -166,7 +209,7 @@ class FileRecord(Record, frozen=True, kw_only=True, gc=False):
 
 
 class Statistics(Record, frozen=True, kw_only=True, gc=False):
-    """Sums over rows, so that those of shards add up to those of the store."""
+    """Of one output of kind `classes`: sums over rows, so that those of shards add up to those of the store."""
 
     rows: Count
     rows_with_target: Count
@@ -194,24 +237,23 @@ class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     start: Count
     stop: Positive
     files: tuple[FileRecord, ...]
-    statistics: Statistics
+    statistics: dict[str, Statistics]
+    """By output, of kind `classes`."""
 
 
 class StorePlan(Record, frozen=True, kw_only=True):
     """Everything that is settled before the first row is written."""
 
     format: Literal["softlab"]
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     kind: Literal["soft-labels"]
     softlab_version: str
     libraries: dict[str, str]
     teacher: TeacherRecord
     source: SourceRecord
-    label_space: LabelSpaceRecord
+    inputs: Annotated[tuple[InputRecord, ...], Meta(min_length=1, max_length=16)]
     views: ViewsRecord
-    selection: SelectionRecord
-    coding: CodingRecord
-    features: tuple[FeatureRecord, ...]
+    outputs: Annotated[tuple[OutputRecord, ...], Meta(min_length=1, max_length=256)]
     storage: StorageRecord
     parent: Fingerprint | None
     """Digest of the store that this one was made from: converted, extended by views, or pulled in part."""
@@ -224,6 +266,34 @@ class StorePlan(Record, frozen=True, kw_only=True):
             shard_rows=self.storage.shard_rows,
         )
 
+    @property
+    def classes(self) -> tuple[ClassesRecord, ...]:
+        """The outputs that are soft labels; none where the teacher gives embeddings alone."""
+        return tuple(output for output in self.outputs if isinstance(output, ClassesRecord))
+
+    @property
+    def values(self) -> tuple[ValuesRecord, ...]:
+        return tuple(output for output in self.outputs if isinstance(output, ValuesRecord))
+
+    @property
+    def has_units(self) -> bool:
+        return any(output.units for output in self.outputs)
+
+    def group_of(self, output: OutputRecord) -> str:
+        """Where its arrays are: `outputs/NAME`; in a store of format 1 `labels` or `features/NAME`."""
+        if self.format_version == 1:
+            return "labels" if isinstance(output, ClassesRecord) else f"features/{output.name}"
+        return f"outputs/{output.name}"
+
+    def output_of(self, field: FieldRecord) -> OutputRecord:
+        """The output that an array belongs to."""
+        return next(output for output in self.outputs if self.group_of(output) == field.group)
+
+    def shard_capacity(self, field: FieldRecord) -> int:
+        """Rows of one array that a shard has room for."""
+        units = self.storage.shard_units
+        return units if units is not None and self.output_of(field).units else self.storage.shard_rows
+
 
 class Manifest(StorePlan, frozen=True, kw_only=True):
     """A finished store."""
@@ -234,14 +304,26 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
     """Files of the format itself (Zarr's metadata), which belong to no shard."""
 
     shards: tuple[ShardRecord, ...]
-    statistics: Statistics
+    statistics: dict[str, Statistics]
+    """By output, of kind `classes`."""
+
     digest_files: tuple[FileRecord, ...] = ()
     """Digests of pixels, one file a view; none if they were not kept."""
+
+    self_digest: Annotated[str, Meta(max_length=64)] = msgspec.field(name="self", default="")
+    """BLAKE3 of the document without this line, so that one changed bit of it is found; see `document.encode`."""
 
     @property
     def plan(self) -> StorePlan:
         """What was settled before its first row was written."""
         return StorePlan(**{name: getattr(self, name) for name in StorePlan.__struct_fields__})
+
+    @property
+    def num_rows(self) -> int:
+        """Of the first output of kind `classes`, in all views; without one, of an output without units."""
+        if self.classes:
+            return self.statistics[self.classes[0].name].rows
+        return self.views.num_views * self.source.num_samples
 
     @property
     def files(self) -> list[FileRecord]:
@@ -261,3 +343,9 @@ def add_up(statistics: Sequence[Statistics]) -> Statistics:
         ),
         clipped_logits=sum(each.clipped_logits for each in statistics),
     )
+
+
+def add_up_by_output(shards: Sequence[ShardRecord]) -> dict[str, Statistics]:
+    """The same for each output."""
+    names = shards[0].statistics if shards else {}
+    return {name: add_up([shard.statistics[name] for shard in shards]) for name in names}

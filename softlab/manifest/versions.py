@@ -32,9 +32,11 @@ class Summary(Record, frozen=True, kw_only=True):
     accuracy: Share | None
     """Of the teacher, on the source's hard targets."""
 
-    num_classes: Positive
-    head: Literal["softmax", "sigmoid"]
-    k: Positive
+    num_classes: Positive | None
+    """With `head` and `k` of the first output of kind `classes`; None where a store has none."""
+
+    head: Literal["softmax", "sigmoid"] | None
+    k: Positive | None
     temperatures: tuple[float, ...]
     captured_mass: tuple[float, ...]
     """Mean probability of the kept classes, one a temperature."""
@@ -100,7 +102,8 @@ class CatalogRecord(Record, frozen=True, kw_only=True):
 
 def summarise(manifest: Manifest) -> Summary:
     """Of a finished store."""
-    files = manifest.files
+    files, labels = manifest.files, manifest.classes[0] if manifest.classes else None
+    statistics = manifest.statistics[labels.name] if labels else None
     return Summary(
         source=manifest.source.name,
         source_fingerprint=manifest.source_fingerprint,
@@ -108,16 +111,16 @@ def summarise(manifest: Manifest) -> Summary:
         num_samples=manifest.source.num_samples,
         teacher=manifest.teacher.model,
         teacher_fingerprint=manifest.teacher.weights_fingerprint,
-        accuracy=manifest.statistics.accuracy,
-        num_classes=manifest.label_space.num_classes,
-        head=manifest.label_space.head,
-        k=manifest.selection.k,
-        temperatures=manifest.selection.temperatures,
-        captured_mass=manifest.statistics.mean_captured_mass,
+        accuracy=statistics.accuracy if statistics else None,
+        num_classes=labels.label_space.num_classes if labels else None,
+        head=labels.head if labels else None,
+        k=labels.selection.k if labels else None,
+        temperatures=labels.selection.temperatures if labels else (),
+        captured_mass=statistics.mean_captured_mass if statistics else (),
         num_views=manifest.views.num_views,
         views_fingerprint=manifest.views.fingerprint,
-        features=tuple(feature.name for feature in manifest.features),
-        coding=manifest.coding.logits,
+        features=tuple(output.name for output in manifest.values),
+        coding=labels.coding.logits if labels else "",
         storage=manifest.storage.format,
         num_files=len(files),
         num_bytes=sum(file.bytes for file in files),

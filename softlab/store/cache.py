@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
 from softlab.disk import remove
 from softlab.errors import InvalidOption, StoreWriteFailed
 from softlab.identity import digest_of
+from softlab.indices import StoreIndex
 from softlab.shards import Shard, ShardGrid
 from softlab.store.rows import Rows
+from softlab.store.unit_rows import UnitRows, gather
 
 DEFAULT_CACHE_BYTES = 64 << 30
 
@@ -62,42 +63,49 @@ class CachedRows:
         row_bytes: int,
         decode: Callable[[Shard, Rows], None],
         view: int,
+        units: UnitRows | None = None,
     ) -> None:
-        """`decode` fills the rows of one shard."""
-        self._grid, self._view, self._decode = grid, view, decode
+        """`decode` fills the rows of one shard; `units` says which rows a sample has where it hasn't just one."""
+        self._grid, self._view, self._decode, self._units = grid, view, decode, units
         self._markers = folder / f"{name}-view-{view:05d}"
-        size = grid.num_samples * row_bytes
+        num_rows = grid.num_samples if units is None else units.num_rows
+        size = max(num_rows * row_bytes, 1)  # nothing can't be mapped
         self._descriptor = _open_rows(self._markers.with_suffix(".rows"), size=size)
         weakref.finalize(self, os.close, self._descriptor)
         mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
-        self._rows: Rows = np.frombuffer(mapped, dtype=np.uint8).reshape(grid.num_samples, row_bytes)
+        self._rows: Rows = np.frombuffer(mapped, dtype=np.uint8, count=num_rows * row_bytes).reshape(
+            num_rows, row_bytes
+        )
         self._is_ready = np.zeros(grid.parts_per_view, dtype=bool)
         self._all_ready = False
 
-    def take(self, samples: NDArray[np.int64]) -> Rows:
-        """A copy of some rows, in the order asked for."""
+    def take(self, store_B: StoreIndex) -> Rows:
+        """A copy of the rows of some samples, in the order asked for."""
         if not self._all_ready:
-            for part in np.unique(samples // self._grid.shard_rows):
+            for part in np.unique(store_B // self._grid.shard_rows):
                 if not self._is_ready[part]:
                     self._make_ready(self._grid.shard(self._view, int(part)))
             self._all_ready = bool(self._is_ready.all())
-        rows: Rows = self._rows.take(samples, axis=0)
+        if self._units is not None:
+            return gather(self._rows, self._units.firsts(store_B), self._units.counts(store_B))
+        rows: Rows = self._rows.take(store_B, axis=0)
         return rows
 
-    def missing(self, samples: NDArray[np.int64]) -> list[Shard]:
+    def missing(self, store_B: StoreIndex) -> list[Shard]:
         """The shards of some rows that nobody on this machine has decoded yet, as far as can be told by names."""
         if self._all_ready:
             return []
-        shards = self._grid.shards_of(samples, view=self._view)
+        shards = self._grid.shards_of(store_B, view=self._view)
         return [each for each in shards if not (self._is_ready[each.part] or self._marker(each).exists())]
 
     def _make_ready(self, shard: Shard) -> None:
         marker = self._marker(shard)
         recorded = _read_marker(marker)
-        if recorded is None or recorded != digest_of(self._rows[shard.start : shard.stop].data):
-            rows = np.empty((shard.num_rows, self._rows.shape[1]), dtype=np.uint8)
+        first, stop = (shard.start, shard.stop) if self._units is None else self._units.span(shard)
+        if recorded is None or recorded != digest_of(self._rows[first:stop].data):
+            rows = np.empty((stop - first, self._rows.shape[1]), dtype=np.uint8)
             self._decode(shard, rows)
-            _write_rows(self._descriptor, rows, offset=shard.start * rows.shape[1], marker=marker)
+            _write_rows(self._descriptor, rows, offset=first * rows.shape[1], marker=marker)
         self._is_ready[shard.part] = True
 
     def _marker(self, shard: Shard) -> Path:
@@ -184,7 +192,7 @@ def _open_rows(path: Path, *, size: int) -> int:
 
 def _write_rows(descriptor: int, rows: Rows, *, offset: int, marker: Path) -> None:
     """Rows, then the marker; without a marker if the folder was deleted meanwhile, as the open file still serves us."""
-    left = rows.data.cast("B")
+    left = rows.reshape(-1).data
     with _cache_errors(marker.parent):
         while left:
             written = os.pwrite(descriptor, left, offset)

@@ -1,11 +1,12 @@
-"""Write the same rows in the other format; what is stored is carried over to the bit."""
+"""Write the same rows in the other format, or a store of format version 1 in today's: what is stored is carried over to
+the bit."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from softlab.manifest import Manifest, StorePlan
+from softlab.manifest import Manifest, StorePlan, in_version_2
 from softlab.store.folder import find_finished
 from softlab.store.format import FormatName
 from softlab.store.reader import Store
@@ -30,18 +31,21 @@ def convert_store(
     if finished is not None:
         return finished
     samples = store.read_samples()
-    groups = dict.fromkeys(field.group for field in plan.storage.fields)
+    groups = dict.fromkeys(field.group for field in store.manifest.storage.fields)
+    names = {old.name: new.name for old, new in zip(store.manifest.storage.fields, plan.storage.fields, strict=True)}
     digests = [store.read_pixel_digests(view) for view in range(plan.views.num_views)]
     with writing(out, plan, recipe_N=samples.recipe_N) as writer:
         pending = writer.pending
         for done, shard in enumerate(pending, start=1):
-            arrays = {name: array for group in groups for name, array in store.read_shard(shard, group=group).items()}
+            read = [store.read_shard(shard, group=group) for group in groups]
+            arrays = {names[name]: array for group in read for name, array in group.items()}
             writer.write(
                 shard,
                 arrays=arrays,
                 content_hashes=list(samples.content_hashes[shard.start : shard.stop]),
                 statistics=store.shard_record(shard).statistics,
                 pixel_digests=digests[shard.view].within(shard.start, shard.stop),
+                rows_S=None if samples.rows_N is None else samples.rows_N[shard.start : shard.stop],
             )
             if on_shard is not None:
                 on_shard(done, len(pending))
@@ -49,7 +53,7 @@ def convert_store(
 
 
 def _plan_of(store: Store, *, format: FormatName) -> StorePlan:
-    values = {name: getattr(store.manifest, name) for name in StorePlan.__struct_fields__}
-    values["storage"] = msgspec.structs.replace(store.manifest.storage, format=format)
-    values["parent"] = store.digest
-    return StorePlan(**values)
+    """Always of today's format version."""
+    plan = in_version_2(store.manifest.plan)
+    storage = msgspec.structs.replace(plan.storage, format=format)
+    return msgspec.structs.replace(plan, storage=storage, parent=store.digest)

@@ -15,7 +15,7 @@ from softlab.shards import Shard
 FormatName = Literal["zarr", "parquet"]
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-"""By field name, such as `labels/logits`; each [rows of the shard, *row_shape]."""
+"""By field name, such as `outputs/logits/class_ids`; each [rows of the shard, *row_shape]."""
 
 
 class StoreFormat(Protocol):
@@ -27,29 +27,40 @@ class StoreFormat(Protocol):
     def path_of(self, field: FieldRecord, shard: Shard) -> str:
         """The file that holds one field of one shard; several fields may share one."""
 
-    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
-        """All files of one shard, by path."""
+    def encode(
+        self, plan: StorePlan, shard: Shard, arrays: Arrays, *, rows_S: NDArray[np.int64] | None = None
+    ) -> dict[str, bytes]:
+        """All files of one shard, by path. `rows_S` says how many rows each of its samples has in an output with
+        units."""
 
     def decode(
         self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
     ) -> None:
         """Fill arrays of the right shapes, by field name, with some fields of one shard, from the bytes of the files
-        that hold them. Raises ValueError, LookupError, OSError or RuntimeError for files that hold something else."""
+        that hold them; how many rows there are is the arrays' to tell. Raises ValueError, LookupError, OSError or
+        RuntimeError for files that hold something else."""
 
 
-def empty_arrays(fields: Sequence[FieldRecord], shard: Shard) -> dict[str, Array]:
-    """For a shard to be decoded into, by field name."""
-    return {field.name: np.empty((shard.num_rows, *field.row_shape), dtype=field.dtype) for field in fields}
+def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, Array]:
+    """For the rows of a shard to be decoded into, by field name."""
+    return {field.name: np.empty((num_rows, *field.row_shape), dtype=field.dtype) for field in fields}
 
 
-def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays) -> None:
-    """An invariant of ours: a shard is written with exactly the arrays, shapes and dtypes that its plan names."""
-    problem = find_wrong_arrays(plan.storage.fields, shard, arrays)
-    assert problem is None, f"shard {shard.name}: {problem}"
+def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays, *, num_units: int | None) -> None:
+    """An invariant of ours: a shard is written with exactly the arrays, shapes and dtypes that its plan names. In
+    outputs with units it has `num_units` rows."""
+    for output in plan.outputs:
+        num_rows = num_units if output.units else shard.num_rows
+        assert num_rows is not None, "an output with units has rows of its own"
+        fields = plan.storage.fields_of(plan.group_of(output))
+        own = {field.name: arrays[field.name] for field in fields if field.name in arrays}
+        problem = find_wrong_arrays(fields, own, num_rows=num_rows)
+        assert problem is None, f"shard {shard.name}: {problem}"
+    assert len(arrays) == len(plan.storage.fields), f"shard {shard.name}: arrays {sorted(arrays)}"
 
 
-def find_wrong_arrays(fields: Sequence[FieldRecord], shard: Shard, arrays: Arrays) -> str | None:
+def find_wrong_arrays(fields: Sequence[FieldRecord], arrays: Arrays, *, num_rows: int) -> str | None:
     """How a shard's arrays differ from what their fields say, if they do."""
     found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-    expected = {field.name: (field.dtype, (shard.num_rows, *field.row_shape)) for field in fields}
+    expected = {field.name: (field.dtype, (num_rows, *field.row_shape)) for field in fields}
     return None if found == expected else f"{found} instead of {expected}"

@@ -1,18 +1,20 @@
-"""Parquet in hive layout: `labels/view=00000/part-00000.parquet`, and the same below `features/NAME`.
+"""Parquet in hive layout: `outputs/NAME/view=00000/part-00000.parquet`.
 
-For SQL and data-frame tools: typed fixed-size lists, a `sample` column, page checksums. A feature of more than one axis
-is flattened; its shape is in the schema's metadata.
+For SQL and data-frame tools: typed fixed-size lists, a `sample` column, page checksums. Values of more than one axis
+are flattened; their shape is in the schema's metadata. An output with units has a row for each, and only those.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from softlab.manifest import FieldRecord, StorePlan
+from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Array, Arrays, find_wrong_arrays
 from softlab.store.parquet_pages import check_claims
@@ -27,34 +29,38 @@ class ParquetFormat:
     def path_of(self, field: FieldRecord, shard: Shard) -> str:
         return f"{field.group}/view={shard.view:05d}/part-{shard.part:05d}.parquet"
 
-    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
+    def encode(
+        self, plan: StorePlan, shard: Shard, arrays: Arrays, *, rows_S: NDArray[np.int64] | None = None
+    ) -> dict[str, bytes]:
         groups: dict[str, list[FieldRecord]] = {}
         for field in plan.storage.fields:
             groups.setdefault(self.path_of(field, shard), []).append(field)
-        return {path: _encode_file(plan, shard, fields, arrays) for path, fields in groups.items()}
+        return {path: _encode_file(plan, shard, fields, arrays, rows_S=rows_S) for path, fields in groups.items()}
 
     def decode(
         self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
     ) -> None:
         for path, data in files.items():
-            _check_claims(data, shard, [field for field in plan.storage.fields if self.path_of(field, shard) == path])
+            own = [field for field in plan.storage.fields if self.path_of(field, shard) == path]
+            num_rows = next(len(out[field.name]) for field in fields if field in own)
+            _check_claims(data, own, num_rows=num_rows)
         tables = {
             path: pq.read_table(pa.BufferReader(data), page_checksum_verification=True) for path, data in files.items()
         }
         for field in fields:
             column = _decode_column(tables[self.path_of(field, shard)], field)
-            problem = find_wrong_arrays([field], shard, {field.name: column})
+            problem = find_wrong_arrays([field], {field.name: column}, num_rows=len(out[field.name]))
             if problem is not None:
                 raise ValueError(problem)
             out[field.name][...] = column
 
 
-def _check_claims(data: bytes, shard: Shard, fields: Sequence[FieldRecord]) -> None:
+def _check_claims(data: bytes, fields: Sequence[FieldRecord], *, num_rows: int) -> None:
     """Raises ValueError for a file that says of itself that it has other rows, or decodes to much more than they take:
     Arrow would allocate it."""
     metadata = pq.read_metadata(pa.BufferReader(data))
-    if metadata.num_rows != shard.num_rows:
-        raise ValueError(f"a file of {metadata.num_rows:,} rows instead of {shard.num_rows:,}")
+    if metadata.num_rows != num_rows:
+        raise ValueError(f"a file of {metadata.num_rows:,} rows instead of {num_rows:,}")
     num_values = 1 + sum(math.prod(field.row_shape) for field in fields)
     check_claims(data, metadata, row_bytes=_row_bytes(fields), row_values=num_values)
 
@@ -64,10 +70,18 @@ def _row_bytes(fields: Sequence[FieldRecord]) -> int:
     return 8 + sum(field.row_bytes for field in fields)
 
 
-def _encode_file(plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], arrays: Arrays) -> bytes:
-    columns = {"sample": pa.array(np.arange(shard.start, shard.stop, dtype=np.int64))}
+def _encode_file(
+    plan: StorePlan,
+    shard: Shard,
+    fields: Sequence[FieldRecord],
+    arrays: Arrays,
+    *,
+    rows_S: NDArray[np.int64] | None,
+) -> bytes:
+    output, samples = plan.output_of(fields[0]), np.arange(shard.start, shard.stop, dtype=np.int64)
+    columns = {"sample": pa.array(np.repeat(samples, rows_S) if output.units and rows_S is not None else samples)}
     columns |= {field.short_name: _column(field, arrays[field.name]) for field in fields}
-    table = pa.table(columns).replace_schema_metadata(_schema_metadata(plan, fields))
+    table = pa.table(columns).replace_schema_metadata(_schema_metadata(output, fields))
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -94,14 +108,15 @@ def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
     return values.reshape(-1, *field.row_shape)
 
 
-def _schema_metadata(plan: StorePlan, fields: Sequence[FieldRecord]) -> dict[str, str]:
-    """What another reader needs to turn what is stored into logits and features."""
-    description = {
-        "temperatures": list(plan.selection.temperatures),
-        "num_classes": plan.label_space.num_classes,
-        "head": plan.label_space.head,
-        "coding": plan.coding.logits,
-        "gap_step": plan.coding.gap_step,
-        "row_shapes": {field.short_name: list(field.row_shape) for field in fields},
-    }
+def _schema_metadata(output: OutputRecord, fields: Sequence[FieldRecord]) -> dict[str, str]:
+    """What another reader needs to turn what is stored into logits or values."""
+    description: dict[str, Any] = {"row_shapes": {field.short_name: list(field.row_shape) for field in fields}}
+    if isinstance(output, ClassesRecord):
+        description |= {
+            "temperatures": list(output.selection.temperatures),
+            "num_classes": output.label_space.num_classes,
+            "head": output.head,
+            "coding": output.coding.logits,
+            "gap_step": output.coding.gap_step,
+        }
     return {"softlab": json.dumps(description)}

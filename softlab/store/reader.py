@@ -5,20 +5,17 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from softlab.errors import DamagedStore, InvalidOption
+from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
+from softlab.indices import StoreIndex
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import Head, SoftLabels
-from softlab.manifest import (
-    FileRecord,
-    Manifest,
-    ShardRecord,
-    StorePlan,
-)
+from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
@@ -33,6 +30,7 @@ from softlab.store.rows import Rows, layout_of
 from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_files import ShardFiles
 from softlab.store.shard_rows import ShardRows
+from softlab.store.unit_rows import UnitRows, places_of_rows
 
 MAX_DECODED_BYTES = 1 << 30
 """Of decoded shards in one reader's memory, all views and groups together; at least those of one view."""
@@ -49,7 +47,8 @@ class Store:
         self.name = str(path) if name is None else name
         self._cache = cache
         self._format = format_named(manifest.storage.format)
-        self._coding = coding_of(manifest)
+        self._codings = {output.name: coding_of(output) for output in manifest.classes}
+        self._units: UnitRows | None = None
         self._layouts = {
             field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
         }
@@ -67,48 +66,103 @@ class Store:
         return self.manifest.views.num_views
 
     @property
+    def labels(self) -> ClassesRecord:
+        """The output that is read as soft labels: the first of kind `classes`. StoreMismatch if there is none."""
+        if not self.manifest.classes:
+            held = ", ".join(output.name for output in self.manifest.outputs)
+            raise StoreMismatch(
+                f"{self.name}: holds no soft labels, only values ({held}). Learn those as features "
+                f"(--feature NAME=LAYER) with --alpha 0, or dump an output of kind classes."
+            )
+        return self.manifest.classes[0]
+
+    @property
+    def has_labels(self) -> bool:
+        return bool(self.manifest.classes)
+
+    @property
     def num_classes(self) -> int:
-        return self.manifest.label_space.num_classes
+        return self.labels.label_space.num_classes
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        return self.manifest.label_space.class_names
+        return self.labels.label_space.class_names if self.has_labels else None
 
     @property
     def head(self) -> Head:
-        return self.manifest.label_space.head
+        return self.labels.head
 
     @property
     def k(self) -> int:
-        return self.manifest.selection.k
+        return self.labels.selection.k
 
     @property
     def coding(self) -> LabelCoding:
         """How soft labels became its arrays."""
-        return self._coding
+        return self._codings[self.labels.name]
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        return self.manifest.selection.temperatures
+        return self.labels.selection.temperatures
+
+    @property
+    def statistics(self) -> Statistics:
+        """How good its soft labels are."""
+        return self.manifest.statistics[self.labels.name]
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        return tuple(feature.name for feature in self.manifest.features)
+        """Its outputs of kind `values`."""
+        return tuple(output.name for output in self.manifest.values)
+
+    def with_labels(self, output: str) -> "Store":
+        """The same store, whose soft labels are those of another output of kind `classes`. Raises InvalidOption where
+        there is no such output."""
+        names = [each.name for each in self.manifest.classes]
+        if output not in names:
+            raise InvalidOption(
+                f"{self.name}: has no output {output!r} of kind classes (it has: {', '.join(names) or 'none'}). "
+                f"{suggest(output, names)}"
+            )
+        others = [each for each in self.manifest.outputs if each.name != output]
+        chosen = next(each for each in self.manifest.outputs if each.name == output)
+        manifest = msgspec.structs.replace(self.manifest, outputs=(chosen, *others))
+        return Store(self.path, manifest, self.digest, cache=self._cache, name=self.name)
+
+    @property
+    def units(self) -> UnitRows | None:
+        """Which rows each sample has, where an output has a row for each unit of a sample; None where none has."""
+        if self._units is None and self.manifest.has_units:
+            rows_N = self.read_samples().rows_N
+            assert rows_N is not None, "the table of samples was checked"
+            self._units = UnitRows(rows_N)
+        return self._units
+
+    def counts(self, samples: ArrayLike) -> NDArray[np.int64] | None:
+        """How many rows of soft labels each of B samples has; None where all have one. Raises as `read`."""
+        if not self.labels.units or self.units is None:
+            return None
+        return self.units.counts(check_samples(samples, num_samples=self.num_samples, where=self.name))
 
     def fits_cache(self, features: Iterable[str] = ()) -> bool:
         """Whether the row cache may hold the labels and some features at once."""
-        groups = ["labels", *(self._group_named(name) for name in features)]
+        groups = [self._group_named(None)] if self.has_labels else []
+        groups += [self._group_named(name) for name in features]
         return sum(map(self._bytes_when_decoded, groups)) <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
-        """Soft labels of B samples, in the order asked for, in one view or each in its own. Raises InvalidOption for a
-        sample or view that isn't there, DamagedStore if a shard's bytes differ from the manifest."""
-        return self.unpack(torch.from_numpy(self.read_packed(samples, view=view)))
+        """Soft labels of B samples, in the order asked for, in one view or each in its own.
+
+        Where samples have units: the rows of all of them, one sample behind the other, and in `counts_B` how many each
+        has. Raises InvalidOption for a sample or view that isn't there, DamagedStore if a shard's bytes differ from the
+        manifest, StoreMismatch for a store without soft labels.
+        """
+        return self.unpack(torch.from_numpy(self.read_packed(samples, view=view)), counts_B=self.counts(samples))
 
     def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> Rows:
         """The labels, or one feature, of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the
-        fewest bytes to hand to another device, where they are unpacked. Raises as `read`, and InvalidOption
-        for an unknown feature."""
+        fewest bytes to hand to another device, where they are unpacked. With units [R, row bytes], all their rows.
+        Raises as `read`, and InvalidOption for an unknown feature."""
         return self._take(self._group_named(feature), samples, view=view)
 
     def prefetch(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> None:
@@ -120,31 +174,35 @@ class Store:
         group = self._group_named(feature)
         store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         for each, chosen in by_view(view, store_B, num_views=self.num_views, where=self.name):
-            self._files.begin(self._missing(group, each, store_B[chosen]), group=group)
+            self._files.begin(self._missing(group, each, StoreIndex(store_B[chosen])), group=group)
 
     def row_bytes(self, feature: str | None = None) -> int:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
         return self._layouts[self._group_named(feature)].row_bytes
 
-    def unpack(self, rows: Tensor) -> SoftLabels:
-        """Of what `read_packed` gave, on the device of `rows`. Raises InvalidOption for rows of another length."""
-        stored = self._unpack("labels", rows)
-        return self._coding.decode_tensors({name.removeprefix("labels/"): tensor for name, tensor in stored.items()})
+    def unpack(self, rows: Tensor, *, counts_B: NDArray[np.int64] | None = None) -> SoftLabels:
+        """Of what `read_packed` gave, on the device of `rows`; `counts_B` is from `counts`. Raises InvalidOption for
+        rows of another length."""
+        stored = self._unpack(self._group_named(None), rows)
+        tensors = {name.rpartition("/")[2]: tensor for name, tensor in stored.items()}
+        return self.coding.decode_tensors(tensors, counts_B=None if counts_B is None else torch.from_numpy(counts_B))
 
     def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> Tensor:
-        """One feature of B samples, float32 [B, ...]. Raises InvalidOption for an unknown name, else as `read`."""
+        """One feature of B samples, float32 [B, ...], with units [R, ...]. Raises InvalidOption for an unknown name,
+        else as `read`."""
         return self.unpack_features(name, torch.from_numpy(self.read_packed(samples, view=view, feature=name)))
 
     def unpack_features(self, name: str, rows: Tensor) -> Tensor:
         """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
         group = self._group_named(name)
-        return self._unpack(group, rows)[group].float()
+        stored = self._unpack(group, rows)
+        return next(each for field, each in stored.items() if not field.endswith("/unit")).float()
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         try:
             table = decode_samples(self._read_table(self.manifest.samples_file), num_samples=self.num_samples)
-            _check_numbers(table, self.manifest)
+            _check_table(table, self.manifest)
         except (ValueError, OSError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: its table of samples: {error}. Get the store again.") from error
         return table
@@ -158,9 +216,13 @@ class Store:
         except (ValueError, OSError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: pixel digests of view {view}: {error}. Get the store again.") from error
 
-    def read_shard(self, shard: Shard, *, group: str = "labels") -> dict[str, Array]:
-        """One shard's arrays of one group as they are stored, checked against the manifest, by field name."""
-        arrays = empty_arrays(self.manifest.storage.fields_of(group), shard)
+    def read_shard(self, shard: Shard, *, group: str | None = None) -> dict[str, Array]:
+        """One shard's arrays of one group (default: the labels) as they are stored, by field name; checked against the
+        manifest."""
+        group = group or self._group_named(None)
+        units = self._units_of(group)
+        num_rows = shard.num_rows if units is None else units.in_shard(shard)
+        arrays = empty_arrays(self.manifest.storage.fields_of(group), num_rows=num_rows)
         self._read_into(arrays, shard, group=group)
         return arrays
 
@@ -170,11 +232,18 @@ class Store:
 
     def _group_named(self, feature: str | None) -> str:
         if feature is None:
-            return "labels"
+            return self.manifest.group_of(self.labels)
         if feature not in self.feature_names:
             held = ", ".join(self.feature_names) or "none"
             raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
-        return f"features/{feature}"
+        return self.manifest.group_of(next(each for each in self.manifest.values if each.name == feature))
+
+    def _units_of(self, group: str) -> UnitRows | None:
+        """Where the rows of one group are; None where each sample has one."""
+        if not self.manifest.has_units:
+            return None
+        output = next(each for each in self.manifest.outputs if self.manifest.group_of(each) == group)
+        return self.units if output.units else None
 
     def _unpack(self, group: str, rows: Tensor) -> dict[str, Tensor]:
         layout = self._layouts[group]
@@ -200,12 +269,15 @@ class Store:
         parts = list(by_view(view, store_B, num_views=self.num_views, where=self.name))
         if len(parts) == 1:
             return self._rows_from(group, parts[0][0], store_B)
-        rows = np.empty((len(store_B), self._layouts[group].row_bytes), dtype=np.uint8)
+        units = self._units_of(group)
+        counts_B = np.ones(len(store_B), dtype=np.int64) if units is None else units.counts(store_B)
+        rows = np.empty((int(counts_B.sum()), self._layouts[group].row_bytes), dtype=np.uint8)
         for each, chosen in parts:
-            rows[chosen] = self._rows_from(group, each, store_B[chosen])
+            places = chosen if units is None else places_of_rows(counts_B, chosen)
+            rows[places] = self._rows_from(group, each, StoreIndex(store_B[chosen]))
         return rows
 
-    def _rows_from(self, group: str, view: int, store_B: NDArray[np.int64]) -> Rows:
+    def _rows_from(self, group: str, view: int, store_B: StoreIndex) -> Rows:
         rows = self._rows_of(group, view)
         if isinstance(self.path, Path):
             return rows.take(store_B)
@@ -214,7 +286,7 @@ class Store:
         self._files.drop(self.manifest.grid.shards_of(store_B, view=view), group=group)
         return taken
 
-    def _missing(self, group: str, view: int, store_B: NDArray[np.int64]) -> list[Shard]:
+    def _missing(self, group: str, view: int, store_B: StoreIndex) -> list[Shard]:
         """Shards of some rows that this machine doesn't have. Those of a view that can't be cached are not asked for
         in memory: to look there would make room, in place of a view that is still being read."""
         if (group, view) not in self._groups and self._bytes_when_decoded(group) > self._cache.max_bytes:
@@ -247,9 +319,12 @@ class Store:
         grid = self.manifest.grid
         name = group.replace("/", "-")
         folder = cache_folder(self._cache, digest=self.digest, name=name, needed_bytes=self._bytes_when_decoded(group))
+        units = self._units_of(group)
         if folder is None:
-            return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
-        return CachedRows(folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view)
+            return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units)
+        return CachedRows(
+            folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units
+        )
 
     def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
         """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
@@ -264,8 +339,15 @@ class Store:
             raise DamagedStore(f"{self.name}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
-        highest = int(arrays["labels/class_ids"].max()) if "labels/class_ids" in arrays else 0
-        return f"class {highest} of {self.num_classes}" if highest >= self.num_classes else None
+        for field in self.manifest.storage.fields:
+            ids_RK = arrays.get(field.name) if field.short_name == "class_ids" else None
+            if ids_RK is not None and ids_RK.size:
+                output = self.manifest.output_of(field)
+                assert isinstance(output, ClassesRecord), "only these have class ids"
+                highest, num_classes = int(ids_RK.max()), output.label_space.num_classes
+                if highest >= num_classes:
+                    return f"class {highest} of {num_classes}"
+        return None
 
     def _read_table(self, record: FileRecord) -> bytes:
         if isinstance(self.path, Path):
@@ -276,7 +358,9 @@ class Store:
 
     def _bytes_when_decoded(self, group: str) -> int:
         """Of one group in all views: what a row cache of it takes."""
-        return self.num_views * self.num_samples * self._layouts[group].row_bytes
+        units = self._units_of(group)
+        num_rows = self.num_samples if units is None else units.num_rows
+        return self.num_views * num_rows * self._layouts[group].row_bytes
 
 
 def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store:
@@ -292,8 +376,13 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
     return Store(located.place, manifest, digest, cache=cache or CacheOptions(), name=located.name)
 
 
-def _check_numbers(table: SampleTable, manifest: Manifest) -> None:
-    """Raises ValueError unless it is told which samples the teacher saw where it saw others."""
+def _check_table(table: SampleTable, manifest: Manifest) -> None:
+    """Raises ValueError unless it is told which samples the teacher saw where it saw others, and how many rows each has
+    where there are units."""
+    if (table.rows_N is None) == manifest.has_units:
+        raise ValueError(f"counts of rows {'are missing' if table.rows_N is None else 'that no output has'}")
+    if table.rows_N is not None and _most_in_a_shard(table.rows_N, manifest) > (manifest.storage.shard_units or 0):
+        raise ValueError("a shard's samples have more rows than it has room for")
     chosen_from, recipe_N = manifest.source.chosen_from, table.recipe_N
     if (recipe_N is None) != (chosen_from is None):
         raise ValueError(f"recipe indices {'are missing' if recipe_N is None else 'that are not asked for'}")
@@ -301,12 +390,19 @@ def _check_numbers(table: SampleTable, manifest: Manifest) -> None:
         raise ValueError(f"a sample has the recipe index {recipe_N[-1]} of {chosen_from}")
 
 
-def coding_of(plan: StorePlan) -> LabelCoding:
-    """How soft labels become a store's arrays and come back; its writer and its readers ask here."""
+def _most_in_a_shard(rows_N: NDArray[np.int64], manifest: Manifest) -> int:
+    starts = np.arange(0, len(rows_N), manifest.storage.shard_rows)
+    return int(np.add.reduceat(rows_N, starts).max()) if len(rows_N) else 0
+
+
+def coding_of(output: ClassesRecord) -> LabelCoding:
+    """How soft labels become the arrays of an output and come back; writers and readers ask here."""
     return LabelCoding(
-        coding=plan.coding.logits,
-        gap_step=plan.coding.gap_step or GAP_STEP,
-        num_classes=plan.label_space.num_classes,
-        temperatures=plan.selection.temperatures,
-        head=plan.label_space.head,
+        coding=output.coding.logits,
+        gap_step=output.coding.gap_step or GAP_STEP,
+        num_classes=output.label_space.num_classes,
+        temperatures=output.selection.temperatures,
+        head=output.head,
+        absolute=output.absolute,
+        has_valid=output.valid,
     )

@@ -18,6 +18,7 @@ Rows = NDArray[np.uint8]
 """[rows, row_bytes]"""
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+    "int8": torch.int8,
     "uint8": torch.uint8,
     "uint16": torch.int16,
     "uint32": torch.int32,

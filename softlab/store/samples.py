@@ -27,7 +27,10 @@ KEYS_BYTES = 1 << 30
 KEY_BYTES = 1 << 10
 """What a key takes at most, give or take `SLACK`: a path has up to 4,096."""
 
-ROW_BYTES = 8 + KEY_BYTES + 8 + CONTENT_HASH_BYTES + 8
+ROW_BYTES = 8 + KEY_BYTES + 8 + CONTENT_HASH_BYTES + 8 + 8
+
+MAX_ROWS = 1 << 40
+"""Of all samples together: what adds up to more is no count."""
 
 SCHEMA = pa.schema(
     [
@@ -37,8 +40,11 @@ SCHEMA = pa.schema(
         pa.field("content_hash", pa.binary(CONTENT_HASH_BYTES), nullable=False),
     ]
 )
-CHOSEN_SCHEMA = SCHEMA.append(pa.field("number", pa.int64(), nullable=False))
+RECIPE_INDEX = pa.field("number", pa.int64(), nullable=False)
 """Of a store that holds some of the samples that the teacher saw."""
+
+ROWS = pa.field("rows", pa.int64(), nullable=False)
+"""Of a store that has an output with units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +59,9 @@ class SampleTable:
     recipe_N: RecipeIndex | None = None
     """Ascending; None where it is the index in the store."""
 
+    rows_N: NDArray[np.int64] | None = None
+    """How many rows each sample has in an output with units; None where no output has any."""
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -61,19 +70,21 @@ def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
     keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
     targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
-    schema, recipe_N = (SCHEMA if table.recipe_N is None else CHOSEN_SCHEMA), table.recipe_N
+    columns = {RECIPE_INDEX: table.recipe_N, ROWS: table.rows_N}
+    further = {field: column for field, column in columns.items() if column is not None}
+    schema = pa.schema([*SCHEMA, *further])
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             here = slice(start, min(start + GROUP_ROWS, len(table)))
-            columns = [
+            arrays = [
                 pa.array(np.arange(here.start, here.stop, dtype=np.int64)),
                 keys[here].to_arrow().cast(pa.string()),
                 pa.array(targets_N[here], mask=targets_N[here] < 0),
                 _hashes_to_arrow(hashes[here]),
-                *([] if recipe_N is None else [pa.array(recipe_N[here])]),
+                *(pa.array(column[here]) for column in further.values()),
             ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=GROUP_ROWS)
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=GROUP_ROWS)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -82,12 +93,15 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
     """The inverse of `encode_samples`. Raises ValueError for something that it can't have written of so many samples,
     before that takes memory."""
     file = pq.ParquetFile(pa.BufferReader(data))
-    if not (file.schema_arrow.equals(SCHEMA) or file.schema_arrow.equals(CHOSEN_SCHEMA)):
+    names = file.schema_arrow.names
+    if not file.schema_arrow.equals(
+        pa.schema([*SCHEMA, *(each for each in (RECIPE_INDEX, ROWS) if each.name in names)])
+    ):
         found = str(file.schema_arrow.remove_metadata()).replace("\n", ", ")
         raise ValueError(f"the columns are {found}")
     if file.metadata.num_rows != num_samples:
         raise ValueError(f"lists {file.metadata.num_rows:,} samples, the manifest says {num_samples:,}")
-    longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(CHOSEN_SCHEMA))
+    longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)
     targets, hashes = bytearray(), bytearray()
     for block in _blocks(file, "target"):
         targets += block.fill_null(-1).to_numpy().data
@@ -98,7 +112,8 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
         keys=Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1))),
         targets_N=targets_N if (targets_N >= 0).any() else None,
         content_hashes=ContentHashes.from_bytes(hashes),
-        recipe_N=_decode_recipe_indices(file) if "number" in file.schema_arrow.names else None,
+        recipe_N=_decode_recipe_indices(file) if RECIPE_INDEX.name in names else None,
+        rows_N=_decode_rows(file) if ROWS.name in names else None,
     )
 
 
@@ -112,11 +127,22 @@ def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:
         yield Keys.from_arrow(batch.column(0))
 
 
+def _decode_rows(file: Any) -> NDArray[np.int64]:
+    rows_N = _decode_integers(file, ROWS.name)
+    if len(rows_N) and not (rows_N.min() >= 0 and int(rows_N.max()) * len(rows_N) <= MAX_ROWS):
+        raise ValueError(f"samples of {rows_N.min()} to {rows_N.max():,} rows")
+    return rows_N
+
+
 def _decode_recipe_indices(file: Any) -> RecipeIndex:
-    recipe_N = np.concatenate([block.to_numpy() for block in _blocks(file, "number")] or [np.empty(0, dtype=np.int64)])
+    recipe_N = _decode_integers(file, RECIPE_INDEX.name)
     if len(recipe_N) and (recipe_N[0] < 0 or (np.diff(recipe_N) <= 0).any()):
         raise ValueError("the recipe indices don't ascend")
     return RecipeIndex(recipe_N)
+
+
+def _decode_integers(file: Any, column: str) -> NDArray[np.int64]:
+    return np.concatenate([block.to_numpy() for block in _blocks(file, column)] or [np.empty(0, dtype=np.int64)])
 
 
 def _hashes_to_arrow(hashes: ContentHashes) -> Any:

@@ -11,16 +11,17 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
 from softlab.disk import create_file, exclusive, list_files, remove, shared
-from softlab.errors import DamagedStore, StoreMismatch
+from softlab.errors import DamagedStore, StoreMismatch, TeacherError
 from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
@@ -31,7 +32,7 @@ from softlab.manifest import (
     ShardRecord,
     Statistics,
     StorePlan,
-    add_up,
+    add_up_by_output,
     differences,
     encode,
 )
@@ -51,7 +52,7 @@ from softlab.store.folder import (
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.formats import format_named
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
-from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
+from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples
 
 
 class CommitRecord(Record, frozen=True, kw_only=True):
@@ -61,6 +62,9 @@ class CommitRecord(Record, frozen=True, kw_only=True):
     hashes_file: FileRecord
     pixel_digests: bytes
     """8 bytes, little-endian, for each view of the shard whose digest is kept, in the order of samples."""
+
+    rows: bytes = b""
+    """Likewise for each sample: how many rows it has in an output with units."""
 
 
 class StoreWriter:
@@ -103,18 +107,28 @@ class StoreWriter:
         *,
         arrays: Arrays,
         content_hashes: list[bytes],
-        statistics: Statistics,
+        statistics: Mapping[str, Statistics],
         pixel_digests: Sequence[int] = (),
+        rows_S: NDArray[np.int64] | None = None,
     ) -> int:
-        """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer."""
-        check_arrays(self.plan, shard, arrays)
+        """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
+
+        `rows_S` says how many rows each of its samples has in an output with units. Raises TeacherError where they are
+        more than a shard has room for, or where a sample has another number of rows in another view.
+        """
+        self._check_rows(shard, rows_S)
+        num_units = None if rows_S is None else int(rows_S.sum())
+        check_arrays(self.plan, shard, arrays, num_units=num_units)
         assert len(pixel_digests) == len(self._digested(shard)), f"shard {shard.name}: {len(pixel_digests)} digests"
-        files = write_files(self.root, self._format.encode(self.plan, shard, arrays))
+        files = write_files(self.root, self._format.encode(self.plan, shard, arrays, rows_S=rows_S))
         hashes_name = f"{COMMITS}/{shard.name}.hashes"
         (hashes_file,) = write_files(self.root, {hashes_name: b"".join(content_hashes)})
         record = CommitRecord(
-            shard=ShardRecord(view=shard.view, start=shard.start, stop=shard.stop, files=files, statistics=statistics),
+            shard=ShardRecord(
+                view=shard.view, start=shard.start, stop=shard.stop, files=files, statistics=dict(statistics)
+            ),
             hashes_file=hashes_file,
+            rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),
             pixel_digests=np.array(pixel_digests, dtype="<u8").tobytes(),
         )
         create_file(self.root / _record_name(shard), encode(record))
@@ -133,6 +147,7 @@ class StoreWriter:
         """
         assert not self.pending, "finalize comes after the last shard"
         assert (samples.recipe_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
+        assert (samples.rows_N is None) != self.plan.has_units, "as the plan says"
         self._read_back()
         parent = self.parent
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
@@ -145,7 +160,7 @@ class StoreWriter:
             samples_file=parent.samples_file if parent else samples_file,
             layout_files=layout_files,
             shards=shards,
-            statistics=add_up([shard.statistics for shard in shards]),
+            statistics=add_up_by_output(shards),
             digest_files=(*(parent.digest_files if parent else ()), *self._write_digests()),
         )
         card = renewed_card(_read_card(self.root), manifest)
@@ -170,6 +185,49 @@ class StoreWriter:
             store_D=StoreIndex(np.concatenate([self._digested(shard) for shard in shards])),
             digests_D=np.frombuffer(b"".join(record.pixel_digests for record in records), dtype="<u8"),
         )
+
+    def rows_N(self) -> NDArray[np.int64] | None:
+        """How many rows each sample has in an output with units, once all shards are written; None without units."""
+        if not self.plan.has_units:
+            return None
+        if self.parent is not None:
+            return self._parent_rows_N()
+        first_view = [record for record in self.finished if record.shard.view == 0]
+        return np.concatenate([_rows_of(record) for record in first_view])
+
+    def _parent_rows_N(self) -> NDArray[np.int64] | None:
+        assert self.parent is not None, "views are added to it"
+        data = read_file(self.root, self.parent.samples_file)
+        return decode_samples(data, num_samples=self.plan.source.num_samples).rows_N
+
+    def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
+        if rows_S is None:
+            return
+        room, num_units = self.plan.storage.shard_units or 0, int(rows_S.sum())
+        if num_units > room:
+            raise TeacherError(
+                f"{self.root}: samples {shard.start} to {shard.stop - 1} have {num_units:,} rows, the longest of them "
+                f"{int(rows_S.max()):,}, but a shard has room for {room:,}. Dump with fewer samples a shard "
+                f"(--shard-rows), or shorten the samples."
+            )
+        expected_S = self._rows_in_another_view(shard)
+        if expected_S is not None and not np.array_equal(expected_S, rows_S):
+            sample = shard.start + int((expected_S != rows_S).argmax())
+            raise TeacherError(
+                f"{self.root}: sample {sample} has {rows_S[sample - shard.start]} rows in view {shard.view}, but "
+                f"{expected_S[sample - shard.start]} in another one. Use views that leave every unit where it is."
+            )
+
+    def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
+        """Of the same samples, where one is written already."""
+        for view in range(self.plan.views.num_views):
+            record = self._commits.get(self.plan.grid.shard(view, shard.part).name)
+            if record is not None:
+                return _rows_of(record)
+        if self.parent is not None:
+            rows_N = self._parent_rows_N()
+            return None if rows_N is None else rows_N[shard.start : shard.stop]
+        return None
 
     def _digested(self, shard: Shard) -> StoreIndex:
         """The samples of a shard whose pixel digests are kept."""
@@ -260,6 +318,10 @@ def settle_plan(root: Path, plan: StorePlan) -> None:
             f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
             f"Repeat the first command to go on with it, or choose another --out."
         )
+
+
+def _rows_of(record: CommitRecord) -> NDArray[np.int64]:
+    return np.frombuffer(record.rows, dtype="<i8").astype(np.int64)
 
 
 def _read_card(root: Path) -> str | None:

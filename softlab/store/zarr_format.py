@@ -1,5 +1,8 @@
 """Zarr v3: one sharded array [V, N, ...] a field, one shard file for each of our shards.
 
+An output with units has arrays [V, shards * room, ...], where room is the number of rows that each shard has place for;
+the rows of a shard stand at the beginning of its place, and the rest is fill.
+
 A shard's file is the same whether it is written alone or as a part of its whole array, so it is encoded as the only
 shard of a small array in memory. A missing shard would read as fill values, so readers of softlab ask the
 manifest, never the array, what exists.
@@ -9,11 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from softlab.manifest import FieldRecord, StorePlan
+from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Arrays
 from softlab.store.zarr_shards import Wanted, decode_shards
@@ -23,31 +28,40 @@ class ZarrFormat:
     """See `StoreFormat`."""
 
     def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
-        groups = ["", "labels/"] + (["features/"] if plan.features else [])
-        documents = {f"{group}zarr.json": _group_document(plan if group == "labels/" else None) for group in groups}
+        groups = {parent for field in plan.storage.fields for parent in _parents(field.name)}
+        outputs = {plan.group_of(output): output for output in plan.outputs}
+        documents = {f"{group}zarr.json": _group_document(plan, outputs.get(group.rstrip("/"))) for group in groups}
         arrays = {f"{field.name}/zarr.json": _array_document(plan, field) for field in plan.storage.fields}
-        return documents | arrays
+        return dict(sorted(documents.items())) | arrays
 
     def path_of(self, field: FieldRecord, shard: Shard) -> str:
         return "/".join([field.name, "c", str(shard.view), str(shard.part), *("0" for _ in field.row_shape)])
 
-    def encode(self, plan: StorePlan, shard: Shard, arrays: Arrays) -> dict[str, bytes]:
+    def encode(
+        self, plan: StorePlan, shard: Shard, arrays: Arrays, *, rows_S: NDArray[np.int64] | None = None
+    ) -> dict[str, bytes]:
         files = {}
         for field in plan.storage.fields:
             contents: dict[str, Any] = {}
-            _shard_array(MemoryStore(contents), plan, field)[0, : shard.num_rows] = arrays[field.name]
+            array = arrays[field.name]
+            # A shard of samples without units has no rows, but a file like the others: with one row of fill.
+            _shard_array(MemoryStore(contents), plan, field)[0, : max(len(array), 1)] = array if len(array) else 0
             files[self.path_of(field, shard)] = contents[_only_key(field)].to_bytes()
         return files
 
     def decode(
         self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
     ) -> None:
-        wanted = [Wanted(files[self.path_of(field, shard)], field, out[field.name]) for field in fields]
-        decode_shards(wanted, shard_rows=plan.storage.shard_rows)
+        decode_shards(
+            [
+                Wanted(files[self.path_of(field, shard)], field, out[field.name], plan.shard_capacity(field))
+                for field in fields
+            ]
+        )
 
 
 def _shard_array(store: MemoryStore, plan: StorePlan, field: FieldRecord) -> "zarr.Array[Any]":
-    return _create_array(store, field, num_views=1, num_rows=plan.storage.shard_rows, plan=plan)
+    return _create_array(store, field, num_views=1, num_rows=plan.shard_capacity(field), plan=plan)
 
 
 def _create_array(
@@ -58,7 +72,7 @@ def _create_array(
         shape=(num_views, num_rows, *field.row_shape),
         dtype=field.dtype,
         chunks=(1, field.chunk_rows, *field.row_shape),
-        shards=(1, plan.storage.shard_rows, *field.row_shape),
+        shards=(1, plan.shard_capacity(field), *field.row_shape),
         filters=None,
         compressors=[_blosc(plan, field), Crc32cCodec()],
         fill_value=0,
@@ -76,11 +90,12 @@ def _blosc(plan: StorePlan, field: FieldRecord) -> BloscCodec:
     | logits, zstd 1, bits    | 26.0        | 40                 | 60                 |
     | gaps, zstd 1            | 7.1         | 16                 | 75                 |
     """
-    if not field.name.startswith("labels/"):  # some kB a row, where lz4hc would keep a fast teacher waiting
+    output = plan.output_of(field)
+    if not isinstance(output, ClassesRecord):  # some kB a row, where lz4hc would keep a fast teacher waiting
         return BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
     if field.dtype.startswith("uint") and field.dtype != "uint8":
         return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
-    if plan.coding.logits == "uint8":  # made to be small
+    if output.coding.logits == "uint8":  # made to be small
         return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
     return BloscCodec(cname="lz4hc", clevel=5, shuffle="shuffle")
 
@@ -92,21 +107,31 @@ def _only_key(field: FieldRecord) -> str:
 def _array_document(plan: StorePlan, field: FieldRecord) -> bytes:
     """Metadata of the whole array, as zarr itself writes it."""
     contents: dict[str, Any] = {}
-    grid = plan.grid
-    _create_array(MemoryStore(contents), field, num_views=grid.num_views, num_rows=grid.num_samples, plan=plan)
+    grid, num_rows = plan.grid, plan.grid.num_samples
+    if plan.output_of(field).units:
+        num_rows = grid.parts_per_view * plan.shard_capacity(field)
+    _create_array(MemoryStore(contents), field, num_views=grid.num_views, num_rows=num_rows, plan=plan)
     document: bytes = contents["zarr.json"].to_bytes()
     return document
 
 
-def _group_document(plan: StorePlan | None) -> bytes:
-    """Of a group; the labels' one tells other readers how to turn what is stored into logits."""
+def _parents(name: str) -> list[str]:
+    """The groups around an array, each with its slash: "", "outputs/" and "outputs/logits/"."""
+    parts = name.split("/")[:-1]
+    return ["", *("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))]
+
+
+def _group_document(plan: StorePlan, output: OutputRecord | None) -> bytes:
+    """Of a group; that of an output tells other readers how to turn what is stored into logits."""
     attributes: dict[str, Any] = {}
-    if plan is not None:
+    if isinstance(output, ClassesRecord):
         attributes = {
-            "temperatures": list(plan.selection.temperatures),
-            "num_classes": plan.label_space.num_classes,
-            "head": plan.label_space.head,
-            "coding": plan.coding.logits,
-            "gap_step": plan.coding.gap_step,
+            "temperatures": list(output.selection.temperatures),
+            "num_classes": output.label_space.num_classes,
+            "head": output.head,
+            "coding": output.coding.logits,
+            "gap_step": output.coding.gap_step,
         }
+    if output is not None and output.units:
+        attributes |= {"shard_samples": plan.storage.shard_rows, "shard_units": plan.storage.shard_units}
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()

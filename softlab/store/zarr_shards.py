@@ -41,6 +41,9 @@ class Wanted:
     rows: Array
     """[rows, *row_shape], to be filled."""
 
+    shard_rows: int
+    """Rows that the file has room for."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
@@ -50,18 +53,18 @@ class _Chunk:
     rows: Array
 
 
-def decode_shards(wanted: Sequence[Wanted], *, shard_rows: int) -> None:
+def decode_shards(wanted: Sequence[Wanted]) -> None:
     """Fill rows from shard files. Raises ValueError or RuntimeError if one isn't such a file."""
-    chunks = [chunk for each in wanted for chunk in _chunks(each, shard_rows)]
-    threads = min(torch.get_num_threads(), MAX_THREADS, len(chunks))  # as many as torch may use
+    chunks = [chunk for each in wanted for chunk in _chunks(each)]
+    threads = min(torch.get_num_threads(), MAX_THREADS, max(len(chunks), 1))  # as many as torch may use
     with ThreadPoolExecutor(threads) as pool:  # also for one: in a main thread Blosc would start threads of its own
         for done in [pool.submit(_decode, chunks[first::threads]) for first in range(threads)]:
             done.result()
 
 
-def _chunks(wanted: Wanted, shard_rows: int) -> list[_Chunk]:
+def _chunks(wanted: Wanted) -> list[_Chunk]:
     data, field, rows = wanted.data, wanted.field, wanted.rows
-    index = _read_index(data, shard_rows // field.chunk_rows)
+    index = _read_index(data, wanted.shard_rows // field.chunk_rows)
     found = []
     for number, first in enumerate(range(0, len(rows), field.chunk_rows)):
         start, length = index[number].tolist()

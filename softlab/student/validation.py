@@ -43,4 +43,4 @@ def check_comparable(valid: Validation, source: Source, stores: Sequence[Store])
 
 
 def _teacher_of(store: Store) -> tuple[str, str, str]:
-    return store.manifest.teacher.weights_fingerprint, store.manifest.label_space.fingerprint, store.head
+    return store.manifest.teacher.weights_fingerprint, store.labels.label_space.fingerprint, store.head

@@ -79,15 +79,18 @@ def commit_shard(
         targets_N=None if targets_N is None else targets_N[said.shard.start : said.shard.stop],
         clipped_logits=coding.count_clipped(labels, arrays),
     )
-    fields = {f"labels/{name}": array for name, array in arrays.items()}
-    for name in batches[0].features:
-        fields[f"features/{name}"] = torch.cat([batch.features[name] for batch in batches]).numpy()
+    plan = writer.plan
+    (output,) = plan.classes
+    fields = {f"{plan.group_of(output)}/{name}": array for name, array in arrays.items()}
+    for name, each in zip(batches[0].features, plan.values, strict=True):
+        (field,) = plan.storage.fields_of(plan.group_of(each))
+        fields[field.name] = torch.cat([batch.features[name] for batch in batches]).numpy()
     return writer.write(
         said.shard,
         arrays=fields,
         content_hashes=said.content_hashes,
         pixel_digests=said.pixel_digests,
-        statistics=statistics,
+        statistics={output.name: statistics},
     )
 
 

@@ -62,13 +62,14 @@ class DumpSummary:
 
     @property
     def label_bytes_per_row(self) -> float:
-        files = [file for file in self.manifest.files if file.path.startswith("labels/")]
-        return sum(file.bytes for file in files) / self.manifest.statistics.rows
+        groups = tuple(f"{self.manifest.group_of(output)}/" for output in self.manifest.classes)
+        files = [file for file in self.manifest.files if file.path.startswith(groups)]
+        return sum(file.bytes for file in files) / self.manifest.num_rows
 
     @property
     def bytes_per_row(self) -> float:
         """Everything that the manifest names."""
-        return sum(file.bytes for file in self.manifest.files) / self.manifest.statistics.rows
+        return sum(file.bytes for file in self.manifest.files) / self.manifest.num_rows
 
     @property
     def rows_per_second(self) -> float | None:
@@ -202,10 +203,10 @@ def _dump_pending(
     on_progress: OnProgress | None,
 ) -> None:
     plan, source = writer.plan, aligned.source
-    coding = coding_of(plan)
+    coding = coding_of(plan.classes[0])
     targets_N = None
     if not aligned.replay.mixes:  # the teacher can't be right or wrong about a mixture
-        targets_N = comparable_targets(source, num_classes=plan.label_space.num_classes)
+        targets_N = comparable_targets(source, num_classes=plan.classes[0].label_space.num_classes)
     pending = writer.pending
     total = sum(shard.num_rows for shard in writer.own_shards)
     earlier = total - sum(shard.num_rows for shard in pending)
@@ -219,7 +220,7 @@ def _dump_pending(
             hashes: list[bytes] = []
             digests: list[int] = []
             for batch in batches:
-                said.append(run.say(batch, k=plan.selection.k).start_to_host())
+                said.append(run.say(batch, k=plan.classes[0].selection.k).start_to_host())
                 hashes += batch.content_hashes
                 digests += batch.pixel_digests
                 rows = earlier + peers.add("rows", len(batch))

@@ -117,5 +117,9 @@ def _views(recipe: ViewRecipe, options: DumpOptions, *, num_views: int) -> Views
 def settled_gap_step(out: Path) -> float | None:
     """That of the dump which was begun or finished here, if its coding has one."""
     if is_unfinished(out):
-        return read_plan(out).coding.gap_step
-    return read_manifest(out)[0].coding.gap_step if (out / MANIFEST_NAME).is_file() else None
+        return _gap_step(read_plan(out))
+    return _gap_step(read_manifest(out)[0]) if (out / MANIFEST_NAME).is_file() else None
+
+
+def _gap_step(plan: StorePlan) -> float | None:
+    return plan.classes[0].coding.gap_step if plan.classes else None

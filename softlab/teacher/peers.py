@@ -107,7 +107,8 @@ def agree_on(plan: StorePlan, peers: Peers) -> StorePlan:
     if peers.count == 1:
         return plan
     theirs = msgspec.json.decode(peers.share(encode(plan).decode()), type=StorePlan)
-    ours = msgspec.structs.replace(plan, coding=theirs.coding)  # which may hang on what the teacher said on its device
+    # The outputs hold the step of a coding, which may depend on what the teacher gave on its own device.
+    ours = msgspec.structs.replace(plan, outputs=theirs.outputs)
     changed = differences(as_stored(theirs), as_stored(ours))
     if changed:
         raise StoreMismatch(

@@ -14,9 +14,10 @@ from softlab.labels.coding import LabelCoding
 from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.selection import check_k, sorted_temperatures
 from softlab.manifest import (
+    ClassesRecord,
     CodingRecord,
-    FeatureRecord,
     FieldRecord,
+    InputRecord,
     LabelSpaceRecord,
     SelectionRecord,
     SkippedRecord,
@@ -24,6 +25,7 @@ from softlab.manifest import (
     StorageRecord,
     StorePlan,
     TeacherRecord,
+    ValuesRecord,
     ViewsRecord,
     check_plan,
 )
@@ -63,7 +65,7 @@ def make_plan(
     class_names = class_names_of(source, num_classes=num_classes)
     plan = StorePlan(
         format="softlab",
-        format_version=1,
+        format_version=2,
         kind="soft-labels",
         softlab_version=version("softlab"),
         libraries=_libraries(),
@@ -75,17 +77,25 @@ def make_plan(
             skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
             chosen_from=chosen_from,
         ),
-        label_space=LabelSpaceRecord(
-            num_classes=num_classes,
-            class_names=class_names,
-            fingerprint=label_space_fingerprint(num_classes, class_names),
-            head=options.head,
-        ),
+        inputs=(InputRecord(field="image", modality="images", options=_plain(dataclasses.asdict(teacher.finishing))),),
         views=views,
-        selection=SelectionRecord(method="topk", k=example.labels.k, temperatures=temperatures),
-        coding=_coding_record(options, example, settled=gap_step),
-        features=tuple(
-            FeatureRecord(name=name, layer=tap.layer, pooling=tap.pooling) for name, tap in options.taps.items()
+        outputs=(
+            ClassesRecord(
+                name="logits",
+                taken_from="output",
+                head=options.head,
+                label_space=LabelSpaceRecord(
+                    num_classes=num_classes,
+                    class_names=class_names,
+                    fingerprint=label_space_fingerprint(num_classes, class_names),
+                ),
+                selection=SelectionRecord(method="topk", k=example.labels.k, temperatures=temperatures),
+                coding=_coding_record(options, example, settled=gap_step),
+            ),
+            *(
+                ValuesRecord(name=name, taken_from=f"layer:{tap.layer}:{tap.pooling}")
+                for name, tap in options.taps.items()
+            ),
         ),
         storage=plan_storage(options, coding, example, num_samples=len(source)),
         parent=parent,
@@ -110,13 +120,13 @@ def plan_storage(options: DumpOptions, coding: LabelCoding, example: Said, *, nu
     """Which arrays a store has, and how they are cut into shards and chunks."""
     k, num_temperatures = example.labels.k, len(coding.temperatures)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "labels/class_ids": (coding.class_id_dtype, (k,)),
-        "labels/logits": (coding.logit_dtype, (k,)),
-        "labels/max_logit": (coding.float_dtype, ()),
-        "labels/log_tail": (coding.float_dtype, (num_temperatures,)),
+        "outputs/logits/class_ids": (coding.class_id_dtype, (k,)),
+        "outputs/logits/logits": (coding.logit_dtype, (k,)),
+        "outputs/logits/max_logit": (coding.float_dtype, ()),
+        "outputs/logits/log_tail": (coding.float_dtype, (num_temperatures,)),
     }
     for name, feature in example.features.items():
-        shapes[f"features/{name}"] = (FEATURE_DTYPE, tuple(feature.shape[1:]))
+        shapes[f"outputs/{name}/values"] = (FEATURE_DTYPE, tuple(feature.shape[1:]))
     sizes = {name: row_bytes(dtype, shape) for name, (dtype, shape) in shapes.items()}
     shard_rows = options.shard_rows
     if shard_rows is None:
@@ -140,7 +150,6 @@ def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
         arguments=_plain(teacher.arguments),
         weights_fingerprint=weights_fingerprint(teacher.module),
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
-        finishing=_plain(dataclasses.asdict(teacher.finishing)),
         precision="float32" if options.autocast == "none" else options.autocast,
     )
 

@@ -190,7 +190,7 @@ def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
     """By encoding the surveyed rows as the shards of a store of their own."""
     count = len(said.labels)
     coding = LabelCoding(
-        coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.selection.temperatures
+        coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.classes[0].selection.temperatures
     )
     plan = msgspec.structs.replace(
         plan,
@@ -198,8 +198,8 @@ def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
         views=msgspec.structs.replace(plan.views, num_views=1),
         storage=plan_storage(options, coding, said, num_samples=count),
     )
-    arrays = {f"labels/{name}": array for name, array in coding.encode(said.labels).items()}
-    arrays |= {f"features/{name}": feature.numpy() for name, feature in said.features.items()}
+    arrays = {f"{plan.group_of(plan.classes[0])}/{name}": array for name, array in coding.encode(said.labels).items()}
+    arrays |= {f"outputs/{name}/values": feature.numpy() for name, feature in said.features.items()}
     encode, total = format_named(options.format).encode, 0
     for shard in plan.grid:
         files = encode(plan, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})

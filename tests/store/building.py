@@ -15,8 +15,8 @@ from softlab.identity import content_hash, keys_fingerprint
 from softlab.labels.coding import GAP_STEP, Coding, LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.manifest import (
+    ClassesRecord,
     CodingRecord,
-    FeatureRecord,
     FieldRecord,
     LabelSpaceRecord,
     Manifest,
@@ -25,6 +25,7 @@ from softlab.manifest import (
     Statistics,
     StorageRecord,
     StorePlan,
+    ValuesRecord,
     ViewsRecord,
 )
 from softlab.shards import Shard
@@ -32,7 +33,7 @@ from softlab.store.format import Array, Arrays, FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter, writing
-from tests.manifests import make_manifest
+from tests.manifests import LABELS, make_manifest
 
 FORMATS: tuple[FormatName, ...] = ("zarr", "parquet")
 CODINGS: tuple[Coding, ...] = ("float32", "float16", "uint8")
@@ -54,11 +55,11 @@ def make_plan(
     example = make_manifest()
     labels = LabelCoding(coding=coding, num_classes=num_classes, temperatures=(1.0, 4.0))
     shapes: dict[str, tuple[Any, tuple[int, ...], int]] = {
-        "labels/class_ids": (labels.class_id_dtype, (k,), CHUNK_ROWS),
-        "labels/logits": (labels.logit_dtype, (k,), CHUNK_ROWS),
-        "labels/max_logit": (labels.float_dtype, (), shard_rows),
-        "labels/log_tail": (labels.float_dtype, (2,), shard_rows),
-    } | {f"features/{name}": ("float16", shape, CHUNK_ROWS) for name, shape in features.items()}
+        "outputs/logits/class_ids": (labels.class_id_dtype, (k,), CHUNK_ROWS),
+        "outputs/logits/logits": (labels.logit_dtype, (k,), CHUNK_ROWS),
+        "outputs/logits/max_logit": (labels.float_dtype, (), shard_rows),
+        "outputs/logits/log_tail": (labels.float_dtype, (2,), shard_rows),
+    } | {f"outputs/{name}/values": ("float16", shape, CHUNK_ROWS) for name, shape in features.items()}
     fields = tuple(
         FieldRecord(name=name, dtype=dtype, row_shape=shape, chunk_rows=chunk_rows)
         for name, (dtype, shape, chunk_rows) in shapes.items()
@@ -70,13 +71,19 @@ def make_plan(
             keys_fingerprint=example.source.keys_fingerprint,
             skipped=(),
         ),
-        "label_space": LabelSpaceRecord(
-            num_classes=num_classes, class_names=None, fingerprint=example.label_space.fingerprint
-        ),
         "views": ViewsRecord(num_views=num_views),
-        "selection": SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
-        "coding": CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
-        "features": tuple(FeatureRecord(name=name, layer="layer4", pooling="mean") for name in features),
+        "outputs": (
+            ClassesRecord(
+                name="logits",
+                taken_from="output",
+                label_space=LabelSpaceRecord(
+                    num_classes=num_classes, class_names=None, fingerprint=LABELS.label_space.fingerprint
+                ),
+                selection=SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
+                coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
+            ),
+            *(ValuesRecord(name=name, taken_from="layer:layer4:mean") for name in features),
+        ),
         "storage": StorageRecord(format=format, shard_rows=shard_rows, fields=fields),
     }
     return StorePlan(**values)
@@ -85,21 +92,25 @@ def make_plan(
 def make_logits(plan: StorePlan) -> torch.Tensor:
     """What a teacher may have said, [V * N, C]; the same at each call."""
     num_rows = plan.views.num_views * plan.source.num_samples
-    return 3 * torch.randn(num_rows, plan.label_space.num_classes, generator=torch.Generator().manual_seed(0)) + 5
+    return (
+        3 * torch.randn(num_rows, plan.classes[0].label_space.num_classes, generator=torch.Generator().manual_seed(0))
+        + 5
+    )
 
 
 def make_arrays(plan: StorePlan) -> dict[str, Array]:
     """All rows as they are stored, by field name, each [V, N, ...]; the same at each call."""
-    selection = plan.selection
+    (output,) = plan.classes
+    selection = output.selection
     coding = LabelCoding(
-        coding=plan.coding.logits, num_classes=plan.label_space.num_classes, temperatures=selection.temperatures
+        coding=output.coding.logits, num_classes=output.label_space.num_classes, temperatures=selection.temperatures
     )
     labels = coding.encode(keep_top_k(make_logits(plan), k=selection.k, temperatures=selection.temperatures))
-    flat = {f"labels/{name}": array for name, array in labels.items()}
+    flat = {f"outputs/logits/{name}": array for name, array in labels.items()}
     random = np.random.default_rng(0)
     rows = (plan.views.num_views, plan.source.num_samples)
     for field in plan.storage.fields:
-        if field.group != "labels":
+        if field.group != "outputs/logits":
             flat[field.name] = random.normal(size=(*rows, *field.row_shape)).astype(field.dtype)
     return {field.name: flat[field.name].reshape(*rows, *field.row_shape) for field in plan.storage.fields}
 
@@ -108,7 +119,7 @@ def make_samples(plan: StorePlan) -> SampleTable:
     numbers = range(plan.source.num_samples)
     return SampleTable(
         keys=[f"{number:03d}.png" for number in numbers],
-        targets_N=np.array([number % plan.label_space.num_classes for number in numbers]),
+        targets_N=np.array([number % plan.classes[0].label_space.num_classes for number in numbers]),
         content_hashes=[content_hash(str(number).encode()) for number in numbers],
     )
 
@@ -126,7 +137,7 @@ def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays) -> int:
         shard,
         arrays={name: array[shard.view, shard.start : shard.stop] for name, array in arrays.items()},
         content_hashes=list(make_samples(writer.plan).content_hashes[shard.start : shard.stop]),
-        statistics=statistics,
+        statistics={"logits": statistics},
         pixel_digests=[
             digest_of_view(shard.view, sample)
             for sample in range(shard.start, shard.stop)
@@ -190,8 +201,8 @@ def changed_plans() -> dict[str, tuple[StorePlan, str]]:
             "source.keys_fingerprint was '",
         ),
         "views": (make_plan(num_views=3), "views.num_views was 2, is now 3"),
-        "coding": (make_plan(coding="float32"), "coding.logits was 'float16', is now 'float32'"),
-        "k": (make_plan(k=4), "selection.k was 3, is now 4"),
+        "coding": (make_plan(coding="float32"), "outputs.logits.coding.logits was 'float16', is now 'float32'"),
+        "k": (make_plan(k=4), "outputs.logits.selection.k was 3, is now 4"),
         "shard size": (make_plan(shard_rows=8), "storage.shard_rows was 4, is now 8"),
         "format": (make_plan(format="parquet"), "storage.format was 'zarr', is now 'parquet'"),
     }

@@ -12,6 +12,9 @@ from softlab.labels.soft_labels import Head, SoftLabels
 Tail = Literal["uniform", "bucket", "renormalise"]
 """What the classes outside the kept ones are taken to be; each loss says what it makes of it."""
 
+TAKE_VALID = ("kl", "hinge", "argmax")
+"""Losses that know rows with fewer classes than C. The others give every class a share of something."""
+
 LOSSES_FOR: dict[Head, str] = {"softmax": "kl, or mse on the logits", "sigmoid": "bce, or mse on the logits"}
 
 
@@ -19,6 +22,25 @@ def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head:
     """Raises StoreMismatch unless the student has the teacher's classes and the loss is for the teacher's head."""
     check_same_classes(student_logits_BC, labels)
     check_head(labels.head, expected=head, loss=loss)
+    check_all_valid(labels, loss=loss)
+
+
+def check_all_valid(labels: SoftLabels, *, loss: str) -> None:
+    """Raises StoreMismatch where rows have fewer classes than C and the loss doesn't know that."""
+    if labels.valid_B is not None and loss not in TAKE_VALID:
+        raise StoreMismatch(
+            f"{loss} is for rows that all have the same classes, but these labels have rows with fewer of them. Use "
+            f"--loss {' or '.join(TAKE_VALID)}."
+        )
+
+
+def check_absolute(labels: SoftLabels, *, loss: str) -> None:
+    """Raises StoreMismatch where only probabilities are known of the teacher, which don't tell the level of logits."""
+    if not labels.absolute:
+        raise StoreMismatch(
+            f"{loss} compares raw logits, but of this teacher only probabilities are known, which are the same for "
+            f"logits that are all higher by 1. Use --loss kl."
+        )
 
 
 def check_head(found: Head, *, expected: Head, loss: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail
-from softlab.labels.losses.teacher import SparseDistribution
+from softlab.labels.losses.teacher import LOWEST, SparseDistribution, is_valid
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """From the log-probabilities of teacher and student to what a class adds to the divergence, in nats."""
@@ -28,6 +28,9 @@ class Compared:
     skipped_BK: Tensor | None
     """Columns of `student_rest_BR` that are kept classes."""
 
+    is_valid_BR: Tensor | None = None
+    """Which of these columns are classes of the row, where rows may have fewer than C."""
+
     def sum_over_classes(self, term: Term) -> Tensor:
         """float32 [B]."""
         total_B = term(self.teacher_BK, self.student_BK).sum(dim=1)
@@ -36,6 +39,8 @@ class Compared:
         rest_BR = term(self.teacher_rest_B1, self.student_rest_BR)
         if self.skipped_BK is not None:
             rest_BR = rest_BR.scatter(1, self.skipped_BK, 0.0)
+        if self.is_valid_BR is not None:
+            rest_BR = rest_BR.masked_fill(~self.is_valid_BR, 0.0)
         return total_B + rest_BR.sum(dim=1)
 
 
@@ -43,17 +48,21 @@ def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: flo
     """The student's side is softmax(logits / T). Under `uniform` every class outside is compared by itself; otherwise
     all of them are one, which under `renormalise` the teacher gives nothing."""
     log_q_BC = (student_BC.float() / temperature).log_softmax(dim=1)
-    rest_BR, skipped_BK = None, None
+    rest_BR, skipped_BK, is_valid_BC = None, None, None
+    if teacher.valid_B is not None:
+        is_valid_BC = is_valid(teacher.valid_B, num_classes=log_q_BC.shape[1])
     if teacher.num_tail and tail == "uniform":
         rest_BR, skipped_BK = log_q_BC, teacher.class_ids_BK
     elif teacher.num_tail:
-        rest_BR = log_outside(log_q_BC, teacher.class_ids_BK)
+        outside_BC = log_q_BC if is_valid_BC is None else log_q_BC.masked_fill(~is_valid_BC, -math.inf)
+        rest_BR = log_outside(outside_BC, teacher.class_ids_BK).clamp(min=LOWEST)
     return Compared(
         teacher_BK=teacher.log_kept_BK,
         student_BK=log_q_BC.gather(1, teacher.class_ids_BK),
         teacher_rest_B1=_log_rest(teacher, tail=tail)[:, None],
         student_rest_BR=rest_BR,
         skipped_BK=skipped_BK,
+        is_valid_BR=None if skipped_BK is None else is_valid_BC,
     )
 
 

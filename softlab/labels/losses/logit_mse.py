@@ -4,7 +4,7 @@
 
 from torch import Tensor
 
-from softlab.labels.losses.checks import Tail, check_same_classes, check_tail
+from softlab.labels.losses.checks import Tail, check_absolute, check_all_valid, check_same_classes, check_tail
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.tail_logits import tail_logits
 
@@ -23,6 +23,8 @@ def logit_mse_loss(student_logits_BC: Tensor, labels: SoftLabels, *, tail: Tail 
     - `renormalise`: the mean is over the K kept classes.
     """
     check_same_classes(student_logits_BC, labels)
+    check_all_valid(labels, loss="mse")
+    check_absolute(labels, loss="mse")
     check_tail(tail, among=TAILS, loss="mse")
     student_BC = student_logits_BC.float() - labels.max_logit_B[:, None]
     error_BK = (student_BC.gather(1, labels.class_ids_BK) - labels.logits_BK) ** 2

@@ -14,7 +14,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail
 from softlab.labels.losses.compared import compare, forward_term
 from softlab.labels.losses.log_softmax import log_softmax_rows
-from softlab.labels.losses.teacher import SparseDistribution
+from softlab.labels.losses.teacher import SparseDistribution, is_valid
 
 NO_MASS = -104.0
 """Nats; the probability is 0 in float32. A lower logarithm would only cost digits where it cancels."""
@@ -36,6 +36,9 @@ class Target:
     log_sum_B: Tensor
     """Sum over all classes of the log-probability."""
 
+    is_valid_BC: Tensor | None = None
+    """Which classes each row has, where they may be fewer than C; the share is of those alone."""
+
     def split(self, sizes: Sequence[int]) -> "list[Target]":
         """The first so many rows, the next so many, .."""
         sizes = list(sizes)
@@ -45,13 +48,19 @@ class Target:
             torch.split(self.below_BK, sizes),
             [None] * len(sizes) if self.share_B is None else torch.split(self.share_B, sizes),
             torch.split(self.log_sum_B, sizes),
+            [None] * len(sizes) if self.is_valid_BC is None else torch.split(self.is_valid_BC, sizes),
             strict=True,
         )
         return [
             Target(
-                class_ids_BK=ids_BK, log_kept_BK=log_kept_BK, below_BK=below_BK, share_B=share_B, log_sum_B=log_sum_B
+                class_ids_BK=ids_BK,
+                log_kept_BK=log_kept_BK,
+                below_BK=below_BK,
+                share_B=share_B,
+                log_sum_B=log_sum_B,
+                is_valid_BC=is_valid_BC,
             )
-            for ids_BK, log_kept_BK, below_BK, share_B, log_sum_B in parts
+            for ids_BK, log_kept_BK, below_BK, share_B, log_sum_B, is_valid_BC in parts
         ]
 
 
@@ -59,16 +68,23 @@ def target_of(teacher: SparseDistribution) -> Target:
     """All that depends on the teacher alone."""
     log_kept_BK = teacher.log_kept_BK.clamp(min=NO_MASS)
     below_BK, share_B, log_sum_B = -log_kept_BK.exp(), None, log_kept_BK.sum(dim=1)
-    if teacher.log_tail_B is not None:
+    if teacher.log_tail_B is not None and teacher.valid_B is None:
         share_B = teacher.log_tail_B.exp() / teacher.num_tail
         below_BK += share_B[:, None]
         log_sum_B += teacher.num_tail * (teacher.log_tail_B - math.log(teacher.num_tail))
+    elif teacher.log_tail_B is not None:  # a row that has no more than its K classes has no tail, and so no share
+        share_B = teacher.log_tail_B.exp() / teacher.num_tail_B
+        below_BK += share_B[:, None]
+        log_sum_B += teacher.num_tail_B * (teacher.log_tail_B - teacher.num_tail_B.log())
     return Target(
         class_ids_BK=teacher.class_ids_BK,
         log_kept_BK=log_kept_BK,
         below_BK=below_BK,
         share_B=share_B,
         log_sum_B=log_sum_B,
+        is_valid_BC=None
+        if teacher.valid_B is None
+        else is_valid(teacher.valid_B, num_classes=teacher.num_tail + teacher.class_ids_BK.shape[1]),
     )
 
 
@@ -95,12 +111,14 @@ class _SparseKL(torch.autograd.Function):
         difference_BK = log_q_BC.gather(1, target.class_ids_BK) - target.log_kept_BK
         total = (target.below_BK * difference_BK).sum()
         if target.share_B is not None:
-            total += torch.dot(target.share_B, target.log_sum_B - log_q_BC.sum(dim=1))
+            valid_BC = log_q_BC if target.is_valid_BC is None else log_q_BC.masked_fill(~target.is_valid_BC, 0.0)
+            total += torch.dot(target.share_B, target.log_sum_B - valid_BC.sum(dim=1))
         scale = temperature / len(student_BC)
         if ctx.needs_input_grad[0]:
             gradient_BC = log_q_BC.exp_()
             if target.share_B is not None:
-                gradient_BC -= target.share_B[:, None]
+                share_B1 = target.share_B[:, None]
+                gradient_BC -= share_B1 if target.is_valid_BC is None else share_B1 * target.is_valid_BC
             ctx.gradient_BC = gradient_BC.scatter_add_(1, target.class_ids_BK, target.below_BK).mul_(scale)
         return total * (scale * temperature)
 

@@ -29,12 +29,24 @@ class SparseDistribution:
     num_tail: int
     """C - K."""
 
+    valid_B: Tensor | None = None
+    """Of the soft labels: how many classes each row has, where they may be fewer than C."""
+
     @property
     def log_share_B(self) -> Tensor:
         """Log-probability of each class outside, if they share the tail equally; LOWEST without a tail."""
         if self.log_tail_B is None:
             return torch.full_like(self.log_kept_BK[:, 0], LOWEST)
-        return self.log_tail_B - math.log(self.num_tail)
+        if self.valid_B is None:
+            return self.log_tail_B - math.log(self.num_tail)
+        return self.log_tail_B - self.num_tail_B.log()
+
+    @property
+    def num_tail_B(self) -> Tensor:
+        """float32 [B], by how many classes the tail is shared; 1 where it has none, so that it can divide."""
+        if self.valid_B is None:
+            return torch.full_like(self.log_kept_BK[:, 0], max(self.num_tail, 1))
+        return (self.valid_B - self.log_kept_BK.shape[1]).clamp(min=1).to(self.log_kept_BK.dtype)
 
 
 def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> SparseDistribution:
@@ -47,7 +59,13 @@ def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> Sp
         log_kept_BK=log_kept_BK.clamp(min=LOWEST),
         log_tail_B=None if log_tail_B is None else log_tail_B.clamp(min=LOWEST),
         num_tail=num_tail,
+        valid_B=labels.valid_B,
     )
+
+
+def is_valid(valid_B: Tensor, *, num_classes: int) -> Tensor:
+    """bool [B, C]: the classes that each row has."""
+    return torch.arange(num_classes, device=valid_B.device) < valid_B[:, None]
 
 
 def head_log_probabilities(labels: SoftLabels, *, temperature: float, log_tail_B: Tensor | None) -> Tensor:

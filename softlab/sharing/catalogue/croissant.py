@@ -51,7 +51,8 @@ def render_croissant(
 ) -> bytes:
     """JSON. `address` of this version, where others can reach it; `sha256` of the manifest and of the table of samples,
     by path."""
-    labels = manifest.storage.fields_of("labels") if manifest.storage.format == "parquet" else ()
+    group = manifest.group_of(manifest.classes[0]) if manifest.classes else ""
+    labels = manifest.storage.fields_of(group) if manifest.storage.format == "parquet" else ()
     described = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -65,7 +66,7 @@ def render_croissant(
         "citeAs": f"{version.name}@{version.version}, BLAKE3 {version.digest}",
         "distribution": [
             *_files(manifest, version, sha256=sha256),
-            *([_label_parts()] if labels else []),
+            *([_label_parts(group)] if labels else []),
         ],
         "recordSet": [_samples(), *([_labels(labels)] if labels else [])],
     }
@@ -76,11 +77,17 @@ def render_croissant(
 
 def _describe(manifest: Manifest, version: VersionRecord) -> str:
     terms = f" The teacher's licence on its outputs: {version.terms}" if version.terms else ""
-    return (
-        f"Soft labels for knowledge distillation: the {manifest.selection.k} largest logits of "
+    about = (
         f"{manifest.teacher.model} for {manifest.source.num_samples:,} samples of {manifest.source.name} in "
-        f"{manifest.views.num_views} view(s), and the probability of all other classes at temperatures "
-        f"{', '.join(f'{t:g}' for t in manifest.selection.temperatures)}.{terms}"
+        f"{manifest.views.num_views} view(s)"
+    )
+    if not manifest.classes:
+        names = ", ".join(output.name for output in manifest.values)
+        return f"Teacher outputs for knowledge distillation: {names} of {about}.{terms}"
+    selection = manifest.classes[0].selection
+    return (
+        f"Soft labels for knowledge distillation: the {selection.k} largest logits of {about}, and the probability of "
+        f"all other classes at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)}.{terms}"
     )
 
 
@@ -121,14 +128,14 @@ def _files(manifest: Manifest, version: VersionRecord, *, sha256: Mapping[str, s
     ]
 
 
-def _label_parts() -> dict[str, Any]:
+def _label_parts(group: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": "label-parts",
         "name": "label-parts",
         "containedIn": {"@id": "store"},
         "encodingFormat": PARQUET,
-        "includes": "labels/view=*/part-*.parquet",
+        "includes": f"{group}/view=*/part-*.parquet",
     }
 
 

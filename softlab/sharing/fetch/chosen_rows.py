@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.identity import ContentHashes
-from softlab.manifest import FileRecord, Manifest, Statistics, StorePlan
+from softlab.manifest import ClassesRecord, FileRecord, Manifest, Statistics, StorePlan
 from softlab.remote.parallel import in_parallel
 from softlab.shards import Shard
 from softlab.sharing.fetch.chosen_samples import ChosenSamples
@@ -18,6 +19,7 @@ from softlab.store.format import Array
 from softlab.store.formats import format_named
 from softlab.store.reader import Store, coding_of
 from softlab.store.statistics import measure
+from softlab.store.unit_rows import places_of_rows
 from softlab.store.writer import StoreWriter, writing
 
 
@@ -79,6 +81,7 @@ class ChosenRows:
                 self.on_bytes(self.bytes_fetched, self._total)
         parts = [self._within(source, shard) for source in sources]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows_N = self.chosen.table.rows_N
         hashes = ContentHashes(self.chosen.table.content_hashes)[shard.start : shard.stop]
         writer.write(
             shard,
@@ -86,16 +89,25 @@ class ChosenRows:
             content_hashes=list(hashes),
             statistics=self._measure(shard, sources, arrays),
             pixel_digests=pixel_digests,
+            rows_S=None if rows_N is None else rows_N[shard.start : shard.stop],
         )
 
     def _read(self, source: Shard) -> dict[str, Array]:
         """All of its chosen rows."""
         first, last = self._span(source)
-        rows = self.chosen.store_N[first:last] - source.start
-        groups = dict.fromkeys(field.group for field in self.plan.storage.fields)
-        return {
-            name: array[rows] for group in groups for name, array in self.store.read_shard(source, group=group).items()
-        }
+        within_S = self.chosen.store_N[first:last] - source.start
+        found: dict[str, Array] = {}
+        for output in self.plan.outputs:
+            group = self.plan.group_of(output)
+            places = places_of_rows(self._rows_of(source), within_S) if output.units else within_S
+            found |= {name: array[places] for name, array in self.store.read_shard(source, group=group).items()}
+        return found
+
+    def _rows_of(self, source: Shard) -> NDArray[np.int64]:
+        """How many rows each sample of a shard of the whole store has, in an output with units."""
+        units = self.store.units
+        assert units is not None, "an output of it has units"
+        return units.rows_N[source.start : source.stop]
 
     def _span(self, source: Shard) -> tuple[int, int]:
         """Which of the chosen samples it holds."""
@@ -105,18 +117,31 @@ class ChosenRows:
     def _within(self, source: Shard, shard: Shard) -> dict[str, Array]:
         """Those of its chosen rows that belong into a shard."""
         first, last = self._span(source)
-        here = slice(max(shard.start, first) - first, min(shard.stop, last) - first)
-        return {name: array[here] for name, array in self._held[source].items()}
+        start, stop = max(shard.start, first) - first, min(shard.stop, last) - first
+        rows_N = self.chosen.table.rows_N
+        ends = None if rows_N is None else np.cumsum(np.concatenate([[0], rows_N[first:last]]))
+        found = {}
+        for name, array in self._held[source].items():
+            has_units = ends is not None and len(array) != last - first
+            found[name] = array[ends[start] : ends[stop]] if has_units and ends is not None else array[start:stop]
+        return found
 
-    def _measure(self, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]) -> Statistics:
+    def _measure(self, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]) -> dict[str, Statistics]:
+        return {output.name: self._measure_output(output, shard, sources, arrays) for output in self.plan.classes}
+
+    def _measure_output(
+        self, output: ClassesRecord, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]
+    ) -> Statistics:
         """From the rows as they are stored. Which of a shard's logits were clipped is known of the whole shard only:
         the count is what it may be at most, each whole shard's being told once."""
-        labels = {name.removeprefix("labels/"): array for name, array in arrays.items() if name.startswith("labels/")}
-        records = [self.store.shard_record(source).statistics for source in sources]
+        fields = self.plan.storage.fields_of(self.plan.group_of(output))
+        labels = {field.short_name: arrays[field.name] for field in fields}
+        records = [self.store.shard_record(source).statistics[output.name] for source in sources]
         begins = [shard.start <= self._span(source)[0] for source in sources]
-        targets_N, compared = self.chosen.table.targets_N, self.store.manifest.statistics.rows_with_target > 0
+        targets_N = self.chosen.table.targets_N
+        compared = self.store.manifest.statistics[output.name].rows_with_target > 0
         return measure(
-            coding_of(self.plan).decode(labels),
+            coding_of(output).decode(labels),
             targets_N=targets_N[shard.start : shard.stop] if targets_N is not None and compared else None,
             clipped_logits=sum(each.clipped_logits for each, own in zip(records, begins, strict=True) if own),
         )

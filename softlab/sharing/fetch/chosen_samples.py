@@ -54,7 +54,7 @@ def plan_samples(plan: StorePlan, chosen: ChosenSamples) -> StorePlan:
         skipped=(),
         chosen_from=source.chosen_from or source.num_samples,
     )
-    return msgspec.structs.replace(plan, source=source, storage=_fit(plan.storage, count))
+    return msgspec.structs.replace(plan, source=source, storage=_fit(plan, chosen.table))
 
 
 def _take(table: SampleTable, store_N: StoreIndex) -> SampleTable:
@@ -64,11 +64,19 @@ def _take(table: SampleTable, store_N: StoreIndex) -> SampleTable:
         targets_N=None if table.targets_N is None else table.targets_N[store_N],
         content_hashes=ContentHashes.from_bytes(np.ascontiguousarray(hashes_N16)),
         recipe_N=RecipeIndex(store_N if table.recipe_N is None else table.recipe_N[store_N]),
+        rows_N=None if table.rows_N is None else table.rows_N[store_N],
     )
 
 
-def _fit(storage: StorageRecord, num_samples: int) -> StorageRecord:
-    """Shards of as many rows, but no larger than the samples fill, in whole chunks."""
-    unit = math.lcm(*(field.chunk_rows for field in storage.fields))
-    rows = min(storage.shard_rows, -(-num_samples // unit) * unit)
-    return msgspec.structs.replace(storage, shard_rows=rows)
+def _fit(plan: StorePlan, table: SampleTable) -> StorageRecord:
+    """Shards of as many samples, but no larger than the samples fill, in whole chunks; with room for the units of those
+    samples that now share one."""
+    storage, chunks = plan.storage, {field: plan.output_of(field).units for field in plan.storage.fields}
+    step = math.lcm(*(field.chunk_rows for field, has_units in chunks.items() if not has_units))
+    shard_rows = min(storage.shard_rows, -(-len(table) // step) * step)
+    storage = msgspec.structs.replace(storage, shard_rows=shard_rows)
+    if table.rows_N is None or storage.shard_units is None:
+        return storage
+    step = math.lcm(*(field.chunk_rows for field, has_units in chunks.items() if has_units))
+    most = int(np.add.reduceat(table.rows_N, np.arange(0, len(table), shard_rows)).max())
+    return msgspec.structs.replace(storage, shard_units=max(-(-most // step), 1) * step)

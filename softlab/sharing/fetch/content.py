@@ -8,7 +8,16 @@ import msgspec
 from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption, NotAStore
 from softlab.identity import digest_of
-from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, ShardRecord, StorePlan, add_up, encode
+from softlab.manifest import (
+    MANIFEST_NAME,
+    ClassesRecord,
+    FileRecord,
+    Manifest,
+    ShardRecord,
+    StorePlan,
+    add_up_by_output,
+    encode,
+)
 from softlab.shards import Shard
 from softlab.sharing.fetch.download import Copy
 from softlab.sharing.fetch.origin import Origin
@@ -45,7 +54,7 @@ class Part:
 def content_of(origin: Origin, part: Part) -> Content:
     """Of a part that leaves nothing out: every byte as it was published."""
     manifest = origin.manifest
-    is_whole = len(part.views) == manifest.views.num_views and len(part.features) == len(manifest.features)
+    is_whole = len(part.views) == manifest.views.num_views and len(part.features) == len(manifest.values)
     return _whole(origin) if is_whole else _content_of_part(origin, part)
 
 
@@ -75,7 +84,7 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
         samples_file=samples,
         layout_files=tuple(FileRecord(path=p, bytes=len(data), blake3=digest_of(data)) for p, data in made.items()),
         shards=tuple(shards),
-        statistics=add_up([shard.statistics for shard in shards]),
+        statistics=add_up_by_output(shards),
         digest_files=tuple(copy.target for copy in digest_copies),
     )
     return Content(
@@ -89,19 +98,24 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
 
 def plan_part(found: Manifest, digest: str, part: Part) -> StorePlan:
     """The plan of a store with some of the views, numbered from 0, and some of the features."""
-    replace, groups = msgspec.structs.replace, {"labels", *(f"features/{name}" for name in part.features)}
+    replace = msgspec.structs.replace
+    outputs = tuple(each for each in found.outputs if isinstance(each, ClassesRecord) or each.name in part.features)
+    groups = {found.group_of(output) for output in outputs}
+    storage = replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups))
+    if not any(output.units for output in outputs):
+        storage = replace(storage, shard_units=None)
     return replace(
         found.plan,
         parent=digest,
         views=replace(found.views, num_views=len(part.views), first=found.views.first + part.views.start),
-        features=tuple(feature for feature in found.features if feature.name in part.features),
-        storage=replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups)),
+        outputs=outputs,
+        storage=storage,
     )
 
 
 def choose_features(origin: Origin, names: Sequence[str] | None) -> tuple[str, ...]:
     """All of them for None. Raises InvalidOption for one that isn't there."""
-    held = tuple(feature.name for feature in origin.manifest.features)
+    held = tuple(output.name for output in origin.manifest.values)
     if names is None:
         return held
     for name in names:

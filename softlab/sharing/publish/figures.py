@@ -73,9 +73,9 @@ def _read_some(store: Store) -> list[SoftLabels]:
     chosen = [shards[number] for number in _spread(len(shards), MAX_SHARDS)]
     read = []
     for shard in chosen:
-        rows = _spread(shard.num_rows, MAX_ROWS // len(chosen))
         arrays = store.read_shard(shard)
-        read.append(store.coding.decode({name.removeprefix("labels/"): array[rows] for name, array in arrays.items()}))
+        rows = _spread(len(next(iter(arrays.values()))), MAX_ROWS // len(chosen))
+        read.append(store.coding.decode({name.rpartition("/")[2]: array[rows] for name, array in arrays.items()}))
     return read
 
 
