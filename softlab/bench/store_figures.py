@@ -1,32 +1,32 @@
-"""What a store weighs, and how long it takes to open."""
+"""How many bytes a store has for each row, and how long it takes to open."""
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.bench.interleave import rates
-from softlab.bench.on_disk import open_on_disk
+from softlab.bench.machine import open_on_disk
+from softlab.bench.timing import rates
 from softlab.manifest import Manifest
 from softlab.store.formats import format_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreFigures:
-    """Of a finished store, as it lies on disk."""
+    """Size and opening time of a finished store."""
 
     num_rows: int
     """Of all views."""
 
     num_shards: int
     open_seconds: float
-    """Until the first row may be asked for; the manifest is decoded and checked in this time."""
+    """Until the first row can be read; includes decoding and checking the manifest."""
 
     bytes_per_row: dict[str, float]
-    """Compressed, of `labels`, of each `features/NAME`, and of `all` files, the table of samples included."""
+    """Compressed bytes of `labels`, of each `features/NAME`, and of `all` files with the table of samples."""
 
 
 def measure_store(path: str | Path, *, rounds: int = 3) -> StoreFigures:
-    """Raises as `open_on_disk`."""
+    """The figures of a store; the opening time is the median over `rounds`. Raises as `open_on_disk`."""
     manifest = open_on_disk(path).manifest
     opens = rates({"open": lambda: 1 if open_on_disk(path) else 0}, rounds=rounds)["open"]
     num_rows = manifest.num_rows

@@ -1,4 +1,7 @@
-"""One student's ways to train on a store, as calls that can be timed: the real learner, objective and loader."""
+"""Training steps of one student that can be timed: on hard labels, on stored labels, and on stored features too.
+
+The learner, the objective and the loader are those that train students.
+"""
 
 import copy
 import math
@@ -9,16 +12,15 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from softlab.bench.kept_images import KeptImages
-from softlab.bench.matching_layer import find_layer
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.batches import DECODED_BYTES, BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.models.device import choose_device
+from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.inputs import align_inputs
@@ -30,11 +32,14 @@ from softlab.views.finishing import Finishing
 
 MIN_STEPS, MAX_STEPS = 4, 100
 
-Labels = Literal["hard", "stored", "stored and features"]
+LabelKind = Literal["hard", "stored", "stored and features"]
+
+FEATURE_AXES = (1, 2, 3)
+"""The number of axes of a vector, of tokens and of a map, without the batch axis."""
 
 
 class Steps:
-    """Some training steps whenever it is called; how many samples they took."""
+    """A call makes the same number of training steps each time, and returns how many samples they took."""
 
     def __init__(
         self,
@@ -59,22 +64,24 @@ class Steps:
 
 
 class StudentSteps:
-    """One student's ways to train. All see the same batches of the same views of decoded images, made in this process;
-    the module itself stays as it is."""
+    """All ways to train one student that are measured. Each way trains a copy of the module.
+
+    All ways see the same batches of the same views. Images are decoded in this process and kept in memory.
+    """
 
     def __init__(
         self,
         name: str,
         module: nn.Module,
-        source: KeptImages,
+        source: Source,
         store: Store,
         options: TrainOptions,
         *,
         finishing: Finishing,
         turn_s: float = 1.0,
     ) -> None:
-        """A turn is as many steps as take `turn_s` on hard labels, 4 to 100. Raises as `train_students`, and
-        InvalidOption for a source without hard targets."""
+        """A turn has as many steps as fit into `turn_s` on hard labels, but at least MIN_STEPS and at most MAX_STEPS.
+        Raises as `train_students`, and InvalidOption for a source without hard targets."""
         _check_targets(source)
         self._name, self._module, self._store = name, module, store
         self._options = replace(options, baseline=False)
@@ -96,18 +103,21 @@ class StudentSteps:
         return min(self._order.batch_size, self._order.num_samples)
 
     def hard(self, *, beside: Callable[[Batch], object] | None = None) -> Steps:
-        """On plain hard labels; `beside` is called with each batch on the device before its step."""
+        """Steps on plain hard labels; `beside` is called with each batch on the device before its step."""
         # Without its store the same views are replayed.
         loader = self._loader(replace(self._aligned, store=None, features={}))
         return Steps(self._hard_learner(loader), loader, self._rows(self._num_steps), beside=beside)
 
     def stored(self) -> Steps:
-        """On the store's labels, mixed with hard ones as the options say."""
+        """Steps on the store's labels, mixed with hard ones as the options say."""
         return self._on_stored({})
 
     def stored_and_features(self) -> tuple[Steps, dict[str, str]] | None:
-        """The same with features, and each feature's layer: those of the options, else the store's first one in a
-        layer that is found for it; None where there is none."""
+        """Steps on the store's labels and features, and the student's layer that learns each feature.
+
+        Features and layers are those of the options. Without any, it is the store's first feature with the layer of
+        `find_layer`; None if the store has no feature or the student no such layer.
+        """
         losses = self._options.feature or self._find_feature()
         if not losses:
             return None
@@ -131,7 +141,7 @@ class StudentSteps:
         return {} if layer is None else {name: FeatureLoss(layer=layer)}
 
     def _choose_steps(self, turn_s: float) -> int:
-        """As many as fill a turn on hard labels; the first ones also find out whether student and source fit."""
+        """As many steps as fill a turn on hard labels. Checks first whether student and source fit."""
         loader = self._loader(replace(self._aligned, store=None, features={}))
         learner = self._hard_learner(loader)
         self._check_outputs(learner, loader)
@@ -172,7 +182,7 @@ class StudentSteps:
         return list(islice(self._order, num_steps))
 
 
-def _check_targets(source: KeptImages) -> None:
+def _check_targets(source: Source) -> None:
     if source.targets_N is None:
         raise InvalidOption(
             f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
@@ -180,8 +190,52 @@ def _check_targets(source: KeptImages) -> None:
         )
 
 
-def _num_samples(source: KeptImages, options: TrainOptions) -> int:
-    """No more than their decoded images may take in memory."""
+def _num_samples(source: Source, options: TrainOptions) -> int:
+    """How many samples are used: no more than fit into DECODED_BYTES once they are decoded."""
     most = DECODED_BYTES // max(source.read(0).image_CHW.nbytes, 1)
     wanted = min(options.max_samples or len(source), len(source), MAX_STEPS * options.batch_size)
     return max(min(wanted, most), 1)
+
+
+def find_layer(module: nn.Module, images_BCHW: Tensor, *, feature_shape: Sequence[int]) -> str | None:
+    """A layer of a student that a stored feature can be compared with; None if there is none.
+
+    It is the last layer before the logits whose output has the feature's positions, for example 7 x 7. Where there is
+    none, it is the last one whose output has as many axes, but not for tokens, which must have the same positions.
+    Good enough to measure what learning the feature costs. The module is left in eval mode.
+    """
+    shapes = _shapes_of_layers(module.eval(), images_BCHW)
+    *before, _ = shapes or {"": ()}  # the last layer gives the logits
+    alike = [name for name in before if len(shapes[name]) == len(feature_shape) and len(feature_shape) in FEATURE_AXES]
+    same = [name for name in alike if _positions(shapes[name]) == _positions(feature_shape)]
+    if len(feature_shape) == 2:  # unlike maps, tokens of other positions can't be compared
+        alike = same
+    found = same or alike
+    return found[-1] if found else None
+
+
+def _shapes_of_layers(module: nn.Module, images_BCHW: Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample's output, for each layer that has no layers inside; in the order of the forward pass."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def record(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            shapes.pop(name, None)
+            shapes[name] = tuple(output.shape[1:])
+
+    leaves = {name: layer for name, layer in module.named_modules() if name and not list(layer.children())}
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: record(name, output))
+        for name, layer in leaves.items()
+    ]
+    try:
+        with torch.inference_mode():
+            module(images_BCHW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _positions(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[1:] if len(shape) == 3 else shape[:-1])

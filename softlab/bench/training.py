@@ -1,19 +1,19 @@
 """What a training step costs on stored labels, against the same step on plain hard labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
-from softlab.bench.interleave import OnTurn, rates
-from softlab.bench.kept_images import KeptImages
-from softlab.bench.student_steps import Labels, Steps, StudentSteps
-from softlab.sources.source import Source
+from softlab.bench.student_steps import LabelKind, Steps, StudentSteps
+from softlab.bench.timing import ROUNDS, OnTurn, rates
+from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
 from softlab.views.finishing import Finishing
 
-ROUNDS = 5
 TURN_S = 1.0
 
 
@@ -22,16 +22,16 @@ class StepRate:
     """How fast one student trains on one kind of labels."""
 
     student: str
-    labels: Labels
+    labels: LabelKind
     features: dict[str, str]
-    """Stored features that are learnt beside the labels, each with the student's layer that learns it."""
+    """Stored features that are learnt too, each with the student's layer that learns it."""
 
     batch_size: int
     samples_per_second: float
     """Median over rounds."""
 
     relative: float
-    """To plain hard labels."""
+    """`samples_per_second` divided by that of plain hard labels."""
 
 
 def measure_training(
@@ -45,11 +45,11 @@ def measure_training(
     turn_s: float = TURN_S,
     on_turn: OnTurn | None = None,
 ) -> list[StepRate]:
-    """Each student on hard labels, on the store's, and on these with features, in turns; the modules stay as they are.
+    """The step rates of each student on hard labels, on the store's labels, and on these together with features.
 
-    Every way sees the same batches of decoded images in memory, made in this process. Without features among the
-    options the store's first one is learnt, if the student has a layer that it can be compared with. Raises
-    StoreMismatch, InvalidOption and ModelError as `train_students`.
+    The ways of a student take turns. All see the same batches of decoded images in memory. If the options name no
+    feature, the store's first one is learnt, if the student has a layer that it can be compared with. The modules are
+    not changed. Raises StoreMismatch, InvalidOption and ModelError as `train_students`.
     """
     options, kept = options or TrainOptions(), KeptImages(source)
     found: list[StepRate] = []
@@ -60,7 +60,7 @@ def measure_training(
 
 
 def _measure(student: str, steps: StudentSteps, *, rounds: int, on_turn: OnTurn | None) -> list[StepRate]:
-    ways: dict[Labels, Steps] = {"hard": steps.hard(), "stored": steps.stored()}
+    ways: dict[LabelKind, Steps] = {"hard": steps.hard(), "stored": steps.stored()}
     with_features, layers = steps.stored_and_features() or (None, {})
     if with_features is not None:
         ways["stored and features"] = with_features
@@ -80,3 +80,44 @@ def _measure(student: str, steps: StudentSteps, *, rounds: int, on_turn: OnTurn 
         )
         for labels in ways
     ]
+
+
+class KeptImages:
+    """The same source, but each image is decoded once and then stays in memory, whoever reads it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._samples: dict[int, Sample] = {}
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return self._source.keys
+
+    @property
+    def targets_N(self) -> NDArray[np.int64] | None:
+        return self._source.targets_N
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self._source.class_names
+
+    @property
+    def skipped(self) -> tuple[SkippedSample, ...]:
+        return self._source.skipped
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def raw_bytes(self, index: int) -> bytes:
+        return self._source.raw_bytes(index)
+
+    def read(self, index: int) -> Sample:
+        """Raises as `read` of the source."""
+        sample = self._samples.get(index)
+        if sample is None:
+            sample = self._samples[index] = self._source.read(index)
+        return sample

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 import msgspec
 import typer
 
-from softlab.bench.machine import describe_machine
-from softlab.bench.page_cache import CAN_FORGET
-from softlab.bench.plain_rows import MAX_PLAIN_BYTES
-from softlab.bench.reading import ROUNDS, ReadRate, measure_reading
+from softlab.bench.machine import CAN_FORGET, describe_machine
+from softlab.bench.reading import MAX_PLAIN_BYTES, ReadRate, measure_reading
 from softlab.bench.store_figures import StoreFigures, measure_store
+from softlab.bench.timing import ROUNDS
 from softlab.bench.training import TURN_S, StepRate, measure_training
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.opening import open_with_bar

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from softlab.bench.reading import ReadRate, measure_reading
+from softlab.bench.reading import ReadRate, map_plain_rows, measure_reading
 from softlab.errors import NotAStore, UnfinishedStore
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
-from softlab.store.reader import Store
-from tests.store.building import FORMATS, make_plan, write_some, write_store
+from softlab.store.reader import Store, open_store
+from tests.store.building import FORMATS, make_arrays, make_plan, write_some, write_store
 
 LABELS = [
     ("random", "plain file", "packed"),
@@ -133,14 +133,14 @@ def test_the_users_row_cache_is_left_as_it_is(tmp_path: Path) -> None:
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [other]
 
 
-def test_turns_are_told_with_what_is_read(tmp_path: Path) -> None:
+def test_turns_are_reported_with_what_is_read(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make())
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
 
-    measure_reading(tmp_path / "store", rounds=1, on_turn=lambda *turn: told.append(turn))
+    measure_reading(tmp_path / "store", rounds=1, on_turn=lambda *turn: reported.append(turn))
 
-    assert told[0] == ("labels: random, plain file, packed", 1, 20)
-    assert told[-1] == ("features/pooled: in order, first touch, packed", 12, 12)
+    assert reported[0] == ("labels: random, plain file, packed", 1, 20)
+    assert reported[-1] == ("features/pooled: in order, first touch, packed", 12, 12)
 
 
 def test_no_store_and_an_unfinished_one_are_refused(tmp_path: Path) -> None:
@@ -150,3 +150,34 @@ def test_no_store_and_an_unfinished_one_are_refused(tmp_path: Path) -> None:
         measure_reading(tmp_path / "nothing")
     with pytest.raises(UnfinishedStore):
         measure_reading(tmp_path / "unfinished")
+
+
+# The plain file that reading is compared with.
+
+PLAN = make_plan(num_samples=70, shard_rows=16, features={"pooled": (6,), "map": (2, 3)})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    write_store(tmp_path / "store", PLAN)
+    return open_store(tmp_path / "store", cache=CacheOptions(max_bytes=0))
+
+
+@pytest.mark.parametrize("num_rows", [70, 33, 1])
+def test_the_plain_file_holds_the_first_packed_rows(store: Store, tmp_path: Path, num_rows: int) -> None:
+    expected = store.read_packed(np.arange(num_rows))
+
+    rows = map_plain_rows(tmp_path / "rows", store, feature=None, row_bytes=expected.shape[1], num_rows=num_rows)
+
+    assert np.array_equal(rows, expected)
+    assert (tmp_path / "rows").stat().st_size == expected.size
+
+
+@pytest.mark.parametrize("name", ["pooled", "map"])
+def test_the_plain_file_of_a_feature_holds_it_as_it_is_stored(store: Store, tmp_path: Path, name: str) -> None:
+    stored = make_arrays(PLAN)[f"features/{name}"][0]
+
+    rows = map_plain_rows(tmp_path / "rows", store, feature=name, row_bytes=12, num_rows=50)
+
+    assert rows.tobytes() == stored[:50].tobytes()
+    assert rows.shape == (50, 12)

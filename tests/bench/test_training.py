@@ -1,19 +1,15 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from softlab.bench.kept_images import KeptImages
-from softlab.bench.student_steps import StudentSteps
-from softlab.bench.training import StepRate, measure_training
+from softlab.bench.training import KeptImages, StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.loading.batch import Batch
+from softlab.sources.source import Sample
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
 from softlab.views.view_recipe import ViewRecipe
 from tests.student import pictures
 from tests.teacher.dumping import Pictures
@@ -77,24 +73,6 @@ def test_the_views_of_the_store_are_replayed(taught: Path) -> None:
     assert [rate.labels for rate in measure(open_store(taught / "views"))] == ["hard", "stored"]
 
 
-def test_all_ways_see_the_same_images(taught: Path) -> None:
-    seen: list[list[Batch]] = []
-    steps = make_steps(open_store(taught / "views"))
-
-    for _ in range(2):
-        seen.append([])
-        steps.hard(beside=seen[-1].append)()
-    stored = steps.stored()
-    batches = list(stored._loader.load(stored._rows))
-
-    assert len(seen[0]) >= 4
-    for first, again, with_labels in zip(*seen, batches, strict=True):
-        assert torch.equal(first.images_BCHW, again.images_BCHW)
-        assert torch.equal(first.images_BCHW, with_labels.images_BCHW)
-        assert first.labels is None
-        assert with_labels.labels is not None
-
-
 def test_the_module_stays_as_it_is(taught: Path) -> None:
     module = pictures.make_student()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -129,23 +107,32 @@ def test_a_student_with_too_few_outputs_is_refused(taught: Path) -> None:
         measure(open_store(taught / "labels"), num_classes=3)
 
 
-def make_steps(store: Store) -> StudentSteps:
-    return StudentSteps(
-        "small",
-        pictures.make_student(),
-        KeptImages(pictures.pictures()),
-        store,
-        options(),
-        finishing=Finishing(),
-        turn_s=0.001,
-    )
+# The source that keeps its images.
 
 
-def test_a_turn_counts_the_samples_of_its_steps(taught: Path) -> None:
-    sizes: list[int] = []
-    steps = make_steps(open_store(taught / "labels"))
+class Counted(Pictures):
+    reads = 0
 
-    counted = steps.hard(beside=lambda batch: sizes.append(len(batch)))()
+    def read(self, number: int) -> Sample:
+        type(self).reads += 1
+        return super().read(number)
 
-    assert counted == sum(sizes) > 0
-    assert np.unique(sizes).tolist() == [8]
+
+def test_each_image_is_decoded_once() -> None:
+    source = Counted(count=5)
+    kept = KeptImages(source)
+
+    images = [kept.read(index).image_CHW for index in (3, 1, 3, 3)]
+
+    assert Counted.reads == 2
+    assert images[0] is images[2] is images[3]
+    assert torch.equal(images[1], Pictures(count=5).read(1).image_CHW)
+
+
+def test_all_else_is_the_sources_own() -> None:
+    source = Pictures(count=5)
+    kept = KeptImages(source)
+
+    assert (kept.name, list(kept.keys), len(kept)) == (source.name, list(source.keys), 5)
+    assert (kept.class_names, kept.targets_N, kept.skipped) == (source.class_names, None, ())
+    assert kept.raw_bytes(2) == source.raw_bytes(2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from softlab.bench.interleave import rates
+from softlab.bench.timing import rates
 from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence

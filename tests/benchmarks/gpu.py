@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softlab.bench.interleave import rates
-from softlab.bench.kept_images import KeptImages
 from softlab.bench.student_steps import StudentSteps
+from softlab.bench.timing import rates
+from softlab.bench.training import KeptImages
 from softlab.identity import content_hash
 from softlab.keys import Keys
 from softlab.loading.batch import Batch

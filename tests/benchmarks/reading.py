@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.bench.interleave import rates
 from softlab.bench.reading import ReadRate, measure_reading
 from softlab.bench.store_figures import StoreFigures, measure_store
+from softlab.bench.timing import rates
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softlab.bench.interleave import rates
+from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.aligned import AS_THEY_ARE, Aligned

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import torch
 
-from softlab.bench.interleave import rates
+from softlab.bench.timing import rates
 from softlab.disk import list_files
 from softlab.models.build import ModelOptions, build_model
 from softlab.remote.address import parse_address

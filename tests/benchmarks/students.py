@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from softlab.bench.interleave import rates
+from softlab.bench.timing import rates
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.source import Source
 from softlab.sources.subset import first

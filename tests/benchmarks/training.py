@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softlab.bench.interleave import rates
-from softlab.bench.kept_images import KeptImages
 from softlab.bench.student_steps import StudentSteps
+from softlab.bench.timing import rates
+from softlab.bench.training import KeptImages
 from softlab.loading.batch import Batch
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device

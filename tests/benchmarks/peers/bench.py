@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from softlab.bench.interleave import rates
-from softlab.bench.row_orders import BATCH, Numbers
+from softlab.bench.read_turns import BATCH
+from softlab.bench.read_turns import StoreIndices as Numbers
+from softlab.bench.timing import rates
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from tests.benchmarks.peers.formats import FORMATS

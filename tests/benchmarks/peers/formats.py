@@ -9,7 +9,8 @@ import pyarrow.dataset
 import torch
 import zarr
 
-from softlab.bench.row_orders import BATCH, Numbers
+from softlab.bench.read_turns import BATCH
+from softlab.bench.read_turns import StoreIndices as Numbers
 from softlab.store.reader import open_store
 from softlab.store.rows import RowLayout, Rows, layout_of
 from tests.benchmarks.peers.peer import Given, Peer, Reader, in_sequence

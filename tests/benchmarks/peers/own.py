@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from softlab.bench.row_orders import Numbers, block_shuffled
+from softlab.bench.read_turns import StoreIndices as Numbers
+from softlab.bench.read_turns import block_shuffled
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.store.rows import Rows

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from softlab.bench.row_orders import BATCH, Numbers
+from softlab.bench.read_turns import BATCH
+from softlab.bench.read_turns import StoreIndices as Numbers
 from softlab.store.rows import Rows
 from tests.benchmarks.peers.peer import Given, Peer, Reader
 

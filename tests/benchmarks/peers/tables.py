@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from softlab.bench.row_orders import BATCH
+from softlab.bench.read_turns import BATCH
 from softlab.store.rows import Rows
 from tests.benchmarks.peers.peer import Given, Peer, Reader
 

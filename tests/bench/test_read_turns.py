@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from softlab.bench.row_orders import (
+from softlab.bench.read_turns import (
     BATCH,
     MAX_ROWS,
     block_shuffled,

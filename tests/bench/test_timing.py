@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from softlab.bench.interleave import rates
+from softlab.bench.timing import rates
 from softlab.errors import InvalidOption
 
 
@@ -54,12 +54,12 @@ def test_what_comes_before_a_turn_is_not_timed() -> None:
     assert found["way"] > 50
 
 
-def test_turns_are_told() -> None:
-    told: list[tuple[str, int, int]] = []
+def test_each_turn_is_reported() -> None:
+    reported: list[tuple[str, int, int]] = []
 
-    rates({"a": lambda: 1, "b": lambda: 1}, rounds=1, on_turn=lambda *turn: told.append(turn))
+    rates({"a": lambda: 1, "b": lambda: 1}, rounds=1, on_turn=lambda *turn: reported.append(turn))
 
-    assert told == [("a", 1, 4), ("b", 2, 4), ("a", 3, 4), ("b", 4, 4)]
+    assert reported == [("a", 1, 4), ("b", 2, 4), ("a", 3, 4), ("b", 4, 4)]
 
 
 def test_no_round_is_refused() -> None:

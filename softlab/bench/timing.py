@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from softlab.errors import InvalidOption
 
+ROUNDS = 5
+
 OnTurn = Callable[[str, int, int], None]
 """Called after each turn with the name of what was timed, how many turns are done, and how many there will be."""
 
@@ -17,18 +19,22 @@ def rates(
     before: Mapping[str, Callable[[], object]] | None = None,
     on_turn: OnTurn | None = None,
 ) -> dict[str, float]:
-    """Units per second of each way, the median over rounds; each call returns how many units it did. A round that is
-    not counted goes first. What a way has in `before` is called ahead of each of its turns, and is not timed."""
+    """Units per second of each way, the median over rounds. Calling a way does its work once and returns how many
+    units that was.
+
+    In a round each way has one turn; a first round to warm up is not counted. If `before` has a function under the name
+    of a way, it is called before each turn of that way and is not timed.
+    """
     if rounds < 1:
         raise InvalidOption(f"rounds = {rounds}: expected 1 or more. Change --rounds.")
     measured: dict[str, list[float]] = {name: [] for name in ways}
     turns, total = 0, len(ways) * (rounds + 1)
-    for number in range(rounds + 1):
+    for round_index in range(rounds + 1):
         for name, way in ways.items():
             if before is not None and name in before:
                 before[name]()
             rate = _rate(way)
-            if number > 0:
+            if round_index > 0:
                 measured[name].append(rate)
             turns += 1
             if on_turn is not None:

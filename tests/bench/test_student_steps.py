@@ -1,13 +1,70 @@
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from softlab.bench.matching_layer import find_layer
+from softlab.bench.student_steps import StudentSteps, find_layer
+from softlab.bench.training import KeptImages
+from softlab.loading.batch import Batch
+from softlab.store.reader import Store
+from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
+from tests.student import pictures
 from tests.student.pictures import make_student
 
 IMAGES = torch.zeros(2, 3, 4, 6)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of augmented views."""
+    views = ViewRecipe(transforms=("RandomHorizontalFlip()",))
+    return pictures.make_store(tmp_path_factory.mktemp("taught") / "views", k=3, views=2, augment=views)
+
+
+def make_steps(store: Store) -> StudentSteps:
+    return StudentSteps(
+        "small",
+        pictures.make_student(),
+        KeptImages(pictures.pictures()),
+        store,
+        pictures.make_options(),
+        finishing=Finishing(),
+        turn_s=0.001,
+    )
+
+
+def test_all_ways_see_the_same_images(store: Store) -> None:
+    seen: list[list[Batch]] = []
+    steps = make_steps(store)
+
+    for _ in range(2):
+        seen.append([])
+        steps.hard(beside=seen[-1].append)()
+    stored = steps.stored()
+    batches = list(stored._loader.load(stored._rows))
+
+    assert len(seen[0]) >= 4
+    for first, again, with_labels in zip(*seen, batches, strict=True):
+        assert torch.equal(first.images_BCHW, again.images_BCHW)
+        assert torch.equal(first.images_BCHW, with_labels.images_BCHW)
+        assert first.labels is None
+        assert with_labels.labels is not None
+
+
+def test_a_turn_counts_the_samples_of_its_steps(store: Store) -> None:
+    sizes: list[int] = []
+    steps = make_steps(store)
+
+    counted = steps.hard(beside=lambda batch: sizes.append(len(batch)))()
+
+    assert counted == sum(sizes) > 0
+    assert np.unique(sizes).tolist() == [8]
+
+
+# The layer that learns a feature.
 
 
 class Tokens(nn.Module):
