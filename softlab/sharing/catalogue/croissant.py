@@ -49,8 +49,8 @@ PARQUET = "application/x-parquet"
 def render_croissant(
     manifest: Manifest, version: VersionRecord, *, address: Address | None, sha256: Mapping[str, str]
 ) -> bytes:
-    """JSON. `address` of this version, where others can reach it; `sha256` of the manifest and of the table of samples,
-    by path."""
+    """The description as JSON. `address` is that of the version, if others can reach it; `sha256` has the hashes of the
+    manifest and of the table of samples, by path."""
     labels = manifest.storage.fields_of("labels") if manifest.storage.format == "parquet" else ()
     described = {
         "@context": CONTEXT,

@@ -1,4 +1,8 @@
-"""Rows of chosen samples, carried over to the bit into shards of their own."""
+"""Write the rows of chosen samples into new shards, the same to the bit.
+
+In this file a `source` is a shard of the whole store, and a `shard` is one of the new store. With 4 rows a shard, for
+example, the samples 1, 2 and 9 are read from the sources 0 and 2, and all written to shard 0.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +27,7 @@ from softlab.store.writer import StoreWriter, writing
 
 @dataclass(kw_only=True, slots=True)
 class ChosenRows:
-    """Writes the rows of chosen samples; fetches the shards that hold one of them, each once, and no others."""
+    """Writes the rows of chosen samples. Only the shards that hold some of them are fetched, each of them once."""
 
     store: Store
     chosen: ChosenSamples
@@ -33,11 +37,11 @@ class ChosenRows:
     bytes_fetched: int = 0
     _total: int = 0
     _held: dict[Shard, dict[str, Array]] = field(default_factory=dict)
-    """Chosen rows of shards that were fetched and whose last row has not been written."""
+    """Chosen rows of sources that were fetched and may still be needed."""
 
     def write(self, out: Path) -> Manifest:
-        """The finished store. An interrupted one is gone on with. Raises as `writing`, and DamagedStore, also where the
-        store that is there already is damaged."""
+        """The manifest of the finished store; an interrupted one goes on. Raises as `writing`, and DamagedStore for a
+        damaged file, also one of a store that is finished at `out` already."""
         finished = find_finished(out, self.plan)
         if finished is not None:
             self._check_intact(out, finished.files)
@@ -89,7 +93,7 @@ class ChosenRows:
         )
 
     def _read(self, source: Shard) -> dict[str, Array]:
-        """All of its chosen rows."""
+        """All chosen rows of a source."""
         first, last = self._span(source)
         rows = self.chosen.samples_N[first:last] - source.start
         groups = dict.fromkeys(field.group for field in self.plan.storage.fields)
@@ -98,19 +102,22 @@ class ChosenRows:
         }
 
     def _span(self, source: Shard) -> tuple[int, int]:
-        """Which of the chosen samples it holds."""
+        """Where in `samples_N` the samples of a source begin and end."""
         first, last = np.searchsorted(self.chosen.samples_N, [source.start, source.stop])
         return int(first), int(last)
 
     def _within(self, source: Shard, shard: Shard) -> dict[str, Array]:
-        """Those of its chosen rows that belong into a shard."""
+        """The chosen rows of a source that belong into a shard."""
         first, last = self._span(source)
         here = slice(max(shard.start, first) - first, min(shard.stop, last) - first)
         return {name: array[here] for name, array in self._held[source].items()}
 
     def _measure(self, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]) -> Statistics:
-        """From the rows as they are stored. Which of a shard's logits were clipped is known of the whole shard only:
-        the count is what it may be at most, each whole shard's being told once."""
+        """Statistics of the rows as they are stored.
+
+        How many logits were clipped is known for a whole source only, not for its rows. So the count is an upper bound:
+        that of each source is added to one shard, the one with its first chosen row.
+        """
         labels = {name.removeprefix("labels/"): array for name, array in arrays.items() if name.startswith("labels/")}
         records = [self.store.shard_record(source).statistics for source in sources]
         begins = [shard.start <= self._span(source)[0] for source in sources]
@@ -122,7 +129,7 @@ class ChosenRows:
         )
 
     def _bytes_of(self, source: Shard) -> int:
-        """Of the files that are read of it."""
+        """The size of those files of a source that are read."""
         path_of = format_named(self.plan.storage.format).path_of
         paths = {path_of(field, source) for field in self.plan.storage.fields}
         return sum(file.bytes for file in self.store.shard_record(source).files if file.path in paths)

@@ -1,4 +1,4 @@
-"""Which samples of a store are pulled, and what a store of them alone is."""
+"""Choose samples of a store by their keys, and plan a store of these samples alone."""
 
 # Shape letters: N samples, those that were chosen.
 
@@ -20,18 +20,18 @@ from softlab.store.samples import SampleTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenSamples:
-    """Which samples of a store."""
+    """Some samples of a store."""
 
     samples_N: NDArray[np.int64]
-    """Their numbers in the store, ascending."""
+    """Their indices in the store, ascending."""
 
     table: SampleTable
-    """What is known of them; with the number that each had when the teacher saw it."""
+    """Their keys, targets and content hashes, and the index that each had when the teacher saw it."""
 
 
 def choose_samples(store: Store, path: Path) -> ChosenSamples | None:
-    """Those whose keys are in a text file, one a line; None where they are all. Raises InvalidOption for keys of no
-    sample, and for a store whose views are mixed."""
+    """The samples whose keys are in a text file, one a line; None if these are all samples of the store. Raises
+    InvalidOption for a key that no sample has, and for a store whose views are mixed."""
     table = store.read_samples()
     samples_N = find_all(read_keys(path), Keys(table.keys), where=f"{store.name} (--samples {path})")
     if len(samples_N) == len(table):
@@ -68,7 +68,7 @@ def _take(table: SampleTable, samples_N: NDArray[np.int64]) -> SampleTable:
 
 
 def _fit(storage: StorageRecord, num_samples: int) -> StorageRecord:
-    """Shards of as many rows, but no larger than the samples fill, in whole chunks."""
+    """Shards of as many rows as before, or fewer if the samples need no more; always whole chunks."""
     unit = math.lcm(*(field.chunk_rows for field in storage.fields))
     rows = min(storage.shard_rows, -(-num_samples // unit) * unit)
     return msgspec.structs.replace(storage, shard_rows=rows)
