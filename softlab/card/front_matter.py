@@ -1,4 +1,4 @@
-"""The lines of YAML at the head of a card, by which dataset hubs file it."""
+"""The YAML at the head of a card, from which dataset hubs read its licence, tags, size and tables."""
 
 import json
 import re
@@ -22,7 +22,7 @@ HUB_LICENCES = frozenset(_LISTED.split())
 
 
 def front_matter(manifest: Manifest, *, licence: str | None) -> list[str]:
-    """`licence` of the soft labels; none is stated where it isn't known."""
+    """The lines of YAML. `licence` is that of the soft labels; with None no licence is stated."""
     return [
         "---",
         f"pretty_name: {json.dumps('Soft labels: ' + manifest.teacher.model + ' on ' + manifest.source.name)}",
@@ -39,7 +39,7 @@ def front_matter(manifest: Manifest, *, licence: str | None) -> list[str]:
 
 
 def hub_licence(licence: str) -> str | None:
-    """The hubs' name for an SPDX identifier; None for one that they don't list, and for words."""
+    """The hubs' name for an SPDX identifier: gpl-3.0 for GPL-3.0-or-later. None for anything that they don't list."""
     name = re.sub(r"-(only|or-later)\Z", "", licence.strip().lower())
     candidates = (name, re.sub(r"-[0-9.]+\Z", "", name))
     return next((candidate for candidate in candidates if candidate in HUB_LICENCES), None)
@@ -54,7 +54,7 @@ def _licence(licence: str) -> list[str]:
 
 
 def _configs(manifest: Manifest) -> list[str]:
-    """What a hub shows as tables."""
+    """Which files a hub shows as tables."""
     tables = {"samples": manifest.samples_file.path}
     if manifest.storage.format == "parquet":
         tables |= {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in manifest.outputs}

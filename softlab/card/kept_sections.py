@@ -24,7 +24,10 @@ _DIGEST_LINE = re.compile(r"\n<!-- generated: ([0-9a-f]{64}) -->\s*\Z")
 
 
 def kept_section(name: str, written: Mapping[str, str], *, is_asked: bool = True) -> list[str]:
-    """Its lines, with what a person wrote in it before; else with the question, unless it is answered elsewhere."""
+    """The lines of one section: what a person wrote in it before, else its question from `TO_FILL_IN`.
+
+    With `is_asked=False` the question is left out, because the card answers it in another place.
+    """
     text = written.get(name, TO_FILL_IN[name] if is_asked else "")
     return [f"<!-- kept: {name} -->", text, "<!-- end -->", ""]
 
@@ -36,7 +39,7 @@ def written_sections(card: str) -> dict[str, str]:
 
 
 def with_digest(card: str) -> str:
-    """A generated card, so that `is_generated` knows it."""
+    """The card with its digest as the last line, by which `is_generated` recognises it."""
     return f"{card}\n<!-- generated: {_digest(card)} -->\n"
 
 

@@ -15,7 +15,7 @@ CARD_NAME = "README.md"
 
 
 class _Words(NamedTuple):
-    """What depends on the teacher's head."""
+    """The words of a card that depend on the teacher's head."""
 
     head: str
     tail: str
@@ -49,10 +49,11 @@ def render_card(
     address: Address | None = None,
     own_card: str | None = None,
 ) -> str:
-    """Markdown. The manifest doesn't vouch for this file, so a person may add to it.
+    """The card as Markdown. The manifest holds no hash of this file, so a person may edit it.
 
-    `version` and its `address` of a published store, or `version` of the one that this store was pulled from in part;
-    `own_card` is the one whose kept sections go on.
+    `version` is the version that the store is published as, and `address` is where. For a store that was pulled in
+    part, `version` is that of the whole store: its licence is shown, but no `softlab pull`, which would get all of it.
+    `own_card` is an earlier card: what a person wrote in its sections is kept.
     """
     written = written_sections(own_card or "")
     is_part = version is not None and version.digest == manifest.parent
@@ -76,7 +77,10 @@ def render_card(
 
 
 def renewed_card(own_card: str | None, manifest: Manifest) -> str | None:
-    """The card of a store that has changed; None where a person has rewritten theirs, so that nothing of it is lost."""
+    """A new card for a store that has changed, with what a person wrote in the sections of the old one.
+
+    None if a person has changed the old card elsewhere too: then it stays as it is, so that nothing of it is lost.
+    """
     if own_card is not None and not is_generated(own_card):
         return None
     return render_card(manifest, own_card=own_card)
@@ -124,7 +128,7 @@ def _place(taken_from: str) -> str:
 
 
 def _left_out(manifest: Manifest) -> list[str]:
-    """What was not pulled of the store that this one is a part of."""
+    """Which views and samples of the whole store this part of it lacks."""
     first, chosen_from = manifest.views.first, manifest.source.chosen_from
     lines = []
     if first:
@@ -200,10 +204,10 @@ def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: A
 
 
 def _plain(text: str) -> str:
-    """What was written elsewhere, so that it stays words in its line, whatever renders the card."""
+    """Text by others on one line, with Markdown and HTML escaped, so that it can't change what the card looks like."""
     return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:
-    """The same where the words are a name."""
+    """Text by others as inline code on one line; it can end neither the code nor the cell of a table."""
     return "`" + " ".join(text.split()).replace("`", "'").replace("|", "/") + "`"

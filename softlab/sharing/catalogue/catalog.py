@@ -1,5 +1,7 @@
-"""What is published below a root: listed from the version records, and written to `catalog.json` for those who can't
-list."""
+"""What is published below a root.
+
+It is listed from the version records. `catalog.json` holds the same list for a web server, where nothing can be listed.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +46,8 @@ class Catalog:
         return [tag.tag for tag in self.tags if (tag.name, tag.version) == (record.name, record.version)]
 
     def search(self, text: str) -> list[VersionRecord]:
-        """Those whose name@version, data set, teacher, features, tags, licence or digest have all words of the text in
-        them."""
+        """The versions that have every word of the text in their name@version, data set, teacher, format, licence,
+        digest, features or tags."""
         words = text.casefold().split()
         return [each for each in self.versions if all(word in self._text_of(each) for word in words)]
 
@@ -73,8 +75,10 @@ def read_catalog(root: str | Path) -> Catalog:
 def find_for(
     catalog: Catalog, source: Source, *, contents: bool = False, on_sample: Callable[[int, int], None] | None = None
 ) -> list[VersionRecord]:
-    """Labels of these very samples: the same keys in the same order, and with `contents` also the same bytes, for which
-    every sample is read, and `on_sample(done, total)` called."""
+    """The versions whose labels are of exactly these samples: the same keys in the same order.
+
+    With `contents` also the same bytes: then every sample is read, and `on_sample(done, total)` is called after each.
+    """
     wanted = keys_fingerprint(source.keys)
     found = [each for each in catalog.versions if each.summary.keys_fingerprint == wanted]
     if not found or not contents:
@@ -89,8 +93,11 @@ def find_for(
 
 
 def update_catalog(remote: Remote, *, writer: str) -> None:
-    """Write `catalog.json` as the records are now; of several that do so at once the last one has listed the records of
-    all. Warns if others write it all the time: then one of them lists what this one would have."""
+    """Write `catalog.json` as the records are now.
+
+    If another process wrote it since the records were listed, they are listed again. So when several processes write at
+    once, the last one has seen the records of all. Warns if others write all the time: one of them lists this version.
+    """
     for _ in attempts():
         found = _read_tagged(remote)
         before = None if found is None else _decode(found, remote)

@@ -1,7 +1,8 @@
-"""The catalogue's page: one HTML file that shows the `catalog.json` beside it, and asks nothing of other places.
+"""The catalogue's page: one HTML file that shows the `catalog.json` beside it, and loads nothing from other places.
 
-What it shows was written by other teams. Its script never parses HTML, and its policy lets run only what is in the file
-itself, by hash, and read only what lies on the same server.
+What it shows was written by other teams, so it is not trusted. The page's script never parses HTML. Its content
+security policy allows only the script and style in the file itself, by their hashes, and lets them read only from the
+same server.
 """
 
 import base64
@@ -24,7 +25,7 @@ POLICY = (
 
 @cache
 def page_files() -> dict[str, bytes]:
-    """By path below ROOT."""
+    """Path below ROOT to bytes."""
     style = "\n".join(map(_read, STYLES))
     script = '"use strict";\n(() => {\n' + "\n".join(map(_read, SCRIPTS)) + "})();\n"
     policy = POLICY.format(script=_source_of(script), style=_source_of(style))

@@ -1,4 +1,4 @@
-"""Where stores are published: the folder that holds their names, told from one name, one version and one store."""
+"""The root of a catalogue: the folder that holds the names of all stores. What is only one name or store is refused."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from softlab.remote.remote import Remote
 
 
 def parse_catalogue(root: str | Path) -> Address:
-    """Raises InvalidOption for one version's address, ObjectMissing for a local folder that isn't there."""
+    """A root's address. Raises InvalidOption for that of a version, ObjectMissing for a folder that isn't there."""
     address = parse_address(root)
     if address.name is not None:
         raise InvalidOption(f"{root}: is one version's address. Give what stands before its name: {address.root}.")
@@ -20,7 +20,7 @@ def parse_catalogue(root: str | Path) -> Address:
 
 
 def check_is_catalogue(remote: Remote) -> None:
-    """Of a place where nothing was found. Raises InvalidOption if a store lies there, or the versions of one name."""
+    """To be called where nothing was found. Raises InvalidOption if a store lies there, or the versions of one name."""
     if remote.size(MANIFEST_NAME) is not None:
         raise InvalidOption(
             f"{remote}: is a store, not a folder that stores are published in. Give that folder, or `softlab inspect` "

@@ -22,7 +22,7 @@ def this_moment() -> str:
 
 
 def list_versions(remote: Remote, name: str) -> list[int]:
-    """The numbers under which a store is published, ascending; of none for a name that isn't published."""
+    """The numbers of a name's versions, ascending; none for a name that isn't published."""
     pattern = re.compile(re.escape(f"{name}/versions/") + r"([1-9][0-9]{0,8})\.json")
     matches = (pattern.fullmatch(each.path) for each in remote.list_objects(f"{name}/versions"))
     return sorted(int(match[1]) for match in matches if match)
@@ -35,7 +35,7 @@ def list_tags(remote: Remote, name: str) -> list[str]:
 
 
 def check_version_free(remote: Remote, draft: VersionRecord, *, version: int | None) -> None:
-    """Raises as `publish_version`, before anything was uploaded in vain."""
+    """Raises what `publish_version` would raise, before anything is uploaded in vain."""
     if version is not None:
         if remote.size(version_path(draft.name, version)) is not None:
             _same_or_taken(remote, read_version(remote, draft.name, version), draft)
@@ -48,7 +48,7 @@ def check_version_free(remote: Remote, draft: VersionRecord, *, version: int | N
 
 
 def publish_version(remote: Remote, draft: VersionRecord, *, version: int | None) -> VersionRecord:
-    """The record under which the draft's store is published now: that of an earlier call if its store is the same.
+    """The record under which the draft's store is published now; if it was published before, the record from then.
 
     Without a number it is the next one, unless the newest version is this very store. Raises VersionTaken where another
     store has the number, InvalidOption where this very store was published under another licence or other terms.
@@ -70,8 +70,10 @@ def publish_version(remote: Remote, draft: VersionRecord, *, version: int | None
 
 
 def move_tag(remote: Remote, name: str, tag: str, *, version: int, writer: str) -> TagRecord:
-    """The tag as it stands now: at this version, or for `latest` at a higher one. Raises RemoteFailed if others move it
-    all the time."""
+    """Move a tag to a version; the tag as it stands then. `latest` never moves to a lower version.
+
+    Raises RemoteFailed if others move it all the time.
+    """
     path = tag_path(name, tag)
     for _ in attempts():
         try:
@@ -101,6 +103,7 @@ def _create(remote: Remote, draft: VersionRecord, version: int) -> VersionRecord
 
 
 def _same_or_taken(remote: Remote, found: VersionRecord, draft: VersionRecord) -> VersionRecord:
+    """The record that was found, if it is of the draft's store; raises as `publish_version`."""
     if (found.digest, found.licence, found.terms) == (draft.digest, draft.licence, draft.terms):
         return found
     free = max(list_versions(remote, found.name), default=0) + 1

@@ -1,4 +1,8 @@
-"""Rows of chosen samples, carried over to the bit into shards of their own."""
+"""Write the rows of chosen samples into new shards, the same to the bit.
+
+In this file a `source` is a shard of the whole store, and a `shard` is one of the new store. With 4 rows a shard, for
+example, the samples 1, 2 and 9 are read from the sources 0 and 2, and all written to shard 0.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +29,7 @@ from softlab.store.writer import StoreWriter, writing
 
 @dataclass(kw_only=True, slots=True)
 class ChosenRows:
-    """Writes the rows of chosen samples; fetches the shards that hold one of them, each once, and no others."""
+    """Writes the rows of chosen samples. Only the shards that hold some of them are fetched, each of them once."""
 
     store: Store
     chosen: ChosenSamples
@@ -35,11 +39,11 @@ class ChosenRows:
     bytes_fetched: int = 0
     _total: int = 0
     _held: dict[Shard, dict[str, Array]] = field(default_factory=dict)
-    """Chosen rows of shards that were fetched and whose last row has not been written."""
+    """Chosen rows of sources that were fetched and may still be needed."""
 
     def write(self, out: Path) -> Manifest:
-        """The finished store. An interrupted one is gone on with. Raises as `writing`, and DamagedStore, also where the
-        store that is there already is damaged."""
+        """The manifest of the finished store; an interrupted one goes on. Raises as `writing`, and DamagedStore for a
+        damaged file, also one of a store that is finished at `out` already."""
         finished = find_finished(out, self.plan)
         if finished is not None:
             self._check_intact(out, finished.files)
@@ -93,7 +97,7 @@ class ChosenRows:
         )
 
     def _read(self, source: Shard) -> dict[str, Array]:
-        """All of its chosen rows."""
+        """All chosen rows of a source."""
         first, last = self._span(source)
         within_S = self.chosen.store_N[first:last] - source.start
         found: dict[str, Array] = {}
@@ -110,20 +114,21 @@ class ChosenRows:
         return units.rows_N[source.start : source.stop]
 
     def _span(self, source: Shard) -> tuple[int, int]:
-        """Which of the chosen samples it holds."""
+        """Where in `store_N` the samples of a source begin and end."""
         first, last = np.searchsorted(self.chosen.store_N, [source.start, source.stop])
         return int(first), int(last)
 
     def _within(self, source: Shard, shard: Shard) -> dict[str, Array]:
-        """Those of its chosen rows that belong into a shard."""
+        """The chosen rows of a source that belong into a shard."""
         first, last = self._span(source)
         start, stop = max(shard.start, first) - first, min(shard.stop, last) - first
         rows_N = self.chosen.table.rows_N
         ends = None if rows_N is None else np.cumsum(np.concatenate([[0], rows_N[first:last]]))
         found = {}
-        for name, array in self._held[source].items():
-            has_units = ends is not None and len(array) != last - first
-            found[name] = array[ends[start] : ends[stop]] if has_units and ends is not None else array[start:stop]
+        for each in self.plan.storage.fields:
+            array = self._held[source][each.name]
+            has_units = ends is not None and self.plan.output_of(each).units
+            found[each.name] = array[ends[start] : ends[stop]] if has_units and ends is not None else array[start:stop]
         return found
 
     def _measure(self, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]) -> dict[str, Statistics]:
@@ -132,8 +137,11 @@ class ChosenRows:
     def _measure_output(
         self, output: ClassesRecord, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]
     ) -> Statistics:
-        """From the rows as they are stored. Which of a shard's logits were clipped is known of the whole shard only:
-        the count is what it may be at most, each whole shard's being told once."""
+        """Statistics of the rows as they are stored.
+
+        How many logits were clipped is known for a whole source only, not for its rows. So the count is an upper bound:
+        that of each source is added to one shard, the one with its first chosen row.
+        """
         fields = self.plan.storage.fields_of(self.plan.group_of(output))
         labels = {field.short_name: arrays[field.name] for field in fields}
         records = [self.store.shard_record(source).statistics[output.name] for source in sources]
@@ -147,7 +155,7 @@ class ChosenRows:
         )
 
     def _bytes_of(self, source: Shard) -> int:
-        """Of the files that are read of it."""
+        """The size of those files of a source that are read."""
         path_of = format_named(self.plan.storage.format).path_of
         paths = {path_of(field, source) for field in self.plan.storage.fields}
         return sum(file.bytes for file in self.store.shard_record(source).files if file.path in paths)

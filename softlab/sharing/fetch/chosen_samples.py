@@ -1,4 +1,4 @@
-"""Which samples of a store are pulled, and what a store of them alone is."""
+"""Choose samples of a store by their keys, and plan a store of these samples alone."""
 
 # Shape letters: N samples, those that were chosen.
 
@@ -20,18 +20,18 @@ from softlab.store.samples import SampleTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenSamples:
-    """Which samples of a store."""
+    """Some samples of a store."""
 
     store_N: StoreIndex
-    """Where they stand in the store, ascending."""
+    """Their indices in the store, ascending."""
 
     table: SampleTable
-    """What is known of them; with its recipe index for each."""
+    """Their keys, targets and content hashes, and the recipe index of each."""
 
 
 def choose_samples(store: Store, path: Path) -> ChosenSamples | None:
-    """Those whose keys are in a text file, one a line; None where they are all. Raises InvalidOption for keys of no
-    sample, and for a store whose views are mixed."""
+    """The samples whose keys are in a text file, one a line; None if these are all samples of the store. Raises
+    InvalidOption for a key that no sample has, and for a store whose views are mixed."""
     table = store.read_samples()
     store_N = StoreIndex(find_all(read_keys(path), Keys(table.keys), where=f"{store.name} (--samples {path})"))
     if len(store_N) == len(table):

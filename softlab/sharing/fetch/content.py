@@ -1,4 +1,4 @@
-"""What a copy of a store, or of some views and features of it, will hold: known before any of it is fetched."""
+"""What the copy of a store, or of some of its views and features, will hold: known before any file is fetched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ class Content:
     manifest_bytes: bytes
     copies: Sequence[Copy]
     made: Mapping[str, bytes]
-    """Files that the manifest names, and that are not those of the whole store."""
+    """Path to bytes of files that the manifest names and that are made here, not copied from the whole store."""
 
     beside: Mapping[str, bytes]
-    """Files that it doesn't name."""
+    """Name to bytes of files that the manifest doesn't name: the card, and for a whole copy the signature."""
 
     @property
     def digest(self) -> str:
@@ -45,14 +45,14 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Which views and features of a store; they are there."""
+    """Some of the views and features that a store has."""
 
     views: range
     features: tuple[str, ...]
 
 
 def content_of(origin: Origin, part: Part) -> Content:
-    """Of a part that leaves nothing out: every byte as it was published."""
+    """What a copy of a part will hold. If the part leaves nothing out, every byte is as it was published."""
     manifest = origin.manifest
     is_whole = len(part.views) == manifest.views.num_views and len(part.features) == len(manifest.values)
     return _whole(origin) if is_whole else _content_of_part(origin, part)
@@ -70,8 +70,8 @@ def _whole(origin: Origin) -> Content:
 
 
 def _content_of_part(origin: Origin, part: Part) -> Content:
-    """Its shards are those of the whole store under other names; its card and its manifest are its own, so what was
-    signed or said about the whole doesn't hold for it."""
+    """Its shards are files of the whole store under other names. Its manifest and its card are new: a signature of the
+    whole store is not one of the part, and stays behind."""
     plan = plan_part(origin.manifest, origin.digest, part)
     shards, copies = _take_shards(origin, plan)
     made = format_named(plan.storage.format).layout_files(plan)
@@ -140,7 +140,7 @@ def choose_views(origin: Origin, views: range | None) -> range:
 
 
 def _take_shards(origin: Origin, plan: StorePlan) -> tuple[list[ShardRecord], list[Copy]]:
-    """The records that they get, and how their files are copied."""
+    """The records of the part's shards, and which files are copied for them."""
     offset = plan.views.first - origin.manifest.views.first
     shards, copies = [], []
     for shard in plan.grid:

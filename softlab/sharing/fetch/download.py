@@ -1,4 +1,4 @@
-"""Files of a store brought to a disk, several at a time; what is there already is not fetched again."""
+"""Download files of a store, several at a time. A file that is there with the right hash is not fetched again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NEXT_STEP = "Pull again; if it stays so, tell whoever published it."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copy:
-    """One file, and the path that it gets."""
+    """A file to be copied, and the path that the copy gets."""
 
     source: FileRecord
     path: str
@@ -33,7 +33,7 @@ class Copy:
 def download_files(
     remote: Remote, out: Path, copies: Sequence[Copy], *, jobs: int, on_bytes: OnBytes | None = None
 ) -> int:
-    """How many bytes were fetched. Each file is whole, and what its record says, before it has its name.
+    """How many bytes were fetched. A file gets its name only when it is complete and has the recorded hash.
 
     Raises DamagedStore for a file with other bytes, StoreWriteFailed, and what a remote raises; files that were
     finished stay.

@@ -1,6 +1,6 @@
-"""A copy in its folder: unfinished until its last byte is there, gone on with after a crash, mended when it is damaged.
+"""Make a folder hold the copy of a store. An interrupted copy goes on, and damaged files are fetched again.
 
-What is under way looks as a dump does: `commits/plan.json` comes first, the manifest last.
+A copy that is under way looks like a dump that is: `commits/plan.json` is written first, and the manifest last.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from softlab.store.writer import settle_plan
 def make_local_copy(
     origin: Origin, content: Content, out: Path, *, jobs: int, on_bytes: OnBytes | None = None
 ) -> tuple[Manifest, int]:
-    """The manifest of the store that is at `out` then, and how many bytes were fetched. Raises as `writing`, and as
+    """The manifest of the store that is at `out` afterwards, and how many bytes were fetched. Raises as `writing` and
     `download_files`."""
     _check_place(out, content)
     with exclusive(out / LOCK_NAME):
@@ -36,7 +36,7 @@ def make_local_copy(
             write_whole(out, {name: data for name, data in content.beside.items() if not _is_kept(out / name)})
             if not _is_there(out, content):
                 write_whole(out, {MANIFEST_NAME: content.manifest_bytes})
-        finally:  # also the folder of the lock, where the store was finished before
+        finally:  # also `commits/`, which the lock makes anew in the folder of a finished store
             remove_finished_commits(out)
     return content.manifest, fetched
 
@@ -57,8 +57,12 @@ def _is_there(out: Path, content: Content) -> bool:
 
 
 def _outdated(out: Path, beside: Mapping[str, bytes]) -> list[str]:
-    """A signature is also of the version record beside it: where one of the two is replaced, the other one is too, or
-    goes, and goes first, because a pull that is killed in between finds nothing to replace when it goes on."""
+    """Which of the version record and the signature in the folder must be removed, before new ones are written.
+
+    A signature covers the version record beside it, so an old one of the two must not lie beside a new one. Example:
+    the folder has version 1 and its signature, and version 2 isn't signed. Then the old signature goes. It goes first:
+    a pull that is killed after it wrote the new record finds nothing to replace when it goes on.
+    """
     pair = (VERSION_NAME, SIGNATURE_NAME)
     found = {name: (out / name).read_bytes() for name in pair if (out / name).is_file()}
     if all(found.get(name) == beside[name] for name in pair if name in beside):
@@ -67,5 +71,5 @@ def _outdated(out: Path, beside: Mapping[str, bytes]) -> list[str]:
 
 
 def _is_kept(path: Path) -> bool:
-    """A card may have been added to."""
+    """Whether it is a card that is there, which a person may have edited."""
     return path.name == CARD_NAME and path.exists()

@@ -1,4 +1,4 @@
-"""What is pulled from: a store's manifest as it was published, and what lies beside it."""
+"""The store that is pulled from: its manifest as it was published, and what lies beside that."""
 
 import warnings
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Origin:
     """For messages, as `Located` has it."""
 
     manifest_bytes: bytes
-    """As they were published: their digest, and a signature of them, hold for no others."""
+    """As they were published: the digest and the signature are of exactly these bytes."""
 
     manifest: Manifest
     digest: str
@@ -37,10 +37,10 @@ class Origin:
     """Where it was asked for by name and version."""
 
     beside: Mapping[str, bytes]
-    """Those of `BESIDE` that there are, under these names."""
+    """Name to bytes of those files of `BESIDE` that exist."""
 
     def card_of_part(self, manifest: Manifest) -> str:
-        """With the licence and what its owner wrote: they hold for a part too."""
+        """The card of a store that is a part of this one: the licence and what the owner wrote are true of it too."""
         own_card = self.beside.get(CARD_NAME)
         return render_card(
             manifest, version=self.version, own_card=None if own_card is None else own_card.decode(errors="replace")
@@ -53,7 +53,7 @@ class Origin:
 
 
 def open_origin(where: str | Path) -> Origin:
-    """Raises as `open_store`, and NotAStore for a manifest that names a file which is not for a manifest to name."""
+    """Raises as `open_store`, and NotAStore for a manifest that names a file which it must not name, as the card is."""
     located = locate(where)
     data = read_manifest_bytes(located.place, version=located.version)
     manifest, digest = decode_manifest(data, where=str(located.place / MANIFEST_NAME))
@@ -72,7 +72,7 @@ def open_origin(where: str | Path) -> Origin:
 
 
 def _check_names(manifest: Manifest, remote: Remote) -> None:
-    """Its files are written below a folder in which some names have a meaning."""
+    """Its files are written to a folder in which some names have a meaning of their own."""
     taken = {name.casefold() for name in (MANIFEST_NAME, *BESIDE)}
     for file in manifest.files:
         name = file.path.casefold()
@@ -81,22 +81,22 @@ def _check_names(manifest: Manifest, remote: Remote) -> None:
 
 
 def _read_published(where: str | Path, version: VersionRecord) -> dict[str, bytes]:
-    """Of a version, where each lies under a name of its own."""
+    """The files beside a published version, where they have other names: the card is `versions/3.md`, for example."""
     record = version_path(version.name, version.version)
     paths = {
         VERSION_NAME: record,
         SIGNATURE_NAME: signature_path(version.name, version.version),
         CARD_NAME: f"{record.removesuffix('.json')}.md",
     }
-    return _read_those_there(connect(parse_address(where)), paths)
+    return _read_existing(connect(parse_address(where)), paths)
 
 
 def _read_beside(remote: Remote) -> dict[str, bytes]:
-    return _read_those_there(remote, {name: name for name in BESIDE})
+    return _read_existing(remote, {name: name for name in BESIDE})
 
 
-def _read_those_there(remote: Remote, paths: Mapping[str, str]) -> dict[str, bytes]:
-    """A card that is too large is left out, as nothing hangs on it."""
+def _read_existing(remote: Remote, paths: Mapping[str, str]) -> dict[str, bytes]:
+    """Name to bytes of those that exist. A card that is too large is left out, as nothing depends on it."""
     found = {}
     for name, path in paths.items():
         try:

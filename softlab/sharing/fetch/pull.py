@@ -39,7 +39,7 @@ class PullOptions:
     """Files fetched at once."""
 
     digest: str | None = None
-    """Only from the store with this one: what `verified_digest` says that a signature vouches for."""
+    """Pull only the store with this digest: the one that `verified_digest` gives for a trusted signature."""
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -70,7 +70,7 @@ class Pulled:
     """Whether nothing was left out; of a part the manifest's parent is the digest of the whole."""
 
     version: VersionRecord | None
-    """Which it was pulled from, where that was named."""
+    """The one it was pulled from, where the store was asked for by name and version."""
 
     bytes_fetched: int
     """By this call: what is there already is not fetched again."""
@@ -82,16 +82,19 @@ class Pulled:
 def pull(
     where: str | Path, out: str | Path, options: PullOptions | None = None, *, on_bytes: OnBytes | None = None
 ) -> Pulled:
-    """A store at `out`: the one at an address, to the last byte and with the same digest; or a part of it, which is a
-    store with a digest of its own, and names the whole as its parent.
+    """Copy the store at an address to the folder `out`: all of it, or only the views, features and samples asked for.
 
-    An interrupted pull goes on when the same call is made again. What is finished is compared with its hashes, and what
-    was damaged since is fetched again. Of chosen samples the soft labels and features are the same to the bit, but
-    their shards are written anew, so that damage to a finished store of them is said, not mended.
+    A whole copy has the same bytes and the same digest. A part is a store with a digest of its own, whose manifest
+    names the whole store as its parent.
 
-    Raises as `open_store` and `writing`; InvalidOption for views, features or samples that aren't there, DamagedStore
-    for a file that isn't what was published, of which nothing is kept, and as said above; NotTrusted for another store
-    than the one of the digest that was asked for.
+    An interrupted pull goes on when the same call is made again. Files that are there are compared with their hashes,
+    and damaged ones are fetched again. Chosen samples are different: their labels and features are the same to the bit,
+    but they are written into new shards. If such a finished store is damaged later, pulling it again raises
+    DamagedStore rather than mends it.
+
+    Raises as `open_store` and `writing`; InvalidOption for views, features or samples that aren't there; DamagedStore
+    also for a file that isn't what was published, of which nothing is kept; NotTrusted if the store has another digest
+    than `options.digest`.
     """
     out, options = Path(out), options or PullOptions()
     origin = open_origin(where)
@@ -120,7 +123,7 @@ def pull(
 
 
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
-    """What the writer of a store can't know of it; a card that was changed since is left."""
+    """Add the whole store's licence, and what its owner wrote, to a card that the writer made; a changed card stays."""
     path = out / CARD_NAME
     if not path.exists() or path.read_bytes() == render_card(manifest).encode():
         write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})

@@ -1,4 +1,4 @@
-"""How sure the teacher was, and how much of it was kept, as histograms over some rows: for whoever chooses a store."""
+"""Histograms for those who choose a store: how sure the teacher was, and how much probability its kept classes have."""
 
 # Shape letters: B rows read, T temperatures.
 
@@ -17,7 +17,7 @@ from softlab.store.reader import Store
 
 MAX_ROWS = 1 << 16
 MAX_SHARDS = 32
-"""Read for the figures, spread over the store, as neighbours in a source are often of one class."""
+"""Most that is read. The rows are spread over the store, because neighbours in a source are often of one class."""
 
 BINS = 20
 
@@ -34,7 +34,7 @@ class Figures(Record, frozen=True, kw_only=True):
     """Of the store."""
 
     rows: Positive
-    """That were measured."""
+    """How many were measured."""
 
     confidence_temperature: Temperature
     """1, or the smallest one stored where 1 is not."""
@@ -48,7 +48,7 @@ class Figures(Record, frozen=True, kw_only=True):
 
 
 def measure_figures(store: Store) -> Figures:
-    """Of at most 65,536 rows. Raises DamagedStore as reading does."""
+    """The figures of a store, from at most 65,536 of its rows. Raises DamagedStore as reading does."""
     read = _read_some(store)
     stored = store.temperatures
     temperature = 1.0 if 1.0 in stored else stored[0]

@@ -1,6 +1,6 @@
-"""Remove what publishing left behind: stores that no version names, marks, temporary files of folders.
+"""Remove what publishing left behind: stores that no version names, leases, temporary files in folders.
 
-softlab puts every object in one request, so that no parts of unfinished uploads of its own lie anywhere.
+softlab uploads every object in one request, so it never leaves parts of an unfinished upload anywhere.
 """
 
 import secrets
@@ -23,11 +23,11 @@ from softlab.sharing.publish.leases import GC_NAME, PUSH_NAME, GcLease
 from softlab.store.published import read_version, store_path
 
 MIN_AGE_S = 3600.0
-"""Of what may be removed: a push that is under way writes its mark far more often."""
+"""Nothing younger may be removed. A push that is under way renews its lease far more often than this."""
 
 JOBS = 16
 BATCH = 128
-"""Files that are removed between two looks at one's own mark."""
+"""Files that are removed before this process looks again whether its lease is still there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +35,10 @@ class GcOptions:
     """What is removed."""
 
     older_than_s: float = 7 * 86_400.0
-    """What was written to within this time may be a push that is under way, or goes on tomorrow."""
+    """What was written to within this time stays: a push may be under way, or may go on tomorrow."""
 
     dry_run: bool = False
-    """Only tell."""
+    """Only report what would be removed."""
 
     def __post_init__(self) -> None:
         if self.older_than_s < MIN_AGE_S:
@@ -54,12 +54,12 @@ class Leftover:
 
     kind: Literal["store", "lease", "temporary"]
     path: str
-    """Below the root; of a store its folder."""
+    """Below the root; for a store, that of its folder."""
 
     files: int
     bytes: int
     newest: datetime | None
-    """When one of its files was last written; None for a mark, which may go at any age."""
+    """When one of its files was last written; None for a lease, which may be removed at any age."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,7 @@ def _live_digests(remote: Remote, name: str) -> set[str]:
 
 
 def _find_leases(remote: Remote, folder: str) -> list[Leftover]:
-    """In the tree of a version, which needs none."""
+    """Leases in a tree that a version names, which needs none."""
     sizes = {path: remote.size(path) for path in (f"{folder}/{PUSH_NAME}", f"{folder}/{GC_NAME}")}
     return [
         Leftover(kind="lease", path=path, files=1, bytes=size, newest=None)
@@ -141,7 +141,7 @@ def _find_leases(remote: Remote, folder: str) -> list[Leftover]:
 
 
 def _find_temporaries(address: Address, *, age: timedelta) -> list[Leftover]:
-    """Of writes to a folder that were killed."""
+    """What processes that were killed left while they wrote to a folder."""
     if not address.is_local:
         return []
     root, found = Path(address.root), []
@@ -176,7 +176,7 @@ def _remove_store(remote: Remote, folder: str, *, age: timedelta) -> bool:
     objects = {each.path: each for each in tree.list_objects()}
     own = objects.pop(GC_NAME, None)
     is_fresh = own is None or any(own.modified - each.modified <= age for each in objects.values())
-    # Asked after the mark was put: a push that has removed its own mark since has published its version before.
+    # Versions are read after our lease is written: a push that has released its own by now has published before.
     if is_fresh or digest in _live_digests(remote, name):
         lease.release()
         return False

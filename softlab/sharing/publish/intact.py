@@ -1,4 +1,4 @@
-"""Which files of a published store are what its manifest says, told by their bytes; names and sizes tell little."""
+"""Find out which files of a published store are intact: their bytes are hashed, because sizes alone prove little."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from softlab.store.files import read_file
 
 
 def is_intact(tree: Remote, file: FileRecord) -> bool:
-    """False too for a file that is missing."""
+    """Whether a file has the recorded bytes; False too for one that is missing."""
     try:
         read_file(tree, file)
     except DamagedStore:
@@ -26,8 +26,10 @@ def find_intact(
     jobs: int,
     on_bytes: Callable[[int], None],
 ) -> dict[str, int]:
-    """Path to bytes, of the files in a listing only those that are intact; `on_bytes` is told how many bytes of the
-    store's files are."""
+    """Path to size of the files that are intact, out of those that the listing `there` has with the right size.
+
+    `on_bytes` is called with the number of bytes found intact so far; those of the manifest don't count.
+    """
     found: dict[str, int] = {}
     done = 0
     candidates = [file for file in files if there.get(file.path) == file.bytes]

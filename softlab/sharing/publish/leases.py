@@ -1,7 +1,9 @@
-"""Marks in the tree of a store that no version names yet: `push.json` of who writes it, `gc.json` of who removes it.
+"""Leases: two small files that keep a push and a `gc` from working on the same tree at the same time.
 
-Each side puts its own mark first and looks for the other's then, so that of two that meet at least one knows. The
-pusher waits; `gc` gives up. Ages are told by the dates that the server gives to its objects, not by anyone's clock.
+`push.json` is the lease of those who upload a store, `gc.json` of the one who removes it. Each side writes its own
+lease first and looks for the other's afterwards. So when two meet, at least one of them sees the other: a push waits,
+and a `gc` gives up. An owner renews its lease while it works; an hour after the last renewal, it counts as dead.
+Ages come from the dates that the server gives to its objects, not from anyone's clock.
 """
 
 import re
@@ -18,30 +20,32 @@ from softlab.store.published import LEASE_NAMES
 
 PUSH_NAME, GC_NAME = LEASE_NAMES
 PROBE = re.compile(r"push-[0-9a-f]{32}\.json")
-"""Of each push its own, so that nobody else removes it."""
+"""Objects by which a push tests the server. Each push has one of its own, so that no other push removes it."""
 
 MAX_LEASE_BYTES = 4096
 
-REFRESH_S = 300.0
-"""A mark is written again as long as its owner is at work."""
+RENEW_S = 300.0
+"""How often a lease is written again while its owner is at work."""
 
 STALE_AFTER = timedelta(hours=1)
-"""Without having been written again, a mark is that of a process which was killed."""
+"""A lease that was not renewed for so long is that of a process which was killed."""
 
 WAIT_S, PAUSE_S = 30.0, 0.5
-"""For a `gc` that is at work on the same tree."""
+"""How long a push waits for a `gc` that is at work on the same tree, and how long between two looks."""
 
 
 class PushLease:
-    """Keeps `gc` from a tree while it is written."""
+    """Keeps `gc` from a tree while a store is uploaded into it. Pushes of the same store share it."""
 
     def __init__(self, tree: Remote, *, writer: str) -> None:
         self._tree, self._writer = tree, writer
         self._written_at = 0.0
 
     def hold(self) -> dict[str, int]:
-        """The bytes of all that lies in the tree, which no `gc` is at work on from here on until the mark is old or
-        removed. Raises StoreBusy if one is, and stays so."""
+        """Path to size of everything in the tree. From now on no `gc` removes any of it, while the lease is renewed.
+
+        Raises StoreBusy if a `gc` is at work on the tree and doesn't end in time.
+        """
         end = time.monotonic() + WAIT_S
         while True:
             self._write()
@@ -57,8 +61,10 @@ class PushLease:
             time.sleep(PAUSE_S)
 
     def check_conditions(self) -> None:
-        """Raises InvalidOption for a server that replaces what is to be created only once, as some do that speak like
-        S3."""
+        """Raises InvalidOption for a server that replaces an object that is to be created only once.
+
+        Some servers that speak S3 do so: they ignore the header If-None-Match.
+        """
         probe = f"push-{secrets.token_hex(16)}.json"
         try:
             self._tree.create(probe, _encode("softlab-probe", writer=self._writer))
@@ -72,12 +78,12 @@ class PushLease:
             )
 
     def renew(self) -> None:
-        """To be called again and again; writes only now and then."""
-        if time.monotonic() - self._written_at > REFRESH_S:
+        """Call this often: it writes only when `RENEW_S` have passed."""
+        if time.monotonic() - self._written_at > RENEW_S:
             self._write()
 
     def release(self) -> None:
-        """Once a version names the tree."""
+        """To be called once a version names the tree, which is safe from then on."""
         self._tree.delete([PUSH_NAME])
 
     def _write(self) -> None:
@@ -85,7 +91,7 @@ class PushLease:
         self._written_at = time.monotonic()
 
     def _remove_old_probes(self, found: dict[str, ObjectInfo]) -> None:
-        """Of pushes that were killed."""
+        """Those of pushes that were killed."""
         probes = [path for path in found if PROBE.fullmatch(path)]
         old = [path for path in probes if found[PUSH_NAME].modified - found[path].modified > STALE_AFTER]
         if old:
@@ -101,7 +107,7 @@ class PushLease:
 
 
 class GcLease:
-    """Keeps those who push from a tree while it is removed."""
+    """Keeps pushes from a tree while it is removed."""
 
     def __init__(self, tree: Remote, *, writer: str) -> None:
         self._tree, self._writer = tree, writer
@@ -109,8 +115,10 @@ class GcLease:
         self._written_at = 0.0
 
     def acquire(self) -> bool:
-        """Whether the tree is one's own now; not if another process puts its mark at the same moment. A mark that was
-        there is that of a `gc` which was killed, as the tree was not written to for long."""
+        """Whether only this process may remove the tree now; False if another one wrote its lease at the same moment.
+
+        A lease that is there already is taken over. Nothing was written to the tree for long, so its owner was killed.
+        """
         try:
             found = self._tree.read_tagged(GC_NAME, max_bytes=MAX_LEASE_BYTES)
         except ObjectMissing:
@@ -118,14 +126,14 @@ class GcLease:
         return self._write(None if found is None else found.tag)
 
     def renew(self) -> bool:
-        """Whether it is still there; someone who took this process for dead has removed it."""
+        """False if another process took this one for dead, and removed or replaced its lease. Then stop removing."""
         try:
             found = self._tree.read_tagged(GC_NAME, max_bytes=MAX_LEASE_BYTES)
         except ObjectMissing:
             return False
         if found.data != self._data:
             return False
-        return time.monotonic() - self._written_at < REFRESH_S or self._write(found.tag)
+        return time.monotonic() - self._written_at < RENEW_S or self._write(found.tag)
 
     def release(self) -> None:
         self._tree.delete([GC_NAME])
@@ -139,5 +147,5 @@ class GcLease:
 
 
 def _encode(format: str, *, writer: str) -> bytes:
-    """Another one for each writer and moment."""
+    """Differs from writer to writer and from second to second, so that each knows its own."""
     return msgspec.json.encode({"format": format, "format_version": 1, "writer": writer, "at": this_moment()})

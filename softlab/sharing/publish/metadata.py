@@ -15,15 +15,16 @@ from softlab.store.published import version_path
 from softlab.store.reader import Store
 
 MAX_CARD_BYTES = MAX_RECORD_BYTES
-"""Those who pull it read no more."""
+"""`pull` reads no larger card."""
 
 
 def metadata_files(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> dict[str, bytes]:
-    """By path below ROOT/NAME: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`.
+    """Path below ROOT/NAME to bytes: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`.
 
-    `address` is the version's own, ROOT/NAME@3; a path on this machine is not told to others. A card that a person has
-    rewritten is published as it is; of a generated one, what they filled in. Raises DamagedStore as reading does, and
-    InvalidOption as `encode_card`.
+    `address` is that of the version, ROOT/NAME@3; a path on this machine is not written into the files. `own_card` is
+    the card beside the store. If a person has rewritten it, it is published as it is. Else a card is generated for the
+    version, with the sections that they filled in. Raises DamagedStore as reading does, and InvalidOption as
+    `encode_card`.
     """
     stem = version_path(version.name, version.version).removeprefix(f"{version.name}/").removesuffix(".json")
     files = [
@@ -39,7 +40,7 @@ def metadata_files(store: Store, version: VersionRecord, *, address: str, own_ca
 
 
 def encode_card(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> bytes:
-    """Raises InvalidOption for one that nobody could pull."""
+    """The card as it is published. Raises InvalidOption for one that is too large to be pulled."""
     if own_card is None or is_generated(own_card):
         own_card = render_card(store.manifest, version=version, address=_shown(address), own_card=own_card)
     card = own_card.encode()
@@ -52,6 +53,6 @@ def encode_card(store: Store, version: VersionRecord, *, address: str, own_card:
 
 
 def _shown(address: str) -> Address | None:
-    """A path on this machine is not."""
+    """The address as others may see it; None for a path on this machine."""
     where = parse_address(address)
     return None if where.is_local else where

@@ -29,7 +29,7 @@ MAX_TEXT, MAX_VERSION = 4096, 999_999_999
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PushOptions:
-    """What is said about a version, and how it is uploaded."""
+    """The licence and tags of a version, and how its files are uploaded."""
 
     licence: str
     """Of the soft labels: an SPDX identifier, or words."""
@@ -81,13 +81,15 @@ class Pushed:
 def push(
     store_path: str | Path, place: str | Path, *, options: PushOptions, on_progress: OnProgress | None = None
 ) -> Pushed:
-    """Publish a store at `s3://bucket/labels/NAME`, as the next version, or at NAME@3 as that one.
+    """Publish a store at `s3://bucket/labels/NAME` as the next version, or at `s3://bucket/labels/NAME@3` as version 3.
 
-    A store that is the newest version already, or the one of that number, is that; its tags and what lies beside it are
-    brought up to date. Raises InvalidOption for a place that can't be published at, VersionTaken if another store has
-    the number, InvalidOption if this very store is published there under another licence or other terms, what
-    `open_store` raises, DamagedStore for files that aren't what the manifest records (nothing is published then),
-    StoreBusy if `gc` is removing what was left of this very store, and what a remote raises.
+    If the newest version (or version 3) is this very store already, no new version is made; its tags, its card and its
+    other metadata are brought up to date.
+
+    Raises InvalidOption for a place that can't be published at, VersionTaken if another store has the number,
+    InvalidOption if this very store is published there under another licence or other terms, what `open_store` raises,
+    DamagedStore for files that aren't what the manifest records (nothing is published then), StoreBusy if `gc` is
+    removing what was left of this very store, and what a remote raises.
     """
     address, version = _parse_target(place)
     assert address.name is not None, "checked above"
@@ -142,7 +144,7 @@ def _published_at(address: Address, record: VersionRecord) -> str:
 
 
 def _draft(store: Store, name: str, options: PushOptions, *, manifest_bytes: int, writer: str) -> VersionRecord:
-    """Its number is still to be found; this one is as long as any."""
+    """The version's record before its number is known. The number in it is as long as any, so that its size is too."""
     return VersionRecord(
         name=name,
         version=MAX_VERSION,
@@ -159,7 +161,7 @@ def _draft(store: Store, name: str, options: PushOptions, *, manifest_bytes: int
 def _finish(
     remote: Remote, record: VersionRecord, beside: Mapping[str, bytes], *, tags: Collection[str], writer: str
 ) -> None:
-    """All that a version needs beside its record, which is there."""
+    """Write all else that a version needs once its record is there: metadata, tags, the page, `catalog.json`."""
     for path, data in beside.items():
         _write_if_different(remote, f"{record.name}/{path}", data)
     for tag in dict.fromkeys(tags):

@@ -1,7 +1,8 @@
-"""A store's files on their way into its published tree: what lies there is skipped, what another version of the same
-name has is copied on the server, and the rest is uploaded, its hash compared as it is read.
+"""Upload the files of a store into its published tree.
 
-What lies on the server is told by its name and size, unless it is to be checked: then it is read and hashed too.
+A file that is there is skipped. A file that another version of the same name has is copied on the server. Every other
+file is read, compared with its hash, and uploaded. Whether a file is there is judged by its name and size; with `check`
+it is also read and hashed.
 """
 
 import warnings
@@ -22,10 +23,10 @@ from softlab.store.published import read_version, store_path
 from softlab.store.reader import Store
 
 MAX_HELD_BYTES = 512 << 20
-"""Of files that are being uploaded, which are in memory; at least one file."""
+"""Most bytes in memory of files that are being uploaded; a larger file is uploaded alone."""
 
 MAX_VERSIONS_ASKED, MAX_ORIGINS = 16, 4
-"""The newest versions of the same name, and the stores of those that are looked through for files to copy."""
+"""How many of the newest versions of the same name are read, and in how many of their stores a file is looked for."""
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes that are there and those of the whole store."""
@@ -56,7 +57,7 @@ def upload_store(
     check: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Uploaded:
-    """Every file of the store is in its tree when this returns, the manifest last; with `check`, whatever was there.
+    """Bring every file of the store into its tree, the manifest last; with `check`, damaged files there are replaced.
 
     Raises DamagedStore for a file that isn't what the manifest records, StoreBusy if `gc` is at work on the tree.
     """
@@ -93,7 +94,7 @@ def upload_store(
 
 
 def _telling(lease: PushLease, on_progress: OnProgress | None, files: Collection[FileRecord]) -> Callable[[int], None]:
-    """To be called with the bytes that are there, while the mark is kept."""
+    """A function to call with the bytes that are there: it renews the lease and reports progress."""
     total = sum(file.bytes for file in files)
 
     def tell(done: int) -> None:
@@ -110,7 +111,7 @@ def _jobs_in_memory(files: Collection[FileRecord], jobs: int) -> int:
 
 
 def _find_origins(store: Store, remote: Remote, name: str, missing: Collection[FileRecord]) -> dict[str, str]:
-    """Path of a missing file to that of an object with the same bytes, below the remote."""
+    """Path of a missing file to the path of an object on the server with the same bytes, where there is one."""
     wanted, origins = {file.path: (file.blake3, file.bytes) for file in missing}, dict[str, str]()
     if not wanted:
         return origins
@@ -121,7 +122,7 @@ def _find_origins(store: Store, remote: Remote, name: str, missing: Collection[F
 
 
 def _other_stores(store: Store, remote: Remote, name: str) -> list[str]:
-    """Digests of published ones, those first that are most like this one."""
+    """Digests of stores that are published under the same name; first the one that this store was made from."""
     newest = list_versions(remote, name)[::-1][:MAX_VERSIONS_ASKED]
     digests = dict.fromkeys(read_version(remote, name, version).digest for version in newest)
     digests.pop(store.digest, None)
@@ -129,7 +130,7 @@ def _other_stores(store: Store, remote: Remote, name: str) -> list[str]:
 
 
 def _contents(remote: Remote, folder: str) -> dict[tuple[str, int], str]:
-    """Of a published store: hash and bytes of a file to where it lies, where it does with so many bytes."""
+    """Hash and size of a published store's files to their paths; without those that are missing or of another size."""
     tree = remote.within(folder)
     try:
         manifest, _ = read_manifest(tree)
@@ -145,14 +146,14 @@ def _contents(remote: Remote, folder: str) -> dict[tuple[str, int], str]:
 
 
 def _check_complete(there: Mapping[str, int], files: Collection[FileRecord], *, where: Remote) -> None:
-    """Against what the server lists, just before a version is to name the tree."""
+    """Compare with what the server lists, just before a version names the tree."""
     wrong = next((file.path for file in files if there.get(file.path) != file.bytes), None)
     if wrong is not None:
         raise RemoteFailed(f"{where / wrong}: is not there as it was uploaded. Run the same command again to go on.")
 
 
 def read_own_manifest(store: Store) -> bytes:
-    """As it is stored: the digest is of these very bytes."""
+    """The manifest's bytes as they are stored, which the digest is computed from."""
     data = read_manifest_bytes(store.path)
     if digest_of(data) != store.digest:
         raise DamagedStore(f"{store.name}: its manifest was changed while it was pushed. Push again.")

@@ -1,7 +1,7 @@
-"""A signature's file as it is written down: a Sigstore bundle, read so strictly that it means one thing only.
+"""The file of a signature: a Sigstore bundle, read so strictly that it has only one meaning.
 
-The library that checks it also takes other spellings of its keys, and the last of two equal ones: it could check one
-signature while another one's signer is shown.
+The library that checks it is less strict: it knows two spellings of a JSON key, and where a key stands twice, it takes
+the last one. So it could check one signature while softlab shows the signer of another one.
 """
 
 import base64
@@ -21,7 +21,7 @@ MAX_SIGNATURE_BYTES = 1 << 20
 
 
 class _Part(Record, frozen=True, kw_only=True, rename="camel"):
-    """Named as in the file, but for the capitals."""
+    """Its fields are those of the file: media_type is mediaType there."""
 
 
 class _Certificate(_Part, frozen=True, kw_only=True):
@@ -57,25 +57,27 @@ class _Envelope(_Part, frozen=True, kw_only=True):
 
 
 class SignatureBundle(_Part, frozen=True, kw_only=True):
-    """Of one signer. That it can be read doesn't mean that anything in it is true."""
+    """A signature by one signer. That it can be read doesn't mean that anything in it is true."""
 
     media_type: str
     verification_material: _Material
     dsse_envelope: _Envelope
 
     def key_hash(self) -> str | None:
-        """SHA-256 of the signer's public key file; None where another thing names the signer."""
+        """SHA-256 of the signer's public key file; None if a certificate names the signer."""
         key = self.verification_material.public_key
         return None if key is None else key.hint
 
     def certificate(self) -> bytes | None:
-        """The signer's own, of those that a chain leads from."""
+        """The signer's own one (DER), the first of the chain; None if there is no chain."""
         chain = self.verification_material.x509_certificate_chain
         return None if chain is None else base64.b64decode(chain.certificates[0].raw_bytes, validate=True)
 
     def differing(self, files: Mapping[str, bytes]) -> list[str]:
-        """Names of files that are signed but not these, or these but not signed. Raises ValueError, TypeError or
-        LookupError for a payload of another kind."""
+        """Names of files whose bytes are not the signed ones, which are missing here, or which were not signed.
+
+        Raises ValueError, TypeError or LookupError for a payload of another kind.
+        """
         statement = json.loads(base64.b64decode(self.dsse_envelope.payload, validate=True))
         signed = [(each["name"], each["algorithm"], each["digest"]) for each in statement["predicate"]["resources"]]
         ours = {(name, "sha256", hashlib.sha256(data).hexdigest()) for name, data in files.items()}

@@ -1,4 +1,4 @@
-"""Files of keys and certificates, and clear words on those that won't do.
+"""Read files of keys and certificates, with errors that tell what is wrong with a file and what to give instead.
 
 A private key is read where it lies, and neither copied nor shown.
 """
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
-"""Those that the OpenSSF format of signatures knows; it knows no other kind of key."""
+"""Those that the OpenSSF format of signatures allows; it allows no other kind of key."""
 
 MAX_PEM_BYTES = 1 << 20
 NEW_KEY = "Make one: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
 
 
 def read_password(variable: str | None) -> bytes | None:
-    """Raises InvalidOption where it isn't set."""
+    """From an environment variable; None without one. Raises InvalidOption where it isn't set."""
     if variable is None:
         return None
     if not os.environ.get(variable):
@@ -39,7 +39,7 @@ def check_private_key(path: Path, *, password: bytes | None) -> "EllipticCurvePr
         raise InvalidOption(f"{path}: holds {found}, and signing takes a private one. {NEW_KEY}")
     try:
         key = serialization.load_pem_private_key(data, password)
-    except TypeError:  # as it says that there is a password where none was expected, and the reverse
+    except TypeError:  # raised for a password that isn't needed, and for none where one is needed
         state = "needs a password. Give it by --key-password-env" if password is None else "has no password. Give none"
         raise InvalidOption(f"{path}: the private key {state}.") from None
     except ValueError:
@@ -67,7 +67,7 @@ def check_public_key(path: Path) -> None:
 
 
 def check_certificates(path: Path) -> "list[Certificate]":
-    """Of a PEM file. Raises InvalidOption where there are none."""
+    """The certificates in a PEM file. Raises InvalidOption where there are none."""
     from cryptography import x509
 
     try:
@@ -77,7 +77,7 @@ def check_certificates(path: Path) -> "list[Certificate]":
 
 
 def check_signing_certificate(path: Path, key: "EllipticCurvePrivateKey") -> None:
-    """Raises InvalidOption for one that isn't the key's, or that no reader would accept a signature of."""
+    """Raises InvalidOption for a certificate that isn't the key's, or isn't for signatures."""
     from cryptography import x509
 
     first = check_certificates(path)[0]
@@ -92,7 +92,7 @@ def check_signing_certificate(path: Path, key: "EllipticCurvePrivateKey") -> Non
 
 
 def names_in(data: bytes) -> tuple[str, set[str]]:
-    """Whose a certificate in DER form is: the subject as text, and its common and alternative names."""
+    """The owner of a certificate in DER form: the subject as text, and its common and alternative names."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -107,7 +107,7 @@ def names_in(data: bytes) -> tuple[str, set[str]]:
 
 
 def read_pem(path: Path, *, what: str) -> bytes:
-    """Raises InvalidOption for a file that can't be read, or is none of PEM texts."""
+    """The bytes of a file that should hold `what`. Raises InvalidOption if it can't be read, or isn't in PEM form."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PEM_BYTES + 1)

@@ -1,7 +1,7 @@
-"""Signatures as bytes, in the OpenSSF Model Signing format; the only place that knows the library behind them.
+"""Make and check signatures in the OpenSSF Model Signing format. Only this file knows the library for it.
 
-What is signed is a folder of the few files that vouch for a store, under the names they have beside its manifest: so
-that any tool for this format can check a signature too.
+The format signs folders. So a folder is made of the few files that vouch for a store, under the names that they have
+beside its manifest. Any other tool for this format can then check a signature too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ def sign_files(files: Mapping[str, bytes], options: SigningOptions) -> bytes:
 
 
 def check_signature(data: bytes, files: Mapping[str, bytes], *, signer: SignerOptions, where: str) -> str:
-    """Who signed exactly these files, as a person reads it. Raises NotTrusted unless it is the signer, InvalidOption
+    """Who signed exactly these files, as text for a person. Raises NotTrusted unless it is the signer, InvalidOption
     for a key or certificate that won't do, and RemoteFailed where Sigstore can't be reached."""
     _, verifying, hashing = _library()
     config = _trusting(verifying.Config().set_hashing_config(hashing.Config()), signer)
@@ -93,7 +93,7 @@ def _trusting(config: Any, signer: SignerOptions) -> Any:
 
 @contextmanager
 def _sigstore() -> Iterator[None]:
-    """What it says is not shown: a token may stand in it."""
+    """Its own error message is not shown: it may contain a token."""
     try:
         yield
     except Exception as error:
@@ -113,7 +113,7 @@ def _folder_of(files: Mapping[str, bytes]) -> Iterator[tuple[Path, Path]]:
 
 
 def _fault(bundle: SignatureBundle, files: Mapping[str, bytes], signer: SignerOptions) -> str:
-    """Why a signature is not trusted, as far as it says itself."""
+    """Why a signature is not trusted, as far as its file shows."""
     try:
         differing = bundle.differing(files)
     except (LookupError, TypeError, ValueError):
@@ -131,8 +131,11 @@ def _of_other_bytes(names: list[str]) -> str:
 
 
 def name_signer(bundle: SignatureBundle, signer: SignerOptions, *, where: str) -> str:
-    """Only of a bundle that was checked. Raises NotTrusted for another signer: with a certificate only its root was
-    checked, and nothing signs which key or certificate a bundle names."""
+    """The signer as text, of a bundle that was checked. Raises NotTrusted if it isn't the one to trust.
+
+    The library leaves this open. For a certificate it checks only that it comes from the root, not whose it is. And the
+    part of a bundle that names its key or certificate is not signed, so anyone may have changed it.
+    """
     key_hash, certificate = bundle.key_hash(), bundle.certificate()
     if (signer.key is not None and key_hash is None) or (signer.certificate is not None and certificate is None):
         raise NotTrusted(f"{where}: names another kind of signer than {signer}. {DO_NOT_USE}")

@@ -75,7 +75,8 @@ class SignerOptions:
 
 
 def signer_from(pem: Path | None, *, identity: str | None = None, issuer: str | None = None) -> SignerOptions:
-    """Of a PEM file, whichever it holds: a public key or a certificate. Raises InvalidOption for another."""
+    """Whom to trust, by a PEM file with a public key or a certificate, or by an identity alone. Raises InvalidOption
+    for another file."""
     if pem is None:
         return SignerOptions(identity=identity, issuer=issuer)
     if b"-BEGIN CERTIFICATE-" in read_pem(pem, what="a public key or a root certificate"):
@@ -86,8 +87,8 @@ def signer_from(pem: Path | None, *, identity: str | None = None, issuer: str | 
 def required_signer(
     pem: Path | None, *, identity: str | None = None, issuer: str | None = None, min_version: int | None = None
 ) -> SignerOptions | None:
-    """Of the options --require-signature, --identity, --issuer and --min-version; None where nobody's signature is
-    required. Raises InvalidOption where they name nobody."""
+    """Whose signature --require-signature, --identity, --issuer and --min-version ask for; None if none of them is set.
+    Raises InvalidOption if they name nobody."""
     if (pem, identity, issuer, min_version) == (None, None, None, None):
         return None
     if pem is None and (identity is None or issuer is None):

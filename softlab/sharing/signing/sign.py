@@ -1,4 +1,4 @@
-"""Sign a store: a statement about its manifest, hence about every byte; of a published one, about its version too."""
+"""Sign a store. A signature covers the manifest, hence every byte, and of a published store also its version."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from softlab.store.verify import verify_store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signable:
-    """The few files of a store that a signature is of, and where that signature lies."""
+    """The few files of a store that a signature covers, and where that signature lies."""
 
     where: str
     remote: Remote
@@ -36,7 +36,7 @@ class Signable:
     """Its path in the remote."""
 
     files: dict[str, bytes]
-    """The manifest, and of a published or pulled store its version record, by their names beside the manifest."""
+    """Name to bytes: the manifest, and of a published or pulled store also its version record."""
 
     @property
     def digest(self) -> str:
@@ -77,8 +77,8 @@ def sign_store(
 ) -> Signed:
     """Sign a finished store: a folder, or a published NAME@VERSION.
 
-    What is signed is first compared with its record, and every file of a folder is hashed with `verify`: DamagedStore
-    if any differs. Raises StoreExists for a store that is signed already, unless that signature is to be replaced.
+    Before that, the manifest is compared with the version record, and with `verify` every file of a folder is hashed.
+    Raises DamagedStore if any differs, and StoreExists for a store that is signed already, unless `replace` is set.
     """
     signable = read_signable(where)
     decode_manifest(signable.files[MANIFEST_NAME], where=signable.where)
@@ -101,7 +101,7 @@ def sign_store(
 
 
 def read_signable(where: str | Path) -> Signable:
-    """Of a folder on a disk or at a URL, or of what is published under a name and version. Raises NotAStore and
+    """Of a store in a folder, at a URL, or published under a name and version. Raises NotAStore and
     UnfinishedStore, ObjectMissing for a version that isn't published, and what a remote raises."""
     remote, located = connect(parse_address(where)), locate(where)
     files = {MANIFEST_NAME: read_manifest_bytes(located.place, version=located.version)}
@@ -109,14 +109,14 @@ def read_signable(where: str | Path) -> Signable:
         files[VERSION_NAME] = _read_record(remote, located.version)
         signature = signature_path(located.version.name, located.version.version)
         return Signable(where=str(where), remote=remote, signature=signature, files=files)
-    record = read_if_there(remote, VERSION_NAME)  # one that is hidden doesn't help: its signature is of other bytes
+    record = read_if_there(remote, VERSION_NAME)  # to hide it helps no attacker: the signature covers it
     if record is not None:
         files[VERSION_NAME] = record
     return Signable(where=str(where), remote=remote, signature=SIGNATURE_NAME, files=files)
 
 
 def _read_record(remote: Remote, version: VersionRecord) -> bytes:
-    """As it was written, which is what was signed."""
+    """The bytes of the version record as they were written: these are what is signed."""
     path = version_path(version.name, version.version)
     data = remote.read(path, max_bytes=MAX_RECORD_BYTES)
     if decode_record(data, VersionRecord, where=remote / path) != version:

@@ -1,4 +1,4 @@
-"""Which store a trusted signature vouches for: to be asked before a single byte of a store is used."""
+"""Check that somebody you trust has signed a store, before a single byte of it is used."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from softlab.store.reader import Store, open_store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vouched:
-    """What a trusted signature says."""
+    """What a trusted signature vouches for."""
 
     digest: str
     """Of the store's manifest, hence of every byte."""
@@ -36,7 +36,7 @@ def verified_digest(where: str | Path, *, signer: SignerOptions, min_version: in
 
 
 def check_trust(where: str | Path, *, signer: SignerOptions, min_version: int | None = None) -> Vouched:
-    """The same with who signed which version."""
+    """As `verified_digest`, but also who signed, and which version."""
     signable = read_signable(where)
     by = check_signature(_read_signature(signable), signable.files, signer=signer, where=signable.where)
     record = signable.read_version()
@@ -49,7 +49,7 @@ def check_trust(where: str | Path, *, signer: SignerOptions, min_version: int | 
 def open_trusted(
     where: str | Path, *, signer: SignerOptions, min_version: int | None = None, cache: CacheOptions | None = None
 ) -> Store:
-    """As `open_store`, of the very store that a trusted signature vouches for; raises as `verified_digest`."""
+    """As `open_store`, but only for the store that a trusted signature vouches for; raises as `verified_digest`."""
     digest = verified_digest(where, signer=signer, min_version=min_version)
     store = open_store(where, cache=cache)
     check_digest(store.digest, digest, where=where)
@@ -57,7 +57,7 @@ def open_trusted(
 
 
 def check_digest(found: str, vouched: str, *, where: str | Path) -> None:
-    """Raises NotTrusted unless what was read is what was vouched for: a server may answer in two ways."""
+    """Raises NotTrusted unless the store that was read is the signed one: a server may send two different ones."""
     if found != vouched:
         raise NotTrusted(
             f"{where}: was changed while it was read ({found[:12]}, signed is {vouched[:12]}). Try again; if it goes "

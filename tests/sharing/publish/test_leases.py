@@ -46,7 +46,7 @@ def test_a_lease_is_written_again_only_now_and_then(folder: str, monkeypatch: py
 
     lease.renew()
     assert tree.size("push.json") is None
-    monkeypatch.setattr(leases, "REFRESH_S", 0.0)
+    monkeypatch.setattr(leases, "RENEW_S", 0.0)
     lease.renew()
 
     assert writer_of(tree) == "0" * 32
@@ -110,7 +110,7 @@ def test_a_gc_that_finds_no_lease_of_its_own_any_more_stops(folder: str) -> None
 
 
 def test_a_gc_that_takes_long_writes_its_lease_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "REFRESH_S", 0.0)
+    monkeypatch.setattr(leases, "RENEW_S", 0.0)
     monkeypatch.setattr(leases, "this_moment", iter(["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"]).__next__)
     tree, lease = remote_of(folder), GcLease(remote_of(folder), writer="0" * 32)
     assert lease.acquire()

@@ -238,7 +238,7 @@ def test_a_manifest_that_was_changed_since_the_store_was_opened_is_refused(store
 def test_a_push_that_takes_long_writes_its_lease_again_and_again(
     store: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "REFRESH_S", 0.0)
+    monkeypatch.setattr(leases, "RENEW_S", 0.0)
     tree, found = remote_of(folder).within(store_path("pets", digest_of_store(store))), []
 
     def look(done: int, total: int) -> None:
