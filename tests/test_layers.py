@@ -13,7 +13,7 @@ import softlab
 ROWS = """
     softlab | __main__
     cli
-    recipe
+    recipes
     bench
     teacher | student | sharing | report
     loading
@@ -28,6 +28,7 @@ HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) 
 # Packages whose interface is known to these files alone.
 HOMES = {
     "typer": ("softlab.cli",),
+    "rich": ("softlab.cli",),
     "obstore": ("softlab.remote.clients", "softlab.remote.object_store"),
     "boto3": ("softlab.remote.clients",),
     "fsspec": ("softlab.remote.hub",),

@@ -97,6 +97,7 @@ def test_features_are_named_with_commas_between_them(tmp_path: Path, stores: Pat
     assert_refused(refused, "has no feature 'other' (it has: pool)")
 
 
+@pytest.mark.filterwarnings("default::softlab.errors.RandomWeights")
 def test_another_teacher_is_dumped_like_a_store_and_both_teach_one_student(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:
