@@ -46,6 +46,7 @@ HOMES = {
 }
 
 ROOT = Path(softlab.__file__).parent
+PIPELINES = sorted((ROOT.parent / "pipelines").rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -61,12 +62,17 @@ def room(module: str) -> str:
 
 
 def imported(module: str) -> Iterator[str]:
-    """Full names of what a module imports; `from a import b` is `a.b` where that is a module of ours."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    """Full names of what a module imports."""
+    return imported_in(MODULES[module])
+
+
+def imported_in(path: Path) -> Iterator[str]:
+    """Full names of what a file imports; `from a import b` is `a.b` where that is a module of ours."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            assert node.module, f"{module}: a relative import"
+            assert node.module, f"{path}: a relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in MODULES else node.module for name in names)
 
@@ -91,3 +97,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {module: {name for name in imported(module) if name in MODULES} for module in MODULES}
 
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_a_pipeline_runs_recipes_and_never_imports_the_command_line(path: Path) -> None:
+    assert not {name for name in imported_in(path) if f"{name}.".startswith("softlab.cli.")}

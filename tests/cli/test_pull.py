@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from softlab.keys import Keys
 from softlab.store.verify import verify_store
 from tests.cli.program import DATA, INPUT, MLP, SHORT, TEACHER, TRAIN, Softlab, assert_refused, open_uncached, train
