@@ -4,6 +4,9 @@ from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
+from .recipes.chain import ChainRecipe
+from .recipes.dump import DumpRecipe
+from .recipes.train import TrainRecipe
 from .report.write import write_report
 from .sharing.catalogue.catalog import Catalog, find_for, read_catalog
 from .sharing.fetch.pull import PullOptions, pull
@@ -35,8 +38,10 @@ from .views.view_recipe import ViewRecipe
 __all__ = [
     "CacheOptions",
     "Catalog",
+    "ChainRecipe",
     "DecisionLoss",
     "DumpOptions",
+    "DumpRecipe",
     "EvaluateOptions",
     "FeatureLoss",
     "Finishing",
@@ -56,6 +61,7 @@ __all__ = [
     "Student",
     "Teacher",
     "TrainOptions",
+    "TrainRecipe",
     "Validation",
     "VerifyReport",
     "ViewRecipe",

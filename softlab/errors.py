@@ -23,8 +23,8 @@
     ├── StoreMismatch          a store and a source, a store and a student, or two runs that don't belong together
     └── TrainingFailed         a student's loss is not finite
 
-Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, and
-`SlowReads`. Both are a `SoftlabWarning`.
+Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
+and `RandomWeights`, when a teacher that is dumped has none of its own. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable
@@ -129,6 +129,10 @@ class InterpolatedTail(SoftlabWarning):
 
 class SlowReads(SoftlabWarning):
     """A store is read in a way that is many times slower than it need be."""
+
+
+class RandomWeights(SoftlabWarning):
+    """A teacher was given no weights, so that its labels teach nothing."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -6,8 +6,10 @@ import softlab
 PUBLIC_NAMES = [
     "CacheOptions",
     "Catalog",
+    "ChainRecipe",
     "DecisionLoss",
     "DumpOptions",
+    "DumpRecipe",
     "EvaluateOptions",
     "FeatureLoss",
     "Finishing",
@@ -27,6 +29,7 @@ PUBLIC_NAMES = [
     "Student",
     "Teacher",
     "TrainOptions",
+    "TrainRecipe",
     "Validation",
     "VerifyReport",
     "ViewRecipe",

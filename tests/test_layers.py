@@ -13,7 +13,7 @@ import softlab
 ROWS = """
     softlab | __main__
     cli
-    recipe
+    recipes
     bench
     teacher | student | sharing | report
     loading
@@ -41,6 +41,7 @@ HOUSES = {"softlab": heights(ROWS), "softlab.sharing": heights(SHARING_ROWS)}
 # Packages whose interface is known to these files alone.
 HOMES = {
     "typer": ("softlab.cli",),
+    "rich": ("softlab.cli",),
     "obstore": ("softlab.remote.clients", "softlab.remote.object_store"),
     "boto3": ("softlab.remote.clients",),
     "fsspec": ("softlab.remote.hub",),
@@ -58,6 +59,7 @@ HOMES = {
 }
 
 ROOT = Path(softlab.__file__).parent
+PIPELINES = sorted((ROOT.parent / "pipelines").rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -78,12 +80,17 @@ def room(module: str, house: str) -> str:
 
 
 def imported(module: str) -> Iterator[str]:
-    """Full names of what a module imports; `from a import b` is `a.b` where that is a module of ours."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    """Full names of what a module imports."""
+    return imported_in(MODULES[module])
+
+
+def imported_in(path: Path) -> Iterator[str]:
+    """Full names of what a file imports; `from a import b` is `a.b` where that is a module of ours."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            assert node.module, f"{module}: a relative import"
+            assert node.module, f"{path}: a relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in MODULES else node.module for name in names)
 
@@ -109,3 +116,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {module: {name for name in imported(module) if name in MODULES} for module in MODULES}
 
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_a_pipeline_runs_recipes_and_never_imports_the_command_line(path: Path) -> None:
+    assert not {name for name in imported_in(path) if f"{name}.".startswith("softlab.cli.")}

@@ -37,7 +37,7 @@ def test_every_command_and_the_python_of_the_readme_run() -> None:
             main(arguments)
         assert ended.value.code in (0, None), line
 
-    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    python = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     exec(compile(python, "README.md", "exec"), {})
 
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from printing import print_table
 from torch import Tensor, nn
 
-from softlab.cli.tables import print_table
 from softlab.labels.selection import keep_top_k
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from printing import print_table
 from torch import Tensor, nn
 
-from softlab.cli.chain import run_chain
-from softlab.cli.tables import print_table
 from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
-from softlab.recipe import read_toml
+from softlab.recipes.chain import ChainRecipe
+from softlab.recipes.toml import read_toml
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.student.measure import EvaluateOptions, open_inputs
@@ -39,7 +39,8 @@ def main() -> None:
     options = parser.parse_args()
     runs: dict[str, list[list[float | None]]] = {}
     for seed in range(options.seeds):
-        run_chain(_with_seed(read_toml(RECIPE), seed), where=str(RECIPE))
+        chain = ChainRecipe.from_table(_with_seed(read_toml(RECIPE), seed), where=str(RECIPE))
+        chain.run(on_stage=lambda number, stage: print(f"== {number}: {stage}", flush=True))
         students = Path(FOLDER, f"seed-{seed}", "students")
         weights = {"before": students.parent / "old" / "teacher" / "last.safetensors"}
         weights |= {name: students / name / "last.safetensors" for name in ("remembering", "fine-tuned")}

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from printing import print_table
 from torch import Tensor, nn
 
-from softlab.cli.tables import print_table
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions

@@ -1,75 +1,24 @@
 """`softlab bench`: measure a store, and a student's step on its labels, on this machine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 import typer
 
-from softlab.bench.machine import CAN_FORGET, describe_machine
-from softlab.bench.reading import MAX_PLAIN_BYTES, ReadRate, measure_reading
-from softlab.bench.store_figures import StoreFigures, measure_store
-from softlab.bench.timing import ROUNDS
-from softlab.bench.training import TURN_S, StepRate, measure_training
+from softlab.bench.machine import CAN_FORGET
+from softlab.bench.reading import ReadRate
+from softlab.bench.store_figures import StoreFigures
+from softlab.bench.training import StepRate
 from softlab.cli.flags import argument_first, recipe_command
-from softlab.cli.opening import open_with_bar
-from softlab.cli.progress import rows_bar
+from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import print_facts, print_table
-from softlab.cli.train_student import build_students
-from softlab.errors import InvalidOption
-from softlab.models.build import ModelOptions
-from softlab.sources.options import SourceOptions
-from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
-from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
-
-DEFAULT_STUDENT = {"grey_cnn": ModelOptions(model="softlab:grey_cnn")}
-QUICK_ROUNDS, QUICK_PLAIN_BYTES, QUICK_TURN_S = 1, 64 << 20, 0.2
+from softlab.recipes.bench import BenchRecipe
 
 STORE_ARGUMENT = typer.Argument(help="Folder of the store.", show_default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchRecipe:
-    """What is measured."""
-
-    store: str
-    """Folder of the store."""
-
-    quick: bool = False
-    """One round, and less of a large store: a few seconds, and rougher figures."""
-
-    rounds: int | None = None
-    """Turns of each way, of which the median counts; default: 5."""
-
-    json: bool = False
-    """Print JSON."""
-
-    student: dict[str, ModelOptions] = field(default_factory=dict)
-    """A student whose step is measured; default: softlab:grey_cnn."""
-
-    source: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
-    train: TrainOptions = field(default_factory=TrainOptions)
-    cache: CacheOptions = field(default_factory=CacheOptions)
-
-    def __post_init__(self) -> None:
-        """Refuses what would otherwise be found after the store was read."""
-        if self.student and self.source is None:
-            raise InvalidOption("--student without a source to train it on. Give --source, or leave --student out.")
-        if self.num_rounds < 1:
-            raise InvalidOption(f"rounds = {self.rounds}: expected 1 or more. Change --rounds.")
-
-    @property
-    def num_rounds(self) -> int:
-        if self.rounds is not None:
-            return self.rounds
-        return QUICK_ROUNDS if self.quick else ROUNDS
-
-
 @argument_first("store", argument=STORE_ARGUMENT)
-@recipe_command(BenchRecipe, main_section="train")
+@recipe_command(BenchRecipe, main_section=BenchRecipe.main_section)
 def bench(recipe: BenchRecipe) -> None:
     """Measure how fast a store is read on this machine, and with --source what its labels cost a student's step.
 
@@ -77,45 +26,14 @@ def bench(recipe: BenchRecipe) -> None:
     Options of training are those of `train-student`; the ones that no step depends on have no effect. The students
     themselves are not trained, and reading fills a row cache of its own.
     """
-    store = measure_store(recipe.store)
-    steps = [] if recipe.source is None else _measure_steps(recipe, recipe.source)
-    reads = _measure_reading(recipe)
+    with run_bar() as bar:
+        found = recipe.run(on_scan=scan_bar(bar), on_turn=lambda way, done, total: bar(done, way, total, unit="turns"))
     if recipe.json:
-        figures = {"machine": describe_machine(), "store": store, "reading": reads, "training": steps}
-        print(msgspec.json.format(msgspec.json.encode(figures)).decode())
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
-    print_facts(_facts(store) | {"machine": describe_machine()})
-    _print_reading(reads)
-    _print_steps(steps)
-
-
-def _measure_reading(recipe: BenchRecipe) -> list[ReadRate]:
-    with rows_bar(unit="turns") as bar:
-        return measure_reading(
-            recipe.store,
-            rounds=recipe.num_rounds,
-            cache=recipe.cache,
-            max_plain_bytes=QUICK_PLAIN_BYTES if recipe.quick else MAX_PLAIN_BYTES,
-            on_turn=lambda way, done, total: bar(done, way, total),
-        )
-
-
-def _measure_steps(recipe: BenchRecipe, options: SourceOptions) -> list[StepRate]:
-    students = recipe.student or DEFAULT_STUDENT
-    modules = build_students(students, seeds=dict.fromkeys(students, recipe.train.seed))
-    store = open_store(recipe.store, cache=recipe.cache)
-    source = open_with_bar(options)
-    with rows_bar(unit="turns") as bar:
-        return measure_training(
-            modules,
-            source,
-            store,
-            recipe.train,
-            finishing=recipe.input,
-            rounds=recipe.num_rounds,
-            turn_s=QUICK_TURN_S if recipe.quick else TURN_S,
-            on_turn=lambda way, done, total: bar(done, way, total),
-        )
+    print_facts(_facts(found.store) | {"machine": found.machine})
+    _print_reading(found.reading)
+    _print_steps(found.training)
 
 
 def _facts(store: StoreFigures) -> dict[str, str]:

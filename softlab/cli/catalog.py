@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 
 from softlab.cli.flags import argument_first, recipe_command
-from softlab.cli.opening import open_with_bar
-from softlab.cli.progress import rows_bar
+from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_bytes, format_count, format_share, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
+from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 
 URL_ARGUMENT = typer.Argument(help="Where stores are published: a URL, or a folder.", show_default=False)
@@ -59,10 +59,12 @@ def catalog(recipe: CatalogRecipe) -> None:
 
 
 def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[VersionRecord]:
-    source = open_with_bar(options)
-    with rows_bar(unit="samples") as bar:
+    with run_bar() as bar:
         return find_for(
-            catalog, source, contents=contents, on_sample=lambda done, total: bar(done, "reading samples", total)
+            catalog,
+            open_source(options, on_scan=scan_bar(bar)),
+            contents=contents,
+            on_sample=lambda done, total: bar(done, "reading samples", total, unit="samples"),
         )
 
 

@@ -1,55 +1,24 @@
 """`softlab evaluate`: measure a model on a source, and against a store where one is given."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import msgspec
 
 from softlab.cli.flags import recipe_command
-from softlab.cli.opening import open_with_bar
+from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
-from softlab.models.build import ModelOptions, build_model
-from softlab.report.cost import ModelCost, describe_model
-from softlab.sources.options import SourceOptions
-from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
+from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.report.cost import ModelCost
 from softlab.student.class_figures import ClassFigures
 from softlab.student.evaluate import Evaluation
-from softlab.student.measure import EvaluateOptions, evaluate_on, first_image, open_inputs
-from softlab.views.finishing import Finishing
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateRecipe:
-    """A complete evaluation."""
-
-    store: str | None = None
-    """What a teacher said about the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
-
-    json: bool = False
-    """Print JSON."""
-
-    model: ModelOptions
-    source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
-    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
-    cache: CacheOptions = field(default_factory=CacheOptions)
-
-
-@recipe_command(EvaluateRecipe, main_section="evaluate")
+@recipe_command(EvaluateRecipe, main_section=EvaluateRecipe.main_section)
 def evaluate(recipe: EvaluateRecipe) -> None:
     """Measure a model on a source: accuracy, calibration, cost, and with --store how near the teacher it is."""
-    module, options = build_model(recipe.model), recipe.evaluate
-    inputs = open_inputs(
-        open_with_bar(recipe.source),
-        store=None if recipe.store is None else open_store(recipe.store, cache=recipe.cache),
-        finishing=recipe.input,
-        options=options,
-    )
-    evaluation = evaluate_on(inputs, module, options)
-    cost = describe_model(
-        module, first_image(inputs, options), batch_size=options.batch_size, autocast=options.autocast
-    )
+    with run_bar() as bar:
+        evaluation, cost = recipe.run(on_scan=scan_bar(bar))
     if recipe.json:
         # Not by Python's json, whose NaN other programs can't read.
         print(msgspec.json.format(msgspec.json.encode(asdict(evaluation) | {"cost": cost})).decode())

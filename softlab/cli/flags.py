@@ -13,16 +13,9 @@ import typer
 from rich.markup import escape
 
 from softlab.errors import InvalidOption
-from softlab.recipe import (
-    OptionField,
-    Recipe,
-    head_field,
-    load_recipe,
-    named_section,
-    option_fields,
-    parse_value,
-    recipe_from,
-)
+from softlab.recipes.building import Recipe, load_recipe
+from softlab.recipes.options import OptionField, head_field, named_section, option_fields
+from softlab.recipes.toml import parse_value
 
 RECIPE_ARGUMENT = typer.Argument(
     None, metavar="RECIPE", show_default=False, help="TOML file with the options below, a table for each panel."
@@ -60,7 +53,7 @@ def recipe_command(
                 load_recipe(kind, path=recipe, flags=given, assignments=assignments or (), main_section=main_section)
             )
 
-        command.recipe_kind, command.recipe_function = kind, function  # type: ignore[attr-defined]
+        command.recipe_function = function  # type: ignore[attr-defined]
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 _parameter("recipe", Path, RECIPE_ARGUMENT),
@@ -94,12 +87,6 @@ def argument_first(
         return run
 
     return decorate
-
-
-def prepare(command: Any, table: Mapping[str, Any], *, where: str) -> Callable[[], None]:
-    """A command that `recipe_command` made, ready to run with a table of its options instead of flags. Raises
-    InvalidOption for a table that is wrong."""
-    return functools.partial(command.recipe_function, recipe_from(command.recipe_kind, table, where=where))
 
 
 def _parameter(name: str, type_: Any, default: Any) -> inspect.Parameter:

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from softlab.cli.opening import STORE_HELP
+from softlab.cli.quality import quality_facts
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan
 from softlab.manifest.versions import VersionRecord
@@ -115,12 +116,5 @@ def _how_good(manifest: Manifest) -> dict[str, str]:
         "finished": "yes",
         "size": f"{format_bytes(total)}, {total / max(rows, 1):.1f} bytes per row, {len(manifest.shards):,} shards",
     }
-    for output in manifest.classes:
-        name = f" of {output.name}" if len(manifest.classes) > 1 else ""
-        statistics = manifest.statistics[output.name]
-        masses = zip(output.selection.temperatures, statistics.mean_captured_mass, strict=True)
-        facts |= {
-            f"teacher accuracy{name}": format_share(statistics.accuracy),
-            f"captured mass{name}": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
-        }
+    facts |= quality_facts(manifest, without_targets=format_share(None))
     return facts | {"source fingerprint": manifest.source_fingerprint}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from softlab.errors import SoftlabError
-from softlab.recipe import given_values
+from softlab.recipes.writing import given_values
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -1,33 +1,27 @@
 """What the two training commands show: a bar while they run, a table at the end."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from softlab.cli.progress import rows_bar
+from softlab.cli.progress import RunBar
 from softlab.cli.tables import format_duration, format_share, print_table
 from softlab.errors import TrainingFailed
 from softlab.ranks import is_first_rank
-from softlab.student.loop import TrainProgress
+from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
 
 
-@contextmanager
-def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
-    """A bar over all steps of the run, with the epoch and the best validation accuracy beside it; of torchrun's
-    processes the first one shows it."""
-    if not is_first_rank():
-        yield lambda progress: None
-        return
-    with rows_bar(unit="steps") as bar:
+def training_bar(bar: RunBar) -> OnProgress:
+    """What a training run calls after each step: shows all its steps, with the epoch and the best validation accuracy
+    beside them."""
 
-        def show(progress: TrainProgress) -> None:
-            accuracies = [valid.accuracy for valid in progress.valid.values() if valid.accuracy is not None]
-            best = f", best {max(accuracies):.2%}" if accuracies else ""
-            bar(progress.step, f"epoch {progress.epoch}{best}", progress.num_steps)
+    def show(progress: TrainProgress) -> None:
+        accuracies = [valid.accuracy for valid in progress.valid.values() if valid.accuracy is not None]
+        best = f", best {max(accuracies):.2%}" if accuracies else ""
+        bar(progress.step, f"epoch {progress.epoch}{best}", progress.num_steps, unit="steps")
 
-        yield show
+    return show
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:

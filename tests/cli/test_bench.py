@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from softlab.cli import bench
+from softlab.recipes import bench
 from tests.cli.program import CNN, DATA, INPUT, MLP, TRAIN, Answer, Softlab, assert_refused, interrupt, open_uncached
 
 Bench = Callable[..., Answer]

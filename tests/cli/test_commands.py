@@ -58,6 +58,14 @@ def test_a_dump_that_is_finished_says_so(stores: Path, softlab: Softlab) -> None
     assert answer.facts()["rate"] == "nothing to do, it was finished"
 
 
+@pytest.mark.filterwarnings("default::softlab.errors.RandomWeights")
+def test_a_teacher_without_weights_is_a_note(softlab: Softlab) -> None:
+    answer = softlab("dump-teacher", "--plan", "--teacher", "softlab:grey_cnn", *INPUT, *TRAIN)
+
+    assert answer.code == 0
+    assert answer.err == "note: no --teacher-weights, so the teacher's weights are random\n"
+
+
 def test_a_plan_shows_what_each_k_would_mean_and_writes_nothing(tmp_path: Path, softlab: Softlab) -> None:
     answer = softlab("dump-teacher", "--plan", "--out", tmp_path / "store", *TEACHER, *TRAIN, "--k", "5")
 

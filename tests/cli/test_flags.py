@@ -6,10 +6,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from softlab.cli.flags import prepare, recipe_command
+from softlab.cli.flags import recipe_command
 from softlab.errors import InvalidOption
-from softlab.recipe import option_fields
-from tests.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
+from softlab.recipes.options import option_fields
+from tests.recipes.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
 
 REQUIRED = ["--out", "run", "--teacher", "softlab:big", "--source", "images"]
 
@@ -173,24 +173,6 @@ def test_a_section_in_the_main_section_has_flags_without_its_name() -> None:
         "train.prune.begin": "--prune-begin",
         "train.stages": "--stages",
     }
-
-
-def test_a_command_can_be_prepared_with_a_table_and_run_later() -> None:
-    received = []
-
-    @recipe_command(ExampleRecipe, main_section="dump")
-    def dump(recipe: ExampleRecipe) -> None:
-        """Dump an example."""
-        received.append(recipe)
-
-    table = {"out": "run", "teacher": {"model": "softlab:big"}, "source": {"path": "images"}, "dump": {"views": 4}}
-    later = prepare(dump, table, where="stage 1")
-    assert received == []
-    later()
-
-    assert received == [run(*REQUIRED, "--views", "4")]
-    with pytest.raises(InvalidOption, match=r"^stage 2: unknown key dmp\. Did you mean dump\?$"):
-        prepare(dump, {"dmp": {}}, where="stage 2")
 
 
 def test_two_options_never_share_a_flag() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from softlab.cli.dump_teacher import DumpRecipe
 from softlab.cli.launch import recipe_arguments
 from softlab.cli.main import main
 from softlab.models.build import ModelOptions
-from softlab.recipe import load_recipe
+from softlab.recipes.building import load_recipe
+from softlab.recipes.dump import DumpRecipe
 from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.teacher.options import DumpOptions
@@ -151,4 +151,4 @@ def test_a_recipe_is_the_same_when_it_has_gone_through_the_arguments() -> None:
     arguments = recipe_arguments(recipe)
 
     assert set(arguments[::2]) == {"--set"}
-    assert load_recipe(DumpRecipe, path=None, flags={}, assignments=arguments[1::2], main_section="dump") == recipe
+    assert load_recipe(DumpRecipe, assignments=arguments[1::2]) == recipe

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from softlab.keys import Keys
 from softlab.store.verify import verify_store
 from tests.cli.program import DATA, INPUT, MLP, SHORT, TEACHER, TRAIN, Softlab, assert_refused, open_uncached, train
@@ -97,6 +99,7 @@ def test_features_are_named_with_commas_between_them(tmp_path: Path, stores: Pat
     assert_refused(refused, "has no feature 'other' (it has: pool)")
 
 
+@pytest.mark.filterwarnings("default::softlab.errors.RandomWeights")
 def test_another_teacher_is_dumped_like_a_store_and_both_teach_one_student(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:

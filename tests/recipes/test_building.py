@@ -1,14 +1,13 @@
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from softlab.errors import InvalidOption
-from softlab.recipe import OptionField, load_recipe, option_fields
-from tests.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
+from softlab.recipes.building import load_recipe, overridden, recipe_from
+from tests.recipes.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
 
 REQUIRED = {"out": Path("run"), "teacher.model": "softlab:big", "source.path": Path("images")}
 
@@ -50,19 +49,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def option(key: str) -> OptionField:
-    return next(field for field in option_fields(ExampleRecipe, main_section="dump") if field.key == key)
-
-
 def value_at(recipe: ExampleRecipe, key: str) -> Any:
     value: Any = recipe
     for name in key.split("."):
         value = getattr(value, name)
     return value
-
-
-def test_every_option_of_the_example_has_a_value_to_test_with() -> None:
-    assert [field.key for field in option_fields(ExampleRecipe)] == list(VALUES)
 
 
 @pytest.mark.parametrize("key", VALUES)
@@ -199,55 +190,72 @@ def test_an_error_without_a_recipe_names_the_flag_or_the_assignment(
         load(flags=flags, assignments=assignments)
 
 
-def test_a_recipe_that_is_not_there_is_an_invalid_option(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=r"none\.toml: can't read this recipe .* Give the path of a TOML file\."):
-        load(path=tmp_path / "none.toml")
+TABLE: dict[str, Any] = {"out": "run", "teacher": {"model": "softlab:big"}, "source": {"path": "images"}}
+
+BASE = ExampleRecipe(
+    out=Path("run"),
+    teacher=ModelOptions(model="softlab:big", arguments={"width": 8}),
+    source=SourceOptions(path=Path("images"), limit=5),
+    student={"one": ModelOptions(model="softlab:small")},
+    dump=DumpOptions(views=2, temperatures=(3.0,)),
+)
+
+# From a table.
 
 
-@pytest.mark.parametrize("content", [b"out = 'a", b"out = 'a'\nout = 'b'", b"out = '\xff'"])
-def test_a_recipe_that_is_not_toml_is_an_invalid_option(content: bytes, tmp_path: Path) -> None:
+def test_a_table_makes_the_recipe_that_a_file_with_it_makes(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_bytes(content)
+    path.write_text("out = 'run'\nteacher.model = 'softlab:big'\nsource.path = 'images'\ndump.views = 4\n")
 
-    with pytest.raises(InvalidOption, match=r"recipe\.toml: not valid TOML: .* Correct the recipe there\."):
-        load(path=path)
+    recipe = recipe_from(ExampleRecipe, TABLE | {"dump": {"views": 4}}, where="stage 1")
 
-
-def test_an_option_tells_its_section_name_type_default_and_help() -> None:
-    weights = option("teacher.weights")
-
-    assert (weights.section, weights.name, weights.type) == ("teacher", "weights", Path)
-    assert weights.default is None
-    assert weights.help == "Its [trained] weights."
-    assert option("teacher.model").help == "Where the model comes from."
+    assert recipe == load_recipe(ExampleRecipe, path=path, flags={}, assignments=[])
 
 
 @pytest.mark.parametrize(
-    ("key", "default"),
+    ("table", "message"),
     [
-        ("out", MISSING),
-        ("source.path", MISSING),
-        ("valid.path", None),  # the whole section may be left out
-        ("input.channels", 3),  # the default of the section, not of its field
-        ("dump.views", 1),
-        ("student", {}),
+        ({"dump": {"vews": 4}}, "unknown key dump.vews. Did you mean views?"),
+        ({"dump": {"views": "many"}}, "dump.views is 'many', but must be a whole number."),
+        ({"dump": {"views": 0}}, "--views 0: no view to store. Give at least 1."),
+        ({"source": {}}, "source.path is missing. Give it there."),
+        ({"student": {"one": {}}}, "student.one.model is missing. Give it there."),
     ],
 )
-def test_a_default_is_that_of_the_whole_command(key: str, default: Any) -> None:
-    assert option(key).default == default
+def test_an_error_names_the_table(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=f"^{re.escape(f'stage 1: {message}')}$"):
+        recipe_from(ExampleRecipe, TABLE | table, where="stage 1")
+
+
+# Changed by a table.
+
+
+def test_an_empty_table_changes_nothing() -> None:
+    assert overridden(BASE, {}, where="here") == BASE
+
+
+def test_what_a_table_does_not_name_stays_in_every_section() -> None:
+    changed = overridden(BASE, {"dump": {"views": 4}, "valid": {"path": "held out"}}, where="here")
+
+    assert changed.dump == DumpOptions(views=4, temperatures=(3.0,))
+    assert changed.valid == SourceOptions(path=Path("held out"))
+    assert (changed.source, changed.teacher, changed.student) == (BASE.source, BASE.teacher, BASE.student)
+
+
+def test_tables_of_names_are_replaced_as_a_whole_so_that_they_can_be_emptied() -> None:
+    assert overridden(BASE, {"student": {}}, where="here").student == {}
+    assert overridden(BASE, {"student": {"two": {"model": "a:b"}}}, where="here").student.keys() == {"two"}
 
 
 @pytest.mark.parametrize(
-    ("key", "flag"),
+    ("table", "message"),
     [
-        ("out", "--out"),
-        ("teacher.model", "--teacher"),
-        ("teacher.weights", "--teacher-weights"),
-        ("valid.path", "--valid"),
-        ("student", "--student"),
-        ("dump.views", "--views"),
-        ("input.channels", "--input-channels"),  # it has a default, so it is not the head of its section
+        ({"vald": {}}, "unknown key vald. Did you mean valid?"),
+        ({"dump": {"views": "many"}}, "dump.views is 'many', but must be a whole number."),
+        ({"dump": {"views": 0}}, "--views 0: no view to store. Give at least 1."),
+        ({"valid": {"limit": 3}}, "valid.path is missing. Give it there."),
     ],
 )
-def test_a_flag_leaves_out_the_main_section_and_the_head_of_a_section(key: str, flag: str) -> None:
-    assert option(key).flag == flag
+def test_an_error_names_the_table_that_changes(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=f"^{re.escape(f'here: {message}')}$"):
+        overridden(BASE, table, where="here")

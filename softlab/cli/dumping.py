@@ -1,0 +1,59 @@
+"""What `dump-teacher` prints: the table of a plan, the facts of a finished store."""
+
+from rich.console import Console
+
+from softlab.cli.quality import quality_facts
+from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
+from softlab.labels.soft_labels import Head
+from softlab.teacher.dump import DumpSummary
+from softlab.teacher.survey import Survey
+
+_LEGENDS: dict[Head, str] = {
+    "softmax": "mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.",
+    "sigmoid": "mass: share of the summed probability that the kept classes have. BCE: nats a class by which binary "
+    "cross-entropy is off with the mean probability of the classes that are not kept.",
+}
+
+
+def print_survey(survey: Survey, *, num_devices: int) -> None:
+    """What each K would keep, lose and weigh."""
+    console = Console()
+    on_devices = f" on {num_devices} devices" if num_devices > 1 else ""
+    console.print(
+        f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed, {survey.num_classes:,} classes, "
+        f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about "
+        f"{format_duration(survey.seconds / num_devices)}{on_devices}."
+    )
+    error = "BCE" if survey.head == "sigmoid" else "KL"
+    columns = [f"{name} T={temperature:g}" for name in ("mass", error) for temperature in survey.temperatures]
+    rows = [
+        [
+            f"{choice.k}{' *' if choice.k == survey.chosen_k else ''}",
+            *(f"{mass:.4f}" for mass in choice.captured_mass_T),
+            *(f"{divergence:.1e}" for divergence in choice.kl_T),
+            f"{choice.bytes_per_row:.1f}",
+            format_bytes(survey.store_bytes(choice)),
+        ]
+        for choice in survey.choices
+    ]
+    print_table(["K", *columns, "B/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
+    console.print(_LEGENDS[survey.head])
+
+
+def print_summary(summary: DumpSummary) -> None:
+    """What was written, how good it is, and how long it took."""
+    manifest, rate = summary.manifest, summary.rows_per_second
+    num_skipped = len(manifest.source.skipped)
+    labels = f" (labels {summary.label_bytes_per_row:.1f})" if manifest.classes else ""
+    facts = {
+        "store": str(summary.out),
+        "rows": f"{manifest.num_rows:,}" + (f" ({num_skipped:,} samples skipped)" if num_skipped else ""),
+        "bytes per row": f"{summary.bytes_per_row:.1f}{labels}",
+        **quality_facts(manifest, without_targets="no targets to compare with"),
+    }
+    if manifest.classes:
+        facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
+    facts["rate"] = "nothing to do, it was finished"
+    if rate is not None:
+        facts["rate"] = f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)"
+    print_facts(facts | {"digest": summary.digest})

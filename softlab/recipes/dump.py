@@ -1,0 +1,86 @@
+"""A complete dump of a teacher, or a plan of one."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self
+
+from softlab.errors import InvalidOption, RandomWeights
+from softlab.models.build import ModelOptions, build_model
+from softlab.ranks import is_first_rank
+from softlab.recipes.building import load_recipe
+from softlab.recipes.opening import OnScan
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.store.reader import open_store
+from softlab.teacher.dump import DumpSummary, OnProgress, dump_teacher
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.survey import Survey, survey_teacher
+from softlab.views.finishing import Finishing
+from softlab.views.view_recipe import ViewRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpRecipe:
+    """A complete dump."""
+
+    main_section: ClassVar[str] = "dump"
+
+    out: Path | None = None
+    """Folder of the store to write; needed unless this is only a plan."""
+
+    like: str | None = None
+    """A store of another teacher, as a path, a URL or NAME@VERSION: run this one over the same samples and views, so
+    that both teach together."""
+
+    plan: bool = False
+    """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
+
+    teacher: ModelOptions
+    source: SourceOptions
+    input: Finishing = field(default_factory=Finishing)
+    augment: ViewRecipe | None = None
+    dump: DumpOptions = field(default_factory=DumpOptions)
+
+    def __post_init__(self) -> None:
+        if self.out is None and not self.plan:
+            raise InvalidOption("out is missing. Give --out, or out in a recipe.")
+
+    @classmethod
+    def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
+        """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `dump.k=8`. Raises InvalidOption."""
+        return load_recipe(cls, path=Path(path), assignments=set, main_section=cls.main_section)
+
+    def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> DumpSummary | Survey:
+        """The finished store's summary; with `plan` what several K would keep, weigh and take, and nothing is written.
+
+        An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
+        a teacher that was given no weights.
+        """
+        teacher, source = self._build_teacher(), open_source(self.source, on_scan=on_scan)
+        like = None if self.like is None else open_store(self.like)
+        if self.plan:
+            return survey_teacher(teacher, source, self.dump, augment=self.augment, like=like)
+        assert self.out is not None, "checked when it was built"
+        return dump_teacher(
+            teacher, source, self.out, self.dump, augment=self.augment, like=like, on_progress=on_progress
+        )
+
+    def _build_teacher(self) -> Teacher:
+        if is_first_rank() and _has_random_weights(self.teacher):
+            warnings.warn("no --teacher-weights, so the teacher's weights are random", RandomWeights, stacklevel=3)
+        return Teacher(
+            module=build_model(self.teacher),
+            name=self.teacher.model,
+            arguments=self.teacher.arguments,
+            finishing=self.input,
+        )
+
+
+def _has_random_weights(options: ModelOptions) -> bool:
+    """A user's own factory may load its weights itself."""
+    origin = options.model.partition(":")[0]
+    asked = {"weights", "pretrained"} & options.arguments.keys()
+    return options.weights is None and not asked and origin in ("torchvision", "timm", "softlab")

@@ -1,0 +1,41 @@
+"""Opens what a recipe names: stores, signed ones where that is asked for, and the source to validate on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from softlab.sharing.signing.options import required_signer
+from softlab.sharing.signing.trust import open_trusted
+from softlab.sources.open import open_source
+from softlab.sources.options import SourceOptions
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import Store, open_store
+from softlab.student.validation import Validation
+
+OnScan = Callable[[int, int], None]
+"""Called with the samples that were looked at, and how many there are, while unreadable ones are looked for."""
+
+
+def open_signed(
+    store: str,
+    *,
+    require_signature: Path | None,
+    identity: str | None,
+    issuer: str | None,
+    min_version: int | None,
+    cache: CacheOptions,
+) -> Store:
+    """The store, once the required signature is found to be right; without a required one, any store.
+
+    Raises InvalidOption where it is not clear whose signature is required, NotTrusted where it is missing or wrong.
+    """
+    signer = required_signer(require_signature, identity=identity, issuer=issuer, min_version=min_version)
+    if signer is None:
+        return open_store(store, cache=cache)
+    return open_trusted(store, signer=signer, min_version=min_version, cache=cache)
+
+
+def open_validation(
+    source: SourceOptions | None, *, store: Store | None = None, on_scan: OnScan | None = None
+) -> Validation | None:
+    """None where there is no source to validate on."""
+    return None if source is None else Validation(source=open_source(source, on_scan=on_scan), store=store)

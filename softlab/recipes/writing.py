@@ -1,0 +1,35 @@
+"""A recipe as a table again, and as a TOML file."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from softlab.recipes.options import default_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def write_recipe(path: Path, recipe: "DataclassInstance") -> None:
+    """A TOML file that `load_recipe` reads as this recipe. TOML has no null: a None where another value is the default
+    can't be written."""
+    path.write_bytes(msgspec.toml.encode(given_values(recipe)))
+
+
+def given_values(value: Any) -> Any:
+    """Of a recipe the table that describes it, of numbers, strings, lists and tables."""
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {field: getattr(value, field.name) for field in fields(value)}
+        return {field.name: given_values(each) for field, each in inner.items() if not _is_left_out(field, each)}
+    if isinstance(value, Mapping):
+        return {name: given_values(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [given_values(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_left_out(field: Field[Any], value: Any) -> bool:
+    return value is None or (value in ((), {}) and value == default_of(field, MISSING))

@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.store.reader import open_store
+from tests.recipes.demo import INPUT, SOURCE, TEACHER
+
+
+def test_a_run_gives_how_good_a_model_is_and_what_it_costs(store: Path) -> None:
+    """The teacher against its own labels."""
+    recipe = EvaluateRecipe(model=TEACHER, source=SOURCE, input=INPUT, store=str(store))
+
+    evaluation, cost = recipe.run()
+
+    assert evaluation.rows == 200
+    assert evaluation.teacher_agreement == 1
+    assert evaluation.accuracy == open_store(store).manifest.statistics.accuracy
+    assert 400_000 < cost.num_parameters < 500_000

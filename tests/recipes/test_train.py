@@ -1,0 +1,175 @@
+"""Training runs of students that differ from each other, and a search for how to train one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from softlab.models.build import ModelOptions
+from softlab.recipes.teacher import TeacherRecipe
+from softlab.recipes.train import TrainRecipe
+from softlab.store.reader import open_store
+from softlab.student.loop import TrainProgress
+from softlab.student.options import TrainOptions
+from softlab.student.run_folder import StudentResult
+from softlab.student.search import Trial
+from tests.recipes.demo import DATA, INPUT, ROOT, SOURCE, dump, train
+
+CNN = "student.cnn.model=softlab:grey_cnn"
+VALID = f"valid={{path = '{DATA / 'test'}', limit = 100}}"
+
+
+def last(out: Path, name: str = "mlp") -> dict[str, Tensor]:
+    return load_file(out / name / "last.safetensors")
+
+
+def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+def options_of(out: Path, name: str = "mlp") -> dict[str, Any]:
+    """What a run's record holds about a student."""
+    student = json.loads((out / "run.json").read_text())["students"][name]
+    options: dict[str, Any] = student["options"] | student["objective"]
+    return options
+
+
+def initial_weights(out: Path, name: str = "mlp") -> str:
+    fingerprint: str = json.loads((out / "run.json").read_text())["students"][name]["initial_weights"]
+    return fingerprint
+
+
+def test_a_run_gives_the_students_in_the_order_of_the_recipe_and_tells_its_progress(
+    tmp_path: Path, store: Path
+) -> None:
+    progress: list[TrainProgress] = []
+
+    results = train(store, tmp_path / "run", CNN, VALID).run(on_progress=progress.append)
+
+    assert [(type(result), result.name) for result in results if isinstance(result, StudentResult)] == [
+        (StudentResult, "mlp"),
+        (StudentResult, "cnn"),
+    ]
+    assert (progress[-1].step, progress[-1].num_steps, sorted(progress[-1].valid)) == (4, 4, ["cnn", "mlp"])
+
+
+def test_a_recipe_file_is_overridden_by_what_is_set() -> None:
+    recipe = TrainRecipe.load(ROOT / "pipelines/fashion_mnist/train.toml", set=["train.epochs=3", "out=elsewhere"])
+
+    assert (recipe.store, sorted(recipe.student)) == (("runs/demo/train.zarr",), ["cnn", "mlp"])
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.out) == (3, 64, Path("elsewhere"))
+
+
+# Options of one student.
+
+
+def test_a_student_has_options_of_its_own(tmp_path: Path, store: Path) -> None:
+    """Each ends with the weights of a run in which all students have these options."""
+    together, alone, plain = tmp_path / "together", tmp_path / "alone", tmp_path / "plain"
+    hot = "student.hot={model = 'softlab:grey_mlp', train = {temperature = 4, alpha = 0.5, seed = 3}}"
+
+    train(store, together, hot, "train.temperature=2").run()
+    train(store, alone, "train.temperature=4", "train.alpha=0.5", "train.seed=3").run()
+    train(store, plain, "train.temperature=2").run()
+
+    # The seed of the run also orders its samples, so `hot` alone has another order: only the record is compared.
+    assert options_of(together, "hot") == options_of(alone)
+    assert initial_weights(together, "hot") == initial_weights(alone)
+    assert is_same(last(together), last(plain))
+    assert not is_same(last(together, "hot"), last(together))
+
+
+def test_one_student_may_learn_another_feature_or_be_pruned_otherwise(tmp_path: Path, store: Path) -> None:
+    out = tmp_path / "run"
+
+    train(
+        *(store, out, "train.prune.amount=0.5", "train.feature.pool.layer='3'", CNN),
+        *("student.cnn.train.prune.amount=0.9", "student.cnn.train.feature={pool={layer='pool'}}"),
+    ).run()
+
+    mlp, cnn = options_of(out), options_of(out, "cnn")
+    assert (mlp["prune"]["amount"], cnn["prune"]["amount"]) == (0.5, 0.9)
+    assert (mlp["features"]["pool"]["layer"], cnn["features"]["pool"]["layer"]) == ("3", "pool")
+
+
+# Layers of the teacher.
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Weights of a teacher."""
+    options = TrainOptions(epochs=1, batch_size=50, seed=1)
+    teacher = ModelOptions(model="softlab:grey_cnn")
+    TeacherRecipe(out=tmp_path / "teacher", teacher=teacher, source=SOURCE, input=INPUT, train=options).run()
+    return tmp_path / "teacher/teacher/last.safetensors"
+
+
+def test_a_student_starts_from_layers_of_the_teacher(tmp_path: Path, store: Path, trained: Path) -> None:
+    """So small a step that weights stay what they were."""
+    out = tmp_path / "run"
+
+    train(
+        *(store, out, CNN, "student.fresh.model=softlab:grey_cnn"),
+        *(f"teacher={{model = 'softlab:grey_cnn', weights = '{trained}'}}",),
+        *("train.learning_rate=1e-12", "train.weight_decay=0", "student.cnn.inherit.every=1"),
+        *("student.cnn.inherit.strict=false", "student.cnn.inherit.map={'conv{i}' = 'conv{i}', 'norm{i}' = 'norm{i}'}"),
+    ).run()
+
+    theirs, heir, fresh = load_file(trained), last(out, "cnn"), last(out, "fresh")
+    torch.testing.assert_close(heir["conv2.weight"], theirs["conv2.weight"], rtol=0, atol=1e-6)
+    assert not torch.allclose(fresh["conv2.weight"], theirs["conv2.weight"], atol=1e-2)
+    torch.testing.assert_close(heir["classifier.weight"], fresh["classifier.weight"], rtol=0, atol=1e-6)
+
+
+# Several teachers.
+
+
+@pytest.mark.filterwarnings("ignore::softlab.errors.RandomWeights")
+def test_students_learn_from_several_stores(tmp_path: Path, store: Path) -> None:
+    """Of a teacher that counts nothing they learn nothing; of half of it, something."""
+    other = tmp_path / "other.zarr"
+    dump(other, teacher=ModelOptions(model="softlab:grey_cnn")).run()
+    outs = [tmp_path / name for name in ("alone", "nothing", "half")]
+    both = f"store=['{store}', '{other}']"
+
+    train(store, outs[0]).run()
+    train(store, outs[1], both, "train.teacher_weight=[1, 0]").run()
+    train(store, outs[2], both).run()
+
+    alone, nothing, half = (last(out)["5.weight"] for out in outs)
+    digests = json.loads((outs[1] / "run.json").read_text())["stores"]
+    assert digests == [open_store(each).digest for each in (store, other)]
+    torch.testing.assert_close(nothing, alone, rtol=0, atol=1e-3)
+    assert not torch.allclose(half, alone, atol=1e-3)
+
+
+# A search.
+
+
+def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Path) -> None:
+    """Beside its baseline, which the search itself leaves out, and from the options that are the student's own."""
+    recipe = train(
+        *(store, tmp_path / "run", VALID, "search={trials = 4, together = 2, loss = ['kl', 'jensen_shannon']}"),
+        *("student.mlp.train={label_smoothing=0.1, alpha=0}", "train.track=[]", "train.baseline=true"),
+    )
+    trials = recipe.run()
+    best = TrainRecipe.load(recipe.best)
+
+    results = best.run()
+
+    assert (len(trials), len(results)) == (4, 2)
+    (first, *_), (mlp, hard) = trials, results
+    assert isinstance(first, Trial)
+    assert isinstance(mlp, StudentResult)
+    assert isinstance(hard, StudentResult)
+    assert mlp.last is not None
+    assert (mlp.last.accuracy, hard.name) == (first.score, "mlp-hard")
+    chosen = best.train_options("mlp")
+    assert (chosen.loss, chosen.temperature, chosen.alpha) == (
+        *(first.options.loss, first.options.temperature, first.options.alpha),
+    )
+    assert (chosen.label_smoothing, chosen.track, best.search) == (0.1, (), None)
