@@ -104,7 +104,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
         rounds=rounds,
     )
     bytes_per_view = [
-        f"{coding}: {sum(file.bytes for file in each.manifest.files) / each.manifest.statistics.rows:.1f} B"
+        f"{coding}: {sum(file.bytes for file in each.manifest.files) / each.manifest.statistics['logits'].rows:.1f} B"
         for coding, each in stores.items()
     ]
     report.section(

@@ -50,7 +50,7 @@ class Weighed:
 
     def bytes_per_row(self, folder: str = "") -> float:
         files = [file for file in self.manifest.files if file.path.startswith(folder)]
-        return sum(file.bytes for file in files) / self.manifest.statistics.rows
+        return sum(file.bytes for file in files) / self.manifest.statistics["logits"].rows
 
 
 def bench_sizes(report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]]) -> None:
@@ -84,7 +84,7 @@ def _bench_kept(report: Report, teacher: Teacher, folder: Path, num_samples: int
         for coding in ("float16", "uint8"):
             each = found[coding]
             nats = [*each.coding_nats, *each.total_nats]
-            step = each.manifest.coding.gap_step
+            step = each.manifest.classes[0].coding.gap_step
             name = coding if step is None else f"{coding}, step 1/{1 / step:g}"
             rows.append([str(k), name, f"{each.bytes_per_row('labels/'):.1f}", *(f"{value:.1e}" for value in nats)])
     report.section(

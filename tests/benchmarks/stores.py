@@ -107,7 +107,7 @@ def write_synthetic_store(
                 rows=shard.num_rows,
                 rows_with_target=0,
                 correct=0,
-                captured_mass=(0.5 * shard.num_rows,) * len(plan.selection.temperatures),
+                captured_mass=(0.5 * shard.num_rows,) * len(plan.classes[0].selection.temperatures),
                 clipped_logits=0,
             )
             hashes = list(samples.content_hashes[shard.start : shard.stop])

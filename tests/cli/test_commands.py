@@ -46,7 +46,7 @@ def test_a_dump_prints_what_it_made(tmp_path: Path, softlab: Softlab, format: st
     assert facts["store"] == str(out)
     assert facts["rows"] == "200"
     assert facts["digest"] == store.digest
-    assert facts["teacher accuracy"] == f"{store.manifest.statistics.accuracy:.2%}"
+    assert facts["teacher accuracy"] == f"{store.manifest.statistics['logits'].accuracy:.2%}"
     assert (store.manifest.storage.format, store.k, store.feature_names) == (format, 4, ("pool",))
     assert len(store.manifest.shards) == 4
 
@@ -92,7 +92,7 @@ def test_set_overrides_flags_and_these_a_recipe(
     store = open_uncached(out)
     assert answer.code == 0
     assert (store.num_samples, store.k, store.temperatures) == (50, 2, (2.0, 8.0))
-    assert store.manifest.coding.logits == "uint8"
+    assert store.manifest.classes[0].coding.logits == "uint8"
     assert store.manifest.teacher.finishing["mean"] == [0.286]
     assert store.feature_names == ("pool",)
 
@@ -215,7 +215,7 @@ def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: So
     table = softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr")
     found = json.loads(softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr", "--json").out)
 
-    accuracy = open_uncached(stores / "test.zarr").manifest.statistics.accuracy
+    accuracy = open_uncached(stores / "test.zarr").manifest.statistics["logits"].accuracy
     assert (table.code, table.err) == (0, "")
     assert table.facts()["accuracy"] == f"{accuracy:.2%}"
     assert table.facts()["agreement with the teacher"] == "100.00%"

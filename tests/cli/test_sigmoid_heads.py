@@ -24,7 +24,7 @@ def multi_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_inspect_shows_the_head(multi_label: Path, stores: Path, softlab: Softlab) -> None:
     answer, other = softlab("inspect", multi_label), softlab("inspect", stores / "train.zarr")
 
-    masses = zip((1, 2, 4), open_uncached(multi_label).manifest.statistics.mean_captured_mass, strict=True)
+    masses = zip((1, 2, 4), open_uncached(multi_label).manifest.statistics["logits"].mean_captured_mass, strict=True)
     assert (answer.code, answer.err) == (0, "")
     assert answer.facts()["head"] == "sigmoid (multi-label: each class a choice of its own)"
     assert answer.facts()["captured mass"] == ", ".join(f"{mass:.4f} at T={t}" for t, mass in masses)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from softlab.errors import DamagedStore
-from softlab.indices import SourceIndex
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
@@ -53,7 +53,7 @@ def in_order() -> list[RowIndices]:
 
 def label_files(store: Store, *, stop: int) -> set[str]:
     """Of the rows before one."""
-    shards = store.manifest.grid.shards_of(np.arange(stop), view=0)
+    shards = store.manifest.grid.shards_of(StoreIndex(np.arange(stop)), view=0)
     return {file.path for each in shards for file in store.shard_record(each).files if file.path.startswith("labels/")}
 
 

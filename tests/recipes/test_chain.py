@@ -65,7 +65,7 @@ def test_a_run_gives_the_results_of_its_stages_and_calls_before_each() -> None:
     assert begun == ["1 train-teacher", "2 dump-teacher", "3 train-student", "4 dump-teacher", "5 train-student"]
     assert isinstance(store, DumpSummary)
     assert all(isinstance(result, StudentResult) for result in [*teacher, *students])
-    assert (store.out, store.manifest.statistics.rows, len(rest)) == (Path("teacher.zarr"), 200, 2)
+    assert (store.out, store.manifest.statistics["logits"].rows, len(rest)) == (Path("teacher.zarr"), 200, 2)
 
 
 CHAINS = [path for path in sorted((ROOT / "pipelines").rglob("*.toml")) if "stage" in read_toml(path)]

@@ -13,6 +13,7 @@ import pytest
 
 from softlab.disk import list_files
 from softlab.errors import DamagedStore, InvalidOption, StoreWriteFailed
+from softlab.indices import StoreIndex
 from softlab.shards import Shard, ShardGrid
 from softlab.store.cache import CachedRows, CacheOptions
 from softlab.store.reader import Store, open_store
@@ -88,32 +89,32 @@ def set_last_use(cache: Path, digest: str, *, minutes_ago: int) -> None:
 def test_rows_are_given_in_the_order_asked_for(tmp_path: Path, shards: Shards) -> None:
     samples = np.array([10, 0, 3, 3, 7, 10])
 
-    taken = open_rows(tmp_path, shards).take(samples)
+    taken = open_rows(tmp_path, shards).take(StoreIndex(samples))
 
     np.testing.assert_array_equal(taken, ROWS[samples])
 
 
 def test_no_rows_may_be_asked_for(tmp_path: Path, shards: Shards) -> None:
-    assert open_rows(tmp_path, shards).take(np.array([], dtype=np.int64)).shape == (0, 24)
+    assert open_rows(tmp_path, shards).take(StoreIndex(np.array([], dtype=np.int64))).shape == (0, 24)
     assert shards.decoded == []
 
 
 def test_a_shard_is_decoded_when_it_is_first_touched_and_never_again(tmp_path: Path, shards: Shards) -> None:
     rows = open_rows(tmp_path, shards)
 
-    rows.take(np.array([9, 8]))
+    rows.take(StoreIndex(np.array([9, 8])))
     assert shards.decoded == [2]
-    rows.take(np.array([1, 9, 10]))
-    rows.take(np.arange(11))
-    rows.take(np.arange(11))
+    rows.take(StoreIndex(np.array([1, 9, 10])))
+    rows.take(StoreIndex(np.arange(11)))
+    rows.take(StoreIndex(np.arange(11)))
 
     assert shards.decoded == [2, 0, 1]
 
 
 def test_rows_that_were_decoded_before_are_not_decoded_again(tmp_path: Path, shards: Shards) -> None:
-    open_rows(tmp_path, shards).take(np.arange(8))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(8)))
 
-    taken = open_rows(tmp_path, shards).take(np.arange(11))
+    taken = open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     assert shards.decoded == [0, 1, 2]
     np.testing.assert_array_equal(taken, ROWS)
@@ -121,10 +122,10 @@ def test_rows_that_were_decoded_before_are_not_decoded_again(tmp_path: Path, sha
 
 @pytest.mark.parametrize("position", [0, 4 * 24, 11 * 24 - 1])
 def test_damaged_rows_are_decoded_again(tmp_path: Path, shards: Shards, position: int) -> None:
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
     flip_byte(tmp_path / f"{NAME}.rows", position=position)
 
-    taken = open_rows(tmp_path, shards).take(np.arange(11))
+    taken = open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     np.testing.assert_array_equal(taken, ROWS)
     assert shards.decoded == [0, 1, 2, position // (4 * 24)]
@@ -132,20 +133,20 @@ def test_damaged_rows_are_decoded_again(tmp_path: Path, shards: Shards, position
 
 @pytest.mark.parametrize("size", [0, 100])
 def test_rows_whose_file_was_cut_are_decoded_again(tmp_path: Path, shards: Shards, size: int) -> None:
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
     os.truncate(tmp_path / f"{NAME}.rows", size)
 
-    taken = open_rows(tmp_path, shards).take(np.arange(11))
+    taken = open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     np.testing.assert_array_equal(taken, ROWS)
 
 
 @pytest.mark.parametrize("content", [b"", b"0" * 64, b"\xff\xfe\0"])
 def test_a_marker_of_another_content_is_ignored(tmp_path: Path, shards: Shards, content: bytes) -> None:
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
     (tmp_path / f"{NAME}.part-00001").write_bytes(content)
 
-    taken = open_rows(tmp_path, shards).take(np.arange(11))
+    taken = open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     np.testing.assert_array_equal(taken, ROWS)
     assert shards.decoded == [0, 1, 2, 1]
@@ -153,19 +154,19 @@ def test_a_marker_of_another_content_is_ignored(tmp_path: Path, shards: Shards, 
 
 def test_rows_without_a_marker_are_decoded_again(tmp_path: Path, shards: Shards) -> None:
     """As after a crash between the two."""
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
     (tmp_path / f"{NAME}.part-00002").unlink()
 
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     assert shards.decoded == [0, 1, 2, 2]
 
 
 def test_a_marker_without_rows_is_ignored(tmp_path: Path, shards: Shards) -> None:
-    open_rows(tmp_path, shards).take(np.arange(11))
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
     (tmp_path / f"{NAME}.rows").unlink()
 
-    taken = open_rows(tmp_path, shards).take(np.arange(11))
+    taken = open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
 
     np.testing.assert_array_equal(taken, ROWS)
 
@@ -175,10 +176,10 @@ def test_a_folder_that_is_deleted_while_it_is_open_still_serves_and_is_not_made_
 ) -> None:
     (tmp_path / "cache").mkdir()
     rows = open_rows(tmp_path / "cache", shards)
-    rows.take(np.arange(4))
+    rows.take(StoreIndex(np.arange(4)))
 
     shutil.rmtree(tmp_path / "cache")
-    taken = rows.take(np.arange(11))
+    taken = rows.take(StoreIndex(np.arange(11)))
 
     np.testing.assert_array_equal(taken, ROWS)
     assert not (tmp_path / "cache").exists()
@@ -191,17 +192,17 @@ def test_a_folder_that_another_process_made_again_is_filled_anew(tmp_path: Path,
     (tmp_path / "cache").mkdir()
     newer = open_rows(tmp_path / "cache", shards)
 
-    older.take(np.arange(11))  # rows into the deleted file, markers into the new folder
+    older.take(StoreIndex(np.arange(11)))  # rows into the deleted file, markers into the new folder
 
-    np.testing.assert_array_equal(newer.take(np.arange(11)), ROWS)
-    np.testing.assert_array_equal(older.take(np.arange(11)), ROWS)
+    np.testing.assert_array_equal(newer.take(StoreIndex(np.arange(11))), ROWS)
+    np.testing.assert_array_equal(older.take(StoreIndex(np.arange(11))), ROWS)
 
 
 def test_a_file_is_closed_when_its_rows_are_no_longer_used(tmp_path: Path, shards: Shards) -> None:
     gc.collect()
     before = len(os.listdir("/dev/fd"))
     rows = open_rows(tmp_path, shards)
-    taken = rows.take(np.arange(11))
+    taken = rows.take(StoreIndex(np.arange(11)))
     assert len(os.listdir("/dev/fd")) > before
 
     del rows

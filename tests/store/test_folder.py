@@ -53,7 +53,7 @@ def test_a_plan_with_tuples_in_it_is_the_same_when_read_back(tmp_path: Path) -> 
     manifest = write_store(tmp_path, plan)
 
     assert find_finished(tmp_path, plan) == open_store(tmp_path).manifest
-    assert manifest.statistics.rows == 22
+    assert manifest.statistics["logits"].rows == 22
 
 
 def test_a_finished_dump_is_tidied_if_it_was_interrupted_after_its_manifest(tmp_path: Path) -> None:

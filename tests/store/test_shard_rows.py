@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import DamagedStore
+from softlab.indices import StoreIndex
 from softlab.shards import Shard, ShardGrid
 from softlab.store import shard_rows
 from softlab.store.rows import Rows
@@ -36,15 +37,15 @@ def test_rows_are_given_in_the_order_asked_for(batches: list[list[int]]) -> None
     rows = open_rows(Shards())
 
     for samples in batches:
-        np.testing.assert_array_equal(rows.take(np.array(samples, dtype=np.int64)), ROWS[samples])
+        np.testing.assert_array_equal(rows.take(StoreIndex(np.array(samples, dtype=np.int64))), ROWS[samples])
 
 
 def test_a_shard_in_memory_is_not_decoded_again() -> None:
     shards = Shards()
     rows = open_rows(shards)
 
-    rows.take(np.array([9, 0]))
-    rows.take(np.array([1, 10, 9]))
+    rows.take(StoreIndex(np.array([9, 0])))
+    rows.take(StoreIndex(np.array([1, 10, 9])))
 
     assert shards.decoded == [(1, 0), (1, 2)]
 
@@ -55,7 +56,7 @@ def test_the_shard_that_was_decoded_longest_ago_is_forgotten(monkeypatch: pytest
     rows = open_rows(shards)
 
     for samples in ([0], [4], [1], [8], [5], [4, 0], [9]):  # shards 0, 1, 0, 2 (forgets 0), 1, 1 and 0 (forgets 2), 2
-        rows.take(np.array(samples))
+        rows.take(StoreIndex(np.array(samples)))
 
     assert [part for _, part in shards.decoded] == [0, 1, 2, 0, 2]
 
@@ -64,15 +65,15 @@ def test_a_shard_that_could_not_be_decoded_is_tried_again(monkeypatch: pytest.Mo
     monkeypatch.setattr(shard_rows, "DECODED_BYTES", 2 * 4 * 24)
     shards = Shards()
     rows = open_rows(shards)
-    rows.take(np.array([0, 4]))
+    rows.take(StoreIndex(np.array([0, 4])))
 
     shards.broken = 2
     for _ in range(3):
         with pytest.raises(DamagedStore):
-            rows.take(np.array([10]))
+            rows.take(StoreIndex(np.array([10])))
     shards.broken = None
 
-    np.testing.assert_array_equal(rows.take(np.array([10, 0, 4])), ROWS[[10, 0, 4]])
+    np.testing.assert_array_equal(rows.take(StoreIndex(np.array([10, 0, 4]))), ROWS[[10, 0, 4]])
 
 
 def test_one_shard_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +81,8 @@ def test_one_shard_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) ->
     shards = Shards()
     rows = open_rows(shards)
 
-    taken = rows.take(np.array([0, 4, 10]))
-    rows.take(np.array([9]))
+    taken = rows.take(StoreIndex(np.array([0, 4, 10])))
+    rows.take(StoreIndex(np.array([9])))
 
     np.testing.assert_array_equal(taken, ROWS[[0, 4, 10]])
     assert [part for _, part in shards.decoded] == [0, 1, 2]

@@ -117,8 +117,8 @@ def test_the_manifest_adds_up_what_is_known_at_the_end(tmp_path: Path) -> None:
     assert manifest == open_store(tmp_path).manifest
     assert {name: getattr(manifest, name) for name in StorePlan.__struct_fields__} == msgspec.structs.asdict(plan)
     assert manifest.source_fingerprint == source_fingerprint(samples.keys, samples.content_hashes)
-    assert (manifest.statistics.rows, manifest.statistics.correct) == (22, 16)
-    assert manifest.statistics.mean_captured_mass == pytest.approx(((22 * 0.9 + 0.6) / 22, 0.7))
+    assert (manifest.statistics["logits"].rows, manifest.statistics["logits"].correct) == (22, 16)
+    assert manifest.statistics["logits"].mean_captured_mass == pytest.approx(((22 * 0.9 + 0.6) / 22, 0.7))
 
 
 @BOTH_FORMATS

@@ -31,7 +31,7 @@ def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> N
     found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, finishing=FINISHING, options=CPU)
 
     assert found.rows == NUM_VALID
-    assert found.accuracy == valid_store.manifest.statistics.accuracy
+    assert found.accuracy == valid_store.manifest.statistics["logits"].accuracy
     assert found.accuracy is not None
     assert found.accuracy > 0.85
     assert found.teacher_agreement == 1

@@ -175,5 +175,5 @@ def test_logits_that_the_coding_can_not_hold_are_counted(tmp_path: Path) -> None
 
     summary = dump(tmp_path / "store", make_options(coding="uint8", k=2), teacher=AfraidOfTheDark(200.0), source=source)
 
-    assert summary.manifest.statistics.clipped_logits == 2
-    assert [shard.statistics.clipped_logits for shard in summary.manifest.shards] == [1, 1, 0, 0]
+    assert summary.manifest.statistics["logits"].clipped_logits == 2
+    assert [shard.statistics["logits"].clipped_logits for shard in summary.manifest.shards] == [1, 1, 0, 0]

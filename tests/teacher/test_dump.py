@@ -113,9 +113,13 @@ def test_statistics_are_what_a_dense_count_gives(tmp_path: Path) -> None:
 
     hits = (logits_NC.argmax(dim=1).numpy() == targets_N)[4:]
     masses = [(logits_NC.double() / t).softmax(dim=1).topk(5).values.sum(dim=1).mean().item() for t in (1, 2, 4)]
-    assert (statistics.rows, statistics.rows_with_target, statistics.correct) == (50, 46, hits.sum())
-    assert statistics.accuracy == pytest.approx(hits.mean())
-    assert statistics.mean_captured_mass == pytest.approx(masses)
+    assert (statistics["logits"].rows, statistics["logits"].rows_with_target, statistics["logits"].correct) == (
+        50,
+        46,
+        hits.sum(),
+    )
+    assert statistics["logits"].accuracy == pytest.approx(hits.mean())
+    assert statistics["logits"].mean_captured_mass == pytest.approx(masses)
 
 
 def test_a_teacher_of_other_classes_than_the_source_has_no_accuracy(tmp_path: Path) -> None:
@@ -124,9 +128,9 @@ def test_a_teacher_of_other_classes_than_the_source_has_no_accuracy(tmp_path: Pa
 
     manifest = dump(tmp_path / "store", teacher=make_teacher(num_classes=1000), source=source).manifest
 
-    assert manifest.statistics.accuracy is None
-    assert manifest.statistics.rows_with_target == 0
-    assert (manifest.label_space.num_classes, manifest.label_space.class_names) == (1000, None)
+    assert manifest.statistics["logits"].accuracy is None
+    assert manifest.statistics["logits"].rows_with_target == 0
+    assert (manifest.classes[0].label_space.num_classes, manifest.classes[0].label_space.class_names) == (1000, None)
     assert read_all(tmp_path / "store")[0].read_samples().targets_N is not None  # they stay in the sample table
 
 

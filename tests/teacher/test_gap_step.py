@@ -30,7 +30,7 @@ class Louder(nn.Module):
 
 
 def step_of(out: Path) -> float | None:
-    return open_store(out).manifest.coding.gap_step
+    return open_store(out).manifest.classes[0].coding.gap_step
 
 
 @pytest.mark.parametrize("times", [1.0, 10.0, 100.0])

@@ -98,11 +98,11 @@ def test_the_source_is_told_by_its_keys_and_what_was_left_out() -> None:
 def test_class_names_are_the_sources_where_there_are_as_many_as_classes() -> None:
     names = Pictures().class_names
 
-    assert plan().label_space.class_names == names
-    assert plan().label_space.fingerprint == label_space_fingerprint(NUM_CLASSES, names)
-    assert plan(num_classes=1000).label_space.class_names is None
-    assert plan(num_classes=1000).label_space.fingerprint == label_space_fingerprint(1000, None)
-    assert plan(pictures=Pictures(class_names=None)).label_space.class_names is None
+    assert plan().classes[0].label_space.class_names == names
+    assert plan().classes[0].label_space.fingerprint == label_space_fingerprint(NUM_CLASSES, names)
+    assert plan(num_classes=1000).classes[0].label_space.class_names is None
+    assert plan(num_classes=1000).classes[0].label_space.fingerprint == label_space_fingerprint(1000, None)
+    assert plan(pictures=Pictures(class_names=None)).classes[0].label_space.class_names is None
 
 
 def test_targets_that_count_other_classes_than_the_teachers_are_not_compared() -> None:
@@ -135,8 +135,8 @@ def test_fields_have_the_dtypes_of_the_coding(coding: str, num_classes: int, dty
         ("labels/log_tail", (2,)),
     ]
     assert [field.dtype for field in found.storage.fields] == dtypes
-    assert found.selection.temperatures == (1.0, 4.0)
-    assert (found.coding.gap_step is not None) == (coding == "uint8")
+    assert found.classes[0].selection.temperatures == (1.0, 4.0)
+    assert (found.classes[0].coding.gap_step is not None) == (coding == "uint8")
 
 
 def test_features_are_float16_fields_behind_the_labels() -> None:

@@ -81,9 +81,9 @@ def test_a_store_holds_each_kept_class_and_the_mean_probability_of_the_others(
 def test_the_manifest_declares_the_head(tmp_path: Path) -> None:
     sigmoid, softmax = dump(tmp_path / "sigmoid", SIGMOID), dump(tmp_path / "softmax")
 
-    assert sigmoid.manifest.label_space.head == "sigmoid"
-    assert softmax.manifest.label_space.head == "softmax"
-    assert sigmoid.manifest.label_space.fingerprint == softmax.manifest.label_space.fingerprint
+    assert sigmoid.manifest.classes[0].head == "sigmoid"
+    assert softmax.manifest.classes[0].head == "softmax"
+    assert sigmoid.manifest.classes[0].label_space.fingerprint == softmax.manifest.classes[0].label_space.fingerprint
 
 
 def test_a_manifest_that_names_no_head_is_of_a_softmax_one(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_manifest_that_names_no_head_is_of_a_softmax_one(tmp_path: Path) -> No
 
     manifest, _ = decode_manifest(json.dumps(tree).encode(), where="store")
 
-    assert manifest.label_space.head == "softmax"
+    assert manifest.classes[0].head == "softmax"
 
 
 def test_other_readers_see_the_head(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_captured_mass_is_the_kept_classes_share_of_the_summed_probability(t
     summary = dump(tmp_path / "store", make_options(k=k, head="sigmoid"))
 
     expected = [share_of_kept(dense(), k=k, temperature=t).mean().item() for t in TEMPERATURES]
-    assert summary.manifest.statistics.mean_captured_mass == pytest.approx(expected, rel=1e-6)
+    assert summary.manifest.statistics["logits"].mean_captured_mass == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_share_is_right_where_every_class_is_improbable() -> None:
@@ -186,7 +186,7 @@ def test_a_teacher_is_right_where_its_likeliest_class_is_the_target(tmp_path: Pa
 
     summary = dump(tmp_path / "store", SIGMOID, source=Pictures(targets_N=targets_N))
 
-    assert summary.manifest.statistics.accuracy == 0.8
+    assert summary.manifest.statistics["logits"].accuracy == 0.8
 
 
 # What it would keep and lose.
@@ -233,7 +233,7 @@ def test_a_plan_measures_what_the_dump_will_hold(tmp_path: Path) -> None:
     (chosen,) = [choice for choice in found.choices if choice.k == K]
     errors = [cross_entropy_error(dense(), k=K, temperature=t) for t in TEMPERATURES]
     assert found.head == "sigmoid"
-    assert chosen.captured_mass_T == pytest.approx(summary.manifest.statistics.mean_captured_mass, rel=1e-6)
+    assert chosen.captured_mass_T == pytest.approx(summary.manifest.statistics["logits"].mean_captured_mass, rel=1e-6)
     assert chosen.kl_T == pytest.approx(errors, rel=1e-4)
     assert found.choices[-1].kl_T == pytest.approx([0, 0, 0], abs=1e-12)
 

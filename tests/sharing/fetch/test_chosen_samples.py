@@ -114,8 +114,12 @@ def test_what_is_told_of_chosen_samples_is_measured_on_them(tmp_path: Path) -> N
     hits = sum(int((each.class_ids_BK[:, 0].numpy() == SOME).sum()) for each in labels)
     masses = sum((1 - each.log_tail_BT.double().exp()).sum(dim=0).numpy() for each in labels)
     statistics = part.manifest.statistics
-    assert (statistics.rows, statistics.rows_with_target, statistics.correct) == (18, 18, hits)
-    np.testing.assert_allclose(statistics.captured_mass, masses, rtol=1e-12)
+    assert (statistics["logits"].rows, statistics["logits"].rows_with_target, statistics["logits"].correct) == (
+        18,
+        18,
+        hits,
+    )
+    np.testing.assert_allclose(statistics["logits"].captured_mass, masses, rtol=1e-12)
 
 
 def test_logits_that_were_clipped_are_counted_at_most_as_often_as_in_the_whole(tmp_path: Path) -> None:
@@ -125,8 +129,8 @@ def test_logits_that_were_clipped_are_counted_at_most_as_often_as_in_the_whole(t
     pull(address, tmp_path / "last", some(tmp_path, [9, 10]))
     pull(address, tmp_path / "first", some(tmp_path, [0, 1]))
 
-    assert open_uncached(tmp_path / "last").manifest.statistics.clipped_logits == 3 * 2
-    assert open_uncached(tmp_path / "first").manifest.statistics.clipped_logits == 0
+    assert open_uncached(tmp_path / "last").manifest.statistics["logits"].clipped_logits == 3 * 2
+    assert open_uncached(tmp_path / "first").manifest.statistics["logits"].clipped_logits == 0
 
 
 def test_only_shards_that_hold_a_chosen_sample_are_fetched_and_each_once(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_of_large_shards_some_rows_are_counted(tmp_path: Path, monkeypatch: pyte
 
 def test_where_one_is_no_stored_temperature_confidence_is_that_at_the_lowest(tmp_path: Path) -> None:
     plan = make_plan()
-    selection = msgspec.structs.replace(plan.selection, temperatures=(2.0, 4.0))
+    selection = msgspec.structs.replace(plan.classes[0].selection, temperatures=(2.0, 4.0))
     write_store(tmp_path, msgspec.structs.replace(plan, selection=selection))
 
     assert measure_figures(open_store(tmp_path)).confidence_temperature == 2.0
