@@ -11,16 +11,17 @@ import softlab
 
 # A room imports only from rows below its own; rooms of one row never import each other.
 ROWS = """
-    softlab | __main__
+    softlab | __main__ | testing
     cli
     recipe
     bench
     teacher | student | sharing | report
     loading
-    store | sources | views | models
+    store
+    models | modalities
     manifest
-    remote
-    labels | identity | keys | shards | ranks | disk
+    remote | sources
+    labels | identity | keys | shards | ranks | disk | users_code
     errors
 """
 HEIGHT = {room: -number for number, row in enumerate(ROWS.strip().splitlines()) for room in row.strip().split(" | ")}
@@ -40,6 +41,9 @@ HOMES = {
         "softlab.store.pixel_digests",
         "softlab.sources.parquet",
     ),
+    "torchvision": ("softlab.modalities.images", "softlab.models"),
+    "PIL": ("softlab.modalities.images", "softlab.models"),
+    "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signatures",),
     "cryptography": ("softlab.sharing.signing_keys",),
 }

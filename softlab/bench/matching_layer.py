@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from softlab.modalities.inputs import Inputs
+
 FEATURE_AXES = (1, 2, 3)
 """Of a vector, of tokens and of a map, without the rows of a batch."""
 
 
-def find_layer(module: nn.Module, images_BCHW: Tensor, *, feature_shape: Sequence[int]) -> str | None:
+def find_layer(module: nn.Module, inputs: Inputs, *, feature_shape: Sequence[int]) -> str | None:
     """The last layer before the logits whose output has the feature's positions, or at least its number of axes; None
     if there is none. Good enough to measure what learning the feature costs. The module is left in eval mode."""
-    shapes = _shapes_of_layers(module.eval(), images_BCHW)
+    shapes = _shapes_of_layers(module.eval(), inputs)
     *before, _ = shapes or {"": ()}  # the last layer gives the logits
     alike = [name for name in before if len(shapes[name]) == len(feature_shape) and len(feature_shape) in FEATURE_AXES]
     same = [name for name in alike if _positions(shapes[name]) == _positions(feature_shape)]
@@ -22,7 +24,7 @@ def find_layer(module: nn.Module, images_BCHW: Tensor, *, feature_shape: Sequenc
     return found[-1] if found else None
 
 
-def _shapes_of_layers(module: nn.Module, images_BCHW: Tensor) -> dict[str, tuple[int, ...]]:
+def _shapes_of_layers(module: nn.Module, inputs: Inputs) -> dict[str, tuple[int, ...]]:
     """Of one sample's output, in the order of the forward pass; of layers without others in them."""
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -38,7 +40,7 @@ def _shapes_of_layers(module: nn.Module, images_BCHW: Tensor) -> dict[str, tuple
     ]
     try:
         with torch.inference_mode():
-            module(images_BCHW)
+            module(*inputs.positional, **inputs.named)
     finally:
         for hook in hooks:
             hook.remove()

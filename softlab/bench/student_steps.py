@@ -11,14 +11,16 @@ from typing import Literal
 import torch
 from torch import nn
 
-from softlab.bench.kept_images import KeptImages
 from softlab.bench.matching_layer import find_layer
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import DECODED_BYTES, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ShuffledBatches
+from softlab.modalities.modality import InputOptions, decode_sample, modality_of
 from softlab.models.device import choose_device
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.inputs import align_inputs
@@ -26,7 +28,6 @@ from softlab.student.learner import Learner
 from softlab.student.learners import make_learners
 from softlab.student.options import Student, TrainOptions
 from softlab.student.ranks import ALONE
-from softlab.views.finishing import Finishing
 
 MIN_STEPS, MAX_STEPS = 4, 100
 
@@ -59,34 +60,35 @@ class Steps:
 
 
 class StudentSteps:
-    """One student's ways to train. All see the same batches of the same views of decoded images, made in this process;
+    """One student's ways to train. All see the same batches of the same views of decoded samples, made in this process;
     the module itself stays as it is."""
 
     def __init__(
         self,
         name: str,
         module: nn.Module,
-        source: KeptImages,
+        source: Source,
         store: Store,
         options: TrainOptions,
         *,
-        finishing: Finishing,
+        input: InputOptions,
+        decoded: Decoded | None = None,
         turn_s: float = 1.0,
     ) -> None:
-        """A turn is as many steps as take `turn_s` on hard labels, 4 to 100. Raises as `train_students`, and
-        InvalidOption for a source without hard targets."""
+        """`decoded` may be shared by all who read the source. A turn is as many steps as take `turn_s` on hard
+        labels, 4 to 100. Raises as `train_students`, and InvalidOption for a source without hard targets."""
         _check_targets(source)
         self._name, self._module, self._store = name, module, store
         self._options = replace(options, baseline=False)
         self._device = choose_device(options.device)
-        inputs = align_inputs(source, [store], finishing, self._options, features=store.feature_names)
-        self._aligned = inputs.aligned
+        data = align_inputs(source, [store], (input,), self._options, features=store.feature_names)
+        self._aligned, self._decoded = data.aligned, decoded or Decoded(DECODED_BYTES)
         self._order = ShuffledBatches(
-            num_samples=_num_samples(source, options),
+            num_samples=_num_samples(source, input, options),
             batch_size=options.batch_size,
             epochs=MAX_STEPS,
             seed=options.seed,
-            num_views=inputs.num_views,
+            num_views=data.num_views,
             view_order=options.view_order,
         )
         self._num_steps = self._choose_steps(turn_s)
@@ -126,8 +128,8 @@ class StudentSteps:
         (field,) = self._store.manifest.storage.fields_of(f"features/{name}")
         loader = self._loader(replace(self._aligned, store=None, features={}))
         (batch,) = loader.load(self._rows(1))
-        images_BCHW = batch.images_BCHW[:2].to(self._device)
-        layer = find_layer(copy.deepcopy(self._module).to(self._device), images_BCHW, feature_shape=field.row_shape)
+        inputs = batch.inputs[0].inputs.to(self._device)
+        layer = find_layer(copy.deepcopy(self._module).to(self._device), inputs, feature_shape=field.row_shape)
         return {} if layer is None else {name: FeatureLoss(layer=layer)}
 
     def _choose_steps(self, turn_s: float) -> int:
@@ -147,7 +149,7 @@ class StudentSteps:
         on_device = batch.to(self._device, channels_last=self._options.channels_last)
         with torch.inference_mode():
             num_outputs = learner.evaluating()(on_device).shape[1]
-        targets_N = self._aligned.source.targets_N
+        targets_N = hard_targets(self._aligned.source)
         highest = -1 if targets_N is None else int(targets_N.max())
         if highest >= num_outputs:
             raise StoreMismatch(
@@ -166,22 +168,25 @@ class StudentSteps:
         return learner
 
     def _loader(self, aligned: Aligned) -> BatchLoader:
-        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), keep_decoded=True)
+        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), decoded=self._decoded)
 
     def _rows(self, num_steps: int) -> list[RowIndices]:
         return list(islice(self._order, num_steps))
 
 
-def _check_targets(source: KeptImages) -> None:
-    if source.targets_N is None:
+def _check_targets(source: Source) -> None:
+    if hard_targets(source) is None:
         raise InvalidOption(
             f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
             f"(--source-label-column)."
         )
 
 
-def _num_samples(source: KeptImages, options: TrainOptions) -> int:
-    """No more than their decoded images may take in memory."""
-    most = DECODED_BYTES // max(source.read(0).image_CHW.nbytes, 1)
+def _num_samples(source: Source, input: InputOptions, options: TrainOptions) -> int:
+    """No more than their decoded examples may take in memory."""
+    sample = source.read(0)
+    example = decode_sample(sample, modality_of(input))
+    one = DecodedSample(content_hash=sample.content_hash, examples={input.modality: example})
+    most = DECODED_BYTES // max(one.nbytes, 1)
     wanted = min(options.max_samples or len(source), len(source), MAX_STEPS * options.batch_size)
     return max(min(wanted, most), 1)

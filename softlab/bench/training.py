@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from softlab.bench.interleave import OnTurn, rates
-from softlab.bench.kept_images import KeptImages
 from softlab.bench.student_steps import Labels, Steps, StudentSteps
+from softlab.loading.decoded import DECODED_BYTES, Decoded
+from softlab.modalities.modality import InputOptions, default_input
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
 
 ROUNDS = 5
 TURN_S = 1.0
@@ -40,21 +40,21 @@ def measure_training(
     store: Store,
     options: TrainOptions | None = None,
     *,
-    finishing: Finishing | None = None,
+    input: InputOptions | None = None,
     rounds: int = ROUNDS,
     turn_s: float = TURN_S,
     on_turn: OnTurn | None = None,
 ) -> list[StepRate]:
     """Each student on hard labels, on the store's, and on these with features, in turns; the modules stay as they are.
 
-    Every way sees the same batches of decoded images in memory, made in this process. Without features among the
+    Every way sees the same batches of decoded samples in memory, made in this process. Without features among the
     options the store's first one is learnt, if the student has a layer that it can be compared with. Raises
     StoreMismatch, InvalidOption and ModelError as `train_students`.
     """
-    options, kept = options or TrainOptions(), KeptImages(source)
+    options, input, decoded = options or TrainOptions(), input or default_input(), Decoded(DECODED_BYTES)
     found: list[StepRate] = []
     for name, module in students.items():
-        steps = StudentSteps(name, module, kept, store, options, finishing=finishing or Finishing(), turn_s=turn_s)
+        steps = StudentSteps(name, module, source, store, options, input=input, decoded=decoded, turn_s=turn_s)
         found += _measure(name, steps, rounds=rounds, on_turn=on_turn)
     return found
 

@@ -18,12 +18,12 @@ from softlab.cli.progress import rows_bar
 from softlab.cli.tables import print_facts, print_table
 from softlab.cli.train_student import build_students
 from softlab.errors import InvalidOption
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
 
 DEFAULT_STUDENT = {"grey_cnn": ModelOptions(model="softlab:grey_cnn")}
 QUICK_ROUNDS, QUICK_PLAIN_BYTES, QUICK_TURN_S = 1, 64 << 20, 0.2
@@ -51,7 +51,7 @@ class BenchRecipe:
     """A student whose step is measured; default: softlab:grey_cnn."""
 
     source: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     train: TrainOptions = field(default_factory=TrainOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -112,7 +112,7 @@ def _measure_steps(recipe: BenchRecipe, options: SourceOptions) -> list[StepRate
             source,
             store,
             recipe.train,
-            finishing=recipe.input,
+            input=recipe.input,
             rounds=recipe.num_rounds,
             turn_s=QUICK_TURN_S if recipe.quick else TURN_S,
             on_turn=lambda way, done, total: bar(done, way, total),

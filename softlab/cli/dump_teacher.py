@@ -13,6 +13,8 @@ from softlab.cli.progress import rows_bar
 from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.labels.soft_labels import Head
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
@@ -23,8 +25,6 @@ from softlab.teacher.dump import dump_teacher as dump
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.survey import Survey, survey_teacher
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class DumpRecipe:
 
     teacher: ModelOptions
     source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     dump: DumpOptions = field(default_factory=DumpOptions)
 
@@ -101,7 +101,7 @@ def _build_teacher(recipe: DumpRecipe) -> Teacher:
         module=build_model(recipe.teacher),
         name=recipe.teacher.model,
         arguments=recipe.teacher.arguments,
-        finishing=recipe.input,
+        input=recipe.input,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.report.cost import ModelCost, describe_model
 from softlab.sources.options import SourceOptions
@@ -15,8 +16,7 @@ from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.class_figures import ClassFigures
 from softlab.student.evaluate import Evaluation
-from softlab.student.measure import EvaluateOptions, evaluate_on, first_image, open_inputs
-from softlab.views.finishing import Finishing
+from softlab.student.measure import EvaluateOptions, evaluate_on, first_input, open_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class EvaluateRecipe:
 
     model: ModelOptions
     source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -43,12 +43,12 @@ def evaluate(recipe: EvaluateRecipe) -> None:
     inputs = open_inputs(
         open_with_bar(recipe.source),
         store=None if recipe.store is None else open_store(recipe.store, cache=recipe.cache),
-        finishing=recipe.input,
+        input=recipe.input,
         options=options,
     )
     evaluation = evaluate_on(inputs, module, options)
     cost = describe_model(
-        module, first_image(inputs, options), batch_size=options.batch_size, autocast=options.autocast
+        module, first_input(inputs, options), batch_size=options.batch_size, autocast=options.autocast
     )
     if recipe.json:
         # Not by Python's json, whose NaN other programs can't read.

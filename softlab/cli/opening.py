@@ -1,8 +1,8 @@
 """How commands open a source, with a bar for looking for unreadable samples; and what they say a store may be."""
 
 from softlab.cli.progress import rows_bar
+from softlab.modalities.opening import open_source
 from softlab.ranks import is_first_rank
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 

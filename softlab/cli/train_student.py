@@ -11,6 +11,8 @@ from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.training import print_results, print_trials, training_bar
 from softlab.errors import InvalidOption, ModelError
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
 from softlab.ranks import is_first_rank
@@ -25,8 +27,6 @@ from softlab.student.options import Student, TrainOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ class TrainRecipe:
 
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions | None = None
@@ -122,7 +122,7 @@ def train_student(recipe: TrainRecipe) -> None:
             source,
             stores,
             recipe.train,
-            finishing=recipe.input,
+            input=recipe.input,
             augment=recipe.augment,
             valid=valid,
             out=recipe.out,
@@ -173,7 +173,7 @@ def _search(recipe: TrainRecipe, what: SearchOptions, source: Source, stores: li
             recipe.train_options(name),
             what,
             valid=valid,
-            finishing=recipe.input,
+            input=recipe.input,
             augment=recipe.augment,
             out=recipe.out,
             on_progress=on_progress,

@@ -7,13 +7,13 @@ from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.train_student import build_students
 from softlab.cli.training import print_results, training_bar
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions
 from softlab.sources.options import SourceOptions
 from softlab.student.options import TrainOptions
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class TeacherRecipe:
     teacher: ModelOptions
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
 
@@ -46,7 +46,7 @@ def train_teacher(recipe: TeacherRecipe) -> None:
             source,
             [],
             recipe.train,
-            finishing=recipe.input,
+            input=recipe.input,
             augment=recipe.augment,
             valid=valid,
             out=recipe.out,

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from softlab.bench.matching_layer import find_layer
+from softlab.modalities.inputs import Inputs
 from tests.student.pictures import make_student
 
-IMAGES = torch.zeros(2, 3, 4, 6)
+IMAGES = Inputs(positional=(torch.zeros(2, 3, 4, 6),))
 
 
 class Tokens(nn.Module):
@@ -54,7 +55,7 @@ def test_a_map_of_the_features_own_size_is_preferred() -> None:
 
 
 def test_tokens_need_the_same_positions() -> None:
-    assert find_layer(Tokens(), IMAGES.repeat(1, 1, 1, 1), feature_shape=(6, 4)) == "mix"
+    assert find_layer(Tokens(), IMAGES, feature_shape=(6, 4)) == "mix"
     assert find_layer(Tokens(), IMAGES, feature_shape=(5, 4)) is None
 
 

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.bench.kept_images import KeptImages
 from softlab.bench.student_steps import StudentSteps
 from softlab.bench.training import StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
+from tests.modalities.images.batches import images_in
 from tests.student import pictures
 from tests.teacher.dumping import Pictures
 
@@ -89,8 +89,8 @@ def test_all_ways_see_the_same_images(taught: Path) -> None:
 
     assert len(seen[0]) >= 4
     for first, again, with_labels in zip(*seen, batches, strict=True):
-        assert torch.equal(first.images_BCHW, again.images_BCHW)
-        assert torch.equal(first.images_BCHW, with_labels.images_BCHW)
+        assert torch.equal(images_in(first), images_in(again))
+        assert torch.equal(images_in(first), images_in(with_labels))
         assert first.labels is None
         assert with_labels.labels is not None
 
@@ -133,10 +133,10 @@ def make_steps(store: Store) -> StudentSteps:
     return StudentSteps(
         "small",
         pictures.make_student(),
-        KeptImages(pictures.pictures()),
+        pictures.pictures(),
         store,
         options(),
-        finishing=Finishing(),
+        input=ImageInput(),
         turn_s=0.001,
     )
 
