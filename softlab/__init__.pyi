@@ -2,6 +2,9 @@ from .errors import SoftlabError
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .modalities.images.inputs import ImageInput
+from .modalities.images.views.recipe import ViewRecipe
+from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
 from .recipes.chain import ChainRecipe
@@ -15,7 +18,6 @@ from .sharing.publish.push import PushOptions, push
 from .sharing.signing.options import SignerOptions, SigningOptions
 from .sharing.signing.sign import sign_store
 from .sharing.signing.trust import open_trusted
-from .sources.open import open_source
 from .sources.options import SourceOptions
 from .store.cache import CacheOptions
 from .store.convert import convert_store
@@ -32,8 +34,6 @@ from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
 from .teacher.options import DumpOptions
 from .teacher.survey import survey_teacher
-from .views.finishing import Finishing
-from .views.view_recipe import ViewRecipe
 
 __all__ = [
     "CacheOptions",
@@ -44,8 +44,8 @@ __all__ = [
     "DumpRecipe",
     "EvaluateOptions",
     "FeatureLoss",
-    "Finishing",
     "GcOptions",
+    "ImageInput",
     "InheritOptions",
     "ModelOptions",
     "PruneOptions",

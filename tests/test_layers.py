@@ -11,17 +11,18 @@ import softlab
 
 # A room imports only from rows below its own; rooms of one row never import each other.
 ROWS = """
-    softlab | __main__
+    softlab | __main__ | testing
     cli
     recipes
     bench
     teacher | student | sharing | report
     loading
-    store | sources | views | models
+    store
+    models | modalities
     card
     manifest
-    remote
-    labels | identity | keys | shards | ranks | disk
+    remote | sources
+    labels | identity | keys | shards | ranks | disk | users_code
     errors
 """
 # The same for the folders of a room.
@@ -54,6 +55,9 @@ HOMES = {
         "softlab.store.pixel_digests",
         "softlab.sources.parquet",
     ),
+    "torchvision": ("softlab.modalities.images", "softlab.models"),
+    "PIL": ("softlab.modalities.images", "softlab.models"),
+    "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signing.openssf",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }

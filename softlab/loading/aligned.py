@@ -10,27 +10,29 @@ from numpy.typing import NDArray
 
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.alignment import comparable_targets
-from softlab.manifest import ViewsRecord
-from softlab.sources.source import Source
+from softlab.modalities.modality import InputOptions, Modality, modality_of
+from softlab.modalities.views import AsTheyAre, Replay
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
 
-AS_THEY_ARE = Replay(ViewsRecord(num_views=1), num_samples=1)
-"""Nothing random: every view is the image itself."""
+AS_THEY_ARE = AsTheyAre()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Aligned:
-    """A source, its views finished for a model, and where there is one the store that was made from it."""
+    """A source, the inputs that models want of it, and where there is one the store that was made from it."""
 
     source: Source
-    finishing: Finishing
+    inputs: tuple[InputOptions, ...]
+    """Each once; a model takes its own by its place here."""
+
     replay: Replay = AS_THEY_ARE
-    """The random part of a view. It counts samples as the store does, without a store as the source does."""
+    """The random part of a view. It counts samples as the store does, without a store as the source does. Where it
+    isn't `AS_THEY_ARE`, it is of the modality of all inputs."""
 
     digest_every: int = 0
-    """Of one view in so many the digest of its pixels is taken; of none for 0."""
+    """Of one view in so many the digest is taken; of none for 0."""
+
     store: Store | None = None
     store_N: StoreIndex | None = None
     """For each sample of the source its index in the store, from `align`."""
@@ -53,8 +55,13 @@ class Aligned:
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
         if self.store is None or self.new_classes:
-            return self.source.targets_N
+            return hard_targets(self.source)
         return comparable_targets(self.source, num_classes=self.store.num_classes)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of the inputs, each once."""
+        return tuple({options.modality: modality_of(options) for options in self.inputs}.values())
 
     def to_store(self, source_B: SourceIndex) -> StoreIndex:
         """Where some samples of the source stand in the store; without a store both count alike."""

@@ -1,8 +1,8 @@
 """The one place where an output with several rows a sample becomes rows.
 
 A classifier gives [B, C]: one row a sample. A model that answers at each position gives [B, L, C] or, a convolutional
-one, [B, C, H, W]: L rows a sample, or H * W. Behind this file there are only rows [R, C], all rows of a sample one behind
-the other. So selection, coding, losses and metrics know nothing of positions.
+one, [B, C, H, W]: L rows a sample, or H * W. Behind this file there are only rows [R, C], all rows of a sample one
+behind the other. So selection, coding, losses and metrics know nothing of positions.
 """
 
 # Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.

@@ -15,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from softlab.errors import InvalidOption
+from softlab.modalities.inputs import Inputs
 from softlab.models.device import Autocast
-from softlab.models.forward import logits_of
+from softlab.models.forward import outputs_of
 
 WARM_UP_PASSES = 2
 MIN_PASSES, MAX_PASSES = 3, 50
@@ -53,19 +54,19 @@ class ModelCost:
 
 
 def describe_model(
-    module: nn.Module, example_1CHW: Tensor, *, batch_size: int = 256, autocast: Autocast = "none"
+    module: nn.Module, example: Inputs, *, batch_size: int = 256, autocast: Autocast = "none"
 ) -> ModelCost:
     """Measured on the example's device, where the module must be too; the module is left in eval mode.
 
-    Raises ModelError for a model that can't run on such an image.
+    Raises ModelError for a model that can't run on such an input.
     """
     if batch_size < 1:
         raise InvalidOption(f"batch_size = {batch_size}: expected 1 or more. Change --batch-size.")
-    module, device = module.eval(), example_1CHW.device
+    module, device = module.eval(), next(example.tensors()).device
 
-    def forward(num_images: int) -> Callable[[], object]:
-        images_BCHW = torch.cat([example_1CHW] * num_images)
-        return lambda: logits_of(module, images_BCHW, device=device, autocast=autocast)
+    def forward(num_samples: int) -> Callable[[], object]:
+        inputs = _repeated(example, num_samples)
+        return lambda: outputs_of(module, inputs, device=device, autocast=autocast)
 
     return ModelCost(
         num_parameters=sum(parameter.numel() for parameter in module.parameters()),
@@ -75,6 +76,14 @@ def describe_model(
         latencies=tuple(
             Latency(batch_size=size, milliseconds=_median_ms(forward(size), device)) for size in sorted({1, batch_size})
         ),
+    )
+
+
+def _repeated(example: Inputs, num_samples: int) -> Inputs:
+    """So many samples that are all the one of the example."""
+    return Inputs(
+        positional=tuple(torch.cat([tensor] * num_samples) for tensor in example.positional),
+        named={name: torch.cat([tensor] * num_samples) for name, tensor in example.named.items()},
     )
 
 

@@ -1,7 +1,5 @@
 """Measure one model on its own, outside of training."""
 
-# Shape letters: C channels, H height, W width.
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,13 +11,14 @@ from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
+from softlab.modalities.inputs import Inputs
+from softlab.modalities.modality import InputOptions, default_input
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
 from softlab.student.inputs import as_the_teacher_saw
-from softlab.views.finishing import Finishing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +26,7 @@ class EvaluateOptions:
     """How a model is measured."""
 
     batch_size: int = BATCH_SIZE
-    """Images in one forward pass."""
+    """Samples in one forward pass."""
 
     subset: bool = False
     """Accept a source that holds only some of the store's samples; they are found by key."""
@@ -39,7 +38,7 @@ class EvaluateOptions:
     """Whether inputs may be other views than those the teacher saw."""
 
     workers: int | None = None
-    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -63,7 +62,7 @@ def evaluate_model(
     source: Source,
     *,
     store: Store | None = None,
-    finishing: Finishing | None = None,
+    input: InputOptions | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
     """Accuracy and calibration on a source, and with a store of the same samples how near it is to its teacher.
@@ -72,25 +71,25 @@ def evaluate_model(
     or views, or over other classes.
     """
     options = options or EvaluateOptions()
-    return evaluate_on(open_inputs(source, store=store, finishing=finishing, options=options), module, options)
+    return evaluate_on(open_inputs(source, store=store, input=input, options=options), module, options)
 
 
 def open_inputs(
     source: Source,
     *,
     store: Store | None = None,
-    finishing: Finishing | None = None,
+    input: InputOptions | None = None,
     options: EvaluateOptions,
 ) -> BatchLoader:
     """What models are measured on. Raises as `evaluate_model`."""
     device = choose_device(options.device)
-    finishing = finishing or Finishing()
-    aligned = Aligned(source=source, finishing=finishing)
+    inputs = (input or default_input(),)
+    aligned = Aligned(source=source, inputs=inputs)
     if store is not None:
         aligned = as_the_teacher_saw(
             source,
             store,
-            finishing,
+            inputs,
             subset=options.subset,
             verify=options.verify_inputs,
             check_pixels=options.views_mismatch == "refuse",
@@ -103,7 +102,7 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     module = place(module.eval(), loader.device, channels_last=options.channels_last)
 
     def forward(batch: Batch) -> Tensor:
-        return logits_of(module, batch.images_BCHW, device=loader.device, autocast=options.autocast)
+        return logits_of(module, batch.inputs[0].inputs, device=loader.device, autocast=options.autocast)
 
     (evaluation,) = evaluate(
         {"model": forward},
@@ -115,7 +114,7 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     return evaluation
 
 
-def first_image(loader: BatchLoader, options: EvaluateOptions) -> Tensor:
-    """[1, C, H, W] on the loader's device: an input as models are given it."""
+def first_input(loader: BatchLoader, options: EvaluateOptions) -> Inputs:
+    """Of one sample, on the loader's device, as models are given it."""
     (batch,) = loader.load(in_sequence(0, 1, batch_size=1))
-    return batch.to(loader.device, channels_last=options.channels_last).images_BCHW
+    return batch.to(loader.device, channels_last=options.channels_last).inputs[0].inputs

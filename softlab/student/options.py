@@ -11,6 +11,7 @@ from softlab.labels.ensembles import CombineBy, WeighBy
 from softlab.labels.losses import DecisionLoss, LossName, Tail
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.order import Shuffle, ViewOrder
+from softlab.modalities.modality import InputOptions
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.pruning import PruneOptions
 from softlab.student.trackers import TrackerName
@@ -137,7 +138,7 @@ class TrainOptions:
     """Which samples must have the content hash that the store records: some at random, or all."""
 
     workers: int | None = None
-    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -224,6 +225,9 @@ class Student:
     module: nn.Module
     options: TrainOptions
     """Those in `OF_THE_RUN` must be the run's."""
+
+    input: InputOptions | None = None
+    """How it wants its samples; default: as the run says."""
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:

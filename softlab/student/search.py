@@ -16,6 +16,8 @@ from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
 from softlab.labels.losses import LossName, decision_loss
+from softlab.modalities.modality import InputOptions
+from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
@@ -24,8 +26,6 @@ from softlab.student.options import Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -87,8 +87,8 @@ def search(
     what: SearchOptions,
     *,
     valid: Validation,
-    finishing: Finishing | None = None,
-    augment: ViewRecipe | None = None,
+    input: InputOptions | None = None,
+    augment: ViewOptions | None = None,
     out: str | Path,
     on_progress: OnProgress | None = None,
 ) -> list[Trial]:
@@ -119,7 +119,7 @@ def search(
                 source,
                 stores,
                 options,
-                finishing=finishing,
+                input=input,
                 augment=augment,
                 valid=valid,
                 out=Path(out) / f"pass-{number:03d}",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 from softlab.errors import InvalidOption, SlowReads
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.modality import InputOptions, default_input
+from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -20,8 +23,6 @@ from softlab.student.ranks import join_ranks
 from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Validation, check_comparable
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 def train_students(
@@ -30,8 +31,8 @@ def train_students(
     stores: Sequence[Store],
     options: TrainOptions | None = None,
     *,
-    finishing: Finishing | None = None,
-    augment: ViewRecipe | None = None,
+    input: InputOptions | None = None,
+    augment: ViewOptions | None = None,
     valid: Validation | None = None,
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
@@ -39,9 +40,10 @@ def train_students(
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
-    on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings options of its own, a bare
-    module has the run's. With `out`, weights and metrics are written there, a killed run goes on exactly where its last
-    checkpoint was, and a finished one returns its results without training (the modules then stay as they are).
+    on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings options and an input of its
+    own, a bare module has the run's. With `out`, weights and metrics are written there, a killed run goes on exactly
+    where its last checkpoint was, and a finished one returns its results without training (the modules then stay as
+    they are).
 
     A student that fails (a loss that isn't finite, no memory) is set aside, its result has the error, and the others go
     on; if all fail, the last one's error is raised. Processes started by torchrun share the work: each gets its part of
@@ -52,26 +54,26 @@ def train_students(
     isn't finite. Warns with SlowReads where a store is too large for its row cache and `shuffle` is full.
     """
     options = options or TrainOptions()
-    given = {name: _as_student(name, student, options) for name, student in students.items()}
-    finishing = finishing or Finishing()
+    given = {name: _as_student(name, student, options, input or default_input()) for name, student in students.items()}
+    inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
     ranks = join_ranks(device)
     features = {feature for student in given.values() for feature in student.options.feature}
-    inputs = align_inputs(source, stores, finishing, options, augment=augment, features=sorted(features))
-    train_loader = BatchLoader(inputs.aligned, device=device, options=loader, keep_decoded=True)
+    data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
+    train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     valid_loader = None
     if valid is not None:
         if valid.store is not None and options.new_classes:
             raise InvalidOption("--valid-store: with --new-classes students have classes that it lacks. Leave it out.")
         check_comparable(valid, source, stores)
-        aligned = align_inputs(valid.source, [valid.store] if valid.store else [], finishing, options).aligned
+        aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
         valid_loader = BatchLoader(aligned, device=device, options=loader, keep_decoded=True)
     order = ShuffledBatches(
         num_samples=min(options.max_samples or len(source), len(source)),
         batch_size=options.batch_size,
         epochs=options.epochs,
         seed=options.seed,
-        num_views=inputs.num_views,
+        num_views=data.num_views,
         view_order=options.view_order,
         block_rows=_block_rows(source, stores, features, options),
     )
@@ -80,7 +82,7 @@ def train_students(
     try:
         folder = None
         if out is not None:
-            folder = RunFolder(Path(out), describe_run(learners, source, stores, inputs, valid, options), ranks=ranks)
+            folder = RunFolder(Path(out), describe_run(learners, source, stores, data, valid, options), ranks=ranks)
             finished = folder.results()
             if finished is not None:
                 return finished
@@ -90,8 +92,9 @@ def train_students(
             learner.finish()
 
 
-def _as_student(name: str, given: nn.Module | Student, options: TrainOptions) -> Student:
+def _as_student(name: str, given: nn.Module | Student, options: TrainOptions, input: InputOptions) -> Student:
     student = Student(module=given, options=options) if isinstance(given, nn.Module) else given
+    student = student if student.input is not None else replace(student, input=input)
     for option in OF_THE_RUN:
         theirs, ours = getattr(student.options, option), getattr(options, option)
         if theirs != ours:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.sources.source import Source
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 
@@ -17,7 +17,7 @@ class Validation:
     """What the teacher said about it; without it only accuracy is measured."""
 
     def __post_init__(self) -> None:
-        if self.store is None and self.source.targets_N is None:
+        if self.store is None and hard_targets(self.source) is None:
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give --valid-store, or another --valid."

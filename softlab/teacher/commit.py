@@ -1,4 +1,4 @@
-"""From what the teacher said to committed shards, on a thread beside the teacher's own work."""
+"""From the teacher's outputs to committed shards, on a thread beside the teacher's own work."""
 
 # Shape letters: N rows in a shard, B rows in a batch, K entries kept, T temperatures.
 
@@ -18,20 +18,20 @@ from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
-from softlab.teacher.forward import Said, SaidOnHost
+from softlab.teacher.forward import OutputOnHost, TeacherOutput
 
 MAX_SHARDS_IN_FLIGHT = 2
 """Finished by the teacher and not yet on disk: what bounds a dump's memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SaidShard:
+class ShardOutput:
     """All batches of one shard, in order."""
 
     shard: Shard
-    batches: Sequence[SaidOnHost]
+    batches: Sequence[OutputOnHost]
     content_hashes: list[bytes]
-    pixel_digests: list[int]
+    view_digests: list[int]
 
 
 class BackgroundCommits:
@@ -41,7 +41,7 @@ class BackgroundCommits:
     failures the first is raised.
     """
 
-    def __init__(self, commit: Callable[[SaidShard], None]) -> None:
+    def __init__(self, commit: Callable[[ShardOutput], None]) -> None:
         self._commit = commit
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="softlab-commit")
         self._in_flight: deque[Future[None]] = deque()
@@ -55,14 +55,14 @@ class BackgroundCommits:
             for commit in self._in_flight:
                 commit.result()
 
-    def put(self, said: SaidShard) -> None:
+    def put(self, output: ShardOutput) -> None:
         while len(self._in_flight) >= MAX_SHARDS_IN_FLIGHT:
             self._in_flight.popleft().result()
-        self._in_flight.append(self._pool.submit(self._commit, said))
+        self._in_flight.append(self._pool.submit(self._commit, output))
 
 
 def commit_shard(
-    said: SaidShard,
+    output: ShardOutput,
     *,
     writer: StoreWriter,
     coding: LabelCoding,
@@ -70,31 +70,31 @@ def commit_shard(
     targets_N: NDArray[np.int64] | None,
 ) -> int:
     """Encode and write one shard; its bytes on disk. Raises TeacherError naming the samples of values not finite."""
-    batches = [batch.wait() for batch in said.batches]
-    _check_finite(batches, said.shard, source)
+    batches = [batch.wait() for batch in output.batches]
+    _check_finite(batches, output.shard, source)
     labels = _join(batches)
     arrays = coding.encode(labels)
     statistics = measure(
         labels,
-        targets_N=None if targets_N is None else targets_N[said.shard.start : said.shard.stop],
+        targets_N=None if targets_N is None else targets_N[output.shard.start : output.shard.stop],
         clipped_logits=coding.count_clipped(labels, arrays),
     )
     plan = writer.plan
-    (output,) = plan.classes
-    fields = {f"{plan.group_of(output)}/{name}": array for name, array in arrays.items()}
+    (classes,) = plan.classes
+    fields = {f"{plan.group_of(classes)}/{name}": array for name, array in arrays.items()}
     for name, each in zip(batches[0].features, plan.values, strict=True):
         (field,) = plan.storage.fields_of(plan.group_of(each))
         fields[field.name] = torch.cat([batch.features[name] for batch in batches]).numpy()
     return writer.write(
-        said.shard,
+        output.shard,
         arrays=fields,
-        content_hashes=said.content_hashes,
-        pixel_digests=said.pixel_digests,
-        statistics={output.name: statistics},
+        content_hashes=output.content_hashes,
+        pixel_digests=output.view_digests,
+        statistics={classes.name: statistics},
     )
 
 
-def _join(batches: Sequence[Said]) -> SoftLabels:
+def _join(batches: Sequence[TeacherOutput]) -> SoftLabels:
     labels = [batch.labels for batch in batches]
     return SoftLabels(
         class_ids_BK=torch.cat([each.class_ids_BK for each in labels]),
@@ -107,7 +107,7 @@ def _join(batches: Sequence[Said]) -> SoftLabels:
     )
 
 
-def _check_finite(batches: Sequence[Said], shard: Shard, source: Source) -> None:
+def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source) -> None:
     bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
     if len(bad):
         names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())

@@ -1,4 +1,4 @@
-"""Run a teacher over a source once, and write what it said; go on where an earlier run stopped."""
+"""Run a teacher over a source once, and write its outputs; go on where an earlier run stopped."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,24 +15,23 @@ from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence, spread_out
 from softlab.manifest import Manifest, StorePlan
+from softlab.modalities.modality import InputOptions, default_input, modality_of
+from softlab.modalities.views import ViewOptions
 from softlab.ranks import is_launched
 from softlab.shards import Shard
-from softlab.sources.source import Source
+from softlab.sources.source import Source, hard_targets
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, coding_of, open_store
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
-from softlab.teacher.commit import BackgroundCommits, SaidShard, commit_shard
+from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.contents import Contents
 from softlab.teacher.extent import Extent, check_addition, check_like, settle_extent, settled_gap_step
-from softlab.teacher.forward import SaidOnHost, Teacher, TeacherRun
+from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.peers import Peers, agree_on, meet_peers, writing_together
 from softlab.teacher.record import choose_k, make_plan
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,16 +84,16 @@ def dump_teacher(
     out: str | Path,
     options: DumpOptions | None = None,
     *,
-    augment: ViewRecipe | None = None,
+    augment: ViewOptions | None = None,
     like: Store | None = None,
     on_progress: OnProgress | None = None,
 ) -> DumpSummary:
-    """A finished store at `out` with what the teacher says about every view of every sample of the source.
+    """A finished store at `out` with the teacher's output for every view of every sample of the source.
 
     An interrupted dump goes on when the same call is made again; a finished one returns at once. The store's bytes do
-    not depend on where it was interrupted. A bare module is run with the default `Finishing`, images without `augment`
-    are shown as they are. With `like`, the teacher sees the samples and views that another one saw for that store, so
-    that both can teach together; they are compared as they are read.
+    not depend on where it was interrupted. A bare module is run with the default input of images; without `augment`
+    samples are shown as they are. With `like`, the teacher sees the samples and views that another one saw for that
+    store, so that both can teach together; they are compared as they are read.
 
     Processes that torchrun started share the work: each makes this call, runs its own copy of the teacher and writes
     shards of its own, and the bytes are those of one process. All return the same summary.
@@ -108,13 +107,14 @@ def dump_teacher(
     _check_devices(options)
     if isinstance(teacher, nn.Module):
         teacher = as_teacher(teacher)
+    modality = modality_of(teacher.input)
     extent = settle_extent(out, options, augment, like=like)
     if like is not None:
-        check_like(like, source)
+        check_like(like, source, modality)
     aligned = Aligned(
         source=source,
-        finishing=teacher.finishing,
-        replay=Replay(extent.views, num_samples=len(source), recipe_N=extent.recipe_N),
+        inputs=(teacher.input,),
+        replay=modality.replay(extent.views, num_samples=len(source), recipe_N=extent.recipe_N),
         digest_every=extent.views.digest_every,
     )
     contents = Contents(out, source, like=like)
@@ -125,7 +125,7 @@ def dump_teacher(
             _learn_stored(contents, out)
             return _summary(out, rows_computed=0, seconds=0.0)
         if options.adds_views:
-            check_addition(open_store(out), source, plan)
+            check_addition(open_store(out), source, plan, modality)
             _learn_stored(contents, out)  # before anything is written beside the finished store
         with writing_together(out, plan, peers, recipe_N=extent.recipe_N) as writer:
             _learn_committed(contents, writer)
@@ -141,11 +141,11 @@ def dump_teacher(
         return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 
-def as_teacher(module: nn.Module, *, finishing: Finishing | None = None) -> Teacher:
+def as_teacher(module: nn.Module, *, input: InputOptions | None = None) -> Teacher:
     """A module of one's own, named by its class."""
     kind = type(module)
     name = f"{kind.__module__}:{kind.__qualname__}"
-    return Teacher(module=module, name=name, arguments={}, finishing=finishing or Finishing())
+    return Teacher(module=module, name=name, arguments={}, input=input or default_input())
 
 
 def _check_devices(options: DumpOptions) -> None:
@@ -211,23 +211,23 @@ def _dump_pending(
     total = sum(shard.num_rows for shard in writer.own_shards)
     earlier = total - sum(shard.num_rows for shard in pending)
 
-    def commit(said: SaidShard) -> None:
-        peers.add("bytes", commit_shard(said, writer=writer, coding=coding, source=source, targets_N=targets_N))
+    def commit(output: ShardOutput) -> None:
+        peers.add("bytes", commit_shard(output, writer=writer, coding=coding, source=source, targets_N=targets_N))
 
     with BackgroundCommits(commit) as commits:
         for shard, batches in _by_shard(run, aligned, peers.own(pending), options):
-            said: list[SaidOnHost] = []
+            outputs: list[OutputOnHost] = []
             hashes: list[bytes] = []
             digests: list[int] = []
             for batch in batches:
-                said.append(run.say(batch, k=plan.classes[0].selection.k).start_to_host())
+                outputs.append(run.run(batch, k=plan.classes[0].selection.k).start_to_host())
                 hashes += batch.content_hashes
-                digests += batch.pixel_digests
+                digests += batch.view_digests
                 rows = earlier + peers.add("rows", len(batch))
                 if on_progress is not None:
                     on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=peers.add("bytes", 0)))
             contents.learn(shard.start, hashes)
-            commits.put(SaidShard(shard=shard, batches=said, content_hashes=hashes, pixel_digests=digests))
+            commits.put(ShardOutput(shard=shard, batches=outputs, content_hashes=hashes, view_digests=digests))
 
 
 def _by_shard(
@@ -257,7 +257,7 @@ def _finish(writer: StoreWriter, contents: Contents, source: Source, extent: Ext
         writer.finalize(
             SampleTable(
                 keys=source.keys,
-                targets_N=source.targets_N,
+                targets_N=hard_targets(source),
                 content_hashes=contents.hashes(),
                 recipe_N=extent.recipe_N,
             )

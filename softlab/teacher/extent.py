@@ -14,12 +14,13 @@ from softlab.indices import RecipeIndex, StoreIndex
 from softlab.loading.alignment import align
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
+from softlab.modalities.modality import Modality
+from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
 from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
-from softlab.views.view_recipe import ViewRecipe, record_views
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ class Extent:
     """Of how many samples these are some, where the recipe counts more."""
 
 
-def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -> Extent:
+def extent_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> Extent:
     """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
     too."""
     given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
@@ -48,19 +49,20 @@ def extent_like(like: Store, options: DumpOptions, augment: ViewRecipe | None) -
     return Extent(views=manifest.views, recipe_N=like.read_samples().recipe_N, chosen_from=manifest.source.chosen_from)
 
 
-def check_like(like: Store, source: Source) -> None:
+def check_like(like: Store, source: Source, modality: Modality) -> None:
     """Raises StoreMismatch unless the source has the very samples of the other teacher's store, as far as some of them
     tell, and its views would be drawn the same here."""
     store_N = align(source, like, next_step="Point --source at the data the teacher saw.")
-    check_views(source, like, store_N, store_replay(like, store_N), next_step="Dump with those versions.")
+    replay = store_replay(like, store_N, modality)
+    check_views(source, like, store_N, replay, modality, next_step="Dump with those versions.")
 
 
-def settle_extent(out: Path, options: DumpOptions, augment: ViewRecipe | None, *, like: Store | None = None) -> Extent:
+def settle_extent(out: Path, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None) -> Extent:
     """Raises InvalidOption for several views that would all be the same; NotAStore, UnfinishedStore where views are to
     be added to something else than a finished store, InvalidOption where to a part of one."""
     if like is not None:
         return extent_like(like, options, augment)
-    recipe = augment or ViewRecipe()
+    recipe = augment or NoViews()
     if not options.adds_views:
         return Extent(views=_views(recipe, options, num_views=options.views_given))
     store = open_store(out)
@@ -72,7 +74,7 @@ def settle_extent(out: Path, options: DumpOptions, augment: ViewRecipe | None, *
     return Extent(views=_views(recipe, options, num_views=num_views), parent=parent)
 
 
-def check_addition(store: Store, source: Source, plan: StorePlan) -> None:
+def check_addition(store: Store, source: Source, plan: StorePlan, modality: Modality) -> None:
     """Raises StoreMismatch unless the plan differs from the finished store in its number of views alone, and the views
     that are there already would be drawn the same here."""
     found = store.manifest
@@ -91,7 +93,8 @@ def check_addition(store: Store, source: Source, plan: StorePlan) -> None:
         source,
         store,
         store_N,
-        store_replay(store, store_N),
+        store_replay(store, store_N, modality),
+        modality,
         next_step="Add views with those versions, or dump anew into another --out.",
     )
 
@@ -105,7 +108,7 @@ def _check_is_whole(store: Store) -> None:
         )
 
 
-def _views(recipe: ViewRecipe, options: DumpOptions, *, num_views: int) -> ViewsRecord:
+def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> ViewsRecord:
     if num_views > 1 and not recipe.is_random:
         raise InvalidOption(
             f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "

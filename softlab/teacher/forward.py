@@ -1,4 +1,4 @@
-"""One forward pass of the teacher: from a batch of images to what is kept of it, all on the teacher's device."""
+"""One forward pass of the teacher: from a batch of samples to what is kept of it, all on the teacher's device."""
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C), T temperatures.
 
@@ -12,11 +12,11 @@ from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
+from softlab.modalities.modality import InputOptions
 from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +28,13 @@ class Teacher:
     """What it was built from, such as `torchvision:resnet50`."""
 
     arguments: Mapping[str, object]
-    finishing: Finishing
+    input: InputOptions
+    """How it wants its samples."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Said:
-    """What the teacher said about the B rows of a batch, on its way from the device to a shard."""
+class TeacherOutput:
+    """What is kept of the teacher's output for the B rows of a batch, on its way from the device to a shard."""
 
     labels: SoftLabels
     features: dict[str, Tensor]
@@ -42,30 +43,30 @@ class Said:
     is_finite_B: Tensor
     """bool, whether all logits of the row are finite, and its features once they are float16."""
 
-    def start_to_host(self) -> "SaidOnHost":
+    def start_to_host(self) -> "OutputOnHost":
         """Begin the copies to the host without waiting for the device."""
-        return SaidOnHost(self)
+        return OutputOnHost(self)
 
 
-class SaidOnHost:
+class OutputOnHost:
     """Copies under way; `wait` returns them when they have arrived. May be waited for in another thread."""
 
-    def __init__(self, said: Said) -> None:
-        self._said = Said(
-            labels=_to_host_labels(said.labels),
-            features={name: _to_host(feature) for name, feature in said.features.items()},
-            is_finite_B=_to_host(said.is_finite_B),
+    def __init__(self, output: TeacherOutput) -> None:
+        self._output = TeacherOutput(
+            labels=_to_host_labels(output.labels),
+            features={name: _to_host(feature) for name, feature in output.features.items()},
+            is_finite_B=_to_host(output.is_finite_B),
         )
         self._arrived: torch.cuda.Event | None = None
-        if said.is_finite_B.is_cuda:
+        if output.is_finite_B.is_cuda:
             # On the tensors' own device: with several GPUs the current one may be another. Blocking: no spinning core.
             self._arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            self._arrived.record(torch.cuda.current_stream(said.is_finite_B.device))
+            self._arrived.record(torch.cuda.current_stream(output.is_finite_B.device))
 
-    def wait(self) -> Said:
+    def wait(self) -> TeacherOutput:
         if self._arrived is not None:
             self._arrived.synchronize()
-        return self._said
+        return self._output
 
 
 class TeacherRun:
@@ -88,20 +89,20 @@ class TeacherRun:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> Tensor:
         """float32 [B, C] on the device. Raises ModelError if the model's output is not that of a classifier."""
-        images_BCHW = batch.to(self.device, channels_last=self._options.channels_last).images_BCHW
-        return logits_of(self._module, images_BCHW, device=self.device, autocast=self._options.autocast).float()
+        (collated,) = batch.to(self.device, channels_last=self._options.channels_last).inputs
+        return logits_of(self._module, collated.inputs, device=self.device, autocast=self._options.autocast).float()
 
     def features(self) -> dict[str, Tensor]:
         """float16 [B, ...] by name, of the last forward pass, on the device."""
         return {name: feature.half() for name, feature in self._taps.collect().items()}
 
     @torch.inference_mode()
-    def say(self, batch: Batch, *, k: int) -> Said:
+    def run(self, batch: Batch, *, k: int) -> TeacherOutput:
         """What is kept of a batch; on the device, nothing waited for."""
         return self.keep(self.logits(batch), k=k)
 
     @torch.inference_mode()
-    def keep(self, logits_BC: Tensor, *, k: int) -> Said:
+    def keep(self, logits_BC: Tensor, *, k: int) -> TeacherOutput:
         """The k largest logits of each row, their exact tails, and the features of the same forward pass."""
         features = self.features()
         _check_rows(features, num_rows=len(logits_BC))
@@ -110,7 +111,7 @@ class TeacherRun:
         is_finite_B = labels.max_logit_B.isfinite() & logits_BC.amin(dim=1).isfinite()
         for feature in features.values():
             is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
-        return Said(labels=labels, features=features, is_finite_B=is_finite_B)
+        return TeacherOutput(labels=labels, features=features, is_finite_B=is_finite_B)
 
 
 def _check_rows(features: Mapping[str, Tensor], *, num_rows: int) -> None:

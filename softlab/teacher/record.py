@@ -1,6 +1,5 @@
 """What a dump will be, settled before its first row: the plan that its manifest repeats."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -29,10 +28,11 @@ from softlab.manifest import (
     ViewsRecord,
     check_plan,
 )
+from softlab.modalities.modality import describe_input, modality_of
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
 from softlab.sources.source import Source
-from softlab.teacher.forward import Said, Teacher
+from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DEFAULT_K, DumpOptions
 
 FEATURE_DTYPE = "float16"
@@ -51,12 +51,12 @@ def make_plan(
     options: DumpOptions,
     views: ViewsRecord,
     *,
-    example: Said,
+    example: TeacherOutput,
     gap_step: float | None = None,
     parent: str | None = None,
     chosen_from: int | None = None,
 ) -> StorePlan:
-    """The plan of a dump; `example` is what the teacher said about some samples, and gives the shapes and, unless one
+    """The plan of a dump; `example` is the teacher's output for some samples, and gives the shapes and, unless one
     is settled, the step of the uint8 coding. `parent` is the digest of the store that it adds views to, `chosen_from`
     the number of samples that the recipe of its views counts, where that is another one."""
     num_classes = example.labels.num_classes
@@ -68,7 +68,7 @@ def make_plan(
         format_version=2,
         kind="soft-labels",
         softlab_version=version("softlab"),
-        libraries=_libraries(),
+        libraries=_libraries(teacher),
         teacher=_teacher_record(teacher, options),
         source=SourceRecord(
             name=source.name,
@@ -77,7 +77,13 @@ def make_plan(
             skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
             chosen_from=chosen_from,
         ),
-        inputs=(InputRecord(field="image", modality="images", options=_plain(dataclasses.asdict(teacher.finishing))),),
+        inputs=(
+            InputRecord(
+                field=modality_of(teacher.input).field,
+                modality=teacher.input.modality,
+                options=_plain(describe_input(teacher.input)),
+            ),
+        ),
         views=views,
         outputs=(
             ClassesRecord(
@@ -104,7 +110,7 @@ def make_plan(
     return plan
 
 
-def _coding_record(options: DumpOptions, example: Said, *, settled: float | None) -> CodingRecord:
+def _coding_record(options: DumpOptions, example: TeacherOutput, *, settled: float | None) -> CodingRecord:
     if options.coding != "uint8":
         return CodingRecord(logits=options.coding, gap_step=None)
     return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(example.labels))
@@ -116,7 +122,9 @@ def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | Non
     return names if names is not None and len(names) == num_classes else None
 
 
-def plan_storage(options: DumpOptions, coding: LabelCoding, example: Said, *, num_samples: int) -> StorageRecord:
+def plan_storage(
+    options: DumpOptions, coding: LabelCoding, example: TeacherOutput, *, num_samples: int
+) -> StorageRecord:
     """Which arrays a store has, and how they are cut into shards and chunks."""
     k, num_temperatures = example.labels.k, len(coding.temperatures)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -154,8 +162,8 @@ def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
     )
 
 
-def _libraries() -> dict[str, str]:
-    names = ["torch", "torchvision", "numpy", "pillow", "zarr", "pyarrow"]
+def _libraries(teacher: Teacher) -> dict[str, str]:
+    names = dict.fromkeys(["torch", *modality_of(teacher.input).libraries, "zarr", "pyarrow"])
     return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: version(name) for name in names}
 
 

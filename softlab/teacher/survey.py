@@ -21,15 +21,15 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
+from softlab.modalities.modality import modality_of
+from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
 from softlab.store.formats import format_named
 from softlab.store.reader import Store
 from softlab.teacher.extent import Extent, check_like, extent_like
-from softlab.teacher.forward import Said, Teacher, TeacherRun
+from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.record import choose_k, make_plan, plan_storage
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_BYTES = 256 << 20
@@ -83,39 +83,40 @@ def survey_teacher(
     source: Source,
     options: DumpOptions,
     *,
-    augment: ViewRecipe | None = None,
+    augment: ViewOptions | None = None,
     like: Store | None = None,
 ) -> Survey:
     """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
+    modality = modality_of(teacher.input)
     if like is None:
-        recipe = augment or ViewRecipe()
+        recipe = augment or NoViews()
         extent = Extent(views=record_views(recipe, num_views=options.views_given, digest_every=options.digest_every))
     else:
         extent = extent_like(like, options, augment)
-        check_like(like, source)
+        check_like(like, source, modality)
     views = extent.views
-    replay = Replay(views, num_samples=len(source), recipe_N=extent.recipe_N)
+    replay = modality.replay(views, num_samples=len(source), recipe_N=extent.recipe_N)
     with TeacherRun(teacher, options) as run:
-        heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
-    num_classes = heard.logits_NC.shape[1]
+        found = _run(run, Aligned(source=source, inputs=(teacher.input,), replay=replay), options)
+    num_classes = found.logits_NC.shape[1]
     k, temperatures = choose_k(options, num_classes=num_classes), sorted_temperatures(options.temperature)
-    plan = make_plan(teacher, source, options, views, example=heard.keep(k, options))
-    mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures, head=options.head)
+    plan = make_plan(teacher, source, options, views, example=found.keep(k, options))
+    mass_KT, kl_KT = truncation(found.logits_NC, temperatures=temperatures, head=options.head)
     return Survey(
         num_samples=len(source),
         num_views=views.num_views,
-        surveyed=len(heard.logits_NC),
+        surveyed=len(found.logits_NC),
         num_classes=num_classes,
         head=options.head,
         chosen_k=k,
         temperatures=temperatures,
-        rows_per_second=len(heard.logits_NC) / heard.seconds,
+        rows_per_second=len(found.logits_NC) / found.seconds,
         choices=tuple(
             Choice(
                 k=candidate,
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
-                bytes_per_row=_bytes_per_row(plan, options, heard.keep(candidate, options)),
+                bytes_per_row=_bytes_per_row(plan, options, found.keep(candidate, options)),
             )
             for candidate in _candidates(k, num_classes=num_classes)
         ),
@@ -147,19 +148,19 @@ def truncation(logits_NC: Tensor, *, temperatures: Sequence[float], head: Head =
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Heard:
-    """Everything that the teacher said about the surveyed rows, on the host."""
+class _Outputs:
+    """The teacher's whole output for the surveyed rows, on the host."""
 
     logits_NC: Tensor
     features: dict[str, Tensor]
     seconds: float
 
-    def keep(self, k: int, options: DumpOptions) -> Said:
+    def keep(self, k: int, options: DumpOptions) -> TeacherOutput:
         labels = keep_top_k(self.logits_NC, k=k, temperatures=options.temperature, head=options.head)
-        return Said(labels=labels, features=self.features, is_finite_B=self.logits_NC.isfinite().all(dim=1))
+        return TeacherOutput(labels=labels, features=self.features, is_finite_B=self.logits_NC.isfinite().all(dim=1))
 
 
-def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
+def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Outputs:
     """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
     count = min(SURVEYED_SAMPLES, len(aligned.source))
     spread_N = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
@@ -183,23 +184,25 @@ def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
     if not logits_NC.isfinite().all():
         raise TeacherError("the teacher's logits are NaN or infinite for some samples. Check its weights and inputs.")
     joined = {name: torch.cat([each[name] for each in features]) for name in features[0]}
-    return _Heard(logits_NC=logits_NC, features=joined, seconds=seconds)
+    return _Outputs(logits_NC=logits_NC, features=joined, seconds=seconds)
 
 
-def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
+def _bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) -> float:
     """By encoding the surveyed rows as the shards of a store of their own."""
-    count = len(said.labels)
+    count = len(output.labels)
     coding = LabelCoding(
-        coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.classes[0].selection.temperatures
+        coding=options.coding,
+        num_classes=output.labels.num_classes,
+        temperatures=plan.classes[0].selection.temperatures,
     )
     plan = msgspec.structs.replace(
         plan,
         source=msgspec.structs.replace(plan.source, num_samples=count),
         views=msgspec.structs.replace(plan.views, num_views=1),
-        storage=plan_storage(options, coding, said, num_samples=count),
+        storage=plan_storage(options, coding, output, num_samples=count),
     )
-    arrays = {f"{plan.group_of(plan.classes[0])}/{name}": array for name, array in coding.encode(said.labels).items()}
-    arrays |= {f"outputs/{name}/values": feature.numpy() for name, feature in said.features.items()}
+    arrays = {f"{plan.group_of(plan.classes[0])}/{name}": array for name, array in coding.encode(output.labels).items()}
+    arrays |= {f"outputs/{name}/values": feature.numpy() for name, feature in output.features.items()}
     encode, total = format_named(options.format).encode, 0
     for shard in plan.grid:
         files = encode(plan, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from softlab.bench.student_steps import StudentSteps, find_layer
 from softlab.bench.training import KeptImages
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 from tests.student import pictures
 from tests.student.pictures import make_student
 
@@ -31,7 +31,7 @@ def make_steps(store: Store) -> StudentSteps:
         KeptImages(pictures.pictures()),
         store,
         pictures.make_options(),
-        finishing=Finishing(),
+        finishing=ImageInput(),
         turn_s=0.001,
     )
 

@@ -6,11 +6,11 @@ import torch
 
 from softlab.bench.training import KeptImages, StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.sources.source import Sample
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
-from softlab.views.view_recipe import ViewRecipe
 from tests.student import pictures
 from tests.teacher.dumping import Pictures
 

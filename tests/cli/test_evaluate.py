@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.student.measure import EvaluateOptions, evaluate_model
-from softlab.views.finishing import Finishing
 from tests.cli.program import DATA, INPUT, TEST, Answer, Softlab, assert_refused, write_rows
 
 Evaluate = Callable[..., Answer]
@@ -74,7 +74,7 @@ def test_json_is_what_the_library_measures(module: nn.Module, evaluate: Evaluate
     expected = evaluate_model(
         module,
         open_source(SourceOptions(path=TEST[1], limit=100)),
-        finishing=Finishing(mean=(0.286,), std=(0.353,)),
+        input=ImageInput(mean=(0.286,), std=(0.353,)),
         options=EvaluateOptions(device="cpu", batch_size=32),
     )
     assert (found["rows"], found["accuracy"]) == (100, expected.accuracy)

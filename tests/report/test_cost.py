@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from softlab.errors import InvalidOption, ModelError
+from softlab.modalities.inputs import Inputs
 from softlab.models.build import ModelOptions, build_model
 from softlab.report.cost import ModelCost, describe_model
 
 
 def describe(module: nn.Module, *, size: tuple[int, ...] = (3, 8, 8), batch_size: int = 2) -> ModelCost:
-    return describe_model(module, torch.randn(1, *size), batch_size=batch_size)
+    return describe_model(module, Inputs(positional=(torch.randn(1, *size),)), batch_size=batch_size)
 
 
 def small_net() -> nn.Sequential:
@@ -107,7 +108,7 @@ def test_weights_in_another_type_and_memory_order_have_their_own_bytes() -> None
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).to(torch.bfloat16)
     layers.to(memory_format=torch.channels_last)
 
-    found = describe_model(layers, torch.randn(1, 3, 8, 8, dtype=torch.bfloat16), batch_size=1)
+    found = describe_model(layers, Inputs(positional=(torch.randn(1, 3, 8, 8, dtype=torch.bfloat16),)), batch_size=1)
 
     assert 0 < found.weights_bytes - 2 * (4 * 27 + 4) < 300, "two bytes a number, and a header"
 
@@ -134,7 +135,9 @@ def test_a_bigger_batch_takes_longer() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_is_named() -> None:
-    found = describe_model(small_net().cuda(), torch.randn(1, 3, 8, 8, device="cuda"), batch_size=2)
+    found = describe_model(
+        small_net().cuda(), Inputs(positional=(torch.randn(1, 3, 8, 8, device="cuda"),)), batch_size=2
+    )
 
     assert found.machine == torch.cuda.get_device_name()
     assert found.multiply_adds == describe(small_net()).multiply_adds

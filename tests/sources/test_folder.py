@@ -8,7 +8,7 @@ import pytest
 from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source
 from softlab.sources.folder import open_folder
-from tests.sources.contract import SourceContract
+from softlab.testing.sources import SourceContract
 from tests.sources.pictures import animals, encoded, picture, truncated_png, write_folder
 
 
@@ -27,7 +27,7 @@ def test_keys_are_relative_paths_in_order_and_labels_follow_the_sorted_folders(t
 
     assert source.keys == ["cat-2/z.png", "cat/b.JPG", "cat/old/a.png", "dog/a.png"]
     assert source.class_names == ("cat", "cat-2", "dog")
-    assert source.targets_N.tolist() == [1, 0, 0, 2]
+    assert source.targets["label"].tolist() == [1, 0, 0, 2]
 
 
 def test_files_that_are_no_images_or_are_hidden_are_left_out(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_class_names_give_the_order_of_the_labels(tmp_path: Path) -> None:
     source = open_folder(animals(tmp_path, per_class=1), class_names=("dog", "cat"))
 
     assert source.class_names == ("dog", "cat")
-    assert source.targets_N.tolist() == [1, 0]
+    assert source.targets["label"].tolist() == [1, 0]
 
 
 def test_equal_files_have_equal_content_hashes_wherever_they_lie(tmp_path: Path) -> None:

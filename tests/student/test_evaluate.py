@@ -13,10 +13,11 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.modalities.images.inputs import ImageInput
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
-from softlab.views.finishing import Finishing
+from tests.modalities.images.batches import images_in
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, forward_of, make_options, make_teacher
 
 COUNT = 300
@@ -39,7 +40,7 @@ def make_store(tmp_path: Path, *, k: int = NUM_CLASSES, temperature: tuple[float
 
 def make_loader(store: Store | None, *, source: Source = PICTURES) -> BatchLoader:
     store_N = None if store is None else align(source, store)
-    aligned = Aligned(source=source, finishing=Finishing(), store=store, store_N=store_N)
+    aligned = Aligned(source=source, inputs=(ImageInput(),), store=store, store_N=store_N)
     return BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0))
 
 
@@ -49,7 +50,7 @@ def measure(store: Store | None = None, *, source: Source = PICTURES) -> Evaluat
 
 
 def forward(batch: Batch) -> Tensor:
-    logits_BC: Tensor = STUDENT(batch.images_BCHW)
+    logits_BC: Tensor = STUDENT(images_in(batch))
     return logits_BC
 
 
@@ -103,7 +104,7 @@ def test_a_store_without_temperature_one_is_measured_at_its_smallest(tmp_path: P
 def test_the_teacher_itself_agrees_with_its_store(tmp_path: Path) -> None:
     loader = make_loader(make_store(tmp_path))
 
-    found = evaluate({"teacher": lambda batch: TEACHER.eval()(batch.images_BCHW)}, loader)["teacher"]
+    found = evaluate({"teacher": lambda batch: TEACHER.eval()(images_in(batch))}, loader)["teacher"]
 
     assert found.teacher_agreement == 1
     assert found.teacher_kl == pytest.approx(0, abs=1e-6)
@@ -122,7 +123,7 @@ def test_targets_that_are_all_unknown_give_no_accuracy() -> None:
 def test_several_models_are_measured_in_one_pass_as_each_alone(tmp_path: Path) -> None:
     store = make_store(tmp_path)
 
-    forwards = {"teacher": lambda batch: TEACHER.eval()(batch.images_BCHW), "student": forward}
+    forwards = {"teacher": lambda batch: TEACHER.eval()(images_in(batch)), "student": forward}
     found = evaluate(forwards, make_loader(store))
 
     assert list(found) == ["teacher", "student"]

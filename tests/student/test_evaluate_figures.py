@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from softlab.labels.selection import keep_top_k
 from softlab.store.reader import Store, open_store
 from softlab.student.evaluate import Evaluation, Tally, evaluate
-from softlab.student.measure import EvaluateOptions, evaluate_model, first_image, open_inputs
+from softlab.student.measure import EvaluateOptions, evaluate_model, first_input, open_inputs
+from tests.modalities.images.batches import images_in
 from tests.student.random_batch import NUM_CLASSES as NUM_OUTPUTS
 from tests.student.random_batch import random_batch
 from tests.teacher.augmenting import MIXING, dump_views, open_uncached
@@ -113,7 +114,7 @@ def test_a_class_that_the_model_has_no_output_for_is_measured_too() -> None:
     """The source names more classes than the model has outputs; its samples of those are never right."""
     loader = open_inputs(PICTURES, options=EvaluateOptions(device="cpu"))
 
-    found = evaluate({"small": lambda batch: STUDENT(batch.images_BCHW)[:, :5]}, loader, per_class=True)["small"]
+    found = evaluate({"small": lambda batch: STUDENT(images_in(batch))[:, :5]}, loader, per_class=True)["small"]
 
     assert found.classes is not None
     assert len(found.classes) == NUM_CLASSES
@@ -165,9 +166,9 @@ def test_a_model_of_the_same_distribution_has_no_divergence() -> None:
 # Models measured on their own.
 
 
-def test_the_first_image_is_one_as_the_model_is_given_it() -> None:
+def test_the_first_input_is_one_as_the_model_is_given_it() -> None:
     options = EvaluateOptions(device="cpu")
 
-    found_BCHW = first_image(open_inputs(PICTURES, options=options), options)
+    (found_BCHW,) = first_input(open_inputs(PICTURES, options=options), options).positional
 
     assert found_BCHW.equal(images_of(PICTURES, [0]))

@@ -9,8 +9,9 @@ from softlab.store.reader import Store
 from softlab.student.evaluate import evaluate
 from softlab.student.measure import EvaluateOptions, evaluate_model
 from tests.loading.labelled import dump_rows, open_rows
+from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_rows
-from tests.student.fashion import FINISHING, NUM_VALID, fashion, make_loader, make_student, make_teacher
+from tests.student.fashion import INPUT, NUM_VALID, fashion, make_loader, make_student, make_teacher
 from tests.teacher.dumping import make_teacher as make_small_teacher
 
 CPU = EvaluateOptions(device="cpu")
@@ -19,16 +20,16 @@ CPU = EvaluateOptions(device="cpu")
 def test_a_model_is_measured_as_students_are_during_training(valid_store: Store) -> None:
     student = make_student(dropout=0.5)
     loader = make_loader(fashion("test"), valid_store)
-    expected = evaluate({"model": lambda batch: student.eval()(batch.images_BCHW)}, loader)["model"]
+    expected = evaluate({"model": lambda batch: student.eval()(images_in(batch))}, loader)["model"]
 
     student.train()
-    found = evaluate_model(student, fashion("test"), store=valid_store, finishing=FINISHING, options=CPU)
+    found = evaluate_model(student, fashion("test"), store=valid_store, input=INPUT, options=CPU)
 
     assert found == expected
 
 
 def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> None:
-    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, finishing=FINISHING, options=CPU)
+    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=CPU)
 
     assert found.rows == NUM_VALID
     assert found.accuracy == valid_store.manifest.statistics["logits"].accuracy
@@ -38,7 +39,7 @@ def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> N
 
 
 def test_without_a_store_only_accuracy_is_measured() -> None:
-    found = evaluate_model(make_student(), fashion("test"), finishing=FINISHING, options=CPU)
+    found = evaluate_model(make_student(), fashion("test"), input=INPUT, options=CPU)
 
     assert found.accuracy is not None
     assert (found.teacher_agreement, found.teacher_kl) == (None, None)
@@ -95,10 +96,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_measures_what_the_cpu_measures(valid_store: Store) -> None:
-    expected = evaluate_model(make_teacher(), fashion("test"), store=valid_store, finishing=FINISHING, options=CPU)
+    expected = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=CPU)
 
     options = EvaluateOptions(device="cuda", workers=2)
-    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, finishing=FINISHING, options=options)
+    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=options)
 
     assert found.accuracy == pytest.approx(expected.accuracy, abs=0.01)
     assert found.teacher_kl == pytest.approx(0, abs=1e-3)

@@ -12,10 +12,10 @@ import pytest
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch, TrainingFailed
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from softlab.student.search import Trial
 from softlab.student.validation import Validation
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.pictures import make_options, make_store, make_student, pictures, train
 from tests.student.searching import LOSSES, find
 

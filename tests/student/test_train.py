@@ -19,8 +19,10 @@ from softlab.student.learner import Learner
 from softlab.student.loop import TrainProgress
 from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
+from tests.modalities.images.batches import images_in
+from tests.sources.pictures import image_of
 from tests.student.fashion import (
-    FINISHING,
+    INPUT,
     NUM_TRAIN,
     all_but_seconds,
     fashion,
@@ -49,10 +51,9 @@ assert len(STEPS) == 50
 def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     """The loss of each step: plain torch code, no store."""
     source, teacher = fashion(), make_teacher().eval()
-    assert source.targets_N is not None
-    images_NCHW = torch.stack([source.read(number).image_CHW for number in range(NUM_TRAIN)]).float() / 255
-    images_NCHW = (images_NCHW - FINISHING.mean[0]) / FINISHING.std[0]
-    targets_N = torch.from_numpy(source.targets_N)
+    images_NCHW = torch.stack([image_of(source, number) for number in range(NUM_TRAIN)]).float() / 255
+    images_NCHW = (images_NCHW - INPUT.mean[0]) / INPUT.std[0]
+    targets_N = torch.from_numpy(source.targets["label"])
     optimiser = torch.optim.AdamW(student.parameters(), weight_decay=0.01)
     losses = []
     student.train()
@@ -148,7 +149,7 @@ def test_without_a_store_students_learn_from_hard_targets() -> None:
     for batch in make_loader(fashion()).load(ShuffledBatches(num_samples=NUM_TRAIN, batch_size=50, epochs=2, seed=0)):
         assert batch.targets_B is not None
         optimiser.zero_grad()
-        functional.cross_entropy(expected(batch.images_BCHW), batch.targets_B).backward()  # type: ignore[no-untyped-call]
+        functional.cross_entropy(expected(images_in(batch)), batch.targets_B).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     torch.testing.assert_close(student.state_dict(), expected.state_dict())
 
@@ -183,7 +184,7 @@ def test_best_and_last_weights_are_as_good_as_recorded(full_store: Store, valid_
             module,
             fashion("test"),
             store=valid_store,
-            finishing=FINISHING,
+            input=INPUT,
             options=EvaluateOptions(device="cpu", batch_size=50),
         )
         assert found == expected == evaluation_in(tmp_path / "small" / f"{kind}.json")

@@ -14,13 +14,13 @@ from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.selection import keep_top_k
 from softlab.loading.alignment import comparable_targets
 from softlab.manifest import SkippedRecord, StorePlan, ViewsRecord
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import SkippedSample
 from softlab.teacher.dump import as_teacher
-from softlab.teacher.forward import Said, Teacher
+from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.record import choose_k, make_plan
-from softlab.views.finishing import Finishing
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 
 
@@ -34,7 +34,7 @@ def plan(
 ) -> StorePlan:
     options = options or make_options()
     module = make_teacher() if teacher is None else teacher
-    said = Said(
+    said = TeacherOutput(
         labels=keep_top_k(torch.zeros(2, num_classes), k=options.k or 1, temperatures=options.temperature),
         features={name: torch.zeros(2, *shape, dtype=torch.half) for name, shape in (features or {}).items()},
         is_finite_B=torch.ones(2, dtype=torch.bool),
@@ -55,8 +55,8 @@ def test_more_logits_than_classes_are_refused() -> None:
 
 def test_the_teacher_is_told_by_its_weights_and_how_it_is_run() -> None:
     module = make_teacher()
-    finishing = Finishing(channels=3, mean=(0.1, 0.2, 0.3), std=(1.0,))
-    teacher = Teacher(module=module, name="timm:x", arguments={"size": (2, 3), "drop": 0.1}, finishing=finishing)
+    finishing = ImageInput(channels=3, mean=(0.1, 0.2, 0.3), std=(1.0,))
+    teacher = Teacher(module=module, name="timm:x", arguments={"size": (2, 3), "drop": 0.1}, input=finishing)
 
     record = plan(teacher, options=make_options(autocast="bfloat16")).teacher
 
@@ -65,7 +65,7 @@ def test_the_teacher_is_told_by_its_weights_and_how_it_is_run() -> None:
     assert record.weights_fingerprint == weights_fingerprint(module)
     assert record.num_parameters == sum(parameter.numel() for parameter in module.parameters())
     assert record.finishing["mean"] == [0.1, 0.2, 0.3]
-    assert record.finishing.keys() == {field.name for field in dataclasses.fields(Finishing)}
+    assert record.finishing.keys() == {field.name for field in dataclasses.fields(ImageInput)}
     assert record.precision == "bfloat16"
     assert plan(teacher).teacher.precision == "float32"
 
@@ -78,7 +78,7 @@ def test_a_module_of_ones_own_is_named_by_its_class() -> None:
 
 
 def test_arguments_that_no_manifest_can_hold_are_refused() -> None:
-    teacher = Teacher(module=nn.Sequential(), name="x:y", arguments={"norm": object()}, finishing=Finishing())
+    teacher = Teacher(module=nn.Sequential(), name="x:y", arguments={"norm": object()}, input=ImageInput())
 
     with pytest.raises(InvalidOption, match=re.escape("Use numbers, strings and lists.")):
         plan(teacher)

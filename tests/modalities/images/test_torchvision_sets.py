@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
+from softlab.identity import content_hash
+from softlab.modalities.images.torchvision_sets import open_torchvision
 from softlab.sources import Source
-from softlab.sources.torchvision_sets import open_torchvision
-from tests.sources.contract import SourceContract
-from tests.sources.pictures import animals, truncated_png, write_folder
+from softlab.testing.sources import SourceContract
+from tests.sources.pictures import animals, image_of, truncated_png, write_folder
 
 LABELS = [9, 0, 3, 3]
 
@@ -35,6 +36,8 @@ def open_fashion_mnist(root: Path) -> Source:
 
 
 class TestTorchvisionSource(SourceContract):
+    hashes_fields = False  # but shape and pixels
+
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Callable[[], Source]:
         write_fashion_mnist(tmp_path)
@@ -45,27 +48,28 @@ def test_targets_and_class_names_are_those_of_the_set(tmp_path: Path) -> None:
     source = open_fashion_mnist(write_fashion_mnist(tmp_path))
 
     assert source.name == "torchvision:FashionMNIST"
-    assert source.targets_N is not None
-    assert source.targets_N.tolist() == LABELS
+    assert source.targets["label"].tolist() == LABELS
     assert source.class_names is not None
     assert source.class_names[9] == "Ankle boot"
-    assert source.read(0).image_CHW.shape == (1, 28, 28)
+    assert image_of(source, 0).shape == (1, 28, 28)
 
 
-def test_raw_bytes_tell_pictures_of_different_shapes_apart() -> None:
+def test_content_hashes_tell_pictures_of_different_shapes_apart() -> None:
     wide, tall = (
         open_torchvision("FakeData", root=None, arguments={"size": 1, "image_size": size})
         for size in ([3, 2, 4], [3, 4, 2])
     )
 
-    assert wide.raw_bytes(0).startswith(b"3x2x4:")
-    assert wide.raw_bytes(0) != tall.raw_bytes(0)
+    pixels_CHW = wide.read(0).fields["image"]
+    assert isinstance(pixels_CHW, np.ndarray)
+    assert wide.read(0).content_hash == content_hash(b"3x2x4:" + pixels_CHW.tobytes())
+    assert wide.read(0).content_hash != tall.read(0).content_hash
 
 
 def test_a_set_without_labels_in_advance_has_unknown_targets_and_padded_keys() -> None:
     source = open_torchvision("FakeData", root=None, arguments={"size": 11, "image_size": [3, 4, 4]})
 
-    assert source.targets_N is None
+    assert not source.targets
     assert source.class_names is None
     assert source.keys[:2] == ["00", "01"]
 

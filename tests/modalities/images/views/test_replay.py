@@ -21,14 +21,16 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
-from softlab.views.finishing import Finishing, finish
-from softlab.views.mixing import Mix, draw_mix
-from softlab.views.replay import Replay, View, _draw, pixel_digest
-from softlab.views.transforms import build_transform, parse_transform
-from softlab.views.view_recipe import ViewRecipe, record_views
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.views.mixing import Mix, draw_mix
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.images.views.transforms import build_transform, parse_transform
+from softlab.modalities.views import View, draw, record_views, tensor_digest
 from tests.loading.labelled import open_rows
-from tests.sources.pictures import image_rows
-from tests.views.calls import CALLS, make_replay, random_image
+from tests.modalities.images.batches import images_in
+from tests.modalities.images.views.calls import CALLS, make_replay, random_image
+from tests.sources.pictures import image_of, image_rows
 
 # Shape letters: B images in a batch, C channels, H height, W width.
 
@@ -48,19 +50,19 @@ RECIPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 IMAGES = [random_image(seed=seed) for seed in range(NUM_SAMPLES)]
 
 
-def replay_of(recipe: str) -> Replay:
+def replay_of(recipe: str) -> ImageReplay:
     transforms, options = RECIPES[recipe]
     return make_replay(*transforms, num_samples=NUM_SAMPLES, **options)
 
 
-def view_of(replay: Replay, sample: int, view: int) -> View:
+def view_of(replay: ImageReplay, sample: int, view: int) -> View:
     (seen,) = replay.views([sample], [view], IMAGES.__getitem__)
     return seen
 
 
 def assert_same_view(found: View, expected: View) -> None:
     """To the bit."""
-    assert torch.equal(found.image_CHW, expected.image_CHW)
+    assert torch.equal(found.example, expected.example)
     assert (found.partner, found.weight) == (expected.partner, expected.weight)
 
 
@@ -78,7 +80,7 @@ def test_a_store_that_begins_with_a_later_view_replays_that_one(recipe: str) -> 
     transforms, options = RECIPES[recipe]
     views = record_views(ViewRecipe(transforms=transforms, **options), num_views=1, digest_every=0)
 
-    later = Replay(msgspec.structs.replace(views, first=2), num_samples=NUM_SAMPLES)
+    later = ImageReplay(msgspec.structs.replace(views, first=2), num_samples=NUM_SAMPLES)
 
     for sample in range(NUM_SAMPLES):
         assert_same_view(view_of(later, sample, 1), view_of(replay_of(recipe), sample, 3))
@@ -90,11 +92,11 @@ def test_a_sample_that_had_another_number_is_replayed_by_that_one(recipe: str) -
     views = record_views(ViewRecipe(transforms=transforms, **options), num_views=1, digest_every=0)
     numbers = [1, 4, 5, 9]
 
-    part = Replay(views, num_samples=4, recipe_N=RecipeIndex(np.array(numbers)))
+    part = ImageReplay(views, num_samples=4, recipe_N=RecipeIndex(np.array(numbers)))
 
     found = part.views([0, 1, 2, 3], [2] * 4, lambda sample: IMAGES[numbers[sample]])
     for view, number in zip(found, numbers, strict=True):
-        assert torch.equal(view.image_CHW, view_of(replay_of(recipe), number, 2).image_CHW)
+        assert torch.equal(view.example, view_of(replay_of(recipe), number, 2).example)
     assert part.in_recipe([3, 0], [1, 0]) == [(9, 1), (1, 0)]
 
 
@@ -181,12 +183,12 @@ def test_a_view_does_not_depend_on_settings_of_the_process(setting: str) -> None
 def test_a_view_is_what_the_transforms_draw_from_its_own_seed() -> None:
     transforms = [build_transform(parse_transform(text)) for text in RECIPES["flip and crop"][0]]
     for sample in range(5):
-        torch.manual_seed(_draw(3, 1, sample, purpose=b"pixels") & 0xFFFFFFFF)
+        torch.manual_seed(draw(3, 1, sample, purpose=b"pixels") & 0xFFFFFFFF)
         expected_CHW = IMAGES[sample]
         for transform in transforms:
             expected_CHW = transform(expected_CHW)
 
-        assert torch.equal(view_of(replay_of("flip and crop"), sample, 1).image_CHW, expected_CHW)
+        assert torch.equal(view_of(replay_of("flip and crop"), sample, 1).example, expected_CHW)
 
 
 def test_another_seed_view_or_sample_is_another_draw() -> None:
@@ -196,7 +198,7 @@ def test_another_seed_view_or_sample_is_another_draw() -> None:
         replay = make_replay("RandomAffine(180)", "ColorJitter(0.9, 0.9)", seed=seed)
         for view in (0, 1, 2, 2**32):
             for sample, found in enumerate(replay.views(list(range(10)), [view] * 10, lambda _: IMAGES[0])):
-                seen[seed, view, sample] = pixel_digest(found.image_CHW)
+                seen[seed, view, sample] = tensor_digest(found.example)
 
     assert len(seen) == 160
     assert len(set(seen.values())) == 160
@@ -207,7 +209,7 @@ def flips(*, seed: int, view: int, samples: int = 600) -> np.ndarray[Any, np.dty
     left_CHW = torch.tensor([[[1, 0]]], dtype=torch.uint8)
     replay = make_replay("RandomHorizontalFlip()", seed=seed, num_samples=samples)
     seen = replay.views(list(range(samples)), [view] * samples, lambda _: left_CHW)
-    return np.array([bool(found.image_CHW[0, 0, 1]) for found in seen])
+    return np.array([bool(found.example[0, 0, 1]) for found in seen])
 
 
 def test_draws_are_as_likely_as_they_should_be_and_independent() -> None:
@@ -225,7 +227,7 @@ def test_without_a_random_part_a_view_is_the_image_itself() -> None:
     seen = view_of(replay_of("as they are"), 3, 17)
 
     assert (seen.partner, seen.weight) == (3, 1.0)
-    assert torch.equal(seen.image_CHW, IMAGES[3])
+    assert torch.equal(seen.example, IMAGES[3])
 
 
 # Nothing else is changed.
@@ -290,7 +292,7 @@ def test_a_replay_of_any_transform_can_be_sent_to_another_process() -> None:
     for text in CALLS:
         replay = make_replay("RandomRotation(10)", text, "Resize([9, 11])", cutmix=1.0, num_samples=NUM_SAMPLES)
 
-        sent: Replay = pickle.loads(pickle.dumps(replay))
+        sent: ImageReplay = pickle.loads(pickle.dumps(replay))
 
         assert_same_view(view_of(sent, 5, 1), view_of(replay, 5, 1))
 
@@ -298,19 +300,19 @@ def test_a_replay_of_any_transform_can_be_sent_to_another_process() -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize("recipe", ["flip and crop", "both"])
 def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
-    source, finishing = open_rows(tmp_path / "a.parquet", image_rows(NUM_SAMPLES)), Finishing(size=(8, 8))
+    source, finishing = open_rows(tmp_path / "a.parquet", image_rows(NUM_SAMPLES)), ImageInput(size=(8, 8))
     transforms, options = RECIPES[recipe]
     replay = make_replay("Resize([20, 20])", *transforms, num_samples=NUM_SAMPLES, **options)
-    aligned = Aligned(source=source, finishing=finishing, replay=replay, digest_every=1)
+    aligned = Aligned(source=source, inputs=(finishing,), replay=replay, digest_every=1)
     rows = [([6, 0, 3], [1, 0, 2]), ([3, 3], [2, 0]), ([9], [5]), ([1, 2, 8, 7], [0, 0, 0, 0]), ([6], [1])]
     order = [RowIndices(SourceIndex(np.array(samples)), np.array(views)) for samples, views in rows]
-    expected = [replay.views(*each, lambda number: source.read(number).image_CHW) for each in rows]
+    expected = [replay.views(*each, lambda number: image_of(source, number)) for each in rows]
 
     for workers in (0, 1, 3):
         loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=workers))
         for found, seen in zip(loader.load(order), expected, strict=True):
-            assert torch.equal(found.images_BCHW, finish([each.image_CHW for each in seen], finishing))
-            assert found.pixel_digests == tuple(pixel_digest(each.image_CHW) for each in seen)
+            assert torch.equal(images_in(found), make_input([each.example for each in seen], finishing))
+            assert found.view_digests == tuple(tensor_digest(each.example) for each in seen)
 
 
 # Promises to stores on disk: a change of these numbers makes all of them useless.
@@ -327,7 +329,7 @@ def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
     ],
 )
 def test_what_a_view_draws_from_stays_the_same(row: tuple[int, int, int], pixels: int, mixing: int) -> None:
-    assert (_draw(*row, purpose=b"pixels"), _draw(*row, purpose=b"mixing")) == (pixels, mixing)
+    assert (draw(*row, purpose=b"pixels"), draw(*row, purpose=b"mixing")) == (pixels, mixing)
 
 
 BOTH = MixingRecord(mixup=0.2, cutmix=1.0, cutmix_share=0.5, share=1.0)
@@ -346,7 +348,7 @@ MIXUP = MixingRecord(mixup=2.0, cutmix=None, cutmix_share=0.5, share=1.0)
     ],
 )
 def test_what_a_view_is_mixed_with_stays_the_same(mixing: MixingRecord, sample: int, expected: Mix) -> None:
-    found = draw_mix(mixing, _draw(7, 3, sample, purpose=b"mixing"), sample=sample, num_samples=1_281_167)
+    found = draw_mix(mixing, draw(7, 3, sample, purpose=b"mixing"), sample=sample, num_samples=1_281_167)
 
     assert found is not None
     assert (found.partner, found.centre) == (expected.partner, expected.centre)
@@ -356,8 +358,8 @@ def test_what_a_view_is_mixed_with_stays_the_same(mixing: MixingRecord, sample: 
 def test_digests_of_pixels_stay_the_same() -> None:
     ascending_CHW = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4)
 
-    assert pixel_digest(ascending_CHW) == 16_756_897_430_621_430_793
-    assert pixel_digest(torch.zeros(1, 28, 28, dtype=torch.uint8)) == 41_617_630_263_057_204
+    assert tensor_digest(ascending_CHW) == 16_756_897_430_621_430_793
+    assert tensor_digest(torch.zeros(1, 28, 28, dtype=torch.uint8)) == 41_617_630_263_057_204
 
 
 # Digests of pixels.
@@ -369,14 +371,14 @@ def test_a_digest_tells_a_single_pixel(place: int, difference: int) -> None:
     changed_CHW = image_CHW.clone()
     changed_CHW.view(-1)[place] += difference
 
-    assert pixel_digest(changed_CHW) != pixel_digest(image_CHW)
+    assert tensor_digest(changed_CHW) != tensor_digest(image_CHW)
 
 
 def test_a_digest_tells_the_shape() -> None:
     shapes = [(1, 4, 6), (1, 6, 4), (1, 1, 24), (1, 24, 1), (24, 1, 1), (3, 2, 4), (3, 4, 2)]
     pixels = torch.arange(24, dtype=torch.uint8)
 
-    assert len({pixel_digest(pixels.reshape(shape)) for shape in shapes}) == len(shapes)
+    assert len({tensor_digest(pixels.reshape(shape)) for shape in shapes}) == len(shapes)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -391,8 +393,8 @@ def test_a_digest_does_not_depend_on_the_memory_order(channels: int) -> None:
 
     for name, layout_CHW in layouts.items():
         assert torch.equal(layout_CHW, image_CHW), name
-        assert pixel_digest(layout_CHW) == pixel_digest(image_CHW), name
-    assert pixel_digest(image_CHW[:1].expand(3, -1, -1)) == pixel_digest(image_CHW[:1].repeat(3, 1, 1))
+        assert tensor_digest(layout_CHW) == tensor_digest(image_CHW), name
+    assert tensor_digest(image_CHW[:1].expand(3, -1, -1)) == tensor_digest(image_CHW[:1].repeat(3, 1, 1))
 
 
 # Images that a transform can't take.
@@ -430,4 +432,4 @@ def test_a_manifests_transforms_are_checked_before_the_first_view() -> None:
     hostile = ViewsRecord(num_views=1, transforms=(TransformRecord(name="Lambda", arguments={"lambd": "print"}),))
 
     with pytest.raises(InvalidOption, match="transform 'Lambda' isn't one that views are made of"):
-        Replay(hostile, num_samples=3)
+        ImageReplay(hostile, num_samples=3)

@@ -3,42 +3,22 @@ libraries and kind of processor: nothing is drawn that (seed, v, n) doesn't deci
 
 # Shape letters: B rows in a batch, N samples, C channels, H height, W width.
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import torch
-from blake3 import blake3
 from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex
 from softlab.manifest import TransformRecord, ViewsRecord
-from softlab.views.mixing import draw_mix, mix_images
-from softlab.views.transforms import build_transform, describe_transform, reason_of
-
-ReadImage = Callable[[int], Tensor]
-"""From a store index to uint8 [C, H, W]."""
+from softlab.modalities.images.views.mixing import draw_mix, mix_images
+from softlab.modalities.images.views.transforms import build_transform, describe_transform, reason_of
+from softlab.modalities.views import ReadExample, View, draw, in_recipe
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """One view after the random part."""
-
-    image_CHW: Tensor
-    """uint8."""
-
-    partner: int
-    """Store index of the sample it is mixed with; itself where it is not mixed."""
-
-    weight: float
-    """Its own share; the partner has the rest."""
-
-
-class Replay:
+class ImageReplay:
     """The random part of the views of one data set; holds no state, and can be sent to other processes."""
 
     def __init__(self, views: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> None:
@@ -56,29 +36,27 @@ class Replay:
         return self._mixing is not None
 
     def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
-        """Recipe index and view of the recipe of each of B rows. Both differ from the store's where the store
-        was pulled with a part of what the teacher saw."""
-        recipe_B = store_B if self._recipe_N is None else self._recipe_N[store_B].tolist()
-        return [(recipe_index, self._first + view) for recipe_index, view in zip(recipe_B, views, strict=True)]
+        """As `softlab.modalities.views.Replay` says."""
+        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
 
-    def views(self, store_B: list[int], views: list[int], read: ReadImage) -> list[View]:
+    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
         """One view of each of B samples; each image read is left as it is, and so is torch's global state."""
         rows = self.in_recipe(store_B, views)
-        draws = [
+        seeds = [
             self._pixel_seed(recipe_index, view) for recipe_index, view in rows
         ]  # in one go: between images each took 4 us
         with _settings_of_its_own():
             return [
-                self._view(store_index, view, draw, read)
-                for store_index, (_, view), draw in zip(store_B, rows, draws, strict=True)
+                self._view(store_index, view, seed, read)
+                for store_index, (_, view), seed in zip(store_B, rows, seeds, strict=True)
             ]
 
-    def _view(self, store_index: int, view: int, seed: int, read: ReadImage) -> View:
+    def _view(self, store_index: int, view: int, seed: int, read: ReadExample) -> View:
         image_CHW = self._transformed(read(store_index), seed)
         mix = None
         if self._mixing is not None:
             # Where views are mixed, the recipe and the store count samples alike.
-            key = _draw(self._seed, view, store_index, purpose=b"mixing")
+            key = draw(self._seed, view, store_index, purpose=b"mixing")
             mix = draw_mix(self._mixing, key, sample=store_index, num_samples=self._num_samples)
         if mix is None:
             return View(image_CHW, store_index, 1.0)
@@ -89,7 +67,7 @@ class Replay:
 
     def _pixel_seed(self, recipe_index: int, view: int) -> int:
         """32 bits, which is all that torch's generator keeps."""
-        return _draw(self._seed, view, recipe_index, purpose=b"pixels") & 0xFFFFFFFF if self._transforms else 0
+        return draw(self._seed, view, recipe_index, purpose=b"pixels") & 0xFFFFFFFF if self._transforms else 0
 
     def _transformed(self, image_CHW: Tensor, seed: int) -> Tensor:
         if self._transforms:
@@ -105,25 +83,12 @@ class Replay:
         return image_CHW
 
 
-def pixel_digest(image_CHW: Tensor) -> int:
-    """64 bits that stand for the pixels of a view: BLAKE3 of its shape and bytes, truncated."""
-    shape = struct.pack("<3q", *image_CHW.shape)
-    pixels = image_CHW.contiguous().numpy()
-    return int.from_bytes(blake3(shape).update(pixels.data).digest(8), "little")
-
-
 def _not_applicable(record: TransformRecord, image_CHW: Tensor, reason: str) -> InvalidOption:
     size = "x".join(map(str, image_CHW.shape))
     return InvalidOption(
         f"transform {describe_transform(record)} can't be applied to an image of {size} (channels x height x width): "
         f"{reason}. Change its arguments, or bring all images to one size and kind before it."
     )
-
-
-def _draw(seed: int, view: int, recipe_index: int, *, purpose: bytes) -> int:
-    """128 bits for one view; a change of a single one of its arguments changes about half of them."""
-    data = struct.pack("<3q", seed, view, recipe_index)
-    return int.from_bytes(blake2b(data, digest_size=16, person=purpose).digest(), "little")
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import record_views
 
 # Shape letters: C channels, H height, W width.
 
@@ -53,7 +54,7 @@ def random_image(channels: int = 3, *, seed: int = 0, height: int = 20, width: i
     return torch.randint(0, 256, (channels, height, width), dtype=torch.uint8, generator=generator)
 
 
-def make_replay(*transforms: str, num_samples: int = 10, **mixing: Any) -> Replay:
+def make_replay(*transforms: str, num_samples: int = 10, **mixing: Any) -> ImageReplay:
     """Of a recipe with those transforms, and other options of it."""
     recipe = ViewRecipe(transforms=transforms, **mixing)
-    return Replay(record_views(recipe, num_views=1, digest_every=0), num_samples=num_samples)
+    return ImageReplay(record_views(recipe, num_views=1, digest_every=0), num_samples=num_samples)

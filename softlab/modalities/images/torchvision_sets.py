@@ -16,11 +16,17 @@ from torchvision import datasets
 from softlab.errors import InvalidOption, SourceError, suggest
 from softlab.identity import content_hash
 from softlab.keys import Keys
-from softlab.sources.decoding import image_to_tensor, unreadable
-from softlab.sources.source import Sample, SkippedSample
+from softlab.modalities.images.decode import image_to_tensor
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Sample, SkippedSample, unreadable
 
 # Where torchvision's image classification sets keep their labels; there is no common attribute.
 TARGET_ATTRIBUTES = ("targets", "labels", "_labels", "y")
+
+
+def open_named(name: str, options: SourceOptions) -> "TorchvisionSource":
+    """The set that comes behind `torchvision:` in a path. Raises as `open_torchvision`."""
+    return open_torchvision(name, root=options.root, arguments=options.arguments)
 
 
 def open_torchvision(name: str, *, root: Path | None, arguments: Mapping[str, object]) -> "TorchvisionSource":
@@ -33,31 +39,36 @@ def open_torchvision(name: str, *, root: Path | None, arguments: Mapping[str, ob
         name=f"torchvision:{name}",
         dataset=dataset,
         keys=Keys(f"{number:0{width}}" for number in range(num_samples)),
-        targets_N=_targets(dataset, num_samples),
+        targets=_targets(dataset, num_samples),
         class_names=None if class_names is None else tuple(_class_name(each) for each in class_names),
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TorchvisionSource:
-    """Keys are zero-padded numbers; raw bytes are the shape and the pixels, because the files are the set's own."""
+    """Keys are zero-padded numbers. The field `image` holds pixels, uint8 [C, H, W], and the content hash is of their
+    shape and bytes, because the files are the set's own."""
 
     name: str
     dataset: Any
     keys: Sequence[str]
-    targets_N: NDArray[np.int64] | None
+    targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...] | None
     skipped: tuple[SkippedSample, ...] = ()
+    field_names: tuple[str, ...] = ("image",)
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        return _pixel_bytes(self._image(index))
-
     def read(self, index: int) -> Sample:
-        image_CHW = self._image(index)
-        return Sample(index=index, image_CHW=image_CHW, content_hash=content_hash(_pixel_bytes(image_CHW)))
+        pixels_CHW = self._image(index).numpy()
+        return Sample(
+            index=index,
+            key=self.keys[index],
+            fields={"image": pixels_CHW},
+            content_hash=content_hash(_pixel_bytes(pixels_CHW)),
+            place=self.name,
+        )
 
     def _image(self, index: int) -> Tensor:
         try:
@@ -89,12 +100,12 @@ def _build(name: str, *, root: Path | None, arguments: Mapping[str, object]) -> 
         ) from error
 
 
-def _targets(dataset: Any, num_samples: int) -> NDArray[np.int64] | None:
+def _targets(dataset: Any, num_samples: int) -> dict[str, NDArray[np.int64]]:
     for attribute in TARGET_ATTRIBUTES:
         values = np.asarray(getattr(dataset, attribute, None))
         if values.shape == (num_samples,) and values.dtype.kind in "iu":
-            return values.astype(np.int64)
-    return None
+            return {"label": values.astype(np.int64)}
+    return {}
 
 
 def _class_name(name: str | Sequence[str]) -> str:
@@ -102,6 +113,6 @@ def _class_name(name: str | Sequence[str]) -> str:
     return name if isinstance(name, str) else ", ".join(name)
 
 
-def _pixel_bytes(image_CHW: Tensor) -> bytes:
-    shape = "x".join(str(size) for size in image_CHW.shape)
-    return shape.encode() + b":" + image_CHW.numpy().tobytes()
+def _pixel_bytes(pixels_CHW: NDArray[np.uint8]) -> bytes:
+    shape = "x".join(str(size) for size in pixels_CHW.shape)
+    return shape.encode() + b":" + pixels_CHW.tobytes()

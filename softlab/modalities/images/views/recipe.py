@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import isfinite
 
 from softlab.errors import InvalidOption
-from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord, views_fingerprint
-from softlab.views.transforms import describe_transform, parse_transform
+from softlab.manifest import MixingRecord, TransformRecord
+from softlab.modalities.images.views.transforms import parse_transform
 
 MAX_SEED = 2**63 - 1
 """What JSON readers of every language hold."""
@@ -61,38 +61,8 @@ class ViewRecipe:
         """Whether views differ at all."""
         return bool(self.transforms) or self.mixes
 
-
-def record_views(recipe: ViewRecipe, *, num_views: int, digest_every: int) -> ViewsRecord:
-    """What a manifest says about the views."""
-    mixing = None
-    if recipe.mixes:
-        mixing = MixingRecord(
-            mixup=recipe.mixup, cutmix=recipe.cutmix, cutmix_share=recipe.cutmix_share, share=recipe.mix_share
-        )
-    transforms, seed = recipe.parse(), recipe.seed if recipe.is_random else 0
-    return ViewsRecord(
-        num_views=num_views,
-        seed=seed,
-        transforms=transforms,
-        mixing=mixing,
-        fingerprint=views_fingerprint(seed=seed, transforms=transforms, mixing=mixing),
-        digest_every=digest_every,
-    )
-
-
-def describe_views(record: ViewsRecord) -> str:
-    """The random part in one line."""
-    parts = [describe_transform(transform) for transform in record.transforms]
-    mixing = record.mixing
-    if mixing is not None:
-        alphas = {"MixUp": mixing.mixup, "CutMix": mixing.cutmix}
-        given = [f"{name}(alpha={alpha:g})" for name, alpha in alphas.items() if alpha is not None]
-        parts += [*given[:-1], given[-1] + _describe_shares(mixing)]
-    return f"{', '.join(parts)} (seed {record.seed})" if parts else "images as they are"
-
-
-def _describe_shares(mixing: MixingRecord) -> str:
-    """Nothing where every view is mixed, and cut as often as blended."""
-    both = mixing.mixup is not None and mixing.cutmix is not None
-    cut = f", {mixing.cutmix_share:g} of them cut" if both and mixing.cutmix_share != 0.5 else ""
-    return f" for {mixing.share:g} of the views{cut}" if cut or mixing.share != 1 else ""
+    def parse_mixing(self) -> MixingRecord | None:
+        """None where views aren't mixed."""
+        if not self.mixes:
+            return None
+        return MixingRecord(mixup=self.mixup, cutmix=self.cutmix, cutmix_share=self.cutmix_share, share=self.mix_share)

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
-from softlab.sources import SourceOptions, open_source
+from softlab.modalities.opening import open_source
+from softlab.sources import SourceOptions
 from tests.sources.pictures import animals, image_rows, truncated_png, write_folder, write_parquet
 
 

@@ -1,11 +1,11 @@
-"""The last part of a view, each model's own: size, channels and normalisation."""
+"""How a model wants its images, each its own way: size, channels and normalisation."""
 
 # Shape letters: B images in a batch, C channels (1 grey, 3 RGB), H height, W width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from softlab.errors import InvalidOption
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finishing:
+class ImageInput:
     """How a model wants its images."""
+
+    modality: ClassVar[str] = "images"
 
     size: tuple[int, ...] = ()
     """height and width fed to the model; default: the image's own"""
@@ -53,23 +55,23 @@ class Finishing:
         _check_lengths(self, num_channels=self.channels)
 
 
-def finish(images: Sequence[Tensor], finishing: Finishing) -> Tensor:
+def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
     """float32 images_BCHW from uint8 images_CHW; an image's result doesn't depend on the others of the batch."""
     same_shape = len({image.shape for image in images}) == 1
     groups = [torch.stack(list(images))] if same_shape else [image.unsqueeze(0) for image in images]
-    fitted = [_fit_channels(_fit_size(group, finishing), finishing.channels) for group in groups]
+    fitted = [_fit_channels(_fit_size(group, options), options.channels) for group in groups]
     _check_same_shape(fitted)
-    _check_lengths(finishing, num_channels=fitted[0].shape[1])
+    _check_lengths(options, num_channels=fitted[0].shape[1])
     images_BCHW = functional.to_dtype(torch.cat(fitted), torch.float32, scale=True)
-    normalised: Tensor = functional.normalize(images_BCHW, list(finishing.mean), list(finishing.std), inplace=True)
+    normalised: Tensor = functional.normalize(images_BCHW, list(options.mean), list(options.std), inplace=True)
     return normalised
 
 
-def _fit_size(images_BCHW: Tensor, finishing: Finishing) -> Tensor:
-    if finishing.resize is not None:
-        images_BCHW = functional.resize(images_BCHW, [finishing.resize], antialias=True)
-        return functional.center_crop(images_BCHW, list(finishing.size)) if finishing.size else images_BCHW
-    return functional.resize(images_BCHW, list(finishing.size), antialias=True) if finishing.size else images_BCHW
+def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
+    if options.resize is not None:
+        images_BCHW = functional.resize(images_BCHW, [options.resize], antialias=True)
+        return functional.center_crop(images_BCHW, list(options.size)) if options.size else images_BCHW
+    return functional.resize(images_BCHW, list(options.size), antialias=True) if options.size else images_BCHW
 
 
 def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor:
@@ -95,9 +97,9 @@ def _text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[2]}"
 
 
-def _check_lengths(finishing: Finishing, *, num_channels: int | None) -> None:
+def _check_lengths(options: ImageInput, *, num_channels: int | None) -> None:
     allowed = (1, 3) if num_channels is None else (1, num_channels)
-    for option, values in [("mean", finishing.mean), ("std", finishing.std)]:
+    for option, values in [("mean", options.mean), ("std", options.std)]:
         if len(values) not in allowed:
             raise InvalidOption(
                 f"{option}: {len(values)} values for images of {num_channels or '1 or 3'} channels. "

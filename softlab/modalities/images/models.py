@@ -7,6 +7,8 @@
 
 from torch import Tensor, nn
 
+__all__ = ["grey_cnn", "grey_mlp", "grey_resnet"]
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside an identity (He et al. 2016, pre-activation form)."""

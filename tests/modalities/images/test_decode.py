@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,10 @@ import torch
 from PIL import Image
 
 from softlab.errors import UnreadableSample
-from softlab.sources.decoding import decode_image, image_to_tensor, reason_of
+from softlab.modalities.images.decode import decode_image, image_to_tensor
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.modality import decode_sample
+from softlab.sources.source import Sample, reason_of
 from tests.sources.pictures import encoded, picture, truncated_png
 
 
@@ -26,7 +30,7 @@ def test_grey_becomes_one_channel_and_everything_else_three(mode: str, channels:
 def test_pixels_come_back_as_they_were_encoded() -> None:
     image = picture()
 
-    tensor_CHW = decode_image(encoded(image), key="a.png", place="a.png")
+    tensor_CHW = decode_image(encoded(image))
 
     assert np.array_equal(tensor_CHW.permute(1, 2, 0).numpy(), np.asarray(image))
 
@@ -34,7 +38,7 @@ def test_pixels_come_back_as_they_were_encoded() -> None:
 def test_of_16_bits_the_upper_8_are_kept() -> None:
     pixels = np.array([[0, 255, 256, 65_535]], dtype=np.uint16)
 
-    tensor_CHW = decode_image(encoded(Image.fromarray(pixels)), key="a.png", place="a.png")
+    tensor_CHW = decode_image(encoded(Image.fromarray(pixels)))
 
     assert tensor_CHW.tolist() == [[[0, 0, 1, 255]]]
 
@@ -56,10 +60,31 @@ def test_a_palette_with_transparency_gives_the_colours_of_the_palette() -> None:
     ],
 )
 def test_what_cant_be_decoded_is_named_with_its_reason_and_the_way_out(data: bytes, reason: str) -> None:
+    sample = Sample(index=0, key="cat/1.png", fields={"image": data}, content_hash=b"", place="pets/cat/1.png")
+
     with pytest.raises(UnreadableSample, match=re.escape("pets/cat/1.png: sample 'cat/1.png'")) as caught:
-        decode_image(data, key="cat/1.png", place="pets/cat/1.png")
+        decode_sample(sample, MODALITY)
 
     assert reason in str(caught.value)
     assert str(caught.value).endswith("leave such samples out with --source-skip-unreadable.")
     assert reason in reason_of(caught.value)
     assert "pets" not in reason_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("a cat", "a text isn't an image"),
+        (np.zeros((3, 4, 6)), r"an array of float64 \[3, 4, 6\] isn't an image; expected uint8 \[1 or 3, H, W\]"),
+        (np.zeros((4, 6, 3), dtype=np.uint8), r"an array of uint8 \[4, 6, 3\] isn't an image"),
+    ],
+)
+def test_a_field_that_holds_something_else_is_no_image(raw: str | np.ndarray[Any, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        decode_image(raw)
+
+
+def test_pixels_in_an_array_are_taken_as_they_are() -> None:
+    pixels_CHW = np.arange(24, dtype=np.uint8).reshape(1, 4, 6)
+
+    assert decode_image(pixels_CHW).tolist() == pixels_CHW.tolist()

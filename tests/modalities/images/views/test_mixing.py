@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 
 from softlab.errors import InvalidOption
 from softlab.manifest import MixingRecord
-from softlab.views.mixing import Mix, draw_mix, mix_images
-from tests.views.calls import make_replay, random_image
+from softlab.modalities.images.views.mixing import Mix, draw_mix, mix_images
+from tests.modalities.images.views.calls import make_replay, random_image
 
 # Shape letters: B images in a batch, C channels, H height, W width, D draws.
 
@@ -266,14 +266,14 @@ def test_a_view_is_mixed_with_the_partners_own_view(kind: str) -> None:
     for view in range(5):
         plain = unmixed.views(list(range(10)), [view] * 10, images.__getitem__)
         for sample, seen in enumerate(mixed.views(list(range(10)), [view] * 10, images.__getitem__)):
-            own_CHW, partner_CHW = plain[sample].image_CHW, plain[seen.partner].image_CHW
+            own_CHW, partner_CHW = plain[sample].example, plain[seen.partner].example
 
             assert seen.partner != sample
             if kind == "mixup":
-                assert torch.equal(seen.image_CHW, blend(own_CHW, partner_CHW, weight=seen.weight))
+                assert torch.equal(seen.example, blend(own_CHW, partner_CHW, weight=seen.weight))
             else:
-                is_own_HW = (seen.image_CHW == own_CHW).all(dim=0)
-                is_partner_HW = (seen.image_CHW == partner_CHW).all(dim=0)
+                is_own_HW = (seen.example == own_CHW).all(dim=0)
+                is_partner_HW = (seen.example == partner_CHW).all(dim=0)
                 assert (is_own_HW | is_partner_HW).all()
                 assert is_own_HW.double().mean() == pytest.approx(seen.weight)
 
@@ -297,4 +297,4 @@ def test_a_data_set_of_two_sizes_is_refused_when_they_meet() -> None:
 
     with pytest.raises(InvalidOption, match="MixUp and CutMix need images of one size and kind"):
         make_replay(cutmix=1.0).views([4], [0], read)
-    assert make_replay("Resize([8, 8])", cutmix=1.0).views([4], [0], read)[0].image_CHW.shape == (3, 8, 8)
+    assert make_replay("Resize([8, 8])", cutmix=1.0).views([4], [0], read)[0].example.shape == (3, 8, 8)

@@ -10,8 +10,14 @@ from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from softlab.manifest import TransformRecord
-from softlab.views.transforms import ALLOWED, Transform, build_transform, describe_transform, parse_transform
-from tests.views.calls import CALLS, random_image
+from softlab.modalities.images.views.transforms import (
+    ALLOWED,
+    Transform,
+    build_transform,
+    describe_transform,
+    parse_transform,
+)
+from tests.modalities.images.views.calls import CALLS, random_image
 
 # Shape letters: C channels (1 grey, 3 RGB), H height, W width.
 

@@ -6,7 +6,8 @@ import pytest
 
 from softlab.errors import InvalidOption
 from softlab.manifest import ViewsRecord, views_fingerprint
-from softlab.views.view_recipe import ViewRecipe, describe_views, record_views
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.views import describe_views, record_views
 
 
 def record_of(*transforms: str, **options: Any) -> ViewsRecord:
