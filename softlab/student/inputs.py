@@ -116,8 +116,8 @@ def _fresh(aligned: Aligned, views: ViewsRecord) -> TrainingData:
 def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
     """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
     a manifest is compared and never imported."""
-    name = store.manifest.inputs[0].modality
-    return next((modality_of(options) for options in inputs if options.modality == name), None)
+    names = [record.modality for record in store.manifest.inputs]
+    return next((modality_of(options) for options in inputs if options.modality in names), None)
 
 
 def _replay(views: ViewsRecord, num_samples: int, inputs: Sequence[InputOptions]) -> Replay:

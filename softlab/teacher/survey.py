@@ -190,10 +190,9 @@ def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Outputs:
 def _bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) -> float:
     """By encoding the surveyed rows as the shards of a store of their own."""
     count = len(output.labels)
+    (classes,) = plan.classes
     coding = LabelCoding(
-        coding=options.coding,
-        num_classes=output.labels.num_classes,
-        temperatures=plan.classes[0].selection.temperatures,
+        coding=options.coding, num_classes=output.labels.num_classes, temperatures=classes.selection.temperatures
     )
     plan = msgspec.structs.replace(
         plan,
@@ -201,7 +200,7 @@ def _bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput)
         views=msgspec.structs.replace(plan.views, num_views=1),
         storage=plan_storage(options, coding, output, num_samples=count),
     )
-    arrays = {f"{plan.group_of(plan.classes[0])}/{name}": array for name, array in coding.encode(output.labels).items()}
+    arrays = {f"{plan.group_of(classes)}/{name}": array for name, array in coding.encode(output.labels).items()}
     arrays |= {f"outputs/{name}/values": feature.numpy() for name, feature in output.features.items()}
     encode, total = format_named(options.format).encode, 0
     for shard in plan.grid:
