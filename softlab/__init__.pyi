@@ -32,7 +32,9 @@ from .student.train import train_students
 from .student.validation import Validation
 from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
+from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
+from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Catalog",
     "ChainRecipe",
     "DecisionLoss",
+    "DumpJob",
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
@@ -72,12 +75,14 @@ __all__ = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "finalize",
     "find_for",
     "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
     "open_trusted",
+    "plan_dump",
     "pull",
     "push",
     "read_catalog",
