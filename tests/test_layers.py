@@ -15,7 +15,9 @@ ROWS = """
     cli
     recipe
     bench
-    teacher | student | sharing | report
+    report
+    teacher | student | sharing
+    evaluation
     loading
     store | sources | views | models
     manifest

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.cli.tables import print_table
+from softlab.evaluation.one_model import evaluate_model
 from softlab.labels.selection import keep_top_k
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -31,7 +32,6 @@ from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
-from softlab.student.measure import evaluate_model
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 from softlab.student.train import train_students

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from softlab.cli.chain import run_chain
 from softlab.cli.tables import print_table
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.loading.order import in_sequence
 from softlab.models.build import ModelOptions, build_model
 from softlab.recipe import read_toml
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
-from softlab.student.measure import EvaluateOptions, open_inputs
 from softlab.views.finishing import Finishing
 
 RECIPE = Path("pipelines/fashion_mnist/forgetting.toml")

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from softlab.cli.tables import print_table
+from softlab.evaluation.measure import Evaluation, evaluate
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
-from softlab.student.evaluate import Evaluation, evaluate
-from softlab.student.measure import EvaluateOptions, open_inputs
 from softlab.student.options import Student, TrainOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students

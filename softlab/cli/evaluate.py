@@ -8,14 +8,14 @@ import msgspec
 from softlab.cli.flags import recipe_command
 from softlab.cli.opening import open_with_bar
 from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
+from softlab.evaluation.cost import ModelCost, describe_model
+from softlab.evaluation.measure import Evaluation
+from softlab.evaluation.metrics.per_class import ClassFigures
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_image, open_inputs
 from softlab.models.build import ModelOptions, build_model
-from softlab.report.cost import ModelCost, describe_model
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.class_figures import ClassFigures
-from softlab.student.evaluate import Evaluation
-from softlab.student.measure import EvaluateOptions, evaluate_on, first_image, open_inputs
 from softlab.views.finishing import Finishing
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.loading.alignment import comparable_targets
+from softlab.loading.alignment import VerifyInputs, align, comparable_targets
+from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import ViewsRecord
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -62,3 +63,20 @@ class Aligned:
     @property
     def num_stored_views(self) -> int:
         return 1 if self.store is None else self.store.num_views
+
+
+def as_the_teacher_saw(
+    source: Source,
+    store: Store,
+    finishing: Finishing,
+    *,
+    subset: bool,
+    verify: VerifyInputs,
+    check_pixels: bool = True,
+) -> Aligned:
+    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
+    numbers_N = align(source, store, subset=subset, verify=verify)
+    replay = store_replay(store, numbers_N)
+    if check_pixels:
+        check_views(source, store, numbers_N, replay, verify=verify)
+    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_numbers_N=numbers_N)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from softlab.errors import InvalidOption
-from softlab.loading.aligned import AS_THEY_ARE, Aligned
-from softlab.loading.alignment import VerifyInputs, align
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, as_the_teacher_saw
+from softlab.loading.alignment import align
 from softlab.loading.teachers import check_same_rows, find_features
-from softlab.loading.view_check import check_recipe, check_views, store_replay
+from softlab.loading.view_check import check_recipe, check_views
 from softlab.manifest import ViewsRecord
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -69,23 +69,6 @@ def align_inputs(
     for other in stores[1:] if options.views_mismatch == "refuse" else ():  # another teacher may have seen other pixels
         check_views(source, other, aligned.store_numbers_N, aligned.replay, verify=options.verify_inputs)
     return Inputs(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
-
-
-def as_the_teacher_saw(
-    source: Source,
-    store: Store,
-    finishing: Finishing,
-    *,
-    subset: bool,
-    verify: VerifyInputs,
-    check_pixels: bool = True,
-) -> Aligned:
-    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
-    numbers_N = align(source, store, subset=subset, verify=verify)
-    replay = store_replay(store, numbers_N)
-    if check_pixels:
-        check_views(source, store, numbers_N, replay, verify=verify)
-    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_numbers_N=numbers_N)
 
 
 def _other_views(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
+from softlab.evaluation.measure import Evaluation, Forward, evaluate
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
-from softlab.student.evaluate import Evaluation, Forward, evaluate
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
 from softlab.student.ranks import Ranks

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from softlab.disk import TEMPORARY_SUFFIX
 from softlab.errors import StoreExists, StoreMismatch
+from softlab.evaluation.measure import Evaluation
 from softlab.manifest import differences
 from softlab.store.files import write_files
-from softlab.student.evaluate import Evaluation
 from softlab.student.learner import State
 from softlab.student.pruning import Sparsity
 from softlab.student.ranks import ALONE, Ranks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from softlab.errors import InvalidOption
-from softlab.student.evaluate import Evaluation
+from softlab.evaluation.measure import Evaluation
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

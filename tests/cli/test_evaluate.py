@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.views.finishing import Finishing
 from tests.cli.program import DATA, INPUT, TEST, Answer, Softlab, assert_refused, write_rows
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
 from softlab.loading.teachers import check_same_rows
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
 from softlab.views.finishing import Finishing
 from softlab.views.replay import Replay
 from softlab.views.view_recipe import ViewRecipe, record_views

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.loading import batches
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowNumbers, ShuffledBatches, ViewOrder, in_sequence
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
 from softlab.views.finishing import Finishing
 from softlab.views.replay import Replay, pixel_digest
 from softlab.views.view_recipe import ViewRecipe, record_views

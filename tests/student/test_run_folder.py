@@ -8,8 +8,8 @@ from msgspec import structs
 from torch import nn
 
 from softlab.errors import StoreExists, StoreMismatch
+from softlab.evaluation.measure import Evaluation
 from softlab.models import load_weights
-from softlab.student.evaluate import Evaluation
 from softlab.student.pruning import Sparsity
 from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult

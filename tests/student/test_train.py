@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.errors import TrainingFailed
+from softlab.evaluation.measure import Evaluation
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.order import ShuffledBatches
 from softlab.models import load_weights
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation
 from softlab.student.learner import Learner
 from softlab.student.loop import TrainProgress
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
 from tests.student.fashion import (
     FINISHING,

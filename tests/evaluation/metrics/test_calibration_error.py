@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softlab.student.calibration import NUM_BINS, accuracy, calibration_sums, expected_calibration_error
+from softlab.evaluation.metrics.calibration_error import (
+    NUM_BINS,
+    accuracy,
+    calibration_sums,
+    expected_calibration_error,
+)
 
 
 def sums(logits_BC: Tensor, targets_B: Tensor) -> Tensor:

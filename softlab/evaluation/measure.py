@@ -8,14 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softlab.evaluation.metrics.calibration_error import (
+    NUM_BINS,
+    accuracy,
+    calibration_sums,
+    expected_calibration_error,
+)
+from softlab.evaluation.metrics.per_class import ClassFigures, class_figures, count_by_class
 from softlab.labels.losses import jensen_shannon_loss, kl_rows
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import in_sequence
-from softlab.student.calibration import NUM_BINS, accuracy, calibration_sums, expected_calibration_error
-from softlab.student.class_figures import ClassFigures, class_figures, count_by_class
 
 Forward = Callable[[Batch], Tensor]
 """From a batch to logits [B, C]; the model behind it is in eval mode."""

@@ -5,9 +5,9 @@ import pytest
 from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.evaluation.measure import evaluate
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.store.reader import Store
-from softlab.student.evaluate import evaluate
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from tests.loading.labelled import dump_rows, open_rows
 from tests.sources.pictures import image_rows
 from tests.student.fashion import FINISHING, NUM_VALID, fashion, make_loader, make_student, make_teacher

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
+from softlab.evaluation.measure import BATCH_SIZE, Evaluation, evaluate
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
-from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
 from softlab.views.finishing import Finishing
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, forward_of, make_options, make_teacher
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from softlab.evaluation.measure import Evaluation, Tally, evaluate
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model, first_image, open_inputs
 from softlab.labels.selection import keep_top_k
 from softlab.store.reader import Store, open_store
-from softlab.student.evaluate import Evaluation, Tally, evaluate
-from softlab.student.measure import EvaluateOptions, evaluate_model, first_image, open_inputs
 from tests.student.random_batch import NUM_CLASSES as NUM_OUTPUTS
 from tests.student.random_batch import random_batch
 from tests.teacher.augmenting import MIXING, dump_views, open_uncached

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.student.class_figures import ClassFigures, class_figures, count_by_class
+from softlab.evaluation.metrics.per_class import ClassFigures, class_figures, count_by_class
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 4)), max_size=40))
