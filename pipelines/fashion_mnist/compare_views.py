@@ -99,7 +99,7 @@ def _measured(name: str, seed: int, way: Way, test: Source) -> dict[str, float]:
         students = way(seed)
         found = {"seconds": time.perf_counter() - start}
         for student, module in students.items():
-            found[student] = 100 * (evaluate_model(module, test, finishing=FINISHING).accuracy or 0.0)
+            found[student] = 100 * (evaluate_model(module, test, finishing=FINISHING).values["accuracy"])
         path.write_text(json.dumps(found))
         print(f"{name}, seed {seed}: {found}", flush=True)
     measured: dict[str, float] = json.loads(path.read_text())

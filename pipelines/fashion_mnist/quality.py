@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from softlab.cli.tables import print_table
-from softlab.evaluation.measure import Evaluation, evaluate
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import evaluate
 from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.open import open_source
@@ -147,7 +148,7 @@ def _choose_by_grid(name: str, source: Source, store: Store) -> TrainOptions:
         valid=Validation(source=valid),
         out=FOLDER / f"grid-{name}",
     )
-    accuracies = [result.last.accuracy or 0.0 if result.last else 0.0 for result in results]
+    accuracies = [result.last.values["accuracy"] if result.last else 0.0 for result in results]
     return replace(grid[accuracies.index(max(accuracies))], seed=0)
 
 
@@ -209,7 +210,7 @@ def _raised(module: nn.Module) -> nn.Module:
     biases = [_Raised(module, bias / 4) for bias in range(41)]
     forwards = {str(number): _forward(each.eval()) for number, each in enumerate(biases)}
     found = evaluate(forwards, loader)
-    best = max(found, key=lambda number: found[number].accuracy or 0.0)
+    best = max(found, key=lambda number: found[number].values["accuracy"])
     return biases[int(best)]
 
 
@@ -229,9 +230,8 @@ def _forward(module: nn.Module) -> Any:
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    assert evaluation.accuracy is not None
     assert evaluation.classes is not None
-    return {"accuracy": evaluation.accuracy, "recall": evaluation.classes[OMITTED].recall or 0.0}
+    return {"accuracy": evaluation.values["accuracy"], "recall": evaluation.classes[OMITTED].recall or 0.0}
 
 
 def _build(name: str, *, seed: int) -> nn.Module:

@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
-from softlab.evaluation.measure import BATCH_SIZE, Evaluation, evaluate
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch

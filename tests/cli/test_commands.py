@@ -211,8 +211,8 @@ def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: So
     assert (table.code, table.err) == (0, "")
     assert table.facts()["accuracy"] == f"{accuracy:.2%}"
     assert table.facts()["agreement with the teacher"] == "100.00%"
-    assert (found["rows"], found["accuracy"], found["teacher_agreement"]) == (100, accuracy, 1.0)
-    assert 0 <= found["teacher_kl"] < 0.05  # the tail of six classes is shared equally
+    assert (found["rows"], found["values"]["accuracy"], found["values"]["teacher_agreement"]) == (100, accuracy, 1.0)
+    assert 0 <= found["values"]["teacher_kl"] < 0.05  # the tail of six classes is shared equally
 
 
 # Ctrl-C.

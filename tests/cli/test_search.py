@@ -55,7 +55,7 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, stores: Pa
     mlp, hard = json.loads((tmp_path / "run/best/summary.json").read_text())
     recipe = load_recipe(TrainRecipe, path=tmp_path / "run/best.toml", flags={}, assignments=[])
     assert (answer.code, answer.err) == (0, "")
-    assert f"{mlp['last']['accuracy']:.2%}" == score
+    assert f"{mlp['last']['values']['accuracy']:.2%}" == score
     assert hard["name"] == "mlp-hard"
     chosen = recipe.train_options("mlp")
     assert (chosen.loss, f"{chosen.temperature:g}", f"{chosen.alpha:.3f}") == (loss, temperature, alpha)
