@@ -1,4 +1,5 @@
 from .errors import SoftlabError
+from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
@@ -38,6 +39,7 @@ __all__ = [
     "DecisionLoss",
     "DumpOptions",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
     "Finishing",
     "GcOptions",

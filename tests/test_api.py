@@ -9,6 +9,7 @@ PUBLIC_NAMES = [
     "DecisionLoss",
     "DumpOptions",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
     "Finishing",
     "GcOptions",

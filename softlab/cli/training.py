@@ -40,6 +40,19 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     if not is_first_rank():
         return
     best_by, known = results[0].best_by, {name for result in results if result.last for name in result.last.values}
+    print_columns(_columns(results, best_by=best_by, known=known), title=f"Students of {out}")
+    if best_by is not None:
+        label = METRIC_BY_NAME[best_by].label
+        print(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
+    if explained := explain_heads(metrics_among(known)):
+        print(explained)
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        lines = "; ".join(f"{result.name}: {result.error}" for result in failed)
+        raise TrainingFailed(f"{len(failed)} of {len(results)} students were set aside. {lines}")
+
+
+def _columns(results: Sequence[StudentResult], *, best_by: str | None, known: set[str]) -> dict[str, list[str]]:
     columns = {"student": [result.name for result in results]}
     for metric in metrics_among({best_by}):
         columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
@@ -49,15 +62,7 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     columns["time"] = [format_duration(result.seconds) for result in results]
     for metric in metrics_among(known - {best_by}):
         columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
-    print_columns(columns, title=f"Students of {out}")
-    if best_by is not None:
-        label = METRIC_BY_NAME[best_by].label
-        print(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
-        print(explain_heads(metrics_among(known)) or "")
-    failed = [result for result in results if result.error is not None]
-    if failed:
-        lines = "; ".join(f"{result.name}: {result.error}" for result in failed)
-        raise TrainingFailed(f"{len(failed)} of {len(results)} students were set aside. {lines}")
+    return columns
 
 
 def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
@@ -79,6 +84,8 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
 
 
 def _validation(result: StudentResult) -> str:
-    if result.error is not None or result.last is None or result.best_by not in result.last.values:
+    if result.error is not None:
         return "failed"
-    return METRIC_BY_NAME[result.best_by].unit.text(result.last.values[result.best_by])
+    values = {} if result.last is None else result.last.values
+    (metric,) = metrics_among({result.best_by})
+    return metric.unit.text(values[metric.name]) if metric.name in values else NO_VALUE

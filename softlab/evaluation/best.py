@@ -9,9 +9,8 @@ from softlab.evaluation.metrics.needs import LACKING, what_is_known
 from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
-"""The first of these that the validation source tells."""
-
 AUTO_METRICS = ("accuracy", "teacher_agreement")
+"""What `auto` stands for: the first of them that can be measured."""
 
 
 def check_best_by(name: str) -> None:
@@ -23,9 +22,8 @@ def check_best_by(name: str) -> None:
 
 
 def choose_metric(best_by: str, aligned: Aligned) -> str:
-    """The name of the metric by which models are compared on a validation source. Raises InvalidOption for one that
-    can't be measured there."""
-    check_best_by(best_by)
+    """The name of the metric by which models are compared on a validation source, from an option that `check_best_by`
+    has accepted. Raises InvalidOption for one that can't be measured there."""
     can = [metric.name for metric in measurable(aligned)]
     wanted = AUTO_METRICS if best_by == AUTO else (best_by,)
     chosen = next((name for name in wanted if name in can), None)

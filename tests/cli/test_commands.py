@@ -182,7 +182,9 @@ def test_students_are_trained_in_one_pass_beside_their_baselines(
     rows = {line.split()[0]: line.split() for line in answer.out.splitlines() if line.split()[0] in names}
     assert (answer.code, answer.err) == (0, "")
     assert list(rows) == names
-    assert all(row[1].endswith("%") and row[3].endswith("%") for row in rows.values())
+    measured = {result["name"]: result["last"]["values"] for result in json.loads((out / "summary.json").read_text())}
+    assert all(row[1] == f"{100 * measured[name]['accuracy']:.2f}" for name, row in rows.items())
+    assert all(f"{100 * measured[name]['teacher_agreement']:.2f}" in row for name, row in rows.items())
     assert all((out / name / f"{kind}.safetensors").exists() for name in names for kind in ("best", "last"))
     assert not (out / "resume").exists()
 

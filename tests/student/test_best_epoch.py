@@ -44,7 +44,8 @@ def test_the_best_epoch_is_that_of_the_best_metric_and_its_weights_are_kept(
     assert result.best.values[stands_for] == choose(values) == values[epoch_of(tmp_path) - 1]
     kept = make_student(seed=9)
     load_weights(kept, tmp_path / "small" / "best.safetensors")
-    assert evaluate_model(kept, pictures(), store=first, options=EvaluateOptions(device="cpu")) == result.best
+    as_in_the_run = EvaluateOptions(device="cpu", batch_size=make_options().batch_size)
+    assert evaluate_model(kept, pictures(), store=first, options=as_in_the_run) == result.best
 
 
 def test_metrics_disagree_about_the_best_epoch(first: Store, tmp_path: Path) -> None:
