@@ -1,4 +1,6 @@
 from .errors import SoftlabError
+from .evaluation.evaluation import Evaluation
+from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
@@ -24,7 +26,6 @@ from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
-from .student.measure import EvaluateOptions, evaluate_model
 from .student.options import Student, TrainOptions
 from .student.pruning import PruneOptions
 from .student.search import SearchOptions, search
@@ -46,6 +47,7 @@ __all__ = [
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
     "GcOptions",
     "ImageInput",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from softlab.teacher.record import choose_k, make_plan
 from torch import nn
 
 from softlab.errors import InvalidOption
@@ -20,7 +21,6 @@ from softlab.sources.source import SkippedSample
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import choose_k, make_plan
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 
 
