@@ -25,7 +25,7 @@ ROWS = """
     manifest
     remote | sources
     labels | identity | keys | shards | ranks | disk | users_code
-    errors
+    errors | indices
 """
 # The same for the folders of a room.
 SHARING_ROWS = """

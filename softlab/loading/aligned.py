@@ -100,8 +100,8 @@ def as_the_teacher_saw(
 def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
     """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
     a manifest is compared and never imported."""
-    name = store.manifest.inputs[0].modality
-    return next((modality_of(options) for options in inputs if options.modality == name), None)
+    names = [record.modality for record in store.manifest.inputs]
+    return next((modality_of(options) for options in inputs if options.modality in names), None)
 
 
 def check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:

@@ -106,16 +106,15 @@ def modality_of(options: InputOptions) -> Modality:
     return find_modality(options.modality)
 
 
-def describe_input(options: InputOptions) -> dict[str, Any]:
-    """The options by name, for manifests and run records; the modality too, where it isn't the default one."""
-    named = {} if options.modality == DEFAULT_MODALITY else {"modality": options.modality}
-    return named | dataclasses.asdict(options)  # type: ignore[call-overload,no-any-return]
+def options_by_name(options: InputOptions) -> dict[str, Any]:
+    """For manifests and run records."""
+    return dataclasses.asdict(options)  # type: ignore[call-overload,no-any-return]
 
 
 def decode_sample(sample: Sample, modality: Modality) -> Example:
     """What a sample's field holds for a modality. Raises UnreadableSample where it can't be decoded, InvalidOption for
     a sample without such a field."""
-    raw = sample.fields[_field_for(modality, sample)]
+    raw = sample.fields[choose_field(modality, tuple(sample.fields), where=sample.place)]
     try:
         return modality.decode(raw)
     except SoftlabError:
@@ -124,13 +123,14 @@ def decode_sample(sample: Sample, modality: Modality) -> Example:
         raise unreadable(error, key=sample.key, place=sample.place) from error
 
 
-def _field_for(modality: Modality, sample: Sample) -> str:
-    fields = list(sample.fields)
-    if len(fields) == 1:
-        return fields[0]
-    if modality.field not in fields:
+def choose_field(modality: Modality, names: Sequence[str], *, where: str) -> str:
+    """The field of a sample that a modality reads: the only one, or of several the one that it names. Raises
+    InvalidOption where there is none such."""
+    if len(names) == 1:
+        return names[0]
+    if modality.field not in names:
         raise InvalidOption(
-            f"{sample.place}: has the fields {', '.join(fields)}, and the modality {modality.name} reads the field "
+            f"{where}: has the fields {', '.join(names)}, and the modality {modality.name} reads the field "
             f"{modality.field!r}. Name its column, as with --source-fields {modality.field}=COLUMN."
         )
     return modality.field

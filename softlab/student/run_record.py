@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from softlab.identity import digest_of, keys_fingerprint
-from softlab.modalities.modality import describe_input
+from softlab.modalities.modality import InputOptions, options_by_name
 from softlab.modalities.views import describe_views
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import Source
@@ -50,13 +50,17 @@ def describe_run(
                 "module": digest_of(repr(learner.module).encode()),
                 "initial_weights": weights_fingerprint(learner.module),
                 "device": learner.device.type,
-                "input": describe_input(data.aligned.inputs[learner.input_index]),
+                "input": _describe_input(data.aligned.inputs[learner.input_index]),
                 "objective": asdict(learner.objective),
                 "options": {name: value for name, value in asdict(learner.options).items() if name not in OF_THE_RUN},
             }
             for learner in learners
         },
     }
+
+
+def _describe_input(options: InputOptions) -> dict[str, Any]:
+    return {"modality": options.modality} | options_by_name(options)
 
 
 def _as_the_teacher_saw(data: TrainingData, stores: Sequence[Store], options: TrainOptions) -> str:

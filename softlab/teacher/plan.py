@@ -30,7 +30,7 @@ from softlab.manifest import (
     check_plan,
     in_version_1,
 )
-from softlab.modalities.modality import describe_input, modality_of
+from softlab.modalities.modality import choose_field, modality_of, options_by_name
 from softlab.models.outputs import WantedOutput
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
@@ -84,13 +84,7 @@ def make_plan(
             skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
             chosen_from=views.chosen_from,
         ),
-        inputs=(
-            InputRecord(
-                field=modality_of(teacher.input).field,
-                modality=teacher.input.modality,
-                options=_plain(describe_input(teacher.input)),
-            ),
-        ),
+        inputs=(_input_record(teacher, source),),
         views=views.record,
         outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
         storage=plan_storage(options, example, num_samples=len(source), most_units=most_units),
@@ -213,6 +207,15 @@ def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
         weights_fingerprint=weights_fingerprint(teacher.module),
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
         precision="float32" if options.autocast == "none" else options.autocast,
+    )
+
+
+def _input_record(teacher: Teacher, source: Source) -> InputRecord:
+    modality = modality_of(teacher.input)
+    return InputRecord(
+        field=choose_field(modality, source.field_names, where=source.name),
+        modality=modality.name,
+        options=_plain(options_by_name(teacher.input)),
     )
 
 

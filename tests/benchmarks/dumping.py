@@ -37,9 +37,9 @@ TEACHERS = {
 def make_teachers() -> dict[str, tuple[Teacher, int]]:
     """Each with its K."""
     found = {}
-    for title, (model, finishing, k) in TEACHERS.items():
+    for title, (model, input, k) in TEACHERS.items():
         torch.manual_seed(0)
-        found[title] = Teacher(module=build_model(model), name=model.model, arguments={}, input=finishing), k
+        found[title] = Teacher(module=build_model(model), name=model.model, arguments={}, input=input), k
     return found
 
 

@@ -21,7 +21,7 @@ from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.benchmarks.report import Report
 
-INPUT = ImageInput(mean=(0.286,), std=(0.353,))
+FINISHING = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomResizedCrop(28)", "RandomHorizontalFlip()", "RandAugment()"))
 OPTIONS = TrainOptions(epochs=1, batch_size=128, verify_inputs="some", track=())
 NUM_IMAGES = 2000
@@ -57,14 +57,14 @@ def bench_students(report: Report, folder: Path, source: Source, *, rounds: int)
 
 def _dump(out: Path, source: Source) -> Store:
     module = build_model(ModelOptions(model="softlab:grey_cnn"))
-    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, input=INPUT)
+    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, input=FINISHING)
     dump_teacher(teacher, source, out, DumpOptions(k=5, temperature=(1.0, 4.0)), augment=AUGMENT)
     return open_store(out, cache=CacheOptions(dir=out.with_suffix(".cache")))
 
 
 def _train(source: Source, store: Store, counts: list[int]) -> int:
     for count in counts:
-        train_students(_students(count), source, [store], OPTIONS, input=INPUT)
+        train_students(_students(count), source, [store], OPTIONS, input=FINISHING)
     return 1
 
 

@@ -93,7 +93,7 @@ def test_set_overrides_flags_and_these_a_recipe(
     assert answer.code == 0
     assert (store.num_samples, store.k, store.temperatures) == (50, 2, (2.0, 8.0))
     assert store.manifest.classes[0].coding.logits == "uint8"
-    assert store.manifest.teacher.finishing["mean"] == [0.286]
+    assert store.manifest.inputs[0].options["mean"] == [0.286]
     assert store.feature_names == ("pool",)
 
 

@@ -6,7 +6,7 @@ import pytest
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.modalities.opening import open_source
 from softlab.sources import SourceOptions
-from tests.sources.pictures import animals, image_rows, truncated_png, write_folder, write_parquet
+from tests.sources.pictures import animals, image_of, image_rows, truncated_png, write_folder, write_parquet
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_without_skipping_nothing_is_decoded_at_opening(tmp_path: Path) -> None:
     source = open_source(SourceOptions(path=str(write_folder(tmp_path, {"cat/0.png": b""}))))
 
     with pytest.raises(UnreadableSample, match="--source-skip-unreadable"):
-        source.read(0)
+        image_of(source, 0)
 
 
 @pytest.mark.parametrize("kind", ["auto", "folder", "parquet"])

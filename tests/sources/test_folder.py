@@ -9,7 +9,7 @@ from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source
 from softlab.sources.folder import open_folder
 from softlab.testing.sources import SourceContract
-from tests.sources.pictures import animals, encoded, picture, truncated_png, write_folder
+from tests.sources.pictures import animals, encoded, image_of, picture, truncated_png, write_folder
 
 
 class TestFolderSource(SourceContract):
@@ -53,12 +53,12 @@ def test_equal_files_have_equal_content_hashes_wherever_they_lie(tmp_path: Path)
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Path) -> None:
     write_folder(animals(tmp_path), {"dog/bad.png": truncated_png()})
     source = open_folder(tmp_path)
 
     with pytest.raises(UnreadableSample, match=r"'dog/bad.png'.*truncated.*--source-skip-unreadable"):
-        source.read(source.keys.index("dog/bad.png"))
+        image_of(source, source.keys.index("dog/bad.png"))
 
 
 def test_a_file_that_has_gone_since_is_an_unreadable_sample(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source, parquet
 from softlab.sources.parquet import find_parquet_files
 from softlab.testing.sources import SourceContract
-from tests.sources.pictures import encoded, image_rows, picture, truncated_png, write_parquet
+from tests.sources.pictures import encoded, image_of, image_rows, picture, truncated_png, write_parquet
 
 
 def hub_metadata(*names: str) -> dict[str, str]:
@@ -114,20 +114,20 @@ def test_pickling_copies_no_images(tmp_path: Path) -> None:
     assert len(pickle.dumps(source)) < 5_000 < len(rows[0]["bytes"])
 
 
-def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Path) -> None:
     rows: list[Any] = image_rows(5)
     rows[3] = {"bytes": truncated_png(), "path": "bad.png"}
     source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
 
     with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*--source-skip-unreadable"):
-        source.read(3)
+        image_of(source, 3)
 
 
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": "elsewhere.png"}])
 def test_a_row_without_image_bytes_is_an_unreadable_sample(tmp_path: Path, row: Any) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", [*image_rows(2), row]))
 
-    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image bytes"):
+    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image"):
         source.read(2)
 
 

@@ -14,7 +14,7 @@ from softlab.student.pruning import Sparsity
 from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 
-RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "finishing": {"mean": (0.5,)}}
+RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}
 GOOD = Evaluation(rows=10, values={"accuracy": 0.75, "teacher_kl": 0.1 + 0.2})
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "mask": torch.arange(5).byte()}
 

@@ -55,17 +55,19 @@ def test_more_logits_than_classes_are_refused() -> None:
 
 def test_the_teacher_is_told_by_its_weights_and_how_it_is_run() -> None:
     module = make_teacher()
-    finishing = ImageInput(channels=3, mean=(0.1, 0.2, 0.3), std=(1.0,))
-    teacher = Teacher(module=module, name="timm:x", arguments={"size": (2, 3), "drop": 0.1}, input=finishing)
+    input = ImageInput(channels=3, mean=(0.1, 0.2, 0.3), std=(1.0,))
+    teacher = Teacher(module=module, name="timm:x", arguments={"size": (2, 3), "drop": 0.1}, input=input)
 
-    record = plan(teacher, options=make_options(autocast="bfloat16")).teacher
+    made = plan(teacher, options=make_options(autocast="bfloat16"))
+    record, (used,) = made.teacher, made.inputs
 
     assert record.model == "timm:x"
     assert record.arguments == {"size": [2, 3], "drop": 0.1}  # as JSON gives it back
     assert record.weights_fingerprint == weights_fingerprint(module)
     assert record.num_parameters == sum(parameter.numel() for parameter in module.parameters())
-    assert record.finishing["mean"] == [0.1, 0.2, 0.3]
-    assert record.finishing.keys() == {field.name for field in dataclasses.fields(ImageInput)}
+    assert used.options["mean"] == [0.1, 0.2, 0.3]
+    assert used.options.keys() == {field.name for field in dataclasses.fields(ImageInput)}
+    assert (used.field, used.modality) == ("image", "images")
     assert record.precision == "bfloat16"
     assert plan(teacher).teacher.precision == "float32"
 

@@ -47,14 +47,14 @@ def batches(draw: st.DrawFn) -> list[Tensor]:
 def test_an_image_does_not_depend_on_the_others_of_its_batch(
     images: list[Tensor], size: tuple[int, int], resize: int | None, channels: Literal[1, 3]
 ) -> None:
-    finishing = ImageInput(size=size, resize=resize, channels=channels, mean=(0.48,), std=(0.23,))
+    input = ImageInput(size=size, resize=resize, channels=channels, mean=(0.48,), std=(0.23,))
 
-    finished_BCHW = make_input(images, finishing)
+    finished_BCHW = make_input(images, input)
 
     assert finished_BCHW.dtype == torch.float32
     assert finished_BCHW.shape == (len(images), channels, *size)
     for image_CHW, finished_CHW in zip(images, finished_BCHW, strict=True):
-        assert torch.equal(make_input([image_CHW], finishing)[0], finished_CHW)
+        assert torch.equal(make_input([image_CHW], input)[0], finished_CHW)
 
 
 def test_pixels_are_scaled_to_one_and_normalised() -> None:

@@ -300,10 +300,10 @@ def test_a_replay_of_any_transform_can_be_sent_to_another_process() -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize("recipe", ["flip and crop", "both"])
 def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
-    source, finishing = open_rows(tmp_path / "a.parquet", image_rows(NUM_SAMPLES)), ImageInput(size=(8, 8))
+    source, small = open_rows(tmp_path / "a.parquet", image_rows(NUM_SAMPLES)), ImageInput(size=(8, 8))
     transforms, options = RECIPES[recipe]
     replay = make_replay("Resize([20, 20])", *transforms, num_samples=NUM_SAMPLES, **options)
-    aligned = Aligned(source=source, inputs=(finishing,), replay=replay, digest_every=1)
+    aligned = Aligned(source=source, inputs=(small,), replay=replay, digest_every=1)
     rows = [([6, 0, 3], [1, 0, 2]), ([3, 3], [2, 0]), ([9], [5]), ([1, 2, 8, 7], [0, 0, 0, 0]), ([6], [1])]
     order = [RowIndices(SourceIndex(np.array(samples)), np.array(views)) for samples, views in rows]
     expected = [replay.views(*each, lambda number: image_of(source, number)) for each in rows]
@@ -311,7 +311,7 @@ def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
     for workers in (0, 1, 3):
         loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=workers))
         for found, seen in zip(loader.load(order), expected, strict=True):
-            assert torch.equal(images_in(found), make_input([each.example for each in seen], finishing))
+            assert torch.equal(images_in(found), make_input([each.example for each in seen], small))
             assert found.view_digests == tuple(tensor_digest(each.example) for each in seen)
 
 
