@@ -22,7 +22,7 @@ SMALL = ("--k", "4", "--shard-rows", "64", "--feature", "pool=pool")
 SHORT = ("--epochs", "1", "--batch-size", "50")
 CNN, MLP = ("--student", "cnn=softlab:grey_cnn"), ("--student", "mlp=softlab:grey_mlp")
 
-LOGITS = "labels/logits/c/0/1/0"
+LOGITS = "outputs/logits/logits/c/0/1/0"
 """A file of the second shard."""
 
 

@@ -58,9 +58,9 @@ def read_right(store: Store) -> bool:
     arrays, numbers = make_arrays(store.manifest), np.arange(store.num_samples)[::-1]
     for view in range(store.num_views):
         labels, features = store.read(numbers, view=view), store.read_features("pooled", numbers, view=view)
-        np.testing.assert_array_equal(labels.logits_BK, arrays["labels/logits"][view, ::-1].astype("f4"))
-        np.testing.assert_array_equal(labels.class_ids_BK, arrays["labels/class_ids"][view, ::-1].astype("i8"))
-        np.testing.assert_array_equal(features, arrays["features/pooled"][view, ::-1].astype("f4"))
+        np.testing.assert_array_equal(labels.logits_BK, arrays["outputs/logits/logits"][view, ::-1].astype("f4"))
+        np.testing.assert_array_equal(labels.class_ids_BK, arrays["outputs/logits/class_ids"][view, ::-1].astype("i8"))
+        np.testing.assert_array_equal(features, arrays["outputs/pooled/values"][view, ::-1].astype("f4"))
     return True
 
 

@@ -64,7 +64,7 @@ class Example:
         """What numpy's indexing of the original arrays gives."""
         chosen = {name: array[view][samples] for name, array in self.arrays.items()}
         return coding_of(store.manifest).decode(
-            {name.removeprefix("labels/"): array for name, array in chosen.items() if name.startswith("labels/")}
+            {name.removeprefix("outputs/logits/"): array for name, array in chosen.items() if name.startswith("outputs/logits/")}
         )
 
 
@@ -168,7 +168,7 @@ def test_any_features_in_any_order_are_read(
     features = example.open(is_cached=is_cached).read_features(name, samples, view=view)
 
     assert features.dtype == torch.float32
-    expected = example.arrays[f"features/{name}"][view][samples].astype(np.float32)
+    expected = example.arrays[f"outputs/{name}/values"][view][samples].astype(np.float32)
     np.testing.assert_array_equal(features.numpy(), expected, strict=True)
 
 
@@ -239,13 +239,13 @@ def test_only_the_files_of_a_feature_are_read(tmp_path: Path, format: FormatName
     plan = make_plan(format=format, features=FEATURES)
     write_store(tmp_path / "store", plan)
     for name in contents(tmp_path / "store"):
-        if not name.startswith("features/map/") and name != "manifest.json":
+        if not name.startswith("outputs/map/") and name != "manifest.json":
             (tmp_path / "store" / name).unlink()
     store = open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache") if is_cached else NO_CACHE)
 
     features = store.read_features("map", range(NUM_SAMPLES), view=1)
 
-    np.testing.assert_array_equal(features, make_arrays(plan)["features/map"][1].astype("f4"))
+    np.testing.assert_array_equal(features, make_arrays(plan)["outputs/map/values"][1].astype("f4"))
 
 
 @BOTH_FORMATS
@@ -429,8 +429,8 @@ def test_a_hostile_manifest_is_refused_before_anything_is_allocated(tmp_path: Pa
 @BOTH_FORMATS
 def test_a_manifest_that_names_other_files_for_a_shard_is_refused(tmp_path: Path, format: FormatName) -> None:
     write_store(tmp_path, make_plan(format=format))
-    change_manifest(tmp_path, ["shards", 0, "files", 0, "path"], "labels/elsewhere")
-    change_manifest(tmp_path, ["shards", 0, "files", 1, "path"], "labels/elsewhere2")
+    change_manifest(tmp_path, ["shards", 0, "files", 0, "path"], "outputs/elsewhere")
+    change_manifest(tmp_path, ["shards", 0, "files", 1, "path"], "outputs/elsewhere2")
 
     with pytest.raises(NotAStore, match=re.escape("Get the store again.")):
         open_store(tmp_path, cache=NO_CACHE).read([0])
@@ -445,7 +445,7 @@ def vouch_for(root: Path, name: str, data: bytes) -> None:
     change_manifest(root, ["shards", 0, "files", number, "blake3"], digest_of(data))
 
 
-PARQUET_FILE = "labels/view=00000/part-00000.parquet"
+PARQUET_FILE = "outputs/logits/view=00000/part-00000.parquet"
 OTHER_TABLES: dict[str, Callable[[pyarrow.Table], pyarrow.Table]] = {
     "too few rows": lambda table: table.slice(0, 3),
     "too many rows": lambda table: pyarrow.concat_tables([table, table]),
@@ -474,7 +474,7 @@ def test_a_shard_of_another_shape_is_refused_even_if_its_hash_is_right(
         store.read([0])
 
 
-@pytest.mark.parametrize(("format", "name"), [("zarr", "labels/logits/c/0/0/0"), ("parquet", PARQUET_FILE)])
+@pytest.mark.parametrize(("format", "name"), [("zarr", "outputs/logits/logits/c/0/0/0"), ("parquet", PARQUET_FILE)])
 @pytest.mark.parametrize("data", [b"hello", bytes(1000), b"PAR1" + bytes(100) + b"PAR1"])
 def test_a_shard_of_garbage_is_refused_even_if_its_hash_is_right(
     tmp_path: Path, format: FormatName, name: str, data: bytes
@@ -551,4 +551,4 @@ def test_damage_is_not_cached(tmp_path: Path, format: FormatName) -> None:
 
     damaged.write_bytes(good[damaged.relative_to(tmp_path / "store").as_posix()])
     labels = store.read(range(NUM_SAMPLES))
-    np.testing.assert_array_equal(labels.logits_BK, make_arrays(plan)["labels/logits"][0].astype("f4"))
+    np.testing.assert_array_equal(labels.logits_BK, make_arrays(plan)["outputs/logits/logits"][0].astype("f4"))

@@ -28,7 +28,7 @@ from tests.store.test_cache import read_right, read_row_by_row
 
 NO_CACHE = CacheOptions(max_bytes=0)
 NUM_SAMPLES, NUM_SHARDS = 11, 6
-LOGITS = "labels/logits/c/0/0/0"
+LOGITS = "outputs/logits/logits/c/0/0/0"
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_what_was_fetched_ahead_is_not_fetched_again(tmp_path: Path, root: Path,
     assert len(store.read(range(NUM_SAMPLES), view=1)) == NUM_SAMPLES
 
     assert backend.reads.total() == before
-    assert set(backend.reads_below("labels/", "features/").values()) == {1}
-    assert not backend.reads_below("features/")
+    assert set(backend.reads_below("outputs/logits/", "outputs/pooled/").values()) == {1}
+    assert not backend.reads_below("outputs/pooled/")
 
 
 def test_only_shards_of_the_rows_asked_for_are_fetched_ahead(root: Path) -> None:
@@ -111,7 +111,7 @@ def test_only_shards_of_the_rows_asked_for_are_fetched_ahead(root: Path) -> None
     store.prefetch([0, 9, 10], view=[0, 1, 1], feature="pooled")
     store.read_features("pooled", [0, 9, 10], view=[0, 1, 1])
 
-    assert backend.reads_below("labels/", "features/") == {"features/pooled/c/0/0/0": 1, "features/pooled/c/1/2/0": 1}
+    assert backend.reads_below("outputs/logits/", "outputs/pooled/") == {"outputs/pooled/values/c/0/0/0": 1, "outputs/pooled/values/c/1/2/0": 1}
 
 
 def test_missing_shards_of_one_read_are_fetched_side_by_side(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_missing_shards_of_one_read_are_fetched_side_by_side(tmp_path: Path) -> 
     store.read(range(64))
 
     assert backend.most_at_once > len(store.manifest.storage.fields_of("labels"))
-    assert set(backend.reads_below("labels/").values()) == {1}
+    assert set(backend.reads_below("outputs/logits/").values()) == {1}
 
 
 def test_a_read_that_needs_more_than_may_be_held_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_read_that_needs_more_than_may_be_held_gets_it(tmp_path: Path, monkeyp
     store.prefetch(range(64))
 
     assert read_right(store)
-    assert set(backend.reads_below("labels/", "features/").values()) == {1}
+    assert set(backend.reads_below("outputs/logits/", "outputs/pooled/").values()) == {1}
 
 
 def test_rows_that_are_in_the_row_cache_are_not_fetched(tmp_path: Path, root: Path) -> None:

@@ -14,7 +14,7 @@ from softlab.shards import Dtype
 from softlab.store.format import Array
 from softlab.store.zarr_shards import Wanted, decode_shards
 
-FIELD = FieldRecord(name="labels/logits", dtype="float16", row_shape=(3,), chunk_rows=4)
+FIELD = FieldRecord(name="outputs/logits/logits", dtype="float16", row_shape=(3,), chunk_rows=4)
 SHARD_ROWS = 12
 NUM_CHUNKS = 3
 INDEX_BYTES = 16 * NUM_CHUNKS + 4
@@ -71,7 +71,7 @@ def test_the_rows_are_those_that_zarr_wrote_however_blosc_was_set(
     codec: str,
     shuffle: str,
 ) -> None:
-    field = FieldRecord(name="labels/a", dtype=dtype, row_shape=row_shape, chunk_rows=chunk_rows)
+    field = FieldRecord(name="outputs/logits/a", dtype=dtype, row_shape=row_shape, chunk_rows=chunk_rows)
     shard_rows = num_chunks * chunk_rows
     num_rows = max(shard_rows - missing_rows, 1)
     rows = np.random.default_rng(0).integers(0, 200, (num_rows, *row_shape)).astype(dtype)
