@@ -86,7 +86,9 @@ def _bench_kept(report: Report, teacher: Teacher, folder: Path, num_samples: int
             nats = [*each.coding_nats, *each.total_nats]
             step = each.manifest.classes[0].coding.gap_step
             name = coding if step is None else f"{coding}, step 1/{1 / step:g}"
-            rows.append([str(k), name, f"{each.bytes_per_row('outputs/logits/'):.1f}", *(f"{value:.1e}" for value in nats)])
+            rows.append(
+                [str(k), name, f"{each.bytes_per_row('outputs/logits/'):.1f}", *(f"{value:.1e}" for value in nats)]
+            )
     report.section(
         "Size by K",
         f"Random logits, normal with scale 3, {NUM_CLASSES:,} classes, zarr. Coding: as above. In all: KL in nats "

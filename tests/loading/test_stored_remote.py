@@ -54,7 +54,12 @@ def in_order() -> list[RowIndices]:
 def label_files(store: Store, *, stop: int) -> set[str]:
     """Of the rows before one."""
     shards = store.manifest.grid.shards_of(StoreIndex(np.arange(stop)), view=0)
-    return {file.path for each in shards for file in store.shard_record(each).files if file.path.startswith("outputs/logits/")}
+    return {
+        file.path
+        for each in shards
+        for file in store.shard_record(each).files
+        if file.path.startswith("outputs/logits/")
+    }
 
 
 def test_the_next_blocks_are_fetched_while_one_is_used(opened: tuple[Store, Counting]) -> None:

@@ -41,7 +41,7 @@ def decode(
     files: Mapping[str, bytes],
 ) -> dict[str, Array]:
     """Into arrays of their own."""
-    arrays = empty_arrays(fields, shard)
+    arrays = empty_arrays(fields, num_rows=shard.num_rows)
     store_format.decode(plan, shard, fields, files, arrays)
     return arrays
 

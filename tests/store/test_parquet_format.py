@@ -69,7 +69,7 @@ def test_other_readers_see_the_labels_that_softlab_reads(
     write_store(tmp_path / "store", plan)
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    seen = seen_by(tmp_path / "store/labels")
+    seen = seen_by(tmp_path / "store/outputs/logits")
 
     assert seen.keys() == {"view", "sample", *LABELS}
     assert list(map(int, seen["view"])) == [0] * store.num_samples + [1] * store.num_samples
@@ -88,7 +88,7 @@ def test_other_readers_see_gaps_from_which_the_metadata_give_the_logits(
     write_store(tmp_path / "store", make_plan(format="parquet", coding="uint8", num_views=1))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    gaps_NK = np.array(seen_by(tmp_path / "store/labels")["logits"], dtype=np.int64)
+    gaps_NK = np.array(seen_by(tmp_path / "store/outputs/logits")["logits"], dtype=np.int64)
 
     schema = pyarrow.parquet.read_schema(tmp_path / "store/outputs/logits/view=00000/part-00000.parquet")
     description = json.loads(schema.metadata[b"softlab"])
@@ -102,7 +102,7 @@ def test_other_readers_see_minus_infinity_where_there_is_no_tail(
 ) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet", num_classes=3, k=3))
 
-    assert np.isneginf(seen_by(tmp_path / "store/labels")["log_tail"]).all()
+    assert np.isneginf(seen_by(tmp_path / "store/outputs/logits")["log_tail"]).all()
 
 
 @OTHER_READERS

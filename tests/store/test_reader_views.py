@@ -47,7 +47,9 @@ def test_each_row_is_that_of_its_sample_in_its_view(stores: list[Store], rows: l
     for store in stores:
         found = store.read(samples, view=views)
         assert found.class_ids_BK.tolist() == stored["outputs/logits/class_ids"][views, samples].tolist()
-        assert found.max_logit_B.tolist() == stored["outputs/logits/max_logit"][views, samples].astype(np.float32).tolist()
+        assert (
+            found.max_logit_B.tolist() == stored["outputs/logits/max_logit"][views, samples].astype(np.float32).tolist()
+        )
         pooled = store.read_features("pooled", samples, view=views)
         assert pooled.equal(torch.from_numpy(stored["outputs/pooled/values"][views, samples].astype(np.float32)))
 

@@ -75,7 +75,7 @@ def test_a_row_is_not_padded_more_than_its_widest_item_asks_for(fields: list[Fie
 
 
 def test_wider_items_come_first_and_equal_ones_keep_their_order() -> None:
-    fields = make_plan(coding="uint8").storage.fields_of("labels")
+    fields = make_plan(coding="uint8").storage.fields_of("outputs/logits")
 
     layout = layout_of(fields)
 
@@ -89,6 +89,8 @@ def test_padding_is_zero_so_that_equal_rows_hash_equally() -> None:
         FieldRecord(name="outputs/logits/b", dtype="float32", row_shape=(), chunk_rows=1),
     ]
 
-    rows = layout_of(fields).pack({"outputs/logits/a": np.full((1, 3), 255, "u1"), "outputs/logits/b": np.ones(1, "f4")})
+    rows = layout_of(fields).pack(
+        {"outputs/logits/a": np.full((1, 3), 255, "u1"), "outputs/logits/b": np.ones(1, "f4")}
+    )
 
     assert rows.tobytes() == np.float32(1).tobytes() + b"\xff\xff\xff\0"

@@ -91,12 +91,12 @@ def test_a_link_that_leads_nowhere_is_damage(store: Path) -> None:
 
 def test_a_link_in_the_place_of_a_folder_is_foreign_and_its_files_are_missing(store: Path, tmp_path: Path) -> None:
     inside = {name for name in contents(store) if name.startswith("outputs/logits/")}
-    (store / "labels").rename(tmp_path / "elsewhere")
-    (store / "labels").symlink_to(tmp_path / "elsewhere")
+    (store / "outputs/logits").rename(tmp_path / "elsewhere")
+    (store / "outputs/logits").symlink_to(tmp_path / "elsewhere")
 
     report = verify_store(store)
 
-    assert report.foreign == ["labels"]
+    assert report.foreign == ["outputs/logits"]
     assert set(report.missing) == inside
 
 

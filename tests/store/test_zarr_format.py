@@ -44,7 +44,7 @@ def test_zarr_alone_shows_every_array_as_it_was_given(tmp_path: Path) -> None:
 
     group = opened_by_zarr(tmp_path / "store")
 
-    assert sorted(group["features"].array_keys()) == sorted(AXES)
+    assert sorted(group["outputs"].group_keys()) == sorted(["logits", *AXES])
     for name, array in make_arrays(plan).items():
         np.testing.assert_array_equal(group[name][:], array, strict=True)
 
@@ -54,7 +54,7 @@ def test_zarr_alone_shows_the_logits_that_softlab_reads(tmp_path: Path, coding: 
     write_store(tmp_path / "store", make_plan(coding=coding))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = opened_by_zarr(tmp_path / "store")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["outputs/logits"]
 
     for view in range(store.num_views):
         read = store.read(range(store.num_samples), view=view)
@@ -75,7 +75,7 @@ def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_pat
     write_store(tmp_path / "store", make_plan(coding="uint8"))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = opened_by_zarr(tmp_path / "store")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["outputs/logits"]
 
     logits = -labels.attrs["gap_step"] * np.cumsum(labels["logits"][1].astype("i8"), axis=1)
     np.testing.assert_array_equal(logits, store.read(range(store.num_samples), view=1).logits_BK)

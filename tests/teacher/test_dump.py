@@ -213,7 +213,9 @@ def test_progress_counts_every_row_once(tmp_path: Path) -> None:
     assert summary.rows_computed == 50
     files = summary.manifest.files
     assert summary.bytes_per_row == sum(file.bytes for file in files) / 50
-    assert summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("outputs/logits/")) / 50
+    assert (
+        summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("outputs/logits/")) / 50
+    )
 
 
 # Going on after an interruption.
