@@ -187,8 +187,8 @@ def _plan(
 
 def _encode(coding: LabelCoding, block: TeacherOutput) -> dict[str, NDArray[Any]]:
     arrays = coding.encode(block.labels)
-    features = {f"features/{name}": feature.numpy() for name, feature in block.features.items()}
-    return {f"labels/{name}": array for name, array in arrays.items()} | features
+    features = {f"outputs/{name}/values": feature.numpy() for name, feature in block.features.items()}
+    return {f"outputs/logits/{name}": array for name, array in arrays.items()} | features
 
 
 def _fill(shard: Shard, blocks: list[NDArray[Any]]) -> NDArray[Any]:

@@ -144,16 +144,16 @@ def test_verify_says_that_a_store_is_intact(stores: Path, softlab: Softlab) -> N
 
 def test_verify_lists_what_is_damaged_missing_and_foreign(store: Path, softlab: Softlab) -> None:
     flip_byte(store / LOGITS)
-    (store / "labels/class_ids/c/0/3/0").unlink()
-    (store / "features/notes.txt").write_text("mine")
+    (store / "outputs/logits/class_ids/c/0/3/0").unlink()
+    (store / "outputs/pool/notes.txt").write_text("mine")
 
     answer, report = softlab("verify", store), softlab("verify", store, "--json")
 
     assert (answer.code, answer.err) == (1, "")
     assert answer.out.splitlines()[:3] == [
         f"damaged: {LOGITS}",
-        "missing: labels/class_ids/c/0/3/0",
-        "foreign: features/notes.txt",
+        "missing: outputs/logits/class_ids/c/0/3/0",
+        "foreign: outputs/pool/notes.txt",
     ]
     assert f"{store}: NOT intact" in answer.out
     assert report.code == 1

@@ -131,10 +131,10 @@ def test_fields_have_the_dtypes_of_the_coding(coding: str, num_classes: int, dty
     found = plan(options=options, num_classes=num_classes)
 
     assert [(field.name, field.row_shape) for field in found.storage.fields] == [
-        ("labels/class_ids", (5,)),
-        ("labels/logits", (5,)),
-        ("labels/max_logit", ()),
-        ("labels/log_tail", (2,)),
+        ("outputs/logits/class_ids", (5,)),
+        ("outputs/logits/logits", (5,)),
+        ("outputs/logits/max_logit", ()),
+        ("outputs/logits/log_tail", (2,)),
     ]
     assert [field.dtype for field in found.storage.fields] == dtypes
     assert found.classes[0].selection.temperatures == (1.0, 4.0)
