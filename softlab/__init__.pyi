@@ -1,4 +1,6 @@
 from .errors import SoftlabError
+from .evaluation.evaluation import Evaluation
+from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
@@ -24,7 +26,6 @@ from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
-from .student.measure import EvaluateOptions, evaluate_model
 from .student.options import Student, TrainOptions
 from .student.pruning import PruneOptions
 from .student.search import SearchOptions, search
@@ -32,7 +33,9 @@ from .student.train import train_students
 from .student.validation import Validation
 from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
+from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
+from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
 
 __all__ = [
@@ -40,9 +43,11 @@ __all__ = [
     "Catalog",
     "ChainRecipe",
     "DecisionLoss",
+    "DumpJob",
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
     "GcOptions",
     "ImageInput",
@@ -72,12 +77,14 @@ __all__ = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "finalize",
     "find_for",
     "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
     "open_trusted",
+    "plan_dump",
     "pull",
     "push",
     "read_catalog",

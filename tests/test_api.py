@@ -11,6 +11,7 @@ PUBLIC_NAMES = [
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
     "GcOptions",
     "ImageInput",

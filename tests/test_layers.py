@@ -15,7 +15,9 @@ ROWS = """
     cli
     recipes
     bench
-    teacher | student | sharing | report
+    report
+    teacher | student | sharing
+    evaluation
     loading
     store
     models | modalities

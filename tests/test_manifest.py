@@ -145,7 +145,7 @@ WRONG: dict[str, dict[str, bytes]] = {
         "a line break at the end": changed(("shards.0.files.0.blake3", "a" * 63 + "\n")),
     },
     "two files have the same path": {
-        "one path twice": changed(("samples_file.path", "labels/zarr.json")),
+        "one path twice": changed(("samples_file.path", "outputs/logits/zarr.json")),
         "paths that differ in case": changed(("samples_file.path", "Labels/ZARR.json")),
         "paths that differ in case beyond ASCII": changed(
             ("samples_file.path", "stra\u00dfe"), ("layout_files.0.path", "STRASSE")
@@ -333,7 +333,7 @@ def test_the_files_of_a_manifest_are_all_that_it_vouches_for() -> None:
     manifest = make_manifest()
 
     paths = [file.path for file in manifest.files]
-    assert paths[:2] == ["samples.parquet", "labels/zarr.json"]
+    assert paths[:2] == ["samples.parquet", "outputs/logits/zarr.json"]
     assert paths[2:] == [file.path for shard in manifest.shards for file in shard.files]
 
 

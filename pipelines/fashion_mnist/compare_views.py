@@ -19,6 +19,7 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.one_model import evaluate_model
 from softlab.labels.selection import keep_top_k
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -35,7 +36,6 @@ from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
-from softlab.student.measure import evaluate_model
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 from softlab.student.train import train_students
@@ -100,7 +100,7 @@ def _measured(name: str, seed: int, way: Way, test: Source) -> dict[str, float]:
         students = way(seed)
         found = {"seconds": time.perf_counter() - start}
         for student, module in students.items():
-            found[student] = 100 * (evaluate_model(module, test, input=INPUT).accuracy or 0.0)
+            found[student] = 100 * evaluate_model(module, test, input=INPUT).values["accuracy"]
         path.write_text(json.dumps(found))
         print(f"{name}, seed {seed}: {found}", flush=True)
     measured: dict[str, float] = json.loads(path.read_text())

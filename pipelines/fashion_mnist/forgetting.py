@@ -17,6 +17,7 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.loading.order import in_sequence
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
@@ -25,7 +26,6 @@ from softlab.recipes.chain import ChainRecipe
 from softlab.recipes.toml import read_toml
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import hard_targets
-from softlab.student.measure import EvaluateOptions, open_inputs
 
 RECIPE = Path("pipelines/fashion_mnist/forgetting.toml")
 FOLDER = "runs/forgetting"

@@ -23,14 +23,15 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import evaluate
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
-from softlab.student.evaluate import Evaluation, evaluate
-from softlab.student.measure import EvaluateOptions, open_inputs
 from softlab.student.options import Student, TrainOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
@@ -147,7 +148,7 @@ def _choose_by_grid(name: str, source: Source, store: Store) -> TrainOptions:
         valid=Validation(source=valid),
         out=FOLDER / f"grid-{name}",
     )
-    accuracies = [result.last.accuracy or 0.0 if result.last else 0.0 for result in results]
+    accuracies = [result.last.values["accuracy"] if result.last else 0.0 for result in results]
     return replace(grid[accuracies.index(max(accuracies))], seed=0)
 
 
@@ -209,7 +210,7 @@ def _raised(module: nn.Module) -> nn.Module:
     biases = [_Raised(module, bias / 4) for bias in range(41)]
     forwards = {str(number): _forward(each.eval()) for number, each in enumerate(biases)}
     found = evaluate(forwards, loader)
-    best = max(found, key=lambda number: found[number].accuracy or 0.0)
+    best = max(found, key=lambda number: found[number].values["accuracy"])
     return biases[int(best)]
 
 
@@ -229,9 +230,8 @@ def _forward(module: nn.Module) -> Any:
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    assert evaluation.accuracy is not None
     assert evaluation.classes is not None
-    return {"accuracy": evaluation.accuracy, "recall": evaluation.classes[OMITTED].recall or 0.0}
+    return {"accuracy": evaluation.values["accuracy"], "recall": evaluation.classes[OMITTED].recall or 0.0}
 
 
 def _build(name: str, *, seed: int) -> nn.Module:

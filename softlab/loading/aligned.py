@@ -2,16 +2,19 @@
 
 # Shape letters: N samples of the source, B rows in a batch.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
-from softlab.loading.alignment import comparable_targets
+from softlab.loading.alignment import VerifyInputs, align, comparable_targets
+from softlab.loading.view_check import check_views, store_replay
+from softlab.manifest import ViewsRecord
 from softlab.modalities.modality import InputOptions, Modality, modality_of
-from softlab.modalities.views import AsTheyAre, Replay
+from softlab.modalities.views import AsTheyAre, Replay, describe_views
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
@@ -70,3 +73,42 @@ class Aligned:
     @property
     def num_stored_views(self) -> int:
         return 1 if self.store is None else self.store.num_views
+
+
+def as_the_teacher_saw(
+    source: Source,
+    store: Store,
+    inputs: tuple[InputOptions, ...],
+    *,
+    subset: bool,
+    verify: VerifyInputs,
+    check_pixels: bool = True,
+) -> Aligned:
+    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
+    store_N = align(source, store, subset=subset, verify=verify)
+    modality = teachers_modality(store, inputs)
+    if modality is None:
+        replay: Replay = AsTheyAre(store.manifest.views)
+    else:
+        replay = store_replay(store, store_N, modality)
+        check_one_modality(store.manifest.views, inputs)
+        if check_pixels:
+            check_views(source, store, store_N, replay, modality, verify=verify)
+    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N)
+
+
+def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
+    """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
+    a manifest is compared and never imported."""
+    names = [record.modality for record in store.manifest.inputs]
+    return next((modality_of(options) for options in inputs if options.modality in names), None)
+
+
+def check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:
+    """Raises InvalidOption for random views and inputs of several modalities."""
+    names = sorted({options.modality for options in inputs})
+    if (views.transforms or views.mixing) and len(names) > 1:
+        raise InvalidOption(
+            f"the views are random ({describe_views(views)}), and the students' inputs are of several modalities "
+            f"({', '.join(names)}). Train students of one modality, or on samples as they are."
+        )

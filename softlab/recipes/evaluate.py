@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from softlab.evaluation.cost import ModelCost, describe_model
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
-from softlab.report.cost import ModelCost, describe_model
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.evaluate import Evaluation
-from softlab.student.measure import EvaluateOptions, evaluate_on, first_input, open_inputs
 
 
 @dataclass(frozen=True, kw_only=True)

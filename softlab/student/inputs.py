@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from softlab.errors import InvalidOption
-from softlab.loading.aligned import AS_THEY_ARE, Aligned
-from softlab.loading.alignment import VerifyInputs, align
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, as_the_teacher_saw, check_one_modality, teachers_modality
+from softlab.loading.alignment import align
 from softlab.loading.teachers import check_same_rows, find_features
-from softlab.loading.view_check import check_recipe, check_views, store_replay
+from softlab.loading.view_check import check_recipe, check_views
 from softlab.manifest import ViewsRecord
-from softlab.modalities.modality import InputOptions, Modality, modality_of
-from softlab.modalities.views import AsTheyAre, NoViews, Replay, ViewOptions, describe_views, record_views
+from softlab.modalities.modality import InputOptions, modality_of
+from softlab.modalities.views import NoViews, Replay, ViewOptions, describe_views, record_views
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
@@ -72,28 +72,6 @@ def align_inputs(
     return TrainingData(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
 
 
-def as_the_teacher_saw(
-    source: Source,
-    store: Store,
-    inputs: tuple[InputOptions, ...],
-    *,
-    subset: bool,
-    verify: VerifyInputs,
-    check_pixels: bool = True,
-) -> Aligned:
-    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
-    store_N = align(source, store, subset=subset, verify=verify)
-    modality = teachers_modality(store, inputs)
-    if modality is None:
-        replay: Replay = AsTheyAre(store.manifest.views)
-    else:
-        replay = store_replay(store, store_N, modality)
-        _check_one_modality(store.manifest.views, inputs)
-        if check_pixels:
-            check_views(source, store, store_N, replay, modality, verify=verify)
-    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N)
-
-
 def _other_views(
     source: Source, store: Store, inputs: tuple[InputOptions, ...], options: TrainOptions, views: ViewsRecord
 ) -> Aligned:
@@ -113,24 +91,8 @@ def _fresh(aligned: Aligned, views: ViewsRecord) -> TrainingData:
     return TrainingData(aligned=aligned, views=views, num_views=None)
 
 
-def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
-    """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
-    a manifest is compared and never imported."""
-    names = [record.modality for record in store.manifest.inputs]
-    return next((modality_of(options) for options in inputs if options.modality in names), None)
-
-
 def _replay(views: ViewsRecord, num_samples: int, inputs: Sequence[InputOptions]) -> Replay:
     if not views.transforms and not views.mixing:
         return AS_THEY_ARE
-    _check_one_modality(views, inputs)
+    check_one_modality(views, inputs)
     return modality_of(inputs[0]).replay(views, num_samples=num_samples)
-
-
-def _check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:
-    names = sorted({options.modality for options in inputs})
-    if (views.transforms or views.mixing) and len(names) > 1:
-        raise InvalidOption(
-            f"the views are random ({describe_views(views)}), and the students' inputs are of several modalities "
-            f"({', '.join(names)}). Train students of one modality, or on samples as they are."
-        )

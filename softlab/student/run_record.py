@@ -16,8 +16,9 @@ from softlab.student.learner import Learner
 from softlab.student.options import OF_THE_RUN, TrainOptions
 from softlab.student.validation import Validation
 
-FREE_ON_RESUME = ("workers", "verify_inputs", "track", "checkpoint_steps")
-"""Options that don't change what is learnt, and may differ when a killed run goes on."""
+FREE_ON_RESUME = ("workers", "verify_inputs", "track", "checkpoint_steps", "best_by")
+"""Options that don't change what is learnt, and may differ when a killed run goes on. Of `best_by` the metric that it
+stands for must be the same."""
 
 
 def describe_run(
@@ -27,6 +28,8 @@ def describe_run(
     data: TrainingData,
     valid: Validation | None,
     options: TrainOptions,
+    *,
+    best_by: str | None,
 ) -> dict[str, Any]:
     """What must be the same for a killed run to go on."""
     return {
@@ -35,6 +38,7 @@ def describe_run(
         "stores": [store.digest for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        "best_by": best_by,
         "views": {
             "replayed": describe_views(data.views),
             "fingerprint": data.views.fingerprint,

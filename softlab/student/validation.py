@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.loading.batches import BatchLoader
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
@@ -22,6 +23,17 @@ class Validation:
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give --valid-store, or another --valid."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """How students are compared while they train."""
+
+    loader: BatchLoader
+    """Of the validation samples."""
+
+    best_by: str
+    """The metric that makes an epoch the best."""
 
 
 def check_comparable(valid: Validation, source: Source, stores: Sequence[Store]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
-from softlab.loading.aligned import AS_THEY_ARE, Aligned
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, as_the_teacher_saw
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
@@ -23,7 +23,6 @@ from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.student.inputs import as_the_teacher_saw
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions

@@ -87,7 +87,9 @@ def _bench_kept(report: Report, teacher: Teacher, folder: Path, num_samples: int
             nats = [*each.coding_nats, *each.total_nats]
             step = each.manifest.classes[0].coding.gap_step
             name = coding if step is None else f"{coding}, step 1/{1 / step:g}"
-            rows.append([str(k), name, f"{each.bytes_per_row('labels/'):.1f}", *(f"{value:.1e}" for value in nats)])
+            rows.append(
+                [str(k), name, f"{each.bytes_per_row('outputs/logits/'):.1f}", *(f"{value:.1e}" for value in nats)]
+            )
     report.section(
         "Size by K",
         f"Random logits, normal with scale 3, {NUM_CLASSES:,} classes, zarr. Coding: as above. In all: KL in nats "
@@ -171,7 +173,7 @@ def _row(name: str, form: FormatName, found: dict[Coding, Weighed]) -> list[list
             name,
             form,
             coding,
-            f"{each.bytes_per_row('labels/'):.1f}",
+            f"{each.bytes_per_row('outputs/logits/'):.1f}",
             f"{each.bytes_per_row():.1f}",
             *(f"{nats:.1e}" for nats in each.coding_nats),
         ]

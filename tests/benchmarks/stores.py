@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from softlab.teacher.record import make_plan
 from torch import Tensor, nn
 
 from softlab.identity import content_hash, digest_of
@@ -38,7 +39,6 @@ from softlab.store.writer import writing
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import make_plan
 
 NUM_BLOCKS, BLOCK_ROWS = 4, 8192
 """Compressed chunks hold 4,096 rows at most: none has a row twice."""
@@ -187,8 +187,8 @@ def _plan(
 
 def _encode(coding: LabelCoding, block: TeacherOutput) -> dict[str, NDArray[Any]]:
     arrays = coding.encode(block.labels)
-    features = {f"features/{name}": feature.numpy() for name, feature in block.features.items()}
-    return {f"labels/{name}": array for name, array in arrays.items()} | features
+    features = {f"outputs/{name}/values": feature.numpy() for name, feature in block.features.items()}
+    return {f"outputs/logits/{name}": array for name, array in arrays.items()} | features
 
 
 def _fill(shard: Shard, blocks: list[NDArray[Any]]) -> NDArray[Any]:

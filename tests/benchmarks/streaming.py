@@ -111,7 +111,7 @@ def _fetched_and_needed(source: Source, url: str, cache: Path) -> tuple[int, int
     manifest_bytes = backend.num_bytes
     _train_on(source, Store(remote, manifest, digest, cache=CacheOptions(dir=cache)), replace(OPTIONS, epochs=2))
     own = [manifest.samples_file, *manifest.digest_files]
-    labels = [file for shard in manifest.shards for file in shard.files if file.path.startswith("labels/")]
+    labels = [file for shard in manifest.shards for file in shard.files if file.path.startswith("outputs/logits/")]
     return backend.num_bytes, manifest_bytes + sum(file.bytes for file in own + labels)
 
 

@@ -18,12 +18,12 @@ from tests.cli.program import (
     TRAIN,
     Softlab,
     assert_refused,
-    change_manifest,
     demo_rows,
     interrupt,
     train,
     write_rows,
 )
+from tests.manifests import change_manifest
 from tests.store.building import flip_byte
 
 # Stores that can't be used.
@@ -57,11 +57,11 @@ def test_an_unfinished_store_is_refused(tmp_path: Path, store: Path, softlab: So
 
 @pytest.mark.parametrize("command", READERS)
 def test_a_newer_format_is_refused(tmp_path: Path, store: Path, softlab: Softlab, command: str) -> None:
-    change_manifest(store, lambda manifest: manifest.update(format_version=2, novelty=True))
+    change_manifest(store, lambda manifest: manifest.update(format_version=3, novelty=True))
 
     answer = softlab(*READERS[command](store, tmp_path / "out"))
 
-    assert_refused(answer, "format version 2, but this softlab reads version 1. Upgrade softlab.")
+    assert_refused(answer, "format version 3, but this softlab reads versions 1 and 2. Upgrade softlab.")
 
 
 def truncate(path: Path) -> None:

@@ -105,12 +105,12 @@ def test_files_damaged_under_and_added_beside_a_signature_are_listed(
 ) -> None:
     assert softlab("sign", store, "--key", key.private).code == 0
     flip_byte(store / LOGITS)
-    (store / "labels/notes.txt").write_text("mine")
+    (store / "outputs/logits/notes.txt").write_text("mine")
 
     verified = softlab("verify", store, "--signer", key.public)
 
     assert (verified.code, verified.err) == (1, "")
-    assert verified.out.splitlines()[1:3] == [f"damaged: {LOGITS}", "foreign: labels/notes.txt"]
+    assert verified.out.splitlines()[1:3] == [f"damaged: {LOGITS}", "foreign: outputs/logits/notes.txt"]
     assert f"{store}: NOT intact" in verified.out
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
@@ -23,7 +23,6 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.views import record_views
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
 from tests.loading.labelled import dump_rows, open_rows
 from tests.loading.seen import NUM_PIXELS, Part, dump_what_is_seen, nameless, pixels_in_images, pixels_in_labels
 from tests.modalities.images.batches import images_in

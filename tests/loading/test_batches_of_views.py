@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softlab.indices import SourceIndex
 from softlab.loading import batches
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
@@ -23,7 +23,6 @@ from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.views import record_views, tensor_digest
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
 from tests.loading.seen import (
     Part,
     dump_what_is_seen,

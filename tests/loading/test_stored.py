@@ -139,7 +139,7 @@ def test_views_without_end_meet_the_stores_in_turn(store: Watched) -> None:
 
 
 def test_damage_is_the_readers_own_error(tmp_path: Path, store: Watched) -> None:
-    flip_byte(tmp_path / "store/labels/logits/c/0/0/0", position=5)
+    flip_byte(tmp_path / "store/outputs/logits/logits/c/0/0/0", position=5)
 
     with pytest.raises(DamagedStore, match="its bytes are not the recorded ones"):
         list(read(aligned_with(store), [RowIndices(SourceIndex(np.arange(10)), np.zeros(10, dtype=np.int64))]))

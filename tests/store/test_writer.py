@@ -35,7 +35,7 @@ from tests.store.building import (
 )
 
 BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
-SHARD_FILE = {"zarr": "labels/logits/c/1/0/0", "parquet": "labels/view=00001/part-00000.parquet"}
+SHARD_FILE = {"zarr": "outputs/logits/logits/c/1/0/0", "parquet": "outputs/logits/view=00001/part-00000.parquet"}
 """A file of the fourth shard."""
 
 Finished = Callable[[StorePlan], dict[str, bytes]]
@@ -203,8 +203,8 @@ def test_what_no_record_names_is_swept(tmp_path: Path, finished: Finished) -> No
     write_some(tmp_path, plan, num_shards=2)
     kept = contents(tmp_path)
     left = [
-        "labels/logits/c/0/2/0",  # of a shard in flight
-        "labels/logits/c/0/1/0.0123456789ab.tmp",
+        "outputs/logits/logits/c/0/2/0",  # of a shard in flight
+        "outputs/logits/logits/c/0/1/0.0123456789ab.tmp",
         "commits/view-00000-part-00002.hashes",
         "commits/view-00000-part-00002.json.0123456789ab.tmp",
         "samples.parquet",  # of an interrupted `finalize`

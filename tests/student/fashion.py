@@ -109,5 +109,5 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def all_but_seconds(result: StudentResult, *, name: str | None = None) -> tuple[object, ...]:
     """All of a result but how long it took."""
-    figures = (result.num_parameters, result.train_loss, result.last, result.best, result.sparsity, result.error)
-    return (name or result.name, *figures)
+    measured = (result.last, result.best, result.best_by)
+    return (name or result.name, result.num_parameters, result.train_loss, *measured, result.sparsity, result.error)

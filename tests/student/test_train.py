@@ -4,20 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.errors import TrainingFailed
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.order import ShuffledBatches
 from softlab.models import load_weights
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation
 from softlab.student.learner import Learner
 from softlab.student.loop import TrainProgress
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_of
@@ -39,7 +40,7 @@ CPU = torch.device("cpu")
 
 
 def evaluation_in(path: Path) -> Evaluation:
-    return Evaluation(**json.loads(path.read_text())["valid"])
+    return msgspec.convert(json.loads(path.read_text())["valid"], Evaluation)
 
 
 # Training from a store is training with the teacher in the loop.
@@ -189,9 +190,9 @@ def test_best_and_last_weights_are_as_good_as_recorded(full_store: Store, valid_
         )
         assert found == expected == evaluation_in(tmp_path / "small" / f"{kind}.json")
         assert same_weights(module, student) == (kind == "last")
-    accuracies = [line["valid"]["accuracy"] for line in metrics(tmp_path)]
+    accuracies = [line["valid"]["values"]["accuracy"] for line in metrics(tmp_path)]
     assert result.best is not None
-    assert result.best.accuracy == max(accuracies) > accuracies[-1]
+    assert result.best.values["accuracy"] == max(accuracies) > accuracies[-1]
     assert json.loads((tmp_path / "small" / "best.json").read_text())["epoch"] == 1
 
 
@@ -208,7 +209,7 @@ def test_metrics_have_one_line_a_student_and_epoch(full_store: Store, valid_stor
     )
     for result, line in zip(results, lines[-2:], strict=True):
         assert line["train_loss"] == result.train_loss
-        assert Evaluation(**line["valid"]) == result.last
+        assert msgspec.convert(line["valid"], Evaluation) == result.last
 
 
 def test_without_validation_there_is_no_best(full_store: Store, tmp_path: Path) -> None:

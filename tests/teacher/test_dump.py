@@ -213,7 +213,9 @@ def test_progress_counts_every_row_once(tmp_path: Path) -> None:
     assert summary.rows_computed == 50
     files = summary.manifest.files
     assert summary.bytes_per_row == sum(file.bytes for file in files) / 50
-    assert summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("labels/")) / 50
+    assert (
+        summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("outputs/logits/")) / 50
+    )
 
 
 # Going on after an interruption.
@@ -331,7 +333,7 @@ def test_a_shard_that_was_damaged_meanwhile_is_told_and_then_written_anew(tmp_pa
     options = make_options(format="parquet")
     dump(tmp_path / "undisturbed", options)
     interrupted(tmp_path / "store", options)
-    flip_byte(tmp_path / "store/labels/view=00000/part-00001.parquet")
+    flip_byte(tmp_path / "store/outputs/logits/view=00000/part-00001.parquet")
 
     with pytest.raises(DamagedStore, match="Run the same command again: it writes that shard anew"):
         dump(tmp_path / "store", options)

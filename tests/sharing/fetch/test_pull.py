@@ -159,7 +159,7 @@ def test_pulling_again_fetches_what_was_damaged_since_and_nothing_else(tmp_path:
     store, address = publish_new(tmp_path, tmp_path / "shared")
     pull(address, tmp_path / "copy")
     whole = contents(tmp_path / "copy")
-    damaged, missing = "labels/logits/c/1/0/0", "features/map/c/0/1/0/0"
+    damaged, missing = "outputs/logits/logits/c/1/0/0", "outputs/map/values/c/0/1/0/0"
     flip_byte(tmp_path / "copy" / damaged)
     (tmp_path / "copy" / missing).unlink()
 

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softlab.student.calibration import NUM_BINS, accuracy, calibration_sums, expected_calibration_error
+from softlab.evaluation.metrics.calibration_error import NUM_BINS, calibration_sums, expected_calibration_error
+from tests.evaluation.pictures import STUDENT, TARGETS_N, dense, measure, outputs_of
 
 
 def sums(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-    return calibration_sums(logits_BC, predicted_B=logits_BC.argmax(dim=1), targets_B=targets_B, dtype=torch.float64)
+    return calibration_sums(outputs_of(logits_BC), targets_B, dtype=torch.float64)
 
 
 def brute_force(confidences: list[float], hits: list[bool]) -> float:
@@ -100,16 +101,25 @@ def test_sums_of_two_batches_are_added() -> None:
     added_M3 = sums(logits_BC[:7], targets_B[:7]) + sums(logits_BC[7:], targets_B[7:])
 
     torch.testing.assert_close(added_M3, sums(logits_BC, targets_B))
-    assert accuracy(added_M3) == (logits_BC.argmax(dim=1) == targets_B).double().mean().item()
 
 
 def test_without_a_known_target_there_is_no_figure() -> None:
     none_M3 = sums(torch.randn(3, 4), torch.full((3,), -1))
 
-    assert (accuracy(none_M3), expected_calibration_error(none_M3)) == (None, None)
+    assert expected_calibration_error(none_M3) is None
 
 
 def test_logits_that_are_no_numbers_are_counted_without_an_accident() -> None:
     found_M3 = sums(torch.full((2, 3), torch.nan), torch.tensor([0, 1]))
 
     assert found_M3[:, 0].sum() == 2
+
+
+def test_it_is_over_all_batches_and_the_rows_whose_target_is_known() -> None:
+    found = measure()
+
+    confidence_N, predicted_N = (values.numpy() for values in dense(STUDENT).softmax(dim=1).max(dim=1))
+    known_N, bins_N = TARGETS_N >= 0, np.ceil(15 * confidence_N)
+    gaps = [((predicted_N == TARGETS_N) - confidence_N)[known_N & (bins_N == number)] for number in range(1, 16)]
+    expected = sum(abs(gap.sum()) for gap in gaps) / known_N.sum()
+    assert found.values["calibration_error"] == pytest.approx(expected, abs=1e-6)

@@ -6,7 +6,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption
-from softlab.loading.aligned import Aligned
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import BATCH_SIZE, evaluate
+from softlab.loading.aligned import Aligned, as_the_teacher_saw
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
@@ -17,8 +19,6 @@ from softlab.models.device import choose_device, place
 from softlab.models.forward import logits_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
-from softlab.student.evaluate import BATCH_SIZE, Evaluation, evaluate
-from softlab.student.inputs import as_the_teacher_saw
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

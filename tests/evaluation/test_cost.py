@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from softlab.errors import InvalidOption, ModelError
+from softlab.evaluation.cost import ModelCost, describe_model
 from softlab.modalities.inputs import Inputs
 from softlab.models.build import ModelOptions, build_model
-from softlab.report.cost import ModelCost, describe_model
 
 
 def describe(module: nn.Module, *, size: tuple[int, ...] = (3, 8, 8), batch_size: int = 2) -> ModelCost:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from softlab.teacher.record import choose_k, make_plan
 from torch import nn
 
 from softlab.errors import InvalidOption
@@ -20,7 +21,6 @@ from softlab.sources.source import SkippedSample
 from softlab.teacher.dump import as_teacher
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import choose_k, make_plan
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 
 
@@ -131,10 +131,10 @@ def test_fields_have_the_dtypes_of_the_coding(coding: str, num_classes: int, dty
     found = plan(options=options, num_classes=num_classes)
 
     assert [(field.name, field.row_shape) for field in found.storage.fields] == [
-        ("labels/class_ids", (5,)),
-        ("labels/logits", (5,)),
-        ("labels/max_logit", ()),
-        ("labels/log_tail", (2,)),
+        ("outputs/logits/class_ids", (5,)),
+        ("outputs/logits/logits", (5,)),
+        ("outputs/logits/max_logit", ()),
+        ("outputs/logits/log_tail", (2,)),
     ]
     assert [field.dtype for field in found.storage.fields] == dtypes
     assert found.classes[0].selection.temperatures == (1.0, 4.0)

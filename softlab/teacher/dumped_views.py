@@ -1,9 +1,10 @@
-"""What a dump takes over from the store that it goes on with, or whose samples and views it shares: the views, the step
-of its coding."""
+"""Which views a dump makes: its own, those that are added to a finished store, or those of another teacher's store. And
+what was settled by a dump that was begun in the same folder."""
 
 # Shape letters: N samples.
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -24,10 +25,10 @@ from softlab.teacher.options import DumpOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Extent:
+class ViewsToDump:
     """The views of a store when the dump is finished."""
 
-    views: ViewsRecord
+    record: ViewsRecord
     parent: str | None = None
     """Digest of the finished store that views are added to."""
 
@@ -38,7 +39,7 @@ class Extent:
     """Of how many samples these are some, where the recipe counts more."""
 
 
-def extent_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> Extent:
+def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> ViewsToDump:
     """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
     too."""
     given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
@@ -46,7 +47,9 @@ def extent_like(like: Store, options: DumpOptions, augment: ViewOptions | None) 
         if value is not None:
             raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
     manifest = like.manifest
-    return Extent(views=manifest.views, recipe_N=like.read_samples().recipe_N, chosen_from=manifest.source.chosen_from)
+    return ViewsToDump(
+        record=manifest.views, recipe_N=like.read_samples().recipe_N, chosen_from=manifest.source.chosen_from
+    )
 
 
 def check_like(like: Store, source: Source, modality: Modality) -> None:
@@ -57,21 +60,23 @@ def check_like(like: Store, source: Source, modality: Modality) -> None:
     check_views(source, like, store_N, replay, modality, next_step="Dump with those versions.")
 
 
-def settle_extent(out: Path, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None) -> Extent:
+def choose_views(
+    out: Path, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None
+) -> ViewsToDump:
     """Raises InvalidOption for several views that would all be the same; NotAStore, UnfinishedStore where views are to
     be added to something else than a finished store, InvalidOption where to a part of one."""
     if like is not None:
-        return extent_like(like, options, augment)
+        return views_like(like, options, augment)
     recipe = augment or NoViews()
     if not options.adds_views:
-        return Extent(views=_views(recipe, options, num_views=options.views_given))
+        return ViewsToDump(record=_views(recipe, options, num_views=options.views_given))
     store = open_store(out)
     _check_is_whole(store)
     if is_left_over(out) and store.manifest.parent is not None:  # added by a process that died just before its end
         num_views, parent = store.num_views, store.manifest.parent
     else:
         num_views, parent = store.num_views + options.views_given, store.digest
-    return Extent(views=_views(recipe, options, num_views=num_views), parent=parent)
+    return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent)
 
 
 def check_addition(store: Store, source: Source, plan: StorePlan, modality: Modality) -> None:
@@ -117,12 +122,27 @@ def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> View
     return record_views(recipe, num_views=num_views, digest_every=options.digest_every)
 
 
-def settled_gap_step(out: Path) -> float | None:
-    """That of the dump which was begun or finished here, if its coding has one."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What a dump takes from the one that was begun, or is finished, in the same folder."""
+
+    gap_steps: Mapping[str, float | None] = field(default_factory=dict)
+    """Of the uint8 coding, by output."""
+
+    shard_units: int | None = None
+    format_version: int | None = None
+
+
+def read_settled(out: Path) -> Settled:
+    """Nothing where no dump was begun here."""
     if is_unfinished(out):
-        return _gap_step(read_plan(out))
-    return _gap_step(read_manifest(out)[0]) if (out / MANIFEST_NAME).is_file() else None
-
-
-def _gap_step(plan: StorePlan) -> float | None:
-    return plan.classes[0].coding.gap_step if plan.classes else None
+        plan = read_plan(out)
+    elif (out / MANIFEST_NAME).is_file():
+        plan = read_manifest(out)[0]
+    else:
+        return Settled()
+    return Settled(
+        gap_steps={output.name: output.coding.gap_step for output in plan.classes},
+        shard_units=plan.storage.shard_units,
+        format_version=plan.format_version,
+    )
