@@ -28,7 +28,8 @@ def test_one_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
 
-    assert find_modality("of_my_own") == "mine"
+    found: object = find_modality("of_my_own")
+    assert found == "mine"
 
 
 @pytest.mark.parametrize(

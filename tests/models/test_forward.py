@@ -1,0 +1,123 @@
+# Shape letters: B samples in a batch, C classes.
+
+import re
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softlab.errors import InvalidOption, ModelError
+from softlab.modalities.inputs import Inputs
+from softlab.models.forward import logits_of, outputs_of
+
+CPU = torch.device("cpu")
+LOGITS_BC, EMBEDDING_BD = torch.arange(6.0).reshape(2, 3), torch.ones(2, 4)
+INPUTS = Inputs(positional=(torch.zeros(2, 5),))
+
+
+class Named(NamedTuple):
+    """As torchvision's GoogLeNet returns while it trains."""
+
+    logits: Tensor
+    aux: Tensor
+
+
+class Returning(nn.Module):
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, inputs: Tensor) -> object:
+        return self.value
+
+
+def outputs(value: object) -> dict[str, Tensor]:
+    return outputs_of(Returning(value), INPUTS, device=CPU, autocast="none")
+
+
+def logits(value: object) -> Tensor:
+    return logits_of(Returning(value), INPUTS, device=CPU, autocast="none")
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (LOGITS_BC, ["output"]),
+        ((LOGITS_BC, EMBEDDING_BD), ["0", "1"]),
+        ([EMBEDDING_BD], ["0"]),
+        (Named(LOGITS_BC, EMBEDDING_BD), ["logits", "aux"]),
+        ({"logits": LOGITS_BC, "loss": None, "states": (EMBEDDING_BD,)}, ["logits"]),
+        (SimpleNamespace(logits=LOGITS_BC, hidden=EMBEDDING_BD, config="x"), ["logits", "hidden"]),
+        ({"logits": LOGITS_BC, "loss": torch.tensor(1.0)}, ["logits", "loss"]),
+    ],
+)
+def test_outputs_have_the_names_that_the_model_gives_them(value: Any, names: list[str]) -> None:
+    assert list(outputs(value)) == names
+
+
+@pytest.mark.parametrize(
+    "value", [LOGITS_BC, Named(LOGITS_BC, EMBEDDING_BD), {"hidden": EMBEDDING_BD, "logits": LOGITS_BC}]
+)
+def test_logits_are_the_only_output_or_the_one_of_that_name(value: Any) -> None:
+    assert logits(value) is LOGITS_BC
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ((LOGITS_BC, EMBEDDING_BD), "the outputs 0 [2, 3], 1 [2, 4]"),
+        ({"scores": LOGITS_BC}, "the outputs scores [2, 3]"),
+        (torch.zeros(2, 3, 4), "a tensor of shape [2, 3, 4]"),
+        ({"logits": torch.zeros(1, 3), "hidden": EMBEDDING_BD}, "the outputs logits [1, 3], hidden [2, 4]"),
+    ],
+)
+def test_a_model_without_logits_is_refused_with_what_there_is(value: Any, found: str) -> None:
+    message = f"the model returned {found} for 2 samples, expected logits [2, classes] as a tensor or as `logits`."
+
+    with pytest.raises(ModelError, match=re.escape(message)):
+        logits(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (torch.zeros(3, 4), "a tensor of shape [3, 4]"),
+        (torch.tensor(1.0), "a tensor of shape []"),
+        ({"a": torch.zeros(1)}, "the outputs a [1]"),
+        ("text", "a str"),
+        (None, "a NoneType"),
+    ],
+)
+def test_a_model_whose_output_has_no_row_a_sample_is_refused(value: Any, found: str) -> None:
+    message = f"the model returned {found} for 2 samples, expected one row a sample."
+
+    with pytest.raises(ModelError, match=re.escape(message)):
+        outputs(value)
+
+
+def test_named_inputs_go_to_the_arguments_of_their_names() -> None:
+    class Adding(nn.Module):
+        def forward(self, ids: Tensor, *, mask: Tensor) -> Tensor:
+            return ids + 10 * mask
+
+    inputs = Inputs(positional=(torch.ones(2, 3),), named={"mask": torch.ones(2, 3)})
+
+    assert outputs_of(Adding(), inputs, device=CPU, autocast="none")["output"].tolist() == [[11.0] * 3] * 2
+
+
+def test_a_model_that_cant_run_on_its_inputs_is_told_with_their_shapes() -> None:
+    inputs = Inputs(positional=(torch.zeros(2, 5),), named={"mask": torch.zeros(2)})
+
+    with pytest.raises(ModelError, match=r"can't run on inputs of shape \[2, 5\], \[2\]: TypeError: .*--input-size"):
+        outputs_of(nn.Linear(3, 4), inputs, device=CPU, autocast="none")
+
+
+def test_an_error_of_softlabs_own_comes_as_it_is() -> None:
+    class Refusing(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            raise InvalidOption("not this")
+
+    with pytest.raises(InvalidOption, match="not this"):
+        outputs_of(Refusing(), INPUTS, device=CPU, autocast="none")
