@@ -9,6 +9,7 @@ from softlab.errors import InvalidOption
 from softlab.modalities.images.inputs import ImageInput
 from softlab.recipes.building import load_recipe, recipe_from
 from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.options import option_fields
 from softlab.recipes.train import TrainRecipe
 from softlab.recipes.writing import write_recipe
 from tests.modalities.text_bytes import TextInput
@@ -79,3 +80,10 @@ def test_a_written_recipe_is_read_as_the_same(tmp_path: Path) -> None:
     write_recipe(tmp_path / "again.toml", recipe)
 
     assert load_recipe(DumpRecipe, path=tmp_path / "again.toml") == recipe
+
+
+def test_a_models_own_input_has_no_flags() -> None:
+    keys = {option.key for option in option_fields(DumpRecipe, main_section=DumpRecipe.main_section)}
+
+    assert "input.size" in keys
+    assert not [key for key in keys if key.startswith("teacher.input")]
