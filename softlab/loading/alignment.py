@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import StoreMismatch
-from softlab.identity import content_hash
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
-from softlab.sources.source import Source
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 VerifyInputs = Literal["some", "all"]
@@ -45,7 +44,7 @@ def align(
     if verify == "some" and len(store_N) > HASHED_AT_START:
         checked = np.random.default_rng().choice(len(store_N), HASHED_AT_START, replace=False).tolist()
     for index in checked:
-        if content_hash(source.raw_bytes(index)) != table.content_hashes[store_N[index]]:
+        if source.read(index).content_hash != table.content_hashes[store_N[index]]:
             raise changed_sample(source, store, index)
     return store_N
 
@@ -62,7 +61,7 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     """A source's hard targets, unless they count other classes than the teacher's; then they mean something else."""
     if source.class_names is not None and len(source.class_names) != num_classes:
         return None
-    return source.targets_N
+    return hard_targets(source)
 
 
 def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> StoreIndex:

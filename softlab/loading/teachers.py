@@ -6,8 +6,8 @@ import numpy as np
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.manifest import StorePlan
+from softlab.modalities.views import describe_views
 from softlab.store.reader import Store
-from softlab.views.view_recipe import describe_views
 
 
 def check_same_rows(stores: Sequence[Store]) -> None:

@@ -1,6 +1,6 @@
 """A manifest as bytes: canonical JSON, decoded strictly, and nothing in it ever imported or executed.
 
-A manifest also holds its own hash: the line `"self": "<64 hex digits>"`, BLAKE3 of the document without that line. So a
+A manifest also holds its own hash, as its last line: `"self": "<64 hex digits>"`, BLAKE3 of the document without it. So a
 flipped bit, or a value that somebody edited, is found wherever the store lies. (Who forges a manifest can compute that
 line anew; signatures are for that.)
 """
@@ -22,10 +22,10 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 512 << 20
 """Half a million shards."""
 
-SELF_KEY = b'\n "self": "'
+SELF_KEY = b',\n "self": "'
 """How the line begins. Only keys of the document itself are indented by one space, and no string holds a line's end."""
 
-SELF_BYTES = len(SELF_KEY) + 64 + len(b'",')
+SELF_BYTES = len(SELF_KEY) + 64 + len(b'"')
 
 
 class _Header(Struct):
@@ -42,7 +42,7 @@ def encode(record: Record) -> bytes:
     blank = _canonical(msgspec.structs.replace(record, self_digest="0" * 64))
     at = blank.index(SELF_KEY)
     digest = digest_of(blank[:at] + blank[at + SELF_BYTES :])
-    return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'",') :]
+    return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'"') :]
 
 
 def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
@@ -82,7 +82,7 @@ def _check_self(data: bytes, *, where: str) -> None:
     at = data.find(SELF_KEY)
     line = data[at : at + SELF_BYTES]
     found = digest_of(data[:at] + data[at + SELF_BYTES :])
-    if at < 0 or line != SELF_KEY + found.encode() + b'",':
+    if at < 0 or line != SELF_KEY + found.encode() + b'"':
         raise DamagedStore(
             f"{where}: is not what was written: its bytes don't have the hash that it holds of itself. Get the store "
             f"again."

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from softlab.errors import InvalidOption, RandomWeights
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpSummary, OnProgress, dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.survey import Survey, survey_teacher
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class DumpRecipe:
 
     teacher: ModelOptions
     source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     dump: DumpOptions = field(default_factory=DumpOptions)
 
@@ -75,7 +75,7 @@ class DumpRecipe:
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            finishing=self.input,
+            input=self.input,
         )
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from softlab.modalities.opening import open_source
 from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import open_trusted
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_validation
 from softlab.recipes.students import build_students
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.student.loop import OnProgress
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class TeacherRecipe:
     teacher: ModelOptions
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
 
@@ -49,7 +49,7 @@ class TeacherRecipe:
             source,
             [],
             self.train,
-            finishing=self.input,
+            input=self.input,
             augment=self.augment,
             valid=valid,
             out=self.out,

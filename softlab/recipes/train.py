@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from softlab.errors import InvalidOption
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe, overridden
 from softlab.recipes.opening import OnScan, open_signed, open_validation
 from softlab.recipes.students import StudentModel, build_students, inherit_layers
 from softlab.recipes.writing import write_recipe
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
@@ -23,8 +25,6 @@ from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, Trial, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class TrainRecipe:
 
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions | None = None
@@ -118,7 +118,7 @@ class TrainRecipe:
             source,
             stores,
             self.train,
-            finishing=self.input,
+            input=self.input,
             augment=self.augment,
             valid=valid,
             out=self.out,
@@ -141,7 +141,7 @@ class TrainRecipe:
             self.train_options(name),
             what,
             valid=valid,
-            finishing=self.input,
+            input=self.input,
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,

@@ -1,6 +1,7 @@
 """Write a store shard by shard, so that a crash at any moment costs at most the shards in flight.
 
     STORE/commits/plan.json             what this dump is; a resumed one must be the same
+    STORE/commits/samples.parquet       keys and targets, so that whoever finishes the store needs no source
     STORE/commits/<shard>.hashes        content hashes of the samples that the shard's rows came from
     STORE/commits/<shard>.json          the commit record, created last: its shard exists from then on
 
@@ -13,6 +14,7 @@ until its manifest is replaced: none of its shards is touched.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,8 +23,8 @@ from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
 from softlab.disk import create_file, exclusive, list_files, remove, shared
-from softlab.errors import DamagedStore, StoreMismatch, TeacherError
-from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
+from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError, UnfinishedStore
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, source_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
     MANIFEST_NAME,
@@ -33,6 +35,7 @@ from softlab.manifest import (
     Statistics,
     StorePlan,
     add_up_by_output,
+    decode_manifest,
     differences,
     encode,
 )
@@ -40,17 +43,20 @@ from softlab.shards import Shard
 from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,
+    EXPECTED_SAMPLES,
     LOCK_NAME,
     PLAN_NAME,
     as_stored,
     check_vacant,
     find_parent,
+    is_left_over,
     read_plan,
     remove_finished_commits,
     written_by,
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.formats import format_named
+from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples
 
@@ -97,6 +103,9 @@ class StoreWriter:
         """Shards still to be written, in the order of the grid."""
         return [shard for shard in self.own_shards if shard.name not in self._commits]
 
+    def is_written(self, shard: Shard) -> bool:
+        return shard.name in self._commits
+
     def reread(self) -> None:
         """Learn what other processes have committed."""
         self._commits = self._read_commits()
@@ -131,9 +140,40 @@ class StoreWriter:
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),
             pixel_digests=np.array(pixel_digests, dtype="<u8").tobytes(),
         )
-        create_file(self.root / _record_name(shard), encode(record))
+        written = self._create_record(shard, record)
         self._commits[shard.name] = record
-        return sum(file.bytes for file in files)
+        return sum(file.bytes for file in files) if written else 0
+
+    def _create_record(self, shard: Shard, record: CommitRecord) -> bool:
+        """False where another process has committed the very same files: its work was done twice, and that is all."""
+        path = self.root / _record_name(shard)
+        try:
+            create_file(path, encode(record))
+        except StoreBusy:
+            if _read_commit(path) != record:
+                raise
+            return False
+        return True
+
+    def samples(self) -> SampleTable:
+        """The table of samples, from what the dump has written before its first shard and what the shards' records
+        hold. Raises StoreMismatch where the content of a sample was another one in another view, or before."""
+        path = self.root / EXPECTED_SAMPLES
+        data = read_file(self.root, self.parent.samples_file) if self.parent else path.read_bytes()
+        expected = decode_samples(data, num_samples=self.plan.source.num_samples)
+        hashes_N16 = ContentHashes(expected.content_hashes).bytes_N16.copy()
+        for record in self.finished:
+            here = slice(record.shard.start, record.shard.stop)
+            found = ContentHashes(self.content_hashes(record)).bytes_N16
+            differs = hashes_N16[here].any(axis=1) & (hashes_N16[here] != found).any(axis=1)
+            if differs.any():
+                key = expected.keys[record.shard.start + int(differs.argmax())]
+                raise StoreMismatch(
+                    f"{self.root}: sample {key!r} has changed while the dump went on: its content was another one "
+                    f"before. Restore the data, remove {self.root} and dump again."
+                )
+            hashes_N16[here] = found
+        return replace(expected, content_hashes=ContentHashes.from_bytes(hashes_N16), rows_N=self.rows_N())
 
     def content_hashes(self, record: CommitRecord) -> list[bytes]:
         """Of the samples of one finished shard, in their order. Raises DamagedStore as `finalize`."""
@@ -166,8 +206,9 @@ class StoreWriter:
         card = renewed_card(_read_card(self.root), manifest)
         if card is not None:
             write_files(self.root, {CARD_NAME: card.encode()})
-        write_files(self.root, {MANIFEST_NAME: encode(manifest)})
-        return manifest
+        data = encode(manifest)
+        write_files(self.root, {MANIFEST_NAME: data})
+        return decode_manifest(data, where=str(self.root / MANIFEST_NAME))[0]  # with its hash of itself
 
     def _write_digests(self) -> tuple[FileRecord, ...]:
         """One file a view of this dump."""
@@ -265,7 +306,7 @@ class StoreWriter:
 
     def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
-        kept = {PLAN_NAME, LOCK_NAME}
+        kept = {PLAN_NAME, LOCK_NAME, EXPECTED_SAMPLES}
         for name, record in self._commits.items():
             kept |= {f"{COMMITS}/{name}.json", record.hashes_file.path, *(file.path for file in record.shard.files)}
         found = list_files(self.root)
@@ -306,11 +347,53 @@ def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None)
         yield StoreWriter(root, plan, recipe_N=recipe_N)
 
 
-def settle_plan(root: Path, plan: StorePlan) -> None:
-    """Say what is going to be written here, before anything of it is; raises as `writing`."""
+@contextmanager
+def finishing(root: Path) -> Iterator[StoreWriter | None]:
+    """Hold a dump whose shards are all written, to finish it; None where it is finished already.
+
+    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
+    writes it.
+    """
+    if not (root / PLAN_NAME).exists():
+        read_manifest_bytes(root)  # raises NotAStore where there is none
+        yield None
+        return
+    with exclusive(root / LOCK_NAME):
+        try:
+            if is_left_over(root):
+                yield None
+                return
+            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
+            _check_complete(writer)
+            writer.sweep()
+            yield writer
+        finally:
+            remove_finished_commits(root)
+
+
+def _check_complete(writer: StoreWriter) -> None:
+    numbers = [number for number, shard in enumerate(writer.own_shards) if not writer.is_written(shard)]
+    if numbers:
+        raise UnfinishedStore(
+            f"{writer.root}: {len(numbers):,} of {len(writer.own_shards):,} shards are missing, the first of them "
+            f"number {numbers[0]}. Run those, then finalize again."
+        )
+
+
+def _expected_recipe(root: Path) -> RecipeIndex | None:
+    path = root / EXPECTED_SAMPLES
+    if not path.exists():
+        return None
+    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
+
+
+def settle_plan(root: Path, plan: StorePlan, *, expected: SampleTable | None = None) -> None:
+    """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
+    table of samples as far as it is known, with content hashes of zeros where they aren't."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
-        write_files(root, {PLAN_NAME: encode(plan)})
+        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected)}
+        write_files(root, files | {PLAN_NAME: encode(plan)})
         return
     changed = differences(as_stored(read_plan(root)), as_stored(plan))
     if changed:

@@ -39,9 +39,11 @@ class Learner:
         steps_per_epoch: int,
         example: Batch | None = None,
         ranks: Ranks = ALONE,
+        input_index: int = 0,
     ) -> None:
-        """`example` is a batch on the device, needed where features are learnt."""
-        self.name, self.objective, self.device = name, objective, device
+        """`example` is a batch on the device, needed where features are learnt; `input_index` tells which of a batch's
+        inputs is this student's."""
+        self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
         self.module = place(module, device, channels_last=options.channels_last)
         self._pruner = None if options.prune is None else Pruner(self.module, options.prune, num_steps=num_steps)
         if self._pruner is not None:
@@ -55,6 +57,7 @@ class Learner:
             compiled=options.compile,
             example=example,
             seed=options.seed,
+            input_index=input_index,
         )
         self.options, self._num_steps, self._ranks = options, num_steps, ranks
         ranks.share([*self.module.parameters(), *self.module.buffers()])  # each may have begun with weights of its own

@@ -63,9 +63,14 @@ def make_learners(
             steps_per_epoch=order.steps_per_epoch,
             example=example,
             ranks=ranks,
+            input_index=_input_index(student, loader),
         )
         for name, student, objective in wanted
     ]
+
+
+def _input_index(student: Student, loader: BatchLoader) -> int:
+    return 0 if student.input is None else loader.aligned.inputs.index(student.input)
 
 
 def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:

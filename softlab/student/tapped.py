@@ -1,4 +1,4 @@
-"""A student whose named layers are listened to: its logits, and its features projected to the teacher's width."""
+"""A student whose named layers are tapped: its logits, and its features projected to the teacher's width."""
 
 from collections.abc import Callable, Mapping
 
@@ -28,10 +28,11 @@ class TappedStudent:
         compiled: bool,
         example: Batch | None,
         seed: int,
+        input_index: int = 0,
     ) -> None:
         """`example` tells the shapes of the features, where there are any. Raises ModelError for a layer that isn't
         there, StoreMismatch for features that can't be compared."""
-        self.module, self._device, self._autocast = module, device, autocast
+        self.module, self._device, self._autocast, self._input_index = module, device, autocast, input_index
         self._taps = FeatureTaps(module, {key: loss.tap for key, loss in features.items()})
         self._forward: Callable[..., object] = torch.compile(module) if compiled else module
         self.projectors = nn.ModuleDict()
@@ -47,7 +48,8 @@ class TappedStudent:
 
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] on the device, in the dtype of autocast."""
-        return logits_of(self._forward, batch.images_BCHW, device=self._device, autocast=self._autocast)
+        inputs = batch.inputs[self._input_index].inputs
+        return logits_of(self._forward, inputs, device=self._device, autocast=self._autocast)
 
     def logits_and_features(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The same, and the features of the same forward pass, projected."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from softlab.errors import StoreMismatch
-from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, content_hash
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.loading.alignment import changed_sample
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -41,7 +41,7 @@ class Contents:
         known = np.flatnonzero(self._is_known_N)
         count = min(REHASHED_ON_RESUME, len(known))
         for index in np.random.default_rng().choice(known, count, replace=False).tolist():
-            if content_hash(self._source.raw_bytes(index)) != self._hashes_N16[index].tobytes():
+            if self._source.read(index).content_hash != self._hashes_N16[index].tobytes():
                 raise self._changed(index)
 
     def hashes(self) -> ContentHashes:

@@ -4,12 +4,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from softlab.teacher.record import make_plan
 from torch import Tensor, nn
 
 from softlab.identity import content_hash, digest_of
@@ -26,6 +27,9 @@ from softlab.manifest import (
     add_up,
     encode,
 )
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.views import record_views
 from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.format import FormatName
@@ -33,11 +37,8 @@ from softlab.store.reader import coding_of
 from softlab.store.samples import SampleTable
 from softlab.store.writer import writing
 from softlab.teacher.dump import as_teacher
-from softlab.teacher.forward import Said
+from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import make_plan
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe, record_views
 
 NUM_BLOCKS, BLOCK_ROWS = 4, 8192
 """Compressed chunks hold 4,096 rows at most: none has a row twice."""
@@ -61,7 +62,8 @@ class BlankImages:
 
     name = "blank"
     class_names = None
-    targets_N = None
+    targets: ClassVar[dict[str, NDArray[np.int64]]] = {}
+    field_names = ("image",)
     skipped = ()
 
     def __init__(self, num_samples: int) -> None:
@@ -70,12 +72,15 @@ class BlankImages:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        return index.to_bytes(8, "little")
-
     def read(self, index: int) -> Sample:
-        pixels = torch.tensor([[[index % 256, index // 256 % 256]]], dtype=torch.uint8)
-        return Sample(index=index, image_CHW=pixels, content_hash=content_hash(self.raw_bytes(index)))
+        pixels = np.array([[[index % 256, index // 256 % 256]]], dtype=np.uint8)
+        return Sample(
+            index=index,
+            key=self.keys[index],
+            fields={"image": pixels},
+            content_hash=content_hash(index.to_bytes(8, "little")),
+            place=self.name,
+        )
 
 
 def write_synthetic_store(
@@ -147,7 +152,7 @@ def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 1
     return path
 
 
-def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | None) -> Said:
+def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | None) -> TeacherOutput:
     """The k largest of some classes, spread over all of them in each row by an offset of its own."""
     generator = torch.Generator().manual_seed(seed)
     num_drawn = min(num_classes, max(1000, 2 * k))
@@ -157,7 +162,7 @@ def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | Non
     features = {}
     if feature_width is not None:
         features["wide"] = torch.randn(BLOCK_ROWS, feature_width, generator=generator).half()
-    return Said(
+    return TeacherOutput(
         labels=replace(labels, class_ids_BK=ids_BK, num_classes=num_classes),
         features=features,
         is_finite_B=torch.ones(BLOCK_ROWS, dtype=torch.bool),
@@ -165,7 +170,7 @@ def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | Non
 
 
 def _plan(
-    form: FormatName, coding: Coding, block: Said, *, num_samples: int, shard_rows: int | None = None
+    form: FormatName, coding: Coding, block: TeacherOutput, *, num_samples: int, shard_rows: int | None = None
 ) -> StorePlan:
     options = DumpOptions(
         k=block.labels.k,
@@ -176,11 +181,11 @@ def _plan(
         shard_rows=shard_rows,
     )
     views = record_views(ViewRecipe(), num_views=1, digest_every=0)
-    teacher = as_teacher(nn.Linear(1, 1), finishing=Finishing())
+    teacher = as_teacher(nn.Linear(1, 1), input=ImageInput())
     return make_plan(teacher, BlankImages(num_samples), options, views, example=block)
 
 
-def _encode(coding: LabelCoding, block: Said) -> dict[str, NDArray[Any]]:
+def _encode(coding: LabelCoding, block: TeacherOutput) -> dict[str, NDArray[Any]]:
     arrays = coding.encode(block.labels)
     features = {f"outputs/{name}/values": feature.numpy() for name, feature in block.features.items()}
     return {f"outputs/logits/{name}": array for name, array in arrays.items()} | features

@@ -12,13 +12,13 @@ import pytest
 
 from softlab.cli.launch import recipe_arguments
 from softlab.cli.main import main
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.dump import DumpRecipe
 from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.teacher.options import DumpOptions
-from softlab.views.view_recipe import ViewRecipe
 from tests.cli.program import ROOT, TEACHER, TRAIN
 from tests.store.building import contents
 

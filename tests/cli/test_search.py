@@ -64,7 +64,7 @@ def test_a_search_that_was_killed_ends_with_the_table_of_an_undisturbed_one(
 
 HUGE = """
 from torch import nn
-from softlab.models.reference import grey_mlp
+from softlab.modalities.images.models import grey_mlp
 
 class Huge(nn.Module):
     def __init__(self):

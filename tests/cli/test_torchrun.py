@@ -31,7 +31,7 @@ def test_two_processes_print_one_table_and_write_the_results_of_one(
     assert figures(ended.stdout) == figures(expected.out)
     ours, theirs = (json.loads((out / "summary.json").read_text()) for out in (together, alone))
     assert [result["name"] for result in ours] == ["mlp"]
-    assert ours[0]["last"]["accuracy"] == theirs[0]["last"]["accuracy"]
+    assert ours[0]["last"]["values"]["accuracy"] == theirs[0]["last"]["values"]["accuracy"]
     assert len((together / "metrics.jsonl").read_text().splitlines()) == 1
     assert sorted(path.name for path in together.iterdir()) == sorted(path.name for path in alone.iterdir())
     weights, others = (load_file(out / "mlp/last.safetensors") for out in (together, alone))

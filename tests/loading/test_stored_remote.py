@@ -12,10 +12,10 @@ from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
+from softlab.modalities.images.inputs import ImageInput
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.store.remote import Counting, open_counted
 from tests.teacher.dumping import Pictures, assert_same_labels, dump
 
@@ -40,7 +40,7 @@ def opened(root: Path) -> tuple[Store, Counting]:
 
 def aligned_with(store: Store, *features: str) -> Aligned:
     return Aligned(
-        source=Pictures(count=COUNT), finishing=Finishing(), store=store, features=dict.fromkeys(features, store)
+        source=Pictures(count=COUNT), inputs=(ImageInput(),), store=store, features=dict.fromkeys(features, store)
     )
 
 

@@ -11,7 +11,7 @@ from softlab.errors import AccessDenied, InvalidOption, ObjectMissing, RemoteErr
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from tests.remote.contract import WriteContract
+from softlab.testing.remotes import WriteContract
 from tests.servers.faulty import answering, running_faulty
 from tests.servers.s3 import ACCESS_KEY, READER_KEY, READER_SECRET, SECRET_KEY, S3Server
 

@@ -11,8 +11,8 @@ import pytest
 from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source, parquet
 from softlab.sources.parquet import find_parquet_files
-from tests.sources.contract import SourceContract
-from tests.sources.pictures import encoded, image_rows, picture, truncated_png, write_parquet
+from softlab.testing.sources import SourceContract
+from tests.sources.pictures import encoded, image_of, image_rows, picture, truncated_png, write_parquet
 
 
 def hub_metadata(*names: str) -> dict[str, str]:
@@ -22,9 +22,9 @@ def hub_metadata(*names: str) -> dict[str, str]:
 
 
 def open_parquet(
-    path: Path | str, *, image_column: str = "image", label_column: str = "label"
+    path: Path | str, *, image_column: str = "image", label_column: str = "label", fields: dict[str, str] | None = None
 ) -> parquet.ParquetSource:
-    return parquet.open_parquet(str(path), image_column=image_column, label_column=label_column)
+    return parquet.open_parquet(str(path), fields=fields or {"image": image_column}, label_column=label_column)
 
 
 class TestParquetSource(SourceContract):
@@ -49,9 +49,8 @@ def test_a_folder_and_a_glob_give_the_rows_of_all_files_in_order(tmp_path: Path,
     source = open_parquet(tmp_path / where)
 
     assert source.keys == [f"{number}.png" for number in range(7)]
-    assert source.targets_N is not None
-    assert source.targets_N.tolist() == list(range(7))
-    assert [source.raw_bytes(number) for number in range(7)] == [row["bytes"] for row in rows]
+    assert source.targets["label"].tolist() == list(range(7))
+    assert [source.read(number).fields["image"] for number in range(7)] == [row["bytes"] for row in rows]
 
 
 def test_a_plain_binary_column_has_row_checks_for_keys(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_a_plain_binary_column_has_row_checks_for_keys(tmp_path: Path) -> None:
 
     assert source.keys[0] == "00"
     assert source.keys[10] == "10"
-    assert source.raw_bytes(10) == images[10]
+    assert source.read(10).fields["image"] == images[10]
 
 
 @pytest.mark.parametrize("paths", [["a.png", None], ["a.png", "a.png"], ["a.png", ""]])
@@ -75,15 +74,14 @@ def test_paths_that_are_missing_or_repeated_are_no_keys(tmp_path: Path, paths: l
 def test_without_a_label_column_targets_are_unknown(tmp_path: Path) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(2)))
 
-    assert source.targets_N is None
+    assert not source.targets
     assert source.class_names is None
 
 
 def test_a_row_without_a_label_has_an_unknown_target(tmp_path: Path) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(3), labels=[1, None, -1]))
 
-    assert source.targets_N is not None
-    assert source.targets_N.tolist() == [1, -1, -1]
+    assert source.targets["label"].tolist() == [1, -1, -1]
 
 
 def test_class_names_come_from_the_hub_metadata(tmp_path: Path) -> None:
@@ -116,20 +114,20 @@ def test_pickling_copies_no_images(tmp_path: Path) -> None:
     assert len(pickle.dumps(source)) < 5_000 < len(rows[0]["bytes"])
 
 
-def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Path) -> None:
     rows: list[Any] = image_rows(5)
     rows[3] = {"bytes": truncated_png(), "path": "bad.png"}
     source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
 
     with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*--source-skip-unreadable"):
-        source.read(3)
+        image_of(source, 3)
 
 
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": "elsewhere.png"}])
 def test_a_row_without_image_bytes_is_an_unreadable_sample(tmp_path: Path, row: Any) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", [*image_rows(2), row]))
 
-    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image bytes"):
+    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image"):
         source.read(2)
 
 
@@ -158,7 +156,7 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
-    tmp_path: Path, column: dict[str, str], next_step: str
+    tmp_path: Path, column: dict[str, Any], next_step: str
 ) -> None:
     path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[0, 1])
 

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.format_contract")
+pytest.register_assert_rewrite("softlab.testing")
 
 
 @pytest.fixture(scope="package")

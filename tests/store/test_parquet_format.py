@@ -11,11 +11,12 @@ import pyarrow.parquet
 import pytest
 
 from softlab.labels.coding import Coding
+from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.parquet_format import ParquetFormat
 from softlab.store.reader import open_store
+from softlab.testing.formats import AXES, FormatContract, random_bits
 from tests.store.building import flip_byte, make_arrays, make_plan, write_store
-from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
 Columns = dict[str, list[Any]]
@@ -24,6 +25,11 @@ LABELS = ("class_ids", "logits", "max_logit", "log_tail")
 
 class TestParquetFormat(FormatContract):
     name = "parquet"
+
+    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+        return make_plan(
+            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+        )
 
 
 def seen_by_pyarrow(folder: Path) -> Columns:

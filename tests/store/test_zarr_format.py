@@ -6,11 +6,12 @@ import pytest
 import zarr
 
 from softlab.labels.coding import Coding
+from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.store.zarr_format import ZarrFormat
+from softlab.testing.formats import AXES, FormatContract, random_bits
 from tests.store.building import make_arrays, make_plan, write_store
-from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
 
@@ -22,6 +23,11 @@ def opened_by_zarr(path: Path) -> Any:
 
 class TestZarrFormat(FormatContract):
     name = "zarr"
+
+    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+        return make_plan(
+            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+        )
 
 
 def test_every_field_of_a_shard_is_a_file_of_its_own() -> None:

@@ -130,7 +130,7 @@ def assert_close(found: StudentResult, expected: StudentResult) -> None:
     assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
     if expected.last is not None:
         assert found.last is not None
-        assert found.last.accuracy == expected.last.accuracy
+        assert found.last.values["accuracy"] == expected.last.values["accuracy"]
 
 
 @pytest.mark.parametrize("name", ["plain", "all_options", "validated", "own_weights"])

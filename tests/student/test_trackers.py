@@ -44,7 +44,7 @@ def expected_curves(out: Path) -> Curves:
     curves: Curves = {}
     for line in metrics(out):
         measures = {name: line[name] for name in ("train_loss", "learning_rate")}
-        measures |= {name: value for name, value in line["valid"].items() if isinstance(value, float)}
+        measures |= line["valid"]["values"]
         for measure, value in measures.items():
             curves.setdefault(f"{measure}/{line['student']}", []).append((line["step"], value))
     return curves

@@ -80,6 +80,7 @@ def last_checkpoint(stop: int, *, every: int) -> int:
         ({"epochs": 3}, "epochs"),
         ({"alpha": 0.5}, "alpha"),
         ({"valid": False}, "valid"),
+        ({"best_by": "calibration_error"}, "best_by"),
     ],
 )
 def test_an_interrupted_run_goes_on_only_with_the_same_options(
@@ -110,12 +111,15 @@ def test_an_interrupted_run_goes_on_only_with_the_same_students_and_store(
 
 
 def test_what_does_not_change_the_result_may_differ_when_a_run_goes_on(full_store: Store, tmp_path: Path) -> None:
+    """Among it the name of the metric that `auto` stands for."""
     expected, student = make_student(), make_student()
     train(expected, full_store)
+    run: dict[str, Any] = {"valid": True, "out": tmp_path / "run"}
 
     with pytest.raises(KeyboardInterrupt):
-        train(make_student(), full_store, out=tmp_path / "run", on_progress=stop_at(7))
-    train(student, full_store, out=tmp_path / "run", workers=2, verify_inputs="all", checkpoint_steps=5)
+        train(make_student(), full_store, on_progress=stop_at(7), **run)
+    free: dict[str, Any] = {"workers": 2, "verify_inputs": "all", "checkpoint_steps": 5, "best_by": "accuracy"}
+    train(student, full_store, **run, **free)
 
     assert same_weights(student, expected)
 

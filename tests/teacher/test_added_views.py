@@ -14,12 +14,12 @@ from torchvision.transforms import v2
 
 from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch, UnfinishedStore
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.convert import convert_store
 from softlab.store.folder import count_finished_shards, is_adding_views
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpSummary
-from softlab.views.view_recipe import ViewRecipe
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views, open_uncached, samples_of
 from tests.teacher.dumping import Pictures, assert_same_labels, dump, make_options, make_teacher, stop_at

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softlab.errors import DamagedStore, InvalidOption, StoreExists, StoreMismatch, TeacherError, UnreadableSample
 from softlab.identity import source_fingerprint
 from softlab.labels.coding import Coding
-from softlab.sources.open import open_source
+from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.store.format import FormatName

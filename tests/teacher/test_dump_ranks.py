@@ -13,6 +13,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from softlab.errors import InvalidOption, SoftlabError, StoreBusy
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.ranks import rank
 from softlab.shards import Shard
 from softlab.sources.source import Sample
@@ -22,7 +23,6 @@ from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpProgress
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.peers import PART_CHARACTERS, Peers, meet_peers
-from softlab.views.view_recipe import ViewRecipe
 from tests.forks import FORKS
 from tests.ranks import started, wait_for_end
 from tests.store.building import FORMATS, contents

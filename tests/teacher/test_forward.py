@@ -12,8 +12,9 @@ from softlab.errors import InvalidOption, ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.loading.batch import Batch
 from softlab.teacher.dump import as_teacher
-from softlab.teacher.forward import Said, TeacherRun
+from softlab.teacher.forward import TeacherOutput, TeacherRun
 from softlab.teacher.options import DumpOptions
+from tests.modalities.images.batches import collated, images_in
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_options, make_teacher
 
 NUMBERS = range(7)
@@ -29,14 +30,16 @@ def make_batch(pictures: Pictures | None = None) -> Batch:
     return Batch(
         source_B=torch.tensor(NUMBERS),
         views_B=torch.zeros(len(NUMBERS), dtype=torch.int64),
-        images_BCHW=images_of(pictures or Pictures(), NUMBERS),
+        inputs=(collated(images_of(pictures or Pictures(), NUMBERS)),),
         content_hashes=(),
     )
 
 
-def say(module: nn.Module, options: DumpOptions | None = None, *, pictures: Pictures | None = None, k: int = 5) -> Said:
+def say(
+    module: nn.Module, options: DumpOptions | None = None, *, pictures: Pictures | None = None, k: int = 5
+) -> TeacherOutput:
     with TeacherRun(as_teacher(module), options or make_options()) as run:
-        return run.say(make_batch(pictures), k=k)
+        return run.run(make_batch(pictures), k=k)
 
 
 def output_of(module: nn.Module, layer: str) -> Tensor:
@@ -66,7 +69,7 @@ def test_labels_are_the_top_k_of_the_modules_own_forward_in_eval_mode() -> None:
     said = say(module)
 
     with torch.inference_mode():
-        expected = keep_top_k(make_teacher().eval()(make_batch().images_BCHW), k=5)
+        expected = keep_top_k(make_teacher().eval()(images_in(make_batch())), k=5)
     assert_same_labels(said.labels, expected)
     assert said.is_finite_B.all()
 
@@ -184,7 +187,7 @@ def test_autocast_is_that_of_torch_and_labels_stay_float32() -> None:
     said = say(make_teacher(), make_options(autocast="bfloat16"))
 
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        logits_BC = make_teacher().eval()(make_batch().images_BCHW)
+        logits_BC = make_teacher().eval()(images_in(make_batch()))
     assert logits_BC.dtype == torch.bfloat16
     assert_same_labels(said.labels, keep_top_k(logits_BC, k=5))
 
@@ -222,9 +225,9 @@ class SyncIsAnError:
 def test_nothing_waits_for_cuda_until_the_copies_are_asked_for(values: dict[str, Any]) -> None:
     batch = make_batch().to(torch.device("cuda"))
     with TeacherRun(as_teacher(make_teacher()), make_options(device="cuda", **values)) as run:
-        run.say(batch, k=5).start_to_host().wait()  # a first pass loads kernels, and reserves the page-locked memory
+        run.run(batch, k=5).start_to_host().wait()  # a first pass loads kernels, and reserves the page-locked memory
         with SyncIsAnError():
-            on_their_way = [run.say(batch, k=5).start_to_host() for _ in range(3)]
+            on_their_way = [run.run(batch, k=5).start_to_host() for _ in range(3)]
         arrived = [each.wait() for each in on_their_way]
 
     assert not any(each.is_finite_B.is_cuda for each in arrived)

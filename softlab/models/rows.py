@@ -1,0 +1,97 @@
+"""The one place where an output with several rows a sample becomes rows.
+
+A classifier gives [B, C]: one row a sample. A model that answers at each position gives [B, L, C] or, a convolutional
+one, [B, C, H, W]: L rows a sample, or H * W. Behind this file there are only rows [R, C], all rows of a sample one
+behind the other. So selection, coding, losses and metrics know nothing of positions.
+"""
+
+# Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from softlab.errors import ModelError
+
+
+class CountedRows(Protocol):
+    """Which positions count, as a modality says it; `softlab.modalities.inputs.Units` is one."""
+
+    @property
+    def rows_B(self) -> Tensor:
+        """int64, how many rows each sample has."""
+        ...
+
+    @property
+    def keys_R(self) -> Tensor:
+        """int64, where each row is in the output, flattened to [B * L, ...]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OutputRows:
+    """An output as rows."""
+
+    rows: Tensor
+    """[R, ...], or [B, ...] where each sample has one row."""
+
+    counts_B: Tensor | None = None
+    """int64, how many rows each sample has; None where it has one."""
+
+    positions_R: Tensor | None = None
+    """int64, which position of its sample each row is."""
+
+
+def classes_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
+    """Of logits over classes: [B, C], [B, L, C] or [B, C, H, W]. Raises ModelError for another shape."""
+    _check_samples(output, name=name, num_samples=num_samples)
+    if output.ndim == 2:
+        return OutputRows(rows=output)
+    if output.ndim == 3:
+        return _positions_as_rows(output, counted)
+    if output.ndim == 4:
+        return _positions_as_rows(output.flatten(start_dim=2).movedim(1, -1), counted)
+    raise ModelError(
+        f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
+        f"classes], [{num_samples}, positions, classes] or [{num_samples}, classes, height, width]. Take another one, "
+        f"or store it as it is with --output {name}:values."
+    )
+
+
+def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
+    """Of values: as they are, one row a sample; but [B, L, ..] is rows where the modality itself counts positions, as
+    samples then differ in L. Raises ModelError for an output without one row a sample."""
+    _check_samples(output, name=name, num_samples=num_samples)
+    if output.ndim < 2:
+        raise ModelError(
+            f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
+            f"...] with one axis more. Name a layer whose output has the samples first."
+        )
+    if counted is not None and output.ndim >= 3:
+        return _positions_as_rows(output, counted)
+    return OutputRows(rows=output)
+
+
+def _positions_as_rows(output: Tensor, counted: CountedRows | None) -> OutputRows:
+    num_samples, length = output.shape[:2]
+    rows = output.flatten(end_dim=1)
+    if counted is not None:
+        return OutputRows(
+            rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=counted.keys_R % max(length, 1)
+        )
+    positions_L = torch.arange(length, device=output.device)
+    return OutputRows(
+        rows=rows,
+        counts_B=torch.full((num_samples,), length, device=output.device),
+        positions_R=positions_L.repeat(num_samples),
+    )
+
+
+def _check_samples(output: Tensor, *, name: str, num_samples: int) -> None:
+    if output.ndim == 0 or len(output) != num_samples:
+        raise ModelError(
+            f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
+            f"...]: one row a sample. Name a layer whose output has the samples first."
+        )

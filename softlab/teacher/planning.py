@@ -1,0 +1,110 @@
+"""From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
+
+from pathlib import Path
+
+from torch import nn
+
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.loading.aligned import Aligned
+from softlab.modalities.modality import InputOptions, default_input, modality_of
+from softlab.modalities.views import ViewOptions
+from softlab.sources.source import Source, hard_targets
+from softlab.store.folder import find_finished, is_left_over
+from softlab.store.reader import Store, open_store
+from softlab.store.samples import SampleTable
+from softlab.store.writer import settle_plan
+from softlab.teacher.dumped_views import ViewsToDump, check_addition, check_like, choose_views, read_settled
+from softlab.teacher.example import example_output, most_units_of
+from softlab.teacher.forward import Teacher, TeacherRun
+from softlab.teacher.job import DumpJob
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.peers import Peers, agree_on
+from softlab.teacher.plan import make_plan
+
+
+def plan_dump(
+    teacher: Teacher | nn.Module,
+    source: Source,
+    out: str | Path,
+    options: DumpOptions | None = None,
+    *,
+    augment: ViewOptions | None = None,
+    like: Store | None = None,
+) -> DumpJob:
+    """A dump as a job whose shards any process may run, in any order; see `softlab.teacher.job`. Its plan is written
+    down in `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`."""
+    out, options = Path(out), options or DumpOptions()
+    teacher = named_teacher(teacher)
+    views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
+    with TeacherRun(teacher, options) as run:
+        job = plan_job(run, teacher, source, out, options, views, Peers())
+    if find_finished(out, job.plan) is None:
+        if options.adds_views:
+            check_addition(open_store(out), source, job.plan, modality_of(teacher.input))
+        settle_plan(out, job.plan, expected=_expected_samples(source, views, like))
+    return job
+
+
+def as_teacher(module: nn.Module, *, input: InputOptions | None = None) -> Teacher:
+    """A module of one's own, named by its class."""
+    kind = type(module)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return Teacher(module=module, name=name, arguments={}, input=input or default_input())
+
+
+def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
+    return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
+
+
+def views_of_dump(
+    teacher: Teacher,
+    source: Source,
+    out: Path,
+    options: DumpOptions,
+    *,
+    augment: ViewOptions | None,
+    like: Store | None,
+) -> ViewsToDump:
+    views = choose_views(out, options, augment, like=like)
+    if like is not None:
+        check_like(like, source, modality_of(teacher.input))
+    return views
+
+
+def plan_job(
+    run: TeacherRun,
+    teacher: Teacher,
+    source: Source,
+    out: Path,
+    options: DumpOptions,
+    views: ViewsToDump,
+    peers: Peers,
+) -> DumpJob:
+    """The teacher sees a few samples for it, because only its output tells classes and shapes."""
+    settled = read_settled(out)
+    replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
+    example = example_output(run, aligned, options, settled)
+    most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
+    plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
+    return DumpJob(
+        out=out,
+        plan=agree_on(plan, peers),
+        teacher=teacher,
+        source=source,
+        options=options,
+        recipe_N=views.recipe_N,
+        first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
+    )
+
+
+def _expected_samples(source: Source, views: ViewsToDump, like: Store | None) -> SampleTable:
+    """Keys and targets; content hashes only where another teacher's store tells what they must be."""
+    unknown = ContentHashes.from_bytes(bytes(CONTENT_HASH_BYTES * len(source)))
+    return SampleTable(
+        keys=source.keys,
+        targets_N=hard_targets(source),
+        content_hashes=unknown if like is None else like.read_samples().content_hashes,
+        recipe_N=views.recipe_N,
+        rows_N=None,
+    )
