@@ -1,6 +1,6 @@
 """A manifest as bytes: canonical JSON, decoded strictly, and nothing in it ever imported or executed.
 
-A manifest also holds its own hash, as its last line: `"self": "<64 hex digits>"`, BLAKE3 of the document without it. So a
+A manifest also holds its own hash: the line `"self": "<64 hex digits>"`, BLAKE3 of the document without that line. So a
 flipped bit, or a value that somebody edited, is found wherever the store lies. (Who forges a manifest can compute that
 line anew; signatures are for that.)
 """
