@@ -22,8 +22,8 @@ UNLABELLED = replace(PICTURES, targets_N=None)
 
 def align(source: Source, store: Store | None = None) -> Aligned:
     if store is None:
-        return Aligned(source=source, finishing=ImageInput())
-    return as_the_teacher_saw(source, store, ImageInput(), subset=False, verify="some")
+        return Aligned(source=source, inputs=(ImageInput(),))
+    return as_the_teacher_saw(source, store, (ImageInput(),), subset=False, verify="some")
 
 
 def measured(**values: float) -> Evaluation:

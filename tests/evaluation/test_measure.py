@@ -13,6 +13,7 @@ from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.store.reader import Store
 from tests.evaluation.pictures import COUNT, PICTURES, STUDENT, TEACHER, make_store, measure
+from tests.modalities.images.batches import images_in
 from tests.teacher.dumping import NUM_CLASSES
 
 assert COUNT > BATCH_SIZE, "more than one batch is measured"
@@ -23,7 +24,7 @@ def make_loader(store: Store) -> BatchLoader:
 
 
 def forward(batch: Batch) -> Tensor:
-    logits_BC: Tensor = STUDENT(batch.images_BCHW)
+    logits_BC: Tensor = STUDENT(images_in(batch))
     return logits_BC
 
 
@@ -34,7 +35,7 @@ def test_what_neither_source_nor_store_can_tell_is_left_out() -> None:
 def test_several_models_are_measured_in_one_pass_as_each_alone(tmp_path: Path) -> None:
     store = make_store(tmp_path)
 
-    found = evaluate({"teacher": lambda batch: TEACHER(batch.images_BCHW), "student": forward}, make_loader(store))
+    found = evaluate({"teacher": lambda batch: TEACHER(images_in(batch)), "student": forward}, make_loader(store))
 
     assert list(found) == ["teacher", "student"]
     assert found["student"] == measure(store)

@@ -6,7 +6,7 @@ from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.evaluation.measure import evaluate
-from softlab.evaluation.one_model import EvaluateOptions, evaluate_model, first_image, open_inputs
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model, first_input, open_inputs
 from softlab.store.reader import Store
 from tests.evaluation.pictures import PICTURES
 from tests.loading.labelled import dump_rows, open_rows
@@ -105,7 +105,7 @@ def test_a_gpu_measures_what_the_cpu_measures(valid_store: Store) -> None:
     assert found.values["teacher_kl"] == pytest.approx(0, abs=1e-3)
 
 
-def test_the_first_image_is_one_as_the_model_is_given_it() -> None:
-    found_BCHW = first_image(open_inputs(PICTURES, options=CPU), CPU)
+def test_the_first_input_is_one_as_the_model_is_given_it() -> None:
+    (found_BCHW,) = first_input(open_inputs(PICTURES, options=CPU), CPU).tensors()
 
     assert found_BCHW.equal(images_of(PICTURES, [0]))

@@ -167,7 +167,7 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     assert isinstance(mlp, StudentResult)
     assert isinstance(hard, StudentResult)
     assert mlp.last is not None
-    assert (mlp.last.accuracy, hard.name) == (first.score, "mlp-hard")
+    assert (mlp.last.values["accuracy"], hard.name) == (first.score, "mlp-hard")
     chosen = best.train_options("mlp")
     assert (chosen.loss, chosen.temperature, chosen.alpha) == (
         *(first.options.loss, first.options.temperature, first.options.alpha),

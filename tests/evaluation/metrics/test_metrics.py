@@ -22,9 +22,9 @@ OF_A_TEACHER = {"teacher_agreement", "teacher_kl", "teacher_jensen_shannon"}
 
 
 def names(source: Source, store: Store | None = None) -> set[str]:
-    aligned = Aligned(source=source, finishing=ImageInput())
+    aligned = Aligned(source=source, inputs=(ImageInput(),))
     if store is not None:
-        aligned = as_the_teacher_saw(source, store, ImageInput(), subset=False, verify="some")
+        aligned = as_the_teacher_saw(source, store, (ImageInput(),), subset=False, verify="some")
     return {metric.name for metric in measurable(aligned)}
 
 

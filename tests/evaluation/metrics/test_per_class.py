@@ -13,6 +13,7 @@ from softlab.evaluation.measure import evaluate
 from softlab.evaluation.metrics.per_class import ClassFigures, class_figures, count_by_class
 from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from tests.evaluation.pictures import PICTURES, STUDENT, TARGETS_N, dense, make_store, measure
+from tests.modalities.images.batches import images_in
 from tests.teacher.dumping import NUM_CLASSES
 
 
@@ -80,7 +81,7 @@ def test_a_class_that_the_model_has_no_output_for_is_measured_too() -> None:
     """The source names more classes than the model has outputs; its samples of those are never right."""
     loader = open_inputs(PICTURES, options=EvaluateOptions(device="cpu"))
 
-    found = evaluate({"small": lambda batch: STUDENT(batch.images_BCHW)[:, :5]}, loader, per_class=True)["small"]
+    found = evaluate({"small": lambda batch: STUDENT(images_in(batch))[:, :5]}, loader, per_class=True)["small"]
 
     assert found.classes is not None
     assert len(found.classes) == NUM_CLASSES
