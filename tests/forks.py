@@ -7,8 +7,10 @@ FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "pytest",
+        "tests.conftest",  # one thread for torch, no waiting for the disk
         "softlab.cli.dump_teacher",
         "softlab.cli.main",
+        "softlab.cli.train_student",
         "softlab.sharing.push",
         "softlab.sharing.pull",
         "softlab.store.parquet_format",

@@ -69,12 +69,6 @@ def manifest_of(store: Path) -> dict[str, Any]:
     return manifest
 
 
-def change_manifest(store: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = manifest_of(store)
-    change(manifest)
-    (store / "manifest.json").write_text(json.dumps(manifest))
-
-
 def write_rows(path: Path, rows: pa.Table) -> Path:
     """A source of some rows of the demo's images, in a file named as theirs."""
     path.mkdir(parents=True)

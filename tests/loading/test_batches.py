@@ -198,6 +198,7 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.process
 def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
     rows = image_rows(6)
     rows[5]["bytes"] = truncated_png()

@@ -23,6 +23,8 @@ from softlab.store.reader import open_store
 from tests.forks import run_in_fork
 from tests.store.building import make_plan, write_store
 
+pytestmark = pytest.mark.process
+
 PARQUET_FILE, ZARR_FILE = "labels/view=00000/part-00000.parquet", "labels/logits/c/0/0/0"
 GIB = 1 << 30
 ROOM_BYTES = 512 << 20
