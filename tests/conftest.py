@@ -3,11 +3,11 @@
 And no processes, unless it is marked so.
 """
 
+import multiprocessing
 import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -73,10 +73,11 @@ def _refuse_program(process: subprocess.Popen[Any], arguments: Any, **options: A
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What torch and others leave in the temporary folder goes with the rest of the run."""
+    """What multiprocessing and programs leave in the temporary folder goes with the rest of the run."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv("TMPDIR", folder)
+        patch.setitem(multiprocessing.current_process()._config, "tempdir", folder)  # type: ignore[attr-defined]
         yield
 
 

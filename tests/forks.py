@@ -6,6 +6,7 @@ from multiprocessing import get_context
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
+        "pandas",  # where it is installed pyarrow imports it at the first array, which takes longer than a small dump
         "pytest",
         "tests.conftest",  # one thread for torch, no waiting for the disk
         "softlab.cli.dump_teacher",

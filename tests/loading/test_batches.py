@@ -127,6 +127,7 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
 # Workers and decoded images change nothing.
 
 
+@pytest.mark.process
 def test_workers_give_the_same_batches_in_the_same_order(aligned: Aligned) -> None:
     assert_same_batches(load(aligned, workers=2), load(aligned, workers=0))
 
