@@ -58,7 +58,7 @@ def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
         raise NotAStore(f"{where}: not a valid softlab manifest: {problem}. Get the store again.")
     if manifest.format_version > 1:
         _check_self(data, where=where)
-    return manifest, digest_of(data)
+    return msgspec.structs.replace(manifest, self_digest=""), digest_of(data)
 
 
 def _canonical(record: Record) -> bytes:
