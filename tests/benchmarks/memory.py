@@ -18,8 +18,9 @@ from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.teacher.dump import as_teacher, dump_teacher
+from softlab.teacher.dump import dump_teacher
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.planning import as_teacher
 from tests.benchmarks.report import Report
 from tests.benchmarks.stores import BlankImages, RandomLogits
 

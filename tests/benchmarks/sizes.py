@@ -22,9 +22,10 @@ from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
-from softlab.teacher.dump import as_teacher, dump_teacher
+from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.planning import as_teacher
 from tests.benchmarks.report import Report
 from tests.benchmarks.stores import BlankImages, RandomLogits
 from tests.sources.pictures import image_of

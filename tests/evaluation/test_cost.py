@@ -157,7 +157,7 @@ def test_the_model_is_measured_in_eval_mode_and_not_changed() -> None:
 # What is refused.
 
 
-def test_images_that_the_model_cannot_take_are_refused() -> None:
+def test_inputs_that_the_model_cannot_take_are_refused() -> None:
     with pytest.raises(ModelError, match=r"can't run on inputs of shape \[1, 1, 8, 8\]"):
         describe(small_net(), size=(1, 8, 8))
 

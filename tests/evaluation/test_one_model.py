@@ -50,7 +50,7 @@ def test_without_a_store_only_accuracy_and_calibration_are_measured() -> None:
     [
         pytest.param(EvaluateOptions(device="cpu", channels_last=True), id="channels last"),
         pytest.param(EvaluateOptions(device="cpu", autocast="bfloat16"), id="bfloat16"),
-        pytest.param(EvaluateOptions(device="cpu", workers=2), id="workers"),
+        pytest.param(EvaluateOptions(device="cpu", workers=2), id="workers", marks=pytest.mark.process),
     ],
 )
 def test_how_it_is_run_changes_nothing_but_rounding(valid_store: Store, options: EvaluateOptions) -> None:
@@ -106,6 +106,6 @@ def test_a_gpu_measures_what_the_cpu_measures(valid_store: Store) -> None:
 
 
 def test_the_first_input_is_one_as_the_model_is_given_it() -> None:
-    (found_BCHW,) = first_input(open_inputs(PICTURES, options=CPU), CPU).positional
+    (found_BCHW,) = first_input(open_inputs(PICTURES, options=CPU), CPU).tensors()
 
     assert found_BCHW.equal(images_of(PICTURES, [0]))

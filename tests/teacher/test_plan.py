@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from softlab.teacher.record import choose_k, make_plan
 from torch import nn
 
 from softlab.errors import InvalidOption
@@ -18,9 +17,11 @@ from softlab.manifest import SkippedRecord, StorePlan, ViewsRecord
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.weights import weights_fingerprint
 from softlab.sources.source import SkippedSample
-from softlab.teacher.dump import as_teacher
+from softlab.teacher.dumped_views import ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.plan import choose_k, make_plan
+from softlab.teacher.planning import as_teacher
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 
 
@@ -34,13 +35,13 @@ def plan(
 ) -> StorePlan:
     options = options or make_options()
     module = make_teacher() if teacher is None else teacher
-    said = TeacherOutput(
-        labels=keep_top_k(torch.zeros(2, num_classes), k=options.k or 1, temperatures=options.temperature),
-        features={name: torch.zeros(2, *shape, dtype=torch.half) for name, shape in (features or {}).items()},
+    kept = TeacherOutput(
+        labels={"logits": keep_top_k(torch.zeros(2, num_classes), k=options.k or 1, temperatures=options.temperature)},
+        values={name: torch.zeros(2, *shape, dtype=torch.half) for name, shape in (features or {}).items()},
         is_finite_B=torch.ones(2, dtype=torch.bool),
     )
     named = module if isinstance(module, Teacher) else as_teacher(module)
-    return make_plan(named, pictures or Pictures(), options, ViewsRecord(num_views=1), example=said)
+    return make_plan(named, pictures or Pictures(), options, ViewsToDump(record=ViewsRecord(num_views=1)), example=kept)
 
 
 @pytest.mark.parametrize(("k", "num_classes", "expected"), [(None, 1000, 16), (None, 10, 10), (10, 10, 10), (1, 10, 1)])
@@ -147,10 +148,10 @@ def test_features_are_float16_fields_behind_the_labels() -> None:
     found = plan(options=options, features={"map": (2, 4, 6), "pool": (2,)})
 
     fields = [(field.name, field.dtype, field.row_shape) for field in found.storage.fields[4:]]
-    assert fields == [("features/map", "float16", (2, 4, 6)), ("features/pool", "float16", (2,))]
-    assert [(feature.name, feature.layer, feature.pooling) for feature in found.features] == [
-        ("map", "conv", "none"),
-        ("pool", "relu", "mean"),
+    assert fields == [("outputs/map/values", "float16", (2, 4, 6)), ("outputs/pool/values", "float16", (2,))]
+    assert [(value.name, value.taken_from) for value in found.values] == [
+        ("map", "layer:conv:none"),
+        ("pool", "layer:relu:mean"),
     ]
 
 
