@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
 from softlab.modalities.inputs import Inputs
-from softlab.models.forward import logits_of, outputs_of
+from softlab.models.forward import outputs_of
 
 CPU = torch.device("cpu")
 LOGITS_BC, EMBEDDING_BD = torch.arange(6.0).reshape(2, 3), torch.ones(2, 4)
@@ -37,10 +37,6 @@ def outputs(value: object) -> dict[str, Tensor]:
     return outputs_of(Returning(value), INPUTS, device=CPU, autocast="none")
 
 
-def logits(value: object) -> Tensor:
-    return logits_of(Returning(value), INPUTS, device=CPU, autocast="none")
-
-
 @pytest.mark.parametrize(
     ("value", "names"),
     [
@@ -55,29 +51,6 @@ def logits(value: object) -> Tensor:
 )
 def test_outputs_have_the_names_that_the_model_gives_them(value: Any, names: list[str]) -> None:
     assert list(outputs(value)) == names
-
-
-@pytest.mark.parametrize(
-    "value", [LOGITS_BC, Named(LOGITS_BC, EMBEDDING_BD), {"hidden": EMBEDDING_BD, "logits": LOGITS_BC}]
-)
-def test_logits_are_the_only_output_or_the_one_of_that_name(value: Any) -> None:
-    assert logits(value) is LOGITS_BC
-
-
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [
-        ((LOGITS_BC, EMBEDDING_BD), "the outputs 0 [2, 3], 1 [2, 4]"),
-        ({"scores": LOGITS_BC}, "the outputs scores [2, 3]"),
-        (torch.zeros(2, 3, 4), "a tensor of shape [2, 3, 4]"),
-        ({"logits": torch.zeros(1, 3), "hidden": EMBEDDING_BD}, "the outputs logits [1, 3], hidden [2, 4]"),
-    ],
-)
-def test_a_model_without_logits_is_refused_with_what_there_is(value: Any, found: str) -> None:
-    message = f"the model returned {found} for 2 samples, expected logits [2, classes] as a tensor or as `logits`."
-
-    with pytest.raises(ModelError, match=re.escape(message)):
-        logits(value)
 
 
 @pytest.mark.parametrize(
