@@ -42,7 +42,11 @@ def test_a_single_field_of_bytes_has_the_hash_of_these_bytes() -> None:
 
 def test_hashes_of_fields_stay_the_same() -> None:
     """They are in stores on disk."""
-    fields = {"text": "zwölf", "vector": np.array([[0.5, -1.0]], np.float32), "image": b"\0"}
+    fields: dict[str, bytes | str | np.ndarray[Any, Any]] = {
+        "text": "zwölf",
+        "vector": np.array([[0.5, -1.0]], np.float32),
+        "image": b"\0",
+    }
 
     assert fields_hash(fields).hex() == "71826102e9900a6fb04abe49e5a9d8d5"
     assert fields_hash(fields | {"vector": np.array([[0.5, -1.0]], ">f4")}) == fields_hash(fields)

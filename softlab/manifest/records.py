@@ -309,7 +309,7 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
 
     self_digest: Annotated[str, Meta(max_length=64)] = msgspec.field(name="self", default="")
     """BLAKE3 of the document without this line, so that one changed bit of it is found; see `document.encode`. It
-    belongs to the bytes, not to what they say: here it is empty."""
+    belongs to the bytes, not to what they say: here it is empty. It isn't the last key: a comma ends its line."""
 
     digest_files: tuple[FileRecord, ...] = ()
     """Digests of pixels, one file a view; none if they were not kept."""

@@ -27,6 +27,8 @@ from tests.student.fashion import metrics
 from tests.student.pictures import FEATURES, NUM_PICTURES, make_store, stop_at, train
 from tests.student.two_ranks import KILLED, RUNS, make_two
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 
 

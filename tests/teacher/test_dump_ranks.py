@@ -28,6 +28,8 @@ from tests.ranks import started, wait_for_end
 from tests.store.building import FORMATS, contents
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher
 
+pytestmark = pytest.mark.process
+
 FLIPPED = ViewRecipe(transforms=("RandomHorizontalFlip()", "RandomCrop((4, 6), padding=1)"))
 
 
