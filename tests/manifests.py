@@ -86,7 +86,8 @@ def make_manifest(**changes: object) -> Manifest:
 
 def with_own_hash(tree: dict[str, Any]) -> bytes:
     """A manifest from the JSON of one that was changed: the hash that it holds of itself is right again."""
-    data = json.dumps({"self": "0" * 64, **tree}, indent=1).encode()
+    first, *others = (item for item in tree.items() if item[0] != "self")
+    data = json.dumps(dict([first, ("self", "0" * 64), *others]), indent=1).encode()
     at = data.index(SELF_KEY)
     start = at + len(SELF_KEY)
     return data[:start] + digest_of(data[:at] + data[at + SELF_BYTES :]).encode() + data[start + 64 :]

@@ -16,7 +16,7 @@ from softlab.loading.order import in_sequence
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input
 from softlab.models.device import choose_device, place
-from softlab.models.forward import logits_of
+from softlab.models.rows import logits_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -102,7 +102,10 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     module = place(module.eval(), loader.device, channels_last=options.channels_last)
 
     def forward(batch: Batch) -> Tensor:
-        return logits_of(module, batch.inputs[0].inputs, device=loader.device, autocast=options.autocast)
+        collated = batch.inputs[0]
+        return logits_of(
+            module, collated.inputs, device=loader.device, autocast=options.autocast, counted=collated.units
+        ).rows
 
     (evaluation,) = evaluate(
         {"model": forward},

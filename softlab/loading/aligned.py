@@ -55,9 +55,14 @@ class Aligned:
         return () if self.store is None else (self.store, *self.others)
 
     @property
+    def labelled(self) -> tuple[Store, ...]:
+        """Of the teachers that gave soft labels, not values alone."""
+        return tuple(store for store in self.stores if store.has_labels)
+
+    @property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
-        if self.store is None or self.new_classes:
+        if self.store is None or self.new_classes or not self.store.has_labels:
             return hard_targets(self.source)
         return comparable_targets(self.source, num_classes=self.store.num_classes)
 

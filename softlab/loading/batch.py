@@ -82,7 +82,8 @@ class Batch:
 
     def with_stored(self, said: Stored) -> "Batch":
         """The same batch with what the teachers said about it."""
-        return replace(self, labels=said.labels[0], others=said.labels[1:], features=said.features)
+        first, *others = said.labels or (None,)
+        return replace(self, labels=first, others=tuple(others), features=said.features)
 
     def pin_memory(self) -> "Batch":
         """Inputs and targets in page-locked memory; torch's loaders call this by its name."""

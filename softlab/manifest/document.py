@@ -68,11 +68,14 @@ def _canonical(record: Record) -> bytes:
 def _decode(data: bytes) -> Manifest:
     """Of today's format, without a look at the header first: a manifest may have 100,000 shards."""
     try:
-        return decode_strictly(data, Manifest)
+        manifest = decode_strictly(data, Manifest)
     except ValueError:
         if _version_of(data) != 1:
             raise
-        return from_version_1(decode_strictly(data, Manifest1))
+    else:
+        if manifest.format_version != 1:
+            return manifest
+    return from_version_1(decode_strictly(data, Manifest1))
 
 
 def _check_self(data: bytes, *, where: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
 
+import torch
 from blake3 import blake3
 from torch import Tensor
 
@@ -35,7 +36,10 @@ class View:
 
 
 class ViewOptions(Protocol):
-    """A frozen dataclass: the random part of a modality's views, as a recipe's [augment] gives it."""
+    """A frozen dataclass: the random part of a modality's views, as a recipe's [augment] gives it.
+
+    Where it has options, its class attribute `modality` names the modality that these are options of.
+    """
 
     @property
     def seed(self) -> int: ...
@@ -130,7 +134,7 @@ def draw(seed: int, view: int, recipe_index: int, *, purpose: bytes) -> int:
 def tensor_digest(tensor: Tensor) -> int:
     """64 bits that stand for a view's values: BLAKE3 of its shape and bytes, truncated."""
     shape = struct.pack(f"<{tensor.ndim}q", *tensor.shape)
-    values = tensor.contiguous().numpy()
+    values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return int.from_bytes(blake3(shape).update(values.data).digest(8), "little")
 
 

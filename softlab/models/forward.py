@@ -15,6 +15,7 @@ ONLY = "output"
 """Name of the output of a model that returns a tensor."""
 
 LOGITS = "logits"
+"""And of the one that students learn with, where a model returns several."""
 
 
 class ModelInputs(Protocol):
@@ -56,23 +57,6 @@ def outputs_of(
             f"Wrap it in a module that returns them."
         )
     return outputs
-
-
-def logits_of(
-    module: Callable[..., object], inputs: ModelInputs, *, device: torch.device, autocast: Autocast
-) -> Tensor:
-    """[B, C] on the device, in the dtype of autocast: the tensor that a model returns, or its output `logits`.
-
-    Raises ModelError as `outputs_of`, and for a model without such an output.
-    """
-    outputs = outputs_of(module, inputs, device=device, autocast=autocast)
-    logits_BC = outputs.get(ONLY, outputs.get(LOGITS))
-    if logits_BC is None or logits_BC.ndim != 2 or not _has_rows(logits_BC, len(inputs)):
-        raise ModelError(
-            f"the model returned {_describe(None, outputs)} for {len(inputs)} samples, expected logits "
-            f"[{len(inputs)}, classes] as a tensor or as `{LOGITS}`. Wrap it in a module that returns them."
-        )
-    return logits_BC
 
 
 def _by_name(returned: object) -> Mapping[str, object]:

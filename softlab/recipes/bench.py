@@ -93,7 +93,7 @@ class BenchRecipe:
         students = self.student or DEFAULT_STUDENT
         modules = build_students(students, seeds=dict.fromkeys(students, self.train.seed))
         store = open_store(self.store, cache=self.cache)
-        source = open_source(options, on_scan=on_scan)
+        source = open_source(options, modality=self.input.modality, on_scan=on_scan)
         return measure_training(
             modules,
             source,

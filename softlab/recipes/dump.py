@@ -14,6 +14,7 @@ from softlab.models.build import ModelOptions, build_model
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
+from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpSummary, OnProgress, dump_teacher
@@ -38,7 +39,7 @@ class DumpRecipe:
     plan: bool = False
     """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
 
-    teacher: ModelOptions
+    teacher: TeacherModel
     source: SourceOptions
     input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
@@ -59,7 +60,8 @@ class DumpRecipe:
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
         a teacher that was given no weights.
         """
-        teacher, source = self._build_teacher(), open_source(self.source, on_scan=on_scan)
+        teacher = self._build_teacher()
+        source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
         like = None if self.like is None else open_store(self.like)
         if self.plan:
             return survey_teacher(teacher, source, self.dump, augment=self.augment, like=like)
@@ -75,7 +77,7 @@ class DumpRecipe:
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            input=self.input,
+            input=self.teacher.input or self.input,
         )
 
 

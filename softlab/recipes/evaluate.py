@@ -46,7 +46,7 @@ class EvaluateRecipe:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
         module, options = build_model(self.model), self.evaluate
         inputs = open_inputs(
-            open_source(self.source, on_scan=on_scan),
+            open_source(self.source, modality=self.input.modality, on_scan=on_scan),
             store=None if self.store is None else open_store(self.store, cache=self.cache),
             input=self.input,
             options=options,

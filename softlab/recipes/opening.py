@@ -35,7 +35,9 @@ def open_signed(
 
 
 def open_validation(
-    source: SourceOptions | None, *, store: Store | None = None, on_scan: OnScan | None = None
+    source: SourceOptions | None, *, modality: str, store: Store | None = None, on_scan: OnScan | None = None
 ) -> Validation | None:
     """None where there is no source to validate on."""
-    return None if source is None else Validation(source=open_source(source, on_scan=on_scan), store=store)
+    if source is None:
+        return None
+    return Validation(source=open_source(source, modality=modality, on_scan=on_scan), store=store)

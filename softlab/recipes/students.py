@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
 
@@ -20,6 +21,17 @@ class StudentModel(ModelOptions):
 
     inherit: InheritOptions | None = None
     """which of the layers of [teacher] this student starts from"""
+
+    input: ImageInput | None = None
+    """how this student wants its samples; default: as [input] says"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherModel(ModelOptions):
+    """A teacher's model."""
+
+    input: ImageInput | None = None
+    """how the teacher wants its samples; default: as [input] says"""
 
 
 def build_students(students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int]) -> dict[str, nn.Module]:

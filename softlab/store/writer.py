@@ -12,7 +12,7 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +86,7 @@ class StoreWriter:
 
         self._format = format_named(plan.storage.format)
         self._commits = self._read_commits()
+        self._known: SampleTable | None = None
 
     @property
     def finished(self) -> list[CommitRecord]:
@@ -122,9 +123,11 @@ class StoreWriter:
     ) -> int:
         """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
 
-        `rows_S` says how many rows each of its samples has in an output with units. Raises TeacherError where they are
-        more than a shard has room for, or where a sample has another number of rows in another view.
+        `rows_S` says how many rows each of its samples has in an output with units. Raises StoreMismatch for a sample
+        whose content was another one before; TeacherError where its rows are more than a shard has room for, or others
+        than in another view.
         """
+        self._check_contents(shard, content_hashes)
         self._check_rows(shard, rows_S)
         num_units = None if rows_S is None else int(rows_S.sum())
         check_arrays(self.plan, shard, arrays, num_units=num_units)
@@ -156,24 +159,63 @@ class StoreWriter:
         return True
 
     def samples(self) -> SampleTable:
-        """The table of samples, from what the dump has written before its first shard and what the shards' records
-        hold. Raises StoreMismatch where the content of a sample was another one in another view, or before."""
-        path = self.root / EXPECTED_SAMPLES
-        data = read_file(self.root, self.parent.samples_file) if self.parent else path.read_bytes()
-        expected = decode_samples(data, num_samples=self.plan.source.num_samples)
-        hashes_N16 = ContentHashes(expected.content_hashes).bytes_N16.copy()
+        """The table of samples, from what was written down before the first shard and what the shards' records hold."""
+        known = self.known_samples()
+        assert known is not None, "a dump begins with its samples"
+        hashes = self.known_hashes()
+        return replace(known, content_hashes=ContentHashes.from_bytes(hashes), rows_N=self.rows_N())
+
+    def known_samples(self) -> SampleTable | None:
+        """What is known of the samples before the first shard: of a store that views are added to all, else keys and
+        targets, and content hashes where another store tells what they must be (zeros where it doesn't)."""
+        if self._known is None:
+            path = self.root / EXPECTED_SAMPLES
+            if self.parent is not None:
+                data = read_file(self.root, self.parent.samples_file)
+            elif path.exists():
+                data = path.read_bytes()
+            else:
+                return None
+            self._known = decode_samples(data, num_samples=self.plan.source.num_samples)
+        return self._known
+
+    def known_hashes(self) -> NDArray[np.uint8]:
+        """Content hashes by store index, [N, 16]; zeros for samples that nothing is known of yet."""
+        known = self.known_samples()
+        if known is None:
+            hashes_N16 = np.zeros((self.plan.source.num_samples, CONTENT_HASH_BYTES), dtype=np.uint8)
+        else:
+            hashes_N16 = ContentHashes(known.content_hashes).bytes_N16.copy()
         for record in self.finished:
-            here = slice(record.shard.start, record.shard.stop)
             found = ContentHashes(self.content_hashes(record)).bytes_N16
-            differs = hashes_N16[here].any(axis=1) & (hashes_N16[here] != found).any(axis=1)
-            if differs.any():
-                key = expected.keys[record.shard.start + int(differs.argmax())]
-                raise StoreMismatch(
-                    f"{self.root}: sample {key!r} has changed while the dump went on: its content was another one "
-                    f"before. Restore the data, remove {self.root} and dump again."
-                )
-            hashes_N16[here] = found
-        return replace(expected, content_hashes=ContentHashes.from_bytes(hashes_N16), rows_N=self.rows_N())
+            self._check_same(hashes_N16[record.shard.start : record.shard.stop], found, start=record.shard.start)
+            hashes_N16[record.shard.start : record.shard.stop] = found
+        return hashes_N16
+
+    def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
+        """Against what is known of the samples of a shard: from before the dump, or from another view."""
+        found, known = ContentHashes(content_hashes).bytes_N16, self.known_samples()
+        if known is not None:
+            self._check_same(
+                ContentHashes(known.content_hashes[shard.start : shard.stop]).bytes_N16, found, start=shard.start
+            )
+        record = self._in_another_view(shard)
+        if record is not None:
+            self._check_same(ContentHashes(self.content_hashes(record)).bytes_N16, found, start=shard.start)
+
+    def _check_same(self, known_S16: NDArray[np.uint8], found_S16: NDArray[np.uint8], *, start: int) -> None:
+        differs_S = known_S16.any(axis=1) & (known_S16 != found_S16).any(axis=1)
+        if differs_S.any():
+            raise self.changed_sample(start + int(differs_S.argmax()))
+
+    def changed_sample(self, store_index: int) -> StoreMismatch:
+        """The error for a sample that is not what it was when it was first read."""
+        known = self.known_samples()
+        name = store_index if known is None else repr(known.keys[store_index])
+        return StoreMismatch(
+            f"{self.root}: sample {name} has changed since this dump was begun, or since the store was made that it is "
+            f"to be like. Restore the data, or choose another --out."
+        )
 
     def content_hashes(self, record: CommitRecord) -> list[bytes]:
         """Of the samples of one finished shard, in their order. Raises DamagedStore as `finalize`."""
@@ -231,15 +273,11 @@ class StoreWriter:
         """How many rows each sample has in an output with units, once all shards are written; None without units."""
         if not self.plan.has_units:
             return None
-        if self.parent is not None:
-            return self._parent_rows_N()
+        known = self.known_samples() if self.parent is not None else None
+        if known is not None:
+            return known.rows_N
         first_view = [record for record in self.finished if record.shard.view == 0]
         return np.concatenate([_rows_of(record) for record in first_view])
-
-    def _parent_rows_N(self) -> NDArray[np.int64] | None:
-        assert self.parent is not None, "views are added to it"
-        data = read_file(self.root, self.parent.samples_file)
-        return decode_samples(data, num_samples=self.plan.source.num_samples).rows_N
 
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
@@ -261,14 +299,16 @@ class StoreWriter:
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
         """Of the same samples, where one is written already."""
-        for view in range(self.plan.views.num_views):
-            record = self._commits.get(self.plan.grid.shard(view, shard.part).name)
-            if record is not None:
-                return _rows_of(record)
-        if self.parent is not None:
-            rows_N = self._parent_rows_N()
-            return None if rows_N is None else rows_N[shard.start : shard.stop]
-        return None
+        record = self._in_another_view(shard)
+        if record is not None:
+            return _rows_of(record)
+        known = self.known_samples() if self.parent is not None else None
+        return None if known is None or known.rows_N is None else known.rows_N[shard.start : shard.stop]
+
+    def _in_another_view(self, shard: Shard) -> CommitRecord | None:
+        """The record of the same samples in a view that is written already."""
+        shards = (self.plan.grid.shard(view, shard.part) for view in range(self.plan.views.num_views))
+        return next((self._commits[each.name] for each in shards if each.name in self._commits), None)
 
     def _digested(self, shard: Shard) -> StoreIndex:
         """The samples of a shard whose pixel digests are kept."""
@@ -318,7 +358,12 @@ class StoreWriter:
 
 @contextmanager
 def writing(
-    root: Path, plan: StorePlan, *, lets_others_join: bool = False, recipe_N: RecipeIndex | None = None
+    root: Path,
+    plan: StorePlan,
+    *,
+    lets_others_join: bool = False,
+    recipe_N: RecipeIndex | None = None,
+    expected: Callable[[], SampleTable] | None = None,
 ) -> Iterator[StoreWriter]:
     """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
 
@@ -328,7 +373,7 @@ def writing(
     check_vacant(root, plan)
     with exclusive(root / LOCK_NAME) as let_others_share:
         try:
-            settle_plan(root, plan)
+            settle_plan(root, plan, expected=expected)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
             writer.sweep()
             if lets_others_join:
@@ -387,12 +432,12 @@ def _expected_recipe(root: Path) -> RecipeIndex | None:
     return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
 
 
-def settle_plan(root: Path, plan: StorePlan, *, expected: SampleTable | None = None) -> None:
+def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:
     """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
     table of samples as far as it is known, with content hashes of zeros where they aren't."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
-        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected)}
+        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
         write_files(root, files | {PLAN_NAME: encode(plan)})
         return
     changed = differences(as_stored(read_plan(root)), as_stored(plan))

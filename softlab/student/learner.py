@@ -109,6 +109,11 @@ class Learner:
         """[B, C] on the device, in the dtype of autocast."""
         return self._student.logits(batch)
 
+    def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
+        """As `TappedStudent.check_units`."""
+        self.module.eval()
+        self._student.check_units(batch, units_R=units_R)
+
     def evaluating(self) -> Callable[[Batch], Tensor]:
         """The student in eval mode, as a function from a batch to logits; until the next step."""
         self.module.eval()

@@ -14,6 +14,7 @@ from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFai
 from softlab.evaluation.best import is_better
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
+from softlab.indices import SourceIndex
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
@@ -121,6 +122,7 @@ class Training:
         num_outputs: dict[str, int] = {}
         for learner in list(self._learners):
             with self._setting_aside(learner), torch.inference_mode():
+                learner.check_units(on_device, units_R=self._units_of(batch))
                 num_outputs[learner.name] = learner.evaluating()(on_device).shape[1]
         for learner in self._learners:
             if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
@@ -129,6 +131,13 @@ class Training:
                     f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
                     f"num_classes = {highest + 1} or more."
                 )
+
+    def _units_of(self, batch: Batch) -> Tensor | None:
+        """The positions that the stored rows of a batch are of; None where samples have one row each."""
+        aligned = self._loader.aligned
+        if aligned.store is None or not aligned.store.has_labels:
+            return None
+        return aligned.store.read_units(aligned.to_store(SourceIndex(batch.source_B.cpu().numpy())))
 
     def _step(self, batch: Batch, step: int) -> None:
         on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)

@@ -8,19 +8,16 @@ from pathlib import Path
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.manifest import Manifest, StorePlan
-from softlab.modalities.modality import modality_of
+from softlab.identity import ContentHashes
+from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import is_launched
-from softlab.sources.source import Source, hard_targets
+from softlab.sources.source import Source
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
-from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
-from softlab.teacher.contents import Contents
-from softlab.teacher.dumped_views import ViewsToDump, check_addition
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
@@ -101,24 +98,19 @@ def dump_teacher(
     _check_devices(options)
     teacher = named_teacher(teacher)
     views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
-    contents = Contents(out, source, like=like)
     with TeacherRun(teacher, options) as run:
         peers = meet_peers(run.device)
         job = plan_job(run, teacher, source, out, options, views, peers)
-        if _is_finished(out, job.plan, peers):
-            _learn_stored(contents, out)
+        if _is_finished(job, peers):
+            job.check_unchanged(open_store(out).read_samples().content_hashes)
             return _summary(out, rows_computed=0, seconds=0.0)
-        if options.adds_views:
-            check_addition(open_store(out), source, job.plan, modality_of(teacher.input))
-            _learn_stored(contents, out)  # before anything is written beside the finished store
-        with writing_together(out, job.plan, peers, recipe_N=views.recipe_N) as writer:
-            _learn_committed(contents, writer)
-            contents.check_some()
+        with writing_together(out, job, peers) as writer:
+            job.check_unchanged(ContentHashes.from_bytes(writer.known_hashes()))
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
-                _dump_pending(run, writer, job, contents, peers, on_progress=on_progress)
-                _finish(writer, contents, source, views, peers)
+                _dump_pending(run, writer, job, peers, on_progress=on_progress)
+                _finish(writer, peers)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if peers.is_first else "") from None
         peers.wait()  # until the first one has tidied up: another dump may follow at once
@@ -133,9 +125,9 @@ def _check_devices(options: DumpOptions) -> None:
         )
 
 
-def _is_finished(out: Path, plan: StorePlan, peers: Peers) -> bool:
+def _is_finished(job: DumpJob, peers: Peers) -> bool:
     """Whether this very dump is; one process looks, as it also tidies up."""
-    finds = peers.is_first and find_finished(out, plan) is not None
+    finds = peers.is_first and find_finished(job.out, job.plan) is not None
     return peers.share("finished" if finds else "") == "finished"
 
 
@@ -143,7 +135,6 @@ def _dump_pending(
     run: TeacherRun,
     writer: StoreWriter,
     job: DumpJob,
-    contents: Contents,
     peers: Peers,
     *,
     on_progress: OnProgress | None,
@@ -162,37 +153,17 @@ def _dump_pending(
 
     with BackgroundCommits(commit) as commits:
         for output in compute(run, job.aligned(), job.plan, peers.own(pending), job.options, on_batch=on_batch):
-            contents.learn(output.shard.start, output.content_hashes)
             commits.put(output)
 
 
-def _finish(writer: StoreWriter, contents: Contents, source: Source, views: ViewsToDump, peers: Peers) -> None:
+def _finish(writer: StoreWriter, peers: Peers) -> None:
     """The manifest, once all have written their shards; all return when it is there."""
     peers.wait()
     if peers.is_first:
         if peers.count > 1:
             writer.reread()
-            _learn_committed(contents, writer)
-        writer.finalize(
-            SampleTable(
-                keys=source.keys,
-                targets_N=hard_targets(source),
-                content_hashes=contents.hashes(),
-                recipe_N=views.recipe_N,
-                rows_N=writer.rows_N(),
-            )
-        )
+        writer.finalize(writer.samples())
     peers.wait()
-
-
-def _learn_stored(contents: Contents, out: Path) -> None:
-    contents.learn(0, open_store(out).read_samples().content_hashes)
-    contents.check_some()
-
-
-def _learn_committed(contents: Contents, writer: StoreWriter) -> None:
-    for record in writer.finished:
-        contents.learn(record.shard.start, writer.content_hashes(record))
 
 
 def _how_to_resume(writer: StoreWriter) -> str:

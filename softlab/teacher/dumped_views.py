@@ -3,7 +3,7 @@ what was settled by a dump that was begun in the same folder."""
 
 # Shape letters: N samples.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,9 @@ class ViewsToDump:
     chosen_from: int | None = None
     """Of how many samples these are some, where the recipe counts more."""
 
+    expected_hashes: Sequence[bytes] | None = None
+    """Content hashes of all samples, where another teacher's store tells what they must be."""
+
 
 def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> ViewsToDump:
     """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
@@ -46,9 +49,12 @@ def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -
     for name, value in given.items():
         if value is not None:
             raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
-    manifest = like.manifest
+    manifest, samples = like.manifest, like.read_samples()
     return ViewsToDump(
-        record=manifest.views, recipe_N=like.read_samples().recipe_N, chosen_from=manifest.source.chosen_from
+        record=manifest.views,
+        recipe_N=samples.recipe_N,
+        chosen_from=manifest.source.chosen_from,
+        expected_hashes=samples.content_hashes,
     )
 
 

@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import comparable_targets
@@ -27,15 +28,18 @@ from softlab.loading.order import in_sequence
 from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
 from softlab.shards import Shard
-from softlab.sources.source import Source
+from softlab.sources.source import Source, hard_targets
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.samples import SampleTable
 from softlab.store.writer import finishing, joining, settle_plan
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 
 ShardState = Literal["written", "already there"]
+
+REHASHED_ON_RESUME = 64
 
 OnBatch = Callable[[int], None]
 """Called with the number of samples that were computed."""
@@ -52,6 +56,9 @@ class DumpJob:
     options: DumpOptions
     recipe_N: RecipeIndex | None = field(default=None, repr=False)
     """Of each sample, where it is not its index in the source."""
+
+    expected_hashes: Sequence[bytes] | None = field(default=None, repr=False)
+    """Of all samples, where another teacher's store tells what they must be."""
 
     first_view: int = 0
     """The views before it are there already: those of a finished store that this dump adds views to."""
@@ -71,7 +78,7 @@ class DumpJob:
         shard = shards[number]
         if find_finished(self.out, self.plan) is not None:
             return "already there"
-        settle_plan(self.out, self.plan)
+        settle_plan(self.out, self.plan, expected=self.expected_samples)
         with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
             if writer.is_written(shard):
                 return "already there"
@@ -79,6 +86,29 @@ class DumpJob:
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             return "written" if written else "already there"
+
+    def check_unchanged(self, hashes: Sequence[bytes]) -> None:
+        """Read some of the samples anew whose content hashes are known (zeros: not yet). Raises StoreMismatch for one
+        that has changed."""
+        known_N16 = ContentHashes(hashes).bytes_N16
+        known = np.flatnonzero(known_N16.any(axis=1))
+        count = min(REHASHED_ON_RESUME, len(known))
+        for index in np.random.default_rng().choice(known, count, replace=False).tolist():
+            if self.source.read(index).content_hash != known_N16[index].tobytes():
+                raise StoreMismatch(
+                    f"{self.out}: sample {self.source.keys[index]!r} has changed since this dump was begun. "
+                    f"Restore the data, or choose another --out."
+                )
+
+    def expected_samples(self) -> SampleTable:
+        """Keys and targets; content hashes only where another teacher's store tells what they must be."""
+        unknown = ContentHashes.from_bytes(bytes(CONTENT_HASH_BYTES * len(self.source)))
+        return SampleTable(
+            keys=self.source.keys,
+            targets_N=hard_targets(self.source),
+            content_hashes=unknown if self.expected_hashes is None else self.expected_hashes,
+            recipe_N=self.recipe_N,
+        )
 
     def aligned(self) -> Aligned:
         """The source as the teacher sees it."""

@@ -17,12 +17,12 @@ import msgspec
 import torch
 
 from softlab.errors import SoftlabError, StoreMismatch
-from softlab.indices import RecipeIndex
 from softlab.manifest import StorePlan, differences, encode
 from softlab.ranks import num_ranks, rank, shared_store
 from softlab.shards import Shard
 from softlab.store.folder import as_stored
 from softlab.store.writer import StoreWriter, joining, writing
+from softlab.teacher.job import DumpJob
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -120,19 +120,19 @@ def agree_on(plan: StorePlan, peers: Peers) -> StorePlan:
 
 
 @contextmanager
-def writing_together(
-    root: Path, plan: StorePlan, peers: Peers, *, recipe_N: RecipeIndex | None = None
-) -> Iterator[StoreWriter]:
+def writing_together(root: Path, job: DumpJob, peers: Peers) -> Iterator[StoreWriter]:
     """As `writing`: the first one starts the store or goes on with it, the others join; then all see the same shards
     pending."""
     if peers.is_first:
-        with writing(root, plan, lets_others_join=peers.count > 1, recipe_N=recipe_N) as writer:
+        with writing(
+            root, job.plan, lets_others_join=peers.count > 1, recipe_N=job.recipe_N, expected=job.expected_samples
+        ) as writer:
             peers.wait()
             peers.wait()
             yield writer
     else:
         peers.wait()
-        with joining(root, plan, recipe_N=recipe_N) as writer:
+        with joining(root, job.plan, recipe_N=job.recipe_N) as writer:
             peers.wait()
             yield writer
 

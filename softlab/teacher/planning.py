@@ -4,14 +4,12 @@ from pathlib import Path
 
 from torch import nn
 
-from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.loading.aligned import Aligned
 from softlab.modalities.modality import InputOptions, default_input, modality_of
 from softlab.modalities.views import ViewOptions
-from softlab.sources.source import Source, hard_targets
+from softlab.sources.source import Source
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
-from softlab.store.samples import SampleTable
 from softlab.store.writer import settle_plan
 from softlab.teacher.dumped_views import ViewsToDump, check_addition, check_like, choose_views, read_settled
 from softlab.teacher.example import example_output, most_units_of
@@ -39,9 +37,7 @@ def plan_dump(
     with TeacherRun(teacher, options) as run:
         job = plan_job(run, teacher, source, out, options, views, Peers())
     if find_finished(out, job.plan) is None:
-        if options.adds_views:
-            check_addition(open_store(out), source, job.plan, modality_of(teacher.input))
-        settle_plan(out, job.plan, expected=_expected_samples(source, views, like))
+        settle_plan(out, job.plan, expected=job.expected_samples)
     return job
 
 
@@ -87,24 +83,16 @@ def plan_job(
     example = example_output(run, aligned, options, settled)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
+    plan = agree_on(plan, peers)
+    if options.adds_views and find_finished(out, plan) is None:
+        check_addition(open_store(out), source, plan, modality_of(teacher.input))
     return DumpJob(
         out=out,
-        plan=agree_on(plan, peers),
+        plan=plan,
         teacher=teacher,
         source=source,
         options=options,
         recipe_N=views.recipe_N,
+        expected_hashes=views.expected_hashes,
         first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
-    )
-
-
-def _expected_samples(source: Source, views: ViewsToDump, like: Store | None) -> SampleTable:
-    """Keys and targets; content hashes only where another teacher's store tells what they must be."""
-    unknown = ContentHashes.from_bytes(bytes(CONTENT_HASH_BYTES * len(source)))
-    return SampleTable(
-        keys=source.keys,
-        targets_N=hard_targets(source),
-        content_hashes=unknown if like is None else like.read_samples().content_hashes,
-        recipe_N=views.recipe_N,
-        rows_N=None,
     )

@@ -23,12 +23,11 @@ from softlab.manifest import (
     ShardRecord,
     Statistics,
     StorePlan,
-    add_up,
+    add_up_by_output,
     encode,
 )
 from softlab.modalities.images.inputs import ImageInput
-from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.modalities.views import record_views
+from softlab.modalities.views import NoViews, record_views
 from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.format import FormatName
@@ -148,7 +147,7 @@ def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 1
         samples_file=_file("samples.parquet"),
         layout_files=(),
         shards=shards,
-        statistics={"logits": add_up([shard.statistics["logits"] for shard in shards])},
+        statistics=add_up_by_output(shards),
     )
     path.mkdir(parents=True)
     (path / MANIFEST_NAME).write_bytes(encode(manifest))
@@ -183,15 +182,14 @@ def _plan(
         pixel_digests="none",
         shard_rows=shard_rows,
     )
-    views = record_views(ViewRecipe(), num_views=1, digest_every=0)
+    views = ViewsToDump(record=record_views(NoViews(), num_views=1, digest_every=0))
     teacher = as_teacher(nn.Linear(1, 1), input=ImageInput())
-    return make_plan(teacher, BlankImages(num_samples), options, ViewsToDump(record=views), example=block)
+    return make_plan(teacher, BlankImages(num_samples), options, views, example=block)
 
 
 def _encode(coding: LabelCoding, block: TeacherOutput) -> dict[str, NDArray[Any]]:
-    arrays = coding.encode(block.labels["logits"])
-    values = {f"outputs/{name}/values": value.numpy() for name, value in block.values.items()}
-    return {f"outputs/logits/{name}": array for name, array in arrays.items()} | values
+    labels = {f"outputs/logits/{name}": array for name, array in coding.encode(block.labels["logits"]).items()}
+    return labels | {f"outputs/{name}/values": values.numpy() for name, values in block.values.items()}
 
 
 def _fill(shard: Shard, blocks: list[NDArray[Any]]) -> NDArray[Any]:

@@ -162,7 +162,7 @@ def test_views_that_the_teacher_did_not_see_are_refused(
 
     assert_refused(
         answer,
-        f"{stores / 'train.zarr'}: the teacher saw other views: images as they are.",
+        f"{stores / 'train.zarr'}: the teacher saw other views: samples as they are.",
         asked,
         "Leave [augment] out, and the store's own views are replayed; or train on other views than the teacher's by "
         "saying --views-mismatch allow.",

@@ -191,7 +191,7 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     with pytest.raises(UnreadableSample, match="--source-skip-unreadable") as caught:
         load(Aligned(source=source, inputs=(ImageInput(),)), in_sequence(0, 8, batch_size=2), workers=workers)
     with pytest.raises(UnreadableSample) as expected:
-        source.read(5)
+        image_of(source, 5)
     assert str(caught.value) == str(expected.value)
     assert "Traceback" not in str(caught.value)
 

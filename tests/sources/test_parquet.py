@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -149,8 +150,16 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "next_step"),
     [
-        ({"image_column": "imgae"}, r"no column 'imgae'\. Did you mean image\?.*--source-image-column"),
-        ({"image_column": "label"}, r"type int64, expected binary .*--source-image-column"),
+        (
+            {"image_column": "imgae"},
+            r"no column 'imgae' for the field 'image'\. Did you mean image\? \(There are: image, label, taken\.\).*"
+            r"--source-image-column",
+        ),
+        (
+            {"fields": {"when": "taken"}},
+            r"'taken' for the field 'when' has type date32\[day\], expected binary.*label \(int64\), "
+            r"taken \(date32\[day\]\).*--source-fields when=COLUMN",
+        ),
         ({"label_column": "lable"}, r"'lable' is not there\. Did you mean label\?.*--source-label-column"),
         ({"label_column": "image"}, r"'image' has type struct.*--source-label-column"),
     ],
@@ -159,9 +168,79 @@ def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
     tmp_path: Path, column: dict[str, Any], next_step: str
 ) -> None:
     path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[0, 1])
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("taken", pa.array([1, 2], pa.date32())), path)
 
     with pytest.raises(SourceError, match=next_step):
         open_parquet(path, **column)
+
+
+# Fields of other kinds.
+
+
+def write_fields(path: Path) -> Path:
+    columns = {
+        "text": pa.array(["one", "zwölf"]),
+        "audio": pa.array([b"ab", b"cd"]),
+        "count": pa.array([3, 4], pa.int16()),
+        "vector": pa.array([[0.5, 1.0], [2.0]], pa.list_(pa.float32())),
+        "pair": pa.array([[1, 2], [3, 4]], pa.list_(pa.uint8(), 2)),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=1)
+    return path
+
+
+def test_a_field_is_bytes_text_or_numbers_as_its_column_is(tmp_path: Path) -> None:
+    names = ["text", "audio", "count", "vector", "pair"]
+    source = open_parquet(write_fields(tmp_path / "a.parquet"), fields={f"the {name}": name for name in names})
+
+    fields = source.read(1).fields
+
+    assert source.field_names == tuple(fields) == ("the text", "the audio", "the count", "the vector", "the pair")
+    assert (fields["the text"], fields["the audio"]) == ("zwölf", b"cd")
+    for name, expected in [
+        ("count", np.array(4, np.int16)),
+        ("vector", np.array([2.0], np.float32)),
+        ("pair", np.array([3, 4], np.uint8)),
+    ]:
+        np.testing.assert_array_equal(fields[f"the {name}"], expected, strict=True)
+
+
+def test_the_content_hash_covers_all_fields_and_no_other_column(tmp_path: Path) -> None:
+    path = write_fields(tmp_path / "a.parquet")
+    fields = {"text": "text", "vector": "vector"}
+    before = open_parquet(path, fields=fields).read(0).content_hash
+    table = pq.read_table(path)
+
+    pq.write_table(table.set_column(1, "audio", pa.array([b"other", b"cd"])), path)
+    assert open_parquet(path, fields=fields).read(0).content_hash == before
+
+    pq.write_table(table.set_column(0, "text", pa.array(["One", "zwölf"])), path)
+    assert open_parquet(path, fields=fields).read(0).content_hash != before
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([None, "b"]), "the row holds no text"),
+        (pa.array([[1, None], [2]]), "the list of its text holds 1 empty places"),
+    ],
+)
+def test_a_row_that_lacks_a_field_is_an_unreadable_sample(tmp_path: Path, column: Any, reason: str) -> None:
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    source = open_parquet(tmp_path / "a.parquet", fields={"text": "text"})
+
+    with pytest.raises(UnreadableSample, match=rf"row 0: .*{reason}"):
+        source.read(0)
+    assert source.read(1).key == "1"
+
+
+class TestParquetSourceOfSeveralFields(SourceContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Callable[[], Source]:
+        rows = {"text": ["a", "b", "c", "d"], "vector": [[1.0], [2.0, 3.0], [], [4.0]], "label": [0, 1, 0, 1]}
+        pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+        return lambda: open_parquet(tmp_path / "a.parquet", fields={"vector": "vector", "text": "text"})
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

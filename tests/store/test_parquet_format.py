@@ -60,9 +60,9 @@ def test_the_fields_of_a_group_share_one_file_in_hive_layout() -> None:
     shard = plan.grid.shard(1, 2)
 
     assert sorted(ParquetFormat().encode(plan, shard, random_bits(plan, shard))) == [
+        "outputs/logits/view=00001/part-00002.parquet",
         "outputs/map/view=00001/part-00002.parquet",
         "outputs/pooled/view=00001/part-00002.parquet",
-        "outputs/logits/view=00001/part-00002.parquet",
     ]
 
 
@@ -119,10 +119,10 @@ def test_other_readers_see_features_as_flat_lists(
     plan = make_plan(format="parquet", features={name: AXES[name]})
     write_store(tmp_path / "store", plan)
 
-    seen = seen_by(tmp_path / "store/features" / name)
+    seen = seen_by(tmp_path / "store/outputs" / name)
 
     expected = make_arrays(plan)[f"outputs/{name}/values"].astype(np.float32)
-    np.testing.assert_array_equal(seen[name], expected.reshape(22, -1) if AXES[name] else expected.reshape(22))
+    np.testing.assert_array_equal(seen["values"], expected.reshape(22, -1) if AXES[name] else expected.reshape(22))
 
 
 def test_the_shape_of_a_feature_is_in_the_metadata(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_shape_of_a_feature_is_in_the_metadata(tmp_path: Path) -> None:
 
     schema = pyarrow.parquet.read_schema(tmp_path / "store/outputs/map/view=00000/part-00000.parquet")
 
-    assert json.loads(schema.metadata[b"softlab"])["row_shapes"] == {"map": [3, 2]}
+    assert json.loads(schema.metadata[b"softlab"])["row_shapes"] == {"values": [3, 2]}
 
 
 def test_a_row_group_is_a_chunk(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_foreign_files_are_listed(store: Path) -> None:
     report = verify_store(store)
 
     assert (report.damaged, report.missing) == ([], [])
-    assert report.foreign == ["outputs/logits/logits/c/1/0/1", "notes.txt"]
+    assert report.foreign == ["notes.txt", "outputs/logits/logits/c/1/0/1"]
     assert not report.is_intact
 
 

@@ -35,12 +35,12 @@ def test_every_field_of_a_shard_is_a_file_of_its_own() -> None:
     shard = plan.grid.shard(1, 2)
 
     assert sorted(ZarrFormat().encode(plan, shard, random_bits(plan, shard))) == [
-        "outputs/map/values/c/1/2/0/0",
-        "outputs/pooled/values/c/1/2/0",
         "outputs/logits/class_ids/c/1/2/0",
         "outputs/logits/log_tail/c/1/2/0",
         "outputs/logits/logits/c/1/2/0",
         "outputs/logits/max_logit/c/1/2",
+        "outputs/map/values/c/1/2/0/0",
+        "outputs/pooled/values/c/1/2/0",
     ]
 
 

@@ -21,7 +21,7 @@ class TeacherAgreement:
 
     def add(self, outputs: Outputs, batch: Batch) -> None:
         assert batch.labels is not None
-        self._mean.add(outputs.predicted_B == batch.labels.class_ids_BK[:, 0], rows=len(batch))
+        self._mean.add(outputs.predicted_B == batch.labels.class_ids_BK[:, 0], rows=len(batch.labels))
 
     def value(self) -> float | None:
         return self._mean.value()

@@ -29,7 +29,7 @@ class TeacherKl:
     def add(self, outputs: Outputs, batch: Batch) -> None:
         assert batch.labels is not None
         kl_B = kl_rows(outputs.logits_BC, batch.labels, temperature=_temperature(batch.labels))
-        self._mean.add(kl_B, rows=len(batch))
+        self._mean.add(kl_B, rows=len(batch.labels))
 
     def value(self) -> float | None:
         return self._mean.value()
@@ -40,7 +40,8 @@ class TeacherJensenShannon:
     the rows."""
 
     name, label, column = "teacher_jensen_shannon", "Jensen-Shannon to the teacher", "JS"
-    unit, higher_is_better, needs = NATS, False, NEEDS
+    unit, higher_is_better = NATS, False
+    needs: frozenset[Need] = NEEDS | {"all classes"}
 
     def __init__(self, device: torch.device) -> None:
         self._mean = Mean(device)
@@ -49,7 +50,7 @@ class TeacherJensenShannon:
         assert batch.labels is not None
         temperature = _temperature(batch.labels)
         loss = jensen_shannon_loss(outputs.logits_BC, batch.labels, temperature=temperature)  # T^2 times the mean
-        self._mean.add(loss.to(sum_dtype(loss.device)) * (len(batch) / temperature**2), rows=len(batch))
+        self._mean.add(loss.to(sum_dtype(loss.device)) * (len(batch.labels) / temperature**2), rows=len(batch.labels))
 
     def value(self) -> float | None:
         return self._mean.value()

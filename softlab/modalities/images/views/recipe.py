@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import ClassVar
 
 from softlab.errors import InvalidOption
 from softlab.manifest import MixingRecord, TransformRecord
@@ -18,6 +19,8 @@ MIN_ALPHA = 0.001
 class ViewRecipe:
     """The random part of a view, which comes before each model's own size and normalisation. View v of sample n is a
     pure function of it, v and n."""
+
+    modality: ClassVar[str] = "images"
 
     transforms: tuple[str, ...] = ()
     """torchvision v2 transforms in their order, each as a call, such as "RandomCrop(28, padding=2)"."""

@@ -118,7 +118,7 @@ def test_fingerprints_stay_the_same() -> None:
 
 
 def test_views_are_described_in_one_line() -> None:
-    assert describe_views(record_of()) == "images as they are"
+    assert describe_views(record_of()) == "samples as they are"
     assert describe_views(record_of("RandomHorizontalFlip(0.5)", "RandomCrop(28, 2)", seed=3)) == (
         "RandomHorizontalFlip(), RandomCrop(size=28, padding=2) (seed 3)"
     )
