@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import softlab
 
 PUBLIC_NAMES = [
@@ -67,6 +69,7 @@ def test_every_public_name_can_be_loaded_and_says_what_it_is() -> None:
     assert [name for name in PUBLIC_NAMES if not getattr(softlab, name).__doc__] == []
 
 
+@pytest.mark.process
 def test_importing_softlab_does_not_import_torch() -> None:
     code = "import sys, softlab; assert 'torch' not in sys.modules"
 

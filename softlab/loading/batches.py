@@ -156,7 +156,7 @@ class BatchLoader:
         batches = self._load_inputs(islice(order, skip, None))
         if self.aligned.stores:
             stored = read_stored(self.aligned, same_order, self.device, skip=skip)
-            batches = (batch.with_stored(said) for batch, said in zip(batches, stored, strict=True))
+            batches = (batch.with_stored(each) for batch, each in zip(batches, stored, strict=True))
         return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
     def _load_inputs(self, order: Iterable[RowIndices]) -> Iterator[Batch]:

@@ -229,7 +229,8 @@ class Statistics(Record, frozen=True, kw_only=True, gc=False):
 
     @property
     def mean_captured_mass(self) -> tuple[float, ...]:
-        return tuple(total / self.rows for total in self.captured_mass)
+        """0 where there are no rows, as samples with units may have none."""
+        return tuple(total / max(self.rows, 1) for total in self.captured_mass)
 
 
 class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
@@ -309,7 +310,7 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
 
     self_digest: Annotated[str, Meta(max_length=64)] = msgspec.field(name="self", default="")
     """BLAKE3 of the document without this line, so that one changed bit of it is found; see `document.encode`. It
-    belongs to the bytes, not to what they say: here it is empty."""
+    belongs to the bytes, not to what they say: here it is empty. It isn't the last key: a comma ends its line."""
 
     digest_files: tuple[FileRecord, ...] = ()
     """Digests of pixels, one file a view; none if they were not kept."""

@@ -7,6 +7,7 @@ from torch import nn
 from softlab.loading.aligned import Aligned
 from softlab.modalities.modality import InputOptions, default_input, modality_of
 from softlab.modalities.views import ViewOptions
+from softlab.ranks import Ranks
 from softlab.sources.source import Source
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
@@ -16,8 +17,8 @@ from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.peers import Peers, agree_on
 from softlab.teacher.plan import make_plan
+from softlab.teacher.shared_dump import agree_on
 
 
 def plan_dump(
@@ -35,7 +36,7 @@ def plan_dump(
     teacher = named_teacher(teacher)
     views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
     with TeacherRun(teacher, options) as run:
-        job = plan_job(run, teacher, source, out, options, views, Peers())
+        job = plan_job(run, teacher, source, out, options, views, Ranks())
     if find_finished(out, job.plan) is None:
         settle_plan(out, job.plan, expected=job.expected_samples)
     return job
@@ -74,7 +75,7 @@ def plan_job(
     out: Path,
     options: DumpOptions,
     views: ViewsToDump,
-    peers: Peers,
+    ranks: Ranks,
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes."""
     settled = read_settled(out)
@@ -83,10 +84,8 @@ def plan_job(
     example = example_output(run, aligned, options, settled)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
-    plan = agree_on(plan, peers)
-    if options.adds_views and find_finished(out, plan) is None:
-        check_addition(open_store(out), source, plan, modality_of(teacher.input))
-    return DumpJob(
+    plan = agree_on(plan, ranks)
+    job = DumpJob(
         out=out,
         plan=plan,
         teacher=teacher,
@@ -96,3 +95,8 @@ def plan_job(
         expected_hashes=views.expected_hashes,
         first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
     )
+    if options.adds_views and find_finished(out, plan) is None:  # before anything is written beside the finished store
+        store = open_store(out)
+        check_addition(store, source, plan, modality_of(teacher.input))
+        job.check_unchanged(store.read_samples().content_hashes)
+    return job

@@ -13,7 +13,7 @@ from softlab.loading.order import in_sequence
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device, place
-from softlab.models.forward import logits_of
+from softlab.models.rows import logits_of
 from softlab.sources.source import Source
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher

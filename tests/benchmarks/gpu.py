@@ -21,7 +21,7 @@ from softlab.loading.batch import Batch
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device
-from softlab.models.forward import logits_of
+from softlab.models.rows import logits_of
 from softlab.sources.source import Sample, SkippedSample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -130,7 +130,7 @@ def _bench_student(
 
     def ask_teacher(batch: Batch) -> Tensor:
         with torch.inference_mode():
-            return logits_of(teacher, batch.inputs[0].inputs, device=device, autocast=work.autocast)
+            return logits_of(teacher, batch.inputs[0].inputs, device=device, autocast=work.autocast).rows
 
     store = open_store(folder / "gpu", cache=CacheOptions(dir=folder / "gpu-cache"))
     options = TrainOptions(

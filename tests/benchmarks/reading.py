@@ -132,7 +132,7 @@ def _report_labels(report: Report, measured: Sequence[Measured]) -> None:
 
 
 def _report_features(report: Report, measured: Sequence[Measured]) -> None:
-    group = "outputs/wide"
+    group = "features/wide"
     report.section(
         "Reading features",
         "The same for a float16 feature, read as float32 tensors.",

@@ -240,6 +240,7 @@ def dump_until_ctrl_c(arguments: list[str], out: Path, stderr: Path) -> None:
     main(arguments)
 
 
+@pytest.mark.process
 def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_path: Path, softlab: Softlab) -> None:
     stopped, undisturbed, stderr = tmp_path / "stopped", tmp_path / "undisturbed", tmp_path / "stderr"
     options = (*TEACHER, *TRAIN, "--source-limit", "1000", "--shard-rows", "64", "--batch-size", "32")

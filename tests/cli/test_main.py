@@ -7,6 +7,8 @@ import pytest
 
 from softlab.cli.main import COMMANDS, main
 
+pytestmark = pytest.mark.process
+
 # The program, with a file of the test's own in the place of softlab/cli/verify.py.
 PROGRAM = """
 import sys

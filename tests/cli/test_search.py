@@ -48,6 +48,7 @@ def run_and_be_killed(arguments: list[str], out: Path) -> None:
     main(arguments)
 
 
+@pytest.mark.process
 def test_a_search_that_was_killed_ends_with_the_table_of_an_undisturbed_one(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:

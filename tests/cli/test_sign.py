@@ -24,6 +24,7 @@ def published(tmp_path: Path, stores: Path) -> str:
     return publish(stores / "train.zarr", tmp_path / "labels")
 
 
+@pytest.mark.process
 def test_a_store_is_signed_and_verified_with_keys_that_openssl_made(
     tmp_path: Path, store: Path, softlab: Softlab
 ) -> None:

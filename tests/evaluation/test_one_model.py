@@ -50,7 +50,7 @@ def test_without_a_store_only_accuracy_and_calibration_are_measured() -> None:
     [
         pytest.param(EvaluateOptions(device="cpu", channels_last=True), id="channels last"),
         pytest.param(EvaluateOptions(device="cpu", autocast="bfloat16"), id="bfloat16"),
-        pytest.param(EvaluateOptions(device="cpu", workers=2), id="workers"),
+        pytest.param(EvaluateOptions(device="cpu", workers=2), id="workers", marks=pytest.mark.process),
     ],
 )
 def test_how_it_is_run_changes_nothing_but_rounding(valid_store: Store, options: EvaluateOptions) -> None:

@@ -125,6 +125,7 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
 # Workers and decoded images change nothing.
 
 
+@pytest.mark.process
 def test_workers_give_the_same_batches_in_the_same_order(aligned: Aligned) -> None:
     assert_same_batches(load(aligned, workers=2), load(aligned, workers=0))
 
@@ -196,6 +197,7 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.process
 def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
     rows = image_rows(6)
     rows[5]["bytes"] = truncated_png()

@@ -142,6 +142,7 @@ def test_views_without_end_meet_what_all_teachers_said_of_the_stored_views_in_tu
         assert batch.features["pixels"].equal(stores[1].read_features("pixels", source_B, view=views_B))
 
 
+@pytest.mark.process
 def test_workers_change_nothing(stores: list[Store]) -> None:
     order = epochs_of(COUNT, "random")
 

@@ -165,6 +165,7 @@ def as_a_teacher_loads(aligned: Aligned, *, num_views: int, batch_size: int, wor
     return load(aligned, [rows for view in views for rows in view], workers=workers)
 
 
+@pytest.mark.process
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     recipe=recipes,

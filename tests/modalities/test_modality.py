@@ -28,7 +28,7 @@ def test_one_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
 
-    assert find_modality("of_my_own") == "mine"
+    assert str(find_modality("of_my_own")) == "mine"
 
 
 @pytest.mark.parametrize(

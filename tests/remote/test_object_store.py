@@ -152,6 +152,7 @@ def test_no_credential_is_in_what_a_user_may_see(
         assert private not in shown
 
 
+@pytest.mark.process
 def test_a_fork_of_a_process_that_used_one_is_told_how_to_start_instead() -> None:
     """There the threads of the client are missing, and a request would wait for ever."""
     code = """

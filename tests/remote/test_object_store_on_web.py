@@ -12,6 +12,8 @@ from softlab.remote.remote import Remote
 from softlab.testing.remotes import ReadOnlyContract
 from tests.servers.nginx import has_nginx, running_nginx
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:

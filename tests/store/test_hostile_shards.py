@@ -23,6 +23,8 @@ from softlab.store.reader import open_store
 from tests.forks import run_in_fork
 from tests.store.building import make_plan, write_store
 
+pytestmark = pytest.mark.process
+
 PARQUET_FILE, ZARR_FILE = "outputs/logits/view=00000/part-00000.parquet", "outputs/logits/logits/c/0/0/0"
 GIB = 1 << 30
 ROOM_BYTES = 512 << 20

@@ -298,6 +298,7 @@ def test_a_store_can_be_sent_to_another_process(
     assert there == logits_of(store, [10, 0, 5])
 
 
+@pytest.mark.process
 @BOTH_FORMATS
 @BOTH_READERS
 def test_a_store_that_was_read_from_can_be_read_in_a_forked_process(

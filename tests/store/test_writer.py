@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
 from softlab.store.writer import joining, writing
+from tests.forks import run_in_fork
 from tests.store.building import (
     FORMATS,
     changed_plans,
@@ -345,12 +345,10 @@ def test_a_dump_goes_on_when_a_full_disk_has_room_again(
     assert contents(root) == finished(plan)
 
 
+@pytest.mark.process
 def test_a_killed_process_costs_only_the_shard_in_flight(tmp_path: Path, finished: Finished) -> None:
     plan, root = make_plan(), tmp_path / "store"
-    process = get_context("spawn").Process(target=write_until_killed, args=(root, plan))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert run_in_fork(write_until_killed, root, plan) == -signal.SIGKILL
 
     num_done = count_finished_shards(root)
     with writing(root, plan) as writer:

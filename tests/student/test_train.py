@@ -252,6 +252,7 @@ def test_the_first_samples_alone_are_used_if_asked_for(full_store: Store) -> Non
     assert len(seen) == 2 * (120 // 50)
 
 
+@pytest.mark.process
 def test_the_global_random_state_is_left_as_it_was(full_store: Store, valid_store: Store) -> None:
     before = torch.get_rng_state()
 

@@ -196,6 +196,7 @@ def test_a_source_of_one_sample_makes_a_store(tmp_path: Path) -> None:
     assert len(read_all(tmp_path / "store")[1]) == 1
 
 
+@pytest.mark.process
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     dump(tmp_path / "alone")
     dump(tmp_path / "two", make_options(workers=2))

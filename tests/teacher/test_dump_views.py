@@ -124,6 +124,7 @@ def test_one_random_view_is_a_store_as_well(tmp_path: Path) -> None:
     assert_same_labels(store.read(samples_of(store)), expected_labels(logits_NC, make_options(), k=5))
 
 
+@pytest.mark.process
 def test_a_view_depends_on_neither_the_number_of_views_nor_workers_nor_batches(tmp_path: Path) -> None:
     dump_views(tmp_path / "two", 2, coding="float32")
     dump_views(tmp_path / "three", 3, coding="float32", workers=2)

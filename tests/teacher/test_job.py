@@ -4,7 +4,7 @@ import pickle
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreExists, StoreMismatch, UnfinishedStore
-from softlab.loading import batches
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.sources.source import Sample
-from softlab.store.folder import count_finished_shards, is_unfinished
+from softlab.store.folder import is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
 from softlab.store.writer import StoreWriter
-from softlab.teacher.commit import MAX_SHARDS_IN_FLIGHT
-from softlab.teacher.job import REHASHED_ON_RESUME, DumpJob, finalize
+from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import plan_dump
 from tests.forks import FORKS, run_in_fork
@@ -67,7 +64,7 @@ def run_and_die(job: DumpJob, number: int) -> None:
 
 def die_before_the_record(job: DumpJob, number: int) -> None:
     """All files of the shard are there then."""
-    StoreWriter._create_record = lambda *_: kill_this_process()  # type: ignore[assignment, method-assign, return-value]
+    StoreWriter._create_record = lambda *_: kill_this_process()  # type: ignore[assignment, method-assign]
     job.run_shard(number)
 
 
@@ -276,71 +273,7 @@ def test_several_outputs_and_units_are_written_by_shards_in_any_order(tmp_path: 
     assert verify_store(tmp_path / "store").is_intact
 
 
-# What the samples were when they were first read: none may change before the store is finished.
-
-
-def hashes_of(source: Pictures) -> list[bytes]:
-    return [source.read(index).content_hash for index in range(len(source))]
-
-
-def test_a_few_samples_are_all_read_again(tmp_path: Path) -> None:
-    job = plan(tmp_path / "store", source=Pictures(count=30))
-    assert len(job.source) <= REHASHED_ON_RESUME
-
-    job.check_unchanged(hashes_of(Pictures(count=30)))
-    for index in (0, 15, 29):
-        changed = replace(job, source=Pictures(count=30, black=frozenset({index})))
-        with pytest.raises(StoreMismatch, match=f"sample '{index:04d}.png' has changed since this dump was begun"):
-            changed.check_unchanged(hashes_of(Pictures(count=30)))
-
-
-def test_what_is_not_known_yet_is_not_compared(tmp_path: Path) -> None:
-    job = plan(tmp_path / "store", source=Pictures(count=30, black=frozenset({7})))
-
-    job.check_unchanged([bytes(16) if index == 7 else each for index, each in enumerate(hashes_of(Pictures(count=30)))])
-
-
-def test_a_source_that_was_encoded_anew_is_found_among_many(tmp_path: Path) -> None:
-    count = 4 * REHASHED_ON_RESUME
-    job = plan(tmp_path / "store", source=Pictures(count=count, black=frozenset(range(count))))
-
-    with pytest.raises(StoreMismatch, match="has changed since this dump was begun"):
-        job.check_unchanged(hashes_of(Pictures(count=count)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Changing(Pictures):
-    """Picture 20 is another one whenever it is read again."""
-
-    reads: list[int] = field(default_factory=list)
-
-    def read(self, index: int) -> Sample:
-        self.reads.append(index)
-        is_other = self.reads.count(20) > 1 and index == 20
-        return Pictures(black=frozenset({20} if is_other else {})).read(index)
-
-
-def test_a_sample_that_changes_between_two_of_its_views_is_refused_by_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "DECODED_BYTES", 0)  # else its first reading would serve all views
-
-    with pytest.raises(StoreMismatch, match=re.escape("sample '0020.png' has changed since")) as refused:
-        dump_views(tmp_path / "store", 3, source=Changing())
-
-    assert "Restore the data, or choose another --out." in str(refused.value)
-    assert is_unfinished(tmp_path / "store")
-    assert 5 <= count_finished_shards(tmp_path / "store") <= 5 + MAX_SHARDS_IN_FLIGHT, "what came before it is kept"
-    record = "commits/view-00001-part-00001.json"
-    assert record not in contents(tmp_path / "store")
-
-
-def test_a_sample_that_changed_before_its_second_view_is_refused_when_the_dump_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        dump_views(tmp_path / "store", 2, on_progress=stop_at(67))
-
-    with pytest.raises(StoreMismatch, match=re.escape("sample '0007.png' has changed since")):
-        dump_views(tmp_path / "store", 2, source=Pictures(black=frozenset({7})))
+# What the samples were when they were first read; more in test_changed_samples.py.
 
 
 def test_a_process_that_reads_another_sample_for_a_second_view_is_refused_by_its_key(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -231,7 +231,7 @@ def test_a_store_may_hold_values_alone(tmp_path: Path, format: FormatName, capsy
 
 
 def test_views_are_added_to_values_alone(tmp_path: Path) -> None:
-    options = {"output": ("embedding:values",), "teacher": Several()}
+    options: dict[str, Any] = {"output": ("embedding:values",), "teacher": Several()}
     dump_views(tmp_path / "alone", 2, **options)
     before = open_store(tmp_path / "alone").read_features("embedding", range(COUNT), view=1)
     dump_views(tmp_path / "store", 1, **options)
@@ -293,7 +293,7 @@ def test_one_row_a_sample_stands_beside_one_a_position(tmp_path: Path) -> None:
 
 @BOTH_FORMATS
 def test_views_of_positions_are_added(tmp_path: Path, format: FormatName) -> None:
-    options = {"output": ("logits",), "teacher": Dense(), "format": format}
+    options: dict[str, Any] = {"output": ("logits",), "teacher": Dense(), "format": format}
     dump_views(tmp_path / "alone", 2, augment=AUGMENT, **options)
     dump_views(tmp_path / "store", 1, augment=AUGMENT, **options)
 

@@ -264,7 +264,7 @@ def test_an_interrupted_pull_of_other_samples_is_not_gone_on_with(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("chosen_from", "problem"), [(None, "that are not asked for"), (10, "has the number 10 of 10")]
+    ("chosen_from", "problem"), [(None, "that are not asked for"), (10, "has the recipe index 10 of 10")]
 )
 def test_numbers_that_contradict_the_manifest_are_refused(
     tmp_path: Path, chosen_from: int | None, problem: str

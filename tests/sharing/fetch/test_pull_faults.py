@@ -20,6 +20,8 @@ from tests.servers.s3 import has_weed, running_s3
 from tests.sharing.pulling import open_uncached, plan_of_three_views, publish_new, write_keys
 from tests.store.building import contents, flip_byte, make_plan, write_store
 
+pytestmark = pytest.mark.process
+
 ONE_BY_ONE = PullOptions(jobs=1)
 
 

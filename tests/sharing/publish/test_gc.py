@@ -277,6 +277,7 @@ def gc_and_die(root: Path, number: int) -> None:
     collect_garbage(root)
 
 
+@pytest.mark.process
 def test_a_gc_that_is_killed_before_any_change_is_gone_on_with(root: Path, store: Path, tmp_path: Path) -> None:
     live = small_store(tmp_path / "live", k=4)
     publish(live, f"{root}/pets@1")

@@ -297,6 +297,7 @@ def test_a_replay_of_any_transform_can_be_sent_to_another_process() -> None:
         assert_same_view(view_of(sent, 5, 1), view_of(replay, 5, 1))
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize("recipe", ["flip and crop", "both"])
 def test_workers_make_the_same_views(tmp_path: Path, recipe: str) -> None:
