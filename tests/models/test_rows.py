@@ -1,18 +1,19 @@
-<<<<<<< HEAD
 # Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from softlab.errors import ModelError
-from softlab.modalities.inputs import Units
-from softlab.models.rows import OutputRows, classes_as_rows, values_as_rows
+from softlab.modalities.inputs import Inputs, Units
+from softlab.models.rows import OutputRows, classes_as_rows, logits_of, values_as_rows
 
 BOTH = pytest.mark.parametrize("as_rows", [classes_as_rows, values_as_rows])
 
@@ -120,25 +121,11 @@ def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tupl
 def test_values_of_one_number_a_sample_are_refused() -> None:
     with pytest.raises(ModelError, match=re.escape("has the shape [2] for 2 samples, expected [2, ...] with one axis")):
         values_as_rows(torch.zeros(2), name="score", num_samples=2)
-=======
-# Shape letters: B samples in a batch, L positions of a sample, C classes, R rows of all samples that count.
 
-import re
-from types import SimpleNamespace
-from typing import Any
 
-import pytest
-import torch
-from torch import Tensor, nn
-
-from softlab.errors import ModelError
-from softlab.modalities.inputs import Inputs, Units
-from softlab.models.rows import OutputRows, classes_as_rows, logits_of, values_as_rows
+# The logits of a model.
 
 LOGITS_BC, EMBEDDING_BD = torch.arange(6.0).reshape(2, 3), torch.ones(2, 4)
-LOGITS_BLC = torch.arange(24.0).reshape(2, 4, 3)
-COUNTED = Units(rows_B=torch.tensor([1, 2]), keys_R=torch.tensor([3, 4, 6]))
-"""Position 3 of the first sample, 0 and 2 of the second."""
 
 
 class Returning(nn.Module):
@@ -176,38 +163,8 @@ def test_a_model_without_logits_is_refused_with_what_there_is(value: Any, found:
         logits(value)
 
 
-def test_positions_become_rows_one_sample_behind_the_other() -> None:
-    found = logits(LOGITS_BLC)
+def test_logits_at_positions_are_rows_of_those_that_count() -> None:
+    logits_BLC, is_counted_BL = torch.randn(2, 4, 3), torch.tensor([[0, 0, 0, 1], [1, 0, 1, 0]]).bool()
 
-    assert found.counts_B is not None
-    assert found.positions_R is not None
-    assert found.rows.equal(LOGITS_BLC.flatten(end_dim=1))
-    assert found.counts_B.tolist() == [4, 4]
-    assert found.positions_R.tolist() == [0, 1, 2, 3] * 2
-
-
-def test_a_map_of_logits_has_its_classes_second() -> None:
-    logits_BCHW = LOGITS_BLC.movedim(2, 1).reshape(2, 3, 2, 2)
-
-    assert classes_as_rows(logits_BCHW, name="logits", num_samples=2).rows.equal(LOGITS_BLC.flatten(end_dim=1))
-
-
-def test_only_the_positions_that_the_modality_counts_are_rows() -> None:
-    found = logits(LOGITS_BLC, counted=COUNTED)
-
-    assert found.counts_B is not None
-    assert found.positions_R is not None
-    assert found.rows.equal(torch.stack([LOGITS_BLC[0, 3], LOGITS_BLC[1, 0], LOGITS_BLC[1, 2]]))
-    assert (found.counts_B.tolist(), found.positions_R.tolist()) == ([1, 2], [3, 0, 2])
-
-
-def test_values_are_one_row_a_sample_unless_positions_are_counted() -> None:
-    assert values_as_rows(LOGITS_BLC, name="tokens", num_samples=2).rows is LOGITS_BLC
-    assert len(values_as_rows(LOGITS_BLC, name="tokens", num_samples=2, counted=COUNTED).rows) == 3
-
-
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 3, 4, 5, 6)])
-def test_classes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=rf"output logits: has the shape {re.escape(str(list(shape)))} for 2 samples"):
-        classes_as_rows(torch.zeros(shape), name="logits", num_samples=2)
->>>>>>> main
+    assert logits(logits_BLC).rows.equal(logits_BLC.flatten(end_dim=1))
+    assert logits(logits_BLC, counted=units_of(is_counted_BL)).rows.equal(logits_BLC[is_counted_BL])

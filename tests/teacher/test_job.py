@@ -68,6 +68,7 @@ def die_before_the_record(job: DumpJob, number: int) -> None:
     job.run_shard(number)
 
 
+@pytest.mark.process
 @BOTH_FORMATS
 def test_two_processes_that_do_all_shards_in_another_order_make_the_store_of_one(
     tmp_path: Path, format: FormatName
@@ -89,6 +90,7 @@ def test_two_processes_that_do_all_shards_in_another_order_make_the_store_of_one
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("die", "state"), [(run_and_die, "already there"), (die_before_the_record, "written")], ids=["after", "before"]
 )
