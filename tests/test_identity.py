@@ -20,6 +20,8 @@ from softlab.keys import Keys
 EMPTY_BLAKE3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 """From BLAKE3's published test vectors, input_len 0."""
 
+Fields = dict[str, bytes | str | np.ndarray[Any, Any]]
+
 keys = st.lists(st.text("ab\0", max_size=3), max_size=4)
 contents = st.binary(max_size=3).map(content_hash)
 
@@ -42,11 +44,7 @@ def test_a_single_field_of_bytes_has_the_hash_of_these_bytes() -> None:
 
 def test_hashes_of_fields_stay_the_same() -> None:
     """They are in stores on disk."""
-    fields: dict[str, bytes | str | np.ndarray[Any, Any]] = {
-        "text": "zwölf",
-        "vector": np.array([[0.5, -1.0]], np.float32),
-        "image": b"\0",
-    }
+    fields: Fields = {"text": "zwölf", "vector": np.array([[0.5, -1.0]], np.float32), "image": b"\0"}
 
     assert fields_hash(fields).hex() == "71826102e9900a6fb04abe49e5a9d8d5"
     assert fields_hash(fields | {"vector": np.array([[0.5, -1.0]], ">f4")}) == fields_hash(fields)
@@ -54,7 +52,7 @@ def test_hashes_of_fields_stay_the_same() -> None:
 
 def test_different_fields_have_different_hashes() -> None:
     numbers = np.arange(6, dtype=np.int32)
-    fields: list[dict[str, bytes | str | np.ndarray[Any, Any]]] = [
+    fields: list[Fields] = [
         {"a": "x"},
         {"b": "x"},
         {"a": "x", "b": ""},

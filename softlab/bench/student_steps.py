@@ -23,6 +23,7 @@ from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, decode_sample, modality_of
 from softlab.models.device import choose_device
+from softlab.ranks import ALONE
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
@@ -30,7 +31,6 @@ from softlab.student.inputs import align_inputs
 from softlab.student.learner import Learner
 from softlab.student.learners import make_learners
 from softlab.student.options import Student, TrainOptions
-from softlab.student.ranks import ALONE
 
 MIN_STEPS, MAX_STEPS = 4, 100
 

@@ -80,10 +80,10 @@ class Batch:
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
         )
 
-    def with_stored(self, said: Stored) -> "Batch":
-        """The same batch with what the teachers said about it."""
-        first, *others = said.labels or (None,)
-        return replace(self, labels=first, others=tuple(others), features=said.features)
+    def with_stored(self, stored: Stored) -> "Batch":
+        """The same batch with the outputs of its teachers."""
+        first, *others = stored.labels or (None,)
+        return replace(self, labels=first, others=tuple(others), features=stored.features)
 
     def pin_memory(self) -> "Batch":
         """Inputs and targets in page-locked memory; torch's loaders call this by its name."""

@@ -1,4 +1,4 @@
-"""What stores say about the rows of batches, for several batches at a time: one gather, one copy, one decoding."""
+"""What stores hold for the rows of batches, for several batches at a time: one gather, one copy, one decoding."""
 
 # Shape letters: B rows in a batch.
 
@@ -32,7 +32,7 @@ BATCHES_AHEAD = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Stored:
-    """What the teachers said about B rows."""
+    """The outputs of the teachers for B rows."""
 
     labels: tuple[SoftLabels, ...] = ()
     """One a store."""
@@ -55,8 +55,8 @@ def read_stored(
     blocks = (_places(aligned, block) for block in _blocks(aligned, order))
     asked = _asked_ahead(blocks, lambda places: _ask_for_labels(aligned, places), count=BLOCKS_AHEAD)
     labels = (part for places in asked for part in _read_block(aligned, places, device))
-    for said, learnt in zip(islice(labels, skip, None), features, strict=True):
-        yield Stored(labels=said, features=learnt)
+    for each, learnt in zip(islice(labels, skip, None), features, strict=True):
+        yield Stored(labels=each, features=learnt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +105,7 @@ def _blocks(aligned: Aligned, order: Iterable[RowIndices]) -> Iterator[list[RowI
 
 
 def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
-    """What all teachers said about each batch of a block."""
+    """The outputs of all teachers for each batch of a block."""
     if not aligned.labelled:
         return iter([()] * len(places.batch_sizes))
     read = [_read_labels(store, places, device) for store in aligned.labelled]

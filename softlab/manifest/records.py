@@ -229,7 +229,8 @@ class Statistics(Record, frozen=True, kw_only=True, gc=False):
 
     @property
     def mean_captured_mass(self) -> tuple[float, ...]:
-        return tuple(total / self.rows for total in self.captured_mass)
+        """0 where there are no rows, as samples with units may have none."""
+        return tuple(total / max(self.rows, 1) for total in self.captured_mass)
 
 
 class ShardRecord(Record, frozen=True, kw_only=True, gc=False):

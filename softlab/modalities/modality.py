@@ -1,6 +1,7 @@
 """What a modality is, and how one is found by its name."""
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,7 @@ class Modality(Protocol):
         ...
 
 
+@functools.cache  # batches ask for it again and again
 def find_modality(name: str) -> Modality:
     """`softlab.modalities.NAME`, or a module of the user's own, `package.module`. Raises InvalidOption."""
     known = [module.name for module in pkgutil.iter_modules(softlab.modalities.__path__) if module.ispkg]

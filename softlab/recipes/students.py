@@ -10,6 +10,7 @@ from softlab.errors import ModelError
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
+from softlab.recipes.options import RECIPE_ONLY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,7 @@ class StudentModel(ModelOptions):
     inherit: InheritOptions | None = None
     """which of the layers of [teacher] this student starts from"""
 
-    input: ImageInput | None = None
+    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
     """how this student wants its samples; default: as [input] says"""
 
 
@@ -30,7 +31,7 @@ class StudentModel(ModelOptions):
 class TeacherModel(ModelOptions):
     """A teacher's model."""
 
-    input: ImageInput | None = None
+    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
     """how the teacher wants its samples; default: as [input] says"""
 
 

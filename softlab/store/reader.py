@@ -3,6 +3,7 @@
 # Shape letters: B rows asked for.
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -220,7 +221,8 @@ class Store:
             _check_table(table, self.manifest)
         except (ValueError, OSError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: its table of samples: {error}. Get the store again.") from error
-        return table
+        # A store that was pulled without its outputs with units has the table of the whole store.
+        return table if self.manifest.has_units else replace(table, rows_N=None)
 
     def read_pixel_digests(self, view: int) -> PixelDigests:
         """Of the samples of one view whose digest was kept; of none where the store keeps none."""
@@ -394,9 +396,10 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
 def _check_table(table: SampleTable, manifest: Manifest) -> None:
     """Raises ValueError unless it is told which samples the teacher saw where it saw others, and how many rows each has
     where there are units."""
-    if (table.rows_N is None) == manifest.has_units:
-        raise ValueError(f"counts of rows {'are missing' if table.rows_N is None else 'that no output has'}")
-    if table.rows_N is not None and _most_in_a_shard(table.rows_N, manifest) > (manifest.storage.shard_units or 0):
+    room = manifest.storage.shard_units
+    if room is not None and table.rows_N is None:
+        raise ValueError("counts of rows are missing")
+    if room is not None and table.rows_N is not None and _most_in_a_shard(table.rows_N, manifest) > room:
         raise ValueError("a shard's samples have more rows than it has room for")
     chosen_from, recipe_N = manifest.source.chosen_from, table.recipe_N
     if (recipe_N is None) != (chosen_from is None):

@@ -226,10 +226,12 @@ class StoreWriter:
         """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that.
 
         Raises DamagedStore if a file is not what was written; its shard then has no record, and is redone next time.
+        Raises TeacherError as `write`, where several processes wrote the views of a sample at the same time.
         """
         assert not self.pending, "finalize comes after the last shard"
         assert (samples.recipe_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
         assert (samples.rows_N is None) != self.plan.has_units, "as the plan says"
+        self._check_all_rows(samples.rows_N)
         self._read_back()
         parent = self.parent
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
@@ -290,11 +292,25 @@ class StoreWriter:
                 f"(--shard-rows), or shorten the samples."
             )
         expected_S = self._rows_in_another_view(shard)
-        if expected_S is not None and not np.array_equal(expected_S, rows_S):
-            sample = shard.start + int((expected_S != rows_S).argmax())
+        if expected_S is not None:
+            self._check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view)
+
+    def _check_all_rows(self, rows_N: NDArray[np.int64] | None) -> None:
+        if rows_N is None:
+            return
+        for record in self.finished:
+            shard = record.shard
+            expected_S = rows_N[shard.start : shard.stop]
+            self._check_same_rows(_rows_of(record), expected_S, start=shard.start, view=shard.view)
+
+    def _check_same_rows(
+        self, rows_S: NDArray[np.int64], expected_S: NDArray[np.int64], *, start: int, view: int
+    ) -> None:
+        if not np.array_equal(expected_S, rows_S):
+            place = int((expected_S != rows_S).argmax())
             raise TeacherError(
-                f"{self.root}: sample {sample} has {rows_S[sample - shard.start]} rows in view {shard.view}, but "
-                f"{expected_S[sample - shard.start]} in another one. Use views that leave every unit where it is."
+                f"{self.root}: sample {start + place} has {rows_S[place]} rows in view {view}, but "
+                f"{expected_S[place]} in another one. Use views that leave every unit where it is."
             )
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:

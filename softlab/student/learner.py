@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from softlab.errors import TrainingFailed
 from softlab.loading.batch import Batch
 from softlab.models.device import place
+from softlab.ranks import ALONE, Ranks
+from softlab.student.collectives import average_gradients, copy_first_rank, mean_of_ranks
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 from softlab.student.pruning import Pruner, Sparsity
-from softlab.student.ranks import ALONE, Ranks
 from softlab.student.tapped import TappedStudent
 
 State = dict[str, Tensor]
@@ -60,7 +61,7 @@ class Learner:
             input_index=input_index,
         )
         self.options, self._num_steps, self._ranks = options, num_steps, ranks
-        ranks.share([*self.module.parameters(), *self.module.buffers()])  # each may have begun with weights of its own
+        copy_first_rank([*self.module.parameters(), *self.module.buffers()], ranks)  # each may have begun with its own
         self._warmup_steps = options.warmup_epochs * steps_per_epoch
         self._optimiser = _make_optimiser(self._student.parameters, options)
         self._loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
@@ -78,7 +79,7 @@ class Learner:
             loss = self.objective(logits_BC, batch, features=features, progress=progress)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        self._ranks.average_gradients(self._student.parameters)
+        average_gradients(self._student.parameters, self._ranks)
         if self.options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._student.parameters, self.options.clip_norm)
         self._optimiser.step()
@@ -130,7 +131,7 @@ class Learner:
 
     def take_mean_loss(self, *, step: int) -> float:
         """Mean over the steps since this was last asked. Raises TrainingFailed if it isn't finite."""
-        mean = self._ranks.mean(self._loss_sum).item() / max(self._losses, 1)
+        mean = mean_of_ranks(self._loss_sum, self._ranks).item() / max(self._losses, 1)
         self._loss_sum.zero_()
         self._losses = 0
         if not math.isfinite(mean):
@@ -147,7 +148,7 @@ class Learner:
             tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
         projectors = self._student.projectors.state_dict()
         tensors |= {f"projector.{name}": tensor for name, tensor in projectors.items()}
-        tensors |= {"loss_sum": self._ranks.mean(self._loss_sum), "losses": torch.tensor(self._losses)}
+        tensors |= {"loss_sum": mean_of_ranks(self._loss_sum, self._ranks), "losses": torch.tensor(self._losses)}
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: State) -> None:
@@ -165,7 +166,7 @@ class Learner:
 
     def share_buffers(self) -> None:
         """Give all ranks the statistics of the first, such as running means: each has seen other rows."""
-        self._ranks.share(self.module.buffers())
+        copy_first_rank(self.module.buffers(), self._ranks)
 
     @contextmanager
     def _random_numbers_of(self, step: int) -> Iterator[None]:

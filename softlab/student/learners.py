@@ -9,11 +9,11 @@ from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
+from softlab.ranks import Ranks
 from softlab.store.reader import Store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
 from softlab.student.options import Student, TrainOptions
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import RESUME
 
 HARD_SUFFIX = "-hard"

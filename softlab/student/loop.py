@@ -19,9 +19,10 @@ from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
+from softlab.ranks import Ranks
+from softlab.student.collectives import own_rows
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 from softlab.student.trackers import curves, finish_trackers, log, start_trackers
 from softlab.student.validation import Comparison
@@ -98,7 +99,8 @@ class Training:
         if self._folder is not None and self._ranks.is_first:
             self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
         skip = first_step % BLOCK_BATCHES
-        order = map(self._ranks.own, replace(self._order, first_step=first_step - skip))
+        batches = replace(self._order, first_step=first_step - skip)
+        order = (own_rows(rows, self._ranks) for rows in batches)
         for step, batch in enumerate(self._loader.load(order, skip=skip), start=first_step):
             if step == first_step:
                 self._check_targets(batch)

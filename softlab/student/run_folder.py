@@ -24,10 +24,10 @@ from softlab.disk import TEMPORARY_SUFFIX
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.manifest import differences
+from softlab.ranks import ALONE, Ranks
 from softlab.store.files import write_files
 from softlab.student.learner import State
 from softlab.student.pruning import Sparsity
-from softlab.student.ranks import ALONE, Ranks
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
 RESUME = "resume"

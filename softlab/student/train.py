@@ -17,11 +17,11 @@ from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import align_inputs
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
 from softlab.student.options import OF_THE_RUN, Student, TrainOptions
-from softlab.student.ranks import join_ranks
 from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Comparison, Validation, check_comparable
@@ -60,7 +60,7 @@ def train_students(
     given = {name: _as_student(name, student, options, input or default_input()) for name, student in students.items()}
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
-    ranks = join_ranks(device)
+    ranks = join_training(device)
     features = {feature for student in given.values() for feature in student.options.feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
@@ -74,13 +74,13 @@ def train_students(
         view_order=options.view_order,
         block_rows=_block_rows(source, stores, features, options),
     )
-    ranks.check_batch_size(min(order.batch_size, order.num_samples))
+    check_batch_size(min(order.batch_size, order.num_samples), ranks)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
     try:
         folder = None
         if out is not None:
             best_by = None if comparison is None else comparison.best_by
-            run = describe_run(learners, source, stores, data, valid, options, best_by=best_by)
+            run = describe_run(learners, data, valid, options, best_by=best_by)
             folder = RunFolder(Path(out), run, ranks=ranks)
             finished = folder.results()
             if finished is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.identity import ContentHashes
+from softlab.loading.alignment import align
 from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
-from softlab.ranks import is_launched
+from softlab.ranks import Ranks, is_launched, join_ranks
 from softlab.sources.source import Source
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
@@ -21,8 +21,8 @@ from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.peers import Peers, meet_peers, writing_together
-from softlab.teacher.planning import named_teacher, plan_job, views_of_dump
+from softlab.teacher.planning import named_teacher, plan_job
+from softlab.teacher.shared_dump import own_shards, writing_together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,23 +97,22 @@ def dump_teacher(
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
     teacher = named_teacher(teacher)
-    views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
     with TeacherRun(teacher, options) as run:
-        peers = meet_peers(run.device)
-        job = plan_job(run, teacher, source, out, options, views, peers)
-        if _is_finished(job, peers):
-            job.check_unchanged(open_store(out).read_samples().content_hashes)
+        ranks = join_ranks("dump", run.device)
+        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
+        if _is_finished(job, ranks):
+            align(source, open_store(out))  # it may be other data by now
             return _summary(out, rows_computed=0, seconds=0.0)
-        with writing_together(out, job, peers) as writer:
-            job.check_unchanged(ContentHashes.from_bytes(writer.known_hashes()))
+        with writing_together(job, ranks) as writer:
+            job.check_contents(writer)
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
-                _dump_pending(run, writer, job, peers, on_progress=on_progress)
-                _finish(writer, peers)
+                _dump_pending(run, writer, job, ranks, on_progress=on_progress)
+                _finish(writer, ranks)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(_how_to_resume(writer) if peers.is_first else "") from None
-        peers.wait()  # until the first one has tidied up: another dump may follow at once
+                raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
+        ranks.wait()  # until the first one has tidied up: another dump may follow at once
         return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 
@@ -125,17 +124,17 @@ def _check_devices(options: DumpOptions) -> None:
         )
 
 
-def _is_finished(job: DumpJob, peers: Peers) -> bool:
+def _is_finished(job: DumpJob, ranks: Ranks) -> bool:
     """Whether this very dump is; one process looks, as it also tidies up."""
-    finds = peers.is_first and find_finished(job.out, job.plan) is not None
-    return peers.share("finished" if finds else "") == "finished"
+    finds = ranks.is_first and find_finished(job.out, job.plan) is not None
+    return ranks.share("finished" if finds else "") == "finished"
 
 
 def _dump_pending(
     run: TeacherRun,
     writer: StoreWriter,
     job: DumpJob,
-    peers: Peers,
+    ranks: Ranks,
     *,
     on_progress: OnProgress | None,
 ) -> None:
@@ -144,26 +143,26 @@ def _dump_pending(
     earlier = total - sum(shard.num_rows for shard in pending)
 
     def commit(output: ShardOutput) -> None:
-        peers.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
+        ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
 
     def on_batch(count: int) -> None:
-        rows = earlier + peers.add("rows", count)
+        rows = earlier + ranks.add("rows", count)
         if on_progress is not None:
-            on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=peers.add("bytes", 0)))
+            on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=ranks.add("bytes", 0)))
 
     with BackgroundCommits(commit) as commits:
-        for output in compute(run, job.aligned(), job.plan, peers.own(pending), job.options, on_batch=on_batch):
+        for output in compute(run, job.aligned(), job.plan, own_shards(pending, ranks), job.options, on_batch=on_batch):
             commits.put(output)
 
 
-def _finish(writer: StoreWriter, peers: Peers) -> None:
+def _finish(writer: StoreWriter, ranks: Ranks) -> None:
     """The manifest, once all have written their shards; all return when it is there."""
-    peers.wait()
-    if peers.is_first:
-        if peers.count > 1:
+    ranks.wait()
+    if ranks.is_first:
+        if ranks.count > 1:
             writer.reread()
         writer.finalize(writer.samples())
-    peers.wait()
+    ranks.wait()
 
 
 def _how_to_resume(writer: StoreWriter) -> str:

@@ -7,17 +7,18 @@ from torch import nn
 from softlab.loading.aligned import Aligned
 from softlab.modalities.modality import InputOptions, default_input, modality_of
 from softlab.modalities.views import ViewOptions
+from softlab.ranks import Ranks
 from softlab.sources.source import Source
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
 from softlab.store.writer import settle_plan
-from softlab.teacher.dumped_views import ViewsToDump, check_addition, check_like, choose_views, read_settled
+from softlab.teacher.dumped_views import check_addition, check_seen_before, choose_views, read_settled
 from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.peers import Peers, agree_on
 from softlab.teacher.plan import make_plan
+from softlab.teacher.shared_dump import agree_on
 
 
 def plan_dump(
@@ -33,9 +34,8 @@ def plan_dump(
     down in `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`."""
     out, options = Path(out), options or DumpOptions()
     teacher = named_teacher(teacher)
-    views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
     with TeacherRun(teacher, options) as run:
-        job = plan_job(run, teacher, source, out, options, views, Peers())
+        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
     if find_finished(out, job.plan) is None:
         settle_plan(out, job.plan, expected=job.expected_samples)
     return job
@@ -52,7 +52,8 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
     return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
 
 
-def views_of_dump(
+def plan_job(
+    run: TeacherRun,
     teacher: Teacher,
     source: Source,
     out: Path,
@@ -60,32 +61,19 @@ def views_of_dump(
     *,
     augment: ViewOptions | None,
     like: Store | None,
-) -> ViewsToDump:
-    views = choose_views(out, options, augment, like=like)
-    if like is not None:
-        check_like(like, source, modality_of(teacher.input))
-    return views
-
-
-def plan_job(
-    run: TeacherRun,
-    teacher: Teacher,
-    source: Source,
-    out: Path,
-    options: DumpOptions,
-    views: ViewsToDump,
-    peers: Peers,
+    ranks: Ranks,
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes."""
-    settled = read_settled(out)
+    views, settled = choose_views(out, options, augment, like=like), read_settled(out)
+    check_seen_before(source, teacher.input, views)
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     example = example_output(run, aligned, options, settled)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
-    plan = agree_on(plan, peers)
+    plan = agree_on(plan, ranks)
     if options.adds_views and find_finished(out, plan) is None:
-        check_addition(open_store(out), source, plan, modality_of(teacher.input))
+        check_addition(open_store(out), plan)
     return DumpJob(
         out=out,
         plan=plan,

@@ -9,7 +9,7 @@ from softlab.errors import InvalidOption
 from softlab.evaluation.best import check_best_by, choose_metric, is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import METRIC_BY_NAME
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.modalities.images.inputs import ImageInput
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -23,7 +23,7 @@ UNLABELLED = replace(PICTURES, targets_N=None)
 def align(source: Source, store: Store | None = None) -> Aligned:
     if store is None:
         return Aligned(source=source, inputs=(ImageInput(),))
-    return as_the_teacher_saw(source, store, (ImageInput(),), subset=False, verify="some")
+    return beside_store(source, store, (ImageInput(),), subset=False, verify="some")
 
 
 def measured(**values: float) -> Evaluation:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
+from softlab.ranks import ALONE, Ranks
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS
 from softlab.student.options import TrainOptions
-from softlab.student.ranks import ALONE, Ranks
 from tests.modalities.images.batches import images_in
 from tests.student.random_batch import convolution, random_batch, small_module
 

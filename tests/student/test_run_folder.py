@@ -10,8 +10,8 @@ from torch import nn
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.models import load_weights
+from softlab.ranks import Ranks
 from softlab.student.pruning import Sparsity
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 
 RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}

@@ -3,7 +3,7 @@
 # Shape letters: N samples, those that were chosen.
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,10 @@ class ChosenSamples:
 
     table: SampleTable
     """Their keys, targets and content hashes, and the recipe index of each."""
+
+    def fitted_to(self, plan: StorePlan) -> "ChosenSamples":
+        """Without counts of rows, where the plan leaves out every output with units."""
+        return self if plan.has_units else replace(self, table=replace(self.table, rows_N=None))
 
 
 def choose_samples(store: Store, path: Path) -> ChosenSamples | None:

@@ -107,7 +107,7 @@ def pull(
         manifest, fetched = make_local_copy(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
     else:
         plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
-        rows = ChosenRows(store=store, chosen=chosen, plan=plan, jobs=options.jobs, on_bytes=on_bytes)
+        rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
         manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
         _complete_card(out, manifest, origin)
     digest = digest_of(read_manifest_bytes(out))

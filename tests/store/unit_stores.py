@@ -1,0 +1,286 @@
+"""Stores with rows for units of a sample, and the plain lists of arrays that they are compared with."""
+
+# Shape letters: V views, N samples, R rows of all samples of a view, C classes.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from softlab.identity import content_hash
+from softlab.labels.coding import GAP_STEP, Coding
+from softlab.labels.selection import keep_top_k
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import (
+    ClassesRecord,
+    CodingRecord,
+    FieldRecord,
+    LabelSpaceRecord,
+    Manifest,
+    OutputRecord,
+    SelectionRecord,
+    SourceRecord,
+    StorageRecord,
+    StorePlan,
+    ValuesRecord,
+    ViewsRecord,
+)
+from softlab.shards import Shard
+from softlab.store.format import Array, FormatName
+from softlab.store.reader import Store, coding_of
+from softlab.store.samples import SampleTable
+from softlab.store.statistics import measure
+from softlab.store.writer import StoreWriter, writing
+from tests.manifests import LABELS, make_manifest
+from tests.store.building import CODINGS, FORMATS
+
+TEMPERATURES = (1.0, 4.0)
+SHAPES: dict[str, tuple[int, ...]] = {"states": (3, 2), "pooled": (5,)}
+"""Of the outputs of kind `values`: `states` has units, `pooled` has not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitModel:
+    """A store as it should be: for each array, view and sample the rows of that sample."""
+
+    plan: StorePlan
+    rows_N: NDArray[np.int64]
+    lists: dict[str, list[list[Array]]] = field(repr=False)
+
+    def rows(self, of: FieldRecord, samples: Sequence[int], views: Sequence[int]) -> Array:
+        """Of some samples, each in a view of its own, one behind the other."""
+        nothing = np.empty((0, *of.row_shape), dtype=of.dtype)
+        lists = self.lists[of.name]
+        return np.concatenate([nothing, *(lists[view][sample] for sample, view in zip(samples, views, strict=True))])
+
+    def arrays(self, output: OutputRecord, samples: Sequence[int], views: Sequence[int]) -> dict[str, Array]:
+        """All rows of one output, by the short names of its arrays."""
+        fields = self.plan.storage.fields_of(self.plan.group_of(output))
+        return {each.short_name: self.rows(each, samples, views) for each in fields}
+
+    def in_shard(self, shard: Shard) -> dict[str, Array]:
+        samples = range(shard.start, shard.stop)
+        return {each.name: self.rows(each, samples, [shard.view] * len(samples)) for each in self.fields}
+
+    @property
+    def fields(self) -> tuple[FieldRecord, ...]:
+        return self.plan.storage.fields
+
+
+def make_unit_plan(
+    rows_N: Sequence[int],
+    *,
+    format: FormatName = "zarr",
+    coding: Coding = "float16",
+    num_views: int = 2,
+    shard_rows: int = 3,
+    chunk_rows: int = 1,
+    unit_chunk_rows: int = 2,
+    spare_chunks: int = 1,
+    has_valid: bool = False,
+    classes: Sequence[str] = ("tokens",),
+) -> StorePlan:
+    """Of `tokens` (classes) and `states` (values) with a row for each unit, and `pooled` (values) without; `page` would
+    be classes without units. `shard_rows` samples make a shard, and each shard has room for the fullest of them and for
+    `spare_chunks` chunks more."""
+    most = max(sum(rows_N[start : start + shard_rows]) for start in range(0, len(rows_N), shard_rows))
+    room = (-(-max(most, 1) // unit_chunk_rows) + spare_chunks) * unit_chunk_rows
+    outputs: list[OutputRecord] = [
+        ValuesRecord(name="states", taken_from="layer:encoder:none", units=True),
+        *(_classes(name, coding=coding, units=name == "tokens", valid=has_valid) for name in classes),
+        ValuesRecord(name="pooled", taken_from="layer:pooler:mean"),
+    ]
+    example = make_manifest()
+    fields = [
+        FieldRecord(
+            name=f"outputs/{output.name}/{name}",
+            dtype=dtype,
+            row_shape=shape,
+            chunk_rows=unit_chunk_rows if output.units else chunk_rows,
+        )
+        for output in outputs
+        for name, (dtype, shape) in _arrays_of(output).items()
+    ]
+    values = {name: getattr(example, name) for name in StorePlan.__struct_fields__} | {
+        "source": SourceRecord(
+            name="folder:letters",
+            num_samples=len(rows_N),
+            keys_fingerprint=example.source.keys_fingerprint,
+            skipped=(),
+        ),
+        "views": ViewsRecord(num_views=num_views),
+        "outputs": tuple(outputs),
+        "storage": StorageRecord(format=format, shard_rows=shard_rows, shard_units=room, fields=tuple(fields)),
+    }
+    return StorePlan(**values)
+
+
+def _classes(name: str, *, coding: Coding, units: bool, valid: bool) -> ClassesRecord:
+    return ClassesRecord(
+        name=name,
+        taken_from=name,
+        label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
+        selection=SelectionRecord(method="topk", k=4, temperatures=TEMPERATURES),
+        coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
+        units=units,
+        valid=valid,
+    )
+
+
+def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Dtype and row shape of each array of an output, by its short name."""
+    arrays: dict[str, tuple[Any, tuple[int, ...]]] = {"unit": ("uint16", ())} if output.units else {}
+    if isinstance(output, ValuesRecord):
+        return arrays | {"values": ("float16", SHAPES[output.name])}
+    coding, k = coding_of(output), (output.selection.k,)
+    arrays |= {
+        "class_ids": (coding.class_id_dtype, k),
+        "logits": (coding.logit_dtype, k),
+        "max_logit": (coding.float_dtype, ()),
+        "log_tail": (coding.float_dtype, (len(TEMPERATURES),)),
+    }
+    return arrays | ({"valid": (coding.valid_dtype, ())} if output.valid else {})
+
+
+def fill(plan: StorePlan, rows_N: Sequence[int], *, seed: int = 0) -> UnitModel:
+    """The rows of a store: what a teacher may have said, and at which position of its sample each row is."""
+    lists: dict[str, list[list[Array]]] = {each.name: [] for each in plan.storage.fields}
+    random = np.random.default_rng(seed)
+    for _ in range(plan.views.num_views):
+        for output in plan.outputs:
+            counts = list(rows_N) if output.units else [1] * len(rows_N)
+            for name, array in _one_view(output, counts, random).items():
+                lists[f"{plan.group_of(output)}/{name}"].append(np.split(array, np.cumsum(counts)[:-1]))
+    return UnitModel(plan=plan, rows_N=np.array(rows_N, dtype=np.int64), lists=lists)
+
+
+def _one_view(output: OutputRecord, counts: list[int], random: np.random.Generator) -> dict[str, Array]:
+    num_rows = sum(counts)
+    unit = np.concatenate([np.arange(count) * 2 for count in counts]).astype(np.uint16)
+    arrays: dict[str, Array] = {"unit": unit} if output.units else {}
+    if isinstance(output, ValuesRecord):
+        return arrays | {"values": random.normal(size=(num_rows, *SHAPES[output.name])).astype(np.float16)}
+    num_classes = output.label_space.num_classes
+    logits_RC = torch.from_numpy(random.normal(scale=3, size=(num_rows, num_classes)))
+    if output.valid:
+        valid_R1 = torch.from_numpy(random.integers(1, num_classes + 1, size=(num_rows, 1)))
+        logits_RC = logits_RC.masked_fill(torch.arange(num_classes) >= valid_R1, -torch.inf)
+    labels = keep_top_k(logits_RC, k=output.selection.k, temperatures=TEMPERATURES, has_valid=output.valid)
+    return arrays | coding_of(output).encode(labels)
+
+
+@st.composite
+def unit_models(draw: st.DrawFn, *, min_samples: int = 1, num_views: int | None = None) -> UnitModel:
+    """Any; also of samples that have no rows, and of nothing but those."""
+    counts = st.lists(st.integers(0, 5), min_size=min_samples, max_size=8)
+    rows_N = draw(counts | counts.map(lambda rows: [0] * len(rows)))
+    shard_rows = draw(st.integers(1, 4))
+    plan = make_unit_plan(
+        rows_N,
+        format=draw(st.sampled_from(FORMATS)),
+        coding=draw(st.sampled_from(CODINGS)),
+        num_views=num_views or draw(st.integers(1, 3)),
+        shard_rows=shard_rows,
+        chunk_rows=draw(st.sampled_from([rows for rows in range(1, shard_rows + 1) if shard_rows % rows == 0])),
+        unit_chunk_rows=draw(st.integers(1, 4)),
+        spare_chunks=draw(st.integers(0, 2)),
+        has_valid=draw(st.booleans()),
+        classes=draw(st.sampled_from([["tokens"], ["page"], ["tokens", "page"], ["page", "tokens"]])),
+    )
+    return fill(plan, rows_N, seed=draw(st.integers(0, 1000)))
+
+
+# Writing.
+
+
+def make_unit_samples(model: UnitModel) -> SampleTable:
+    numbers = range(len(model.rows_N))
+    return SampleTable(
+        keys=[f"{number:03d}" for number in numbers],
+        targets_N=np.array([number % 5 for number in numbers]),
+        content_hashes=[content_hash(str(number).encode()) for number in numbers],
+        rows_N=model.rows_N,
+    )
+
+
+def write_unit_shard(writer: StoreWriter, model: UnitModel, shard: Shard) -> int:
+    """Rows of an output with units have no hard target: there is one a sample."""
+    samples, arrays, statistics = make_unit_samples(model), model.in_shard(shard), {}
+    for output in model.plan.classes:
+        own = model.arrays(output, range(shard.start, shard.stop), [shard.view] * shard.num_rows)
+        targets_N = None if output.units or samples.targets_N is None else samples.targets_N[shard.start : shard.stop]
+        labels = coding_of(output).decode(own)
+        statistics[output.name] = measure(labels, targets_N=targets_N, clipped_logits=0)
+    return writer.write(
+        shard,
+        arrays=arrays,
+        content_hashes=list(samples.content_hashes[shard.start : shard.stop]),
+        statistics=statistics,
+        rows_S=model.rows_N[shard.start : shard.stop],
+    )
+
+
+def write_units(root: Path, model: UnitModel, *, order: Sequence[int] | None = None) -> Manifest:
+    """A finished store; an interrupted one is gone on with. `order` is that of the shards in the grid."""
+    with writing(root, model.plan) as writer:
+        shards = writer.pending if order is None else [list(model.plan.grid)[number] for number in order]
+        for shard in shards:
+            write_unit_shard(writer, model, shard)
+        rows_N = writer.rows_N()
+        np.testing.assert_array_equal(rows_N, model.rows_N, strict=True)
+        return writer.finalize(make_unit_samples(model))
+
+
+# Comparing.
+
+
+def assert_holds(
+    store: Store,
+    model: UnitModel,
+    samples: Sequence[int],
+    views: Sequence[int],
+    *,
+    own_samples: Sequence[int] | None = None,
+    own_views: Sequence[int] | None = None,
+) -> None:
+    """That a store gives the model's rows of some samples, each in a view of its own, to the bit, in each output that
+    it has. A store of a part has numbers of its own for them."""
+    asked = list(samples if own_samples is None else own_samples)
+    view = np.array(views if own_views is None else own_views, dtype=np.int64)
+    held = {output.name for output in store.manifest.outputs}
+    for output in model.plan.outputs:
+        if output.name not in held:
+            continue
+        expected = model.arrays(output, samples, views)
+        if isinstance(output, ValuesRecord):
+            values = store.read_features(output.name, asked, view=view)
+            np.testing.assert_array_equal(values.numpy(), expected["values"].astype(np.float32), strict=True)
+        else:
+            found = store.with_labels(output.name).read(asked, view=view)
+            counts_B = None if found.counts_B is None else found.counts_B.tolist()
+            assert_same_labels(found, coding_of(output).decode(expected))
+            assert counts_B == (model.rows_N[list(samples)].tolist() if output.units else None)
+
+
+def assert_holds_all(
+    store: Store, model: UnitModel, *, samples: Sequence[int] | None = None, views: Sequence[int] | None = None
+) -> None:
+    """That it holds these samples and views of the model, by default all, and no others."""
+    samples = range(len(model.rows_N)) if samples is None else samples
+    views = range(model.plan.views.num_views) if views is None else views
+    assert (store.num_samples, store.num_views) == (len(samples), len(views))
+    for own_view, view in enumerate(views):
+        own = list(range(len(samples)))
+        assert_holds(store, model, samples, [view] * len(own), own_samples=own, own_views=[own_view] * len(own))
+
+
+def assert_same_labels(found: SoftLabels, expected: SoftLabels) -> None:
+    assert [each.dtype for each in found.tensors()] == [each.dtype for each in expected.tensors()]
+    assert all(one.equal(other) for one, other in zip(found.tensors(), expected.tensors(), strict=True))
+    assert (found.valid_B is None) == (expected.valid_B is None)
+    assert (found.temperatures, found.num_classes) == (expected.temperatures, expected.num_classes)
