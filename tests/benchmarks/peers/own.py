@@ -46,7 +46,9 @@ def prepare_parquet(_folder: Path, given: Given) -> Reader:
 def _compressed(path: Path) -> Reader:
     """Each pass opens the store anew, so that none finds shards that an earlier one has decoded."""
     return Reader(
-        files=(path / "outputs/logits",), shuffled=partial(_read_in_blocks, path), sequential=partial(_read_in_order, path)
+        files=(path / "outputs/logits",),
+        shuffled=partial(_read_in_blocks, path),
+        sequential=partial(_read_in_order, path),
     )
 
 
