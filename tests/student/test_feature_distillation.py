@@ -151,7 +151,7 @@ def test_saved_weights_are_those_of_a_plain_model(first: Store, tmp_path: Path) 
 def damaged(taught: Path, tmp_path: Path) -> Store:
     """A store whose feature `pixels` can't be read any more."""
     shutil.copytree(taught / "first", tmp_path / "damaged")
-    for shard in (tmp_path / "damaged" / "features" / "pixels").rglob("c/**/*"):
+    for shard in (tmp_path / "damaged" / "outputs" / "pixels").rglob("c/**/*"):
         if shard.is_file():
             shard.write_bytes(b"damaged")
     return open_store(tmp_path / "damaged", cache=CacheOptions(dir=tmp_path / "cache"))
