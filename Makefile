@@ -3,13 +3,16 @@ BIN := .venv/bin
 # One more than cores, at most 4: tests often wait for processes, servers and disks.
 WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
-.PHONY: demo test test-slow lint bench
+.PHONY: demo test test-fast test-slow lint bench
 
 demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
 
 test: .venv/.stamp
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-fast: .venv/.stamp
+	$(BIN)/pytest -n $(WORKERS) -m "not process and not slow"
 
 test-slow: .venv/.stamp
 	$(BIN)/pytest -n $(WORKERS) -m slow

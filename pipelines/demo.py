@@ -53,7 +53,7 @@ def print_comparison(runs: list[list[dict[str, object]]]) -> None:
     accuracies: dict[str, list[float]] = {}
     for run in runs:
         for student in run:
-            accuracies.setdefault(str(student["name"]), []).append(100 * student["last"]["accuracy"])  # type: ignore[index]
+            accuracies.setdefault(str(student["name"]), []).append(100 * student["last"]["values"]["accuracy"])  # type: ignore[index]
     print(f"\n{'student':<10}{'hard labels':>18}{'stored labels':>18}{'gain':>8}   ({len(runs)} seeds)")
     for name, stored in accuracies.items():
         if name + "-hard" in accuracies:

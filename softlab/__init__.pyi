@@ -1,7 +1,12 @@
 from .errors import SoftlabError
+from .evaluation.evaluation import Evaluation
+from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .modalities.images.inputs import ImageInput
+from .modalities.images.views.recipe import ViewRecipe
+from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
 from .recipes.chain import ChainRecipe
@@ -15,14 +20,12 @@ from .sharing.publish.push import PushOptions, push
 from .sharing.signing.options import SignerOptions, SigningOptions
 from .sharing.signing.sign import sign_store
 from .sharing.signing.trust import open_trusted
-from .sources.open import open_source
 from .sources.options import SourceOptions
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
-from .student.measure import EvaluateOptions, evaluate_model
 from .student.options import Student, TrainOptions
 from .student.pruning import PruneOptions
 from .student.search import SearchOptions, search
@@ -30,22 +33,24 @@ from .student.train import train_students
 from .student.validation import Validation
 from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
+from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
+from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
-from .views.finishing import Finishing
-from .views.view_recipe import ViewRecipe
 
 __all__ = [
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
     "DecisionLoss",
+    "DumpJob",
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
-    "Finishing",
     "GcOptions",
+    "ImageInput",
     "InheritOptions",
     "ModelOptions",
     "PruneOptions",
@@ -72,12 +77,14 @@ __all__ = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "finalize",
     "find_for",
     "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
     "open_trusted",
+    "plan_dump",
     "pull",
     "push",
     "read_catalog",

@@ -5,9 +5,9 @@ All of them are BLAKE3. A content hash is 16 bytes, because a store keeps one a 
 
 # Shape letters: N samples.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from blake3 import blake3
@@ -65,6 +65,19 @@ def content_hash(data: bytes) -> bytes:
     return blake3(data).digest(CONTENT_HASH_BYTES)
 
 
+def fields_hash(fields: Mapping[str, bytes | str | NDArray[Any]]) -> bytes:
+    """The 16 bytes that stand for all fields of one sample, which are hashed in their order.
+
+    A single field of bytes has the content hash of these bytes. Anything else is hashed as name, kind and value of each
+    field: a string as UTF-8, numbers as little-endian bytes whose kind tells their data type and shape.
+    """
+    values = list(fields.values())
+    if len(values) == 1 and isinstance(values[0], bytes):
+        return content_hash(values[0])
+    parts = (part for name, value in fields.items() for part in (name.encode(), *_kind_and_bytes(value)))
+    return _hasher(b"fields", parts).digest(CONTENT_HASH_BYTES)
+
+
 def digest_of(data: bytes | memoryview) -> str:
     """BLAKE3 of a file's bytes, 64 hex digits: what a manifest records for every file of a store."""
     return blake3(data).hexdigest()
@@ -94,9 +107,22 @@ def _gather(hashes: Iterable[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(held), dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
 
 
+def _kind_and_bytes(value: bytes | str | NDArray[Any]) -> tuple[bytes, bytes]:
+    if isinstance(value, bytes):
+        return b"bytes", value
+    if isinstance(value, str):
+        return b"str", value.encode()
+    numbers = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+    return f"{numbers.dtype.str.replace('|', '<')}{list(numbers.shape)}".encode(), numbers.tobytes()
+
+
 def _fingerprint(purpose: bytes, parts: Iterable[bytes]) -> str:
+    return _hasher(purpose, parts).hexdigest()
+
+
+def _hasher(purpose: bytes, parts: Iterable[bytes]) -> blake3:
     """Every part goes in behind its length, so that no two lists of parts have the same bytes."""
     hasher = blake3()
     for part in chain((purpose,), parts):
         hasher.update(len(part).to_bytes(8, "little") + part)
-    return hasher.hexdigest()
+    return hasher

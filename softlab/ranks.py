@@ -1,14 +1,113 @@
-"""Which process of a run this one is: torchrun tells each of those that it starts, in environment variables."""
+"""The processes of a run, as torchrun starts them, and which of them this one is.
 
+torchrun tells each process what it is in environment variables. They meet in torchrun's key-value store. A process that
+waited in a collective operation would fail when another one does, and hide that one's error behind its own; one that
+waits in the key-value store is ended by torchrun.
+"""
+
+import itertools
 import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from softlab.errors import SoftlabError
+
 if TYPE_CHECKING:
+    import torch
     from torch.distributed.distributed_c10d import Store
+
+POLL_S = 0.05
+PART_CHARACTERS = 1 << 20
+"""Of one value in the key-value store, which takes 8 MiB."""
 
 TELLING_TIMEOUT_S = 10.0
 """How long a process that fails tries to find out whether another one has failed before it."""
+
+_joined: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+"""How often this process has joined others for each kind of run: all do so in the same order."""
+
+
+class Ranks:
+    """This process, number `rank` of `count`; without a key-value store it is alone."""
+
+    def __init__(self, *, rank: int = 0, count: int = 1, store: "Store | None" = None) -> None:
+        self.rank, self.count = rank, count
+        self._store = store
+        self._totals: Counter[str] = Counter()
+        self._meetings = itertools.count()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that settles, finishes and speaks, and writes what is written once."""
+        return self.rank == 0
+
+    def add(self, name: str, amount: int) -> int:
+        """What all have added under this name by now."""
+        if self._store is None:
+            self._totals[name] += amount
+            return self._totals[name]
+        with self._in_touch():
+            return self._store.add(name, amount)
+
+    def wait(self) -> None:
+        """Until all are here, however long that takes."""
+        name = f"meeting-{next(self._meetings)}"
+        arrived = self.add(name, 1)
+        while arrived < self.count:
+            time.sleep(POLL_S)
+            arrived = self.add(name, 0)
+
+    def share(self, text: str) -> str:
+        """The first one's text, for all."""
+        if self._store is None:
+            return text
+        name = f"text-{next(self._meetings)}"
+        with self._in_touch():
+            if self.is_first:
+                parts = [text[start : start + PART_CHARACTERS] for start in range(0, len(text), PART_CHARACTERS)]
+                for number, part in enumerate(parts):
+                    self._store.set(f"{name}-{number}", part)
+                self._store.set(name, str(len(parts)))
+            while not self._store.check([name]):
+                time.sleep(POLL_S)
+            return "".join(self._store.get(f"{name}-{part}").decode() for part in range(int(self._store.get(name))))
+
+    @property
+    def key_value_store(self) -> "Store":
+        """Of all ranks, where there are others."""
+        assert self._store is not None, "of several"
+        return self._store
+
+    @contextmanager
+    def _in_touch(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise SoftlabError(
+                f"process {self.rank + 1} of {self.count}: torchrun, which started it, can't be reached: "
+                f"{str(error).partition(chr(10))[0]}. What is finished is kept: run the same command again to go on."
+            ) from error
+
+
+ALONE = Ranks()
+
+
+def join_ranks(run: str, device: "torch.device") -> Ranks:
+    """The processes that torchrun has started, each with its own device; a process of its own has none beside it. `run`
+    says what they do together."""
+    if num_ranks() == 1:
+        return Ranks()
+    import torch
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else page-locked memory would be the first GPU's business in every process
+    store = PrefixStore(f"softlab/{run}-{next(_joined[run])}", shared_store())
+    return Ranks(rank=rank(), count=num_ranks(), store=store)
 
 
 def is_launched() -> bool:

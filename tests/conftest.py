@@ -1,14 +1,23 @@
-"""What every test has: one thread for torch, time for hypothesis, a row cache of its own, a GPU where it needs one."""
+"""What every test has: one thread for torch, time for hypothesis, a row cache of its own, a GPU where it needs one.
 
+And no processes, unless it is marked so.
+"""
+
+import multiprocessing
+import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+import tests.no_power_cuts  # noqa: F401
 from tests.servers.s3 import S3Server, has_weed, running_s3
 
 torch.set_num_threads(1)
@@ -25,12 +34,60 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device")
 
 
+STARTING = frozenset({"browser", "bucket", "launch", "s3_server", "resize_disk", "workers"})
+"""Fixtures that start processes, and the parameter that is the number of a loader's."""
+
+START_PROGRAM = subprocess.Popen.__init__
+MARK_IT = "this test starts a process: mark it with pytest.mark.process, so that `make test-fast` goes without it"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if any(parameters.get(name, True) for name in STARTING.intersection(getattr(item, "fixturenames", ()))):
+            item.add_marker("process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that starts a process and isn't marked so fails, its fixtures included."""
+    if item.get_closest_marker("process"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", _refuse_program)
+        patch.setattr(BaseProcess, "start", _refuse)
+        patch.setattr(os, "fork", _refuse)
+        return (yield)
+
+
+def _refuse(*_: object) -> None:
+    pytest.fail(MARK_IT)
+
+
+def _refuse_program(process: subprocess.Popen[Any], arguments: Any, **options: Any) -> None:
+    if arguments[0] != "fc-list":  # matplotlib lists the fonts when it is first used on a machine
+        pytest.fail(MARK_IT)
+    START_PROGRAM(process, arguments, **options)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What multiprocessing and programs leave in the temporary folder goes with the rest of the run."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setitem(multiprocessing.current_process()._config, "tempdir", folder)  # type: ignore[attr-defined]
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _own_row_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _own_row_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The user's own cache folder is not touched."""
-    folder = tmp_path_factory.mktemp("row-cache")
+    folder = tmp_path_factory.getbasetemp() / f"row-cache-{secrets.token_hex(6)}"
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +100,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(request: pytest.FixtureRequest, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty bucket, with credentials in the environment, of this process and those it starts."""
+    assert request.node.get_closest_marker("process"), MARK_IT
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.make_bucket(f"b{secrets.token_hex(6)}")

@@ -1,9 +1,15 @@
-"""A small valid manifest, for the tests of whatever reads one."""
+"""A small valid manifest, and changed ones, for the tests of whatever reads one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from softlab.identity import digest_of, label_space_fingerprint
 from softlab.manifest import (
+    MANIFEST_NAME,
     ClassesRecord,
     CodingRecord,
     FieldRecord,
@@ -21,6 +27,7 @@ from softlab.manifest import (
     ViewsRecord,
     add_up_by_output,
 )
+from softlab.manifest.document import SELF_BYTES, SELF_KEY
 from softlab.shards import Shard, ShardGrid
 
 FIELDS = (
@@ -75,6 +82,30 @@ def make_manifest(**changes: object) -> Manifest:
         statistics=add_up_by_output(shards),
     )
     return msgspec.structs.replace(manifest, **changes)
+
+
+def with_own_hash(tree: dict[str, Any]) -> bytes:
+    """A manifest from the JSON of one that was changed: the hash that it holds of itself is right again."""
+    first, *others = (item for item in tree.items() if item[0] != "self")
+    data = json.dumps(dict([first, ("self", "0" * 64), *others]), indent=1).encode()
+    at = data.index(SELF_KEY)
+    start = at + len(SELF_KEY)
+    return data[:start] + digest_of(data[:at] + data[at + SELF_BYTES :]).encode() + data[start + 64 :]
+
+
+def set_at(tree: Any, path: str, value: object) -> None:
+    """Another value at a path such as `shards.0.view`."""
+    *parents, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    for step in parents:
+        tree = tree[step]
+    tree[last] = value
+
+
+def change_manifest(store: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Of a finished store on disk, as somebody could forge it."""
+    tree = json.loads((store / MANIFEST_NAME).read_bytes())
+    change(tree)
+    (store / MANIFEST_NAME).write_bytes(with_own_hash(tree))
 
 
 def _shard_record(shard: Shard) -> ShardRecord:

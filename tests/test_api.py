@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import softlab
 
 PUBLIC_NAMES = [
@@ -8,12 +10,14 @@ PUBLIC_NAMES = [
     "Catalog",
     "ChainRecipe",
     "DecisionLoss",
+    "DumpJob",
     "DumpOptions",
     "DumpRecipe",
     "EvaluateOptions",
+    "Evaluation",
     "FeatureLoss",
-    "Finishing",
     "GcOptions",
+    "ImageInput",
     "InheritOptions",
     "ModelOptions",
     "PruneOptions",
@@ -40,12 +44,14 @@ PUBLIC_NAMES = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "finalize",
     "find_for",
     "inherit",
     "keep_top_k",
     "open_source",
     "open_store",
     "open_trusted",
+    "plan_dump",
     "pull",
     "push",
     "read_catalog",
@@ -66,6 +72,7 @@ def test_every_public_name_can_be_loaded_and_says_what_it_is() -> None:
     assert [name for name in PUBLIC_NAMES if not getattr(softlab, name).__doc__] == []
 
 
+@pytest.mark.process
 def test_importing_softlab_does_not_import_torch() -> None:
     code = "import sys, softlab; assert 'torch' not in sys.modules"
 

@@ -23,6 +23,8 @@ from tests.kills import before_change, kill_this_process
 from tests.store.building import contents
 from tests.teacher.dumping import Pictures, dump, make_options
 
+pytestmark = pytest.mark.process
+
 BOTH_FORMATS = pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
 
 Undisturbed = Callable[[int, FormatName], dict[str, bytes]]

@@ -23,6 +23,8 @@ from tests.store.building import contents
 from tests.teacher.augmenting import dump_views, open_uncached, samples_of
 from tests.teacher.dumping import Pictures, assert_same_labels
 
+pytestmark = pytest.mark.process
+
 BOTH_FORMATS = pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
 
 Prepared = Callable[[int, FormatName], Path]

@@ -65,6 +65,7 @@ def test_threads_wait_for_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "counter").read_text() == "160"
 
 
+@pytest.mark.process
 def test_processes_wait_for_each_other(tmp_path: Path) -> None:
     (tmp_path / "counter").write_text("0")
     arguments = (tmp_path / "lock", tmp_path / "counter", 50)
@@ -108,6 +109,7 @@ def hold_as_another_user(folder: Path) -> None:
         pass
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 @pytest.mark.parametrize("mode", [None, 0o644])
 def test_a_lock_that_one_user_made_is_held_by_another(tmp_path: Path, mode: int | None) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from softlab.identity import (
     ContentHashes,
     content_hash,
     digest_of,
+    fields_hash,
     keys_fingerprint,
     label_space_fingerprint,
     source_fingerprint,
@@ -17,6 +19,8 @@ from softlab.keys import Keys
 
 EMPTY_BLAKE3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 """From BLAKE3's published test vectors, input_len 0."""
+
+Fields = dict[str, bytes | str | np.ndarray[Any, Any]]
 
 keys = st.lists(st.text("ab\0", max_size=3), max_size=4)
 contents = st.binary(max_size=3).map(content_hash)
@@ -29,6 +33,40 @@ def test_digests_are_blake3() -> None:
 
 def test_a_content_hash_is_the_first_16_bytes_of_blake3() -> None:
     assert content_hash(b"") == bytes.fromhex(EMPTY_BLAKE3)[:16]
+
+
+# Hashes of fields.
+
+
+def test_a_single_field_of_bytes_has_the_hash_of_these_bytes() -> None:
+    assert fields_hash({"image": b"abc"}) == fields_hash({"photo": b"abc"}) == content_hash(b"abc")
+
+
+def test_hashes_of_fields_stay_the_same() -> None:
+    """They are in stores on disk."""
+    fields: Fields = {"text": "zwölf", "vector": np.array([[0.5, -1.0]], np.float32), "image": b"\0"}
+
+    assert fields_hash(fields).hex() == "71826102e9900a6fb04abe49e5a9d8d5"
+    assert fields_hash(fields | {"vector": np.array([[0.5, -1.0]], ">f4")}) == fields_hash(fields)
+
+
+def test_different_fields_have_different_hashes() -> None:
+    numbers = np.arange(6, dtype=np.int32)
+    fields: list[Fields] = [
+        {"a": "x"},
+        {"b": "x"},
+        {"a": "x", "b": ""},
+        {"b": "", "a": "x"},
+        {"a": "x", "b": b""},
+        {"a": numbers},
+        {"a": numbers.reshape(2, 3)},
+        {"a": numbers.view(np.uint32)},
+        {"a": numbers.astype(np.int64)},
+        {"a": np.array(3)},
+        {"a": b"x"},
+    ]
+
+    assert len({fields_hash(each) for each in fields}) == len(fields)
 
 
 @given(keys, keys)

@@ -11,18 +11,21 @@ import softlab
 
 # A room imports only from rows below its own; rooms of one row never import each other.
 ROWS = """
-    softlab | __main__
+    softlab | __main__ | testing
     cli
     recipes
     bench
-    teacher | student | sharing | report
+    report
+    teacher | student | sharing
+    evaluation
     loading
-    store | sources | views | models
+    store
+    models | modalities
     card
     manifest
-    remote
-    labels | identity | keys | shards | ranks | disk
-    errors
+    remote | sources
+    labels | identity | keys | shards | ranks | disk | users_code
+    errors | indices
 """
 # The same for the folders of a room.
 SHARING_ROWS = """
@@ -54,6 +57,9 @@ HOMES = {
         "softlab.store.pixel_digests",
         "softlab.sources.parquet",
     ),
+    "torchvision": ("softlab.modalities.images", "softlab.models"),
+    "PIL": ("softlab.modalities.images", "softlab.models"),
+    "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signing.openssf",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }

@@ -2,19 +2,20 @@ import contextlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.errors import NotAStore, StoreError, UnsupportedStore
+from softlab.errors import DamagedStore, NotAStore, StoreError, UnsupportedStore
 from softlab.identity import digest_of
 from softlab.manifest import Statistics, add_up, decode_manifest, encode
-from tests.manifests import GRID, make_manifest
+from tests.manifests import GRID, make_manifest, set_at, with_own_hash
 
 GOOD = encode(make_manifest())
-HEADER = b'{"format": "softlab", "format_version": 1, '
+HEADER = b'{"format": "softlab", "format_version": 2, '
 
 
 def decode(data: bytes) -> None:
@@ -25,23 +26,28 @@ def changed(*changes: tuple[str, Any]) -> bytes:
     """The good manifest with other values at some paths such as `shards.0.view`."""
     tree = json.loads(GOOD)
     for path, value in changes:
-        *parents, last = (int(step) if step.isdigit() else step for step in path.split("."))
-        branch = tree
-        for step in parents:
-            branch = branch[step]
-        branch[last] = value
-    return json.dumps(tree).encode()
+        set_at(tree, path, value)
+    return with_own_hash(tree)
 
 
 def without(key: str) -> bytes:
     tree = json.loads(GOOD)
     del tree[key]
-    return json.dumps(tree).encode()
+    return with_own_hash(tree)
 
 
 def with_shards(*numbers: int) -> bytes:
     """The good manifest's shards in another order, repeated or left out."""
     return changed(("shards", [json.loads(GOOD)["shards"][number] for number in numbers]))
+
+
+def with_fields(*numbers: int) -> tuple[str, Any]:
+    """A change: the good manifest's arrays in another order, repeated or left out."""
+    return ("storage.fields", [json.loads(GOOD)["storage"]["fields"][number] for number in numbers])
+
+
+def field(name: str, row_shape: Sequence[int] = ()) -> dict[str, Any]:
+    return {"name": name, "dtype": "uint16", "row_shape": list(row_shape), "chunk_rows": 1}
 
 
 def test_what_is_encoded_is_decoded() -> None:
@@ -59,21 +65,49 @@ def test_the_same_manifest_is_the_same_bytes() -> None:
 
 
 def test_a_manifest_can_be_read_by_a_person() -> None:
-    assert json.loads(GOOD)["selection"] == {"method": "topk", "k": 3, "temperatures": [1.0, 4.0]}
+    assert json.loads(GOOD)["outputs"][0]["selection"] == {"method": "topk", "k": 3, "temperatures": [1.0, 4.0]}
     assert GOOD.count(b"\n") > 100
     assert GOOD.endswith(b"}\n")
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
-def test_a_changed_byte_is_refused_or_changes_the_digest(position: int, flip: int) -> None:
+def test_a_changed_byte_is_refused(position: int, flip: int) -> None:
     data = bytearray(GOOD)
     data[position] ^= flip
 
-    try:
-        _, digest = decode_manifest(bytes(data), where="store")
-    except StoreError:
-        return
-    assert digest != digest_of(GOOD)
+    with pytest.raises(StoreError):
+        decode(bytes(data))
+
+
+def test_a_value_that_somebody_edited_is_damage() -> None:
+    tree = json.loads(GOOD)
+    tree["source"]["name"] = "folder:dogs"
+
+    with pytest.raises(
+        DamagedStore, match=r"^store/manifest\.json: is not what was written: .* Get the store again\.$"
+    ):
+        decode(json.dumps(tree, indent=1).encode())
+
+
+@pytest.mark.parametrize("own", ["", "0" * 64, json.loads(GOOD)["self"].upper()])
+def test_a_manifest_with_another_hash_of_itself_is_damage(own: str) -> None:
+    with pytest.raises(DamagedStore, match="its bytes don't have the hash that it holds of itself"):
+        decode(GOOD.replace(json.loads(GOOD)["self"].encode(), own.encode()))
+
+
+def test_a_manifest_without_a_hash_of_itself_is_damage() -> None:
+    lines = GOOD.splitlines(keepends=True)
+
+    with pytest.raises(DamagedStore, match="its bytes don't have the hash that it holds of itself"):
+        decode(b"".join(line for line in lines if not line.startswith(b' "self"')))
+
+
+def test_the_hash_of_a_manifest_is_that_of_its_other_lines() -> None:
+    """So that anyone can check it: `grep -v '^ "self"' manifest.json | b3sum`."""
+    others = [line for line in GOOD.splitlines(keepends=True) if not line.startswith(b' "self"')]
+
+    assert json.loads(GOOD)["self"] == digest_of(b"".join(others))
+    assert json.loads(b"".join(others)) == {key: value for key, value in json.loads(GOOD).items() if key != "self"}
 
 
 @given(st.integers(0, len(GOOD) - 3))
@@ -85,7 +119,7 @@ def test_a_cut_off_manifest_is_refused(length: int) -> None:
 WRONG: dict[str, dict[str, bytes]] = {
     "is not a plain relative path inside the store": {
         "parent folder": changed(("samples_file.path", "../x")),
-        "parent folder inside": changed(("samples_file.path", "labels/../../x")),
+        "parent folder inside": changed(("samples_file.path", "outputs/../../x")),
         "absolute path": changed(("samples_file.path", "/etc/passwd")),
         "two leading slashes": changed(("samples_file.path", "//host/share")),
         "drive": changed(("samples_file.path", "C:/x")),
@@ -95,13 +129,13 @@ WRONG: dict[str, dict[str, bytes]] = {
         "line break": changed(("samples_file.path", "samples.parquet\n")),
         "right-to-left mark": changed(("samples_file.path", "samples\u202e.parquet")),
         "leading dot folder": changed(("samples_file.path", "./samples.parquet")),
-        "dot folder inside": changed(("samples_file.path", "labels/./x")),
+        "dot folder inside": changed(("samples_file.path", "outputs/./x")),
         "the store itself": changed(("samples_file.path", ".")),
         "dot at the end": changed(("samples_file.path", "samples.parquet.")),
-        "space at the end": changed(("samples_file.path", "labels /x")),
-        "doubled slash": changed(("samples_file.path", "labels//x")),
-        "slash at the end": changed(("samples_file.path", "labels/")),
-        "wildcard": changed(("samples_file.path", "labels/*")),
+        "space at the end": changed(("samples_file.path", "outputs /x")),
+        "doubled slash": changed(("samples_file.path", "outputs//x")),
+        "slash at the end": changed(("samples_file.path", "outputs/")),
+        "wildcard": changed(("samples_file.path", "outputs/*")),
         "unsafe layout file": changed(("layout_files.0.path", "../zarr.json")),
         "unsafe shard file": changed(("shards.5.files.2.path", "../0")),
     },
@@ -112,7 +146,7 @@ WRONG: dict[str, dict[str, bytes]] = {
         "text for a number": changed(("source.num_samples", "10")),
         "number with a fraction": changed(("source.num_samples", 10.5)),
         "yes for a number": changed(("shards.0.view", True)),
-        "format version as text": changed(("format_version", "1")),
+        "format version as text": changed(("format_version", "2")),
         "null for a part": changed(("teacher", None)),
         "number for a path": changed(("samples_file.path", 7)),
         "float beyond a double": GOOD.replace(b"4.0", b"1e999", 1),
@@ -120,18 +154,29 @@ WRONG: dict[str, dict[str, bytes]] = {
         "negative count": changed(("samples_file.bytes", -1)),
         "negative view": changed(("shards.0.view", -1)),
         "no samples": changed(("source.num_samples", 0), ("shards", [])),
-        "temperature 0": changed(("selection.temperatures.0", 0.0)),
-        "no temperature": changed(("selection.temperatures", [])),
+        "temperature 0": changed(("outputs.0.selection.temperatures.0", 0.0)),
+        "no temperature": changed(("outputs.0.selection.temperatures", [])),
         "short fingerprint": changed(("source_fingerprint", "abc")),
         "fingerprint and a line break": changed(("source_fingerprint", "a" * 64 + "\n")),
-        "unknown head": changed(("label_space.head", "tanh")),
+        "unknown head": changed(("outputs.0.head", "tanh")),
         "unknown kind": changed(("kind", "sigmoid")),
+        "unknown kind of output": changed(("outputs.0.kind", "boxes")),
+        "no kind of output": changed(("outputs.1", {"name": "pooled", "taken_from": "output"})),
+        "values with a label space": changed(("outputs.0.kind", "values")),
+        "classes without a label space": changed(("outputs.1.kind", "classes")),
+        "no output": changed(("outputs", []), ("storage.fields", [])),
+        "no input": changed(("inputs", [])),
+        "output name with a slash": changed(("outputs.1.name", "a/b")),
+        "output name of 65 letters": changed(("outputs.1.name", "x" * 65)),
+        "no room for units": changed(("storage.shard_units", 0)),
+        "statistics of no output": changed(("statistics", json.loads(GOOD)["statistics"]["logits"])),
+        "hash of itself too long": GOOD.replace(b'"self": "', b'"self": "0'),
         "unknown store format": changed(("storage.format", "pickle")),
         "object arrays": changed(("storage.fields.0.dtype", "object")),
         "field outside of the groups": changed(("storage.fields.0.name", "commits/x")),
-        "field name with a path": changed(("storage.fields.4.name", "features/../x")),
+        "field name with a path": changed(("storage.fields.4.name", "outputs/../x")),
         "field name with a line break": changed(
-            ("storage.fields.4.name", "features/pooled\n"), ("features.0.name", "pooled\n")
+            ("storage.fields.4.name", "outputs/pooled\n/values"), ("outputs.1.name", "pooled\n")
         ),
         "10**15 rows": changed(("source.num_samples", 10**15)),
         "row without values": changed(("storage.fields.4.row_shape", [8, 0])),
@@ -145,19 +190,21 @@ WRONG: dict[str, dict[str, bytes]] = {
         "a line break at the end": changed(("shards.0.files.0.blake3", "a" * 63 + "\n")),
     },
     "two files have the same path": {
-        "one path twice": changed(("samples_file.path", "labels/zarr.json")),
-        "paths that differ in case": changed(("samples_file.path", "Labels/ZARR.json")),
+        "one path twice": changed(("samples_file.path", "outputs/logits/zarr.json")),
+        "paths that differ in case": changed(("samples_file.path", "Outputs/Logits/ZARR.json")),
         "paths that differ in case beyond ASCII": changed(
             ("samples_file.path", "stra\u00dfe"), ("layout_files.0.path", "STRASSE")
         ),
     },
     "not a valid softlab manifest": {
         "unknown key": changed(("speed", 1)),
+        "a part of format 1": changed(("selection", {"method": "topk", "k": 3, "temperatures": [1.0, 4.0]})),
+        "today's parts in format 1": changed(("format_version", 1)),
         "missing key": without("shards"),
         "missing format": without("format"),
         "missing format version": without("format_version"),
-        "NaN": changed(("shards.0.statistics.captured_mass.0", math.nan)),
-        "infinity": changed(("selection.temperatures.1", math.inf)),
+        "NaN": changed(("shards.0.statistics.logits.captured_mass.0", math.nan)),
+        "infinity": changed(("outputs.0.selection.temperatures.1", math.inf)),
         "nothing": b"",
         "not JSON": b"PAR1\0\0\xff\xfe",
         "a list": b"[]",
@@ -207,34 +254,58 @@ WRONG: dict[str, dict[str, bytes]] = {
         ),
     },
     "of 2 classes": {
-        "K > C": changed(("label_space.num_classes", 2), ("label_space.class_names", None)),
+        "K > C": changed(("outputs.0.label_space.num_classes", 2), ("outputs.0.label_space.class_names", None)),
     },
     "2 class names for 5 classes": {
-        "class names of another length": changed(("label_space.class_names", ["a", "b"])),
+        "class names of another length": changed(("outputs.0.label_space.class_names", ["a", "b"])),
     },
-    "the label arrays have row shapes": {
-        "arrays of another K": changed(("selection.k", 2)),
-        "arrays of other temperatures": changed(("selection.temperatures", [1.0])),
-        "label array missing": changed(("storage.fields", json.loads(GOOD)["storage"]["fields"][1:])),
-        "label array twice": changed(("storage.fields.4", json.loads(GOOD)["storage"]["fields"][0]), ("features", [])),
+    "two outputs have the name 'logits'": {
+        "two outputs of one name": changed(("outputs.1.name", "logits")),
+    },
+    "room for units in shards, or outputs with units, but not both": {
+        "units without room": changed(("outputs.1.units", True)),
+        "room without units": changed(("storage.shard_units", 64)),
+    },
+    "for the outputs ['logits', 'pooled']": {
+        "output without arrays": changed(with_fields(0, 1, 2, 3)),
+        "output with another's arrays": changed(("storage.fields.4.name", "outputs/other/values")),
+        "arrays in another order than the outputs": changed(with_fields(4, 0, 1, 2, 3)),
+        "arrays where format 1 had them": changed(("storage.fields.4.name", "features/pooled")),
+    },
+    "for the outputs ['logits']": {
+        "arrays without an output": changed(("outputs", json.loads(GOOD)["outputs"][:1])),
+    },
+    "the output logits has arrays of row shapes": {
+        "arrays of another K": changed(("outputs.0.selection.k", 2)),
+        "arrays of other temperatures": changed(("outputs.0.selection.temperatures", [1.0])),
+        "missing array": changed(with_fields(1, 2, 3, 4)),
+        "array too many": changed(("storage.fields.0", field("outputs/logits/entropy"))),
+        "rows of different length without their length": changed(("outputs.0.valid", True)),
+        "units without their numbers": changed(("outputs.0.units", True), ("storage.shard_units", 8)),
+    },
+    "the output pooled has arrays of row shapes": {
+        "values under another name": changed(("storage.fields.4.name", "outputs/pooled/pooled")),
+        "values and lengths": changed(with_fields(0, 1, 2, 3, 4, 4), ("storage.fields.5.name", "outputs/pooled/valid")),
+        "numbers of units without units": changed(
+            with_fields(0, 1, 2, 3, 4, 4), ("storage.fields.5", field("outputs/pooled/unit"))
+        ),
+    },
+    "two arrays of the output logits have the same name": {
+        "array twice": changed(with_fields(0, 0, 1, 2, 3, 4)),
     },
     "don't ascend": {
-        "temperatures that descend": changed(("selection.temperatures", [4.0, 1.0])),
-        "one temperature twice": changed(("selection.temperatures", [1.0, 1.0])),
+        "temperatures that descend": changed(("outputs.0.selection.temperatures", [4.0, 1.0])),
+        "one temperature twice": changed(("outputs.0.selection.temperatures", [1.0, 1.0])),
     },
     "a gap_step of": {
-        "gaps without a step": changed(("coding.logits", "uint8"), ("storage.fields.1.dtype", "uint8")),
-        "step without gaps": changed(("coding.gap_step", 0.0625)),
+        "gaps without a step": changed(("outputs.0.coding.logits", "uint8"), ("storage.fields.1.dtype", "uint8")),
+        "step without gaps": changed(("outputs.0.coding.gap_step", 0.0625)),
     },
     "uint8 arrays for float16 logits": {
         "logits in another coding": changed(("storage.fields.1.dtype", "uint8")),
     },
     "a file would have 5,368,709,121 bytes (limit 5,368,709,120)": {
         "larger than an object may be": changed(("shards.0.files.0.bytes", (5 << 30) + 1)),
-    },
-    "the feature arrays are not": {
-        "feature without an array": changed(("features.0.name", "other")),
-        "array without a feature": changed(("features", [])),
     },
     "stand where": {
         "shard of another view in its place": changed(("shards.5.view", 0)),
@@ -244,11 +315,18 @@ WRONG: dict[str, dict[str, bytes]] = {
         "shard beyond the samples": changed(("shards.2.stop", 12)),
     },
     "statistics of 0 rows, expected 20": {
-        "statistics of other rows": changed(("statistics.rows", 0)),
+        "statistics of other rows": changed(("statistics.logits.rows", 0)),
     },
     "without one captured mass a temperature": {
-        "statistics of other temperatures": changed(("statistics.captured_mass", [1.0])),
-        "a shard's statistics of other temperatures": changed(("shards.0.statistics.captured_mass", [])),
+        "statistics of other temperatures": changed(("statistics.logits.captured_mass", [1.0])),
+        "a shard's statistics of other temperatures": changed(("shards.0.statistics.logits.captured_mass", [])),
+    },
+    "statistics of other outputs than ['logits']": {
+        "no statistics": changed(("statistics", {})),
+        "statistics of another output": changed(
+            ("statistics", {name: json.loads(GOOD)["statistics"]["logits"] for name in ("logits", "pooled")})
+        ),
+        "a shard without statistics": changed(("shards.5.statistics", {})),
     },
     "10 samples chosen from 9": {
         "more samples than there were": changed(("source.chosen_from", 9)),
@@ -296,8 +374,8 @@ def test_two_paths_are_accepted_where_each_name_is_plain_and_they_differ_beyond_
 
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
-    with pytest.raises(UnsupportedStore, match=re.escape("this softlab reads version 1. Upgrade softlab.")):
-        decode(changed(("format_version", 2), ("shards", "somewhere else"), ("new", {})))
+    with pytest.raises(UnsupportedStore, match=re.escape("this softlab reads versions 1 and 2. Upgrade softlab.")):
+        decode(changed(("format_version", 3), ("shards", "somewhere else"), ("new", {})))
 
 
 def test_encoded_values_are_plain_json() -> None:
@@ -305,7 +383,7 @@ def test_encoded_values_are_plain_json() -> None:
     statistics = Statistics(rows=1, rows_with_target=1, correct=1, captured_mass=(math.nan, 1.0), clipped_logits=0)
 
     with pytest.raises(NotAStore):
-        decode(encode(make_manifest(statistics=statistics)))
+        decode(encode(make_manifest(statistics={"logits": statistics})))
 
 
 def paths_in(tree: Any, prefix: str = "") -> list[str]:
@@ -333,20 +411,20 @@ def test_the_files_of_a_manifest_are_all_that_it_vouches_for() -> None:
     manifest = make_manifest()
 
     paths = [file.path for file in manifest.files]
-    assert paths[:2] == ["samples.parquet", "labels/zarr.json"]
+    assert paths[:2] == ["samples.parquet", "outputs/logits/zarr.json"]
     assert paths[2:] == [file.path for shard in manifest.shards for file in shard.files]
 
 
 def test_fields_of_a_group_are_read_together() -> None:
     storage = make_manifest().storage
 
-    assert [field.short_name for field in storage.fields_of("labels")] == [
+    assert [field.short_name for field in storage.fields_of("outputs/logits")] == [
         "class_ids",
         "logits",
         "max_logit",
         "log_tail",
     ]
-    assert [field.name for field in storage.fields_of("features/pooled")] == ["features/pooled"]
+    assert [field.name for field in storage.fields_of("outputs/pooled")] == ["outputs/pooled/values"]
     assert [field.row_bytes for field in storage.fields] == [6, 6, 2, 4, 32]
 
 

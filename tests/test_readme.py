@@ -25,6 +25,7 @@ def _beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("_beside_the_data")
 def test_every_command_and_the_python_of_the_readme_run() -> None:
     for line in SHELL_LINES:

@@ -19,32 +19,33 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.one_model import evaluate_model
 from softlab.labels.selection import keep_top_k
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.opening import open_source
+from softlab.modalities.views import record_views
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
-from softlab.student.measure import evaluate_model
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
 
 FOLDER = Path("runs/views")
 DATA = Path("data/fashion_mnist")
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"))
 STUDENTS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
 TRAIN = TrainOptions(epochs=128, batch_size=64, learning_rate=5e-3, alpha=0.9, temperature=2.0)
@@ -63,7 +64,7 @@ def main() -> None:
     test = open_source(SourceOptions(path=options.test))
     weights = DATA / "teacher.safetensors"
     module = build_model(ModelOptions(model="softlab:grey_resnet", weights=weights)).eval()
-    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, input=INPUT)
     stores = {num: _dump(teacher, train, num) for num in NUM_VIEWS}
     ways: dict[str, Way] = {
         "hard labels": lambda seed: _train(train, [], seed),
@@ -99,7 +100,7 @@ def _measured(name: str, seed: int, way: Way, test: Source) -> dict[str, float]:
         students = way(seed)
         found = {"seconds": time.perf_counter() - start}
         for student, module in students.items():
-            found[student] = 100 * (evaluate_model(module, test, finishing=FINISHING).accuracy or 0.0)
+            found[student] = 100 * evaluate_model(module, test, input=INPUT).values["accuracy"]
         path.write_text(json.dumps(found))
         print(f"{name}, seed {seed}: {found}", flush=True)
     measured: dict[str, float] = json.loads(path.read_text())
@@ -111,7 +112,7 @@ def _train(source: Source, stores: list[Store], seed: int, *, fresh_views: bool 
     students = _students(seed)
     augment = replace(AUGMENT, seed=seed + 1) if fresh_views or not stores else None
     options = replace(TRAIN, seed=seed, views_mismatch="allow" if fresh_views else "refuse")
-    train_students(students, source, stores, options, finishing=FINISHING, augment=augment)
+    train_students(students, source, stores, options, input=INPUT, augment=augment)
     return students
 
 
@@ -119,7 +120,7 @@ def _train_with_teacher(teacher: nn.Module, source: Source, seed: int) -> dict[s
     """The same steps, with the teacher run on every batch: what the stores save."""
     device, students = choose_device("auto"), _students(seed)
     views = record_views(replace(AUGMENT, seed=seed + 1), num_views=1, digest_every=0)
-    aligned = Aligned(source=source, finishing=FINISHING, replay=Replay(views, num_samples=len(source)))
+    aligned = Aligned(source=source, inputs=(INPUT,), replay=ImageReplay(views, num_samples=len(source)))
     order = ShuffledBatches(
         num_samples=len(source), batch_size=TRAIN.batch_size, epochs=TRAIN.epochs, seed=seed, num_views=None
     )
@@ -152,7 +153,7 @@ def _say(teacher: nn.Module, images_BCHW: Tensor) -> Tensor:
 def _with_labels(teacher: nn.Module, loader: BatchLoader, order: ShuffledBatches) -> Iterator[Batch]:
     for batch in loader.load(order):
         on_device = batch.to(loader.device)
-        logits_BC = _say(teacher, on_device.images_BCHW).clone()
+        logits_BC = _say(teacher, on_device.inputs[0].inputs.positional[0]).clone()
         yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(TRAIN.temperature,)))
 
 

@@ -17,18 +17,19 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
 from softlab.loading.order import in_sequence
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.recipes.chain import ChainRecipe
 from softlab.recipes.toml import read_toml
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
-from softlab.student.measure import EvaluateOptions, open_inputs
-from softlab.views.finishing import Finishing
+from softlab.sources.source import hard_targets
 
 RECIPE = Path("pipelines/fashion_mnist/forgetting.toml")
 FOLDER = "runs/forgetting"
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 NUM_OLD = 5
 
 
@@ -74,10 +75,11 @@ def _measure(weights: Path, test: str, *, num_classes: int) -> list[float | None
 @torch.inference_mode()
 def _logits(module: nn.Module, test: str) -> tuple[Tensor, Tensor]:
     source = open_source(SourceOptions(path=test))
-    loader = open_inputs(source, finishing=FINISHING, options=EvaluateOptions(device="cpu"))
+    loader = open_inputs(source, input=INPUT, options=EvaluateOptions(device="cpu"))
     batches = loader.load(in_sequence(0, len(source), batch_size=256))
-    assert source.targets_N is not None
-    return torch.cat([module(batch.images_BCHW) for batch in batches]), torch.from_numpy(source.targets_N)
+    targets_N = hard_targets(source)
+    assert targets_N is not None
+    return torch.cat([module(*batch.inputs[0].inputs.positional) for batch in batches]), torch.from_numpy(targets_N)
 
 
 def _accuracy(logits_NC: Tensor, targets_N: Tensor) -> float | None:

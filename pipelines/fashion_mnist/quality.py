@@ -23,13 +23,15 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import evaluate
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
-from softlab.student.evaluate import Evaluation, evaluate
-from softlab.student.measure import EvaluateOptions, open_inputs
 from softlab.student.options import Student, TrainOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
@@ -37,11 +39,10 @@ from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 
 FOLDER = Path("runs/quality")
 DATA = Path("data/fashion_mnist")
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 MODELS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
 SMALL = TrainOptions(epochs=60, batch_size=64, learning_rate=5e-3, track=())
@@ -102,7 +103,7 @@ def main() -> None:
 def _dump(source: Source, out: Path, *, k: int) -> Store:
     weights = DATA / "teacher.safetensors"
     module = build_model(ModelOptions(model="softlab:grey_resnet", weights=weights))
-    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, input=INPUT)
     dump_teacher(teacher, source, out, DumpOptions(k=k, temperature=TEMPERATURES))
     return open_store(out)
 
@@ -119,7 +120,7 @@ def _choose(name: str, store: Store) -> TrainOptions:
         replace(SMALL, seed=100, subset=True),
         SearchOptions(trials=24, alpha=(0.5, 1.0)),
         valid=Validation(source=valid),
-        finishing=FINISHING,
+        input=INPUT,
         out=FOLDER / f"search-{name}",
     )
     best = trials[0].options
@@ -143,11 +144,11 @@ def _choose_by_grid(name: str, source: Source, store: Store) -> TrainOptions:
         source,
         [store],
         common,
-        finishing=FINISHING,
+        input=INPUT,
         valid=Validation(source=valid),
         out=FOLDER / f"grid-{name}",
     )
-    accuracies = [result.last.accuracy or 0.0 if result.last else 0.0 for result in results]
+    accuracies = [result.last.values["accuracy"] if result.last else 0.0 for result in results]
     return replace(grid[accuracies.index(max(accuracies))], seed=0)
 
 
@@ -182,7 +183,7 @@ def _run(
             for model in MODELS
             for number, way in enumerate(ways)
         }
-        train_students(students, source, [store], replace(next(iter(chosen.values())), seed=seed), finishing=FINISHING)
+        train_students(students, source, [store], replace(next(iter(chosen.values())), seed=seed), input=INPUT)
         modules = {name: student.module for name, student in students.items()}
         figures = {name: _figures(each) for name, each in _evaluate(modules, test).items()}
         if name == "omitted":
@@ -196,7 +197,7 @@ def _run(
 
 
 def _evaluate(modules: Mapping[str, nn.Module], test: Source) -> dict[str, Evaluation]:
-    loader = open_inputs(test, finishing=FINISHING, options=EvaluateOptions())
+    loader = open_inputs(test, input=INPUT, options=EvaluateOptions())
     forwards = {name: _forward(module.eval()) for name, module in modules.items()}
     return evaluate(forwards, loader, per_class=True)
 
@@ -205,11 +206,11 @@ def _raised(module: nn.Module) -> nn.Module:
     """The student with the bias of the omitted class that is best on images 1,000 to 3,000; Hinton, Vinyals, Dean
     (2015), section 3, chose theirs on the test images."""
     source = _part("search-valid", pq.read_table(DATA / "train").slice(1000, 2000))
-    loader = open_inputs(source, finishing=FINISHING, options=EvaluateOptions())
+    loader = open_inputs(source, input=INPUT, options=EvaluateOptions())
     biases = [_Raised(module, bias / 4) for bias in range(41)]
     forwards = {str(number): _forward(each.eval()) for number, each in enumerate(biases)}
     found = evaluate(forwards, loader)
-    best = max(found, key=lambda number: found[number].accuracy or 0.0)
+    best = max(found, key=lambda number: found[number].values["accuracy"])
     return biases[int(best)]
 
 
@@ -225,13 +226,12 @@ class _Raised(nn.Module):
 
 
 def _forward(module: nn.Module) -> Any:
-    return lambda batch: module(batch.images_BCHW)
+    return lambda batch: module(*batch.inputs[0].inputs.positional)
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    assert evaluation.accuracy is not None
     assert evaluation.classes is not None
-    return {"accuracy": evaluation.accuracy, "recall": evaluation.classes[OMITTED].recall or 0.0}
+    return {"accuracy": evaluation.values["accuracy"], "recall": evaluation.classes[OMITTED].recall or 0.0}
 
 
 def _build(name: str, *, seed: int) -> nn.Module:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.models.reference import grey_resnet
+from softlab.modalities.images.models import grey_resnet
 
 MEAN, STD = 0.2860, 0.3530
 

@@ -30,7 +30,7 @@ from softlab.bench.timing import ROUNDS, OnTurn, rates
 from softlab.shards import Shard
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store
-from softlab.store.rows import Rows, layout_of
+from softlab.store.rows import Rows
 
 MAX_PLAIN_BYTES = 2 << 30
 WRITTEN_AT_ONCE_BYTES = 64 << 20
@@ -74,7 +74,7 @@ class GroupReads:
         """Writes the plain file, and reads through the row cache for it, which fills the cache."""
         self.name, self._store, self._scratch, self._max_bytes = group, store, scratch, max_bytes
         self._feature = None if group == "labels" else group.removeprefix("features/")
-        self._row_bytes = layout_of(store.manifest.storage.fields_of(group)).row_bytes
+        self._row_bytes = store.row_bytes(self._feature)
         decoded_bytes = store.num_views * store.num_samples * self._row_bytes
         self._fits_cache = decoded_bytes <= max_bytes
         self._num_rows = min(store.num_samples, max(max_plain_bytes // self._row_bytes, BATCH))
@@ -179,7 +179,7 @@ def measure_reading(
     store = open_on_disk(path, cache=cache)
     found: list[ReadRate] = []
     with scratch_folder(cache.folder) as folder:
-        for group in ["labels", *(f"features/{name}" for name in store.feature_names)]:
+        for group in [*(["labels"] if store.has_labels else []), *(f"features/{name}" for name in store.feature_names)]:
             scratch = folder / group
             scratch.mkdir(parents=True)
             measured = GroupReads(store, group, scratch, max_bytes=cache.max_bytes, max_plain_bytes=max_plain_bytes)

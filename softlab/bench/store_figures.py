@@ -22,7 +22,8 @@ class StoreFigures:
     """Until the first row can be read; includes decoding and checking the manifest."""
 
     bytes_per_row: dict[str, float]
-    """Compressed bytes of `labels`, of each `features/NAME`, and of `all` files with the table of samples."""
+    """Compressed bytes of `labels`, of each `features/NAME`, and of `all` files with the table of samples. Further
+    outputs of kind `classes` are `labels/NAME`."""
 
 
 def measure_store(path: str | Path, *, rounds: int = 3) -> StoreFigures:
@@ -39,10 +40,17 @@ def measure_store(path: str | Path, *, rounds: int = 3) -> StoreFigures:
 
 
 def _bytes_of_groups(manifest: Manifest) -> Counter[str]:
-    format, total = format_named(manifest.storage.format), Counter[str]()
+    format, titles, total = format_named(manifest.storage.format), _titles(manifest), Counter[str]()
     for shard, record in zip(manifest.grid, manifest.shards, strict=True):
         groups = {format.path_of(field, shard): field.group for field in manifest.storage.fields}
         for file in record.files:
-            total[groups[file.path]] += file.bytes
+            total[titles[groups[file.path]]] += file.bytes
     total["all"] = sum(file.bytes for file in manifest.files)
     return total
+
+
+def _titles(manifest: Manifest) -> dict[str, str]:
+    """What users call the arrays of each output."""
+    titles = {manifest.group_of(output): f"labels/{output.name}" for output in manifest.classes}
+    titles |= {manifest.group_of(output): f"features/{output.name}" for output in manifest.values}
+    return titles | {manifest.group_of(output): "labels" for output in manifest.classes[:1]}

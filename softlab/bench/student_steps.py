@@ -17,18 +17,20 @@ from torch import Tensor, nn
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import DECODED_BYTES, BatchLoader, LoaderOptions
+from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ShuffledBatches
+from softlab.modalities.inputs import Inputs
+from softlab.modalities.modality import InputOptions, decode_sample, modality_of
 from softlab.models.device import choose_device
-from softlab.sources.source import Source
+from softlab.ranks import ALONE
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.inputs import align_inputs
 from softlab.student.learner import Learner
 from softlab.student.learners import make_learners
 from softlab.student.options import Student, TrainOptions
-from softlab.student.ranks import ALONE
-from softlab.views.finishing import Finishing
 
 MIN_STEPS, MAX_STEPS = 4, 100
 
@@ -66,7 +68,7 @@ class Steps:
 class StudentSteps:
     """All ways to train one student that are measured. Each way trains a copy of the module.
 
-    All ways see the same batches of the same views. Images are decoded in this process and kept in memory.
+    All ways see the same batches of the same views. Samples are decoded in this process and kept in memory.
     """
 
     def __init__(
@@ -77,23 +79,25 @@ class StudentSteps:
         store: Store,
         options: TrainOptions,
         *,
-        finishing: Finishing,
+        input: InputOptions,
+        decoded: Decoded | None = None,
         turn_s: float = 1.0,
     ) -> None:
-        """A turn has as many steps as fit into `turn_s` on hard labels, but at least MIN_STEPS and at most MAX_STEPS.
-        Raises as `train_students`, and InvalidOption for a source without hard targets."""
+        """`decoded` may be shared by all who read the source. A turn has as many steps as fit into `turn_s` on hard
+        labels, but at least MIN_STEPS and at most MAX_STEPS. Raises as `train_students`, and InvalidOption for a source
+        without hard targets."""
         _check_targets(source)
         self._name, self._module, self._store = name, module, store
         self._options = replace(options, baseline=False)
         self._device = choose_device(options.device)
-        inputs = align_inputs(source, [store], finishing, self._options, features=store.feature_names)
-        self._aligned = inputs.aligned
+        data = align_inputs(source, [store], (input,), self._options, features=store.feature_names)
+        self._aligned, self._decoded = data.aligned, decoded or Decoded(DECODED_BYTES)
         self._order = ShuffledBatches(
-            num_samples=_num_samples(source, options),
+            num_samples=_num_samples(source, input, options),
             batch_size=options.batch_size,
             epochs=MAX_STEPS,
             seed=options.seed,
-            num_views=inputs.num_views,
+            num_views=data.num_views,
             view_order=options.view_order,
         )
         self._num_steps = self._choose_steps(turn_s)
@@ -133,11 +137,11 @@ class StudentSteps:
         if not self._store.feature_names:
             return {}
         name = self._store.feature_names[0]
-        (field,) = self._store.manifest.storage.fields_of(f"features/{name}")
+        feature_shape = self._store.read_features(name, [0]).shape[1:]
         loader = self._loader(replace(self._aligned, store=None, features={}))
         (batch,) = loader.load(self._rows(1))
-        images_BCHW = batch.images_BCHW[:2].to(self._device)
-        layer = find_layer(copy.deepcopy(self._module).to(self._device), images_BCHW, feature_shape=field.row_shape)
+        inputs = batch.inputs[0].inputs.to(self._device)
+        layer = find_layer(copy.deepcopy(self._module).to(self._device), inputs, feature_shape=feature_shape)
         return {} if layer is None else {name: FeatureLoss(layer=layer)}
 
     def _choose_steps(self, turn_s: float) -> int:
@@ -157,7 +161,7 @@ class StudentSteps:
         on_device = batch.to(self._device, channels_last=self._options.channels_last)
         with torch.inference_mode():
             num_outputs = learner.evaluating()(on_device).shape[1]
-        targets_N = self._aligned.source.targets_N
+        targets_N = hard_targets(self._aligned.source)
         highest = -1 if targets_N is None else int(targets_N.max())
         if highest >= num_outputs:
             raise StoreMismatch(
@@ -176,35 +180,38 @@ class StudentSteps:
         return learner
 
     def _loader(self, aligned: Aligned) -> BatchLoader:
-        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), keep_decoded=True)
+        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), decoded=self._decoded)
 
     def _rows(self, num_steps: int) -> list[RowIndices]:
         return list(islice(self._order, num_steps))
 
 
 def _check_targets(source: Source) -> None:
-    if source.targets_N is None:
+    if hard_targets(source) is None:
         raise InvalidOption(
             f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
             f"(--source-label-column)."
         )
 
 
-def _num_samples(source: Source, options: TrainOptions) -> int:
+def _num_samples(source: Source, input: InputOptions, options: TrainOptions) -> int:
     """How many samples are used: no more than fit into DECODED_BYTES once they are decoded."""
-    most = DECODED_BYTES // max(source.read(0).image_CHW.nbytes, 1)
+    sample = source.read(0)
+    example = decode_sample(sample, modality_of(input))
+    one = DecodedSample(content_hash=sample.content_hash, examples={input.modality: example})
+    most = DECODED_BYTES // max(one.nbytes, 1)
     wanted = min(options.max_samples or len(source), len(source), MAX_STEPS * options.batch_size)
     return max(min(wanted, most), 1)
 
 
-def find_layer(module: nn.Module, images_BCHW: Tensor, *, feature_shape: Sequence[int]) -> str | None:
+def find_layer(module: nn.Module, inputs: Inputs, *, feature_shape: Sequence[int]) -> str | None:
     """A layer of a student that a stored feature can be compared with; None if there is none.
 
     It is the last layer before the logits whose output has the feature's positions, for example 7 x 7. Where there is
     none, it is the last one whose output has as many axes, but not for tokens, which must have the same positions.
     Good enough to measure what learning the feature costs. The module is left in eval mode.
     """
-    shapes = _shapes_of_layers(module.eval(), images_BCHW)
+    shapes = _shapes_of_layers(module.eval(), inputs)
     *before, _ = shapes or {"": ()}  # the last layer gives the logits
     alike = [name for name in before if len(shapes[name]) == len(feature_shape) and len(feature_shape) in FEATURE_AXES]
     same = [name for name in alike if _positions(shapes[name]) == _positions(feature_shape)]
@@ -214,7 +221,7 @@ def find_layer(module: nn.Module, images_BCHW: Tensor, *, feature_shape: Sequenc
     return found[-1] if found else None
 
 
-def _shapes_of_layers(module: nn.Module, images_BCHW: Tensor) -> dict[str, tuple[int, ...]]:
+def _shapes_of_layers(module: nn.Module, inputs: Inputs) -> dict[str, tuple[int, ...]]:
     """The shape of one sample's output, for each layer that has no layers inside; in the order of the forward pass."""
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -230,7 +237,7 @@ def _shapes_of_layers(module: nn.Module, images_BCHW: Tensor) -> dict[str, tuple
     ]
     try:
         with torch.inference_mode():
-            module(images_BCHW)
+            module(*inputs.positional, **inputs.named)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,18 +1,17 @@
 """What a training step costs on stored labels, against the same step on plain hard labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from softlab.bench.student_steps import LabelKind, Steps, StudentSteps
 from softlab.bench.timing import ROUNDS, OnTurn, rates
-from softlab.sources.source import Sample, SkippedSample, Source
+from softlab.loading.decoded import DECODED_BYTES, Decoded
+from softlab.modalities.modality import InputOptions, default_input
+from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
 
 TURN_S = 1.0
 
@@ -40,21 +39,21 @@ def measure_training(
     store: Store,
     options: TrainOptions | None = None,
     *,
-    finishing: Finishing | None = None,
+    input: InputOptions | None = None,
     rounds: int = ROUNDS,
     turn_s: float = TURN_S,
     on_turn: OnTurn | None = None,
 ) -> list[StepRate]:
     """The step rates of each student on hard labels, on the store's labels, and on these together with features.
 
-    The ways of a student take turns. All see the same batches of decoded images in memory. If the options name no
+    The ways of a student take turns. All see the same batches of decoded samples in memory. If the options name no
     feature, the store's first one is learnt, if the student has a layer that it can be compared with. The modules are
     not changed. Raises StoreMismatch, InvalidOption and ModelError as `train_students`.
     """
-    options, kept = options or TrainOptions(), KeptImages(source)
+    options, input, decoded = options or TrainOptions(), input or default_input(), Decoded(DECODED_BYTES)
     found: list[StepRate] = []
     for name, module in students.items():
-        steps = StudentSteps(name, module, kept, store, options, finishing=finishing or Finishing(), turn_s=turn_s)
+        steps = StudentSteps(name, module, source, store, options, input=input, decoded=decoded, turn_s=turn_s)
         found += _measure(name, steps, rounds=rounds, on_turn=on_turn)
     return found
 
@@ -80,44 +79,3 @@ def _measure(student: str, steps: StudentSteps, *, rounds: int, on_turn: OnTurn 
         )
         for labels in ways
     ]
-
-
-class KeptImages:
-    """The same source, but each image is decoded once and then stays in memory, whoever reads it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._samples: dict[int, Sample] = {}
-
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self._source.keys
-
-    @property
-    def targets_N(self) -> NDArray[np.int64] | None:
-        return self._source.targets_N
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        return self._source.class_names
-
-    @property
-    def skipped(self) -> tuple[SkippedSample, ...]:
-        return self._source.skipped
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def raw_bytes(self, index: int) -> bytes:
-        return self._source.raw_bytes(index)
-
-    def read(self, index: int) -> Sample:
-        """Raises as `read` of the source."""
-        sample = self._samples.get(index)
-        if sample is None:
-            sample = self._samples[index] = self._source.read(index)
-        return sample

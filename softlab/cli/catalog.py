@@ -12,8 +12,8 @@ from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_bytes, format_count, format_share, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
+from softlab.modalities.opening import open_source
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 
 URL_ARGUMENT = typer.Argument(help="Where stores are published: a URL, or a folder.", show_default=False)

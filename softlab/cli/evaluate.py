@@ -1,17 +1,17 @@
 """`softlab evaluate`: measure a model on a source, and against a store where one is given."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import msgspec
 
 from softlab.cli.flags import recipe_command
+from softlab.cli.metric_columns import metrics_among
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
+from softlab.evaluation.cost import ModelCost
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics.per_class import ClassFigures
 from softlab.recipes.evaluate import EvaluateRecipe
-from softlab.report.cost import ModelCost
-from softlab.student.class_figures import ClassFigures
-from softlab.student.evaluate import Evaluation
 
 
 @recipe_command(EvaluateRecipe, main_section=EvaluateRecipe.main_section)
@@ -21,7 +21,7 @@ def evaluate(recipe: EvaluateRecipe) -> None:
         evaluation, cost = recipe.run(on_scan=scan_bar(bar))
     if recipe.json:
         # Not by Python's json, whose NaN other programs can't read.
-        print(msgspec.json.format(msgspec.json.encode(asdict(evaluation) | {"cost": cost})).decode())
+        print(msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(evaluation) | {"cost": cost})).decode())
         return
     print_facts(_how_good(evaluation) | _how_costly(cost))
     if evaluation.classes is not None:
@@ -29,17 +29,9 @@ def evaluate(recipe: EvaluateRecipe) -> None:
 
 
 def _how_good(evaluation: Evaluation) -> dict[str, str]:
-    facts = {
-        "rows": f"{evaluation.rows:,}",
-        "accuracy": format_share(evaluation.accuracy),
-        "calibration error": format_share(evaluation.calibration_error),
-    }
-    if evaluation.teacher_agreement is not None:
-        facts["the teacher's accuracy"] = format_share(evaluation.teacher_accuracy)
-        facts["agreement with the teacher"] = format_share(evaluation.teacher_agreement)
-        facts["KL to the teacher"] = _format_nats(evaluation.teacher_kl)
-        facts["Jensen-Shannon to the teacher"] = _format_nats(evaluation.teacher_jensen_shannon)
-    return facts
+    values = evaluation.values
+    known = {metric.label: metric.unit.text(values[metric.name]) for metric in metrics_among(values)}
+    return {"rows": f"{evaluation.rows:,}"} | known
 
 
 def _how_costly(cost: ModelCost) -> dict[str, str]:
@@ -50,10 +42,6 @@ def _how_costly(cost: ModelCost) -> dict[str, str]:
         "weights file": format_bytes(cost.weights_bytes),
         "forward pass": f"{', '.join(times)} ({cost.machine})",
     }
-
-
-def _format_nats(divergence: float | None) -> str:
-    return "-" if divergence is None else f"{divergence:z.4f} nats"  # rounding may leave a little below 0
 
 
 def _print_classes(classes: Sequence[ClassFigures]) -> None:

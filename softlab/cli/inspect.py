@@ -12,10 +12,10 @@ from softlab.cli.quality import quality_facts
 from softlab.cli.tables import format_bytes, format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan
 from softlab.manifest.versions import VersionRecord
+from softlab.modalities.views import describe_views
 from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import locate
-from softlab.views.view_recipe import describe_views
 
 
 def inspect(

@@ -9,11 +9,12 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from softlab.cli.tables import format_duration, print_table
+from softlab.cli.metric_columns import NO_VALUE, explain_heads, head_of, metrics_among
+from softlab.cli.tables import format_duration, print_columns
+from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.evaluation.metrics.unit import Unit
 from softlab.report.compare import ComparedStudent, Spread
 from softlab.report.write import REPORT, Report, write_report
-
-NO_VALUE = "-"
 
 LABEL_WIDTH = 22
 """Letters in a line; a longer label goes on in the next, so that figures have room in 80 columns."""
@@ -34,7 +35,8 @@ def report(
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(made)).decode())
         return
-    _print_accuracies(made.students)
+    for best_by in dict.fromkeys(student.best_by for student in made.students):
+        _print_best([student for student in made.students if student.best_by == best_by], best_by)
     _print_others(made.students)
     _print_errors(made.students)
     _print_legend(made, out)
@@ -50,38 +52,40 @@ def _note_unfinished(made: Report) -> None:
             )
 
 
-def _print_accuracies(students: Sequence[ComparedStudent]) -> None:
-    rows = [
-        [
-            _wrapped(student.label),
-            str(len(student.runs)),
-            _percent(student.accuracy),
-            _percent(student.best_accuracy),
-            _percent(student.gain, sign="+"),
-            _mean(student.train_loss, ".3f"),
-        ]
-        for student in students
-    ]
-    print_table(["student", "runs", "accuracy %", "best %", "gain", "loss"], rows, title="Accuracy")
+def _print_best(students: Sequence[ComparedStudent], best_by: str | None) -> None:
+    """Those whose best epochs are chosen by one metric."""
+    columns = {
+        "student": [_wrapped(student.label) for student in students],
+        "runs": [str(len(student.runs)) for student in students],
+    }
+    for metric in metrics_among({best_by}):
+        columns[head_of(metric)] = [_figure(student.values.get(metric.name), metric.unit) for student in students]
+        columns["best"] = [_figure(student.best, metric.unit) for student in students]
+        columns["gain"] = [_figure(student.gain, metric.unit, sign="+") for student in students]
+    columns["loss"] = [f"{student.train_loss.mean:.3f}" if student.train_loss else NO_VALUE for student in students]
+    print_columns(columns, title="Students" if best_by is None else f"Students by {METRIC_BY_NAME[best_by].label}")
     print()
 
 
 def _print_others(students: Sequence[ComparedStudent]) -> None:
-    rows = [
-        [
-            _wrapped(student.label),
-            NO_VALUE if student.num_parameters is None else f"{student.num_parameters:,}",
-            NO_VALUE if student.seconds is None else format_duration(student.seconds.mean),
-            _percent(student.teacher_agreement),
-            _mean(student.teacher_kl, "z.4f"),
-            _mean(student.teacher_jensen_shannon, "z.4f"),
-            _mean(student.calibration_error, ".2%"),
-        ]
-        for student in students
-    ]
-    headers = ["student", "parameters", "time", "agreement %", "KL", "JS", "ECE"]
-    print_table(headers, rows, title="Size, time, closeness to the teacher")
+    columns = {
+        "student": [_wrapped(student.label) for student in students],
+        "parameters": [
+            NO_VALUE if student.num_parameters is None else f"{student.num_parameters:,}" for student in students
+        ],
+        "time": [
+            NO_VALUE if student.seconds is None else format_duration(student.seconds.mean) for student in students
+        ],
+    }
+    shown = {student.best_by for student in students}
+    for metric in metrics_among(_known(students) - (shown if len(shown) == 1 else set())):
+        columns[head_of(metric)] = [_figure(student.values.get(metric.name), metric.unit) for student in students]
+    print_columns(columns, title="Size, time, other metrics")
     print()
+
+
+def _known(students: Sequence[ComparedStudent]) -> set[str]:
+    return {name for student in students for name in student.values}
 
 
 def _print_errors(students: Sequence[ComparedStudent]) -> None:
@@ -91,10 +95,10 @@ def _print_errors(students: Sequence[ComparedStudent]) -> None:
 
 
 def _print_legend(made: Report, out: Path) -> None:
-    print("accuracy, agreement, KL and Jensen-Shannon (nats), calibration error: validation, after the last epoch.")
-    print("best: of the best epoch. gain: accuracy above the same run's NAME-hard, in points. loss: in training.")
-    for accuracy in sorted({_percent(student.teacher_accuracy) for student in made.students} - {NO_VALUE}):
-        print(f"the teacher's accuracy on the validation source: {accuracy} %.")
+    print("metrics: of the validation source after the last epoch. best: of the best epoch. loss: in training.")
+    print("gain: by how much better than the same run's NAME-hard.")
+    if explained := explain_heads(metrics_among(_known(made.students))):
+        print(explained)
     if any(len(student.runs) > 1 for student in made.students):
         print("mean ± standard deviation over the runs.")
     print(f"written to {out}: {', '.join([REPORT, *made.plots])}")
@@ -104,12 +108,8 @@ def _wrapped(label: str) -> str:
     return textwrap.fill(label, LABEL_WIDTH)
 
 
-def _percent(spread: Spread | None, *, sign: str = "") -> str:
+def _figure(spread: Spread | None, unit: Unit, *, sign: str = "") -> str:
     if spread is None:
         return NO_VALUE
-    deviation = "" if spread.std is None else f" ± {100 * spread.std:.2f}"
-    return f"{100 * spread.mean:{sign}.2f}{deviation}"
-
-
-def _mean(spread: Spread | None, format_spec: str) -> str:
-    return NO_VALUE if spread is None else f"{spread.mean:{format_spec}}"
+    deviation = "" if spread.std is None else f" ± {unit.number(spread.std)}"
+    return unit.number(spread.mean, sign=sign) + deviation

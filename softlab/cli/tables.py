@@ -17,6 +17,26 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     Console().print(table)
 
 
+def print_columns(columns: Mapping[str, Sequence[str]], *, title: str) -> None:
+    """A table from its columns. Those that the terminal has no room for go into further tables below it, each with the
+    first column again."""
+    first, *others = columns.items()
+    tables = [[first]]
+    for column in others:
+        if sum(map(_width, [*tables[-1], column])) > Console().width and len(tables[-1]) > 1:
+            tables.append([first])
+        tables[-1].append(column)
+    for number, table in enumerate(tables):
+        rows = list(zip(*(cells for _, cells in table), strict=True))
+        print_table([head for head, _ in table], rows, title=title if number == 0 else "")
+
+
+def _width(column: tuple[str, Sequence[str]]) -> int:
+    """Of the widest line, and the space after it."""
+    head, cells = column
+    return 1 + max(len(line) for text in (head, *cells) for line in text.split("\n"))
+
+
 def print_facts(facts: Mapping[str, str]) -> None:
     """One fact a line, values under each other."""
     width = max(len(name) for name in facts)

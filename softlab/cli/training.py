@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
-from softlab.cli.tables import format_duration, format_share, print_table
+from softlab.cli.tables import format_duration, print_columns, print_table
 from softlab.errors import TrainingFailed
+from softlab.evaluation.best import score
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.ranks import is_first_rank
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.run_folder import StudentResult
@@ -13,44 +16,51 @@ from softlab.student.search import Trial
 
 
 def training_bar(bar: RunBar) -> OnProgress:
-    """What a training run calls after each step: shows all its steps, with the epoch and the best validation accuracy
-    beside them."""
+    """What a training run calls after each step: shows all its steps, with the epoch and the best student's validation
+    figure beside them."""
 
     def show(progress: TrainProgress) -> None:
-        accuracies = [valid.accuracy for valid in progress.valid.values() if valid.accuracy is not None]
-        best = f", best {max(accuracies):.2%}" if accuracies else ""
-        bar(progress.step, f"epoch {progress.epoch}{best}", progress.num_steps, unit="steps")
+        bar(progress.step, f"epoch {progress.epoch}{_best(progress)}", progress.num_steps, unit="steps")
 
     return show
+
+
+def _best(progress: TrainProgress) -> str:
+    by = progress.best_by
+    if by is None or not progress.valid:
+        return ""
+    values = max(progress.valid.values(), key=lambda valid: score(valid, by=by)).values
+    return f", best {METRIC_BY_NAME[by].unit.text(values[by])}" if by in values else ""
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     """All students of a run, once. Raises TrainingFailed if some of them were set aside."""
     if not is_first_rank():
         return
-    headers = ["student", "accuracy", "best", "agreement", "KL", "loss", "parameters", "time"]
-    rows = []
-    for result in results:
-        last, best = result.last, result.best
-        rows.append(
-            [
-                result.name,
-                format_share(last.accuracy if last else None),
-                format_share(best.accuracy if best else None),
-                format_share(last.teacher_agreement if last else None),
-                "-" if last is None or last.teacher_kl is None else f"{last.teacher_kl:.3f}",
-                "-" if result.train_loss is None else f"{result.train_loss:.3f}",
-                f"{result.num_parameters:,}",
-                format_duration(result.seconds),
-            ]
-        )
-    print_table(headers, rows, title=f"Students of {out}")
-    print("accuracy, agreement with the teacher and KL to it (nats): on the validation source, after the last epoch;")
-    print("best: highest accuracy of any epoch.")
+    best_by, known = results[0].best_by, {name for result in results if result.last for name in result.last.values}
+    print_columns(_columns(results, best_by=best_by, known=known), title=f"Students of {out}")
+    if best_by is not None:
+        label = METRIC_BY_NAME[best_by].label
+        print(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
+    if explained := explain_heads(metrics_among(known)):
+        print(explained)
     failed = [result for result in results if result.error is not None]
     if failed:
         lines = "; ".join(f"{result.name}: {result.error}" for result in failed)
         raise TrainingFailed(f"{len(failed)} of {len(results)} students were set aside. {lines}")
+
+
+def _columns(results: Sequence[StudentResult], *, best_by: str | None, known: set[str]) -> dict[str, list[str]]:
+    columns = {"student": [result.name for result in results]}
+    for metric in metrics_among({best_by}):
+        columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
+        columns["best"] = [cell_of(metric, result.best) for result in results]
+    columns["loss"] = [NO_VALUE if result.train_loss is None else f"{result.train_loss:.3f}" for result in results]
+    columns["parameters"] = [f"{result.num_parameters:,}" for result in results]
+    columns["time"] = [format_duration(result.seconds) for result in results]
+    for metric in metrics_among(known - {best_by}):
+        columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
+    return columns
 
 
 def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
@@ -61,7 +71,7 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
             trial.options.loss,
             f"{trial.options.temperature:g}",
             f"{trial.options.alpha:.3f}",
-            "failed" if trial.result.error else f"{trial.score:.2%}",
+            _validation(trial.result),
         ]
         for place, trial in enumerate(trials[:most], start=1)
     ]
@@ -69,3 +79,11 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
     failed = [trial for trial in trials if trial.result.error]
     if failed:
         print(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")
+
+
+def _validation(result: StudentResult) -> str:
+    if result.error is not None:
+        return "failed"
+    values = {} if result.last is None else result.last.values
+    (metric,) = metrics_among({result.best_by})
+    return metric.unit.text(values[metric.name]) if metric.name in values else NO_VALUE

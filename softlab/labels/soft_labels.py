@@ -96,6 +96,10 @@ class SoftLabels:
             for number, part in enumerate(parts)
         ]
 
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> "SoftLabels":
+        """The same labels, each of their tensors changed: copied elsewhere, for example."""
+        return self._with_tensors(*(change(tensor) for tensor in self.tensors()))
+
     def alone(self) -> "SoftLabels":
         """The same labels, no longer a part."""
         return self._with_tensors(*self.tensors())
@@ -193,6 +197,12 @@ class SoftLabels:
             valid_B=valid_B,
             counts_B=self.counts_B,
         )
+
+
+def join_labels(parts: Sequence[SoftLabels]) -> SoftLabels:
+    """The rows of several batches, one behind the other."""
+    columns = zip(*(part.tensors() for part in parts), strict=True)
+    return parts[0]._with_tensors(*(torch.cat(column) for column in columns))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

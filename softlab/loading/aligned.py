@@ -2,35 +2,41 @@
 
 # Shape letters: N samples of the source, B rows in a batch.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
-from softlab.loading.alignment import comparable_targets
+from softlab.loading import alignment, view_check
+from softlab.loading.alignment import VerifyInputs, align, comparable_targets
+from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import ViewsRecord
-from softlab.sources.source import Source
+from softlab.modalities.modality import InputOptions, Modality, modality_of
+from softlab.modalities.views import AsTheyAre, Replay, describe_views
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
 
-AS_THEY_ARE = Replay(ViewsRecord(num_views=1), num_samples=1)
-"""Nothing random: every view is the image itself."""
+AS_THEY_ARE = AsTheyAre()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Aligned:
-    """A source, its views finished for a model, and where there is one the store that was made from it."""
+    """A source, the inputs that models want of it, and where there is one the store that was made from it."""
 
     source: Source
-    finishing: Finishing
+    inputs: tuple[InputOptions, ...]
+    """Each once; a model takes its own by its place here."""
+
     replay: Replay = AS_THEY_ARE
-    """The random part of a view. It counts samples as the store does, without a store as the source does."""
+    """The random part of a view. It counts samples as the store does, without a store as the source does. Where it
+    isn't `AS_THEY_ARE`, it is of the modality of all inputs."""
 
     digest_every: int = 0
-    """Of one view in so many the digest of its pixels is taken; of none for 0."""
+    """Of one view in so many the digest is taken; of none for 0."""
+
     store: Store | None = None
     store_N: StoreIndex | None = None
     """For each sample of the source its index in the store, from `align`."""
@@ -50,11 +56,21 @@ class Aligned:
         return () if self.store is None else (self.store, *self.others)
 
     @property
+    def labelled(self) -> tuple[Store, ...]:
+        """Of the teachers that gave soft labels, not values alone."""
+        return tuple(store for store in self.stores if store.has_labels)
+
+    @property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
-        if self.store is None or self.new_classes:
-            return self.source.targets_N
+        if self.store is None or self.new_classes or not self.store.has_labels:
+            return hard_targets(self.source)
         return comparable_targets(self.source, num_classes=self.store.num_classes)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of the inputs, each once."""
+        return tuple({options.modality: modality_of(options) for options in self.inputs}.values())
 
     def to_store(self, source_B: SourceIndex) -> StoreIndex:
         """Where some samples of the source stand in the store; without a store both count alike."""
@@ -63,3 +79,54 @@ class Aligned:
     @property
     def num_stored_views(self) -> int:
         return 1 if self.store is None else self.store.num_views
+
+
+def beside_store(
+    source: Source,
+    store: Store,
+    inputs: tuple[InputOptions, ...],
+    *,
+    subset: bool = False,
+    verify: VerifyInputs = "some",
+    others: tuple[Store, ...] = (),
+    replay: Replay | None = None,
+    check_pixels: bool = True,
+    next_step: str = alignment.IN_TRAINING,
+    next_step_of_views: str = view_check.IN_TRAINING,
+) -> Aligned:
+    """A source and the store that was made from it, with the store's views, unless `replay` makes others. `others` are
+    those of further teachers, over the same samples and views. Raises StoreMismatch as `align` and `check_views`, with
+    these next steps."""
+    store_N = align(source, store, subset=subset, verify=verify, next_step=next_step)
+    modality = teachers_modality(store, inputs)
+    if replay is not None:
+        check_pixels = False
+    elif modality is None:
+        replay = AsTheyAre(store.manifest.views)
+    else:
+        replay = store_replay(store, store_N, modality)
+        check_one_modality(store.manifest.views, inputs)
+    for each in (
+        (store, *others) if check_pixels else ()
+    ):  # of the same views, another teacher may have seen other pixels
+        modality = teachers_modality(each, inputs)
+        if modality is not None:
+            check_views(source, each, store_N, replay, modality, verify=verify, next_step=next_step_of_views)
+    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N, others=others)
+
+
+def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
+    """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
+    a manifest is compared and never imported."""
+    names = [record.modality for record in store.manifest.inputs]
+    return next((modality_of(options) for options in inputs if options.modality in names), None)
+
+
+def check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:
+    """Raises InvalidOption for random views and inputs of several modalities."""
+    names = sorted({options.modality for options in inputs})
+    if (views.transforms or views.mixing) and len(names) > 1:
+        raise InvalidOption(
+            f"the views are random ({describe_views(views)}), and the students' inputs are of several modalities "
+            f"({', '.join(names)}). Train students of one modality, or on samples as they are."
+        )

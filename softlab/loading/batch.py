@@ -1,6 +1,6 @@
-"""One aligned batch: the inputs of some samples, finished for a model, with their hard targets and soft labels."""
+"""One aligned batch: the inputs of models for some samples, with their hard targets and soft labels."""
 
-# Shape letters: B rows in a batch, C channels, H height, W width.
+# Shape letters: B rows in a batch.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.stored import Stored
+from softlab.modalities.inputs import Collated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,11 +43,11 @@ class Batch:
     views_B: Tensor
     """int64, which view of each sample."""
 
-    images_BCHW: Tensor
-    """float32, finished for the model."""
+    inputs: tuple[Collated, ...]
+    """Of B samples each: what models are called with, one for each distinct input of the run."""
 
     content_hashes: tuple[bytes, ...]
-    pixel_digests: tuple[int, ...] = ()
+    view_digests: tuple[int, ...] = ()
     """Of those views whose digest a store keeps."""
 
     targets_B: Tensor | None = None
@@ -67,12 +68,11 @@ class Batch:
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
         """Inputs, targets and labels on a device; copies from pinned memory don't wait."""
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        if self.images_BCHW.device == device and self.images_BCHW.is_contiguous(memory_format=memory_format):
+        if all(each.is_on(device, channels_last=channels_last) for each in self.inputs):
             return self
         return replace(
             self,
-            images_BCHW=self.images_BCHW.to(device, non_blocking=True, memory_format=memory_format),
+            inputs=tuple(each.to(device, channels_last=channels_last) for each in self.inputs),
             targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
             mixed=None if self.mixed is None else self.mixed.to(device),
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
@@ -80,22 +80,24 @@ class Batch:
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
         )
 
-    def with_stored(self, said: Stored) -> "Batch":
-        """The same batch with what the teachers said about it."""
-        return replace(self, labels=said.labels[0], others=said.labels[1:], features=said.features)
+    def with_stored(self, stored: Stored) -> "Batch":
+        """The same batch with the outputs of its teachers."""
+        first, *others = stored.labels or (None,)
+        return replace(self, labels=first, others=tuple(others), features=stored.features)
 
     def pin_memory(self) -> "Batch":
         """Inputs and targets in page-locked memory; torch's loaders call this by its name."""
         return replace(
             self,
-            images_BCHW=self.images_BCHW.pin_memory(),
+            inputs=tuple(each.pin_memory() for each in self.inputs),
             targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
             mixed=None if self.mixed is None else self.mixed.pin_memory(),
         )
 
     def device_tensors(self) -> Iterator[Tensor]:
         """All that `to` moves."""
-        yield self.images_BCHW
+        for each in self.inputs:
+            yield from each.tensors()
         if self.targets_B is not None:
             yield self.targets_B
         if self.mixed is not None:

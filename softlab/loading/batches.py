@@ -1,15 +1,14 @@
-"""Load aligned batches: decode images, replay views, gather what the stores say about them."""
+"""Load aligned batches: decode samples, replay views, collate inputs, gather what the stores hold about them."""
 
 # Shape letters: B rows in a batch.
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice, tee
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from softlab.errors import InvalidOption, SoftlabError
@@ -19,16 +18,13 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import changed_sample
 from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
+from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.stored import read_stored
+from softlab.modalities.modality import Modality, decode_sample, modality_of
+from softlab.modalities.views import Example, View
 from softlab.ranks import num_local_ranks
-from softlab.sources.source import Sample
 from softlab.store.pixel_digests import is_digested
-from softlab.views.finishing import finish
-from softlab.views.replay import View, pixel_digest
-
-DECODED_BYTES = 1 << 30
-"""Of decoded images that are kept for the next epoch, in all workers together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +32,7 @@ class LoaderOptions:
     """How batches are prepared beside the model's own work."""
 
     workers: int | None = None
-    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -48,9 +44,7 @@ class _Batches(Dataset[Batch | SoftlabError]):
     """Makes the batch of some rows; an error is returned, as a worker would wrap what it raises."""
 
     aligned: Aligned
-    max_decoded_bytes: int
-    _decoded: dict[int, Sample] = field(default_factory=dict)
-    _decoded_bytes: int = 0
+    decoded: Decoded
     _expected_hashes: NDArray[np.void] | None = None
 
     def __post_init__(self) -> None:
@@ -68,56 +62,65 @@ class _Batches(Dataset[Batch | SoftlabError]):
     def _make(self, rows: RowIndices) -> Batch:
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
         samples = [self._read(index) for index in rows.source_B.tolist()]
-        views = self._replay(store_B, rows.views_B, samples)
-        targets_N = aligned.targets_N
+        views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
+        first, targets_N = aligned.modalities[0], aligned.targets_N
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
-            images_BCHW=finish([view.image_CHW for view in views], aligned.finishing),
+            inputs=tuple(
+                modality_of(options).collate([view.example for view in views[options.modality]], options)
+                for options in aligned.inputs
+            ),
             content_hashes=tuple(sample.content_hash for sample in samples),
-            pixel_digests=self._digests(store_B, rows.views_B, views),
+            view_digests=self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
-            mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views, targets_N),
+            mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views[first.name], targets_N),
         )
 
-    def _digests(self, store_B: StoreIndex, views_B: ViewNumbers, views: list[View]) -> tuple[int, ...]:
+    def _digests(
+        self, modality: Modality, store_B: StoreIndex, views_B: ViewNumbers, views: list[View]
+    ) -> tuple[int, ...]:
         rows = self.aligned.replay.in_recipe(store_B.tolist(), views_B.tolist())
         every = self.aligned.digest_every
         return tuple(
-            pixel_digest(seen.image_CHW)
+            modality.digest(seen.example)
             for (recipe_index, view), seen in zip(rows, views, strict=True)
             if is_digested(recipe_index, view=view, every=every)
         )
 
-    def _replay(self, store_B: StoreIndex, views_B: ViewNumbers, samples: list[Sample]) -> list[View]:
-        """The views of some samples. A view that is mixed (MixUp, CutMix) needs a second image, which is read here.
+    def _replay(
+        self, modality: Modality, store_B: StoreIndex, views_B: ViewNumbers, samples: list[DecodedSample]
+    ) -> list[View]:
+        """The views of some samples. A view that is mixed (MixUp, CutMix) needs a second one, which is read here.
 
-        The replay asks for that image by its store index. Views are mixed only where source and store hold the same
+        The replay asks for that one by its store index. Views are mixed only where source and store hold the same
         samples in the same order (`store_replay` refuses all else), so its source index is the same number.
         """
-        held = {index: sample.image_CHW for index, sample in zip(store_B.tolist(), samples, strict=True)}
+        held = dict(zip(store_B.tolist(), samples, strict=True))
 
-        def read(store_index: int) -> Tensor:
-            return held[store_index] if store_index in held else self._read(store_index).image_CHW
+        def read(store_index: int) -> Example:
+            sample = held[store_index] if store_index in held else self._read(store_index)
+            return sample.examples[modality.name]
 
         return self.aligned.replay.views(store_B.tolist(), views_B.tolist(), read)
 
-    def _read(self, source_index: int) -> Sample:
-        sample = self._decoded.get(source_index)
+    def _read(self, source_index: int) -> DecodedSample:
+        sample = self.decoded.get(source_index)
         if sample is None:
             sample = self._read_checked(source_index)
-            if self._decoded_bytes < self.max_decoded_bytes:
-                self._decoded[source_index] = sample
-                self._decoded_bytes += sample.image_CHW.nbytes
+            self.decoded.keep(source_index, sample)
         return sample
 
-    def _read_checked(self, source_index: int) -> Sample:
+    def _read_checked(self, source_index: int) -> DecodedSample:
         """A sample that is not what the teacher saw never meets a label."""
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
         sample = source.read(source_index)
         if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
-            raise changed_sample(source, store, source_index)
-        return sample
+            raise changed_sample(source, source_index, where=store.name)
+        return DecodedSample(
+            content_hash=sample.content_hash,
+            examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},
+        )
 
 
 def _mixed(views: list[View], targets_N: NDArray[np.int64]) -> MixedTargets:
@@ -131,24 +134,32 @@ class BatchLoader:
     """Loads batches of one aligned source onto a device, prefetched by workers, and for CUDA copied beside its work."""
 
     def __init__(
-        self, aligned: Aligned, *, device: torch.device, options: LoaderOptions, keep_decoded: bool = False
+        self,
+        aligned: Aligned,
+        *,
+        device: torch.device,
+        options: LoaderOptions,
+        keep_decoded: bool = False,
+        decoded: Decoded | None = None,
     ) -> None:
-        """`keep_decoded` keeps decoded images, up to 1 GiB, for when they are asked for again."""
+        """`keep_decoded` keeps decoded samples, up to 1 GiB, for when they are asked for again; `decoded` are those
+        that loaders of this source share."""
         self.aligned, self.device = aligned, device
         self._workers = choose_workers(options.workers, device)
-        self._batches = _Batches(aligned, DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0)
+        most = DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0
+        self._batches = _Batches(aligned, Decoded(most) if decoded is None else decoded)
 
     def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Iterator[Batch]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
         raises; see `read_stored` for why one may begin an order early."""
         order, same_order = tee(order)
-        batches = self._load_images(islice(order, skip, None))
+        batches = self._load_inputs(islice(order, skip, None))
         if self.aligned.stores:
             stored = read_stored(self.aligned, same_order, self.device, skip=skip)
-            batches = (batch.with_stored(said) for batch, said in zip(batches, stored, strict=True))
+            batches = (batch.with_stored(each) for batch, each in zip(batches, stored, strict=True))
         return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _load_images(self, order: Iterable[RowIndices]) -> Iterator[Batch]:
+    def _load_inputs(self, order: Iterable[RowIndices]) -> Iterator[Batch]:
         """On the device, and all that isn't from a store."""
         loader = DataLoader(
             self._batches,

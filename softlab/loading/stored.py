@@ -1,4 +1,4 @@
-"""What stores say about the rows of batches, for several batches at a time: one gather, one copy, one decoding."""
+"""What stores hold for the rows of batches, for several batches at a time: one gather, one copy, one decoding."""
 
 # Shape letters: B rows in a batch.
 
@@ -16,6 +16,7 @@ from softlab.indices import SourceIndex, StoreIndex
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ViewNumbers
+from softlab.store.reader import Store
 from softlab.store.rows import Rows
 
 Item = TypeVar("Item")
@@ -31,7 +32,7 @@ BATCHES_AHEAD = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Stored:
-    """What the teachers said about B rows."""
+    """The outputs of the teachers for B rows."""
 
     labels: tuple[SoftLabels, ...] = ()
     """One a store."""
@@ -54,8 +55,8 @@ def read_stored(
     blocks = (_places(aligned, block) for block in _blocks(aligned, order))
     asked = _asked_ahead(blocks, lambda places: _ask_for_labels(aligned, places), count=BLOCKS_AHEAD)
     labels = (part for places in asked for part in _read_block(aligned, places, device))
-    for said, learnt in zip(islice(labels, skip, None), features, strict=True):
-        yield Stored(labels=said, features=learnt)
+    for each, learnt in zip(islice(labels, skip, None), features, strict=True):
+        yield Stored(labels=each, features=learnt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +82,7 @@ def _asked_ahead(items: Iterable[Item], ask: Callable[[Item], None], *, count: i
 
 
 def _ask_for_labels(aligned: Aligned, places: _Places) -> None:
-    for store in aligned.stores:
+    for store in aligned.labelled:
         store.prefetch(places.store_B, view=places.view)
 
 
@@ -92,11 +93,11 @@ def _ask_for_features(aligned: Aligned, places: _Places) -> None:
 
 def _blocks(aligned: Aligned, order: Iterable[RowIndices]) -> Iterator[list[RowIndices]]:
     """Each of a power of two of batches, at most BLOCK_BATCHES of them."""
-    order, row_bytes = iter(order), sum(store.row_bytes() for store in aligned.stores)
+    order, row_bytes = iter(order), sum(store.row_bytes() * store.rows_per_sample for store in aligned.labelled)
     first = next(order, None)
     if first is None:
         return
-    most = max(BLOCK_BYTES // max(len(first) * row_bytes, 1), 1)
+    most = max(int(BLOCK_BYTES // max(len(first) * row_bytes, 1)), 1)
     size = min(BLOCK_BATCHES, 1 << (most.bit_length() - 1))
     rest = chain([first], order)
     while block := list(islice(rest, size)):
@@ -104,12 +105,16 @@ def _blocks(aligned: Aligned, order: Iterable[RowIndices]) -> Iterator[list[RowI
 
 
 def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
-    """What all teachers said about each batch of a block."""
-    read = [
-        store.unpack(_to_device(store.read_packed(places.store_B, view=places.view), device))
-        for store in aligned.stores
-    ]
+    """The outputs of all teachers for each batch of a block."""
+    if not aligned.labelled:
+        return iter([()] * len(places.batch_sizes))
+    read = [_read_labels(store, places, device) for store in aligned.labelled]
     return zip(*(labels.split(places.batch_sizes) for labels in read), strict=True)
+
+
+def _read_labels(store: Store, places: _Places, device: torch.device) -> SoftLabels:
+    rows = _to_device(store.read_packed(places.store_B, view=places.view), device)
+    return store.unpack(rows, counts_B=store.counts(places.store_B))
 
 
 def _read_features(aligned: Aligned, order: Iterable[RowIndices], device: torch.device) -> Iterator[dict[str, Tensor]]:

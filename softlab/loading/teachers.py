@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.manifest import StorePlan
+from softlab.modalities.views import describe_views
 from softlab.store.reader import Store
-from softlab.views.view_recipe import describe_views
 
 
 def check_same_rows(stores: Sequence[Store]) -> None:
@@ -43,18 +44,9 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
 def _difference(ours: Store, theirs: Store) -> str | None:
     """What keeps two teachers from teaching together, and what to do about it."""
     our, their, name = ours.manifest, theirs.manifest, theirs.name
-    if ours.num_classes != theirs.num_classes:
-        return (
-            f"has {ours.num_classes:,} classes, but {name} has {theirs.num_classes:,}. Choose teachers over the same "
-            f"classes."
-        )
-    if ours.head != theirs.head:
-        return f"has a {ours.head} head, but {name} has a {theirs.head} head. Choose teachers with the same head."
-    if ours.labels.label_space.fingerprint != theirs.labels.label_space.fingerprint:
-        return (
-            f"its class names, or their order, are not those of {name}. Dump both from sources with the same class "
-            f"names in the same order."
-        )
+    both_labelled = ours.has_labels and theirs.has_labels
+    if both_labelled and (difference := _difference_of_labels(ours, theirs)) is not None:
+        return difference
     if our.source_fingerprint != their.source_fingerprint:
         return (
             f"its {ours.num_samples:,} samples are not the {theirs.num_samples:,} of {name}. Dump both from the same "
@@ -81,6 +73,35 @@ def _difference(ours: Store, theirs: Store) -> str | None:
             f"`softlab dump-teacher --views +N`."
         )
     return None
+
+
+def _difference_of_labels(ours: Store, theirs: Store) -> str | None:
+    """The same of two stores that both hold soft labels."""
+    name = theirs.name
+    if ours.num_classes != theirs.num_classes:
+        return (
+            f"has {ours.num_classes:,} classes, but {name} has {theirs.num_classes:,}. Choose teachers over the same "
+            f"classes."
+        )
+    if ours.head != theirs.head:
+        return f"has a {ours.head} head, but {name} has a {theirs.head} head. Choose teachers with the same head."
+    if ours.labels.label_space.fingerprint != theirs.labels.label_space.fingerprint:
+        return (
+            f"its class names, or their order, are not those of {name}. Dump both from sources with the same class "
+            f"names in the same order."
+        )
+    if not np.array_equal(_rows_of(ours), _rows_of(theirs)):
+        return (
+            f"its samples have other units than those of {name}. Dump both with teachers that answer at the same "
+            f"positions."
+        )
+    return None
+
+
+def _rows_of(store: Store) -> NDArray[np.int64]:
+    """How many rows of soft labels each sample has; empty where each has one."""
+    units = store.units if store.labels.units else None
+    return np.empty(0, dtype=np.int64) if units is None else units.rows_N
 
 
 def _is_random(plan: StorePlan) -> bool:

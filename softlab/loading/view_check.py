@@ -8,10 +8,10 @@ import torch
 from softlab.errors import StoreMismatch
 from softlab.indices import StoreIndex
 from softlab.loading.alignment import VerifyInputs
+from softlab.modalities.modality import Modality, decode_sample
+from softlab.modalities.views import Replay, describe_views
 from softlab.sources.source import Source
 from softlab.store.reader import Store
-from softlab.views.replay import Replay, pixel_digest
-from softlab.views.view_recipe import describe_views
 
 VIEWS_COMPARED = 8
 """Random ones, where not all are asked for."""
@@ -23,16 +23,13 @@ IN_TRAINING = (
     "Install those versions, dump again, or train on other views than the teacher's by saying --views-mismatch allow."
 )
 
-DRAWING = ("torch", "torchvision", "pillow", "numpy")
-"""Libraries that decide the pixels of a view."""
 
-
-def store_replay(store: Store, store_N: StoreIndex) -> Replay:
+def store_replay(store: Store, store_N: StoreIndex, modality: Modality) -> Replay:
     """What makes the views of a store; `store_N` is from `align`. Raises StoreMismatch where a view may be mixed with
     a sample that the source lacks."""
     views = store.manifest.views
     recipe_N = store.read_samples().recipe_N if views.transforms else None
-    replay = Replay(views, num_samples=store.num_samples, recipe_N=recipe_N)
+    replay = modality.replay(views, num_samples=store.num_samples, recipe_N=recipe_N)
     if replay.mixes and not np.array_equal(store_N, np.arange(store.num_samples)):
         raise StoreMismatch(
             f"{store.name}: its views are mixed with any of its {store.num_samples:,} samples (MixUp, CutMix), so they "
@@ -47,6 +44,7 @@ def check_views(
     store: Store,
     store_N: StoreIndex,
     replay: Replay,
+    modality: Modality,
     *,
     verify: VerifyInputs = "some",
     next_step: str = IN_TRAINING,
@@ -60,13 +58,16 @@ def check_views(
         for store_index, digest in zip(
             samples, digests, strict=True
         ):  # one by one: all of a view may not fit the memory
-            (seen,) = replay.views([store_index], [view], lambda index: source.read(source_of[index]).image_CHW)
-            if pixel_digest(seen.image_CHW) != digest:
+            (seen,) = replay.views(
+                [store_index], [view], lambda index: decode_sample(source.read(source_of[index]), modality)
+            )
+            if modality.digest(seen.example) != digest:
                 differing.append((view, store_index))
     if differing:
         view, store_index = differing[0]
-        theirs = ", ".join(f"{name} {store.manifest.libraries.get(name, 'unknown')}" for name in DRAWING)
-        ours = ", ".join(f"{name} {version(name)}" for name in DRAWING)
+        names = ("torch", *modality.libraries)
+        theirs = ", ".join(f"{name} {store.manifest.libraries.get(name, 'unknown')}" for name in names)
+        ours = ", ".join(f"{name} {version(name)}" for name in names)
         processor = torch.backends.cpu.get_cpu_capability()
         same = f"These are the same, so this processor ({processor}) may round otherwise. " if ours == theirs else ""
         raise StoreMismatch(

@@ -98,6 +98,8 @@ def _find_wrong_arrays(plan: StorePlan, output: OutputRecord) -> str | None:
     """Whether an output has the arrays that its kind needs, with the shapes that it says."""
     fields = plan.storage.fields_of(plan.group_of(output))
     found = {field.short_name: field.row_shape for field in fields}
+    if len(found) < len(fields):
+        return f"two arrays of the output {output.name} have the same name"
     expected: dict[str, tuple[int, ...]] = {"unit": ()} if output.units else {}
     if isinstance(output, ValuesRecord):
         name = output.name if plan.format_version == 1 else "values"

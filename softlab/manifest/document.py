@@ -22,10 +22,10 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 512 << 20
 """Half a million shards."""
 
-SELF_KEY = b'\n "self": "'
+SELF_KEY = b',\n "self": "'
 """How the line begins. Only keys of the document itself are indented by one space, and no string holds a line's end."""
 
-SELF_BYTES = len(SELF_KEY) + 64 + len(b'",')
+SELF_BYTES = len(SELF_KEY) + 64 + len(b'"')
 
 
 class _Header(Struct):
@@ -42,7 +42,7 @@ def encode(record: Record) -> bytes:
     blank = _canonical(msgspec.structs.replace(record, self_digest="0" * 64))
     at = blank.index(SELF_KEY)
     digest = digest_of(blank[:at] + blank[at + SELF_BYTES :])
-    return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'",') :]
+    return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'"') :]
 
 
 def decode_manifest(data: bytes, *, where: str) -> tuple[Manifest, str]:
@@ -68,18 +68,21 @@ def _canonical(record: Record) -> bytes:
 def _decode(data: bytes) -> Manifest:
     """Of today's format, without a look at the header first: a manifest may have 100,000 shards."""
     try:
-        return decode_strictly(data, Manifest)
+        manifest = decode_strictly(data, Manifest)
     except ValueError:
         if _version_of(data) != 1:
             raise
-        return from_version_1(decode_strictly(data, Manifest1))
+    else:
+        if manifest.format_version != 1:
+            return manifest
+    return from_version_1(decode_strictly(data, Manifest1))
 
 
 def _check_self(data: bytes, *, where: str) -> None:
     at = data.find(SELF_KEY)
     line = data[at : at + SELF_BYTES]
     found = digest_of(data[:at] + data[at + SELF_BYTES :])
-    if at < 0 or line != SELF_KEY + found.encode() + b'",':
+    if at < 0 or line != SELF_KEY + found.encode() + b'"':
         raise DamagedStore(
             f"{where}: is not what was written: its bytes don't have the hash that it holds of itself. Get the store "
             f"again."

@@ -309,8 +309,8 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
     """By output, of kind `classes`."""
 
     self_digest: Annotated[str, Meta(max_length=64)] = msgspec.field(name="self", default="")
-    """BLAKE3 of the document without this line, so that one changed bit of it is found; see `document.encode`. It is
-    of the bytes, not of what they say, and so it is empty here. It isn't the last key: a comma ends its line."""
+    """BLAKE3 of the document without this line, so that one changed bit of it is found; see `document.encode`. It
+    belongs to the bytes, not to what they say: here it is empty. It isn't the last key: a comma ends its line."""
 
     digest_files: tuple[FileRecord, ...] = ()
     """Digests of pixels, one file a view; none if they were not kept."""

@@ -19,6 +19,7 @@ from softlab.manifest.records import (
     ClassesRecord,
     CodingRecord,
     Count,
+    FieldRecord,
     FileRecord,
     Fingerprint,
     InputRecord,
@@ -39,7 +40,7 @@ from softlab.manifest.records import (
 )
 
 OUTPUT = "logits"
-"""The name of the only output of kind `classes`."""
+"""The name of the only output of kind `classes`, unless a feature has it."""
 
 
 class TeacherRecord1(Record, frozen=True, kw_only=True):
@@ -67,7 +68,7 @@ class FeatureRecord1(Record, frozen=True, kw_only=True):
 class StorageRecord1(Record, frozen=True, kw_only=True):
     format: Literal["zarr", "parquet"]
     shard_rows: Positive
-    fields: tuple[Any, ...]
+    fields: tuple[FieldRecord, ...]
 
 
 class ShardRecord1(Record, frozen=True, kw_only=True, gc=False):
@@ -121,9 +122,10 @@ AS_THEY_WERE = (
 
 def from_version_1(old: Manifest1) -> Manifest:
     """The manifest of today that says the same."""
-    space, teacher = old.label_space, old.teacher
+    space, teacher, storage = old.label_space, old.teacher, old.storage
+    name = _name_beside([each.name for each in old.features])
     labels = ClassesRecord(
-        name=OUTPUT,
+        name=name,
         taken_from="output",
         head=space.head,
         label_space=LabelSpaceRecord(
@@ -144,9 +146,9 @@ def from_version_1(old: Manifest1) -> Manifest:
         ),
         inputs=(InputRecord(field="image", modality="images", options=teacher.finishing),),
         outputs=(labels, *features),
-        storage=msgspec.convert(msgspec.to_builtins(old.storage), StorageRecord),
-        shards=tuple(_shard_from_version_1(shard) for shard in old.shards),
-        statistics={OUTPUT: old.statistics},
+        storage=StorageRecord(format=storage.format, shard_rows=storage.shard_rows, fields=storage.fields),
+        shards=tuple(_shard_from_version_1(shard, name) for shard in old.shards),
+        statistics={name: old.statistics},
     )
 
 
@@ -180,11 +182,11 @@ def to_version_1(manifest: Manifest) -> Manifest1:
                 start=shard.start,
                 stop=shard.stop,
                 files=shard.files,
-                statistics=shard.statistics[OUTPUT],
+                statistics=shard.statistics[labels.name],
             )
             for shard in manifest.shards
         ),
-        statistics=manifest.statistics[OUTPUT],
+        statistics=manifest.statistics[labels.name],
     )
 
 
@@ -199,7 +201,8 @@ def in_version_1(plan: StorePlan) -> StorePlan | None:
         msgspec.structs.replace(field, name=places.get(field.name) or field.name.replace(here, "labels", 1))
         for field in plan.storage.fields
     )
-    labels = msgspec.structs.replace(plan.classes[0], name=OUTPUT, taken_from="output")
+    name = _name_beside([output.name for output in plan.values])
+    labels = msgspec.structs.replace(plan.classes[0], name=name, taken_from="output")
     outputs: tuple[OutputRecord, ...] = (labels, *plan.values)
     return msgspec.structs.replace(
         plan,
@@ -222,16 +225,21 @@ def in_version_2(plan: StorePlan) -> StorePlan:
     return msgspec.structs.replace(new, storage=msgspec.structs.replace(plan.storage, fields=tuple(fields)))
 
 
-def _shard_from_version_1(shard: ShardRecord1) -> ShardRecord:
+def _name_beside(features: list[str]) -> str:
+    """Of the output of kind `classes`: no two outputs have one name."""
+    return next(name for name in (OUTPUT + "_" * number for number in range(len(features) + 1)) if name not in features)
+
+
+def _shard_from_version_1(shard: ShardRecord1, output: str) -> ShardRecord:
     return ShardRecord(
         view=shard.view,
         start=shard.start,
         stop=shard.stop,
         files=shard.files,
-        statistics={OUTPUT: shard.statistics},
+        statistics={output: shard.statistics},
     )
 
 
 def _feature_to_version_1(output: ValuesRecord) -> FeatureRecord1:
-    _, layer, pooling = output.taken_from.split(":")
+    layer, _, pooling = output.taken_from.removeprefix("layer:").rpartition(":")
     return FeatureRecord1(name=output.name, layer=layer, pooling=pooling)

@@ -4,9 +4,9 @@ Nothing is downloaded unless the arguments ask for it (torchvision's `weights = 
 """
 
 import importlib
+import importlib.util
 import inspect
-import os
-import sys
+import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,16 +18,13 @@ import torchvision.models
 from torch import nn
 
 from softlab.errors import InvalidOption, ModelError, suggest
-from softlab.models import reference
 from softlab.models.weights import load_weights
+from softlab.users_code import import_users_module
 
 Factory = Callable[..., object]
 
-_REFERENCE_MODELS: dict[str, Factory] = {
-    "grey_resnet": reference.grey_resnet,
-    "grey_cnn": reference.grey_cnn,
-    "grey_mlp": reference.grey_mlp,
-}
+MODALITIES = "softlab.modalities"
+"""Each folder there may have a module `models` with reference models, which its `__all__` lists."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,10 +73,20 @@ def _find_factory(model: str) -> Factory:
         case "timm":
             return _timm_factory(name)
         case "softlab":
-            _check_known("softlab", name, list(_REFERENCE_MODELS))
-            return _REFERENCE_MODELS[name]
+            models = _reference_models()
+            _check_known("softlab", name, list(models))
+            return models[name]
         case _:
             return _imported_factory(origin, name)
+
+
+def _reference_models() -> dict[str, Factory]:
+    models: dict[str, Factory] = {}
+    for folder in pkgutil.iter_modules(importlib.import_module(MODALITIES).__path__):
+        if folder.ispkg and importlib.util.find_spec(f"{MODALITIES}.{folder.name}.models"):
+            module = importlib.import_module(f"{MODALITIES}.{folder.name}.models")
+            models |= {name: getattr(module, name) for name in module.__all__}
+    return models
 
 
 def _torchvision_factory(name: str) -> Factory:
@@ -103,10 +110,8 @@ def _timm_factory(name: str) -> Factory:
 
 def _imported_factory(module_name: str, name: str) -> Factory:
     """A factory of the user, from an installed package or from a module in the current folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last and for good: it hides no package, and the model may import later
     try:
-        module = importlib.import_module(module_name)
+        module = import_users_module(module_name)
     except ImportError as error:
         raise ModelError(
             f"{module_name}:{name}: {error}. Install what is missing, or start from the folder that holds "

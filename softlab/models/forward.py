@@ -1,8 +1,9 @@
-"""From images to logits, whatever a classifier's forward returns them in."""
+"""From the inputs of a model to its outputs by name, whatever its forward returns them in."""
 
-# Shape letters: B images in a batch, C classes, H height, W width.
+# Shape letters: B samples in a batch, C classes.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,38 +11,81 @@ from torch import Tensor
 from softlab.errors import ModelError, SoftlabError
 from softlab.models.device import Autocast, autocast_on
 
+ONLY = "output"
+"""Name of the output of a model that returns a tensor."""
 
-def logits_of(
-    module: Callable[..., object], images_BCHW: Tensor, *, device: torch.device, autocast: Autocast
-) -> Tensor:
-    """[B, C] on the device, in the dtype of autocast: the output, or its field `logits`.
+LOGITS = "logits"
+"""And of the one that students learn with, where a model returns several."""
 
-    Raises ModelError for a model that can't run on such images, or gives something else.
+
+class ModelInputs(Protocol):
+    """What a model is called with; `softlab.modalities.inputs.Inputs` is one."""
+
+    @property
+    def positional(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def named(self) -> Mapping[str, Tensor]: ...
+
+    def tensors(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int:
+        """How many samples."""
+        ...
+
+
+def outputs_of(
+    module: Callable[..., object], inputs: ModelInputs, *, device: torch.device, autocast: Autocast
+) -> dict[str, Tensor]:
+    """All tensors that a model returns by name, on the device, in the dtype of autocast.
+
+    A single tensor is named `output`. Those of a tuple or list are named 0, 1 and so on, or as a named tuple says;
+    those of a mapping or an object have its keys or attributes. Raises ModelError for a model that can't run on such
+    inputs, or returns no tensor with one row a sample.
     """
     try:
         with autocast_on(device, autocast):
-            output = module(images_BCHW)
+            returned = module(*inputs.positional, **inputs.named)
     except SoftlabError:
         raise
-    except Exception as error:  # whatever code of others raises here is an answer to the images it was given
-        raise ModelError(_refusal(images_BCHW, error)) from error
-    logits_BC = getattr(output, "logits", output)
-    if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or len(logits_BC) != len(images_BCHW):
+    except Exception as error:  # whatever code of others raises here is an answer to the inputs it was given
+        raise ModelError(_refusal(inputs, error)) from error
+    outputs = {name: value for name, value in _by_name(returned).items() if isinstance(value, Tensor)}
+    if not any(_has_rows(value, len(inputs)) for value in outputs.values()):
         raise ModelError(
-            f"the model returned {_describe(logits_BC)} for {len(images_BCHW)} images, expected logits "
-            f"[{len(images_BCHW)}, classes]. Wrap it in a module that returns them."
+            f"the model returned {_describe(returned, outputs)} for {len(inputs)} samples, expected one row a sample. "
+            f"Wrap it in a module that returns them."
         )
-    return logits_BC
+    return outputs
 
 
-def _refusal(images_BCHW: Tensor, error: Exception) -> str:
+def _by_name(returned: object) -> Mapping[str, object]:
+    if isinstance(returned, Tensor):
+        return {ONLY: returned}
+    if isinstance(returned, Mapping):
+        return {str(name): value for name, value in returned.items()}
+    if isinstance(returned, tuple | list):
+        names = getattr(returned, "_fields", range(len(returned)))
+        return {str(name): value for name, value in zip(names, returned, strict=True)}
+    return getattr(returned, "__dict__", {})
+
+
+def _has_rows(output: Tensor, num_samples: int) -> bool:
+    return output.ndim > 0 and len(output) == num_samples
+
+
+def _refusal(inputs: ModelInputs, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0].rstrip(".")
-    hint = "Make them what it expects with --input-size and --input-channels"
+    hint = "Make them what it expects with the options of [input], such as --input-size and --input-channels"
     if isinstance(error, torch.OutOfMemoryError):
         hint = "Lower --batch-size"
-    shape = list(images_BCHW.shape)
-    return f"the model can't run on images of shape {shape}: {type(error).__name__}: {reason}. {hint}."
+    shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.tensors())
+    return f"the model can't run on inputs of shape {shapes}: {type(error).__name__}: {reason}. {hint}."
 
 
-def _describe(output: object) -> str:
-    return f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+def _describe(returned: object, outputs: Mapping[str, Tensor]) -> str:
+    if not outputs:
+        return f"a {type(returned).__name__}"
+    if list(outputs) == [ONLY]:
+        return f"a tensor of shape {list(outputs[ONLY].shape)}"
+    return "the outputs " + ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())

@@ -1,11 +1,11 @@
-"""Which outputs of a model are wanted, and where each is found: `logits`, `aux=layer:head2`, `embedding:values=layer:pool`.
+"""Which outputs of a model are wanted, and where each is found.
 
-    NAME                    what the model returns by this name; or all that it returns, if that is one tensor
-    NAME=FIELD              what it returns as FIELD
-    NAME=layer:LAYER        the output of a layer
-    NAME=layer:LAYER:POOL   the same, pooled: mean, cls, flatten
-    NAME:values..           stored as it is, not as classes
-    NAME:classes..          classes, even if its numbers don't look like logits over classes
+NAME                    what the model returns by this name; or all that it returns, if that is one tensor
+NAME=FIELD              what it returns as FIELD
+NAME=layer:LAYER        the output of a layer
+NAME=layer:LAYER:POOL   the same, pooled: mean, cls, flatten
+NAME:values..           stored as it is, not as classes
+NAME:classes..          classes, even if its numbers don't look like logits over classes
 """
 
 import re
@@ -69,8 +69,8 @@ def parse_output(text: str) -> WantedOutput:
 
 
 def pick_output(wanted: WantedOutput, returned: Mapping[str, Tensor], tapped: Mapping[str, Tensor]) -> Tensor:
-    """The tensor of a wanted output. `returned` is what the model returned by name, `tapped` the outputs of layers by the
-    name of the wanted output. Raises ModelError where there is no such output, listing those that there are."""
+    """The tensor of a wanted output. `returned` is what the model returned by name, `tapped` the outputs of layers by
+    the name of the wanted output. Raises ModelError where there is no such output, listing those that there are."""
     if wanted.tap is not None:
         return tapped[wanted.name]
     field = wanted.place or wanted.name

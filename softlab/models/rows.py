@@ -1,12 +1,13 @@
 """The one place where an output with several rows a sample becomes rows.
 
 A classifier gives [B, C]: one row a sample. A model that answers at each position gives [B, L, C] or, a convolutional
-one, [B, C, H, W]: L rows a sample, or H * W. Behind this file there are only rows [R, C], all rows of a sample one behind
-the other. So selection, coding, losses and metrics know nothing of positions.
+one, [B, C, H, W]: L rows a sample, or H * W. Behind this file there are only rows [R, C], all rows of a sample one
+behind the other. So selection, coding, losses and metrics know nothing of positions.
 """
 
 # Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from softlab.errors import ModelError
+from softlab.models.device import Autocast
+from softlab.models.forward import LOGITS, ONLY, ModelInputs, outputs_of
 
 
 class CountedRows(Protocol):
@@ -58,6 +61,27 @@ def classes_as_rows(output: Tensor, *, name: str, num_samples: int, counted: Cou
         f"classes], [{num_samples}, positions, classes] or [{num_samples}, classes, height, width]. Take another one, "
         f"or store it as it is with --output {name}:values."
     )
+
+
+def logits_of(
+    module: Callable[..., object],
+    inputs: ModelInputs,
+    *,
+    device: torch.device,
+    autocast: Autocast,
+    counted: CountedRows | None = None,
+) -> OutputRows:
+    """Logits over classes as rows, on the device, in the dtype of autocast: all that the model returns, where that is
+    one tensor, or its output `logits`. Raises ModelError as `outputs_of`, and for a model without such an output."""
+    outputs = outputs_of(module, inputs, device=device, autocast=autocast)
+    logits = outputs.get(ONLY, outputs.get(LOGITS))
+    if logits is None:
+        found = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
+        raise ModelError(
+            f"the model returned the outputs {found} for {len(inputs)} samples, expected logits [{len(inputs)}, "
+            f"classes] as a tensor or as `{LOGITS}`. Wrap it in a module that returns them."
+        )
+    return classes_as_rows(logits, name=LOGITS, num_samples=len(inputs), counted=counted)
 
 
 def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:

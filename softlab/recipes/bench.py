@@ -9,15 +9,15 @@ from softlab.bench.store_figures import StoreFigures, measure_store
 from softlab.bench.timing import ROUNDS, OnTurn
 from softlab.bench.training import TURN_S, StepRate, measure_training
 from softlab.errors import InvalidOption
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
 from softlab.recipes.opening import OnScan
 from softlab.recipes.students import build_students
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
 
 DEFAULT_STUDENT = {"grey_cnn": ModelOptions(model="softlab:grey_cnn")}
 QUICK_ROUNDS, QUICK_PLAIN_BYTES, QUICK_TURN_S = 1, 64 << 20, 0.2
@@ -56,7 +56,7 @@ class BenchRecipe:
     """A student whose step is measured; default: softlab:grey_cnn."""
 
     source: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     train: TrainOptions = field(default_factory=TrainOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -93,13 +93,13 @@ class BenchRecipe:
         students = self.student or DEFAULT_STUDENT
         modules = build_students(students, seeds=dict.fromkeys(students, self.train.seed))
         store = open_store(self.store, cache=self.cache)
-        source = open_source(options, on_scan=on_scan)
+        source = open_source(options, modality=self.input.modality, on_scan=on_scan)
         return measure_training(
             modules,
             source,
             store,
             self.train,
-            finishing=self.input,
+            input=self.input,
             rounds=self.num_rounds,
             turn_s=QUICK_TURN_S if self.quick else TURN_S,
             on_turn=on_turn,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from softlab.errors import InvalidOption, suggest
+from softlab.recipes.modality_sections import MODALITY, belongs_to_a_modality, chosen_section, run_modality
 from softlab.recipes.options import default_of, is_section, join_key, named_section, option_fields, types_of
 from softlab.recipes.toml import merged, parse_assignment, read_toml
 
@@ -40,9 +41,12 @@ def load_recipe(
     given = [(str(path), read_toml(path))] if path else []
     given += [(names.get(key, key), _nested(key, value)) for key, value in (flags or {}).items() if value is not None]
     given += [(f"--set {text}", parse_assignment(text)) for text in assignments]
-    checked = [_checked_table(kind, table, key="", where=where) for where, table in given]
+    whole: dict[str, Any] = functools.reduce(merged, (table for _, table in given), {})
+    checked = [_checked_table(kind, table, whole=whole, run=run_modality(whole), where=where) for where, table in given]
     try:
-        return _build(kind, functools.reduce(merged, checked, {}), base=MISSING, key="", flags=names)
+        return _build(
+            kind, functools.reduce(merged, checked, {}), base=MISSING, key="", flags=names, run=run_modality(whole)
+        )
     except InvalidOption as error:
         if path:
             raise InvalidOption(f"{path}: {error}") from error
@@ -65,21 +69,37 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return {name: _nested(rest, value) if rest else value}
 
 
-def _checked_table(kind: type[Any], table: dict[str, Any], *, key: str, where: str) -> dict[str, Any]:
-    types = types_of(kind)
+def _checked_table(
+    kind: type[Any], table: dict[str, Any], *, whole: object, run: str | None, where: str, key: str = ""
+) -> dict[str, Any]:
+    """The table with its values converted. `whole` is the same table with all that flags and `--set` add, and `run` the
+    modality of the run: they decide which class a section has."""
+    types = types_of(kind) | ({MODALITY: str} if belongs_to_a_modality(kind) else {})
     for name in table:
         if name not in types:
             raise InvalidOption(f"{where}: unknown key {join_key(key, name)}. {suggest(name, types)}")
-    return {name: _checked(types[name], value, key=join_key(key, name), where=where) for name, value in table.items()}
+    return {
+        name: _checked(types[name], value, whole=_below(whole, name), run=run, key=join_key(key, name), where=where)
+        for name, value in table.items()
+    }
 
 
-def _checked(type_: Any, value: Any, *, key: str, where: str) -> Any:
+def _checked(type_: Any, value: Any, *, whole: object, run: str | None, key: str, where: str) -> Any:
     if is_section(type_):
-        return _checked_table(type_, _converted(dict[str, Any], value, key=key, where=where), key=key, where=where)
-    if section := named_section(type_):
+        table = _converted(dict[str, Any], value, key=key, where=where)
+        section = chosen_section(type_, whole, default=run)
+        return _checked_table(section, table, whole=whole, run=run, key=key, where=where)
+    if named := named_section(type_):
         tables = _converted(dict[str, Any], value, key=key, where=where)
-        return {name: _checked(section, table, key=join_key(key, name), where=where) for name, table in tables.items()}
+        return {
+            name: _checked(named, table, whole=_below(whole, name), run=run, key=join_key(key, name), where=where)
+            for name, table in tables.items()
+        }
     return _converted(type_, value, key=key, where=where)
+
+
+def _below(whole: object, name: str) -> object:
+    return whole.get(name) if isinstance(whole, Mapping) else None
 
 
 def _converted(type_: Any, value: Any, *, key: str, where: str) -> Any:
@@ -108,25 +128,30 @@ def _expected(type_: Any) -> str:
 
 
 def _from_table(kind: type[Recipe], table: Mapping[str, Any], *, base: Any, where: str) -> Recipe:
-    checked = _checked_table(kind, dict(table), key="", where=where)
+    run = run_modality(table)
+    checked = _checked_table(kind, dict(table), whole=table, run=run, where=where)
     try:
-        return _build(kind, checked, base=base, key="", flags={})
+        return _build(kind, checked, base=base, key="", flags={}, run=run)
     except InvalidOption as error:
         raise InvalidOption(f"{where}: {error}") from error
 
 
-def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, flags: Mapping[str, str]) -> Recipe:
+def _build(
+    kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, flags: Mapping[str, str], run: str | None
+) -> Recipe:
     types, values = types_of(kind), {}
     for field in fields(kind):
         at, type_, default = join_key(key, field.name), types[field.name], default_of(field, base)
         if is_section(type_) and (field.name in table or default is MISSING):
-            inner = MISSING if default is None else default
-            values[field.name] = _build(type_, table.get(field.name, {}), base=inner, key=at, flags=flags)
+            below = table.get(field.name, {})
+            section = chosen_section(type_, below, default=run)
+            inner = MISSING if default is None or section is not type_ else default
+            values[field.name] = _build(section, below, base=inner, key=at, flags=flags, run=run)
         elif field.name not in table:
             values[field.name] = _given(default, key=at, flags=flags)
-        elif section := named_section(type_):
+        elif named := named_section(type_):
             values[field.name] = {
-                name: _build(section, inner, base=MISSING, key=join_key(at, name), flags=flags)
+                name: _build(named, inner, base=MISSING, key=join_key(at, name), flags=flags, run=run)
                 for name, inner in table[field.name].items()
             }
         else:

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from softlab.errors import InvalidOption, RandomWeights
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
-from softlab.sources.open import open_source
+from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpSummary, OnProgress, dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.survey import Survey, survey_teacher
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class DumpRecipe:
     plan: bool = False
     """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
 
-    teacher: ModelOptions
+    teacher: TeacherModel
     source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     dump: DumpOptions = field(default_factory=DumpOptions)
 
@@ -59,7 +60,8 @@ class DumpRecipe:
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
         a teacher that was given no weights.
         """
-        teacher, source = self._build_teacher(), open_source(self.source, on_scan=on_scan)
+        teacher = self._build_teacher()
+        source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
         like = None if self.like is None else open_store(self.like)
         if self.plan:
             return survey_teacher(teacher, source, self.dump, augment=self.augment, like=like)
@@ -75,7 +77,7 @@ class DumpRecipe:
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            finishing=self.input,
+            input=self.teacher.input or self.input,
         )
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from softlab.evaluation.cost import ModelCost, describe_model
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
-from softlab.report.cost import ModelCost, describe_model
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.evaluate import Evaluation
-from softlab.student.measure import EvaluateOptions, evaluate_on, first_image, open_inputs
-from softlab.views.finishing import Finishing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class EvaluateRecipe:
 
     model: ModelOptions
     source: SourceOptions
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -46,13 +46,13 @@ class EvaluateRecipe:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
         module, options = build_model(self.model), self.evaluate
         inputs = open_inputs(
-            open_source(self.source, on_scan=on_scan),
+            open_source(self.source, modality=self.input.modality, on_scan=on_scan),
             store=None if self.store is None else open_store(self.store, cache=self.cache),
-            finishing=self.input,
+            input=self.input,
             options=options,
         )
         evaluation = evaluate_on(inputs, module, options)
         cost = describe_model(
-            module, first_image(inputs, options), batch_size=options.batch_size, autocast=options.autocast
+            module, first_input(inputs, options), batch_size=options.batch_size, autocast=options.autocast
         )
         return evaluation, cost

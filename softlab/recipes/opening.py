@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from softlab.modalities.opening import open_source
 from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import open_trusted
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
@@ -35,7 +35,9 @@ def open_signed(
 
 
 def open_validation(
-    source: SourceOptions | None, *, store: Store | None = None, on_scan: OnScan | None = None
+    source: SourceOptions | None, *, modality: str, store: Store | None = None, on_scan: OnScan | None = None
 ) -> Validation | None:
     """None where there is no source to validate on."""
-    return None if source is None else Validation(source=open_source(source, on_scan=on_scan), store=store)
+    if source is None:
+        return None
+    return Validation(source=open_source(source, modality=modality, on_scan=on_scan), store=store)

@@ -16,6 +16,9 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
+RECIPE_ONLY = "recipe only"
+"""Key of a field's metadata: of a section that has no flags, because too many would be alike."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptionField:
@@ -49,7 +52,7 @@ class OptionField:
 
 
 def option_fields(kind: type[Any], *, main_section: str = "") -> list[OptionField]:
-    """Every option of a command in the order of declaration; a table of named sections is one option."""
+    """Every option of a command that is also a flag, in the order of declaration; a table of named sections is one."""
     return list(_walk(kind, base=MISSING, section="", main_section=main_section))
 
 
@@ -95,6 +98,8 @@ def _walk(kind: type[Any], *, base: Any, section: str, main_section: str) -> Ite
     types, docstrings, head = types_of(kind), _docstrings(kind), head_field(kind)
     for field in fields(kind):
         key, type_, default = join_key(section, field.name), types[field.name], default_of(field, base)
+        if RECIPE_ONLY in field.metadata:
+            continue
         if is_section(type_):
             yield from _walk(type_, base=default, section=key, main_section=main_section)
         else:

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
+from softlab.recipes.options import RECIPE_ONLY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +22,17 @@ class StudentModel(ModelOptions):
 
     inherit: InheritOptions | None = None
     """which of the layers of [teacher] this student starts from"""
+
+    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
+    """how this student wants its samples; default: as [input] says"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherModel(ModelOptions):
+    """A teacher's model."""
+
+    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
+    """how the teacher wants its samples; default: as [input] says"""
 
 
 def build_students(students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int]) -> dict[str, nn.Module]:

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
-from softlab.models.build import ModelOptions
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_validation
-from softlab.recipes.students import build_students
-from softlab.sources.open import open_source
+from softlab.recipes.students import TeacherModel, build_students
 from softlab.sources.options import SourceOptions
 from softlab.student.loop import OnProgress
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,10 @@ class TeacherRecipe:
     out: Path
     """Folder of the run: weights, metrics, what is needed to go on after a kill."""
 
-    teacher: ModelOptions
+    teacher: TeacherModel
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
 
@@ -42,14 +41,15 @@ class TeacherRecipe:
 
     def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> list[StudentResult]:
         """The trained teacher, the only one in the list. Raises as `train_students`."""
-        valid = open_validation(self.valid, on_scan=on_scan)
-        source = open_source(self.source, on_scan=on_scan)
+        used = self.teacher.input or self.input
+        valid = open_validation(self.valid, modality=used.modality, on_scan=on_scan)
+        source = open_source(self.source, modality=used.modality, on_scan=on_scan)
         return train_students(
             build_students({"teacher": self.teacher}, seeds={"teacher": self.train.seed}),
             source,
             [],
             self.train,
-            finishing=self.input,
+            input=used,
             augment=self.augment,
             valid=valid,
             out=self.out,

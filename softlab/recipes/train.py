@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from softlab.errors import InvalidOption
-from softlab.models.build import ModelOptions
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.opening import open_source
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe, overridden
 from softlab.recipes.opening import OnScan, open_signed, open_validation
-from softlab.recipes.students import StudentModel, build_students, inherit_layers
+from softlab.recipes.students import StudentModel, TeacherModel, build_students, inherit_layers
 from softlab.recipes.writing import write_recipe
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
@@ -23,8 +24,6 @@ from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, Trial, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +58,12 @@ class TrainRecipe:
     student: dict[str, StudentModel]
     """A student to train; give it several times to train several in one pass."""
 
-    teacher: ModelOptions | None = None
+    teacher: TeacherModel | None = None
     """Whose layers students start from, if they ask for it."""
 
     source: SourceOptions
     valid: SourceOptions | None = None
-    input: Finishing = field(default_factory=Finishing)
+    input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions | None = None
@@ -108,8 +107,8 @@ class TrainRecipe:
         """
         stores = [self._open(path) for path in self.store]
         valid_store = self._open(self.valid_store) if self.valid_store else None
-        valid = open_validation(self.valid, store=valid_store, on_scan=on_scan)
-        source = open_source(self.source, on_scan=on_scan)
+        valid = open_validation(self.valid, modality=self.input.modality, store=valid_store, on_scan=on_scan)
+        source = open_source(self.source, modality=self.input.modality, on_scan=on_scan)
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
             return self._search(self.search, source, stores, valid, on_progress)
@@ -118,7 +117,7 @@ class TrainRecipe:
             source,
             stores,
             self.train,
-            finishing=self.input,
+            input=self.input,
             augment=self.augment,
             valid=valid,
             out=self.out,
@@ -141,7 +140,7 @@ class TrainRecipe:
             self.train_options(name),
             what,
             valid=valid,
-            finishing=self.input,
+            input=model.input or self.input,
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,
@@ -166,4 +165,4 @@ class TrainRecipe:
         own = {name: self.train_options(name) for name in self.student}
         modules = build_students(self.student, seeds={name: options.seed for name, options in own.items()})
         inherit_layers(modules, self.student, teacher=self.teacher)
-        return {name: Student(module=modules[name], options=own[name]) for name in own}
+        return {name: Student(module=modules[name], options=own[name], input=self.student[name].input) for name in own}

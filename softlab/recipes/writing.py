@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from softlab.modalities.modality import DEFAULT_MODALITY
+from softlab.recipes.modality_sections import MODALITY, belongs_to_a_modality
 from softlab.recipes.options import default_of
 
 if TYPE_CHECKING:
@@ -23,12 +25,17 @@ def given_values(value: Any) -> Any:
     """Of a recipe the table that describes it, of numbers, strings, lists and tables."""
     if is_dataclass(value) and not isinstance(value, type):
         inner = {field: getattr(value, field.name) for field in fields(value)}
-        return {field.name: given_values(each) for field, each in inner.items() if not _is_left_out(field, each)}
+        table = {field.name: given_values(each) for field, each in inner.items() if not _is_left_out(field, each)}
+        return ({MODALITY: getattr(value, MODALITY)} if _is_of_another_modality(value) else {}) | table
     if isinstance(value, Mapping):
         return {name: given_values(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [given_values(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _is_of_another_modality(value: object) -> bool:
+    return belongs_to_a_modality(type(value)) and getattr(value, MODALITY) != DEFAULT_MODALITY
 
 
 def _is_left_out(field: Field[Any], value: Any) -> bool:

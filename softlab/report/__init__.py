@@ -1,1 +1,1 @@
-"""What models cost, and training runs side by side."""
+"""Training runs side by side."""

@@ -9,8 +9,11 @@ from pathlib import Path
 import msgspec
 
 from softlab.errors import InvalidOption
+from softlab.evaluation.best import score
+from softlab.evaluation.evaluation import Evaluation
 from softlab.report.kinds import Member, group_by_kind
-from softlab.report.runs import HARD_SUFFIX, NOT_MEASURED, Epoch, Result, TrainingRun
+from softlab.report.runs import Epoch, Result, TrainingRun
+from softlab.student.learners import HARD_SUFFIX
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +31,9 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     """A student after one epoch."""
 
     epoch: int
-    accuracy: Spread | None
+    values: dict[str, Spread]
+    """Of the metrics that all runs have."""
+
     train_loss: Spread | None
 
 
@@ -48,24 +53,18 @@ class ComparedStudent(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was set aside, if it was."""
 
     num_parameters: int | None
-    accuracy: Spread | None
-    """On the validation source after the last epoch, as are all others but `best_accuracy`; None if set aside."""
+    values: dict[str, Spread]
+    """By metric, on the validation source after the last epoch; those that each of its runs has, none if set aside."""
 
-    best_accuracy: Spread | None
-    """Of the best epoch."""
+    best_by: str | None
+    """The metric that made an epoch the best; None without validation."""
+
+    best: Spread | None
+    """That metric in the best epoch."""
 
     gain: Spread | None
-    """Accuracy above that of the student's hard-target baseline in the same run."""
+    """By how much that metric is better than for the student's hard-target baseline in the same run, last epochs."""
 
-    teacher_agreement: Spread | None
-    teacher_kl: Spread | None
-    """Nats, as is the next."""
-
-    teacher_jensen_shannon: Spread | None
-    teacher_accuracy: Spread | None
-    """The teacher's own, where the run's validation store tells it."""
-
-    calibration_error: Spread | None
     train_loss: Spread | None
     """Of the student's own objective, over its last epoch: not to be compared between objectives."""
 
@@ -135,8 +134,7 @@ def _state(run: TrainingRun, result: Result) -> str:
 
 def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
     results = [result for _, result in members]
-    last = [result.last or NOT_MEASURED for result in results]
-    best = [result.best or NOT_MEASURED for result in results]
+    best_by = members[0][0].best_by
     return ComparedStudent(
         label=label,
         name=results[0].name,
@@ -145,24 +143,30 @@ def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
         is_finished=members[0][0].is_finished,
         error=results[0].error,
         num_parameters=results[0].num_parameters,
-        accuracy=spread(figures.accuracy for figures in last),
-        best_accuracy=spread(figures.accuracy for figures in best),
+        values=_spreads([result.last for result in results]),
+        best_by=best_by,
+        best=None if best_by is None else _spreads([result.best for result in results]).get(best_by),
         gain=spread(_gain(run, result) for run, result in members),
-        teacher_agreement=spread(figures.teacher_agreement for figures in last),
-        teacher_kl=spread(figures.teacher_kl for figures in last),
-        teacher_jensen_shannon=spread(figures.teacher_jensen_shannon for figures in last),
-        teacher_accuracy=spread(figures.teacher_accuracy for figures in last),
-        calibration_error=spread(figures.calibration_error for figures in last),
         train_loss=spread(result.train_loss for result in results),
         seconds=spread(result.seconds for result in results),
         curve=_curve([run.epochs[result.name] for run, result in members]),
     )
 
 
+def _spreads(measured: Sequence[Evaluation | None]) -> dict[str, Spread]:
+    """By metric, where all have it."""
+    values = [{} if each is None else each.values for each in measured]
+    spreads = {name: spread(each.get(name) for each in values) for name in values[0]}
+    return {name: found for name, found in spreads.items() if found is not None}
+
+
 def _gain(run: TrainingRun, student: Result) -> float | None:
-    last = {result.name: result.last or NOT_MEASURED for result in run.results}
-    ours, theirs = last[student.name].accuracy, last.get(student.name + HARD_SUFFIX, NOT_MEASURED).accuracy
-    return None if ours is None or theirs is None else ours - theirs
+    """Not finite where one of the two was not measured."""
+    if run.best_by is None:
+        return None
+    last = {result.name: result.last for result in run.results}
+    ours, theirs = last[student.name], last.get(student.name + HARD_SUFFIX)
+    return score(ours, by=run.best_by) - score(theirs, by=run.best_by)
 
 
 def _curve(runs: Sequence[Sequence[Epoch]]) -> tuple[CurvePoint, ...]:
@@ -172,7 +176,7 @@ def _curve(runs: Sequence[Sequence[Epoch]]) -> tuple[CurvePoint, ...]:
     return tuple(
         CurvePoint(
             epoch=epoch,
-            accuracy=spread((lines[epoch].valid or NOT_MEASURED).accuracy for lines in by_epoch),
+            values=_spreads([lines[epoch].valid for lines in by_epoch]),
             train_loss=spread(lines[epoch].train_loss for lines in by_epoch),
         )
         for epoch in shared

@@ -1,11 +1,14 @@
 """Pictures of students side by side. Needs matplotlib, which is imported only when one is drawn."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softlab.errors import InvalidOption
+from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.evaluation.metrics.metric import Metric
 from softlab.report.compare import ComparedStudent, Spread
 
 if TYPE_CHECKING:
@@ -36,19 +39,20 @@ def check_can_plot() -> None:
 
 
 def draw_learning_curves(students: Sequence[ComparedStudent]) -> bytes | None:
-    """PNG of validation accuracy and training loss by epoch; of the loss alone where no accuracy is known.
+    """PNG of training loss by epoch, and beside it of the metric by which the best epoch is chosen, where it is known.
 
     None if no epoch is finished.
     """
     students = [student for student in students if student.curve]
     if not students:
         return None
-    has_accuracy = any(point.accuracy for student in students for point in student.curve)
-    figure, panels = _panels(2 if has_accuracy else 1, students)
-    if has_accuracy:
-        panels[0].set(title="Accuracy on the validation source", ylabel="accuracy (%)")
+    metrics = _metrics_of(students)
+    figure, panels = _panels(len(metrics) + 1, students)
+    for metric, panel in zip(metrics, panels, strict=False):
+        panel.set(title=f"{_capital(metric.label)} on the validation source", ylabel=_axis(metric))
         for student, style in _styled(students):
-            _draw_curve(panels[0], {point.epoch: point.accuracy for point in student.curve}, style, scale=100)
+            points = {point.epoch: point.values.get(metric.name) for point in student.curve}
+            _draw_curve(panel, points, style, scale=metric.unit.scale)
     panels[-1].set(title="Training loss, each of its own objective", ylabel="loss")
     for student, style in _styled(students):
         _draw_curve(panels[-1], {point.epoch: point.train_loss for point in student.curve}, style)
@@ -57,23 +61,18 @@ def draw_learning_curves(students: Sequence[ComparedStudent]) -> bytes | None:
     return _finish(figure, students, note="Lines: means over the runs. Bands: one standard deviation.")
 
 
-def draw_accuracy_against_parameters(students: Sequence[ComparedStudent]) -> bytes | None:
-    """PNG; None if no student's accuracy and size are known."""
-    points = {
-        student.label: (student.num_parameters, student.accuracy)
-        for student in students
-        if student.num_parameters and student.accuracy
-    }
-    students = [student for student in students if student.label in points]
+def draw_against_parameters(students: Sequence[ComparedStudent]) -> bytes | None:
+    """PNG of the metric by which the best epoch is chosen; None if no student's is known together with its size."""
+    students = [student for student in students if student.num_parameters and student.best_by in student.values]
     if not students:
         return None
-    figure, (panel,) = _panels(1, students)
-    for student, style in _styled(students):
-        size, accuracy = points[student.label]
-        error = None if accuracy.std is None else 100 * accuracy.std
-        panel.errorbar([size], [100 * accuracy.mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
-    panel.set(title="Accuracy after the last epoch", xlabel="parameters", ylabel="accuracy (%)")
-    _scale_sizes(panel, [size for size, _ in points.values()])
+    metrics = _metrics_of(students)
+    figure, panels = _panels(len(metrics), students)
+    for metric, panel in zip(metrics, panels, strict=True):
+        for student, style in _styled(students):
+            _draw_point(panel, student, metric, style)
+        panel.set(title=f"{_capital(metric.label)} after the last epoch", xlabel="parameters", ylabel=_axis(metric))
+        _scale_sizes(panel, [student.num_parameters for student in students if student.num_parameters])
     return _finish(figure, students, note="Points: means over the runs. Bars: one standard deviation.")
 
 
@@ -87,6 +86,29 @@ def _draw_curve(
         bands = [(scale * value.mean, scale * (value.std or 0)) for value in known.values()]
         low, high = [mean - std for mean, std in bands], [mean + std for mean, std in bands]
         panel.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _draw_point(panel: "Axes", student: ComparedStudent, metric: type[Metric], style: dict[str, Any]) -> None:
+    """Where the metric is unknown, nothing but the entry in the legend."""
+    assert student.num_parameters is not None
+    value, scale = student.values.get(metric.name), metric.unit.scale
+    mean = math.nan if value is None else scale * value.mean
+    error = None if value is None or value.std is None else scale * value.std
+    panel.errorbar([student.num_parameters], [mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
+
+
+def _metrics_of(students: Sequence[ComparedStudent]) -> list[type[Metric]]:
+    """Those by which their best epochs are chosen."""
+    names = dict.fromkeys(student.best_by for student in students if student.best_by is not None)
+    return [METRIC_BY_NAME[name] for name in names]
+
+
+def _capital(label: str) -> str:
+    return label[0].upper() + label[1:]
+
+
+def _axis(metric: type[Metric]) -> str:
+    return f"{metric.label} ({metric.unit.symbol})"
 
 
 def _styled(students: Sequence[ComparedStudent]) -> list[tuple[ComparedStudent, dict[str, Any]]]:

@@ -13,27 +13,12 @@ from typing import Any
 
 import msgspec
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, suggest
+from softlab.evaluation.best import score
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.report.run_files import convert, damaged, parse, read_file
-
-RUN, METRICS, SUMMARY, POSITION = "run.json", "metrics.jsonl", "summary.json", "resume/position.json"
-
-HARD_SUFFIX = "-hard"
-"""Of the name of a student's hard-target baseline."""
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """How good a student is on the validation source; None where that was not measured."""
-
-    accuracy: float | None = None
-    teacher_agreement: float | None = None
-    teacher_kl: float | None = None
-    teacher_jensen_shannon: float | None = None
-    teacher_accuracy: float | None = None
-    calibration_error: float | None = None
-
-
-NOT_MEASURED = Figures()
+from softlab.student.run_folder import METRICS, POSITION, RUN, SUMMARY
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +29,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """From 1."""
 
     train_loss: float
-    valid: Figures | None = None
+    valid: Evaluation | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +40,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Unknown in an unfinished run, as are the seconds."""
 
     train_loss: float | None = None
-    last: Figures | None = None
+    last: Evaluation | None = None
     """None for a student that was set aside, too."""
 
-    best: Figures | None = None
+    best: Evaluation | None = None
     seconds: float | None = None
     error: str | None = None
     """Why the student was set aside, if it was."""
@@ -84,6 +69,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What must be in run.json; the rest is compared, not interpreted."""
 
     options: _Options
+    best_by: str | None
     students: dict[str, _Student]
 
     @property
@@ -111,6 +97,9 @@ class TrainingRun:
 
     initial_weights: dict[str, str]
     """By student: their fingerprint."""
+
+    best_by: str | None
+    """The metric that makes an epoch the best; None where nothing is measured."""
 
     num_epochs: int
     """That the run is to have."""
@@ -142,9 +131,10 @@ def read_run(path: str | Path) -> TrainingRun:
         )
     settings = parse(text, dict[str, Any], where=path / RUN)
     known = convert(settings, _Settings, where=path / RUN)
+    _check_metric(known.best_by, where=path / RUN)
     epochs = _read_epochs(path, students=known.students, is_finished=summary is not None)
     if summary is None:
-        results = _results_so_far(epochs, errors=_read_errors(path))
+        results = _results_so_far(epochs, errors=_read_errors(path), best_by=known.best_by)
     else:
         results = parse(summary, tuple[Result, ...], where=path / SUMMARY)
         _check_complete(path, results, epochs, num_epochs=known.options.epochs)
@@ -154,6 +144,7 @@ def read_run(path: str | Path) -> TrainingRun:
         seed=known.options.seed,
         student_seeds=known.student_seeds,
         initial_weights={name: student.initial_weights for name, student in known.students.items()},
+        best_by=known.best_by,
         num_epochs=known.options.epochs,
         is_finished=summary is not None,
         results=results,
@@ -178,23 +169,29 @@ def _read_errors(path: Path) -> dict[str, str]:
     return parse(read_file(path / POSITION) or b"{}", _Position, where=path / POSITION).errors
 
 
-def _results_so_far(epochs: Mapping[str, list[Epoch]], *, errors: Mapping[str, str]) -> tuple[Result, ...]:
-    return tuple(_result_so_far(name, lines, error=errors.get(name)) for name, lines in epochs.items())
+def _results_so_far(
+    epochs: Mapping[str, list[Epoch]], *, errors: Mapping[str, str], best_by: str | None
+) -> tuple[Result, ...]:
+    return tuple(_result_so_far(name, lines, error=errors.get(name), best_by=best_by) for name, lines in epochs.items())
 
 
-def _result_so_far(name: str, epochs: Sequence[Epoch], *, error: str | None) -> Result:
+def _result_so_far(name: str, epochs: Sequence[Epoch], *, error: str | None, best_by: str | None) -> Result:
     measured = [line.valid for line in epochs if line.valid is not None]
     return Result(
         name=name,
         train_loss=epochs[-1].train_loss if epochs else None,
         last=measured[-1] if measured and error is None else None,
-        best=max(measured, key=_score, default=None),
+        best=None if best_by is None else max(measured, key=lambda valid: score(valid, by=best_by), default=None),
         error=error,
     )
 
 
-def _score(figures: Figures) -> float:
-    return (figures.teacher_agreement or 0.0) if figures.accuracy is None else figures.accuracy
+def _check_metric(name: str | None, *, where: Path) -> None:
+    if name is not None and name not in METRIC_BY_NAME:
+        raise InvalidOption(
+            f"{where}: best_by is {name}, which is no metric of this softlab. {suggest(name, METRIC_BY_NAME)} Make the "
+            f"report with the softlab that made the run, or leave the run out."
+        )
 
 
 def _check_known(student: str, known: Collection[str], *, where: Path) -> None:

@@ -7,11 +7,11 @@ import msgspec
 
 from softlab.disk import remove
 from softlab.report.compare import ComparedStudent, compare_students
-from softlab.report.plots import check_can_plot, draw_accuracy_against_parameters, draw_learning_curves
+from softlab.report.plots import check_can_plot, draw_against_parameters, draw_learning_curves
 from softlab.report.runs import TrainingRun, read_run
 from softlab.store.files import write_files
 
-REPORT, CURVES, SIZES = "report.json", "learning_curves.png", "accuracy_against_parameters.png"
+REPORT, CURVES, SIZES = "report.json", "learning_curves.png", "against_parameters.png"
 PICTURES = (CURVES, SIZES)
 
 
@@ -53,7 +53,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, plots: bool = T
 
 
 def _draw(students: Sequence[ComparedStudent]) -> dict[str, bytes]:
-    drawn = {CURVES: draw_learning_curves(students), SIZES: draw_accuracy_against_parameters(students)}
+    drawn = {CURVES: draw_learning_curves(students), SIZES: draw_against_parameters(students)}
     return {name: picture for name, picture in drawn.items() if picture is not None}
 
 

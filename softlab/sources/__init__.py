@@ -1,7 +1,6 @@
-"""Data sets with stable sample indices: folders of images, Parquet files, torchvision's own sets."""
+"""Data sets with stable sample indices: folders and Parquet files. They give raw fields; a modality decodes them."""
 
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
-from softlab.sources.source import Sample, SkippedSample, Source
+from softlab.sources.source import Sample, SkippedSample, Source, hard_targets
 
-__all__ = ["Sample", "SkippedSample", "Source", "SourceOptions", "open_source"]
+__all__ = ["Sample", "SkippedSample", "Source", "SourceOptions", "hard_targets"]

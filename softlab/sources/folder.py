@@ -3,7 +3,7 @@
 # Shape letters: N samples.
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import SourceError, suggest
-from softlab.identity import content_hash
+from softlab.identity import fields_hash
 from softlab.keys import Keys
-from softlab.sources.decoding import decode_image, unreadable
-from softlab.sources.source import Sample, SkippedSample
+from softlab.sources.source import Sample, SkippedSample, unreadable
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -40,40 +39,34 @@ def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSour
         name=f"folder:{root.absolute().name}",
         root=root,
         keys=Keys.join(keys),
-        targets_N=np.repeat(np.array(labels, dtype=np.int64), counts),
+        targets={"label": np.repeat(np.array(labels, dtype=np.int64), counts)},
         class_names=class_names,
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FolderSource:
-    """Keys are paths relative to `root`; raw bytes are those of the files."""
+    """Keys are paths relative to `root`; the field `image` holds the bytes of the file."""
 
     name: str
     root: Path
     keys: Sequence[str]
-    targets_N: NDArray[np.int64]
+    targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...]
     skipped: tuple[SkippedSample, ...] = ()
+    field_names: tuple[str, ...] = ("image",)
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        path = self.root / self.keys[index]
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise unreadable(error, key=self.keys[index], place=str(path)) from error
-
     def read(self, index: int) -> Sample:
-        data = self.raw_bytes(index)
         key = self.keys[index]
-        return Sample(
-            index=index,
-            image_CHW=decode_image(data, key=key, place=str(self.root / key)),
-            content_hash=content_hash(data),
-        )
+        path = self.root / key
+        try:
+            fields = {"image": path.read_bytes()}
+        except OSError as error:
+            raise unreadable(error, key=key, place=str(path)) from error
+        return Sample(index=index, key=key, fields=fields, content_hash=fields_hash(fields), place=str(path))
 
 
 def _class_folders(root: Path) -> list[str]:

@@ -29,6 +29,9 @@ class SourceOptions:
     image_column: str = "image"
     """Parquet: the column of encoded images, binary or a struct with the fields bytes and path."""
 
+    fields: dict[str, str] = field(default_factory=dict)
+    """Parquet: the column of each field of a sample, such as {text = "sentence"}; default: image, from image_column."""
+
     label_column: str = DEFAULT_LABEL_COLUMN
     """Parquet: the integer column of hard targets; the default may be missing."""
 
@@ -54,7 +57,14 @@ class SourceOptions:
             raise InvalidOption(f"kind {self.kind!r} is unknown. {suggest(self.kind, get_args(Kind))}")
         if not self.image_column or not self.label_column:
             raise InvalidOption("a column name is empty. Set --source-image-column and --source-label-column.")
+        if not all(self.fields) or not all(self.fields.values()):
+            raise InvalidOption("a field or its column has no name. Write --source-fields FIELD=COLUMN.")
         if len(set(self.class_names)) < len(self.class_names):
             raise InvalidOption("class_names holds a name twice. Name each class folder once.")
         if self.limit is not None and self.limit < 1:
             raise InvalidOption(f"limit {self.limit} leaves no sample. Set --source-limit to 1 or more.")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Parquet: the column of each field."""
+        return self.fields or {"image": self.image_column}

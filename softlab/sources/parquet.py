@@ -1,10 +1,10 @@
-"""Parquet files with a column of encoded images, in the form in which dataset hubs publish them."""
+"""Parquet files with a column for each field of a sample, in the form in which dataset hubs publish them."""
 
 # Shape letters: N samples.
 
 import glob
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -16,15 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec import Raw, Struct
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from softlab.errors import SourceError, suggest
-from softlab.identity import content_hash
+from softlab.identity import fields_hash
 from softlab.keys import Keys
-from softlab.sources.decoding import decode_image, unreadable
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
-from softlab.sources.source import Sample, SkippedSample
+from softlab.sources.source import Raw, Sample, SkippedSample, unreadable
 
 MAX_CACHED_BYTES = 2 << 30
 
@@ -36,14 +35,13 @@ def find_parquet_files(path: str) -> list[Path]:
     return [Path(path)] if Path(path).is_file() else sorted(Path(match) for match in glob.glob(path, recursive=True))
 
 
-def open_parquet(path: str, *, image_column: str, label_column: str) -> "ParquetSource":
-    """All rows of the files in the order of their names. Reads everything but the images.
+def open_parquet(path: str, *, fields: Mapping[str, str], label_column: str) -> "ParquetSource":
+    """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
+    targets, but no fields.
 
     Raises SourceError if there is no such file, a file is damaged, or the columns aren't what they should be.
     """
-    parts = [
-        _read_part(file, image_column=image_column, label_column=label_column) for file in find_parquet_files(path)
-    ]
+    parts = [_read_part(file, fields=fields, label_column=label_column) for file in find_parquet_files(path)]
     if not parts:
         raise SourceError(
             f"{path}: no such folder, and no .parquet file. Expected a folder of class folders, "
@@ -59,68 +57,63 @@ def open_parquet(path: str, *, image_column: str, label_column: str) -> "Parquet
     targets_N = np.concatenate(targets) if targets else None
     return ParquetSource(
         name=f"parquet:{Path(path).absolute().name}",
-        images=RowGroups([group for part in parts for group in part.groups], column=image_column),
-        keys=_keys([part.image_paths for part in parts]),
-        targets_N=targets_N if targets_N is not None and (targets_N >= 0).any() else None,
+        rows=RowGroups([group for part in parts for group in part.groups], fields=fields),
+        keys=_keys([part.paths for part in parts]),
+        targets={} if targets_N is None or not (targets_N >= 0).any() else {label_column: targets_N},
         class_names=parts[0].class_names,
+        field_names=tuple(fields),
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ParquetSource:
-    """Keys are the images' paths, or row numbers where one is missing or not unique; raw bytes the encoded images."""
+    """Keys are the paths beside encoded data, or row numbers where one is missing or not unique."""
 
     name: str
-    images: "RowGroups"
+    rows: "RowGroups"
     keys: Sequence[str]
-    targets_N: NDArray[np.int64] | None
+    targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...] | None
+    field_names: tuple[str, ...]
     skipped: tuple[SkippedSample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        data = self.images.read(index)
-        if data is None:
-            error = ValueError("the row holds no image bytes")
-            raise unreadable(error, key=self.keys[index], place=self.images.place(index)) from error
-        return data
-
     def read(self, index: int) -> Sample:
-        data = self.raw_bytes(index)
-        return Sample(
-            index=index,
-            image_CHW=decode_image(data, key=self.keys[index], place=self.images.place(index)),
-            content_hash=content_hash(data),
-        )
+        key, place = self.keys[index], self.rows.place(index)
+        try:
+            fields = self.rows.read(index)
+        except ValueError as error:
+            raise unreadable(error, key=key, place=place) from error
+        return Sample(index=index, key=key, fields=fields, content_hash=fields_hash(fields), place=place)
 
 
 class RowGroups:
-    """The encoded images of all files by row number.
+    """The fields of all files by row number.
 
     Row groups are read when first touched and stay in memory, in each process, up to MAX_CACHED_BYTES in all; then the
     one not used for longest goes. A set that doesn't fit is read fast in order, but reads a row group for most of its
     random rows.
     """
 
-    def __init__(self, groups: Sequence["_RowGroup"], *, column: str) -> None:
-        self._column = column
+    def __init__(self, groups: Sequence["_RowGroup"], *, fields: Mapping[str, str]) -> None:
+        self._fields = dict(fields)
         self._groups = groups
         self._starts = [0, *accumulate(group.num_rows for group in groups)]
-        self._cache: dict[int, Any] = {}
+        self._cache: dict[int, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
 
-    def read(self, row: int) -> bytes | None:
-        """The image's bytes; None where the row has none. Raises SourceError if the file is damaged."""
+    def read(self, row: int) -> dict[str, Raw]:
+        """The fields of a row. Raises SourceError if the file is damaged, ValueError where the row lacks a field."""
         index = self._index(row)
-        images = self._cache.pop(index, None)
-        if images is None:
-            images = self._load(self._groups[index])
-        self._cache[index] = images  # a dict keeps the order of insertion, so the first is the one not used for longest
-        return images[row - self._starts[index]].as_py()  # type: ignore[no-any-return]
+        columns = self._cache.pop(index, None)
+        if columns is None:
+            columns = self._load(self._groups[index])
+        self._cache[index] = columns  # a dict keeps the order of insertion: the first is the one not used for longest
+        return {field: _raw(column[row - self._starts[index]], field) for field, column in columns.items()}
 
     def place(self, row: int) -> str:
         index = self._index(row)
@@ -130,13 +123,14 @@ class RowGroups:
     def _index(self, row: int) -> int:
         return bisect_right(self._starts, row) - 1
 
-    def _load(self, group: "_RowGroup") -> Any:
+    def _load(self, group: "_RowGroup") -> dict[str, Any]:
         with _naming(group.file), pq.ParquetFile(group.file, page_checksum_verification=True) as file:
-            images = file.read_row_group(group.index, columns=[self._column]).column(0)
-        images = pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
-        while self._cache and images.nbytes + sum(each.nbytes for each in self._cache.values()) > MAX_CACHED_BYTES:
+            table = file.read_row_group(group.index, columns=list(dict.fromkeys(self._fields.values())))
+        columns = {field: _without_path(table.column(column)) for field, column in self._fields.items()}
+        size = _bytes_of(columns)
+        while self._cache and size + sum(map(_bytes_of, self._cache.values())) > MAX_CACHED_BYTES:
             del self._cache[next(iter(self._cache))]
-        return images
+        return columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +149,7 @@ class _Part:
 
     file: Path
     groups: list[_RowGroup]
-    image_paths: Any
+    paths: Any
     """One Arrow string a sample, null where there is none."""
 
     targets_N: NDArray[np.int64] | None
@@ -167,7 +161,7 @@ class _HubFeature(Struct):
 
 
 class _HubInfo(Struct):
-    features: dict[str, Raw]
+    features: dict[str, msgspec.Raw]
 
 
 class _HubMetadata(Struct):
@@ -176,12 +170,13 @@ class _HubMetadata(Struct):
     info: _HubInfo
 
 
-def _read_part(path: Path, *, image_column: str, label_column: str) -> _Part:
+def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _Part:
     with _naming(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        _check_image_column(path, file.schema_arrow, image_column)
+        for field, column in fields.items():
+            _check_column(path, file.schema_arrow, field, column)
         class_names = _class_names(file.schema_arrow, label_column)
         targets_N = _read_targets(path, file, label_column)
-        image_paths = _read_image_paths(file, image_column)
+        paths = _read_paths(file, list(fields.values()))
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
         _check_targets(path, targets_N, class_names)
@@ -190,7 +185,7 @@ def _read_part(path: Path, *, image_column: str, label_column: str) -> _Part:
         _RowGroup(file=path, index=index, start=start, num_rows=num_rows)
         for index, (start, num_rows) in enumerate(zip(starts, rows, strict=False))
     ]
-    return _Part(file=path, groups=groups, image_paths=image_paths, targets_N=targets_N, class_names=class_names)
+    return _Part(file=path, groups=groups, paths=paths, targets_N=targets_N, class_names=class_names)
 
 
 @contextmanager
@@ -202,27 +197,72 @@ def _naming(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: can't be read as Parquet: {reason}. Check the file, or get it again.") from error
 
 
-def _check_image_column(path: Path, schema: Any, column: str) -> None:
+def _check_column(path: Path, schema: Any, field: str, column: str) -> None:
+    next_step = f"Name the column of the field {field!r}: --source-image-column, or --source-fields {field}=COLUMN."
     if column not in schema.names:
         raise SourceError(
-            f"{path}: there is no column {column!r}. {suggest(column, schema.names)} "
-            f"Name the column of encoded images with --source-image-column."
+            f"{path}: there is no column {column!r} for the field {field!r}. {suggest(column, schema.names)} "
+            f"(There are: {', '.join(schema.names)}.) {next_step}"
         )
     found = schema.field(column).type
-    encoded = found.field("bytes").type if pa.types.is_struct(found) and found.get_field_index("bytes") >= 0 else found
-    if not (pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded) or pa.types.is_binary_view(encoded)):
+    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_numbers(found)):
+        columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
         raise SourceError(
-            f"{path}: the column {column!r} has type {found}, expected binary or struct<bytes: binary, path: string>. "
-            f"Name the column of encoded images with --source-image-column."
+            f"{path}: the column {column!r} for the field {field!r} has type {found}, expected binary, "
+            f"struct<bytes: binary, path: string>, string, numbers or lists of numbers. (There are: {columns}.) "
+            f"{next_step}"
         )
 
 
-def _read_image_paths(file: Any, column: str) -> Any:
-    found = file.schema_arrow.field(column).type
-    if not pa.types.is_struct(found) or found.get_field_index("path") < 0:
-        return pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.large_string())])
-    images = file.read(columns=[f"{column}.path"]).column(0)
-    return pc.struct_field(images, "path").cast(pa.large_string())
+def _encoded(found: Any) -> Any:
+    """The type of the bytes in a struct<bytes, path>; of others the type itself."""
+    return found.field("bytes").type if pa.types.is_struct(found) and found.get_field_index("bytes") >= 0 else found
+
+
+def _is_binary(found: Any) -> bool:
+    return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found) or pa.types.is_binary_view(found))
+
+
+def _is_text(found: Any) -> bool:
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
+
+
+def _is_numbers(found: Any) -> bool:
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
+    number = found.value_type if is_list else found
+    return bool(pa.types.is_integer(number) or pa.types.is_floating(number) or pa.types.is_boolean(number))
+
+
+def _without_path(column: Any) -> Any:
+    return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+
+
+def _bytes_of(columns: Mapping[str, Any]) -> int:
+    return sum(column.nbytes for column in columns.values())
+
+
+def _raw(scalar: Any, field: str) -> Raw:
+    """A cell as a source gives it. Raises ValueError for an empty one, or a list with holes."""
+    if not scalar.is_valid:
+        raise ValueError(f"the row holds no {field}")
+    if not _is_numbers(scalar.type):
+        value: Raw = scalar.as_py()
+        return value
+    if hasattr(scalar, "values"):
+        if scalar.values.null_count:
+            raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
+        return np.array(scalar.values)
+    return np.array(pa.array([scalar.as_py()], scalar.type))[0:1].reshape(())
+
+
+def _read_paths(file: Any, columns: Sequence[str]) -> Any:
+    """Those beside the encoded data of the first field that has any."""
+    for column in columns:
+        found = file.schema_arrow.field(column).type
+        if pa.types.is_struct(found) and found.get_field_index("path") >= 0:
+            cells = file.read(columns=[f"{column}.path"]).column(0)
+            return pc.struct_field(cells, "path").cast(pa.large_string())
+    return pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.large_string())])
 
 
 def _read_targets(path: Path, file: Any, column: str) -> NDArray[np.int64] | None:
@@ -259,8 +299,8 @@ def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
         return None
 
 
-def _keys(image_paths: Sequence[Any]) -> Keys:
-    paths = pa.chunked_array([chunk for part in image_paths for chunk in part.chunks], pa.large_string())
+def _keys(path_arrays: Sequence[Any]) -> Keys:
+    paths = pa.chunked_array([chunk for part in path_arrays for chunk in part.chunks], pa.large_string())
     num_rows = len(paths)
     if pc.any(pc.equal(paths, "")).as_py() or pc.count_distinct(paths, mode="only_valid").as_py() < num_rows:
         width = len(str(num_rows - 1))

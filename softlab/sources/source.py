@@ -1,26 +1,32 @@
-"""What every data set offers: samples by index, their keys, hard targets and content hashes."""
+"""What every data set offers: samples by index with their fields, keys, hard targets and content hashes."""
 
-# Shape letters: N samples, C channels (1 grey, 3 RGB), H height, W width.
+# Shape letters: N samples.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+from softlab.errors import InvalidOption, UnreadableSample, suggest
+
+Raw = bytes | str | NDArray[Any]
+"""What a field holds: encoded data, text, or numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sample:
-    """One decoded item of a source."""
+    """One item of a source, not decoded."""
 
     index: int
-    image_CHW: Tensor
-    """uint8."""
-
+    key: str
+    fields: Mapping[str, Raw]
     content_hash: bytes
-    """Of the source's `raw_bytes`, 16 bytes."""
+    """Of the fields, 16 bytes; see `softlab.identity.fields_hash`."""
+
+    place: str
+    """Where it lies on this machine, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +41,7 @@ class Source(Protocol):
     """A data set with stable sample indices 0..N-1.
 
     Opening one decodes nothing, samples may be read in any order, and pickling one (for a loader's workers) copies no
-    images.
+    samples.
     """
 
     @property
@@ -49,8 +55,8 @@ class Source(Protocol):
         ...
 
     @property
-    def targets_N(self) -> NDArray[np.int64] | None:
-        """Hard targets, -1 where one is unknown; None where all are."""
+    def targets(self) -> Mapping[str, NDArray[np.int64]]:
+        """Hard targets by name, each int64 [N] and -1 where unknown; empty where there are none."""
         ...
 
     @property
@@ -59,12 +65,44 @@ class Source(Protocol):
     @property
     def skipped(self) -> tuple[SkippedSample, ...]: ...
 
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Of every sample."""
+        ...
+
     def __len__(self) -> int: ...
 
-    def raw_bytes(self, index: int) -> bytes:
-        """What the content hash covers: the encoded image, or the pixels where the data set has no encoded images."""
+    def read(self, index: int) -> Sample:
+        """Raises UnreadableSample if the item can't be read."""
         ...
 
-    def read(self, index: int) -> Sample:
-        """Raises UnreadableSample if the item can't be read or decoded."""
-        ...
+
+def hard_targets(source: Source, name: str | None = None) -> NDArray[np.int64] | None:
+    """The hard targets of a source, int64 [N], -1 where one is unknown: those of that name, or else the only ones; None
+    where there are none. Raises InvalidOption for an unknown name, and where there are several and none is named."""
+    targets = source.targets
+    if name is None and len(targets) > 1:
+        raise InvalidOption(f"{source.name}: has the hard targets {', '.join(targets)}. Name one of them.")
+    if name is not None and name not in targets:
+        raise InvalidOption(f"{source.name}: has no hard targets {name!r}. {suggest(name, targets)}")
+    return next(iter(targets.values()), None) if name is None else targets[name]
+
+
+def unreadable(error: Exception, *, key: str, place: str) -> UnreadableSample:
+    """The error to raise from `error`, which tells what is wrong with the sample."""
+    return UnreadableSample(
+        f"{place}: sample {key!r} can't be read: {_describe(error)}. "
+        f"Repair or remove it, or leave such samples out with --source-skip-unreadable."
+    )
+
+
+def reason_of(error: UnreadableSample) -> str:
+    """What is wrong, without the place, which differs between machines."""
+    cause = error.__cause__
+    return _describe(cause) if isinstance(cause, Exception) else str(error)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without the file name, which the place gives
+        return error.strerror
+    return str(error).rstrip(".") or type(error).__name__

@@ -2,7 +2,7 @@
 
 # Shape letters: N samples.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
-from softlab.sources.decoding import reason_of
-from softlab.sources.source import Sample, SkippedSample, Source
+from softlab.sources.source import Sample, SkippedSample, Source, hard_targets, reason_of
 
 
 def first(source: Source, count: int) -> Source:
@@ -26,7 +25,8 @@ def first(source: Source, count: int) -> Source:
 
 def with_targets(source: Source, targets: Sequence[int]) -> Source:
     """The samples with these hard targets, in their order. Raises InvalidOption where a target is of no sample."""
-    targets_N = np.full(len(source), -1) if source.targets_N is None else source.targets_N
+    known_N = hard_targets(source)
+    targets_N = np.full(len(source), -1) if known_N is None else known_N
     found = [target for target in np.unique(targets_N).tolist() if target >= 0]
     missing = [target for target in targets if target not in found]
     if missing:
@@ -43,16 +43,19 @@ def with_keys(source: Source, keys: Keys) -> Source:
     return _subset(source, chosen_N, skipped=source.skipped)
 
 
-def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = None) -> Source:
+def readable(
+    source: Source, *, decode: Callable[[Sample], object], on_scan: Callable[[int, int], None] | None = None
+) -> Source:
     """The samples that can be decoded, found by decoding all of them; the others are listed in `skipped`.
 
-    `on_scan(done, total)` is called after each sample. Raises SourceError if none is left.
+    `decode` raises UnreadableSample for one that can't be. `on_scan(done, total)` is called after each sample. Raises
+    SourceError if none is left.
     """
     is_readable_N = np.ones(len(source), dtype=bool)
     skipped: list[SkippedSample] = []
     for index, key in enumerate(source.keys):
         try:
-            source.read(index)
+            decode(source.read(index))
         except UnreadableSample as error:
             is_readable_N[index] = False
             skipped.append(SkippedSample(key=key, reason=reason_of(error)))
@@ -61,7 +64,7 @@ def readable(source: Source, *, on_scan: Callable[[int, int], None] | None = Non
     if not is_readable_N.any():
         raise SourceError(
             f"{source.name}: none of {len(source):,} samples can be decoded; {skipped[0].key}: {skipped[0].reason}. "
-            f"Check that the path holds images."
+            f"Check that the path holds such data."
         )
     return _subset(source, np.flatnonzero(is_readable_N), skipped=tuple(skipped)) if skipped else source
 
@@ -74,15 +77,13 @@ class Subset:
     chosen_N: NDArray[np.int64]
     name: str
     keys: Sequence[str]
-    targets_N: NDArray[np.int64] | None
+    targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...] | None
     skipped: tuple[SkippedSample, ...]
+    field_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.chosen_N)
-
-    def raw_bytes(self, index: int) -> bytes:
-        return self.source.raw_bytes(int(self.chosen_N[index]))
 
     def read(self, index: int) -> Sample:
         return replace(self.source.read(int(self.chosen_N[index])), index=index)
@@ -94,7 +95,8 @@ def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[Skipp
         chosen_N=chosen_N,
         name=source.name,
         keys=Keys(source.keys).take(chosen_N),
-        targets_N=None if source.targets_N is None else source.targets_N[chosen_N],
+        targets={name: targets_N[chosen_N] for name, targets_N in source.targets.items()},
         class_names=source.class_names,
         skipped=skipped,
+        field_names=source.field_names,
     )

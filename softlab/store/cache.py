@@ -1,7 +1,7 @@
 """The decoded row cache: a local file of packed rows for each store, view and group, shared by all processes.
 
-    CACHE/<store digest>/labels-view-00000.rows           all rows of a view, filled shard by shard on first touch
-    CACHE/<store digest>/labels-view-00000.part-00003     hash of that shard's packed rows; written after them
+    CACHE/<store digest>/outputs-logits-view-00000.rows         all rows of a view, filled shard by shard when touched
+    CACHE/<store digest>/outputs-logits-view-00000.part-00003   hash of that shard's packed rows; written after them
 
 A process trusts a shard's rows only after it has hashed them itself, which also reads a cold file in order. Rows that
 don't fit their hash, from a crash or a full disk, are decoded anew. So no locks are needed: two processes that fill a

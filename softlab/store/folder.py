@@ -16,6 +16,7 @@ from softlab.store.pixel_digests import digests_name
 COMMITS = "commits"
 PLAN_NAME = f"{COMMITS}/plan.json"
 LOCK_NAME = f"{COMMITS}/lock"
+EXPECTED_SAMPLES = f"{COMMITS}/samples.parquet"
 
 
 def is_unfinished(root: Path) -> bool:

@@ -1,5 +1,5 @@
 """`pixel_digests/view-00000.parquet`: for some samples of a view, 64 bits that stand for its pixels as the teacher saw
-them, after the random part and before the teacher's own finishing."""
+them, after the random part and before the teacher's own input options."""
 
 from dataclasses import dataclass
 

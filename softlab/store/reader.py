@@ -145,6 +145,21 @@ class Store:
             return None
         return self.units.counts(check_samples(samples, num_samples=self.num_samples, where=self.name))
 
+    @property
+    def rows_per_sample(self) -> float:
+        """Of soft labels, in the mean; 1 without units."""
+        units = self.units if self.labels.units else None
+        return 1.0 if units is None else units.num_rows / self.num_samples
+
+    def read_units(self, samples: ArrayLike) -> Tensor | None:
+        """Which position of its sample each row of soft labels is, int64 [R]; None where each sample has one row.
+        Raises as `read`."""
+        if not self.labels.units:
+            return None
+        group = self._group_named(None)
+        stored = self._unpack(group, torch.from_numpy(self._take(group, samples, view=0)))
+        return stored[f"{group}/unit"].long() & 0xFFFFFFFF
+
     def fits_cache(self, features: Iterable[str] = ()) -> bool:
         """Whether the row cache may hold the labels and some features at once."""
         groups = [self._group_named(None)] if self.has_labels else []

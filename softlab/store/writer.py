@@ -1,6 +1,7 @@
 """Write a store shard by shard, so that a crash at any moment costs at most the shards in flight.
 
     STORE/commits/plan.json             what this dump is; a resumed one must be the same
+    STORE/commits/samples.parquet       keys and targets, so that whoever finishes the store needs no source
     STORE/commits/<shard>.hashes        content hashes of the samples that the shard's rows came from
     STORE/commits/<shard>.json          the commit record, created last: its shard exists from then on
 
@@ -11,8 +12,9 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,8 +23,8 @@ from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
 from softlab.disk import create_file, exclusive, list_files, remove, shared
-from softlab.errors import DamagedStore, StoreMismatch, TeacherError
-from softlab.identity import CONTENT_HASH_BYTES, source_fingerprint
+from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError, UnfinishedStore
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, source_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
     MANIFEST_NAME,
@@ -33,6 +35,7 @@ from softlab.manifest import (
     Statistics,
     StorePlan,
     add_up_by_output,
+    decode_manifest,
     differences,
     encode,
 )
@@ -40,17 +43,20 @@ from softlab.shards import Shard
 from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,
+    EXPECTED_SAMPLES,
     LOCK_NAME,
     PLAN_NAME,
     as_stored,
     check_vacant,
     find_parent,
+    is_left_over,
     read_plan,
     remove_finished_commits,
     written_by,
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.formats import format_named
+from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples
 
@@ -80,6 +86,7 @@ class StoreWriter:
 
         self._format = format_named(plan.storage.format)
         self._commits = self._read_commits()
+        self._known: SampleTable | None = None
 
     @property
     def finished(self) -> list[CommitRecord]:
@@ -97,6 +104,9 @@ class StoreWriter:
         """Shards still to be written, in the order of the grid."""
         return [shard for shard in self.own_shards if shard.name not in self._commits]
 
+    def is_written(self, shard: Shard) -> bool:
+        return shard.name in self._commits
+
     def reread(self) -> None:
         """Learn what other processes have committed."""
         self._commits = self._read_commits()
@@ -113,9 +123,11 @@ class StoreWriter:
     ) -> int:
         """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
 
-        `rows_S` says how many rows each of its samples has in an output with units. Raises TeacherError where they are
-        more than a shard has room for, or where a sample has another number of rows in another view.
+        `rows_S` says how many rows each of its samples has in an output with units. Raises StoreMismatch for a sample
+        whose content was another one before; TeacherError where its rows are more than a shard has room for, or others
+        than in another view.
         """
+        self._check_contents(shard, content_hashes)
         self._check_rows(shard, rows_S)
         num_units = None if rows_S is None else int(rows_S.sum())
         check_arrays(self.plan, shard, arrays, num_units=num_units)
@@ -131,9 +143,79 @@ class StoreWriter:
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),
             pixel_digests=np.array(pixel_digests, dtype="<u8").tobytes(),
         )
-        create_file(self.root / _record_name(shard), encode(record))
+        written = self._create_record(shard, record)
         self._commits[shard.name] = record
-        return sum(file.bytes for file in files)
+        return sum(file.bytes for file in files) if written else 0
+
+    def _create_record(self, shard: Shard, record: CommitRecord) -> bool:
+        """False where another process has committed the very same files: its work was done twice, and that is all."""
+        path = self.root / _record_name(shard)
+        try:
+            create_file(path, encode(record))
+        except StoreBusy:
+            if _read_commit(path) != record:
+                raise
+            return False
+        return True
+
+    def samples(self) -> SampleTable:
+        """The table of samples, from what was written down before the first shard and what the shards' records hold."""
+        known = self.known_samples()
+        assert known is not None, "a dump begins with its samples"
+        hashes = self.known_hashes()
+        return replace(known, content_hashes=ContentHashes.from_bytes(hashes), rows_N=self.rows_N())
+
+    def known_samples(self) -> SampleTable | None:
+        """What is known of the samples before the first shard: of a store that views are added to all, else keys and
+        targets, and content hashes where another store tells what they must be (zeros where it doesn't)."""
+        if self._known is None:
+            path = self.root / EXPECTED_SAMPLES
+            if self.parent is not None:
+                data = read_file(self.root, self.parent.samples_file)
+            elif path.exists():
+                data = path.read_bytes()
+            else:
+                return None
+            self._known = decode_samples(data, num_samples=self.plan.source.num_samples)
+        return self._known
+
+    def known_hashes(self) -> NDArray[np.uint8]:
+        """Content hashes by store index, [N, 16]; zeros for samples that nothing is known of yet."""
+        known = self.known_samples()
+        if known is None:
+            hashes_N16 = np.zeros((self.plan.source.num_samples, CONTENT_HASH_BYTES), dtype=np.uint8)
+        else:
+            hashes_N16 = ContentHashes(known.content_hashes).bytes_N16.copy()
+        for record in self.finished:
+            found = ContentHashes(self.content_hashes(record)).bytes_N16
+            self._check_same(hashes_N16[record.shard.start : record.shard.stop], found, start=record.shard.start)
+            hashes_N16[record.shard.start : record.shard.stop] = found
+        return hashes_N16
+
+    def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
+        """Against what is known of the samples of a shard: from before the dump, or from another view."""
+        found, known = ContentHashes(content_hashes).bytes_N16, self.known_samples()
+        if known is not None:
+            self._check_same(
+                ContentHashes(known.content_hashes[shard.start : shard.stop]).bytes_N16, found, start=shard.start
+            )
+        record = self._in_another_view(shard)
+        if record is not None:
+            self._check_same(ContentHashes(self.content_hashes(record)).bytes_N16, found, start=shard.start)
+
+    def _check_same(self, known_S16: NDArray[np.uint8], found_S16: NDArray[np.uint8], *, start: int) -> None:
+        differs_S = known_S16.any(axis=1) & (known_S16 != found_S16).any(axis=1)
+        if differs_S.any():
+            raise self.changed_sample(start + int(differs_S.argmax()))
+
+    def changed_sample(self, store_index: int) -> StoreMismatch:
+        """The error for a sample that is not what it was when it was first read."""
+        known = self.known_samples()
+        name = store_index if known is None else repr(known.keys[store_index])
+        return StoreMismatch(
+            f"{self.root}: sample {name} has changed since this dump was begun, or since the store was made that it is "
+            f"to be like. Restore the data, or choose another --out."
+        )
 
     def content_hashes(self, record: CommitRecord) -> list[bytes]:
         """Of the samples of one finished shard, in their order. Raises DamagedStore as `finalize`."""
@@ -168,8 +250,9 @@ class StoreWriter:
         card = renewed_card(_read_card(self.root), manifest)
         if card is not None:
             write_files(self.root, {CARD_NAME: card.encode()})
-        write_files(self.root, {MANIFEST_NAME: encode(manifest)})
-        return manifest
+        data = encode(manifest)
+        write_files(self.root, {MANIFEST_NAME: data})
+        return decode_manifest(data, where=str(self.root / MANIFEST_NAME))[0]  # with its hash of itself
 
     def _write_digests(self) -> tuple[FileRecord, ...]:
         """One file a view of this dump."""
@@ -192,15 +275,11 @@ class StoreWriter:
         """How many rows each sample has in an output with units, once all shards are written; None without units."""
         if not self.plan.has_units:
             return None
-        if self.parent is not None:
-            return self._parent_rows_N()
+        known = self.known_samples() if self.parent is not None else None
+        if known is not None:
+            return known.rows_N
         first_view = [record for record in self.finished if record.shard.view == 0]
         return np.concatenate([_rows_of(record) for record in first_view])
-
-    def _parent_rows_N(self) -> NDArray[np.int64] | None:
-        assert self.parent is not None, "views are added to it"
-        data = read_file(self.root, self.parent.samples_file)
-        return decode_samples(data, num_samples=self.plan.source.num_samples).rows_N
 
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
@@ -236,14 +315,16 @@ class StoreWriter:
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
         """Of the same samples, where one is written already."""
-        for view in range(self.plan.views.num_views):
-            record = self._commits.get(self.plan.grid.shard(view, shard.part).name)
-            if record is not None:
-                return _rows_of(record)
-        if self.parent is not None:
-            rows_N = self._parent_rows_N()
-            return None if rows_N is None else rows_N[shard.start : shard.stop]
-        return None
+        record = self._in_another_view(shard)
+        if record is not None:
+            return _rows_of(record)
+        known = self.known_samples() if self.parent is not None else None
+        return None if known is None or known.rows_N is None else known.rows_N[shard.start : shard.stop]
+
+    def _in_another_view(self, shard: Shard) -> CommitRecord | None:
+        """The record of the same samples in a view that is written already."""
+        shards = (self.plan.grid.shard(view, shard.part) for view in range(self.plan.views.num_views))
+        return next((self._commits[each.name] for each in shards if each.name in self._commits), None)
 
     def _digested(self, shard: Shard) -> StoreIndex:
         """The samples of a shard whose pixel digests are kept."""
@@ -281,7 +362,7 @@ class StoreWriter:
 
     def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
-        kept = {PLAN_NAME, LOCK_NAME}
+        kept = {PLAN_NAME, LOCK_NAME, EXPECTED_SAMPLES}
         for name, record in self._commits.items():
             kept |= {f"{COMMITS}/{name}.json", record.hashes_file.path, *(file.path for file in record.shard.files)}
         found = list_files(self.root)
@@ -293,7 +374,12 @@ class StoreWriter:
 
 @contextmanager
 def writing(
-    root: Path, plan: StorePlan, *, lets_others_join: bool = False, recipe_N: RecipeIndex | None = None
+    root: Path,
+    plan: StorePlan,
+    *,
+    lets_others_join: bool = False,
+    recipe_N: RecipeIndex | None = None,
+    expected: Callable[[], SampleTable] | None = None,
 ) -> Iterator[StoreWriter]:
     """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
 
@@ -303,7 +389,7 @@ def writing(
     check_vacant(root, plan)
     with exclusive(root / LOCK_NAME) as let_others_share:
         try:
-            settle_plan(root, plan)
+            settle_plan(root, plan, expected=expected)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
             writer.sweep()
             if lets_others_join:
@@ -322,11 +408,53 @@ def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None)
         yield StoreWriter(root, plan, recipe_N=recipe_N)
 
 
-def settle_plan(root: Path, plan: StorePlan) -> None:
-    """Say what is going to be written here, before anything of it is; raises as `writing`."""
+@contextmanager
+def finishing(root: Path) -> Iterator[StoreWriter | None]:
+    """Hold a dump whose shards are all written, to finish it; None where it is finished already.
+
+    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
+    writes it.
+    """
+    if not (root / PLAN_NAME).exists():
+        read_manifest_bytes(root)  # raises NotAStore where there is none
+        yield None
+        return
+    with exclusive(root / LOCK_NAME):
+        try:
+            if is_left_over(root):
+                yield None
+                return
+            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
+            _check_complete(writer)
+            writer.sweep()
+            yield writer
+        finally:
+            remove_finished_commits(root)
+
+
+def _check_complete(writer: StoreWriter) -> None:
+    numbers = [number for number, shard in enumerate(writer.own_shards) if not writer.is_written(shard)]
+    if numbers:
+        raise UnfinishedStore(
+            f"{writer.root}: {len(numbers):,} of {len(writer.own_shards):,} shards are missing, the first of them "
+            f"number {numbers[0]}. Run those, then finalize again."
+        )
+
+
+def _expected_recipe(root: Path) -> RecipeIndex | None:
+    path = root / EXPECTED_SAMPLES
+    if not path.exists():
+        return None
+    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
+
+
+def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:
+    """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
+    table of samples as far as it is known, with content hashes of zeros where they aren't."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
-        write_files(root, {PLAN_NAME: encode(plan)})
+        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
+        write_files(root, files | {PLAN_NAME: encode(plan)})
         return
     changed = differences(as_stored(read_plan(root)), as_stored(plan))
     if changed:

@@ -1,1 +1,1 @@
-"""Train students from stored labels, and measure them."""
+"""Train students from stored labels."""

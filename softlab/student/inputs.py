@@ -2,24 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from softlab.errors import InvalidOption
-from softlab.loading.aligned import AS_THEY_ARE, Aligned
-from softlab.loading.alignment import VerifyInputs, align
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store, check_one_modality
 from softlab.loading.teachers import check_same_rows, find_features
-from softlab.loading.view_check import check_recipe, check_views, store_replay
+from softlab.loading.view_check import check_recipe
 from softlab.manifest import ViewsRecord
+from softlab.modalities.modality import InputOptions, modality_of
+from softlab.modalities.views import NoViews, Replay, ViewOptions, describe_views, record_views
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, describe_views, record_views
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Inputs:
+class TrainingData:
     """A source as students see it."""
 
     aligned: Aligned
@@ -33,79 +30,45 @@ class Inputs:
 def align_inputs(
     source: Source,
     stores: Sequence[Store],
-    finishing: Finishing,
+    inputs: tuple[InputOptions, ...],
     options: TrainOptions,
     *,
-    augment: ViewRecipe | None = None,
+    augment: ViewOptions | None = None,
     features: Iterable[str] = (),
-) -> Inputs:
+) -> TrainingData:
     """With stores, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
 
     Raises StoreMismatch for stores of other samples or views, InvalidOption for a recipe that can't be followed.
     """
-    own = record_views(augment or ViewRecipe(), num_views=1, digest_every=0)
+    own = record_views(augment or NoViews(), num_views=1, digest_every=0)
     if not stores:
-        return _fresh(Aligned(source=source, finishing=finishing, replay=_replay(own, len(source))), own)
+        aligned = Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs))
+        return TrainingData(aligned=aligned, views=own, num_views=None)
     check_same_rows(stores)
     store = stores[0]
-    rest: dict[str, Any] = {
-        "others": tuple(stores[1:]),
-        "features": find_features(stores, features),
-        "new_classes": options.new_classes,
-    }
-    if augment is not None and options.views_mismatch == "refuse":
+    replays_own = augment is not None and own.fingerprint != store.manifest.views.fingerprint
+    if replays_own and options.views_mismatch == "refuse":
         check_recipe(store, asked=describe_views(own), fingerprint=own.fingerprint)
-    if augment is not None and own.fingerprint != store.manifest.views.fingerprint:
-        return _fresh(replace(_other_views(source, store, finishing, options, own), **rest), own)
-    aligned = as_the_teacher_saw(
+    if replays_own and own.mixing is not None:
+        raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
+    aligned = beside_store(
         source,
         store,
-        finishing,
+        inputs,
         subset=options.subset,
         verify=options.verify_inputs,
+        others=tuple(stores[1:]),
+        replay=_replay(own, store.num_samples, inputs) if replays_own else None,
         check_pixels=options.views_mismatch == "refuse",
     )
-    assert aligned.store_N is not None
-    for other in stores[1:] if options.views_mismatch == "refuse" else ():  # another teacher may have seen other pixels
-        check_views(source, other, aligned.store_N, aligned.replay, verify=options.verify_inputs)
-    return Inputs(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
+    aligned = replace(aligned, features=find_features(stores, features), new_classes=options.new_classes)
+    if replays_own:
+        return TrainingData(aligned=aligned, views=own, num_views=None)
+    return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)
 
 
-def as_the_teacher_saw(
-    source: Source,
-    store: Store,
-    finishing: Finishing,
-    *,
-    subset: bool,
-    verify: VerifyInputs,
-    check_pixels: bool = True,
-) -> Aligned:
-    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
-    store_N = align(source, store, subset=subset, verify=verify)
-    replay = store_replay(store, store_N)
-    if check_pixels:
-        check_views(source, store, store_N, replay, verify=verify)
-    return Aligned(source=source, finishing=finishing, replay=replay, store=store, store_N=store_N)
-
-
-def _other_views(
-    source: Source, store: Store, finishing: Finishing, options: TrainOptions, views: ViewsRecord
-) -> Aligned:
-    """Rows of a store beside views that its teacher never saw."""
-    if views.mixing is not None:
-        raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
-    return Aligned(
-        source=source,
-        finishing=finishing,
-        replay=_replay(views, store.num_samples),
-        store=store,
-        store_N=align(source, store, subset=options.subset, verify=options.verify_inputs),
-    )
-
-
-def _fresh(aligned: Aligned, views: ViewsRecord) -> Inputs:
-    return Inputs(aligned=aligned, views=views, num_views=None)
-
-
-def _replay(views: ViewsRecord, num_samples: int) -> Replay:
-    return Replay(views, num_samples=num_samples) if views.transforms or views.mixing else AS_THEY_ARE
+def _replay(views: ViewsRecord, num_samples: int, inputs: Sequence[InputOptions]) -> Replay:
+    if not views.transforms and not views.mixing:
+        return AS_THEY_ARE
+    check_one_modality(views, inputs)
+    return modality_of(inputs[0]).replay(views, num_samples=num_samples)

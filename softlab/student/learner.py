@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from softlab.errors import TrainingFailed
 from softlab.loading.batch import Batch
 from softlab.models.device import place
+from softlab.ranks import ALONE, Ranks
+from softlab.student.collectives import average_gradients, copy_first_rank, mean_of_ranks
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
 from softlab.student.pruning import Pruner, Sparsity
-from softlab.student.ranks import ALONE, Ranks
 from softlab.student.tapped import TappedStudent
 
 State = dict[str, Tensor]
@@ -39,9 +40,11 @@ class Learner:
         steps_per_epoch: int,
         example: Batch | None = None,
         ranks: Ranks = ALONE,
+        input_index: int = 0,
     ) -> None:
-        """`example` is a batch on the device, needed where features are learnt."""
-        self.name, self.objective, self.device = name, objective, device
+        """`example` is a batch on the device, needed where features are learnt; `input_index` tells which of a batch's
+        inputs is this student's."""
+        self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
         self.module = place(module, device, channels_last=options.channels_last)
         self._pruner = None if options.prune is None else Pruner(self.module, options.prune, num_steps=num_steps)
         if self._pruner is not None:
@@ -55,9 +58,10 @@ class Learner:
             compiled=options.compile,
             example=example,
             seed=options.seed,
+            input_index=input_index,
         )
         self.options, self._num_steps, self._ranks = options, num_steps, ranks
-        ranks.share([*self.module.parameters(), *self.module.buffers()])  # each may have begun with weights of its own
+        copy_first_rank([*self.module.parameters(), *self.module.buffers()], ranks)  # each may have begun with its own
         self._warmup_steps = options.warmup_epochs * steps_per_epoch
         self._optimiser = _make_optimiser(self._student.parameters, options)
         self._loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
@@ -75,7 +79,7 @@ class Learner:
             loss = self.objective(logits_BC, batch, features=features, progress=progress)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        self._ranks.average_gradients(self._student.parameters)
+        average_gradients(self._student.parameters, self._ranks)
         if self.options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._student.parameters, self.options.clip_norm)
         self._optimiser.step()
@@ -106,6 +110,11 @@ class Learner:
         """[B, C] on the device, in the dtype of autocast."""
         return self._student.logits(batch)
 
+    def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
+        """As `TappedStudent.check_units`."""
+        self.module.eval()
+        self._student.check_units(batch, units_R=units_R)
+
     def evaluating(self) -> Callable[[Batch], Tensor]:
         """The student in eval mode, as a function from a batch to logits; until the next step."""
         self.module.eval()
@@ -122,7 +131,7 @@ class Learner:
 
     def take_mean_loss(self, *, step: int) -> float:
         """Mean over the steps since this was last asked. Raises TrainingFailed if it isn't finite."""
-        mean = self._ranks.mean(self._loss_sum).item() / max(self._losses, 1)
+        mean = mean_of_ranks(self._loss_sum, self._ranks).item() / max(self._losses, 1)
         self._loss_sum.zero_()
         self._losses = 0
         if not math.isfinite(mean):
@@ -139,7 +148,7 @@ class Learner:
             tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
         projectors = self._student.projectors.state_dict()
         tensors |= {f"projector.{name}": tensor for name, tensor in projectors.items()}
-        tensors |= {"loss_sum": self._ranks.mean(self._loss_sum), "losses": torch.tensor(self._losses)}
+        tensors |= {"loss_sum": mean_of_ranks(self._loss_sum, self._ranks), "losses": torch.tensor(self._losses)}
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: State) -> None:
@@ -157,7 +166,7 @@ class Learner:
 
     def share_buffers(self) -> None:
         """Give all ranks the statistics of the first, such as running means: each has seen other rows."""
-        self._ranks.share(self.module.buffers())
+        copy_first_rank(self.module.buffers(), self._ranks)
 
     @contextmanager
     def _random_numbers_of(self, step: int) -> Iterator[None]:

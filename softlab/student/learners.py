@@ -9,11 +9,11 @@ from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
+from softlab.ranks import Ranks
 from softlab.store.reader import Store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
 from softlab.student.options import Student, TrainOptions
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import RESUME
 
 HARD_SUFFIX = "-hard"
@@ -63,9 +63,14 @@ def make_learners(
             steps_per_epoch=order.steps_per_epoch,
             example=example,
             ranks=ranks,
+            input_index=_input_index(student, loader),
         )
         for name, student, objective in wanted
     ]
+
+
+def _input_index(student: Student, loader: BatchLoader) -> int:
+    return 0 if student.input is None else loader.aligned.inputs.index(student.input)
 
 
 def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:
@@ -78,8 +83,19 @@ def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:
 def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
     if max(objective.alpha, objective.alpha_end or 0.0) == 0:
+        _check_samples_are_rows(name, objective, store)
         return
+    if not store.has_labels:
+        raise StoreMismatch(
+            f"student {name}: {store.name} holds no soft labels to learn. Learn its values as features "
+            f"(--feature NAME=LAYER), with --alpha 0."
+        )
     objective.loss.check_head(store.head)
+    if store.labels.units and (objective.needs_targets or objective.weigh == "correctness"):
+        raise StoreMismatch(
+            f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
+            f"Train on its labels alone, with --alpha 1 and a --loss that needs no targets, and without --baseline."
+        )
     if store.head == "sigmoid" and num_stores > 1:
         raise StoreMismatch(
             f"{store.name}: is of a teacher with a sigmoid head, and only teachers with a softmax head can be "
@@ -90,6 +106,15 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.name} is of a teacher "
             f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with --alpha 1 (in a "
             f"search --search-alpha 1 --search-alpha 1)."
+        )
+
+
+def _check_samples_are_rows(name: str, objective: Objective, store: Store) -> None:
+    """Raises StoreMismatch for a student of hard targets beside a store whose samples have several rows."""
+    if store.has_labels and store.labels.units:
+        raise StoreMismatch(
+            f"student {name}: learns hard targets, one a sample, but {store.name} has a row for each unit of a sample. "
+            f"Train on its labels alone, with --alpha 1 and without --baseline."
         )
 
 

@@ -3,23 +3,29 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
+from softlab.evaluation.best import is_better
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import Forward, evaluate
+from softlab.indices import SourceIndex
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
-from softlab.student.evaluate import Evaluation, Forward, evaluate
+from softlab.ranks import Ranks
+from softlab.student.collectives import own_rows
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 from softlab.student.trackers import curves, finish_trackers, log, start_trackers
+from softlab.student.validation import Comparison
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -34,6 +40,9 @@ class TrainProgress:
     epoch: int
     valid: dict[str, Evaluation]
     """By student, of the last epoch that was evaluated."""
+
+    best_by: str | None
+    """The metric that makes an epoch the best; None where nothing is measured."""
 
 
 OnProgress = Callable[[TrainProgress], None]
@@ -50,7 +59,7 @@ class Training:
         self,
         learners: list[Learner],
         train_loader: BatchLoader,
-        valid_loader: BatchLoader | None,
+        comparison: Comparison | None,
         order: ShuffledBatches,
         options: TrainOptions,
         folder: RunFolder | None,
@@ -63,7 +72,8 @@ class Training:
         }
         self._errors: dict[str, str] = {}
         self._trackers: list[GeneralTracker] = []
-        self._learners, self._loader, self._valid_loader = learners, train_loader, valid_loader
+        self._learners, self._loader, self._comparison = learners, train_loader, comparison
+        self._best_by = None if comparison is None else comparison.best_by
         self._order, self._options, self._folder = order, options, folder
         self._best: dict[str, Evaluation] = {}
         self._last: dict[str, Evaluation] = {}
@@ -89,7 +99,8 @@ class Training:
         if self._folder is not None and self._ranks.is_first:
             self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
         skip = first_step % BLOCK_BATCHES
-        order = map(self._ranks.own, replace(self._order, first_step=first_step - skip))
+        batches = replace(self._order, first_step=first_step - skip)
+        order = (own_rows(rows, self._ranks) for rows in batches)
         for step, batch in enumerate(self._loader.load(order, skip=skip), start=first_step):
             if step == first_step:
                 self._check_targets(batch)
@@ -100,8 +111,9 @@ class Training:
                 self._save_state(step + 1)
             if on_progress is not None:
                 epoch = step // self._order.steps_per_epoch + 1
+                num_steps, best_by = self._order.num_steps, self._best_by
                 on_progress(
-                    TrainProgress(step=step + 1, num_steps=self._order.num_steps, epoch=epoch, valid=self._last)
+                    TrainProgress(step=step + 1, num_steps=num_steps, epoch=epoch, valid=self._last, best_by=best_by)
                 )
 
     def _check_targets(self, batch: Batch) -> None:
@@ -112,6 +124,7 @@ class Training:
         num_outputs: dict[str, int] = {}
         for learner in list(self._learners):
             with self._setting_aside(learner), torch.inference_mode():
+                learner.check_units(on_device, units_R=self._units_of(batch))
                 num_outputs[learner.name] = learner.evaluating()(on_device).shape[1]
         for learner in self._learners:
             if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
@@ -120,6 +133,13 @@ class Training:
                     f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
                     f"num_classes = {highest + 1} or more."
                 )
+
+    def _units_of(self, batch: Batch) -> Tensor | None:
+        """The positions that the stored rows of a batch are of; None where samples have one row each."""
+        aligned = self._loader.aligned
+        if aligned.store is None or not aligned.store.has_labels:
+            return None
+        return aligned.store.read_units(aligned.to_store(SourceIndex(batch.source_B.cpu().numpy())))
 
     def _step(self, batch: Batch, step: int) -> None:
         on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
@@ -152,22 +172,24 @@ class Training:
             with self._setting_aside(learner):
                 self._train_loss[learner.name] = learner.take_mean_loss(step=step)
             learner.share_buffers()
-        if self._valid_loader is not None:
-            self._last = self._evaluate(self._valid_loader)
+        if self._comparison is not None:
+            self._last = self._evaluate(self._comparison.loader)
         values: dict[str, float] = {}
         for learner in self._learners:
             valid = self._last.get(learner.name)
-            if valid is not None and _score(valid) > _score(self._best.get(learner.name)):
+            if valid is not None and self._is_best(valid, learner.name):
                 self._best[learner.name] = valid
                 self._save_weights(learner, "best", epoch=epoch)
             if self._folder is not None and self._ranks.is_first:
                 rate, loss = learner.learning_rate(step - 1), self._train_loss[learner.name]
                 facts = {"epoch": epoch, "step": step, "student": learner.name, "train_loss": loss}
-                self._folder.append_metrics(
-                    facts | {"learning_rate": rate, "valid": None if valid is None else asdict(valid)}
-                )
+                self._folder.append_metrics(facts | {"learning_rate": rate, "valid": msgspec.to_builtins(valid)})
                 values |= curves(learner.name, train_loss=loss, learning_rate=rate, valid=valid)
         log(self._trackers, values, step=step)
+
+    def _is_best(self, valid: Evaluation, student: str) -> bool:
+        assert self._best_by is not None
+        return is_better(valid, than=self._best.get(student), by=self._best_by)
 
     def _evaluate(self, loader: BatchLoader) -> dict[str, Evaluation]:
         """Of all students that can be measured: where one fails, the others are measured once more without it."""
@@ -203,6 +225,7 @@ class Training:
                 train_loss=self._train_loss.get(name),
                 last=None if name in self._errors else self._last.get(name),
                 best=self._best.get(name),
+                best_by=self._best_by,
                 seconds=self._seconds[name],
                 sparsity=sparsity.get(name),
                 error=self._errors.get(name),
@@ -246,8 +269,8 @@ class Training:
 
     def _save_weights(self, learner: Learner, kind: str, *, epoch: int) -> None:
         if self._folder is not None and self._ranks.is_first:
-            valid = self._last.get(learner.name)
-            facts = {"student": learner.name, "epoch": epoch, "valid": None if valid is None else asdict(valid)}
+            valid = msgspec.to_builtins(self._last.get(learner.name))
+            facts = {"student": learner.name, "epoch": epoch, "valid": valid}
             self._folder.save_weights(learner.name, kind, learner.weights(), facts)
 
 
@@ -261,12 +284,3 @@ def _with_a_hint(error: Exception, name: str, *, batch_size: int) -> Exception:
     )
     failure.__cause__ = error
     return failure
-
-
-def _score(evaluation: Evaluation | None) -> float:
-    """What makes an epoch the best one."""
-    if evaluation is None:
-        return -1.0
-    if evaluation.accuracy is not None:
-        return evaluation.accuracy
-    return evaluation.teacher_agreement or 0.0

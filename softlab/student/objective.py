@@ -64,7 +64,10 @@ class Objective:
         return loss
 
     def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
-        """All but the features."""
+        """All but the features; 0 for a batch of samples that all have no rows, and where features are all there is to
+        learn."""
+        if len(student_logits_BC) == 0 or (alpha == 0 and batch.targets_B is None and self.features):
+            return student_logits_BC.sum() * 0.0
         if alpha == 0:
             return self._hard(student_logits_BC, batch)
         if alpha == 1:

@@ -7,10 +7,12 @@ from typing import Literal
 from torch import nn
 
 from softlab.errors import InvalidOption
+from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
 from softlab.labels.losses import DecisionLoss, LossName, Tail
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.order import Shuffle, ViewOrder
+from softlab.modalities.modality import InputOptions
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.pruning import PruneOptions
 from softlab.student.trackers import TrackerName
@@ -96,6 +98,10 @@ class TrainOptions:
     """Order of an epoch: full, all samples shuffled; blocks, those of 8 shards at a time, for stores that are larger
     than the row cache."""
 
+    best_by: str = AUTO
+    """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g. teacher_kl; auto:
+    accuracy where targets are known, else teacher_agreement."""
+
     views_mismatch: Literal["refuse", "allow"] = "refuse"
     """Whether inputs may be other views than those the teacher saw; allowed, that is written into the run's record."""
 
@@ -137,7 +143,7 @@ class TrainOptions:
     """Which samples must have the content hash that the store records: some at random, or all."""
 
     workers: int | None = None
-    """Processes that decode images; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -178,6 +184,7 @@ class TrainOptions:
         _check(all(0 <= each < math.inf for each in weights), "teacher_weight", weights, "numbers of 0 or more")
         total = sum(weights)
         _check(not weights or abs(total - 1) < 1e-3, "teacher_weight", weights, f"a sum of 1, not {total:g}")
+        check_best_by(self.best_by)
         _ = self.decision  # checks the loss's own options, which an assert would not under python -O
         _check(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
 
@@ -204,6 +211,7 @@ OF_THE_RUN = (
     "view_order",
     "shuffle",
     "new_classes",
+    "best_by",
     "views_mismatch",
     "baseline",
     "max_samples",
@@ -224,6 +232,9 @@ class Student:
     module: nn.Module
     options: TrainOptions
     """Those in `OF_THE_RUN` must be the run's."""
+
+    input: InputOptions | None = None
+    """How it wants its samples; default: as the run says."""
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from softlab.disk import TEMPORARY_SUFFIX
 from softlab.errors import StoreExists, StoreMismatch
+from softlab.evaluation.evaluation import Evaluation
 from softlab.manifest import differences
+from softlab.ranks import ALONE, Ranks
 from softlab.store.files import write_files
-from softlab.student.evaluate import Evaluation
 from softlab.student.learner import State
 from softlab.student.pruning import Sparsity
-from softlab.student.ranks import ALONE, Ranks
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
 RESUME = "resume"
@@ -69,7 +69,10 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
     """On the validation source, if there is one."""
 
     best: Evaluation | None
-    """Of the epoch with the highest accuracy, or agreement with the teacher where no target is known."""
+    """Of the epoch that is the best by one metric."""
+
+    best_by: str | None
+    """The name of that metric; None where nothing was measured."""
 
     seconds: float
     """Spent in its own steps: forward, backward, update; on a GPU, in queueing them."""

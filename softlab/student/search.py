@@ -15,7 +15,10 @@ import torch
 from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
+from softlab.evaluation.best import score
 from softlab.labels.losses import LossName, decision_loss
+from softlab.modalities.modality import InputOptions
+from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
@@ -24,8 +27,6 @@ from softlab.student.options import Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -75,8 +76,8 @@ class Trial:
     options: TrainOptions
     result: StudentResult
     score: float
-    """Accuracy on the validation source after the last epoch, or agreement with the teacher where no target is known;
-    -1 for one that failed."""
+    """On the validation source after the last epoch, by the metric of `best_by`. Higher is better, so that a metric of
+    which less is better has its sign changed; -inf for one that failed."""
 
 
 def search(
@@ -87,8 +88,8 @@ def search(
     what: SearchOptions,
     *,
     valid: Validation,
-    finishing: Finishing | None = None,
-    augment: ViewRecipe | None = None,
+    input: InputOptions | None = None,
+    augment: ViewOptions | None = None,
     out: str | Path,
     on_progress: OnProgress | None = None,
 ) -> list[Trial]:
@@ -119,7 +120,7 @@ def search(
                 source,
                 stores,
                 options,
-                finishing=finishing,
+                input=input,
                 augment=augment,
                 valid=valid,
                 out=Path(out) / f"pass-{number:03d}",
@@ -180,6 +181,7 @@ def _all_failed(students: Mapping[str, Student], error: TrainingFailed) -> list[
             train_loss=None,
             last=None,
             best=None,
+            best_by=None,
             seconds=0.0,
             error=str(error),
         )
@@ -188,6 +190,6 @@ def _all_failed(students: Mapping[str, Student], error: TrainingFailed) -> list[
 
 
 def _score(result: StudentResult) -> float:
-    if result.error is not None or result.last is None:
-        return -1.0
-    return result.last.accuracy if result.last.accuracy is not None else result.last.teacher_agreement or 0.0
+    if result.error is not None or result.best_by is None:
+        return -math.inf
+    return score(result.last, by=result.best_by)

@@ -1,13 +1,14 @@
-"""A student whose named layers are listened to: its logits, and its features projected to the teacher's width."""
+"""A student whose named layers are tapped: its logits, and its features projected to the teacher's width."""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from softlab.errors import StoreMismatch
 from softlab.loading.batch import Batch
 from softlab.models.device import Autocast
-from softlab.models.forward import logits_of
+from softlab.models.rows import OutputRows, logits_of
 from softlab.models.taps import FeatureTaps
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.projector import make_projector
@@ -28,10 +29,12 @@ class TappedStudent:
         compiled: bool,
         example: Batch | None,
         seed: int,
+        input_index: int = 0,
     ) -> None:
         """`example` tells the shapes of the features, where there are any. Raises ModelError for a layer that isn't
         there, StoreMismatch for features that can't be compared."""
-        self.module, self._device, self._autocast = module, device, autocast
+        self.module, self._device, self._autocast, self._input_index = module, device, autocast, input_index
+        self._name = name
         self._taps = FeatureTaps(module, {key: loss.tap for key, loss in features.items()})
         self._forward: Callable[..., object] = torch.compile(module) if compiled else module
         self.projectors = nn.ModuleDict()
@@ -46,8 +49,41 @@ class TappedStudent:
         return [parameter for parameter in both if parameter.requires_grad]
 
     def logits(self, batch: Batch) -> Tensor:
-        """[B, C] on the device, in the dtype of autocast."""
-        return logits_of(self._forward, batch.images_BCHW, device=self._device, autocast=self._autocast)
+        """[B, C] on the device, in the dtype of autocast; with units [R, C]. Raises StoreMismatch for other rows than
+        the stored ones."""
+        return self.rows(batch).rows
+
+    def rows(self, batch: Batch) -> OutputRows:
+        """The same, with how many rows each sample has and which positions they are."""
+        collated = batch.inputs[self._input_index]
+        found = logits_of(
+            self._forward, collated.inputs, device=self._device, autocast=self._autocast, counted=collated.units
+        )
+        if batch.labels is not None and len(found.rows) != len(batch.labels):
+            raise StoreMismatch(
+                f"student {self._name}: gives {len(found.rows):,} rows for {len(batch):,} samples, but the store holds "
+                f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered at."
+            )
+        return found
+
+    def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
+        """Raises StoreMismatch unless the student answers at the very positions that the stored rows are of; `units_R`
+        are these."""
+        found, labels = self.rows(batch), batch.labels
+        if labels is None or (found.counts_B is None and labels.counts_B is None):
+            return
+        if found.counts_B is None or found.positions_R is None or labels.counts_B is None or units_R is None:
+            theirs = "one row a sample" if labels.counts_B is None else "a row for each unit of a sample"
+            raise StoreMismatch(
+                f"student {self._name}: gives {list(found.rows.shape)} for {len(batch)} samples, but the store holds "
+                f"{theirs}. Build a student whose output is of the same kind."
+            )
+        same_counts = found.counts_B.cpu().equal(labels.counts_B)
+        if not same_counts or not found.positions_R.cpu().equal(units_R):
+            raise StoreMismatch(
+                f"student {self._name}: answers at other positions than the teacher, such as {_shown(found)} for the "
+                f"first sample. Build a student of the same stride, or with the same tokens."
+            )
 
     def logits_and_features(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The same, and the features of the same forward pass, projected."""
@@ -80,6 +116,13 @@ class TappedStudent:
                     for name, loss in features.items()
                 }
             )
+
+
+def _shown(rows: OutputRows) -> str:
+    assert rows.counts_B is not None, "it has units"
+    assert rows.positions_R is not None, "and positions"
+    positions = rows.positions_R[: int(rows.counts_B[0])].tolist()
+    return f"{len(positions)} positions ({', '.join(map(str, positions[:5]))}{', ...' if len(positions) > 5 else ''})"
 
 
 def _key(feature: str) -> str:

@@ -2,12 +2,11 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from softlab.errors import InvalidOption
-from softlab.student.evaluate import Evaluation
+from softlab.evaluation.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -45,7 +44,7 @@ def curves(student: str, *, train_loss: float, learning_rate: float, valid: Eval
     """One student's values after an epoch."""
     measures = {"train_loss": train_loss, "learning_rate": learning_rate}
     if valid is not None:
-        measures |= {name: value for name, value in asdict(valid).items() if isinstance(value, float)}
+        measures |= valid.values
     return {f"{measure}/{student}": value for measure, value in measures.items()}
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.sources.source import Source
+from softlab.loading.batches import BatchLoader
+from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 
@@ -17,11 +18,22 @@ class Validation:
     """What the teacher said about it; without it only accuracy is measured."""
 
     def __post_init__(self) -> None:
-        if self.store is None and self.source.targets_N is None:
+        if self.store is None and hard_targets(self.source) is None:
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give --valid-store, or another --valid."
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """How students are compared while they train."""
+
+    loader: BatchLoader
+    """Of the validation samples."""
+
+    best_by: str
+    """The metric that makes an epoch the best."""
 
 
 def check_comparable(valid: Validation, source: Source, stores: Sequence[Store]) -> None:

@@ -1,9 +1,9 @@
-"""From what the teacher said to committed shards, on a thread beside the teacher's own work."""
+"""From the teacher's outputs to committed shards, on a thread beside the teacher's own work."""
 
-# Shape letters: N rows in a shard, B rows in a batch, K entries kept, T temperatures.
+# Shape letters: S samples of a shard, B samples in a batch, R rows of an output.
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,26 +12,31 @@ import torch
 from numpy.typing import NDArray
 
 from softlab.errors import TeacherError
-from softlab.labels.coding import LabelCoding
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import SoftLabels, join_labels
+from softlab.manifest import ClassesRecord, Statistics, StorePlan
 from softlab.shards import Shard
 from softlab.sources.source import Source
+from softlab.store.format import Array
+from softlab.store.reader import coding_of
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
-from softlab.teacher.forward import Said, SaidOnHost
+from softlab.teacher.forward import OutputOnHost, TeacherOutput
 
 MAX_SHARDS_IN_FLIGHT = 2
 """Finished by the teacher and not yet on disk: what bounds a dump's memory."""
 
+Targets = Mapping[str, NDArray[np.int64] | None]
+"""Hard targets by output of kind `classes`; None where they count other classes, or rows are not samples."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SaidShard:
+class ShardOutput:
     """All batches of one shard, in order."""
 
     shard: Shard
-    batches: Sequence[SaidOnHost]
+    batches: Sequence[OutputOnHost]
     content_hashes: list[bytes]
-    pixel_digests: list[int]
+    view_digests: list[int]
 
 
 class BackgroundCommits:
@@ -41,7 +46,7 @@ class BackgroundCommits:
     failures the first is raised.
     """
 
-    def __init__(self, commit: Callable[[SaidShard], None]) -> None:
+    def __init__(self, commit: Callable[[ShardOutput], None]) -> None:
         self._commit = commit
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="softlab-commit")
         self._in_flight: deque[Future[None]] = deque()
@@ -55,59 +60,68 @@ class BackgroundCommits:
             for commit in self._in_flight:
                 commit.result()
 
-    def put(self, said: SaidShard) -> None:
+    def put(self, output: ShardOutput) -> None:
         while len(self._in_flight) >= MAX_SHARDS_IN_FLIGHT:
             self._in_flight.popleft().result()
-        self._in_flight.append(self._pool.submit(self._commit, said))
+        self._in_flight.append(self._pool.submit(self._commit, output))
 
 
-def commit_shard(
-    said: SaidShard,
-    *,
-    writer: StoreWriter,
-    coding: LabelCoding,
-    source: Source,
-    targets_N: NDArray[np.int64] | None,
-) -> int:
-    """Encode and write one shard; its bytes on disk. Raises TeacherError naming the samples of values not finite."""
-    batches = [batch.wait() for batch in said.batches]
-    _check_finite(batches, said.shard, source)
-    labels = _join(batches)
-    arrays = coding.encode(labels)
-    statistics = measure(
-        labels,
-        targets_N=None if targets_N is None else targets_N[said.shard.start : said.shard.stop],
-        clipped_logits=coding.count_clipped(labels, arrays),
-    )
-    plan = writer.plan
-    (output,) = plan.classes
-    fields = {f"{plan.group_of(output)}/{name}": array for name, array in arrays.items()}
-    for name, each in zip(batches[0].features, plan.values, strict=True):
-        (field,) = plan.storage.fields_of(plan.group_of(each))
-        fields[field.name] = torch.cat([batch.features[name] for batch in batches]).numpy()
+def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, targets: Targets) -> int:
+    """Encode and write one shard; its bytes on disk, 0 where it was there already. Raises TeacherError naming the
+    samples of values not finite."""
+    batches, plan = [batch.wait() for batch in output.batches], writer.plan
+    _check_finite(batches, output.shard, source)
+    arrays: dict[str, Array] = {}
+    statistics: dict[str, Statistics] = {}
+    for each in plan.classes:
+        labels = join_labels([batch.labels[each.name] for batch in batches])
+        encoded = coding_of(each).encode(labels)
+        arrays |= {f"{plan.group_of(each)}/{name}": array for name, array in encoded.items()}
+        statistics[each.name] = _measure(each, labels, encoded, targets[each.name], output.shard)
+    for value in plan.values:
+        field = next(f for f in plan.storage.fields_of(plan.group_of(value)) if f.short_name != "unit")
+        arrays[field.name] = torch.cat([batch.values[value.name] for batch in batches]).numpy()
+    arrays |= _units(batches, plan)
     return writer.write(
-        said.shard,
-        arrays=fields,
-        content_hashes=said.content_hashes,
-        pixel_digests=said.pixel_digests,
-        statistics={output.name: statistics},
+        output.shard,
+        arrays=arrays,
+        content_hashes=output.content_hashes,
+        pixel_digests=output.view_digests,
+        statistics=statistics,
+        rows_S=_rows(batches),
     )
 
 
-def _join(batches: Sequence[Said]) -> SoftLabels:
-    labels = [batch.labels for batch in batches]
-    return SoftLabels(
-        class_ids_BK=torch.cat([each.class_ids_BK for each in labels]),
-        logits_BK=torch.cat([each.logits_BK for each in labels]),
-        log_tail_BT=torch.cat([each.log_tail_BT for each in labels]),
-        max_logit_B=torch.cat([each.max_logit_B for each in labels]),
-        temperatures=labels[0].temperatures,
-        num_classes=labels[0].num_classes,
-        head=labels[0].head,
+def _measure(
+    output: ClassesRecord,
+    labels: SoftLabels,
+    encoded: Mapping[str, Array],
+    targets_N: NDArray[np.int64] | None,
+    shard: Shard,
+) -> Statistics:
+    return measure(
+        labels,
+        targets_N=None if targets_N is None else targets_N[shard.start : shard.stop],
+        clipped_logits=coding_of(output).count_clipped(labels, encoded),
     )
 
 
-def _check_finite(batches: Sequence[Said], shard: Shard, source: Source) -> None:
+def _units(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array]:
+    """Which position of its sample each row is, for each output with units."""
+    units = [batch.units_R for batch in batches if batch.units_R is not None]
+    if not units:
+        return {}
+    units_R = torch.cat(units).numpy()
+    fields = [each for each in plan.storage.fields if each.short_name == "unit" and plan.output_of(each).units]
+    return {each.name: units_R.astype(each.dtype) for each in fields}
+
+
+def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:
+    counts = [batch.counts_B for batch in batches if batch.counts_B is not None]
+    return torch.cat(counts).numpy() if counts else None
+
+
+def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source) -> None:
     bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
     if len(bad):
         names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())

@@ -1,9 +1,9 @@
-"""One forward pass of the teacher: from a batch of images to what is kept of it, all on the teacher's device."""
+"""One forward pass of the teacher: from a batch of samples to what is kept of it, all on the teacher's device."""
 
-# Shape letters: B rows in a batch, C classes, K entries kept (K <= C), T temperatures.
+# Shape letters: B samples in a batch, R rows of an output (B, or more with units), C classes, K entries kept (K <= C).
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,14 @@ from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
+from softlab.modalities.inputs import Collated
+from softlab.modalities.modality import InputOptions
 from softlab.models.device import choose_device, place
-from softlab.models.forward import logits_of
+from softlab.models.forward import outputs_of
+from softlab.models.outputs import WantedOutput, pick_output
+from softlab.models.rows import OutputRows, classes_as_rows, values_as_rows
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,44 +31,80 @@ class Teacher:
     """What it was built from, such as `torchvision:resnet50`."""
 
     arguments: Mapping[str, object]
-    finishing: Finishing
+    input: InputOptions
+    """How it wants its samples."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Said:
-    """What the teacher said about the B rows of a batch, on its way from the device to a shard."""
+class WholeOutput:
+    """All that the teacher gave for the B samples of a batch, as rows."""
 
-    labels: SoftLabels
-    features: dict[str, Tensor]
-    """float16 [B, ...]"""
+    num_samples: int
+    logits: dict[str, OutputRows]
+    """float32 [R, C] by output of kind `classes`."""
+
+    values: dict[str, OutputRows]
+    """float16 [R, ...] by output of kind `values`."""
+
+    @property
+    def with_units(self) -> OutputRows | None:
+        """An output with several rows a sample, where there is one: all of them have the same rows."""
+        return next((rows for rows in self.all_rows.values() if rows.counts_B is not None), None)
+
+    @property
+    def all_rows(self) -> dict[str, OutputRows]:
+        return self.logits | self.values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TeacherOutput:
+    """What is kept of the teacher's output for the B samples of a batch, on its way from the device to a shard."""
+
+    labels: dict[str, SoftLabels]
+    """By output of kind `classes`."""
 
     is_finite_B: Tensor
-    """bool, whether all logits of the row are finite, and its features once they are float16."""
+    """bool, whether all logits of the sample are finite, and its values once they are float16."""
 
-    def start_to_host(self) -> "SaidOnHost":
+    values: dict[str, Tensor] = field(default_factory=dict)
+    """float16 [R, ...] by output of kind `values`."""
+
+    counts_B: Tensor | None = None
+    """int64, how many rows each sample has in outputs with units; None where no output has units."""
+
+    units_R: Tensor | None = None
+    """int64, which position of its sample each of those rows is."""
+
+    with_units: frozenset[str] = frozenset()
+    """Names of the outputs with units."""
+
+    def start_to_host(self) -> "OutputOnHost":
         """Begin the copies to the host without waiting for the device."""
-        return SaidOnHost(self)
+        return OutputOnHost(self)
 
 
-class SaidOnHost:
+class OutputOnHost:
     """Copies under way; `wait` returns them when they have arrived. May be waited for in another thread."""
 
-    def __init__(self, said: Said) -> None:
-        self._said = Said(
-            labels=_to_host_labels(said.labels),
-            features={name: _to_host(feature) for name, feature in said.features.items()},
-            is_finite_B=_to_host(said.is_finite_B),
+    def __init__(self, output: TeacherOutput) -> None:
+        self._output = replace(
+            output,
+            labels={name: labels.with_each(_to_host) for name, labels in output.labels.items()},
+            values={name: _to_host(values) for name, values in output.values.items()},
+            is_finite_B=_to_host(output.is_finite_B),
+            counts_B=None if output.counts_B is None else _to_host(output.counts_B),
+            units_R=None if output.units_R is None else _to_host(output.units_R),
         )
         self._arrived: torch.cuda.Event | None = None
-        if said.is_finite_B.is_cuda:
+        if output.is_finite_B.is_cuda:
             # On the tensors' own device: with several GPUs the current one may be another. Blocking: no spinning core.
             self._arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            self._arrived.record(torch.cuda.current_stream(said.is_finite_B.device))
+            self._arrived.record(torch.cuda.current_stream(output.is_finite_B.device))
 
-    def wait(self) -> Said:
+    def wait(self) -> TeacherOutput:
         if self._arrived is not None:
             self._arrived.synchronize()
-        return self._said
+        return self._output
 
 
 class TeacherRun:
@@ -73,9 +112,9 @@ class TeacherRun:
 
     def __init__(self, teacher: Teacher, options: DumpOptions) -> None:
         self.device = choose_device(options.device)
-        self._options = options
+        self._options, self.wanted = options, options.wanted_outputs
         module = place(teacher.module.eval(), self.device, channels_last=options.channels_last)
-        self._taps = FeatureTaps(module, options.taps)
+        self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
         self._module: Callable[..., object] = torch.compile(module) if options.compile else module
 
     def __enter__(self) -> "TeacherRun":
@@ -86,53 +125,85 @@ class TeacherRun:
         self._taps.__exit__(None, None, None)
 
     @torch.inference_mode()
-    def logits(self, batch: Batch) -> Tensor:
-        """float32 [B, C] on the device. Raises ModelError if the model's output is not that of a classifier."""
-        images_BCHW = batch.to(self.device, channels_last=self._options.channels_last).images_BCHW
-        return logits_of(self._module, images_BCHW, device=self.device, autocast=self._options.autocast).float()
+    def whole(self, batch: Batch) -> WholeOutput:
+        """All rows of the wanted outputs, on the device. Raises ModelError for an output that isn't there, doesn't have
+        the shape of its kind, or has other units than another one."""
+        (collated,) = batch.to(self.device, channels_last=self._options.channels_last).inputs
+        returned = outputs_of(self._module, collated.inputs, device=self.device, autocast=self._options.autocast)
+        tapped = self._taps.collect()
+        rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
+        _check_units(rows)
+        kinds = {each.name: each.kind for each in self.wanted}
+        return WholeOutput(
+            num_samples=len(collated),
+            logits={n: replace(r, rows=r.rows.float()) for n, r in rows.items() if kinds[n] == "classes"},
+            values={n: replace(r, rows=r.rows.half()) for n, r in rows.items() if kinds[n] == "values"},
+        )
 
-    def features(self) -> dict[str, Tensor]:
-        """float16 [B, ...] by name, of the last forward pass, on the device."""
-        return {name: feature.half() for name, feature in self._taps.collect().items()}
-
-    @torch.inference_mode()
-    def say(self, batch: Batch, *, k: int) -> Said:
+    def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
         """What is kept of a batch; on the device, nothing waited for."""
-        return self.keep(self.logits(batch), k=k)
-
-    @torch.inference_mode()
-    def keep(self, logits_BC: Tensor, *, k: int) -> Said:
-        """The k largest logits of each row, their exact tails, and the features of the same forward pass."""
-        features = self.features()
-        _check_rows(features, num_rows=len(logits_BC))
-        labels = keep_top_k(logits_BC, k=k, temperatures=self._options.temperature, head=self._options.head)
-        # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
-        is_finite_B = labels.max_logit_B.isfinite() & logits_BC.amin(dim=1).isfinite()
-        for feature in features.values():
-            is_finite_B &= feature.isfinite().flatten(start_dim=1).all(dim=1)
-        return Said(labels=labels, features=features, is_finite_B=is_finite_B)
+        return keep(self.whole(batch), k=k, options=self._options)
 
 
-def _check_rows(features: Mapping[str, Tensor], *, num_rows: int) -> None:
-    """Raises ModelError for a feature that doesn't have one row a sample."""
-    for name, feature in features.items():
-        if feature.ndim < 2 or len(feature) != num_rows:
+@torch.inference_mode()
+def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
+    """The k largest logits of each row and their exact tails, by output of kind `classes`; values as they are."""
+    labels, finite = {}, []
+    for name, output in whole.logits.items():
+        labels[name] = keep_top_k(
+            output.rows, k=k[name], temperatures=options.temperature, head=options.head, has_valid=options.valid
+        )
+        finite.append((output, _are_finite(output.rows, labels[name])))
+    for output in whole.values.values():
+        finite.append((output, output.rows.isfinite().flatten(start_dim=1).all(dim=1)))
+    units = whole.with_units
+    return TeacherOutput(
+        labels=labels,
+        values={name: output.rows for name, output in whole.values.items()},
+        is_finite_B=torch.stack([_by_sample(is_finite_R, output) for output, is_finite_R in finite]).all(dim=0),
+        counts_B=None if units is None else units.counts_B,
+        units_R=None if units is None else units.positions_R,
+        with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
+    )
+
+
+def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:
+    as_rows = classes_as_rows if wanted.kind == "classes" else values_as_rows
+    return as_rows(output, name=wanted.name, num_samples=len(collated), counted=collated.units)
+
+
+def _check_units(rows: Mapping[str, OutputRows]) -> None:
+    """Raises ModelError where two outputs have several rows a sample, and not the same number of them."""
+    counted = {name: len(each.rows) for name, each in rows.items() if each.counts_B is not None}
+    first = next(iter(counted), "")
+    for name, num_rows in counted.items():
+        if num_rows != counted[first]:
             raise ModelError(
-                f"feature {name}: its layer gives {list(feature.shape)} for {num_rows} samples, expected "
-                f"[{num_rows}, ...]. Name a layer whose output has the samples first."
+                f"outputs {first} and {name}: the first has {counted[first]:,} rows for these samples, the second "
+                f"{num_rows:,}, but the outputs of a store have the same positions. Dump them into two stores, or take "
+                f"outputs of one resolution."
             )
 
 
-def _to_host_labels(labels: SoftLabels) -> SoftLabels:
-    return SoftLabels(
-        class_ids_BK=_to_host(labels.class_ids_BK),
-        logits_BK=_to_host(labels.logits_BK),
-        log_tail_BT=_to_host(labels.log_tail_BT),
-        max_logit_B=_to_host(labels.max_logit_B),
-        temperatures=labels.temperatures,
-        num_classes=labels.num_classes,
-        head=labels.head,
+def _are_finite(logits_RC: Tensor, labels: SoftLabels) -> Tensor:
+    """bool [R]; classes that a row doesn't have are no part of it."""
+    if labels.valid_B is None:
+        # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
+        return labels.max_logit_B.isfinite() & logits_RC.amin(dim=1).isfinite()
+    numbers_C = torch.arange(logits_RC.shape[1], device=logits_RC.device)
+    return (logits_RC.isfinite() | (numbers_C >= labels.valid_B[:, None])).all(dim=1) & (labels.valid_B > 0)
+
+
+def _by_sample(is_finite_R: Tensor, output: OutputRows) -> Tensor:
+    """bool [B], whether all rows of a sample are; without waiting for a device."""
+    if output.counts_B is None:
+        return is_finite_R
+    num_samples, device = len(output.counts_B), is_finite_R.device
+    sample_R = torch.repeat_interleave(
+        torch.arange(num_samples, device=device), output.counts_B, output_size=len(is_finite_R)
     )
+    bad_B = torch.zeros(num_samples, device=device).index_add(0, sample_R, (~is_finite_R).float())
+    return bad_B == 0
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from softlab.labels.coding import Coding
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.models.device import Autocast
-from softlab.models.taps import Tap, parse_tap
+from softlab.models.outputs import WantedOutput, parse_output
 from softlab.store.format import FormatName
 
 DEFAULT_K = 16
@@ -45,6 +45,13 @@ class DumpOptions:
 
     pixel_digests: Literal["some", "all", "none"] = "some"
     """Of which views a digest of the pixels is kept, for students to compare theirs with: one in 64, all, or none."""
+
+    output: tuple[str, ...] = ("logits",)
+    """Outputs to store: NAME, NAME=FIELD of what the model returns, or NAME=layer:LAYER; soft labels over classes, or
+    with NAME:values as they are (embeddings, scores). An output with a row for each position has units."""
+
+    valid: bool = False
+    """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
 
     feature: dict[str, str] = field(default_factory=dict)
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten."""
@@ -108,6 +115,12 @@ class DumpOptions:
             )
         if self.batch_size < 1:
             raise InvalidOption(f"batch_size = {self.batch_size}: expected 1 or more. Choose another --batch-size.")
+        names = [each.name for each in self.wanted_outputs]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidOption(f"output {name}: two outputs have this name. Give each a name of its own.")
+        if not names:
+            raise InvalidOption("output: nothing is to be stored. Name an output, as in --output logits.")
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
@@ -139,5 +152,10 @@ class DumpOptions:
         return {"some": DIGEST_EVERY, "all": 1, "none": 0}[self.pixel_digests]
 
     @property
-    def taps(self) -> dict[str, Tap]:
-        return {name: parse_tap(text) for name, text in self.feature.items()}
+    def wanted_outputs(self) -> tuple[WantedOutput, ...]:
+        """What is stored, features last: they are outputs of kind `values`."""
+        features = [
+            WantedOutput(name=name, kind="values", place=f"layer:{layer}", is_sure=True)
+            for name, layer in self.feature.items()
+        ]
+        return (*map(parse_output, self.output), *features)

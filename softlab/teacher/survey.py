@@ -3,7 +3,7 @@
 # Shape letters: B rows in a batch, N rows surveyed, C classes, K entries kept (K <= C), T temperatures.
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,24 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.errors import TeacherError
+from softlab.errors import InvalidOption, TeacherError
 from softlab.indices import SourceIndex
-from softlab.labels.coding import LabelCoding
-from softlab.labels.selection import keep_top_k, sorted_temperatures
+from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
+from softlab.modalities.modality import modality_of
+from softlab.modalities.views import NoViews, ViewOptions, record_views
+from softlab.models.rows import OutputRows
 from softlab.sources.source import Source
+from softlab.store.format import Array
 from softlab.store.formats import format_named
 from softlab.store.reader import Store
-from softlab.teacher.extent import Extent, check_like, extent_like
-from softlab.teacher.forward import Said, Teacher, TeacherRun
+from softlab.store.unit_rows import UnitRows
+from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
+from softlab.teacher.example import check_classes
+from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import choose_k, make_plan, plan_storage
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
+from softlab.teacher.plan import coding_for, make_plan, plan_storage
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_BYTES = 256 << 20
@@ -83,41 +86,46 @@ def survey_teacher(
     source: Source,
     options: DumpOptions,
     *,
-    augment: ViewRecipe | None = None,
+    augment: ViewOptions | None = None,
     like: Store | None = None,
 ) -> Survey:
     """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
     if like is None:
-        recipe = augment or ViewRecipe()
-        extent = Extent(views=record_views(recipe, num_views=options.views_given, digest_every=options.digest_every))
+        recipe = augment or NoViews()
+        record = record_views(recipe, num_views=options.views_given, digest_every=options.digest_every)
+        views = ViewsToDump(record=record)
     else:
-        extent = extent_like(like, options, augment)
-        check_like(like, source)
-    views = extent.views
-    replay = Replay(views, num_samples=len(source), recipe_N=extent.recipe_N)
+        views = views_like(like, options, augment)
+    check_seen_before(source, teacher.input, views)
+    replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     with TeacherRun(teacher, options) as run:
-        heard = _hear(run, Aligned(source=source, finishing=teacher.finishing, replay=replay), options)
-    num_classes = heard.logits_NC.shape[1]
-    k, temperatures = choose_k(options, num_classes=num_classes), sorted_temperatures(options.temperature)
-    plan = make_plan(teacher, source, options, views, example=heard.keep(k, options))
-    mass_KT, kl_KT = truncation(heard.logits_NC, temperatures=temperatures, head=options.head)
+        found = _run(run, aligned, options)
+    chosen = check_classes(found.whole, options)
+    if not chosen:
+        raise InvalidOption("a plan shows what each K would keep, but no output of kind classes is asked for.")
+    name = next(iter(chosen))
+    logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
+    num_classes = logits_RC.shape[1]
+    plan = make_plan(teacher, source, options, views, example=found.keep(chosen, options), most_units=found.most_units)
+    mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
     return Survey(
         num_samples=len(source),
-        num_views=views.num_views,
-        surveyed=len(heard.logits_NC),
+        num_views=views.record.num_views,
+        surveyed=found.num_samples,
         num_classes=num_classes,
         head=options.head,
-        chosen_k=k,
+        chosen_k=chosen[name],
         temperatures=temperatures,
-        rows_per_second=len(heard.logits_NC) / heard.seconds,
+        rows_per_second=found.num_samples / found.seconds,
         choices=tuple(
             Choice(
                 k=candidate,
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
-                bytes_per_row=_bytes_per_row(plan, options, heard.keep(candidate, options)),
+                bytes_per_row=_bytes_per_row(plan, options, found.keep(chosen | {name: candidate}, options)),
             )
-            for candidate in _candidates(k, num_classes=num_classes)
+            for candidate in _candidates(chosen[name], num_classes=num_classes)
         ),
     )
 
@@ -147,19 +155,26 @@ def truncation(logits_NC: Tensor, *, temperatures: Sequence[float], head: Head =
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Heard:
-    """Everything that the teacher said about the surveyed rows, on the host."""
+class _Surveyed:
+    """The teacher's whole output for the surveyed samples, on the host."""
 
-    logits_NC: Tensor
-    features: dict[str, Tensor]
+    whole: WholeOutput
     seconds: float
 
-    def keep(self, k: int, options: DumpOptions) -> Said:
-        labels = keep_top_k(self.logits_NC, k=k, temperatures=options.temperature, head=options.head)
-        return Said(labels=labels, features=self.features, is_finite_B=self.logits_NC.isfinite().all(dim=1))
+    @property
+    def num_samples(self) -> int:
+        return self.whole.num_samples
+
+    @property
+    def most_units(self) -> int | None:
+        units = self.whole.with_units
+        return None if units is None or units.counts_B is None else int(units.counts_B.max())
+
+    def keep(self, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
+        return keep(self.whole, k=k, options=options)
 
 
-def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
+def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Surveyed:
     """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
     count = min(SURVEYED_SAMPLES, len(aligned.source))
     spread_N = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
@@ -168,43 +183,86 @@ def _hear(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Heard:
     order = [RowIndices(SourceIndex(source_B), np.zeros_like(source_B)) for source_B in parts]
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
     batches = loader.load([order[0], *order])
-    run.logits(next(batches))
+    run.whole(next(batches))
     start, held_bytes = time.perf_counter(), 0
-    logits: list[Tensor] = []
-    features: list[dict[str, Tensor]] = []
+    found: list[WholeOutput] = []
     for batch in batches:
-        logits.append(run.logits(batch).cpu())
-        features.append({name: feature.cpu() for name, feature in run.features().items()})
-        held_bytes += logits[-1].nbytes + sum(feature.nbytes for feature in features[-1].values())
+        found.append(_on_host(run.whole(batch)))
+        held_bytes += sum(rows.rows.nbytes for rows in found[-1].all_rows.values())
         if held_bytes > SURVEYED_BYTES:
             break
     seconds = time.perf_counter() - start
-    logits_NC = torch.cat(logits)
-    if not logits_NC.isfinite().all():
+    whole = _join(found)
+    if not options.valid and not all(each.rows.isfinite().all() for each in whole.logits.values()):
         raise TeacherError("the teacher's logits are NaN or infinite for some samples. Check its weights and inputs.")
-    joined = {name: torch.cat([each[name] for each in features]) for name in features[0]}
-    return _Heard(logits_NC=logits_NC, features=joined, seconds=seconds)
+    return _Surveyed(whole=whole, seconds=seconds)
 
 
-def _bytes_per_row(plan: StorePlan, options: DumpOptions, said: Said) -> float:
-    """By encoding the surveyed rows as the shards of a store of their own."""
-    count = len(said.labels)
-    coding = LabelCoding(
-        coding=options.coding, num_classes=said.labels.num_classes, temperatures=plan.classes[0].selection.temperatures
+def _on_host(whole: WholeOutput) -> WholeOutput:
+    def moved(rows: OutputRows) -> OutputRows:
+        return OutputRows(
+            rows=rows.rows.cpu(),
+            counts_B=None if rows.counts_B is None else rows.counts_B.cpu(),
+            positions_R=None if rows.positions_R is None else rows.positions_R.cpu(),
+        )
+
+    return WholeOutput(
+        num_samples=whole.num_samples,
+        logits={name: moved(rows) for name, rows in whole.logits.items()},
+        values={name: moved(rows) for name, rows in whole.values.items()},
     )
+
+
+def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
+    def joined(rows: Sequence[OutputRows]) -> OutputRows:
+        counts = [each.counts_B for each in rows if each.counts_B is not None]
+        positions = [each.positions_R for each in rows if each.positions_R is not None]
+        return OutputRows(
+            rows=torch.cat([each.rows for each in rows]),
+            counts_B=torch.cat(counts) if counts else None,
+            positions_R=torch.cat(positions) if positions else None,
+        )
+
+    return WholeOutput(
+        num_samples=sum(part.num_samples for part in parts),
+        logits={name: joined([part.logits[name] for part in parts]) for name in parts[0].logits},
+        values={name: joined([part.values[name] for part in parts]) for name in parts[0].values},
+    )
+
+
+def _bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) -> float:
+    """By encoding the surveyed samples as the only shards of a store of their own. A row is a sample in one view, with
+    all of its units."""
+    count = len(output.is_finite_B)
+    most_units = None if output.counts_B is None else int(output.counts_B.max())
     plan = msgspec.structs.replace(
         plan,
         source=msgspec.structs.replace(plan.source, num_samples=count),
         views=msgspec.structs.replace(plan.views, num_views=1),
-        storage=plan_storage(options, coding, said, num_samples=count),
+        storage=plan_storage(options, output, num_samples=count, most_units=most_units),
     )
-    arrays = {f"{plan.group_of(plan.classes[0])}/{name}": array for name, array in coding.encode(said.labels).items()}
-    arrays |= {f"outputs/{name}/values": feature.numpy() for name, feature in said.features.items()}
+    arrays, rows_N = _arrays_of(output, options), None if output.counts_B is None else output.counts_B.numpy()
+    units = None if rows_N is None else UnitRows(rows_N)
     encode, total = format_named(options.format).encode, 0
     for shard in plan.grid:
-        files = encode(plan, shard, {name: array[shard.start : shard.stop] for name, array in arrays.items()})
-        total += sum(len(data) for data in files.values())
+        cuts = {True: slice(*(units.span(shard) if units else (0, 0))), False: slice(shard.start, shard.stop)}
+        own = {each.name: arrays[each.name][cuts[plan.output_of(each).units]] for each in plan.storage.fields}
+        rows_S = None if rows_N is None else rows_N[shard.start : shard.stop]
+        total += sum(len(data) for data in encode(plan, shard, own, rows_S=rows_S).values())
     return total / count
+
+
+def _arrays_of(output: TeacherOutput, options: DumpOptions) -> dict[str, Array]:
+    """All arrays of a store of one shard."""
+    arrays: dict[str, Array] = {}
+    for name, labels in output.labels.items():
+        encoded = coding_for(options, labels).encode(labels)
+        arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
+    arrays |= {f"outputs/{name}/values": values.numpy() for name, values in output.values.items()}
+    if output.units_R is not None:
+        units_R = output.units_R.numpy().astype("uint32")
+        arrays |= {f"outputs/{name}/unit": units_R for name in output.with_units}
+    return arrays
 
 
 def _candidates(k: int, *, num_classes: int) -> list[int]:

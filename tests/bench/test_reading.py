@@ -175,7 +175,7 @@ def test_the_plain_file_holds_the_first_packed_rows(store: Store, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["pooled", "map"])
 def test_the_plain_file_of_a_feature_holds_it_as_it_is_stored(store: Store, tmp_path: Path, name: str) -> None:
-    stored = make_arrays(PLAN)[f"features/{name}"][0]
+    stored = make_arrays(PLAN)[f"outputs/{name}/values"][0]
 
     rows = map_plain_rows(tmp_path / "rows", store, feature=name, row_bytes=12, num_rows=50)
 

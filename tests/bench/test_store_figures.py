@@ -20,8 +20,8 @@ def test_bytes_are_those_of_the_files_on_disk(tmp_path: Path, format: Any) -> No
 
     assert (found.num_rows, found.num_shards) == (22, 6)
     assert found.bytes_per_row == {
-        "labels": size("labels") / 22,
-        "features/pooled": size("features") / 22,
+        "labels": size("outputs/logits/") / 22,
+        "features/pooled": size("outputs/pooled/") / 22,
         "all": sum((root / file.path).stat().st_size for file in manifest.files) / 22,
     }
     assert found.bytes_per_row["labels"] > 0

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from softlab.bench.student_steps import StudentSteps, find_layer
-from softlab.bench.training import KeptImages
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.inputs import Inputs
 from softlab.store.reader import Store
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
+from tests.modalities.images.batches import images_in
 from tests.student import pictures
 from tests.student.pictures import make_student
 
-IMAGES = torch.zeros(2, 3, 4, 6)
+IMAGES = Inputs(positional=(torch.zeros(2, 3, 4, 6),))
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def make_steps(store: Store) -> StudentSteps:
     return StudentSteps(
         "small",
         pictures.make_student(),
-        KeptImages(pictures.pictures()),
+        pictures.pictures(),
         store,
         pictures.make_options(),
-        finishing=Finishing(),
+        input=ImageInput(),
         turn_s=0.001,
     )
 
@@ -48,8 +49,8 @@ def test_all_ways_see_the_same_images(store: Store) -> None:
 
     assert len(seen[0]) >= 4
     for first, again, with_labels in zip(*seen, batches, strict=True):
-        assert torch.equal(first.images_BCHW, again.images_BCHW)
-        assert torch.equal(first.images_BCHW, with_labels.images_BCHW)
+        assert torch.equal(images_in(first), images_in(again))
+        assert torch.equal(images_in(first), images_in(with_labels))
         assert first.labels is None
         assert with_labels.labels is not None
 
@@ -111,7 +112,7 @@ def test_a_map_of_the_features_own_size_is_preferred() -> None:
 
 
 def test_tokens_need_the_same_positions() -> None:
-    assert find_layer(Tokens(), IMAGES.repeat(1, 1, 1, 1), feature_shape=(6, 4)) == "mix"
+    assert find_layer(Tokens(), IMAGES, feature_shape=(6, 4)) == "mix"
     assert find_layer(Tokens(), IMAGES, feature_shape=(5, 4)) is None
 
 

@@ -4,13 +4,12 @@ from typing import Any
 import pytest
 import torch
 
-from softlab.bench.training import KeptImages, StepRate, measure_training
+from softlab.bench.training import StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.sources.source import Sample
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
-from softlab.views.view_recipe import ViewRecipe
 from tests.student import pictures
 from tests.teacher.dumping import Pictures
 
@@ -105,34 +104,3 @@ def test_hard_targets_are_needed(taught: Path) -> None:
 def test_a_student_with_too_few_outputs_is_refused(taught: Path) -> None:
     with pytest.raises(StoreMismatch, match=r"student small has 3 outputs, but .* Build the student with num_classes"):
         measure(open_store(taught / "labels"), num_classes=3)
-
-
-# The source that keeps its images.
-
-
-class Counted(Pictures):
-    reads = 0
-
-    def read(self, number: int) -> Sample:
-        type(self).reads += 1
-        return super().read(number)
-
-
-def test_each_image_is_decoded_once() -> None:
-    source = Counted(count=5)
-    kept = KeptImages(source)
-
-    images = [kept.read(index).image_CHW for index in (3, 1, 3, 3)]
-
-    assert Counted.reads == 2
-    assert images[0] is images[2] is images[3]
-    assert torch.equal(images[1], Pictures(count=5).read(1).image_CHW)
-
-
-def test_all_else_is_the_sources_own() -> None:
-    source = Pictures(count=5)
-    kept = KeptImages(source)
-
-    assert (kept.name, list(kept.keys), len(kept)) == (source.name, list(source.keys), 5)
-    assert (kept.class_names, kept.targets_N, kept.skipped) == (source.class_names, None, ())
-    assert kept.raw_bytes(2) == source.raw_bytes(2)

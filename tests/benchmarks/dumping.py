@@ -10,25 +10,25 @@ from softlab.bench.timing import rates
 from softlab.loading.aligned import Aligned
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device, place
-from softlab.models.forward import logits_of
+from softlab.models.rows import logits_of
 from softlab.sources.source import Source
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.benchmarks.report import Report
 
 TEACHERS = {
     "grey_resnet, C=10, K=10": (
         ModelOptions(model="softlab:grey_resnet", weights=Path("data/fashion_mnist/teacher.safetensors")),
-        Finishing(mean=(0.286,), std=(0.353,)),
+        ImageInput(mean=(0.286,), std=(0.353,)),
         10,
     ),
     "resnet18, random weights, C=1000, K=16": (
         ModelOptions(model="torchvision:resnet18"),
-        Finishing(channels=3, mean=(0.286,), std=(0.353,)),
+        ImageInput(channels=3, mean=(0.286,), std=(0.353,)),
         16,
     ),
 }
@@ -37,9 +37,9 @@ TEACHERS = {
 def make_teachers() -> dict[str, tuple[Teacher, int]]:
     """Each with its K."""
     found = {}
-    for title, (model, finishing, k) in TEACHERS.items():
+    for title, (model, input, k) in TEACHERS.items():
         torch.manual_seed(0)
-        found[title] = Teacher(module=build_model(model), name=model.model, arguments={}, finishing=finishing), k
+        found[title] = Teacher(module=build_model(model), name=model.model, arguments={}, input=input), k
     return found
 
 
@@ -73,11 +73,11 @@ def forward_only(teacher: Teacher, source: Source, options: DumpOptions) -> int:
     """The bare loop over the batches of a dump; how many rows."""
     device = choose_device(options.device)
     module = place(teacher.module.eval(), device, channels_last=options.channels_last)
-    loader = BatchLoader(Aligned(source=source, finishing=teacher.finishing), device=device, options=LoaderOptions())
+    loader = BatchLoader(Aligned(source=source, inputs=(teacher.input,)), device=device, options=LoaderOptions())
     with torch.inference_mode():
         for batch in loader.load(in_sequence(0, len(source), batch_size=options.batch_size)):
-            images_BCHW = batch.to(device, channels_last=options.channels_last).images_BCHW
-            logits_of(module, images_BCHW, device=device, autocast=options.autocast)
+            (collated,) = batch.to(device, channels_last=options.channels_last).inputs
+            logits_of(module, collated.inputs, device=device, autocast=options.autocast)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return len(source)

@@ -2,6 +2,7 @@
 
 # Shape letters: C channels, H height, W width.
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,20 +15,19 @@ from torch import Tensor
 
 from softlab.bench.student_steps import StudentSteps
 from softlab.bench.timing import rates
-from softlab.bench.training import KeptImages
 from softlab.identity import content_hash
 from softlab.keys import Keys
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device
-from softlab.models.forward import logits_of
+from softlab.models.rows import logits_of
 from softlab.sources.source import Sample, SkippedSample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.options import TrainOptions
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.benchmarks.dumping import dump_anew, forward_only
 from tests.benchmarks.report import Report
 
@@ -54,24 +54,24 @@ class RandomImages:
     name = "random images"
     class_names = None
     skipped: tuple[SkippedSample, ...] = ()
+    field_names = ("image",)
 
     def __init__(self, num_samples: int, *, side: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self._pool_PCHW = torch.randint(256, (POOL, 3, side, side), dtype=torch.uint8, generator=generator)
         self.keys = Keys(str(number) for number in range(num_samples))
-        self.targets_N: NDArray[np.int64] = np.arange(num_samples) % 1000
+        self.targets: Mapping[str, NDArray[np.int64]] = {"label": np.arange(num_samples) % 1000}
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        return index.to_bytes(8, "little")
-
     def read(self, index: int) -> Sample:
         return Sample(
             index=index,
-            image_CHW=self._pool_PCHW[index % POOL],
-            content_hash=content_hash(self.raw_bytes(index)),
+            key=self.keys[index],
+            fields={"image": self._pool_PCHW[index % POOL].numpy()},
+            content_hash=content_hash(index.to_bytes(8, "little")),
+            place=self.name,
         )
 
 
@@ -80,7 +80,7 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
     source = RandomImages(work.num_images, side=work.side)
     torch.manual_seed(0)
     module = build_model(ModelOptions(model=work.teacher))
-    teacher = Teacher(module=module, name=work.teacher, arguments={}, finishing=Finishing(channels=3))
+    teacher = Teacher(module=module, name=work.teacher, arguments={}, input=ImageInput(channels=3))
     options = DumpOptions(
         k=16,
         device=work.device,
@@ -130,7 +130,7 @@ def _bench_student(
 
     def ask_teacher(batch: Batch) -> Tensor:
         with torch.inference_mode():
-            return logits_of(teacher, batch.images_BCHW, device=device, autocast=work.autocast)
+            return logits_of(teacher, batch.inputs[0].inputs, device=device, autocast=work.autocast).rows
 
     store = open_store(folder / "gpu", cache=CacheOptions(dir=folder / "gpu-cache"))
     options = TrainOptions(
@@ -139,10 +139,10 @@ def _bench_student(
     steps = StudentSteps(
         "student",
         build_model(ModelOptions(model=work.student)),
-        KeptImages(source),
+        source,
         store,
         options,
-        finishing=Finishing(channels=3),
+        input=ImageInput(channels=3),
     )
     ways = {"hard": steps.hard(), "stored": steps.stored(), "online": steps.hard(beside=ask_teacher)}
     return rates(ways, rounds=rounds)

@@ -15,15 +15,16 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.inputs import ImageInput
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.teacher.dump import as_teacher, dump_teacher
+from softlab.teacher.dump import dump_teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
+from softlab.teacher.planning import as_teacher
 from tests.benchmarks.report import Report
 from tests.benchmarks.stores import BlankImages, RandomLogits
 
-FINISHING = Finishing(mean=(0.0,), std=(1.0,))
+INPUT = ImageInput(mean=(0.0,), std=(1.0,))
 SHARD_ROWS = 8192
 GROWTH = 10
 POLL_S = 0.005
@@ -48,7 +49,7 @@ def bench_memory(report: Report, folder: Path, *, num_samples: int) -> None:
 
 def _dump(path: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
-    teacher = as_teacher(RandomLogits(num_classes=16), finishing=FINISHING)
+    teacher = as_teacher(RandomLogits(num_classes=16), input=INPUT)
     options = DumpOptions(k=4, batch_size=1024, shard_rows=SHARD_ROWS, device="cpu")
     dump_teacher(teacher, BlankImages(num_samples), path, options)
 
@@ -56,7 +57,7 @@ def _dump(path: Path, num_samples: int) -> None:
 def _train(path: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
     source, store = BlankImages(num_samples), open_store(path, cache=CacheOptions(dir=path.with_suffix(".cache")))
-    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_N=align(source, store))
+    aligned = Aligned(source=source, inputs=(INPUT,), store=store, store_N=align(source, store))
     loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0))
     order = ShuffledBatches(num_samples=num_samples, batch_size=min(1024, num_samples), epochs=1, seed=0)
     for _ in loader.load(order):

@@ -10,28 +10,29 @@ from torch import Tensor
 from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
-from softlab.loading.aligned import AS_THEY_ARE, Aligned
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.images.views.transforms import build_transform, parse_transform
+from softlab.modalities.views import record_views
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.student.inputs import as_the_teacher_saw
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
 from softlab.student.options import TrainOptions
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
-from softlab.views.transforms import build_transform, parse_transform
-from softlab.views.view_recipe import ViewRecipe, record_views
 from tests.benchmarks.report import Report
+from tests.sources.pictures import image_of
 
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 RECIPES = {
     "crop, flip": ("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"),
     "resized crop, RandAugment, erasing": ("RandomResizedCrop(28)", "RandAugment()", "RandomErasing()"),
@@ -53,7 +54,7 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
         rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
     report.section(
-        "Replay",
+        "ImageReplay",
         f"Decoding an image of {source.name} and its transforms, in microseconds, one process: drawn from torch's own "
         "random state, and replayed as a pure function of seed, view and sample.",
         ["transforms", "drawn", "replayed", "rate, replayed against drawn"],
@@ -66,7 +67,7 @@ def _drawing(source: Source, transforms: tuple[str, ...]) -> Callable[[], int]:
     built, batches = [build_transform(parse_transform(text)) for text in transforms], cycle(_batches(source))
 
     def draw(number: int) -> Tensor:
-        image_CHW = source.read(number).image_CHW
+        image_CHW = image_of(source, number)
         for transform in built:
             image_CHW = transform(image_CHW)
         return image_CHW
@@ -76,10 +77,10 @@ def _drawing(source: Source, transforms: tuple[str, ...]) -> Callable[[], int]:
 
 def _replaying(source: Source, transforms: tuple[str, ...]) -> Callable[[], int]:
     views = record_views(ViewRecipe(transforms=transforms), num_views=1, digest_every=0)
-    replay, batches = Replay(views, num_samples=len(source)), cycle(_batches(source))
+    replay, batches = ImageReplay(views, num_samples=len(source)), cycle(_batches(source))
 
     def read(number: int) -> Tensor:
-        return source.read(number).image_CHW
+        return image_of(source, number)
 
     return lambda: len(replay.views(numbers := next(batches), [0] * len(numbers), read))
 
@@ -92,9 +93,9 @@ def _batches(source: Source) -> list[list[int]]:
 def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
     stores = {coding: _dump(folder / f"views-{coding}", source, coding) for coding in ("float16", "uint8")}
     store = stores["float16"]
-    stored = as_the_teacher_saw(source, store, FINISHING, subset=False, verify="some")
-    hard = Aligned(source=source, finishing=FINISHING, replay=stored.replay)
-    plain = Aligned(source=source, finishing=FINISHING, replay=AS_THEY_ARE)
+    stored = beside_store(source, store, (INPUT,), subset=False, verify="some")
+    hard = Aligned(source=source, inputs=(INPUT,), replay=stored.replay)
+    plain = Aligned(source=source, inputs=(INPUT,), replay=AS_THEY_ARE)
     found = rates(
         {
             "hard": _Steps(hard, HARD_TARGETS),
@@ -123,7 +124,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
 
 def _dump(out: Path, source: Source, coding: Coding) -> Store:
     module = build_model(ModelOptions(model="softlab:grey_cnn"))
-    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, input=INPUT)
     options = DumpOptions(k=5, temperature=(1.0, 4.0), views=NUM_VIEWS, coding=coding)
     dump_teacher(teacher, source, out, options, augment=ViewRecipe(transforms=RECIPES["crop, flip"]))
     return open_store(out, cache=CacheOptions(dir=out.with_suffix(".cache")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from softlab.sources.open import open_source
+from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.dumping import bench_dumping, make_teachers
 from tests.benchmarks.gpu import Work, bench_on_gpu, small

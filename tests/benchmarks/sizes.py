@@ -16,22 +16,24 @@ from softlab.labels.losses import kl_rows
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.manifest import Manifest
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
-from softlab.teacher.dump import as_teacher, dump_teacher
+from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
+from softlab.teacher.planning import as_teacher
 from tests.benchmarks.report import Report
 from tests.benchmarks.stores import BlankImages, RandomLogits
+from tests.sources.pictures import image_of
 
 TEMPERATURES = (1.0, 4.0)
 NUM_CLASSES = 1000
 NUM_VIEWS = 16
-AS_PIXELS = Finishing(mean=(0.0,), std=(1.0,))
+AS_PIXELS = ImageInput(mean=(0.0,), std=(1.0,))
 KEPT = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 JUDGED_ROWS = 4096
 """Whose distributions are compared with what is stored of them."""
@@ -56,7 +58,7 @@ class Weighed:
 def bench_sizes(report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]]) -> None:
     """`teachers` with their K, over the images of `source`; and random logits, where class ids are hardest to press."""
     num_samples = len(source)
-    synthetic = as_teacher(RandomLogits(num_classes=NUM_CLASSES), finishing=AS_PIXELS)
+    synthetic = as_teacher(RandomLogits(num_classes=NUM_CLASSES), input=AS_PIXELS)
     title = f"random logits, K=16 of {NUM_CLASSES:,}"
     found = {form: _weigh_synthetic(synthetic, folder, num_samples, k=16, form=form) for form in get_args(FormatName)}
     small = found["zarr"]["uint8"]
@@ -86,7 +88,9 @@ def _bench_kept(report: Report, teacher: Teacher, folder: Path, num_samples: int
             nats = [*each.coding_nats, *each.total_nats]
             step = each.manifest.classes[0].coding.gap_step
             name = coding if step is None else f"{coding}, step 1/{1 / step:g}"
-            rows.append([str(k), name, f"{each.bytes_per_row('labels/'):.1f}", *(f"{value:.1e}" for value in nats)])
+            rows.append(
+                [str(k), name, f"{each.bytes_per_row('outputs/logits/'):.1f}", *(f"{value:.1e}" for value in nats)]
+            )
     report.section(
         "Size by K",
         f"Random logits, normal with scale 3, {NUM_CLASSES:,} classes, zarr. Coding: as above. In all: KL in nats "
@@ -100,7 +104,7 @@ def _weigh_synthetic(
     teacher: Teacher, folder: Path, num_samples: int, *, k: int, form: FormatName, views: int = NUM_VIEWS
 ) -> dict[Coding, Weighed]:
     source = BlankImages(num_samples)
-    judged = torch.stack([source.read(number).image_CHW for number in range(min(num_samples, JUDGED_ROWS))])
+    judged = torch.stack([image_of(source, number) for number in range(min(num_samples, JUDGED_ROWS))])
     logits_NC = teacher.module(judged / 255)
     found: dict[Coding, Weighed] = {}
     for coding in get_args(Coding):
@@ -170,7 +174,7 @@ def _row(name: str, form: FormatName, found: dict[Coding, Weighed]) -> list[list
             name,
             form,
             coding,
-            f"{each.bytes_per_row('labels/'):.1f}",
+            f"{each.bytes_per_row('outputs/logits/'):.1f}",
             f"{each.bytes_per_row():.1f}",
             *(f"{nats:.1e}" for nats in each.coding_nats),
         ]

@@ -4,7 +4,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -23,21 +23,22 @@ from softlab.manifest import (
     ShardRecord,
     Statistics,
     StorePlan,
-    add_up,
+    add_up_by_output,
     encode,
 )
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.views import NoViews, record_views
 from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.format import FormatName
 from softlab.store.reader import coding_of
 from softlab.store.samples import SampleTable
 from softlab.store.writer import writing
-from softlab.teacher.dump import as_teacher
-from softlab.teacher.forward import Said
+from softlab.teacher.dumped_views import ViewsToDump
+from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.record import make_plan
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe, record_views
+from softlab.teacher.plan import make_plan
+from softlab.teacher.planning import as_teacher
 
 NUM_BLOCKS, BLOCK_ROWS = 4, 8192
 """Compressed chunks hold 4,096 rows at most: none has a row twice."""
@@ -61,7 +62,8 @@ class BlankImages:
 
     name = "blank"
     class_names = None
-    targets_N = None
+    targets: ClassVar[dict[str, NDArray[np.int64]]] = {}
+    field_names = ("image",)
     skipped = ()
 
     def __init__(self, num_samples: int) -> None:
@@ -70,12 +72,15 @@ class BlankImages:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        return index.to_bytes(8, "little")
-
     def read(self, index: int) -> Sample:
-        pixels = torch.tensor([[[index % 256, index // 256 % 256]]], dtype=torch.uint8)
-        return Sample(index=index, image_CHW=pixels, content_hash=content_hash(self.raw_bytes(index)))
+        pixels = np.array([[[index % 256, index // 256 % 256]]], dtype=np.uint8)
+        return Sample(
+            index=index,
+            key=self.keys[index],
+            fields={"image": pixels},
+            content_hash=content_hash(index.to_bytes(8, "little")),
+            place=self.name,
+        )
 
 
 def write_synthetic_store(
@@ -96,7 +101,7 @@ def write_synthetic_store(
         _draw_block(number, k=k, num_classes=num_classes, feature_width=feature_width) for number in range(num_blocks)
     ]
     plan = _plan(form, coding, blocks[0], num_samples=num_samples)
-    encoded = [_encode(coding_of(plan), block) for block in blocks]
+    encoded = [_encode(coding_of(plan.classes[0]), block) for block in blocks]
     samples = _samples(num_samples)
     with writing(path, plan) as writer:
         for shard in writer.pending:
@@ -111,7 +116,7 @@ def write_synthetic_store(
                 clipped_logits=0,
             )
             hashes = list(samples.content_hashes[shard.start : shard.stop])
-            writer.write(shard, arrays=arrays, content_hashes=hashes, statistics=statistics)
+            writer.write(shard, arrays=arrays, content_hashes=hashes, statistics={"logits": statistics})
         writer.finalize(samples)
     return path
 
@@ -128,9 +133,11 @@ def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 1
             start=shard.start,
             stop=shard.stop,
             files=tuple(_file(f"{field.name}/c/{shard.part}") for field in plan.storage.fields),
-            statistics=Statistics(
-                rows=shard.num_rows, rows_with_target=0, correct=0, captured_mass=(1.0, 1.0, 1.0), clipped_logits=0
-            ),
+            statistics={
+                "logits": Statistics(
+                    rows=shard.num_rows, rows_with_target=0, correct=0, captured_mass=(1.0, 1.0, 1.0), clipped_logits=0
+                )
+            },
         )
         for shard in plan.grid
     )
@@ -140,50 +147,49 @@ def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 1
         samples_file=_file("samples.parquet"),
         layout_files=(),
         shards=shards,
-        statistics=add_up([shard.statistics for shard in shards]),
+        statistics=add_up_by_output(shards),
     )
     path.mkdir(parents=True)
     (path / MANIFEST_NAME).write_bytes(encode(manifest))
     return path
 
 
-def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | None) -> Said:
+def _draw_block(seed: int, *, k: int, num_classes: int, feature_width: int | None) -> TeacherOutput:
     """The k largest of some classes, spread over all of them in each row by an offset of its own."""
     generator = torch.Generator().manual_seed(seed)
     num_drawn = min(num_classes, max(1000, 2 * k))
     labels = keep_top_k(3 * torch.randn(BLOCK_ROWS, num_drawn, generator=generator), k=k)
     offsets_B1 = torch.randint(num_classes, (BLOCK_ROWS, 1), generator=generator)
     ids_BK = (labels.class_ids_BK * (num_classes // num_drawn) + offsets_B1) % num_classes
-    features = {}
+    values = {}
     if feature_width is not None:
-        features["wide"] = torch.randn(BLOCK_ROWS, feature_width, generator=generator).half()
-    return Said(
-        labels=replace(labels, class_ids_BK=ids_BK, num_classes=num_classes),
-        features=features,
+        values["wide"] = torch.randn(BLOCK_ROWS, feature_width, generator=generator).half()
+    return TeacherOutput(
+        labels={"logits": replace(labels, class_ids_BK=ids_BK, num_classes=num_classes)},
+        values=values,
         is_finite_B=torch.ones(BLOCK_ROWS, dtype=torch.bool),
     )
 
 
 def _plan(
-    form: FormatName, coding: Coding, block: Said, *, num_samples: int, shard_rows: int | None = None
+    form: FormatName, coding: Coding, block: TeacherOutput, *, num_samples: int, shard_rows: int | None = None
 ) -> StorePlan:
     options = DumpOptions(
-        k=block.labels.k,
+        k=block.labels["logits"].k,
         format=form,
         coding=coding,
-        feature=dict.fromkeys(block.features, "hidden"),
+        feature=dict.fromkeys(block.values, "hidden"),
         pixel_digests="none",
         shard_rows=shard_rows,
     )
-    views = record_views(ViewRecipe(), num_views=1, digest_every=0)
-    teacher = as_teacher(nn.Linear(1, 1), finishing=Finishing())
+    views = ViewsToDump(record=record_views(NoViews(), num_views=1, digest_every=0))
+    teacher = as_teacher(nn.Linear(1, 1), input=ImageInput())
     return make_plan(teacher, BlankImages(num_samples), options, views, example=block)
 
 
-def _encode(coding: LabelCoding, block: Said) -> dict[str, NDArray[Any]]:
-    arrays = coding.encode(block.labels)
-    features = {f"features/{name}": feature.numpy() for name, feature in block.features.items()}
-    return {f"labels/{name}": array for name, array in arrays.items()} | features
+def _encode(coding: LabelCoding, block: TeacherOutput) -> dict[str, NDArray[Any]]:
+    labels = {f"outputs/logits/{name}": array for name, array in coding.encode(block.labels["logits"]).items()}
+    return labels | {f"outputs/{name}/values": values.numpy() for name, values in block.values.items()}
 
 
 def _fill(shard: Shard, blocks: list[NDArray[Any]]) -> NDArray[Any]:

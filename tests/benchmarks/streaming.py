@@ -11,6 +11,7 @@ import torch
 
 from softlab.bench.timing import rates
 from softlab.disk import list_files
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
@@ -25,11 +26,10 @@ from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.benchmarks.report import Report
 from tests.servers.s3 import has_weed, running_s3
 
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 OPTIONS = TrainOptions(epochs=1, batch_size=128, track=())
 SHARDS = 16
 HEADERS = ["labels from", "first epoch, samples/s", "of the disk's", "cached, samples/s", "of the disk's"]
@@ -100,7 +100,7 @@ def _train(source: Source, where: str, cache: Path) -> int:
 def _train_on(source: Source, store: Store, options: TrainOptions) -> None:
     torch.manual_seed(0)
     student = build_model(ModelOptions(model="softlab:grey_cnn"))
-    train_students({"student": student}, source, [store], options, finishing=FINISHING)
+    train_students({"student": student}, source, [store], options, input=INPUT)
 
 
 def _fetched_and_needed(source: Source, url: str, cache: Path) -> tuple[int, int]:
@@ -111,13 +111,13 @@ def _fetched_and_needed(source: Source, url: str, cache: Path) -> tuple[int, int
     manifest_bytes = backend.num_bytes
     _train_on(source, Store(remote, manifest, digest, cache=CacheOptions(dir=cache)), replace(OPTIONS, epochs=2))
     own = [manifest.samples_file, *manifest.digest_files]
-    labels = [file for shard in manifest.shards for file in shard.files if file.path.startswith("labels/")]
+    labels = [file for shard in manifest.shards for file in shard.files if file.path.startswith("outputs/logits/")]
     return backend.num_bytes, manifest_bytes + sum(file.bytes for file in own + labels)
 
 
 def _dump(out: Path, source: Source) -> Path:
     module = build_model(ModelOptions(model="softlab:grey_cnn"))
-    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, input=INPUT)
     shard_rows = max(len(source) // SHARDS // 16 * 16, 16)
     dump_teacher(teacher, source, out, DumpOptions(k=5, feature={"pool": "pool"}, shard_rows=shard_rows))
     return out

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from softlab.bench.timing import rates
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.source import Source
 from softlab.sources.subset import first
@@ -17,11 +19,9 @@ from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 from tests.benchmarks.report import Report
 
-FINISHING = Finishing(mean=(0.286,), std=(0.353,))
+FINISHING = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomResizedCrop(28)", "RandomHorizontalFlip()", "RandAugment()"))
 OPTIONS = TrainOptions(epochs=1, batch_size=128, verify_inputs="some", track=())
 NUM_IMAGES = 2000
@@ -57,14 +57,14 @@ def bench_students(report: Report, folder: Path, source: Source, *, rounds: int)
 
 def _dump(out: Path, source: Source) -> Store:
     module = build_model(ModelOptions(model="softlab:grey_cnn"))
-    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=module, name="softlab:grey_cnn", arguments={}, input=FINISHING)
     dump_teacher(teacher, source, out, DumpOptions(k=5, temperature=(1.0, 4.0)), augment=AUGMENT)
     return open_store(out, cache=CacheOptions(dir=out.with_suffix(".cache")))
 
 
 def _train(source: Source, store: Store, counts: list[int]) -> int:
     for count in counts:
-        train_students(_students(count), source, [store], OPTIONS, finishing=FINISHING)
+        train_students(_students(count), source, [store], OPTIONS, input=FINISHING)
     return 1
 
 

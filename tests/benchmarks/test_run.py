@@ -1,6 +1,10 @@
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.run import main
+
+pytestmark = pytest.mark.process
 
 TITLES = [
     "## Dumping",

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from softlab.bench.student_steps import StudentSteps
 from softlab.bench.timing import rates
-from softlab.bench.training import KeptImages
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
@@ -20,8 +20,8 @@ from softlab.student.options import TrainOptions
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.benchmarks.report import Report
+from tests.modalities.images.batches import images_in
 
 STORED = "stored, K = 5 with tail"
 TURN_S, TURNS = 0.25, 5
@@ -36,36 +36,36 @@ class Case:
 
     title: str
     student: ModelOptions
-    finishing: Finishing
+    input: ImageInput
 
 
 CASES = (
     Case(
         title="the demo's CNN, 24 k parameters, 28 px",
         student=ModelOptions(model="softlab:grey_cnn"),
-        finishing=Finishing(mean=MEAN, std=STD),
+        input=ImageInput(mean=MEAN, std=STD),
     ),
     Case(
         title="mobilenet_v3_small, 64 px",
         student=ModelOptions(model="torchvision:mobilenet_v3_small", arguments={"num_classes": 10}),
-        finishing=Finishing(size=(64, 64), channels=3, mean=MEAN, std=STD),
+        input=ImageInput(size=(64, 64), channels=3, mean=MEAN, std=STD),
     ),
 )
 
 
 def bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
     """Batches of 128."""
-    finishing = CASES[0].finishing
+    input = CASES[0].input
     module = build_model(
         ModelOptions(model="softlab:grey_resnet", weights=Path("data/fashion_mnist/teacher.safetensors"))
     ).eval()
-    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, finishing=finishing)
+    teacher = Teacher(module=module, name="softlab:grey_resnet", arguments={}, input=input)
     dump_teacher(teacher, source, folder / "train", DumpOptions(k=5, feature={"pool": "pool"}))
     store = open_store(folder / "train", cache=CacheOptions(dir=folder / "cache"))
     module.to(choose_device("auto"))
 
     def ask_teacher(batch: Batch) -> Tensor:
-        images_BCHW = batch.images_BCHW[:, :1, ::2, ::2] if batch.images_BCHW.shape[2] == 64 else batch.images_BCHW
+        images_BCHW = images_in(batch)[:, :1, ::2, ::2] if images_in(batch).shape[2] == 64 else images_in(batch)
         with torch.inference_mode():
             logits_BC: Tensor = module(images_BCHW)
             return logits_BC
@@ -74,9 +74,7 @@ def bench_training(report: Report, folder: Path, source: Source, *, rounds: int)
     for case in CASES:
         torch.manual_seed(0)
         student = build_model(case.student)
-        steps = StudentSteps(
-            "student", student, KeptImages(source), store, TrainOptions(), finishing=case.finishing, turn_s=TURN_S
-        )
+        steps = StudentSteps("student", student, source, store, TrainOptions(), input=case.input, turn_s=TURN_S)
         with_features, layers = steps.stored_and_features() or (None, {})
         ways: dict[str, Callable[[], int]] = {
             "hard labels": steps.hard(),

@@ -70,10 +70,10 @@ def test_spdx_identifiers_are_told_as_hubs_write_them(licence: str, expected: st
 def test_the_tables_of_a_parquet_store_are_named(tmp_path: Path) -> None:
     manifest = write_store(tmp_path, make_plan(format="parquet"))
 
-    _, labels = read_by_a_hub(render_card(manifest))["configs"]
+    _, *outputs = read_by_a_hub(render_card(manifest))["configs"]
 
-    assert labels["config_name"] == "labels"
-    assert len(list(tmp_path.glob(labels["data_files"]))) == 6
+    assert [output["config_name"] for output in outputs] == ["logits", "pooled"]
+    assert [len(list(tmp_path.glob(output["data_files"]))) for output in outputs] == [6, 6]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_tables_of_a_parquet_store_are_named(tmp_path: Path) -> None:
 def test_the_size_category_is_that_of_the_rows(rows: int, category: str) -> None:
     statistics = Statistics(rows=rows, rows_with_target=0, correct=0, captured_mass=(1.0, 1.0), clipped_logits=0)
 
-    front = read_by_a_hub(render_card(make_manifest(statistics=statistics)))
+    front = read_by_a_hub(render_card(make_manifest(statistics={"logits": statistics})))
 
     assert front["size_categories"] == [category]
 

@@ -3,21 +3,22 @@ from pathlib import Path
 import msgspec
 
 from softlab.card.render import render_card, renewed_card
-from softlab.manifest import FeatureRecord, SkippedRecord, Statistics
+from softlab.manifest import SkippedRecord, Statistics, ValuesRecord
 from softlab.remote.address import parse_address
-from tests.manifests import make_manifest
+from tests.manifests import LABELS, make_manifest
 from tests.sharing.records import make_version
 from tests.store.building import make_plan, write_store
 
 
-def make_statistics(*, rows: int = 20, rows_with_target: int = 20, correct: int = 15) -> Statistics:
-    return Statistics(
+def make_statistics(*, rows: int = 20, rows_with_target: int = 20, correct: int = 15) -> dict[str, Statistics]:
+    labels = Statistics(
         rows=rows,
         rows_with_target=rows_with_target,
         correct=correct,
         captured_mass=(0.9 * rows, 0.75 * rows),
         clipped_logits=1234,
     )
+    return {"logits": labels}
 
 
 def test_a_card_says_what_the_store_is_and_how_good() -> None:
@@ -30,7 +31,7 @@ def test_a_card_says_what_the_store_is_and_how_good() -> None:
         "at temperatures 1, 4 |",
         "| coding | float16 |",
         "| features | pooled (layer layer4) |",
-        "| format | zarr, softlab format version 1 |",
+        "| format | zarr, softlab format version 2 |",
         "Teacher's accuracy on these samples: 75.00%.",
         "0.9000 at T=1, 0.7500 at T=4.",
         "Logits clipped by the coding: 1,234.",
@@ -39,7 +40,7 @@ def test_a_card_says_what_the_store_is_and_how_good() -> None:
 
 
 def test_a_card_says_what_is_not_there() -> None:
-    card = render_card(make_manifest(features=(), statistics=make_statistics(rows_with_target=0, correct=0)))
+    card = render_card(make_manifest(outputs=(LABELS,), statistics=make_statistics(rows_with_target=0, correct=0)))
 
     assert "| features | none |" in card
     assert "Teacher's accuracy on these samples: unknown (no hard targets)." in card
@@ -57,9 +58,11 @@ def test_a_card_counts_the_samples_left_out() -> None:
 
 
 def test_every_feature_is_named_with_its_layer() -> None:
-    features = tuple(FeatureRecord(name=name, layer=f"block.{name}", pooling="none") for name in "ab")
+    features = tuple(ValuesRecord(name=name, taken_from=f"layer:block.{name}:none") for name in "ab")
 
-    assert "| features | a (layer block.a), b (layer block.b) |" in render_card(make_manifest(features=features))
+    assert "| features | a (layer block.a), b (layer block.b) |" in render_card(
+        make_manifest(outputs=(LABELS, *features))
+    )
 
 
 def test_only_a_card_of_gaps_says_how_they_become_logits(tmp_path: Path) -> None:
@@ -80,10 +83,10 @@ def test_words_of_others_stay_in_their_line_and_are_no_markup() -> None:
     hostile = "pets\n# Licence: none\n| <script> | [x](http://x.example) `y`"
     manifest = make_manifest()
     teacher = msgspec.structs.replace(manifest.teacher, model="a`b|c\nd")
-    features = (FeatureRecord(name="pooled", layer="a|b", pooling="mean"),)
+    outputs = (LABELS, ValuesRecord(name="pooled", taken_from="layer:a|b:mean"))
 
     card = render_card(
-        make_manifest(source=msgspec.structs.replace(manifest.source, name=hostile), teacher=teacher, features=features)
+        make_manifest(source=msgspec.structs.replace(manifest.source, name=hostile), teacher=teacher, outputs=outputs)
     )
 
     said = r"said about pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
@@ -106,9 +109,9 @@ def test_the_card_of_a_version_says_its_licence_and_where_it_is() -> None:
 def test_what_a_person_filled_in_goes_on_when_the_store_changes() -> None:
     filled_in = render_card(make_manifest()).replace("_Not filled in: whom to ask?_", "The vision team.\n\nOr anyone.")
 
-    card = renewed_card(filled_in, make_manifest(features=()))
+    card = renewed_card(filled_in, make_manifest(outputs=(LABELS,)))
 
-    assert card == render_card(make_manifest(features=()), own_card=filled_in)
+    assert card == render_card(make_manifest(outputs=(LABELS,)), own_card=filled_in)
     assert "<!-- kept: contact -->\nThe vision team.\n\nOr anyone.\n<!-- end -->" in card
     assert "| features | none |" in card
 
@@ -116,14 +119,36 @@ def test_what_a_person_filled_in_goes_on_when_the_store_changes() -> None:
 def test_the_card_of_a_version_is_renewed_without_what_was_true_of_that_version_alone() -> None:
     published = render_card(make_manifest(), version=make_version(), address=parse_address("s3://bucket/labels/pets@3"))
 
-    assert renewed_card(published, make_manifest(features=())) == render_card(make_manifest(features=()))
+    assert renewed_card(published, make_manifest(outputs=(LABELS,))) == render_card(make_manifest(outputs=(LABELS,)))
 
 
 def test_a_card_changed_outside_its_sections_is_left_alone() -> None:
     changed = render_card(make_manifest()).replace("## How good", "## How good it is")
 
-    assert renewed_card(changed, make_manifest(features=())) is None
+    assert renewed_card(changed, make_manifest(outputs=(LABELS,))) is None
 
 
 def test_a_store_without_a_card_gets_one() -> None:
     assert renewed_card(None, make_manifest()) == render_card(make_manifest())
+
+
+def test_the_card_of_a_store_without_soft_labels_tells_of_its_values_alone() -> None:
+    embedding = ValuesRecord(name="embedding", taken_from="pooled")
+
+    card = render_card(make_manifest(outputs=(embedding,), statistics={}))
+
+    assert "10 samples, 2 view(s), no classes." in card
+    assert "| features | embedding (pooled) |" in card
+    assert " --alpha 0 --feature embedding=LAYER --out RUN" in card
+    assert "## How good" not in card
+    assert "max_logit" not in card
+
+
+def test_each_of_several_outputs_tells_how_good_it_is() -> None:
+    other = msgspec.structs.replace(LABELS, name="coarse")
+    statistics = make_statistics() | {"coarse": make_statistics(correct=20)["logits"]}
+
+    card = render_card(make_manifest(outputs=(LABELS, other), statistics=statistics))
+
+    assert "logits: Teacher's accuracy on these samples: 75.00%." in card
+    assert "coarse: Teacher's accuracy on these samples: 100.00%." in card

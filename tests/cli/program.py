@@ -22,7 +22,7 @@ SMALL = ("--k", "4", "--shard-rows", "64", "--feature", "pool=pool")
 SHORT = ("--epochs", "1", "--batch-size", "50")
 CNN, MLP = ("--student", "cnn=softlab:grey_cnn"), ("--student", "mlp=softlab:grey_mlp")
 
-LOGITS = "labels/logits/c/0/1/0"
+LOGITS = "outputs/logits/logits/c/0/1/0"
 """A file of the second shard."""
 
 
@@ -52,7 +52,7 @@ def train(store: Path | str, out: Path, *more: object) -> tuple[object, ...]:
     return ("train-student", "--store", store, "--out", out, *TRAIN, *INPUT, *MLP, *SHORT, *more)
 
 
-FINISHED_ONLY = ("source_fingerprint", "samples_file", "layout_files", "shards", "statistics", "digest_files")
+FINISHED_ONLY = ("source_fingerprint", "samples_file", "layout_files", "shards", "statistics", "self", "digest_files")
 
 
 def interrupt(out: Path) -> None:
@@ -67,12 +67,6 @@ def interrupt(out: Path) -> None:
 def manifest_of(store: Path) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((store / "manifest.json").read_text())
     return manifest
-
-
-def change_manifest(store: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = manifest_of(store)
-    change(manifest)
-    (store / "manifest.json").write_text(json.dumps(manifest))
 
 
 def write_rows(path: Path, rows: pa.Table) -> Path:

@@ -93,7 +93,7 @@ def test_set_overrides_flags_and_these_a_recipe(
     assert answer.code == 0
     assert (store.num_samples, store.k, store.temperatures) == (50, 2, (2.0, 8.0))
     assert store.manifest.classes[0].coding.logits == "uint8"
-    assert store.manifest.teacher.finishing["mean"] == [0.286]
+    assert store.manifest.inputs[0].options["mean"] == [0.286]
     assert store.feature_names == ("pool",)
 
 
@@ -144,16 +144,16 @@ def test_verify_says_that_a_store_is_intact(stores: Path, softlab: Softlab) -> N
 
 def test_verify_lists_what_is_damaged_missing_and_foreign(store: Path, softlab: Softlab) -> None:
     flip_byte(store / LOGITS)
-    (store / "labels/class_ids/c/0/3/0").unlink()
-    (store / "features/notes.txt").write_text("mine")
+    (store / "outputs/logits/class_ids/c/0/3/0").unlink()
+    (store / "outputs/pool/notes.txt").write_text("mine")
 
     answer, report = softlab("verify", store), softlab("verify", store, "--json")
 
     assert (answer.code, answer.err) == (1, "")
     assert answer.out.splitlines()[:3] == [
         f"damaged: {LOGITS}",
-        "missing: labels/class_ids/c/0/3/0",
-        "foreign: features/notes.txt",
+        "missing: outputs/logits/class_ids/c/0/3/0",
+        "foreign: outputs/pool/notes.txt",
     ]
     assert f"{store}: NOT intact" in answer.out
     assert report.code == 1
@@ -190,7 +190,9 @@ def test_students_are_trained_in_one_pass_beside_their_baselines(
     rows = {line.split()[0]: line.split() for line in answer.out.splitlines() if line.split()[0] in names}
     assert (answer.code, answer.err) == (0, "")
     assert list(rows) == names
-    assert all(row[1].endswith("%") and row[3].endswith("%") for row in rows.values())
+    measured = {result["name"]: result["last"]["values"] for result in json.loads((out / "summary.json").read_text())}
+    assert all(row[1] == f"{100 * measured[name]['accuracy']:.2f}" for name, row in rows.items())
+    assert all(f"{100 * measured[name]['teacher_agreement']:.2f}" in row for name, row in rows.items())
     assert all((out / name / f"{kind}.safetensors").exists() for name in names for kind in ("best", "last"))
     assert not (out / "resume").exists()
 
@@ -219,8 +221,8 @@ def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: So
     assert (table.code, table.err) == (0, "")
     assert table.facts()["accuracy"] == f"{accuracy:.2%}"
     assert table.facts()["agreement with the teacher"] == "100.00%"
-    assert (found["rows"], found["accuracy"], found["teacher_agreement"]) == (100, accuracy, 1.0)
-    assert 0 <= found["teacher_kl"] < 0.05  # the tail of six classes is shared equally
+    assert (found["rows"], found["values"]["accuracy"], found["values"]["teacher_agreement"]) == (100, accuracy, 1.0)
+    assert 0 <= found["values"]["teacher_kl"] < 0.05  # the tail of six classes is shared equally
 
 
 # Ctrl-C.
@@ -238,6 +240,7 @@ def dump_until_ctrl_c(arguments: list[str], out: Path, stderr: Path) -> None:
     main(arguments)
 
 
+@pytest.mark.process
 def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_path: Path, softlab: Softlab) -> None:
     stopped, undisturbed, stderr = tmp_path / "stopped", tmp_path / "undisturbed", tmp_path / "stderr"
     options = (*TEACHER, *TRAIN, "--source-limit", "1000", "--shard-rows", "64", "--batch-size", "32")

@@ -12,13 +12,13 @@ import pytest
 
 from softlab.cli.launch import recipe_arguments
 from softlab.cli.main import main
-from softlab.models.build import ModelOptions
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.recipes.building import load_recipe
 from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.teacher.options import DumpOptions
-from softlab.views.view_recipe import ViewRecipe
 from tests.cli.program import ROOT, TEACHER, TRAIN
 from tests.store.building import contents
 
@@ -142,7 +142,7 @@ def test_an_error_is_told_once_and_without_a_traceback(tmp_path: Path, launch: C
 def test_a_recipe_is_the_same_when_it_has_gone_through_the_arguments() -> None:
     recipe = DumpRecipe(
         out=Path('a "folder" of\tmine'),
-        teacher=ModelOptions(model="m:f", arguments={"wide": True, "drop.path": 1e-05, "shape": [1, 2], "name": "ü\\"}),
+        teacher=TeacherModel(model="m:f", arguments={"wide": True, "drop.path": 1e-05, "shape": [1, 2], "name": "ü\\"}),
         source=SourceOptions(path="data"),
         augment=ViewRecipe(transforms=("RandomCrop(28, padding=2)",), mixup=0.2),
         dump=DumpOptions(temperature=(1.0, 2.5), views="+2", feature={"pool": "layer4:mean"}, k=3),

@@ -7,6 +7,8 @@ import pytest
 
 from softlab.cli.main import COMMANDS, main
 
+pytestmark = pytest.mark.process
+
 # The program, with a file of the test's own in the place of softlab/cli/verify.py.
 PROGRAM = """
 import sys
@@ -24,7 +26,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def make_input(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     stdout, stderr = process.communicate(timeout=60)
     return process.returncode, stdout, stderr
 
@@ -45,11 +47,11 @@ def test_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture
 def test_help_does_not_wait_for_torch() -> None:
     program = "import sys, softlab.cli.main as program; program.build_app(['--help']); print('torch' in sys.modules)"
 
-    assert finish(start("-c", program)) == (0, "False\n", "")
+    assert make_input(start("-c", program)) == (0, "False\n", "")
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version() -> None:
-    assert finish(start("-m", "softlab", "--version")) == (0, f"softlab {version('softlab')}\n", "")
+    assert make_input(start("-m", "softlab", "--version")) == (0, f"softlab {version('softlab')}\n", "")
 
 
 def test_an_unknown_command_is_wrong_usage_that_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,11 +69,11 @@ def test_an_error_that_a_user_can_cause_is_one_line_on_stderr(tmp_path: Path) ->
         "def verify() -> None: raise StoreError('store: gone. Dump again.')",
     )
 
-    assert finish(process) == (1, "", "error: store: gone. Dump again.\n")
+    assert make_input(process) == (1, "", "error: store: gone. Dump again.\n")
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
-    code, _, stderr = finish(start_verify(tmp_path, "def verify() -> None: raise ZeroDivisionError('a bug')"))
+    code, _, stderr = make_input(start_verify(tmp_path, "def verify() -> None: raise ZeroDivisionError('a bug')"))
 
     assert code == 1
     assert stderr.startswith("Traceback")
@@ -86,7 +88,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     ],
 )
 def test_ctrl_c_is_quiet_and_130(lines: list[str], tmp_path: Path) -> None:
-    assert finish(start_verify(tmp_path, "import os, signal", *lines)) == (130, "", "")
+    assert make_input(start_verify(tmp_path, "import os, signal", *lines)) == (130, "", "")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,6 @@ def test_a_reader_that_has_gone_is_no_complaint(text: str, tmp_path: Path) -> No
     process.stdout.close()
     process.stdout = None
 
-    code, _, stderr = finish(process)
+    code, _, stderr = make_input(process)
 
     assert (code, stderr) == (1, "")

@@ -85,6 +85,7 @@ def push_in_terminal(terminal: str, store: Path, place: str) -> None:
     main(["push", str(store), place])
 
 
+@pytest.mark.process
 def test_in_a_terminal_licence_and_terms_are_asked_for(stores: Path, root: str) -> None:
     ours, theirs = pty.openpty()
     process = FORKS.Process(target=push_in_terminal, args=(os.ttyname(theirs), stores / "train.zarr", f"{root}/mnist"))

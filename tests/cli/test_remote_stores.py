@@ -91,9 +91,9 @@ def test_students_are_measured_against_a_store_in_a_bucket(
 
     ours, theirs = json.loads(here.out), json.loads(there.out)
     assert there.code == 0
-    assert theirs["teacher_kl"] == ours["teacher_kl"] is not None
+    assert theirs["values"]["teacher_kl"] == ours["values"]["teacher_kl"]
     (result,) = json.loads((out / "summary.json").read_text())
-    assert result["last"]["teacher_kl"] == pytest.approx(ours["teacher_kl"])
+    assert result["last"]["values"]["teacher_kl"] == pytest.approx(ours["values"]["teacher_kl"])
 
 
 def test_what_a_store_in_a_bucket_holds_is_shown(stores: Path, remote: Remote, softlab: Softlab) -> None:

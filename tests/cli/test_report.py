@@ -14,7 +14,7 @@ from softlab.cli.main import main
 from softlab.report.write import Report
 from tests.cli.program import TEST, Softlab, assert_refused, train
 
-PICTURES = ["learning_curves.png", "accuracy_against_parameters.png"]
+PICTURES = ["learning_curves.png", "against_parameters.png"]
 ERROR = "TrainingFailed: student mlp: its loss is nan by step 8."
 
 
@@ -51,7 +51,9 @@ def with_failure(run: Path, to: Path) -> Path:
 
 
 def accuracies(run: Path, kind: str = "last") -> dict[str, float]:
-    return {result["name"]: result[kind]["accuracy"] for result in json.loads((run / "summary.json").read_text())}
+    return {
+        result["name"]: result[kind]["values"]["accuracy"] for result in json.loads((run / "summary.json").read_text())
+    }
 
 
 def row_of(out: str, student: str) -> list[str]:

@@ -48,6 +48,7 @@ def run_and_be_killed(arguments: list[str], out: Path) -> None:
     main(arguments)
 
 
+@pytest.mark.process
 def test_a_search_that_was_killed_ends_with_the_table_of_an_undisturbed_one(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:
@@ -64,7 +65,7 @@ def test_a_search_that_was_killed_ends_with_the_table_of_an_undisturbed_one(
 
 HUGE = """
 from torch import nn
-from softlab.models.reference import grey_mlp
+from softlab.modalities.images.models import grey_mlp
 
 class Huge(nn.Module):
     def __init__(self):

@@ -24,6 +24,7 @@ def published(tmp_path: Path, stores: Path) -> str:
     return publish(stores / "train.zarr", tmp_path / "labels")
 
 
+@pytest.mark.process
 def test_a_store_is_signed_and_verified_with_keys_that_openssl_made(
     tmp_path: Path, store: Path, softlab: Softlab
 ) -> None:
@@ -105,12 +106,12 @@ def test_files_damaged_under_and_added_beside_a_signature_are_listed(
 ) -> None:
     assert softlab("sign", store, "--key", key.private).code == 0
     flip_byte(store / LOGITS)
-    (store / "labels/notes.txt").write_text("mine")
+    (store / "outputs/logits/notes.txt").write_text("mine")
 
     verified = softlab("verify", store, "--signer", key.public)
 
     assert (verified.code, verified.err) == (1, "")
-    assert verified.out.splitlines()[1:3] == [f"damaged: {LOGITS}", "foreign: labels/notes.txt"]
+    assert verified.out.splitlines()[1:3] == [f"damaged: {LOGITS}", "foreign: outputs/logits/notes.txt"]
     assert f"{store}: NOT intact" in verified.out
 
 

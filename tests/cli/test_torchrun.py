@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.cli.program import DATA, ROOT, Softlab, train
+
+pytestmark = pytest.mark.process
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "softlab")
 
@@ -31,7 +34,7 @@ def test_two_processes_print_one_table_and_write_the_results_of_one(
     assert figures(ended.stdout) == figures(expected.out)
     ours, theirs = (json.loads((out / "summary.json").read_text()) for out in (together, alone))
     assert [result["name"] for result in ours] == ["mlp"]
-    assert ours[0]["last"]["accuracy"] == theirs[0]["last"]["accuracy"]
+    assert ours[0]["last"]["values"]["accuracy"] == theirs[0]["last"]["values"]["accuracy"]
     assert len((together / "metrics.jsonl").read_text().splitlines()) == 1
     assert sorted(path.name for path in together.iterdir()) == sorted(path.name for path in alone.iterdir())
     weights, others = (load_file(out / "mlp/last.safetensors") for out in (together, alone))

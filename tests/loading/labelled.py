@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from softlab.sources.open import open_source
+from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store

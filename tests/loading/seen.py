@@ -2,8 +2,8 @@
 
 # Shape letters: B rows in a batch, C channels, H height, W width, P pixels of an image, all channels together.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from softlab.loading.batch import Batch
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import record_views
 from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.dump import dump_teacher
-from softlab.views.finishing import Finishing, finish
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
+from tests.modalities.images.batches import images_in
+from tests.sources.pictures import image_of
 from tests.teacher.augmenting import AUGMENT
 from tests.teacher.dumping import Pictures, make_options
 
@@ -40,20 +43,19 @@ class Part:
         return len(self.numbers)
 
     @property
-    def targets_N(self) -> NDArray[np.int64] | None:
-        targets_N = self.whole.targets_N
-        return None if targets_N is None else targets_N[list(self.numbers)]
+    def targets(self) -> Mapping[str, NDArray[np.int64]]:
+        return {name: targets_N[list(self.numbers)] for name, targets_N in self.whole.targets.items()}
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        return self.whole.field_names
 
     @property
     def keys(self) -> Sequence[str]:
         return [self.whole.keys[number] for number in self.numbers]
 
-    def raw_bytes(self, index: int) -> bytes:
-        return self.whole.raw_bytes(self.numbers[index])
-
     def read(self, index: int) -> Sample:
-        sample = self.whole.read(self.numbers[index])
-        return Sample(index=index, image_CHW=sample.image_CHW, content_hash=sample.content_hash)
+        return replace(self.whole.read(self.numbers[index]), index=index)
 
 
 def nameless(count: int) -> Pictures:
@@ -79,12 +81,12 @@ def pixels_in_labels(batch: Batch) -> Tensor:
 
 def pixels_in_images(batch: Batch) -> Tensor:
     """What a student sees of each row, in the same form."""
-    images_BP = batch.images_BCHW.flatten(1)
+    images_BP = images_in(batch).flatten(1)
     return images_BP - images_BP.max(dim=1, keepdim=True).values
 
 
 def expected_image(whole: Source, number: int, view: int, *, augment: ViewRecipe = AUGMENT) -> Tensor:
     """One view of one sample, finished, [C, H, W], made by itself."""
-    replay = Replay(record_views(augment, num_views=view + 1, digest_every=0), num_samples=len(whole))
-    (seen,) = replay.views([number], [view], lambda n: whole.read(n).image_CHW)
-    return finish([seen.image_CHW], Finishing())[0]
+    replay = ImageReplay(record_views(augment, num_views=view + 1, digest_every=0), num_samples=len(whole))
+    (seen,) = replay.views([number], [view], lambda n: image_of(whole, n))
+    return make_input([seen.example], ImageInput())[0]

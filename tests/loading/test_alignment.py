@@ -6,8 +6,8 @@ import pytest
 
 from softlab.errors import StoreMismatch
 from softlab.loading.alignment import HASHED_AT_START, align
+from softlab.modalities.opening import open_source
 from softlab.sharing.fetch.pull import PullOptions, pull
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import Store, open_store
 from tests.loading.labelled import CLASS_NAMES, Row, dump_rows, open_rows

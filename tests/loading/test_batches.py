@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
-from softlab.identity import content_hash
 from softlab.indices import SourceIndex
 from softlab.loading import batches
 from softlab.loading.aligned import Aligned
@@ -14,14 +13,15 @@ from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowIndices, in_sequence
+from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.sources.source import Sample
-from softlab.views.finishing import Finishing, finish
 from tests.loading.labelled import dump_rows, open_rows
-from tests.sources.pictures import image_rows, truncated_png
+from tests.modalities.images.batches import images_in
+from tests.sources.pictures import image_of, image_rows, truncated_png
 from tests.teacher.dumping import Pictures, assert_same_labels
 
 CPU = torch.device("cpu")
-FINISHING = Finishing(size=(8, 8), mean=(0.3,), std=(0.2,))
+INPUT = ImageInput(size=(8, 8), mean=(0.3,), std=(0.2,))
 
 
 def first_views(numbers: Sequence[int]) -> RowIndices:
@@ -43,7 +43,7 @@ def aligned(tmp_path: Path) -> Aligned:
     store = dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", rows), k=3)
     source = open_rows(tmp_path / "part.parquet", [rows[number] for number in PART])
     store_N = align(source, store, subset=True)
-    return Aligned(source=source, finishing=FINISHING, store=store, store_N=store_N)
+    return Aligned(source=source, inputs=(INPUT,), store=store, store_N=store_N)
 
 
 def load(
@@ -64,7 +64,7 @@ def assert_same_batches(found: list[Batch], expected: list[Batch]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.source_B.equal(other.source_B)
         assert one.views_B.equal(other.views_B)
-        assert one.images_BCHW.equal(other.images_BCHW)
+        assert images_in(one).equal(images_in(other))
         assert one.content_hashes == other.content_hashes
         assert one.targets_B is not None
         assert other.targets_B is not None
@@ -81,16 +81,15 @@ def test_a_batch_holds_the_finished_images_and_targets_of_its_samples_in_the_ord
     found = load(aligned)
 
     source = aligned.source
-    assert source.targets_N is not None
     for batch, rows in zip(found, ORDER, strict=True):
         numbers = rows.source_B
         assert len(batch) == len(numbers)
         assert batch.source_B.tolist() == numbers.tolist()
-        images_BCHW = finish([source.read(number).image_CHW for number in numbers.tolist()], FINISHING)
-        assert batch.images_BCHW.equal(images_BCHW)
+        images_BCHW = make_input([image_of(source, number) for number in numbers.tolist()], INPUT)
+        assert images_in(batch).equal(images_BCHW)
         assert batch.targets_B is not None
-        assert batch.targets_B.tolist() == source.targets_N[numbers].tolist()
-        assert batch.content_hashes == tuple(content_hash(source.raw_bytes(number)) for number in numbers.tolist())
+        assert batch.targets_B.tolist() == source.targets["label"][numbers].tolist()
+        assert batch.content_hashes == tuple(source.read(number).content_hash for number in numbers.tolist())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -106,7 +105,7 @@ def test_soft_labels_are_those_of_the_same_key(aligned: Aligned, workers: int) -
 
 
 def test_without_a_store_there_are_no_soft_labels_and_without_targets_no_targets() -> None:
-    (batch,) = load(Aligned(source=Pictures(count=3), finishing=Finishing()), in_sequence(0, 3, batch_size=3))
+    (batch,) = load(Aligned(source=Pictures(count=3), inputs=(ImageInput(),)), in_sequence(0, 3, batch_size=3))
 
     assert batch.labels is None
     assert batch.targets_B is None
@@ -117,7 +116,7 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
     source = open_rows(tmp_path / "a.parquet", image_rows(4), class_names=tuple("abcdef"))
     store = dump_rows(tmp_path / "store", source)
 
-    aligned = Aligned(source=source, finishing=Finishing(), store=store, store_N=align(source, store, subset=False))
+    aligned = Aligned(source=source, inputs=(ImageInput(),), store=store, store_N=align(source, store, subset=False))
     (batch,) = load(aligned, in_sequence(0, 4, batch_size=4))
     assert batch.labels is not None
     assert batch.targets_B is None
@@ -126,6 +125,7 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
 # Workers and decoded images change nothing.
 
 
+@pytest.mark.process
 def test_workers_give_the_same_batches_in_the_same_order(aligned: Aligned) -> None:
     assert_same_batches(load(aligned, workers=2), load(aligned, workers=0))
 
@@ -163,7 +163,7 @@ def test_an_image_is_decoded_once_as_far_as_the_decoded_ones_fit(
     object.__setattr__(source, "reads", [])
 
     load(
-        Aligned(source=source, finishing=Finishing()),
+        Aligned(source=source, inputs=(ImageInput(),)),
         [first_views(range(4)), first_views(range(4))],
         keep_decoded=keep_decoded,
     )
@@ -190,17 +190,18 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     source = open_rows(tmp_path / "a.parquet", rows)
 
     with pytest.raises(UnreadableSample, match="--source-skip-unreadable") as caught:
-        load(Aligned(source=source, finishing=Finishing()), in_sequence(0, 8, batch_size=2), workers=workers)
+        load(Aligned(source=source, inputs=(ImageInput(),)), in_sequence(0, 8, batch_size=2), workers=workers)
     with pytest.raises(UnreadableSample) as expected:
-        source.read(5)
+        image_of(source, 5)
     assert str(caught.value) == str(expected.value)
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.process
 def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
     rows = image_rows(6)
     rows[5]["bytes"] = truncated_png()
-    aligned = Aligned(source=open_rows(tmp_path / "a.parquet", rows), finishing=Finishing())
+    aligned = Aligned(source=open_rows(tmp_path / "a.parquet", rows), inputs=(ImageInput(),))
     loader = BatchLoader(aligned, device=CPU, options=LoaderOptions(workers=2))
 
     found: list[list[int]] = []
@@ -216,7 +217,7 @@ class Broken(Pictures):
 
 def test_a_bug_in_a_source_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        load(Aligned(source=Broken(count=2), finishing=Finishing()), in_sequence(0, 2, batch_size=2))
+        load(Aligned(source=Broken(count=2), inputs=(ImageInput(),)), in_sequence(0, 2, batch_size=2))
 
 
 def test_fewer_than_no_workers_are_refused() -> None:
@@ -249,7 +250,7 @@ def test_channels_last_changes_the_memory_order_alone(aligned: Aligned) -> None:
     batch = load(aligned)[0]
 
     moved = batch.to(CPU, channels_last=True)
-    assert moved.images_BCHW.is_contiguous(memory_format=torch.channels_last)
+    assert images_in(moved).is_contiguous(memory_format=torch.channels_last)
     assert_same_batches([moved], [batch])
 
 
@@ -258,6 +259,6 @@ def test_channels_last_changes_the_memory_order_alone(aligned: Aligned) -> None:
 def test_batches_for_cuda_lie_in_pinned_memory_and_arrive_unchanged(aligned: Aligned, workers: int) -> None:
     found = load(aligned, workers=workers, device=torch.device("cuda"))
 
-    assert all(batch.images_BCHW.is_pinned() for batch in found)
+    assert all(images_in(batch).is_pinned() for batch in found)
     assert all(batch.labels is not None and batch.labels.logits_BK.is_pinned() for batch in found)
     assert_same_batches([batch.to(torch.device("cuda")).to(CPU) for batch in found], load(aligned))

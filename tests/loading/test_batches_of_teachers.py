@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
 from softlab.loading.teachers import check_same_rows
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import record_views
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
 from tests.loading.labelled import dump_rows, open_rows
 from tests.loading.seen import NUM_PIXELS, Part, dump_what_is_seen, nameless, pixels_in_images, pixels_in_labels
+from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_rows
 from tests.teacher.augmenting import dump_views, open_uncached
 from tests.teacher.dumping import assert_same_labels
@@ -69,7 +70,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Store]:
 
 def align_teachers(stores: list[Store], numbers: tuple[int, ...] = tuple(range(COUNT))) -> Aligned:
     first, second, third = stores
-    aligned = as_the_teacher_saw(Part(whole=WHOLE, numbers=numbers), first, Finishing(), subset=True, verify="all")
+    aligned = beside_store(Part(whole=WHOLE, numbers=numbers), first, (ImageInput(),), subset=True, verify="all")
     return replace(aligned, others=(second, third), features={"rows": third, "pixels": second})
 
 
@@ -87,7 +88,7 @@ def epochs_of(num_samples: int, view_order: ViewOrder, *, num_views: int | None 
 
 def assert_of_the_images(batch: Batch) -> None:
     """Everything that any teacher said is about the pixels in the batch."""
-    images_BP = batch.images_BCHW.flatten(1)
+    images_BP = images_in(batch).flatten(1)
     assert pixels_in_labels(batch).equal(pixels_in_images(batch))
     assert len(batch.others) == 2
     for labels, factor in zip(batch.others, (-1.0, 0.5), strict=True):
@@ -129,7 +130,7 @@ def test_views_without_end_meet_what_all_teachers_said_of_the_stored_views_in_tu
 ) -> None:
     """Where other views than the teachers' were allowed."""
     other = record_views(ViewRecipe(transforms=("RandomInvert()",)), num_views=1, digest_every=0)
-    aligned = replace(align_teachers(stores, PART), replay=Replay(other, num_samples=COUNT))
+    aligned = replace(align_teachers(stores, PART), replay=ImageReplay(other, num_samples=COUNT))
 
     found = load(aligned, epochs_of(len(PART), "cycle", num_views=None), workers=workers)
 
@@ -141,6 +142,7 @@ def test_views_without_end_meet_what_all_teachers_said_of_the_stored_views_in_tu
         assert batch.features["pixels"].equal(stores[1].read_features("pixels", source_B, view=views_B))
 
 
+@pytest.mark.process
 def test_workers_change_nothing(stores: list[Store]) -> None:
     order = epochs_of(COUNT, "random")
 
@@ -157,17 +159,17 @@ def test_workers_change_nothing(stores: list[Store]) -> None:
 def test_a_feature_of_the_first_teacher_is_read_beside_its_labels(stores: list[Store]) -> None:
     """One store may give both."""
     second = stores[1]
-    aligned = as_the_teacher_saw(WHOLE, second, Finishing(), subset=False, verify="all")
+    aligned = beside_store(WHOLE, second, (ImageInput(),), subset=False, verify="all")
 
     (batch,) = load(replace(aligned, features={"pixels": second}), in_sequence(0, COUNT, batch_size=COUNT, view=1))
 
     assert batch.labels is not None
     assert_same_labels(batch.labels, second.read(np.arange(COUNT), view=1))
-    assert batch.features["pixels"].equal(batch.images_BCHW.flatten(1).half().float())
+    assert batch.features["pixels"].equal(images_in(batch).flatten(1).half().float())
 
 
 def test_one_teacher_has_no_others_and_features_that_nobody_asked_for_are_not_read(stores: list[Store]) -> None:
-    aligned = as_the_teacher_saw(WHOLE, stores[1], Finishing(), subset=False, verify="all")
+    aligned = beside_store(WHOLE, stores[1], (ImageInput(),), subset=False, verify="all")
 
     (batch,) = load(aligned, in_sequence(0, COUNT, batch_size=COUNT))
 
@@ -181,7 +183,7 @@ def test_damage_to_a_further_store_is_the_readers_own_error(tmp_path: Path, work
     first, second = dump_rows(tmp_path / "first", source), dump_rows(tmp_path / "second", source, k=2)
     for file in second.manifest.shards[0].files:
         (tmp_path / "second" / file.path).write_bytes(b"damaged")
-    aligned = as_the_teacher_saw(source, first, Finishing(), subset=False, verify="all")
+    aligned = beside_store(source, first, (ImageInput(),), subset=False, verify="all")
 
     with pytest.raises(DamagedStore, match=r"second.* lists all damage; get those files again") as caught:
         load(replace(aligned, others=(second,)), in_sequence(0, 8, batch_size=4), workers=workers)
@@ -199,7 +201,7 @@ def test_targets_of_more_classes_than_the_teachers_are_kept_where_new_ones_are_l
     store = dump_rows(tmp_path / "store", source)
     aligned = Aligned(
         source=source,
-        finishing=Finishing(),
+        inputs=(ImageInput(),),
         store=store,
         store_N=align(source, store),
         new_classes=new_classes,

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from softlab.indices import SourceIndex
 from softlab.loading import batches
-from softlab.loading.aligned import Aligned
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import record_views, tensor_digest
 from softlab.store.pixel_digests import is_digested
 from softlab.store.reader import Store
-from softlab.student.inputs import as_the_teacher_saw
-from softlab.views.finishing import Finishing
-from softlab.views.replay import Replay, pixel_digest
-from softlab.views.view_recipe import ViewRecipe, record_views
 from tests.loading.seen import (
     Part,
     dump_what_is_seen,
@@ -31,6 +31,7 @@ from tests.loading.seen import (
     pixels_in_images,
     pixels_in_labels,
 )
+from tests.modalities.images.batches import images_in
 from tests.teacher.augmenting import AUGMENT, MIXING, seen
 
 # Three workers are asked for on whatever machine this is.
@@ -69,7 +70,7 @@ def test_no_row_ever_has_the_label_of_another_view_or_sample(
     store: Store, numbers: tuple[int, ...], view_order: ViewOrder, workers: int
 ) -> None:
     source = Part(whole=WHOLE, numbers=numbers)
-    aligned = as_the_teacher_saw(source, store, Finishing(), subset=True, verify="all")
+    aligned = beside_store(source, store, (ImageInput(),), subset=True, verify="all")
     order = epochs_of(len(source), view_order)
 
     found = load(aligned, order, workers=workers)
@@ -80,7 +81,11 @@ def test_no_row_ever_has_the_label_of_another_view_or_sample(
         assert pixels_in_labels(batch).equal(pixels_in_images(batch))
         assert batch.targets_B is not None
         for number, view, image_CHW, target in zip(
-            batch.source_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, batch.targets_B.tolist(), strict=True
+            batch.source_B.tolist(),
+            batch.views_B.tolist(),
+            images_in(batch),
+            batch.targets_B.tolist(),
+            strict=True,
         ):
             assert image_CHW.equal(expected_image(WHOLE, numbers[number], view))
             assert target == numbers[number]
@@ -94,7 +99,7 @@ def test_the_views_of_a_sample_differ_so_that_a_wrong_label_would_show(store: St
 
 
 def test_a_batch_may_hold_one_sample_in_several_views(store: Store) -> None:
-    aligned = as_the_teacher_saw(WHOLE, store, Finishing(), subset=False, verify="some")
+    aligned = beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some")
 
     (batch,) = load(aligned, [RowIndices(SourceIndex(np.array([4, 4, 4, 7])), np.array([2, 0, 1, 1]))])
 
@@ -105,8 +110,8 @@ def test_views_without_end_meet_the_labels_of_the_stored_views_in_turn(store: St
     """Where other views than the teacher's were allowed."""
     other = record_views(ViewRecipe(transforms=("RandomInvert()",)), num_views=1, digest_every=0)
     aligned = replace(
-        as_the_teacher_saw(WHOLE, store, Finishing(), subset=False, verify="some"),
-        replay=Replay(other, num_samples=COUNT),
+        beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some"),
+        replay=ImageReplay(other, num_samples=COUNT),
     )
 
     for batch in load(aligned, epochs_of(COUNT, "cycle", num_views=None)):
@@ -150,7 +155,7 @@ def images_by_row(found: list[Batch]) -> dict[tuple[int, int], Tensor]:
         (number, view): image_CHW
         for batch in found
         for number, view, image_CHW in zip(
-            batch.source_B.tolist(), batch.views_B.tolist(), batch.images_BCHW, strict=True
+            batch.source_B.tolist(), batch.views_B.tolist(), images_in(batch), strict=True
         )
     }
 
@@ -160,6 +165,7 @@ def as_a_teacher_loads(aligned: Aligned, *, num_views: int, batch_size: int, wor
     return load(aligned, [rows for view in views for rows in view], workers=workers)
 
 
+@pytest.mark.process
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     recipe=recipes,
@@ -173,8 +179,8 @@ def test_students_see_the_very_pixels_of_the_teacher_whatever_the_batches_and_th
     recipe: ViewRecipe, teacher_batch: int, student_batch: int, seed: int, view_order: ViewOrder, data: st.DataObject
 ) -> None:
     num_views = 3
-    replay = Replay(record_views(recipe, num_views=num_views, digest_every=0), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay)
+    replay = ImageReplay(record_views(recipe, num_views=num_views, digest_every=0), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
     # A worker takes a tenth of a second to start, so that most examples run without.
     workers = data.draw(st.sampled_from([0, 0, 0, 0, 1, 3]))
     order = ShuffledBatches(
@@ -194,19 +200,19 @@ def test_students_see_the_very_pixels_of_the_teacher_whatever_the_batches_and_th
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("recipe", [AUGMENT, MIXING], ids=["augmented", "mixed"])
 def test_workers_change_no_pixel_of_any_view(recipe: ViewRecipe, workers: int) -> None:
-    replay = Replay(record_views(recipe, num_views=4, digest_every=1), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay, digest_every=1)
+    replay = ImageReplay(record_views(recipe, num_views=4, digest_every=1), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay, digest_every=1)
 
     found = as_a_teacher_loads(aligned, num_views=4, batch_size=4, workers=workers)
 
     for (number, view), image_CHW in images_by_row(found).items():
         assert image_CHW.equal(expected_image(WHOLE, number, view, augment=recipe))
-    expected = [pixel_digest(each.image_CHW) for view in range(4) for each in seen(WHOLE, view, augment=recipe)]
-    assert [digest for batch in found for digest in batch.pixel_digests] == expected
+    expected = [tensor_digest(each.example) for view in range(4) for each in seen(WHOLE, view, augment=recipe)]
+    assert [digest for batch in found for digest in batch.view_digests] == expected
 
 
 def test_loading_views_leaves_the_global_random_state_as_it_was(store: Store) -> None:
-    aligned = as_the_teacher_saw(WHOLE, store, Finishing(), subset=False, verify="some")
+    aligned = beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some")
     before = torch.get_rng_state()
 
     load(aligned, epochs_of(COUNT, "random"))
@@ -216,14 +222,14 @@ def test_loading_views_leaves_the_global_random_state_as_it_was(store: Store) ->
 
 def test_a_decoded_image_that_is_kept_serves_every_view_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = ViewRecipe(transforms=("RandomErasing(1.0)", "RandomInvert(0.5)"))
-    replay = Replay(record_views(recipe, num_views=6, digest_every=0), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay)
+    replay = ImageReplay(record_views(recipe, num_views=6, digest_every=0), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
 
     kept = as_a_teacher_loads(aligned, num_views=6, batch_size=5, workers=0)
     monkeypatch.setattr(batches, "DECODED_BYTES", 0)
     read_anew = as_a_teacher_loads(aligned, num_views=6, batch_size=5, workers=0)
 
-    assert all(one.images_BCHW.equal(other.images_BCHW) for one, other in zip(kept, read_anew, strict=True))
+    assert all(images_in(one).equal(images_in(other)) for one, other in zip(kept, read_anew, strict=True))
 
 
 # What else a batch of views holds.
@@ -232,23 +238,25 @@ def test_a_decoded_image_that_is_kept_serves_every_view_unchanged(monkeypatch: p
 @pytest.mark.parametrize("every", [0, 1, 4])
 def test_digests_are_taken_of_the_views_that_a_store_keeps_them_of(every: int) -> None:
     views = record_views(AUGMENT, num_views=3, digest_every=every)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=Replay(views, num_samples=COUNT), digest_every=every)
+    aligned = Aligned(
+        source=WHOLE, inputs=(ImageInput(),), replay=ImageReplay(views, num_samples=COUNT), digest_every=every
+    )
 
     for view in range(3):
         found = load(aligned, in_sequence(0, COUNT, batch_size=8, view=view))
         expected = [
-            pixel_digest(each.image_CHW)
+            tensor_digest(each.example)
             for number, each in enumerate(seen(WHOLE, view))
             if is_digested(number, view=view, every=every)
         ]
-        assert [digest for batch in found for digest in batch.pixel_digests] == expected
+        assert [digest for batch in found for digest in batch.view_digests] == expected
         assert len(expected) == (0 if every == 0 else len(range(view % every, COUNT, every)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_mixed_view_has_the_targets_and_shares_of_both_its_samples(workers: int) -> None:
-    replay = Replay(record_views(MIXING, num_views=2, digest_every=0), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay)
+    replay = ImageReplay(record_views(MIXING, num_views=2, digest_every=0), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
 
     found = load(aligned, in_sequence(0, COUNT, batch_size=8, view=1), workers=workers)
 
@@ -263,18 +271,18 @@ def test_a_mixed_view_has_the_targets_and_shares_of_both_its_samples(workers: in
 @pytest.mark.parametrize("replaced", [AUGMENT, MIXING], ids=["not mixed", "without targets"])
 def test_where_nothing_is_mixed_or_no_target_known_there_is_no_second_target(replaced: ViewRecipe) -> None:
     source = WHOLE if replaced is AUGMENT else replace(WHOLE, targets_N=None)
-    replay = Replay(record_views(replaced, num_views=1, digest_every=0), num_samples=COUNT)
+    replay = ImageReplay(record_views(replaced, num_views=1, digest_every=0), num_samples=COUNT)
 
     (batch,) = load(
-        Aligned(source=source, finishing=Finishing(), replay=replay), in_sequence(0, COUNT, batch_size=COUNT)
+        Aligned(source=source, inputs=(ImageInput(),), replay=replay), in_sequence(0, COUNT, batch_size=COUNT)
     )
 
     assert batch.mixed is None
 
 
 def test_moving_a_batch_moves_the_second_targets_too() -> None:
-    replay = Replay(record_views(MIXING, num_views=1, digest_every=0), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay)
+    replay = ImageReplay(record_views(MIXING, num_views=1, digest_every=0), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
     (batch,) = load(aligned, in_sequence(0, COUNT, batch_size=COUNT))
 
     moved = batch.to(torch.device("meta"))
@@ -286,8 +294,8 @@ def test_moving_a_batch_moves_the_second_targets_too() -> None:
 
 @pytest.mark.gpu
 def test_mixed_views_arrive_on_cuda_from_pinned_memory_unchanged() -> None:
-    replay = Replay(record_views(MIXING, num_views=1, digest_every=0), num_samples=COUNT)
-    aligned = Aligned(source=WHOLE, finishing=Finishing(), replay=replay)
+    replay = ImageReplay(record_views(MIXING, num_views=1, digest_every=0), num_samples=COUNT)
+    aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
     (expected,) = load(aligned, in_sequence(0, COUNT, batch_size=COUNT))
     loader = BatchLoader(aligned, device=torch.device("cuda"), options=LoaderOptions(workers=2))
 
@@ -300,13 +308,13 @@ def test_mixed_views_arrive_on_cuda_from_pinned_memory_unchanged() -> None:
     assert batch.mixed.weights_B.is_pinned()
     assert moved.mixed.targets_B.cpu().equal(expected.mixed.targets_B)
     assert moved.mixed.weights_B.cpu().equal(expected.mixed.weights_B)
-    assert moved.images_BCHW.cpu().equal(expected.images_BCHW)
+    assert images_in(moved).cpu().equal(images_in(expected))
 
 
 def test_a_view_of_a_store_is_made_of_samples_by_the_stores_numbers(store: Store) -> None:
     """The same picture has another number in another source, and must be cropped as it was for the teacher."""
     source = Part(whole=WHOLE, numbers=PART)
-    aligned = as_the_teacher_saw(source, store, Finishing(), subset=True, verify="all")
+    aligned = beside_store(source, store, (ImageInput(),), subset=True, verify="all")
 
     assert aligned.to_store(SourceIndex(np.array([0, 2]))).tolist() == [17, 20]
-    assert Aligned(source=source, finishing=Finishing()).to_store(SourceIndex(np.array([0, 2]))).tolist() == [0, 2]
+    assert Aligned(source=source, inputs=(ImageInput(),)).to_store(SourceIndex(np.array([0, 2]))).tolist() == [0, 2]

@@ -13,12 +13,12 @@ from softlab.loading import stored
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import Stored, read_stored
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.store.rows import Rows
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
-from softlab.views.view_recipe import ViewRecipe
 from tests.store.building import flip_byte
 from tests.teacher.dumping import Pictures, assert_same_labels, dump
 
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Watched:
 
 
 def aligned_with(store: Store, **values: Any) -> Aligned:
-    return Aligned(source=Pictures(), finishing=Finishing(), store=store, **values)
+    return Aligned(source=Pictures(), inputs=(ImageInput(),), store=store, **values)
 
 
 def batches(*, batch_size: int = 3, view_order: Any = "random") -> ShuffledBatches:
@@ -139,7 +139,7 @@ def test_views_without_end_meet_the_stores_in_turn(store: Watched) -> None:
 
 
 def test_damage_is_the_readers_own_error(tmp_path: Path, store: Watched) -> None:
-    flip_byte(tmp_path / "store/labels/logits/c/0/0/0", position=5)
+    flip_byte(tmp_path / "store/outputs/logits/logits/c/0/0/0", position=5)
 
     with pytest.raises(DamagedStore, match="its bytes are not the recorded ones"):
         list(read(aligned_with(store), [RowIndices(SourceIndex(np.arange(10)), np.zeros(10, dtype=np.int64))]))

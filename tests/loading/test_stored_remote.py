@@ -12,10 +12,10 @@ from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
+from softlab.modalities.images.inputs import ImageInput
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 from tests.store.remote import Counting, open_counted
 from tests.teacher.dumping import Pictures, assert_same_labels, dump
 
@@ -40,7 +40,7 @@ def opened(root: Path) -> tuple[Store, Counting]:
 
 def aligned_with(store: Store, *features: str) -> Aligned:
     return Aligned(
-        source=Pictures(count=COUNT), finishing=Finishing(), store=store, features=dict.fromkeys(features, store)
+        source=Pictures(count=COUNT), inputs=(ImageInput(),), store=store, features=dict.fromkeys(features, store)
     )
 
 
@@ -54,7 +54,12 @@ def in_order() -> list[RowIndices]:
 def label_files(store: Store, *, stop: int) -> set[str]:
     """Of the rows before one."""
     shards = store.manifest.grid.shards_of(StoreIndex(np.arange(stop)), view=0)
-    return {file.path for each in shards for file in store.shard_record(each).files if file.path.startswith("labels/")}
+    return {
+        file.path
+        for each in shards
+        for file in store.shard_record(each).files
+        if file.path.startswith("outputs/logits/")
+    }
 
 
 def test_the_next_blocks_are_fetched_while_one_is_used(opened: tuple[Store, Counting]) -> None:
@@ -65,7 +70,7 @@ def test_the_next_blocks_are_fetched_while_one_is_used(opened: tuple[Store, Coun
 
     ahead = label_files(store, stop=(1 + BLOCKS_AHEAD) * BLOCK_ROWS)
     backend.wait_for(ahead)
-    assert backend.reads_below("labels/").keys() == ahead
+    assert backend.reads_below("outputs/logits/").keys() == ahead
     assert len(ahead) < len(label_files(store, stop=COUNT))
 
 
@@ -76,8 +81,8 @@ def test_features_of_the_next_batches_are_fetched_while_one_is_used(opened: tupl
     next(stored)
 
     num_shards = -(-(1 + BATCHES_AHEAD) * BATCH // 16)
-    backend.wait_for([f"features/pooled/c/0/{part}/0" for part in range(num_shards)])
-    assert len(backend.reads_below("features/")) == num_shards
+    backend.wait_for([f"outputs/pooled/values/c/0/{part}/0" for part in range(num_shards)])
+    assert len(backend.reads_below("outputs/pooled/")) == num_shards
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
@@ -97,14 +102,14 @@ def test_batches_are_those_of_a_local_store_and_each_file_is_fetched_once(
     for said, expected in zip(found, read_stored(aligned_with(local, "pooled"), iter(order), CPU), strict=True):
         assert_same_labels(said.labels[0], expected.labels[0])
         assert said.features["pooled"].equal(expected.features["pooled"])
-    assert set(backend.reads_below("labels/", "features/").values()) == {1}
+    assert set(backend.reads_below("outputs/logits/", "outputs/pooled/").values()) == {1}
 
 
 def test_an_object_that_goes_away_is_an_error_only_where_its_rows_are_read(root: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(root, tmp_path / "copied")
     store, _ = open_counted(copied, cache=CacheOptions(max_bytes=0))
     part = 2 * BLOCK_ROWS // 16
-    (copied / f"labels/logits/c/0/{part}/0").unlink()
+    (copied / f"outputs/logits/logits/c/0/{part}/0").unlink()
 
     stored = read_stored(aligned_with(store), iter(in_order()), CPU)
 

@@ -7,8 +7,8 @@ import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.teachers import check_same_rows, find_features
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
-from softlab.views.view_recipe import ViewRecipe
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views, open_uncached
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, make_options, make_teacher
 

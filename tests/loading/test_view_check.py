@@ -18,7 +18,6 @@ from softlab.errors import InvalidOption, NotAStore, StoreMismatch
 from softlab.indices import StoreIndex
 from softlab.loading.alignment import align
 from softlab.loading.view_check import (
-    DRAWING,
     IN_TRAINING,
     SAMPLES_COMPARED,
     VIEWS_COMPARED,
@@ -27,9 +26,11 @@ from softlab.loading.view_check import (
     store_replay,
 )
 from softlab.manifest import decode_manifest, encode, views_fingerprint
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.views import record_views
 from softlab.sources.source import Sample, Source
 from softlab.store.reader import Store, open_store
-from softlab.views.view_recipe import ViewRecipe, record_views
 from tests.loading.seen import Part
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views
 from tests.teacher.dumping import Pictures
@@ -51,7 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(store: Store, source: Source = WHOLE, **options: Any) -> None:
     store_N = align(source, store, subset=True)
-    check_views(source, store, store_N, store_replay(store, store_N), **options)
+    if isinstance(source, Counted):
+        source.reads.clear()  # of the alignment
+    check_views(source, store, store_N, store_replay(store, store_N, MODALITY), MODALITY, **options)
 
 
 @pytest.fixture
@@ -95,8 +98,11 @@ def test_one_pixel_that_differs_is_refused_with_the_versions_of_both_sides(folde
     assert message.startswith(f"{store.path}: view 0 of sample '0000.png' isn't what the teacher saw: its pixels ")
     assert "differ, as do those of 150 of 150 views compared." in message
     pillow, numpy = version("pillow"), version("numpy")
-    assert f"The store was made with torch 2.0.0, torchvision 0.15.0, pillow {pillow}, numpy {numpy}; " in message
-    assert "; here are " + ", ".join(f"{name} {version(name)}" for name in DRAWING) + ". " in message
+    assert f"The store was made with torch 2.0.0, torchvision 0.15.0, numpy {numpy}, pillow {pillow}; " in message
+    assert (
+        "; here are " + ", ".join(f"{name} {version(name)}" for name in ("torch", *MODALITY.libraries)) + ". "
+        in message
+    )
     assert message.endswith(IN_TRAINING)
     assert "--views-mismatch allow" in IN_TRAINING
 
@@ -145,7 +151,7 @@ class Decoded(Pictures):
 
     def read(self, index: int) -> Sample:
         sample = super().read(index)
-        return replace(sample, image_CHW=sample.image_CHW ^ 1) if index == 7 else sample
+        return replace(sample, fields={"image": self._pixels(index) ^ 1}) if index == 7 else sample
 
 
 def test_verifying_all_finds_the_one_sample_that_differs_in_all_its_views(folder: Path) -> None:
@@ -229,7 +235,7 @@ def test_mixed_views_need_the_whole_source_in_its_own_order(folder: Path, number
     store, source = open_store(folder / "mixed"), Part(whole=WHOLE, numbers=numbers)
 
     with pytest.raises(StoreMismatch, match=re.escape("its views are mixed with any of its 50 samples")) as refused:
-        store_replay(store, align(source, store, subset=True))
+        store_replay(store, align(source, store, subset=True), MODALITY)
 
     assert "Give the whole source; --max-samples trains on its first samples only." in str(refused.value)
 
@@ -245,6 +251,7 @@ def test_transforms_of_a_store_that_can_not_be_built_are_refused(folder: Path) -
         store_replay(
             Store(store.path, msgspec.structs.replace(store.manifest, views=evil), store.digest, cache=store._cache),
             StoreIndex(np.arange(50)),
+            MODALITY,
         )
 
 

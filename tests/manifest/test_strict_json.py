@@ -16,7 +16,7 @@ from softlab.manifest.strict_json import decode_strictly
 from softlab.manifest.versions import TagRecord, VersionRecord, summarise
 from softlab.store.published import decode_record
 from tests.benchmarks.stores import write_manifest_alone
-from tests.manifests import make_manifest
+from tests.manifests import make_manifest, with_own_hash
 
 GOOD = encode(make_manifest())
 VERSION = VersionRecord(
@@ -31,7 +31,7 @@ VERSION = VersionRecord(
     summary=summarise(make_manifest()),
 )
 TAG = TagRecord(name="pets", tag="latest", version=3, moved="2026-01-02T03:04:05Z", writer="0" * 32)
-RECORDS = {"manifest": make_manifest(), "version": VERSION, "tag": TAG}
+RECORDS = {"manifest": msgspec.json.decode(GOOD, type=Manifest), "version": VERSION, "tag": TAG}
 
 
 def with_arguments(text: bytes) -> bytes:
@@ -76,7 +76,7 @@ REPEATS = {
     "in a teacher's arguments": with_arguments(b'"num_classes": 7, "num_classes": 5'),
     "in arguments in arguments": with_arguments(b'"x": [{"y": {"z": 1, "z": 2}}]'),
     "a whole part": GOOD.replace(b'"coding": {', b'"coding": {"logits": "uint8", "gap_step": 1.0}, "coding": {', 1),
-    "beside a key that may be left out": GOOD.replace(b',\n  "head": "softmax"', b"").replace(
+    "beside a key that may be left out": GOOD.replace(b'   "head": "softmax",\n', b"").replace(
         b'"kind": ', b'"kind": "soft-labels", "kind": ', 1
     ),
 }
@@ -91,10 +91,10 @@ def test_a_manifest_in_which_a_key_stands_twice_is_refused(name: str) -> None:
 
 
 def test_a_key_that_may_be_left_out_may_be_left_out() -> None:
-    older = GOOD.replace(b',\n  "head": "softmax"', b"")
-    assert older != GOOD
+    older = json.loads(GOOD)
+    del older["outputs"][0]["head"]
 
-    manifest, _ = decode_manifest(older, where="store")
+    manifest, _ = decode_manifest(with_own_hash(older), where="store")
 
     assert manifest == make_manifest()
 
@@ -128,7 +128,7 @@ def test_hostile_numbers_and_nesting_are_refused_at_once(name: str) -> None:
 
 
 def test_arguments_may_be_nested_as_deep_as_a_model_needs() -> None:
-    manifest, _ = decode_manifest(nested(15), where="store")
+    manifest, _ = decode_manifest(with_own_hash(json.loads(nested(15))), where="store")
 
     assert str(manifest.teacher.arguments["x"]).count("[") == 15
 

@@ -7,7 +7,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
-from softlab.models.reference import grey_cnn
+from softlab.modalities.images.models import grey_cnn
 from softlab.models.taps import FeatureTaps, Pooling, Tap, parse_tap
 
 # Shape letters: B rows in a batch, C channels, H height, W width, L positions, D features.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from softlab.errors import ModelError
-from softlab.models.reference import grey_cnn, grey_mlp
+from softlab.modalities.images.models import grey_cnn, grey_mlp
 from softlab.models.weights import load_weights, weights_fingerprint
 
 

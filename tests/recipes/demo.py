@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
-from softlab.models.build import ModelOptions
+from softlab.modalities.images.inputs import ImageInput
 from softlab.recipes.building import load_recipe
 from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.students import TeacherModel
 from softlab.recipes.train import TrainRecipe
 from softlab.sources.options import SourceOptions
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data/fashion_mnist"
-INPUT = Finishing(mean=(0.286,), std=(0.353,))
+INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 SOURCE = SourceOptions(path=str(DATA / "train"), limit=200)
-TEACHER = ModelOptions(model="softlab:grey_resnet", weights=DATA / "teacher.safetensors")
+TEACHER = TeacherModel(model="softlab:grey_resnet", weights=DATA / "teacher.safetensors")
 SMALL = DumpOptions(k=4, shard_rows=64, feature={"pool": "pool"})
 
 
-def dump(out: Path | None, *, teacher: ModelOptions = TEACHER, plan: bool = False) -> DumpRecipe:
+def dump(out: Path | None, *, teacher: TeacherModel = TEACHER, plan: bool = False) -> DumpRecipe:
     """A dump of 200 images."""
     return DumpRecipe(out=out, plan=plan, teacher=teacher, source=SOURCE, input=INPUT, dump=SMALL)
 

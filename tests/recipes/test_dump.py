@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from softlab.errors import InvalidOption, RandomWeights
-from softlab.models.build import ModelOptions
 from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.students import TeacherModel
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary
 from softlab.teacher.survey import Survey
@@ -66,7 +66,7 @@ def test_a_second_teacher_is_shown_the_samples_of_another_store(tmp_path: Path, 
 
 
 def test_a_teacher_without_weights_is_warned_about(tmp_path: Path) -> None:
-    recipe = dump(tmp_path / "store", teacher=ModelOptions(model="softlab:grey_resnet"))
+    recipe = dump(tmp_path / "store", teacher=TeacherModel(model="softlab:grey_resnet"))
 
     with pytest.warns(RandomWeights, match=r"^no --teacher-weights, so the teacher's weights are random$"):
         recipe.run()

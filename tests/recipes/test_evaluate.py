@@ -12,6 +12,6 @@ def test_a_run_gives_how_good_a_model_is_and_what_it_costs(store: Path) -> None:
     evaluation, cost = recipe.run()
 
     assert evaluation.rows == 200
-    assert evaluation.teacher_agreement == 1
-    assert evaluation.accuracy == open_store(store).manifest.statistics["logits"].accuracy
+    assert evaluation.values["teacher_agreement"] == 1
+    assert evaluation.values["accuracy"] == open_store(store).manifest.statistics["logits"].accuracy
     assert 400_000 < cost.num_parameters < 500_000

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from softlab.models.build import ModelOptions
+from softlab.recipes.students import TeacherModel
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
 from softlab.store.reader import open_store
@@ -103,7 +103,7 @@ def test_one_student_may_learn_another_feature_or_be_pruned_otherwise(tmp_path: 
 def trained(tmp_path: Path) -> Path:
     """Weights of a teacher."""
     options = TrainOptions(epochs=1, batch_size=50, seed=1)
-    teacher = ModelOptions(model="softlab:grey_cnn")
+    teacher = TeacherModel(model="softlab:grey_cnn")
     TeacherRecipe(out=tmp_path / "teacher", teacher=teacher, source=SOURCE, input=INPUT, train=options).run()
     return tmp_path / "teacher/teacher/last.safetensors"
 
@@ -132,7 +132,7 @@ def test_a_student_starts_from_layers_of_the_teacher(tmp_path: Path, store: Path
 def test_students_learn_from_several_stores(tmp_path: Path, store: Path) -> None:
     """Of a teacher that counts nothing they learn nothing; of half of it, something."""
     other = tmp_path / "other.zarr"
-    dump(other, teacher=ModelOptions(model="softlab:grey_cnn")).run()
+    dump(other, teacher=TeacherModel(model="softlab:grey_cnn")).run()
     outs = [tmp_path / name for name in ("alone", "nothing", "half")]
     both = f"store=['{store}', '{other}']"
 
@@ -167,7 +167,7 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     assert isinstance(mlp, StudentResult)
     assert isinstance(hard, StudentResult)
     assert mlp.last is not None
-    assert (mlp.last.accuracy, hard.name) == (first.score, "mlp-hard")
+    assert (mlp.last.values["accuracy"], hard.name) == (first.score, "mlp-hard")
     chosen = best.train_options("mlp")
     assert (chosen.loss, chosen.temperature, chosen.alpha) == (
         *(first.options.loss, first.options.temperature, first.options.alpha),

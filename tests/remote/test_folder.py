@@ -10,7 +10,7 @@ from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.folder import LOCK_NAME
 from softlab.remote.remote import Remote
-from tests.remote.contract import WriteContract
+from softlab.testing.remotes import WriteContract
 
 
 class TestFolder(WriteContract):

@@ -11,7 +11,7 @@ from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.hub import HubBackend
 from softlab.remote.remote import Remote
-from tests.remote.contract import ListContract, ReadOnlyContract
+from softlab.testing.remotes import ListContract, ReadOnlyContract
 from tests.servers.faulty import FaultyServer, answering, running_faulty
 
 

@@ -11,7 +11,7 @@ from softlab.errors import AccessDenied, InvalidOption, ObjectMissing, RemoteErr
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from tests.remote.contract import WriteContract
+from softlab.testing.remotes import WriteContract
 from tests.servers.faulty import answering, running_faulty
 from tests.servers.s3 import ACCESS_KEY, READER_KEY, READER_SECRET, SECRET_KEY, S3Server
 
@@ -152,6 +152,7 @@ def test_no_credential_is_in_what_a_user_may_see(
         assert private not in shown
 
 
+@pytest.mark.process
 def test_a_fork_of_a_process_that_used_one_is_told_how_to_start_instead() -> None:
     """There the threads of the client are missing, and a request would wait for ever."""
     code = """

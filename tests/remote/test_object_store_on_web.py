@@ -9,8 +9,10 @@ from softlab.errors import AccessDenied, InvalidOption
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from tests.remote.contract import ReadOnlyContract
+from softlab.testing.remotes import ReadOnlyContract
 from tests.servers.nginx import has_nginx, running_nginx
+
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")

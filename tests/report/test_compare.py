@@ -7,13 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import InvalidOption
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.report.compare import ComparedStudent, Spread, compare_students, spread
-from softlab.report.runs import NOT_MEASURED, TrainingRun, read_run
+from softlab.report.runs import TrainingRun, read_run
 from tests.report.folders import FAILURE, change_json, copied, copy_run, set_aside
 
 
 def read_seeds(runs: Path) -> list[TrainingRun]:
     return [read_run(runs / name) for name in ("seed-0", "seed-1")]
+
+
+def values_of(evaluation: Evaluation | None) -> dict[str, float]:
+    assert evaluation is not None
+    return evaluation.values
 
 
 def by_label(*runs: TrainingRun) -> dict[str, ComparedStudent]:
@@ -55,18 +62,13 @@ def test_students_are_averaged_over_the_seeds(runs: Path) -> None:
     assert (student.label, student.name, baseline.label) == ("small", "small", "small-hard")
     assert (student.runs, student.seeds) == ((str(runs / "seed-0"), str(runs / "seed-1")), (0, 1))
     assert (student.is_finished, student.error, student.num_parameters) == (True, None, 4018)
-    last = [run.results[0].last or NOT_MEASURED for run in read]
-    best = [run.results[0].best or NOT_MEASURED for run in read]
-    assert student.accuracy == spread(figures.accuracy for figures in last)
-    assert student.best_accuracy == spread(figures.accuracy for figures in best)
-    assert student.teacher_agreement == spread(figures.teacher_agreement for figures in last)
-    assert student.teacher_kl == spread(figures.teacher_kl for figures in last)
-    assert student.teacher_jensen_shannon == spread(figures.teacher_jensen_shannon for figures in last)
-    assert student.calibration_error == spread(figures.calibration_error for figures in last)
+    last = [values_of(run.results[0].last) for run in read]
+    best = [values_of(run.results[0].best) for run in read]
+    assert student.values == {name: spread(values[name] for values in last) for name in METRIC_BY_NAME}
+    assert (student.best_by, student.best) == ("accuracy", spread(values["accuracy"] for values in best))
     assert student.train_loss == spread(run.results[0].train_loss for run in read)
     assert student.seconds == spread(run.results[0].seconds for run in read)
-    assert student.accuracy is not None
-    assert student.accuracy.values[0] != student.accuracy.values[1]
+    assert len(set(student.values["accuracy"].values)) == 2
 
 
 def test_the_gain_is_over_the_baseline_of_the_same_run(runs: Path) -> None:
@@ -74,15 +76,25 @@ def test_the_gain_is_over_the_baseline_of_the_same_run(runs: Path) -> None:
 
     student, baseline = compare_students(read)
 
-    pairs = [[(result.last or NOT_MEASURED).accuracy or 0 for result in run.results] for run in read]
+    pairs = [[values_of(result.last)["accuracy"] for result in run.results] for run in read]
     assert student.gain == spread(ours - theirs for ours, theirs in pairs)
     assert baseline.gain is None
+
+
+def test_a_gain_by_a_metric_of_which_less_is_better_is_by_how_much_it_is_less(runs: Path, tmp_path: Path) -> None:
+    run = copied(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by="teacher_kl"))
+
+    student, _ = compare_students([run])
+
+    ours, theirs = (values_of(result.last)["teacher_kl"] for result in run.results)
+    assert student.gain == spread([theirs - ours])
+    assert student.best == spread([values_of(run.results[0].best)["teacher_kl"]])
 
 
 def test_without_a_baseline_there_is_no_gain(runs: Path) -> None:
     (student,) = compare_students([read_run(runs / "stopped")])
 
-    assert student.accuracy is not None
+    assert "accuracy" in student.values
     assert student.gain is None
 
 
@@ -94,28 +106,28 @@ def test_a_curve_has_the_epochs_of_the_runs_averaged(runs: Path) -> None:
     for number, point in enumerate(student.curve):
         epochs = [run.epochs["small"][number] for run in read]
         assert point.epoch == number + 1
-        assert point.accuracy == spread((epoch.valid or NOT_MEASURED).accuracy for epoch in epochs)
+        values = [values_of(epoch.valid) for epoch in epochs]
+        assert point.values == {name: spread(each[name] for each in values) for name in METRIC_BY_NAME}
         assert point.train_loss == spread(epoch.train_loss for epoch in epochs)
     assert len(student.curve) == 2
-    assert student.curve[-1].accuracy == student.accuracy
+    assert student.curve[-1].values == student.values
 
 
 def test_without_validation_only_the_loss_is_known(runs: Path) -> None:
     (student,) = compare_students([read_run(runs / "bare")])
 
     assert student.train_loss is not None
-    assert (student.accuracy, student.best_accuracy, student.teacher_kl, student.calibration_error) == (None,) * 4
-    assert [point.accuracy for point in student.curve] == [None, None]
+    assert (student.values, student.best_by, student.best, student.gain) == ({}, None, None, None)
+    assert [point.values for point in student.curve] == [{}, {}]
 
 
 def test_a_figure_that_was_not_a_number_in_one_run_has_no_mean(runs: Path, tmp_path: Path) -> None:
     run = copy_run(runs / "seed-1", tmp_path / "run")
-    change_json(run / "summary.json", lambda results: results[0]["last"].update(teacher_kl=math.nan))
+    change_json(run / "summary.json", lambda results: results[0]["last"]["values"].update(teacher_kl=math.nan))
 
     student, _ = compare_students([read_run(runs / "seed-0"), read_run(run)])
 
-    assert student.teacher_kl is None
-    assert student.accuracy is not None
+    assert student.values.keys() == METRIC_BY_NAME.keys() - {"teacher_kl"}
 
 
 def test_a_run_that_is_given_twice_is_refused(runs: Path, tmp_path: Path) -> None:
@@ -177,7 +189,7 @@ def test_an_unfinished_student_says_how_far_it_is(runs: Path) -> None:
     (student,) = compare_students([read_run(runs / "stopped")])
 
     assert (student.label, student.is_finished, student.error) == ("small (1 of 2 epochs)", False, None)
-    assert student.accuracy is not None
+    assert "accuracy" in student.values
     assert (student.num_parameters, student.seconds) == (None, None)
 
 
@@ -186,7 +198,7 @@ def test_a_student_that_was_set_aside_has_its_error_and_no_accuracy(runs: Path, 
 
     student = found["small (set aside after 1 of 2 epochs)"]
     assert (student.error, student.is_finished) == (FAILURE, True)
-    assert (student.accuracy, student.gain, student.teacher_kl) == (None, None, None)
+    assert (student.values, student.gain) == ({}, None)
     assert [point.epoch for point in student.curve] == [1]
     assert found["small-hard"].error is None
 
@@ -196,5 +208,5 @@ def test_a_baseline_that_was_set_aside_gives_no_gain(runs: Path, tmp_path: Path)
         [read_run(set_aside(copy_run(runs / "seed-0", tmp_path / "run"), "small-hard"))]
     )
 
-    assert student.accuracy is not None
+    assert "accuracy" in student.values
     assert (student.gain, baseline.error) == (None, FAILURE)

@@ -35,6 +35,7 @@ DIFFERENCES = {
     "store": lambda settings: settings.update(stores=["0123"]),
     "several stores": lambda settings: settings["stores"].append("0123"),
     "validation": lambda settings: settings.update(valid="0123"),
+    "the metric of the best epoch": lambda settings: settings.update(best_by="teacher_kl"),
     "views": lambda settings: settings["views"].update(as_the_teacher_saw="no"),
     "module": lambda settings: settings["students"]["small"].update(module="0123"),
     "kind of device": lambda settings: settings["students"]["small"].update(device="cuda"),

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softlab.errors import InvalidOption
-from softlab.report.compare import ComparedStudent, compare_students, spread
+from softlab.report.compare import ComparedStudent, Spread, compare_students, spread
 from softlab.report.plots import (
     COLOURS,
     check_can_plot,
-    draw_accuracy_against_parameters,
+    draw_against_parameters,
     draw_learning_curves,
 )
 from softlab.report.runs import read_run
@@ -32,6 +32,10 @@ def compared(runs: Path, *names: str) -> list[ComparedStudent]:
 
 def changed(student: ComparedStudent, **values: object) -> ComparedStudent:
     return msgspec.structs.replace(student, **values)
+
+
+def accuracy(value: float) -> dict[str, Spread]:
+    return {"accuracy": Spread(mean=value, std=None, values=(value,))}
 
 
 def pixels(picture: bytes | None) -> Pixels:
@@ -81,7 +85,7 @@ def test_a_curve_rises_with_the_accuracy(runs: Path) -> None:
     (student,) = compared(runs, "stopped")
     (point,) = student.curve
     rising = [
-        msgspec.structs.replace(point, epoch=epoch, accuracy=spread([0.1 * epoch]), train_loss=None)
+        msgspec.structs.replace(point, epoch=epoch, values=accuracy(0.1 * epoch), train_loss=None)
         for epoch in range(1, 9)
     ]
 
@@ -132,7 +136,7 @@ def test_labels_that_mean_something_to_matplotlib_are_in_the_legend(runs: Path) 
 
     students = []
     for number, label in enumerate(labels, start=1):
-        point = msgspec.structs.replace(student.curve[0], accuracy=spread([0.2 * number]), train_loss=spread([number]))
+        point = msgspec.structs.replace(student.curve[0], values=accuracy(0.2 * number), train_loss=spread([number]))
         students.append(changed(student, label=label, name=label, curve=(point,)))
     picture = pixels(draw_learning_curves(students))
 
@@ -146,10 +150,10 @@ def test_labels_that_mean_something_to_matplotlib_are_in_the_legend(runs: Path) 
 
 def test_a_bigger_and_better_student_is_to_the_right_and_above(runs: Path) -> None:
     small, _ = compared(runs, "seed-0")
-    small = changed(small, accuracy=spread([0.5]), num_parameters=1_000)
-    large = changed(small, label="large", name="large", accuracy=spread([0.8]), num_parameters=3_000)
+    small = changed(small, values=accuracy(0.5), num_parameters=1_000)
+    large = changed(small, label="large", name="large", values=accuracy(0.8), num_parameters=3_000)
 
-    picture = pixels(draw_accuracy_against_parameters([small, large]))[:, :PANEL_WIDTH]
+    picture = pixels(draw_against_parameters([small, large]))[:, :PANEL_WIDTH]
 
     (small_rows, small_columns), (large_rows, large_columns) = where(picture, 0), where(picture, 1)
     assert large_rows.mean() < small_rows.mean() - 100
@@ -161,7 +165,7 @@ def test_sizes_that_differ_by_much_are_on_a_logarithmic_axis(runs: Path) -> None
     sizes = {"small": 1_000, "middle": 30_000, "large": 900_000}
     students = [changed(small, label=name, name=name, num_parameters=size) for name, size in sizes.items()]
 
-    picture = pixels(draw_accuracy_against_parameters(students))[:, :PANEL_WIDTH]
+    picture = pixels(draw_against_parameters(students))[:, :PANEL_WIDTH]
 
     first, second, third = (where(picture, number)[1].mean() for number in range(3))
     assert third - second == pytest.approx(second - first, abs=3)
@@ -170,8 +174,8 @@ def test_sizes_that_differ_by_much_are_on_a_logarithmic_axis(runs: Path) -> None
 def test_deviations_are_bars(runs: Path) -> None:
     (student, _) = compared(runs, "seed-0", "seed-1")
 
-    with_bar = where(pixels(draw_accuracy_against_parameters([student]))[:, :PANEL_WIDTH], 0)[0]
-    without = where(pixels(draw_accuracy_against_parameters(compared(runs, "seed-0")[:1]))[:, :PANEL_WIDTH], 0)[0]
+    with_bar = where(pixels(draw_against_parameters([student]))[:, :PANEL_WIDTH], 0)[0]
+    without = where(pixels(draw_against_parameters(compared(runs, "seed-0")[:1]))[:, :PANEL_WIDTH], 0)[0]
 
     assert np.ptp(with_bar) > 5 * np.ptp(without)
 
@@ -181,8 +185,8 @@ def test_students_without_an_accuracy_or_a_size_are_left_out(runs: Path) -> None
     small, _ = compared(runs, "seed-0")
     students = compared(runs, "bare", "stopped")
 
-    assert draw_accuracy_against_parameters(students) is None
-    assert draw_accuracy_against_parameters([*students, small]) is not None
+    assert draw_against_parameters(students) is None
+    assert draw_against_parameters([*students, small]) is not None
 
 
 # Without matplotlib.

@@ -3,10 +3,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from softlab.errors import InvalidOption
-from softlab.report.runs import Figures, read_run
+from softlab.evaluation.evaluation import Evaluation
+from softlab.report.runs import read_run
 from tests.report.folders import FAILURE, change_json, copied, copy_run, keep_lines, lines_of
 
 FILES = ["run.json", "metrics.jsonl", "summary.json"]
@@ -34,9 +36,8 @@ def test_a_finished_run_has_its_results_its_epochs_and_its_settings(runs: Path) 
         assert (result.seconds, result.error) == (expected["seconds"], None)
         for found, kind in [(result.last, "last"), (result.best, "best")]:
             assert found is not None
-            assert found.accuracy == expected[kind]["accuracy"]
-            assert found.teacher_jensen_shannon == expected[kind]["teacher_jensen_shannon"]
-            assert found.calibration_error == expected[kind]["calibration_error"]
+            assert found.values == expected[kind]["values"]
+            assert found.values.keys() >= {"accuracy", "teacher_jensen_shannon", "calibration_error"}
 
 
 def test_epochs_are_the_lines_of_each_student(runs: Path) -> None:
@@ -45,7 +46,7 @@ def test_epochs_are_the_lines_of_each_student(runs: Path) -> None:
     lines = [line for line in lines_of(runs / "seed-0") if line["student"] == "small-hard"]
     assert [epoch.epoch for epoch in epochs] == [1, 2]
     assert [epoch.train_loss for epoch in epochs] == [line["train_loss"] for line in lines]
-    assert [epoch.valid and epoch.valid.accuracy for epoch in epochs] == [line["valid"]["accuracy"] for line in lines]
+    assert [epoch.valid and epoch.valid.values for epoch in epochs] == [line["valid"]["values"] for line in lines]
 
 
 def test_an_unfinished_run_has_the_results_so_far(runs: Path) -> None:
@@ -55,22 +56,23 @@ def test_an_unfinished_run_has_the_results_so_far(runs: Path) -> None:
     (result,) = run.results
     assert (run.is_finished, run.epochs_done, run.num_epochs) == (False, 1, 2)
     assert (result.name, result.train_loss) == ("small", line["train_loss"])
-    assert result.last == result.best == Figures(**{name: line["valid"][name] for name in Figures.__struct_fields__})
+    assert result.last == result.best == msgspec.convert(line["valid"], Evaluation)
     assert (result.num_parameters, result.seconds, result.error) == (None, None, None)
 
 
-def test_the_best_epoch_so_far_is_that_of_the_highest_accuracy(runs: Path, tmp_path: Path) -> None:
-    run = copy_run(runs / "seed-0", tmp_path / "run", lambda settings: settings["options"].update(epochs=3))
+@pytest.mark.parametrize(("by", "good"), [("accuracy", 0.9), ("teacher_kl", 0.001)])
+def test_the_best_epoch_so_far_is_that_of_the_best_metric(runs: Path, tmp_path: Path, by: str, good: float) -> None:
+    run = copy_run(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by=by))
     (run / "summary.json").unlink()
     lines = lines_of(run)
-    lines[0]["valid"]["accuracy"] = 0.9
+    lines[0]["valid"]["values"][by] = good
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     result = read_run(run).results[0]
 
     assert result.best is not None
     assert result.last is not None
-    assert (result.best.accuracy, result.last.accuracy) == (0.9, lines[2]["valid"]["accuracy"])
+    assert (result.best.values[by], result.last.values[by]) == (good, lines[2]["valid"]["values"][by])
 
 
 def test_a_run_that_has_just_begun_has_students_without_figures(runs: Path, tmp_path: Path) -> None:
@@ -207,8 +209,10 @@ OTHER_FORMATS: dict[str, tuple[str, Any]] = {
     "no options": ("run.json", lambda settings: settings.pop("options")),
     "students as a list": ("run.json", lambda settings: settings.update(students=["small"])),
     "a result without a name": ("summary.json", lambda results: results[0].pop("name")),
+    "no metric that chose the best epoch": ("run.json", lambda settings: settings.pop("best_by")),
+    "figures without values": ("summary.json", lambda results: results[0]["last"].pop("values")),
     "figures as a number": ("summary.json", lambda results: results[0].update(last=0.9)),
-    "accuracy as text": ("summary.json", lambda results: results[0]["last"].update(accuracy="90 %")),
+    "accuracy as text": ("summary.json", lambda results: results[0]["last"]["values"].update(accuracy="90 %")),
 }
 
 
@@ -221,6 +225,14 @@ def test_a_run_of_another_softlab_is_refused(runs: Path, tmp_path: Path, change:
     with pytest.raises(InvalidOption, match="not what a training run of this softlab writes: ") as caught:
         read_run(run)
     assert str(caught.value).startswith(f"{run / name}: ")
+    assert str(caught.value).endswith("Make the report with the softlab that made the run, or leave the run out.")
+
+
+def test_a_run_by_a_metric_that_is_unknown_here_is_refused(runs: Path, tmp_path: Path) -> None:
+    run = copy_run(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by="teacher_kld"))
+
+    with pytest.raises(InvalidOption, match="best_by is teacher_kld, which is no metric of this softlab") as caught:
+        read_run(run)
     assert str(caught.value).endswith("Make the report with the softlab that made the run, or leave the run out.")
 
 

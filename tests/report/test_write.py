@@ -54,7 +54,7 @@ def test_a_student_that_was_set_aside_is_in_the_report_with_its_error(runs: Path
     failed, other = json.loads((tmp_path / REPORT).read_text())["students"]
     assert failed["label"] == "small (set aside after 1 of 2 epochs)"
     assert failed["error"].startswith("TrainingFailed: student small: its loss is nan")
-    assert (failed["accuracy"], other["error"]) == (None, None)
+    assert (failed["values"], other["error"]) == ({}, None)
 
 
 def test_what_has_nothing_to_show_is_not_drawn(runs: Path, tmp_path: Path) -> None:

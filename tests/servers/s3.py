@@ -22,6 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 ACCESS_KEY, SECRET_KEY = "tester", "a-secret-of-the-tests"
 READER_KEY, READER_SECRET = "reader", "another-secret-of-the-tests"
 STARTS_WITHIN_S = 60.0
+SOCKETS = Path("/tmp")
+"""Where SeaweedFS leaves sockets when it is killed, whatever TMPDIR is."""
 
 
 @dataclass(kw_only=True)
@@ -105,7 +107,7 @@ class S3Server:
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
-    """Ended by its process id."""
+    """Ended by its process id; nothing of it is left."""
     (folder / "data").mkdir(parents=True)
     (folder / "s3.json").write_text(json.dumps(_identities()))
     port, *others = free_ports(4)
@@ -115,6 +117,11 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        for port in (server.port, *server.ports):
+            for number in (port, port + 10_000):
+                for left in SOCKETS.glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink()
 
 
 def has_weed() -> bool:

@@ -7,7 +7,7 @@ import pytest
 from tests.sharing.publishing import small_store
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.process)])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where nothing is published yet: a folder, or a bucket of a real server."""
     if request.param == "folder":

@@ -8,6 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from torch import Tensor
+
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.modality import decode_sample
+from softlab.sources.source import Source
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -60,3 +65,9 @@ def write_parquet(
 
 def image_rows(count: int) -> list[dict[str, Any]]:
     return [{"bytes": encoded(picture(seed=number)), "path": f"{number}.png"} for number in range(count)]
+
+
+def image_of(source: Source, index: int) -> Tensor:
+    """One image of a source, uint8 [C, H, W]."""
+    image_CHW: Tensor = decode_sample(source.read(index), MODALITY)
+    return image_CHW

@@ -8,8 +8,8 @@ import pytest
 from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source
 from softlab.sources.folder import open_folder
-from tests.sources.contract import SourceContract
-from tests.sources.pictures import animals, encoded, picture, truncated_png, write_folder
+from softlab.testing.sources import SourceContract
+from tests.sources.pictures import animals, encoded, image_of, picture, truncated_png, write_folder
 
 
 class TestFolderSource(SourceContract):
@@ -27,7 +27,7 @@ def test_keys_are_relative_paths_in_order_and_labels_follow_the_sorted_folders(t
 
     assert source.keys == ["cat-2/z.png", "cat/b.JPG", "cat/old/a.png", "dog/a.png"]
     assert source.class_names == ("cat", "cat-2", "dog")
-    assert source.targets_N.tolist() == [1, 0, 0, 2]
+    assert source.targets["label"].tolist() == [1, 0, 0, 2]
 
 
 def test_files_that_are_no_images_or_are_hidden_are_left_out(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_class_names_give_the_order_of_the_labels(tmp_path: Path) -> None:
     source = open_folder(animals(tmp_path, per_class=1), class_names=("dog", "cat"))
 
     assert source.class_names == ("dog", "cat")
-    assert source.targets_N.tolist() == [1, 0]
+    assert source.targets["label"].tolist() == [1, 0]
 
 
 def test_equal_files_have_equal_content_hashes_wherever_they_lie(tmp_path: Path) -> None:
@@ -53,12 +53,12 @@ def test_equal_files_have_equal_content_hashes_wherever_they_lie(tmp_path: Path)
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Path) -> None:
     write_folder(animals(tmp_path), {"dog/bad.png": truncated_png()})
     source = open_folder(tmp_path)
 
     with pytest.raises(UnreadableSample, match=r"'dog/bad.png'.*truncated.*--source-skip-unreadable"):
-        source.read(source.keys.index("dog/bad.png"))
+        image_of(source, source.keys.index("dog/bad.png"))
 
 
 def test_a_file_that_has_gone_since_is_an_unreadable_sample(tmp_path: Path) -> None:

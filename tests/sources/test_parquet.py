@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source, parquet
 from softlab.sources.parquet import find_parquet_files
-from tests.sources.contract import SourceContract
-from tests.sources.pictures import encoded, image_rows, picture, truncated_png, write_parquet
+from softlab.testing.sources import SourceContract
+from tests.sources.pictures import encoded, image_of, image_rows, picture, truncated_png, write_parquet
 
 
 def hub_metadata(*names: str) -> dict[str, str]:
@@ -22,9 +23,9 @@ def hub_metadata(*names: str) -> dict[str, str]:
 
 
 def open_parquet(
-    path: Path | str, *, image_column: str = "image", label_column: str = "label"
+    path: Path | str, *, image_column: str = "image", label_column: str = "label", fields: dict[str, str] | None = None
 ) -> parquet.ParquetSource:
-    return parquet.open_parquet(str(path), image_column=image_column, label_column=label_column)
+    return parquet.open_parquet(str(path), fields=fields or {"image": image_column}, label_column=label_column)
 
 
 class TestParquetSource(SourceContract):
@@ -49,9 +50,8 @@ def test_a_folder_and_a_glob_give_the_rows_of_all_files_in_order(tmp_path: Path,
     source = open_parquet(tmp_path / where)
 
     assert source.keys == [f"{number}.png" for number in range(7)]
-    assert source.targets_N is not None
-    assert source.targets_N.tolist() == list(range(7))
-    assert [source.raw_bytes(number) for number in range(7)] == [row["bytes"] for row in rows]
+    assert source.targets["label"].tolist() == list(range(7))
+    assert [source.read(number).fields["image"] for number in range(7)] == [row["bytes"] for row in rows]
 
 
 def test_a_plain_binary_column_has_row_checks_for_keys(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_plain_binary_column_has_row_checks_for_keys(tmp_path: Path) -> None:
 
     assert source.keys[0] == "00"
     assert source.keys[10] == "10"
-    assert source.raw_bytes(10) == images[10]
+    assert source.read(10).fields["image"] == images[10]
 
 
 @pytest.mark.parametrize("paths", [["a.png", None], ["a.png", "a.png"], ["a.png", ""]])
@@ -75,15 +75,14 @@ def test_paths_that_are_missing_or_repeated_are_no_keys(tmp_path: Path, paths: l
 def test_without_a_label_column_targets_are_unknown(tmp_path: Path) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(2)))
 
-    assert source.targets_N is None
+    assert not source.targets
     assert source.class_names is None
 
 
 def test_a_row_without_a_label_has_an_unknown_target(tmp_path: Path) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", image_rows(3), labels=[1, None, -1]))
 
-    assert source.targets_N is not None
-    assert source.targets_N.tolist() == [1, -1, -1]
+    assert source.targets["label"].tolist() == [1, -1, -1]
 
 
 def test_class_names_come_from_the_hub_metadata(tmp_path: Path) -> None:
@@ -116,20 +115,20 @@ def test_pickling_copies_no_images(tmp_path: Path) -> None:
     assert len(pickle.dumps(source)) < 5_000 < len(rows[0]["bytes"])
 
 
-def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Path) -> None:
     rows: list[Any] = image_rows(5)
     rows[3] = {"bytes": truncated_png(), "path": "bad.png"}
     source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
 
     with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*--source-skip-unreadable"):
-        source.read(3)
+        image_of(source, 3)
 
 
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": "elsewhere.png"}])
 def test_a_row_without_image_bytes_is_an_unreadable_sample(tmp_path: Path, row: Any) -> None:
     source = open_parquet(write_parquet(tmp_path / "a.parquet", [*image_rows(2), row]))
 
-    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image bytes"):
+    with pytest.raises(UnreadableSample, match=r"row 2: .*the row holds no image"):
         source.read(2)
 
 
@@ -151,19 +150,97 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "next_step"),
     [
-        ({"image_column": "imgae"}, r"no column 'imgae'\. Did you mean image\?.*--source-image-column"),
-        ({"image_column": "label"}, r"type int64, expected binary .*--source-image-column"),
+        (
+            {"image_column": "imgae"},
+            r"no column 'imgae' for the field 'image'\. Did you mean image\? \(There are: image, label, taken\.\).*"
+            r"--source-image-column",
+        ),
+        (
+            {"fields": {"when": "taken"}},
+            r"'taken' for the field 'when' has type date32\[day\], expected binary.*label \(int64\), "
+            r"taken \(date32\[day\]\).*--source-fields when=COLUMN",
+        ),
         ({"label_column": "lable"}, r"'lable' is not there\. Did you mean label\?.*--source-label-column"),
         ({"label_column": "image"}, r"'image' has type struct.*--source-label-column"),
     ],
 )
 def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
-    tmp_path: Path, column: dict[str, str], next_step: str
+    tmp_path: Path, column: dict[str, Any], next_step: str
 ) -> None:
     path = write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[0, 1])
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("taken", pa.array([1, 2], pa.date32())), path)
 
     with pytest.raises(SourceError, match=next_step):
         open_parquet(path, **column)
+
+
+# Fields of other kinds.
+
+
+def write_fields(path: Path) -> Path:
+    columns = {
+        "text": pa.array(["one", "zwölf"]),
+        "audio": pa.array([b"ab", b"cd"]),
+        "count": pa.array([3, 4], pa.int16()),
+        "vector": pa.array([[0.5, 1.0], [2.0]], pa.list_(pa.float32())),
+        "pair": pa.array([[1, 2], [3, 4]], pa.list_(pa.uint8(), 2)),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=1)
+    return path
+
+
+def test_a_field_is_bytes_text_or_numbers_as_its_column_is(tmp_path: Path) -> None:
+    names = ["text", "audio", "count", "vector", "pair"]
+    source = open_parquet(write_fields(tmp_path / "a.parquet"), fields={f"the {name}": name for name in names})
+
+    fields = source.read(1).fields
+
+    assert source.field_names == tuple(fields) == ("the text", "the audio", "the count", "the vector", "the pair")
+    assert (fields["the text"], fields["the audio"]) == ("zwölf", b"cd")
+    for name, expected in [
+        ("count", np.array(4, np.int16)),
+        ("vector", np.array([2.0], np.float32)),
+        ("pair", np.array([3, 4], np.uint8)),
+    ]:
+        np.testing.assert_array_equal(fields[f"the {name}"], expected, strict=True)
+
+
+def test_the_content_hash_covers_all_fields_and_no_other_column(tmp_path: Path) -> None:
+    path = write_fields(tmp_path / "a.parquet")
+    fields = {"text": "text", "vector": "vector"}
+    before = open_parquet(path, fields=fields).read(0).content_hash
+    table = pq.read_table(path)
+
+    pq.write_table(table.set_column(1, "audio", pa.array([b"other", b"cd"])), path)
+    assert open_parquet(path, fields=fields).read(0).content_hash == before
+
+    pq.write_table(table.set_column(0, "text", pa.array(["One", "zwölf"])), path)
+    assert open_parquet(path, fields=fields).read(0).content_hash != before
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (pa.array([None, "b"]), "the row holds no text"),
+        (pa.array([[1, None], [2]]), "the list of its text holds 1 empty places"),
+    ],
+)
+def test_a_row_that_lacks_a_field_is_an_unreadable_sample(tmp_path: Path, column: Any, reason: str) -> None:
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    source = open_parquet(tmp_path / "a.parquet", fields={"text": "text"})
+
+    with pytest.raises(UnreadableSample, match=rf"row 0: .*{reason}"):
+        source.read(0)
+    assert source.read(1).key == "1"
+
+
+class TestParquetSourceOfSeveralFields(SourceContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Callable[[], Source]:
+        rows = {"text": ["a", "b", "c", "d"], "vector": [[1.0], [2.0, 3.0], [], [4.0]], "label": [0, 1, 0, 1]}
+        pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+        return lambda: open_parquet(tmp_path / "a.parquet", fields={"vector": "vector", "text": "text"})
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

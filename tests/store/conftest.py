@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.format_contract")
+from tests.forks import FORKS
+
+pytest.register_assert_rewrite("softlab.testing")
 
 
 @pytest.fixture(scope="package")
 def workers() -> Iterator[ProcessPoolExecutor]:
-    """Two fresh processes, shared by all tests because each imports torch anew."""
-    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
+    """Two other processes, shared by all tests."""
+    with ProcessPoolExecutor(max_workers=2, mp_context=FORKS) as pool:
         yield pool

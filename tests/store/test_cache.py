@@ -22,7 +22,7 @@ from tests.store.building import flip_byte, make_arrays, make_plan, write_store
 
 GRID = ShardGrid(num_views=2, num_samples=11, shard_rows=4)
 ROWS = np.random.default_rng(0).integers(0, 256, size=(11, 24), dtype=np.uint8)
-NAME = "labels-view-00001"
+NAME = "outputs-logits-view-00001"
 ROW_BYTES = 3 * 2 + 3 * 2 + 2 + 2 * 2 + 6 * 2
 """Of the labels and the feature of the store that `make_plan` plans."""
 
@@ -46,7 +46,7 @@ def shards() -> Shards:
 
 
 def open_rows(folder: Path, shards: Shards) -> CachedRows:
-    return CachedRows(folder, name="labels", grid=GRID, row_bytes=24, decode=shards.decode, view=1)
+    return CachedRows(folder, name="outputs-logits", grid=GRID, row_bytes=24, decode=shards.decode, view=1)
 
 
 def open_cached(root: Path, cache: Path, *, max_bytes: int = 1 << 20) -> Store:
@@ -58,9 +58,9 @@ def read_right(store: Store) -> bool:
     arrays, numbers = make_arrays(store.manifest), np.arange(store.num_samples)[::-1]
     for view in range(store.num_views):
         labels, features = store.read(numbers, view=view), store.read_features("pooled", numbers, view=view)
-        np.testing.assert_array_equal(labels.logits_BK, arrays["labels/logits"][view, ::-1].astype("f4"))
-        np.testing.assert_array_equal(labels.class_ids_BK, arrays["labels/class_ids"][view, ::-1].astype("i8"))
-        np.testing.assert_array_equal(features, arrays["features/pooled"][view, ::-1].astype("f4"))
+        np.testing.assert_array_equal(labels.logits_BK, arrays["outputs/logits/logits"][view, ::-1].astype("f4"))
+        np.testing.assert_array_equal(labels.class_ids_BK, arrays["outputs/logits/class_ids"][view, ::-1].astype("i8"))
+        np.testing.assert_array_equal(features, arrays["outputs/pooled/values"][view, ::-1].astype("f4"))
     return True
 
 
@@ -74,8 +74,7 @@ def read_row_by_row(store: Store, *, start: Path) -> bool:
 
 
 def remove_shards(root: Path) -> None:
-    for folder in ("labels", "features"):
-        shutil.rmtree(root / folder)
+    shutil.rmtree(root / "outputs")
 
 
 def set_last_use(cache: Path, digest: str, *, minutes_ago: int) -> None:
@@ -224,10 +223,10 @@ def test_a_store_is_read_from_the_cache_alone_once_it_is_there(tmp_path: Path) -
 
     assert read_right(store)
     assert [name for name in list_files(tmp_path / "cache") if name.endswith(".rows")] == [
-        f"{store.digest}/features-pooled-view-00000.rows",
-        f"{store.digest}/features-pooled-view-00001.rows",
-        f"{store.digest}/labels-view-00000.rows",
-        f"{store.digest}/labels-view-00001.rows",
+        f"{store.digest}/outputs-logits-view-00000.rows",
+        f"{store.digest}/outputs-logits-view-00001.rows",
+        f"{store.digest}/outputs-pooled-view-00000.rows",
+        f"{store.digest}/outputs-pooled-view-00001.rows",
     ]
 
 
@@ -266,7 +265,7 @@ def test_only_rows_make_room_and_nothing_else_that_lies_in_the_folder(tmp_path: 
     """A folder for the cache may be any that a user has."""
     thesis, note = tmp_path / "cache/thesis", tmp_path / "cache" / ("a" * 64) / "note.txt"
     linked = tmp_path / "cache" / ("b" * 64)
-    rows = [thesis / "own.rows", tmp_path / "elsewhere/own.rows", note.with_name("labels-view-00000.rows")]
+    rows = [thesis / "own.rows", tmp_path / "elsewhere/own.rows", note.with_name("outputs-logits-view-00000.rows")]
     marker = rows[2].with_suffix(".part-00000")
     for path in (*rows, note, marker):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -360,7 +359,7 @@ def test_a_file_in_the_cache_folders_place_is_said(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_rows_is_said(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan())
     store = open_cached(tmp_path / "store", tmp_path / "cache")
-    (tmp_path / "cache" / store.digest / "labels-view-00000.rows").mkdir(parents=True)
+    (tmp_path / "cache" / store.digest / "outputs-logits-view-00000.rows").mkdir(parents=True)
 
     with pytest.raises(StoreWriteFailed, match=re.escape("Is a directory. Mend the cause, choose another --cache-dir")):
         store.read([0])

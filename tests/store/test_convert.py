@@ -117,7 +117,7 @@ def test_a_store_is_not_converted_into_itself(tmp_path: Path) -> None:
 
 def test_damage_is_not_carried_over(tmp_path: Path) -> None:
     store = make_store(tmp_path / "old")
-    flip_byte(tmp_path / "old/labels/logits/c/1/0/0")
+    flip_byte(tmp_path / "old/outputs/logits/logits/c/1/0/0")
 
     with pytest.raises(DamagedStore, match=re.escape("get those files again, or dump again.")):
         convert_store(store, tmp_path / "new", format="parquet")

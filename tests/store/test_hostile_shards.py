@@ -23,7 +23,9 @@ from softlab.store.reader import open_store
 from tests.forks import run_in_fork
 from tests.store.building import make_plan, write_store
 
-PARQUET_FILE, ZARR_FILE = "labels/view=00000/part-00000.parquet", "labels/logits/c/0/0/0"
+pytestmark = pytest.mark.process
+
+PARQUET_FILE, ZARR_FILE = "outputs/logits/view=00000/part-00000.parquet", "outputs/logits/logits/c/0/0/0"
 GIB = 1 << 30
 ROOM_BYTES = 512 << 20
 """Also of address space for threads."""
@@ -86,7 +88,7 @@ CASES: dict[str, tuple[FormatName, str, Callable[[bytes], bytes], str]] = {
     "blosc": ("zarr", ZARR_FILE, blosc_of_a_gib, "decoded"),
     "long lists": ("parquet", PARQUET_FILE, long_lists, "pages of more values than"),
     "other rows": ("parquet", PARQUET_FILE, other_rows, "a file of 67,108,864 rows instead of 4"),
-    "lying page": ("parquet", "features/wide/view=00000/part-00000.parquet", lying_page, "where rows take"),
+    "lying page": ("parquet", "outputs/wide/view=00000/part-00000.parquet", lying_page, "where rows take"),
 }
 
 

@@ -11,11 +11,12 @@ import pyarrow.parquet
 import pytest
 
 from softlab.labels.coding import Coding
+from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.parquet_format import ParquetFormat
 from softlab.store.reader import open_store
+from softlab.testing.formats import AXES, FormatContract, random_bits
 from tests.store.building import flip_byte, make_arrays, make_plan, write_store
-from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
 Columns = dict[str, list[Any]]
@@ -24,6 +25,11 @@ LABELS = ("class_ids", "logits", "max_logit", "log_tail")
 
 class TestParquetFormat(FormatContract):
     name = "parquet"
+
+    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+        return make_plan(
+            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+        )
 
 
 def seen_by_pyarrow(folder: Path) -> Columns:
@@ -54,9 +60,9 @@ def test_the_fields_of_a_group_share_one_file_in_hive_layout() -> None:
     shard = plan.grid.shard(1, 2)
 
     assert sorted(ParquetFormat().encode(plan, shard, random_bits(plan, shard))) == [
-        "features/map/view=00001/part-00002.parquet",
-        "features/pooled/view=00001/part-00002.parquet",
-        "labels/view=00001/part-00002.parquet",
+        "outputs/logits/view=00001/part-00002.parquet",
+        "outputs/map/view=00001/part-00002.parquet",
+        "outputs/pooled/view=00001/part-00002.parquet",
     ]
 
 
@@ -69,7 +75,7 @@ def test_other_readers_see_the_labels_that_softlab_reads(
     write_store(tmp_path / "store", plan)
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    seen = seen_by(tmp_path / "store/labels")
+    seen = seen_by(tmp_path / "store/outputs/logits")
 
     assert seen.keys() == {"view", "sample", *LABELS}
     assert list(map(int, seen["view"])) == [0] * store.num_samples + [1] * store.num_samples
@@ -88,9 +94,9 @@ def test_other_readers_see_gaps_from_which_the_metadata_give_the_logits(
     write_store(tmp_path / "store", make_plan(format="parquet", coding="uint8", num_views=1))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    gaps_NK = np.array(seen_by(tmp_path / "store/labels")["logits"], dtype=np.int64)
+    gaps_NK = np.array(seen_by(tmp_path / "store/outputs/logits")["logits"], dtype=np.int64)
 
-    schema = pyarrow.parquet.read_schema(tmp_path / "store/labels/view=00000/part-00000.parquet")
+    schema = pyarrow.parquet.read_schema(tmp_path / "store/outputs/logits/view=00000/part-00000.parquet")
     description = json.loads(schema.metadata[b"softlab"])
     logits_NK = -description["gap_step"] * np.cumsum(gaps_NK, axis=1)
     np.testing.assert_array_equal(logits_NK, store.read(range(store.num_samples)).logits_BK)
@@ -102,7 +108,7 @@ def test_other_readers_see_minus_infinity_where_there_is_no_tail(
 ) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet", num_classes=3, k=3))
 
-    assert np.isneginf(seen_by(tmp_path / "store/labels")["log_tail"]).all()
+    assert np.isneginf(seen_by(tmp_path / "store/outputs/logits")["log_tail"]).all()
 
 
 @OTHER_READERS
@@ -113,31 +119,31 @@ def test_other_readers_see_features_as_flat_lists(
     plan = make_plan(format="parquet", features={name: AXES[name]})
     write_store(tmp_path / "store", plan)
 
-    seen = seen_by(tmp_path / "store/features" / name)
+    seen = seen_by(tmp_path / "store/outputs" / name)
 
-    expected = make_arrays(plan)[f"features/{name}"].astype(np.float32)
-    np.testing.assert_array_equal(seen[name], expected.reshape(22, -1) if AXES[name] else expected.reshape(22))
+    expected = make_arrays(plan)[f"outputs/{name}/values"].astype(np.float32)
+    np.testing.assert_array_equal(seen["values"], expected.reshape(22, -1) if AXES[name] else expected.reshape(22))
 
 
 def test_the_shape_of_a_feature_is_in_the_metadata(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet", features=AXES))
 
-    schema = pyarrow.parquet.read_schema(tmp_path / "store/features/map/view=00000/part-00000.parquet")
+    schema = pyarrow.parquet.read_schema(tmp_path / "store/outputs/map/view=00000/part-00000.parquet")
 
-    assert json.loads(schema.metadata[b"softlab"])["row_shapes"] == {"map": [3, 2]}
+    assert json.loads(schema.metadata[b"softlab"])["row_shapes"] == {"values": [3, 2]}
 
 
 def test_a_row_group_is_a_chunk(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet"))
 
-    metadata = pyarrow.parquet.read_metadata(tmp_path / "store/labels/view=00000/part-00002.parquet")
+    metadata = pyarrow.parquet.read_metadata(tmp_path / "store/outputs/logits/view=00000/part-00002.parquet")
 
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [2, 1]
 
 
 def test_other_readers_can_check_the_pages_of_a_shard(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet", features={"pooled": (400,)}))
-    path = tmp_path / "store/features/pooled/view=00000/part-00000.parquet"
+    path = tmp_path / "store/outputs/pooled/view=00000/part-00000.parquet"
 
     flip_byte(path, position=path.stat().st_size // 2)
 

@@ -162,12 +162,14 @@ def end_while_files_are_fetched(root: Path, errors: Path, records: list[FileReco
     kept.begin(records)
 
 
+@pytest.mark.process
 def test_a_process_ends_without_a_word_while_files_are_fetched(tmp_path: Path, records: list[FileRecord]) -> None:
     exit_code = run_in_fork(end_while_files_are_fetched, tmp_path, tmp_path / "errors", records)
 
     assert (exit_code, (tmp_path / "errors").read_text()) == (0, "")
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # the very thing that is tested
 def test_a_forked_process_begins_anew(ahead: ReadAhead, records: list[FileRecord]) -> None:
     ahead.begin(records)

@@ -1,4 +1,3 @@
-import json
 import pickle
 import re
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.format import Array, FormatName
 from softlab.store.reader import Store, coding_of, open_store
+from tests.manifests import change_manifest, set_at
 from tests.store.building import (
     CODINGS,
     FORMATS,
@@ -63,8 +63,12 @@ class Example:
     def labels(self, store: Store, samples: list[int], *, view: int) -> SoftLabels:
         """What numpy's indexing of the original arrays gives."""
         chosen = {name: array[view][samples] for name, array in self.arrays.items()}
-        return coding_of(store.manifest).decode(
-            {name.removeprefix("labels/"): array for name, array in chosen.items() if name.startswith("labels/")}
+        return coding_of(store.labels).decode(
+            {
+                name.removeprefix("outputs/logits/"): array
+                for name, array in chosen.items()
+                if name.startswith("outputs/logits/")
+            }
         )
 
 
@@ -168,7 +172,7 @@ def test_any_features_in_any_order_are_read(
     features = example.open(is_cached=is_cached).read_features(name, samples, view=view)
 
     assert features.dtype == torch.float32
-    expected = example.arrays[f"features/{name}"][view][samples].astype(np.float32)
+    expected = example.arrays[f"outputs/{name}/values"][view][samples].astype(np.float32)
     np.testing.assert_array_equal(features.numpy(), expected, strict=True)
 
 
@@ -239,13 +243,13 @@ def test_only_the_files_of_a_feature_are_read(tmp_path: Path, format: FormatName
     plan = make_plan(format=format, features=FEATURES)
     write_store(tmp_path / "store", plan)
     for name in contents(tmp_path / "store"):
-        if not name.startswith("features/map/") and name != "manifest.json":
+        if not name.startswith("outputs/map/") and name != "manifest.json":
             (tmp_path / "store" / name).unlink()
     store = open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache") if is_cached else NO_CACHE)
 
     features = store.read_features("map", range(NUM_SAMPLES), view=1)
 
-    np.testing.assert_array_equal(features, make_arrays(plan)["features/map"][1].astype("f4"))
+    np.testing.assert_array_equal(features, make_arrays(plan)["outputs/map/values"][1].astype("f4"))
 
 
 @BOTH_FORMATS
@@ -294,6 +298,7 @@ def test_a_store_can_be_sent_to_another_process(
     assert there == logits_of(store, [10, 0, 5])
 
 
+@pytest.mark.process
 @BOTH_FORMATS
 @BOTH_READERS
 def test_a_store_that_was_read_from_can_be_read_in_a_forked_process(
@@ -390,37 +395,28 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan())
-    change_manifest(tmp_path, ["format_version"], 2)
+    change_manifest(tmp_path, lambda tree: set_at(tree, "format_version", 3))
 
     with pytest.raises(UnsupportedStore, match=re.escape("Upgrade softlab.")):
         open_store(tmp_path)
 
 
-def change_manifest(root: Path, keys: list[str | int], value: Any) -> None:
-    manifest = json.loads((root / "manifest.json").read_text())
-    branch = manifest
-    for key in keys[:-1]:
-        branch = branch[key]
-    branch[keys[-1]] = value
-    (root / "manifest.json").write_text(json.dumps(manifest))
-
-
-HOSTILE: dict[str, tuple[list[str | int], Any]] = {
-    "parent folder": (["shards", 0, "files", 0, "path"], "../secret"),
-    "absolute path": (["samples_file", "path"], "/etc/passwd"),
-    "huge row": (["storage", "fields", 1, "row_shape"], [1 << 40]),
-    "huge feature": (["storage", "fields", 4, "row_shape"], [1 << 20, 1 << 20]),
-    "huge shard": (["storage", "shard_rows"], 1 << 40),
-    "huge number of samples": (["source", "num_samples"], 1 << 48),
-    "huge number of views": (["views", "num_views"], 1 << 48),
-    "huge number of classes kept": (["selection", "k"], 1 << 40),
+HOSTILE: dict[str, tuple[str, Any]] = {
+    "parent folder": ("shards.0.files.0.path", "../secret"),
+    "absolute path": ("samples_file.path", "/etc/passwd"),
+    "huge row": ("storage.fields.1.row_shape", [1 << 40]),
+    "huge feature": ("storage.fields.4.row_shape", [1 << 20, 1 << 20]),
+    "huge shard": ("storage.shard_rows", 1 << 40),
+    "huge number of samples": ("source.num_samples", 1 << 48),
+    "huge number of views": ("views.num_views", 1 << 48),
+    "huge number of classes kept": ("outputs.0.selection.k", 1 << 40),
 }
 
 
 @pytest.mark.parametrize("change", HOSTILE)
 def test_a_hostile_manifest_is_refused_before_anything_is_allocated(tmp_path: Path, change: str) -> None:
     write_store(tmp_path, make_plan())
-    change_manifest(tmp_path, *HOSTILE[change])
+    change_manifest(tmp_path, lambda tree: set_at(tree, *HOSTILE[change]))
 
     with pytest.raises(NotAStore, match=re.escape("Get the store again.")):
         open_store(tmp_path)
@@ -429,8 +425,8 @@ def test_a_hostile_manifest_is_refused_before_anything_is_allocated(tmp_path: Pa
 @BOTH_FORMATS
 def test_a_manifest_that_names_other_files_for_a_shard_is_refused(tmp_path: Path, format: FormatName) -> None:
     write_store(tmp_path, make_plan(format=format))
-    change_manifest(tmp_path, ["shards", 0, "files", 0, "path"], "labels/elsewhere")
-    change_manifest(tmp_path, ["shards", 0, "files", 1, "path"], "labels/elsewhere2")
+    change_manifest(tmp_path, lambda tree: set_at(tree, "shards.0.files.0.path", "outputs/elsewhere"))
+    change_manifest(tmp_path, lambda tree: set_at(tree, "shards.0.files.1.path", "outputs/elsewhere2"))
 
     with pytest.raises(NotAStore, match=re.escape("Get the store again.")):
         open_store(tmp_path, cache=NO_CACHE).read([0])
@@ -441,11 +437,11 @@ def vouch_for(root: Path, name: str, data: bytes) -> None:
     (root / name).write_bytes(data)
     files = open_store(root).manifest.shards[0].files
     number = [file.path for file in files].index(name)
-    change_manifest(root, ["shards", 0, "files", number, "bytes"], len(data))
-    change_manifest(root, ["shards", 0, "files", number, "blake3"], digest_of(data))
+    record = {"path": name, "bytes": len(data), "blake3": digest_of(data)}
+    change_manifest(root, lambda tree: set_at(tree, f"shards.0.files.{number}", record))
 
 
-PARQUET_FILE = "labels/view=00000/part-00000.parquet"
+PARQUET_FILE = "outputs/logits/view=00000/part-00000.parquet"
 OTHER_TABLES: dict[str, Callable[[pyarrow.Table], pyarrow.Table]] = {
     "too few rows": lambda table: table.slice(0, 3),
     "too many rows": lambda table: pyarrow.concat_tables([table, table]),
@@ -474,7 +470,7 @@ def test_a_shard_of_another_shape_is_refused_even_if_its_hash_is_right(
         store.read([0])
 
 
-@pytest.mark.parametrize(("format", "name"), [("zarr", "labels/logits/c/0/0/0"), ("parquet", PARQUET_FILE)])
+@pytest.mark.parametrize(("format", "name"), [("zarr", "outputs/logits/logits/c/0/0/0"), ("parquet", PARQUET_FILE)])
 @pytest.mark.parametrize("data", [b"hello", bytes(1000), b"PAR1" + bytes(100) + b"PAR1"])
 def test_a_shard_of_garbage_is_refused_even_if_its_hash_is_right(
     tmp_path: Path, format: FormatName, name: str, data: bytes
@@ -551,4 +547,4 @@ def test_damage_is_not_cached(tmp_path: Path, format: FormatName) -> None:
 
     damaged.write_bytes(good[damaged.relative_to(tmp_path / "store").as_posix()])
     labels = store.read(range(NUM_SAMPLES))
-    np.testing.assert_array_equal(labels.logits_BK, make_arrays(plan)["labels/logits"][0].astype("f4"))
+    np.testing.assert_array_equal(labels.logits_BK, make_arrays(plan)["outputs/logits/logits"][0].astype("f4"))

@@ -28,7 +28,7 @@ from tests.store.test_cache import read_right, read_row_by_row
 
 NO_CACHE = CacheOptions(max_bytes=0)
 NUM_SAMPLES, NUM_SHARDS = 11, 6
-LOGITS = "labels/logits/c/0/0/0"
+LOGITS = "outputs/logits/logits/c/0/0/0"
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +96,15 @@ def test_what_was_fetched_ahead_is_not_fetched_again(tmp_path: Path, root: Path,
     store, backend = open_counted(root, cache=caches(tmp_path, is_cached=is_cached))
 
     store.prefetch(range(NUM_SAMPLES), view=1)
-    backend.wait_for(file.path for shard in store.manifest.shards[3:] for file in shard.files if "labels" in file.path)
+    backend.wait_for(
+        file.path for shard in store.manifest.shards[3:] for file in shard.files if "/logits/" in file.path
+    )
     before = backend.reads.total()
     assert len(store.read(range(NUM_SAMPLES), view=1)) == NUM_SAMPLES
 
     assert backend.reads.total() == before
-    assert set(backend.reads_below("labels/", "features/").values()) == {1}
-    assert not backend.reads_below("features/")
+    assert set(backend.reads_below("outputs/logits/", "outputs/pooled/").values()) == {1}
+    assert not backend.reads_below("outputs/pooled/")
 
 
 def test_only_shards_of_the_rows_asked_for_are_fetched_ahead(root: Path) -> None:
@@ -111,7 +113,10 @@ def test_only_shards_of_the_rows_asked_for_are_fetched_ahead(root: Path) -> None
     store.prefetch([0, 9, 10], view=[0, 1, 1], feature="pooled")
     store.read_features("pooled", [0, 9, 10], view=[0, 1, 1])
 
-    assert backend.reads_below("labels/", "features/") == {"features/pooled/c/0/0/0": 1, "features/pooled/c/1/2/0": 1}
+    assert backend.reads_below("outputs/logits/", "outputs/pooled/") == {
+        "outputs/pooled/values/c/0/0/0": 1,
+        "outputs/pooled/values/c/1/2/0": 1,
+    }
 
 
 def test_missing_shards_of_one_read_are_fetched_side_by_side(tmp_path: Path) -> None:
@@ -120,8 +125,8 @@ def test_missing_shards_of_one_read_are_fetched_side_by_side(tmp_path: Path) -> 
 
     store.read(range(64))
 
-    assert backend.most_at_once > len(store.manifest.storage.fields_of("labels"))
-    assert set(backend.reads_below("labels/").values()) == {1}
+    assert backend.most_at_once > len(store.manifest.storage.fields_of("outputs/logits"))
+    assert set(backend.reads_below("outputs/logits/").values()) == {1}
 
 
 def test_a_read_that_needs_more_than_may_be_held_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +137,7 @@ def test_a_read_that_needs_more_than_may_be_held_gets_it(tmp_path: Path, monkeyp
     store.prefetch(range(64))
 
     assert read_right(store)
-    assert set(backend.reads_below("labels/", "features/").values()) == {1}
+    assert set(backend.reads_below("outputs/logits/", "outputs/pooled/").values()) == {1}
 
 
 def test_rows_that_are_in_the_row_cache_are_not_fetched(tmp_path: Path, root: Path) -> None:
@@ -150,7 +155,9 @@ def test_what_another_process_decoded_meanwhile_is_held_no_longer(tmp_path: Path
     cache = CacheOptions(dir=tmp_path)
     store, backend = open_counted(root, cache=cache)
     store.prefetch(range(NUM_SAMPLES))
-    backend.wait_for(file.path for shard in store.manifest.shards[:3] for file in shard.files if "labels" in file.path)
+    backend.wait_for(
+        file.path for shard in store.manifest.shards[:3] for file in shard.files if "/logits/" in file.path
+    )
     read_right(open_store(root, cache=cache))
 
     store.read(range(NUM_SAMPLES))
@@ -183,7 +190,7 @@ def test_rows_that_are_not_there_are_not_fetched_ahead(root: Path) -> None:
 
 def test_of_a_local_store_nothing_is_fetched_ahead(copied: Path) -> None:
     store = open_store(copied, cache=NO_CACHE)
-    shutil.rmtree(copied / "labels")
+    shutil.rmtree(copied / "outputs")
 
     store.prefetch(range(NUM_SAMPLES))
 
@@ -230,7 +237,7 @@ def test_two_processes_fill_one_cache_from_one_bucket_at_once(
     filled = {name for name in list_files(tmp_path / "cache") if ".part-" in name}
     assert len(filled) == 2 * 15
     local = open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache"))
-    shutil.rmtree(tmp_path / "store/labels")
+    shutil.rmtree(tmp_path / "store/outputs")
     assert read_right(local)
 
 

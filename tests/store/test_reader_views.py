@@ -46,10 +46,12 @@ def test_each_row_is_that_of_its_sample_in_its_view(stores: list[Store], rows: l
     stored = make_arrays(PLAN)
     for store in stores:
         found = store.read(samples, view=views)
-        assert found.class_ids_BK.tolist() == stored["labels/class_ids"][views, samples].tolist()
-        assert found.max_logit_B.tolist() == stored["labels/max_logit"][views, samples].astype(np.float32).tolist()
+        assert found.class_ids_BK.tolist() == stored["outputs/logits/class_ids"][views, samples].tolist()
+        assert (
+            found.max_logit_B.tolist() == stored["outputs/logits/max_logit"][views, samples].astype(np.float32).tolist()
+        )
         pooled = store.read_features("pooled", samples, view=views)
-        assert pooled.equal(torch.from_numpy(stored["features/pooled"][views, samples].astype(np.float32)))
+        assert pooled.equal(torch.from_numpy(stored["outputs/pooled/values"][views, samples].astype(np.float32)))
 
 
 @given(samples=st.lists(st.integers(0, N - 1), max_size=20), view=st.integers(0, V - 1))
@@ -91,10 +93,10 @@ def test_only_the_views_asked_for_are_read(tmp_path: Path) -> None:
     """So that a reader may hold some views of a store only."""
     write_store(tmp_path / "store", plan_in("parquet"))
     for view in (0, 3):
-        for part in (tmp_path / f"store/labels/view={view:05d}").iterdir():
+        for part in (tmp_path / f"store/outputs/logits/view={view:05d}").iterdir():
             part.unlink()
     store = open_store(tmp_path / "store", cache=CacheOptions(max_bytes=0))
 
     found = store.read([3, 10, 3], view=[1, 2, 2])
 
-    assert found.class_ids_BK.tolist() == make_arrays(PLAN)["labels/class_ids"][[1, 2, 2], [3, 10, 3]].tolist()
+    assert found.class_ids_BK.tolist() == make_arrays(PLAN)["outputs/logits/class_ids"][[1, 2, 2], [3, 10, 3]].tolist()

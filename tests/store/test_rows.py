@@ -18,7 +18,7 @@ shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)
 def groups_of_fields(draw: st.DrawFn) -> list[FieldRecord]:
     kinds = draw(st.lists(st.tuples(st.sampled_from(DTYPES), shapes), min_size=1, max_size=5))
     return [
-        FieldRecord(name=f"labels/f{number}", dtype=dtype, row_shape=shape, chunk_rows=1)
+        FieldRecord(name=f"outputs/logits/f{number}", dtype=dtype, row_shape=shape, chunk_rows=1)
         for number, (dtype, shape) in enumerate(kinds)
     ]
 
@@ -75,7 +75,7 @@ def test_a_row_is_not_padded_more_than_its_widest_item_asks_for(fields: list[Fie
 
 
 def test_wider_items_come_first_and_equal_ones_keep_their_order() -> None:
-    fields = make_plan(coding="uint8").storage.fields_of("labels")
+    fields = make_plan(coding="uint8").storage.fields_of("outputs/logits")
 
     layout = layout_of(fields)
 
@@ -85,10 +85,12 @@ def test_wider_items_come_first_and_equal_ones_keep_their_order() -> None:
 
 def test_padding_is_zero_so_that_equal_rows_hash_equally() -> None:
     fields = [
-        FieldRecord(name="labels/a", dtype="uint8", row_shape=(3,), chunk_rows=1),
-        FieldRecord(name="labels/b", dtype="float32", row_shape=(), chunk_rows=1),
+        FieldRecord(name="outputs/logits/a", dtype="uint8", row_shape=(3,), chunk_rows=1),
+        FieldRecord(name="outputs/logits/b", dtype="float32", row_shape=(), chunk_rows=1),
     ]
 
-    rows = layout_of(fields).pack({"labels/a": np.full((1, 3), 255, "u1"), "labels/b": np.ones(1, "f4")})
+    rows = layout_of(fields).pack(
+        {"outputs/logits/a": np.full((1, 3), 255, "u1"), "outputs/logits/b": np.ones(1, "f4")}
+    )
 
     assert rows.tobytes() == np.float32(1).tobytes() + b"\xff\xff\xff\0"

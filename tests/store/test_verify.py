@@ -9,7 +9,7 @@ from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from tests.store.building import FORMATS, contents, flip_byte, make_plan, write_some, write_store
 
-SHARD_FILE = "labels/logits/c/1/0/0"
+SHARD_FILE = "outputs/logits/logits/c/1/0/0"
 
 
 @pytest.fixture
@@ -56,22 +56,22 @@ def test_files_of_another_size_are_damaged(store: Path) -> None:
 
 def test_missing_files_are_listed(store: Path) -> None:
     (store / SHARD_FILE).unlink()
-    (store / "labels/zarr.json").unlink()
+    (store / "outputs/logits/zarr.json").unlink()
 
     report = verify_store(store)
 
-    assert (report.damaged, report.missing, report.foreign) == ([], [SHARD_FILE, "labels/zarr.json"], [])
+    assert (report.damaged, report.missing, report.foreign) == ([], [SHARD_FILE, "outputs/logits/zarr.json"], [])
     assert not report.is_intact
 
 
 def test_foreign_files_are_listed(store: Path) -> None:
-    (store / "labels/logits/c/1/0/1").write_text("not ours")
+    (store / "outputs/logits/logits/c/1/0/1").write_text("not ours")
     (store / "notes.txt").write_text("not ours")
 
     report = verify_store(store)
 
     assert (report.damaged, report.missing) == ([], [])
-    assert report.foreign == ["labels/logits/c/1/0/1", "notes.txt"]
+    assert report.foreign == ["notes.txt", "outputs/logits/logits/c/1/0/1"]
     assert not report.is_intact
 
 
@@ -90,13 +90,13 @@ def test_a_link_that_leads_nowhere_is_damage(store: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_folder_is_foreign_and_its_files_are_missing(store: Path, tmp_path: Path) -> None:
-    inside = {name for name in contents(store) if name.startswith("labels/")}
-    (store / "labels").rename(tmp_path / "elsewhere")
-    (store / "labels").symlink_to(tmp_path / "elsewhere")
+    inside = {name for name in contents(store) if name.startswith("outputs/logits/")}
+    (store / "outputs/logits").rename(tmp_path / "elsewhere")
+    (store / "outputs/logits").symlink_to(tmp_path / "elsewhere")
 
     report = verify_store(store)
 
-    assert report.foreign == ["labels"]
+    assert report.foreign == ["outputs/logits"]
     assert set(report.missing) == inside
 
 

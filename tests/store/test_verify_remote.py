@@ -25,7 +25,7 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": READER_SECRET,
 }
 DENIED = answering(403, b"<Error><Code>AccessDenied</Code></Error>")
-LOGITS, IDS = "labels/logits/c/1/0/0", "labels/class_ids/c/0/1/0"
+LOGITS, IDS = "outputs/logits/logits/c/1/0/0", "outputs/logits/class_ids/c/0/1/0"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def spoil(root: Path, remote: Remote) -> None:
     remote.write(LOGITS, (root / LOGITS).read_bytes())
     remote.write("samples.parquet", b"short")
     remote.delete([IDS])
-    remote.write("labels/notes.txt", b"not ours")
+    remote.write("outputs/logits/notes.txt", b"not ours")
 
 
 def test_a_store_in_a_bucket_is_intact_as_it_was_uploaded(root: Path, bucket: str) -> None:
@@ -59,7 +59,7 @@ def test_damaged_missing_and_foreign_objects_are_listed(root: Path, bucket: str)
     report = verify_store(bucket)
 
     assert sorted(report.damaged) == [LOGITS, "samples.parquet"]
-    assert (report.missing, report.foreign) == ([IDS], ["labels/notes.txt"])
+    assert (report.missing, report.foreign) == ([IDS], ["outputs/logits/notes.txt"])
 
 
 def test_what_belongs_beside_a_manifest_is_not_foreign(root: Path, bucket: str) -> None:

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
 from softlab.store.writer import joining, writing
+from tests.forks import run_in_fork
 from tests.store.building import (
     FORMATS,
     changed_plans,
@@ -35,7 +35,7 @@ from tests.store.building import (
 )
 
 BOTH_FORMATS = pytest.mark.parametrize("format", FORMATS)
-SHARD_FILE = {"zarr": "labels/logits/c/1/0/0", "parquet": "labels/view=00001/part-00000.parquet"}
+SHARD_FILE = {"zarr": "outputs/logits/logits/c/1/0/0", "parquet": "outputs/logits/view=00001/part-00000.parquet"}
 """A file of the fourth shard."""
 
 Finished = Callable[[StorePlan], dict[str, bytes]]
@@ -203,8 +203,8 @@ def test_what_no_record_names_is_swept(tmp_path: Path, finished: Finished) -> No
     write_some(tmp_path, plan, num_shards=2)
     kept = contents(tmp_path)
     left = [
-        "labels/logits/c/0/2/0",  # of a shard in flight
-        "labels/logits/c/0/1/0.0123456789ab.tmp",
+        "outputs/logits/logits/c/0/2/0",  # of a shard in flight
+        "outputs/logits/logits/c/0/1/0.0123456789ab.tmp",
         "commits/view-00000-part-00002.hashes",
         "commits/view-00000-part-00002.json.0123456789ab.tmp",
         "samples.parquet",  # of an interrupted `finalize`
@@ -345,12 +345,10 @@ def test_a_dump_goes_on_when_a_full_disk_has_room_again(
     assert contents(root) == finished(plan)
 
 
+@pytest.mark.process
 def test_a_killed_process_costs_only_the_shard_in_flight(tmp_path: Path, finished: Finished) -> None:
     plan, root = make_plan(), tmp_path / "store"
-    process = get_context("spawn").Process(target=write_until_killed, args=(root, plan))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert run_in_fork(write_until_killed, root, plan) == -signal.SIGKILL
 
     num_done = count_finished_shards(root)
     with writing(root, plan) as writer:

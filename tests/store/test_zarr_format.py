@@ -6,11 +6,12 @@ import pytest
 import zarr
 
 from softlab.labels.coding import Coding
+from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.store.zarr_format import ZarrFormat
+from softlab.testing.formats import AXES, FormatContract, random_bits
 from tests.store.building import make_arrays, make_plan, write_store
-from tests.store.format_contract import AXES, FormatContract, random_bits
 
 NO_CACHE = CacheOptions(max_bytes=0)
 
@@ -23,18 +24,23 @@ def opened_by_zarr(path: Path) -> Any:
 class TestZarrFormat(FormatContract):
     name = "zarr"
 
+    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+        return make_plan(
+            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+        )
+
 
 def test_every_field_of_a_shard_is_a_file_of_its_own() -> None:
     plan = make_plan(features={"pooled": (6,), "map": (3, 2)})
     shard = plan.grid.shard(1, 2)
 
     assert sorted(ZarrFormat().encode(plan, shard, random_bits(plan, shard))) == [
-        "features/map/c/1/2/0/0",
-        "features/pooled/c/1/2/0",
-        "labels/class_ids/c/1/2/0",
-        "labels/log_tail/c/1/2/0",
-        "labels/logits/c/1/2/0",
-        "labels/max_logit/c/1/2",
+        "outputs/logits/class_ids/c/1/2/0",
+        "outputs/logits/log_tail/c/1/2/0",
+        "outputs/logits/logits/c/1/2/0",
+        "outputs/logits/max_logit/c/1/2",
+        "outputs/map/values/c/1/2/0/0",
+        "outputs/pooled/values/c/1/2/0",
     ]
 
 
@@ -44,7 +50,7 @@ def test_zarr_alone_shows_every_array_as_it_was_given(tmp_path: Path) -> None:
 
     group = opened_by_zarr(tmp_path / "store")
 
-    assert sorted(group["features"].array_keys()) == sorted(AXES)
+    assert sorted(group["outputs"].group_keys()) == sorted(["logits", *AXES])
     for name, array in make_arrays(plan).items():
         np.testing.assert_array_equal(group[name][:], array, strict=True)
 
@@ -54,7 +60,7 @@ def test_zarr_alone_shows_the_logits_that_softlab_reads(tmp_path: Path, coding: 
     write_store(tmp_path / "store", make_plan(coding=coding))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = opened_by_zarr(tmp_path / "store")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["outputs/logits"]
 
     for view in range(store.num_views):
         read = store.read(range(store.num_samples), view=view)
@@ -75,7 +81,7 @@ def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_pat
     write_store(tmp_path / "store", make_plan(coding="uint8"))
     store = open_store(tmp_path / "store", cache=NO_CACHE)
 
-    labels = opened_by_zarr(tmp_path / "store")["labels"]
+    labels = opened_by_zarr(tmp_path / "store")["outputs/logits"]
 
     logits = -labels.attrs["gap_step"] * np.cumsum(labels["logits"][1].astype("i8"), axis=1)
     np.testing.assert_array_equal(logits, store.read(range(store.num_samples), view=1).logits_BK)
@@ -83,14 +89,14 @@ def test_zarr_alone_shows_gaps_from_which_the_attributes_give_the_logits(tmp_pat
 
 def test_zarr_alone_notices_any_damaged_byte_of_a_shard(tmp_path: Path) -> None:
     write_store(tmp_path / "store", make_plan())
-    path = tmp_path / "store/labels/logits/c/0/2/0"
+    path = tmp_path / "store/outputs/logits/logits/c/0/2/0"
     good = path.read_bytes()
     silent = []
 
     for position in range(len(good)):
         path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         try:
-            opened_by_zarr(tmp_path / "store")["labels/logits"][:]
+            opened_by_zarr(tmp_path / "store")["outputs/logits/logits"][:]
             silent.append(position)
         except Exception:
             continue

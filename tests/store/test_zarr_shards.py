@@ -14,7 +14,7 @@ from softlab.shards import Dtype
 from softlab.store.format import Array
 from softlab.store.zarr_shards import Wanted, decode_shards
 
-FIELD = FieldRecord(name="labels/logits", dtype="float16", row_shape=(3,), chunk_rows=4)
+FIELD = FieldRecord(name="outputs/logits/logits", dtype="float16", row_shape=(3,), chunk_rows=4)
 SHARD_ROWS = 12
 NUM_CHUNKS = 3
 INDEX_BYTES = 16 * NUM_CHUNKS + 4
@@ -45,7 +45,7 @@ def shard() -> bytearray:
 
 def decode_shard(data: bytes, field: FieldRecord, *, num_rows: int, shard_rows: int) -> Array:
     rows = np.full((num_rows, *field.row_shape), 77, dtype=field.dtype)
-    decode_shards([Wanted(data, field, rows)], shard_rows=shard_rows)
+    decode_shards([Wanted(data, field, rows, shard_rows)])
     return rows
 
 
@@ -71,7 +71,7 @@ def test_the_rows_are_those_that_zarr_wrote_however_blosc_was_set(
     codec: str,
     shuffle: str,
 ) -> None:
-    field = FieldRecord(name="labels/a", dtype=dtype, row_shape=row_shape, chunk_rows=chunk_rows)
+    field = FieldRecord(name="outputs/logits/a", dtype=dtype, row_shape=row_shape, chunk_rows=chunk_rows)
     shard_rows = num_chunks * chunk_rows
     num_rows = max(shard_rows - missing_rows, 1)
     rows = np.random.default_rng(0).integers(0, 200, (num_rows, *row_shape)).astype(dtype)
@@ -84,9 +84,9 @@ def test_the_rows_are_those_that_zarr_wrote_however_blosc_was_set(
 
 def test_several_files_fill_columns_of_the_same_rows(shard: bytearray) -> None:
     rows = np.zeros((11, 2, 3), dtype="f2")
-    wanted = [Wanted(bytes(shard), FIELD, rows[:, 1]), Wanted(bytes(shard), FIELD, rows[:, 0])]
+    wanted = [Wanted(bytes(shard), FIELD, rows[:, column], SHARD_ROWS) for column in (1, 0)]
 
-    decode_shards(wanted, shard_rows=SHARD_ROWS)
+    decode_shards(wanted)
 
     expected = np.arange(33, dtype="f2").reshape(11, 3)
     np.testing.assert_array_equal(rows, np.stack([expected, expected], axis=1))

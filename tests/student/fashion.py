@@ -11,8 +11,9 @@ from torch import nn
 from softlab.loading.aligned import Aligned
 from softlab.loading.alignment import align
 from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models import ModelOptions, build_model
-from softlab.sources.open import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -24,10 +25,9 @@ from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing
 
 DATA = Path(__file__).parents[2] / "data" / "fashion_mnist"
-FINISHING = Finishing(mean=(0.2860,), std=(0.3530,))
+INPUT = ImageInput(mean=(0.2860,), std=(0.3530,))
 NUM_TRAIN, NUM_VALID = 300, 120
 
 
@@ -42,7 +42,7 @@ def make_teacher() -> nn.Module:
 
 
 def dump(out: Path, part: Literal["train", "test"] = "train", **options: Any) -> Path:
-    teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, input=INPUT)
     defaults: dict[str, Any] = {"device": "cpu", "shard_rows": 128}
     dump_teacher(teacher, fashion(part), out, DumpOptions(**(defaults | options)))
     return out
@@ -70,7 +70,7 @@ def make_options(**values: Any) -> TrainOptions:
 
 def make_loader(source: Source, store: Store | None = None) -> BatchLoader:
     store_N = None if store is None else align(source, store)
-    aligned = Aligned(source=source, finishing=FINISHING, store=store, store_N=store_N)
+    aligned = Aligned(source=source, inputs=(INPUT,), store=store, store_N=store_N)
     return BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=0), keep_decoded=True)
 
 
@@ -96,7 +96,7 @@ def train(
         fashion(),
         [] if store is None else [store],
         make_options(**options),
-        finishing=FINISHING,
+        input=INPUT,
         valid=validation if valid else None,
         out=out,
         on_progress=on_progress,
@@ -109,5 +109,5 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def all_but_seconds(result: StudentResult, *, name: str | None = None) -> tuple[object, ...]:
     """All of a result but how long it took."""
-    figures = (result.num_parameters, result.train_loss, result.last, result.best, result.sparsity, result.error)
-    return (name or result.name, *figures)
+    measured = (result.last, result.best, result.best_by)
+    return (name or result.name, result.num_parameters, result.train_loss, *measured, result.sparsity, result.error)

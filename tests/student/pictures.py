@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from softlab.loading.batch import Batch
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import Student, TrainOptions
@@ -17,7 +18,7 @@ from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
-from softlab.views.view_recipe import ViewRecipe
+from tests.modalities.images.batches import collated
 from tests.teacher.dumping import Pictures, make_teacher
 from tests.teacher.dumping import make_options as make_dump_options
 
@@ -75,7 +76,7 @@ def feature_batch() -> Batch:
     return Batch(
         source_B=torch.arange(6),
         views_B=torch.zeros(6, dtype=torch.int64),
-        images_BCHW=torch.randn(6, 3, 4, 6, generator=torch.Generator().manual_seed(0)),
+        inputs=(collated(torch.randn(6, 3, 4, 6, generator=torch.Generator().manual_seed(0))),),
         content_hashes=(),
         targets_B=torch.arange(6) % NUM_CLASSES,
         features={name: torch.zeros(6, *shape) for name, shape in shapes.items()},

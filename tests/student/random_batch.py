@@ -7,6 +7,7 @@ from torch import nn
 
 from softlab.labels.selection import keep_top_k
 from softlab.loading.batch import Batch
+from tests.modalities.images.batches import collated
 
 NUM_CLASSES = 6
 
@@ -18,7 +19,7 @@ def random_batch(*, seed: int = 0, rows: int = 8, k: int = NUM_CLASSES) -> Batch
     return Batch(
         source_B=torch.arange(rows),
         views_B=torch.zeros(rows, dtype=torch.int64),
-        images_BCHW=torch.randn(rows, 1, 2, 3, generator=random),
+        inputs=(collated(torch.randn(rows, 1, 2, 3, generator=random)),),
         content_hashes=(b"",) * rows,
         targets_B=torch.randint(NUM_CLASSES, (rows,), generator=random),
         labels=keep_top_k(logits_BC, k=k, temperatures=(1.0, 4.0)),

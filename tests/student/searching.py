@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
 from softlab.student.options import TrainOptions
 from softlab.student.search import SearchOptions, Trial, search
 from softlab.student.validation import Validation
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.pictures import make_options, make_student, pictures
 
 LOSSES = ("kl", "reverse_kl", "mse")

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
+from softlab.ranks import ALONE, Ranks
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS
 from softlab.student.options import TrainOptions
-from softlab.student.ranks import ALONE, Ranks
+from tests.modalities.images.batches import images_in
 from tests.student.random_batch import convolution, random_batch, small_module
 
 CPU = torch.device("cpu")
@@ -105,7 +106,7 @@ def test_a_step_is_that_of_torchs_own_optimiser(options: dict[str, Any], make: M
     for step, batch in enumerate(BATCHES):
         optimiser.param_groups[0]["lr"] = learner.learning_rate(step)
         assert batch.targets_B is not None
-        loss = nn.functional.cross_entropy(module(batch.images_BCHW), batch.targets_B)
+        loss = nn.functional.cross_entropy(module(images_in(batch)), batch.targets_B)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norms.append(nn.utils.clip_grad_norm_(module.parameters(), clip_norm or math.inf).item())
@@ -132,7 +133,7 @@ def test_frozen_parameters_stay_as_they_are() -> None:
 def test_the_loss_of_a_step_is_that_before_its_update() -> None:
     learner = make_learner()
     assert BATCHES[0].targets_B is not None
-    expected = nn.functional.cross_entropy(learner.module(BATCHES[0].images_BCHW), BATCHES[0].targets_B)
+    expected = nn.functional.cross_entropy(learner.module(images_in(BATCHES[0])), BATCHES[0].targets_B)
 
     loss = learner.step(BATCHES[0], step=0)
 

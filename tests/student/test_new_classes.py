@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.pictures import NUM_CLASSES, NUM_PICTURES, make_store, make_student, pictures, train
 from tests.teacher.dumping import Pictures, images_of
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError, StoreMismatch
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.models import load_weights
 from softlab.store.reader import Store
 from softlab.student.loop import TrainProgress
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.options import Student
 from softlab.student.pruning import PruneOptions
 from tests.student.fashion import all_but_seconds, metrics, same_weights

@@ -8,14 +8,14 @@ from msgspec import structs
 from torch import nn
 
 from softlab.errors import StoreExists, StoreMismatch
+from softlab.evaluation.evaluation import Evaluation
 from softlab.models import load_weights
-from softlab.student.evaluate import Evaluation
+from softlab.ranks import Ranks
 from softlab.student.pruning import Sparsity
-from softlab.student.ranks import Ranks
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 
-RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "finishing": {"mean": (0.5,)}}
-GOOD = Evaluation(rows=10, accuracy=0.75, teacher_agreement=None, teacher_kl=0.1 + 0.2)
+RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}
+GOOD = Evaluation(rows=10, values={"accuracy": 0.75, "teacher_kl": 0.1 + 0.2})
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "mask": torch.arange(5).byte()}
 
 
@@ -32,7 +32,9 @@ def make_position(step: int, *, metrics_bytes: int = 0) -> Position:
 
 
 def make_result() -> StudentResult:
-    return StudentResult(name="small", num_parameters=6, train_loss=1 / 3, last=GOOD, best=None, seconds=1.5)
+    return StudentResult(
+        name="small", num_parameters=6, train_loss=1 / 3, last=GOOD, best=None, best_by="accuracy", seconds=1.5
+    )
 
 
 def files(root: Path) -> list[str]:

@@ -14,6 +14,7 @@ from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
 from softlab.student.objective import Objective
 from softlab.student.options import TrainOptions
+from tests.modalities.images.batches import images_in
 from tests.student.pictures import make_student, train
 from tests.student.random_batch import random_batch, small_module
 
@@ -51,7 +52,7 @@ def test_each_step_of_a_run_has_its_own_mix_and_temperature(
 
     loss = learner.step(BATCH, step=step)
 
-    expected = expected_loss(small_module()(BATCH.images_BCHW), alpha=alpha, temperature=temperature, name=name)
+    expected = expected_loss(small_module()(images_in(BATCH)), alpha=alpha, temperature=temperature, name=name)
     torch.testing.assert_close(loss, expected.detach())
 
 
@@ -68,13 +69,13 @@ def test_a_run_of_one_step_stays_where_it_begins() -> None:
 
     loss = learner.step(BATCH, step=0)
 
-    expected = expected_loss(small_module()(BATCH.images_BCHW), alpha=0.8, temperature=4.0)
+    expected = expected_loss(small_module()(images_in(BATCH)), alpha=0.8, temperature=4.0)
     torch.testing.assert_close(loss, expected.detach())
 
 
 @pytest.mark.parametrize(("alpha", "alpha_end"), [(0.0, 1.0), (1.0, 0.0)])
 def test_alpha_may_come_from_nothing_or_go_to_it(alpha: float, alpha_end: float) -> None:
-    logits_BC = small_module()(BATCH.images_BCHW)
+    logits_BC = small_module()(images_in(BATCH))
     objective = Objective(alpha=alpha, alpha_end=alpha_end, loss=DecisionLoss(temperature=2.0))
 
     for progress in (0.0, 0.25, 1.0):

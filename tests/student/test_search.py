@@ -12,10 +12,10 @@ import pytest
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch, TrainingFailed
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from softlab.student.search import Trial
 from softlab.student.validation import Validation
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.pictures import make_options, make_store, make_student, pictures, train
 from tests.student.searching import LOSSES, find
 
@@ -31,7 +31,7 @@ def test_the_best_trial_comes_first_and_trains_again_to_its_score(first: Store, 
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > scores[-1]
     assert again.last is not None
-    assert again.last.accuracy == scores[0]
+    assert again.last.values["accuracy"] == scores[0]
 
 
 def _chosen(trial: Trial) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_without_targets_trials_are_ranked_by_agreement_with_the_teacher(first: 
 
 
 def agreement(trial: Trial) -> float | None:
-    return None if trial.result.last is None else trial.result.last.teacher_agreement
+    return None if trial.result.last is None else trial.result.last.values["teacher_agreement"]
 
 
 def test_trials_are_shown_the_views_that_were_asked_for(first: Store, tmp_path: Path) -> None:
@@ -95,6 +95,17 @@ def test_trials_are_shown_the_views_that_were_asked_for(first: Store, tmp_path: 
 
     (run,) = tmp_path.glob("out/pass-*/run.json")
     assert "RandomHorizontalFlip" in json.dumps(json.loads(run.read_text())["views"])
+
+
+def test_trials_are_ranked_by_the_metric_that_was_asked_for(first: Store, tmp_path: Path) -> None:
+    """Of a divergence less is better."""
+    valid = Validation(source=pictures(), store=first)
+
+    trials = find(first, tmp_path, valid=valid, options=make_options(best_by="teacher_kl"))
+
+    divergences = [trial.result.last.values["teacher_kl"] for trial in trials if trial.result.last]
+    assert divergences == sorted(divergences) == [-trial.score for trial in trials]
+    assert divergences[0] < divergences[-1]
 
 
 # Trials that fail.
@@ -123,7 +134,7 @@ def test_trials_that_fail_are_last_and_the_search_goes_on(first: Store, tmp_path
     failed = [trial for trial in trials if trial.result.error]
     assert {int(trial.result.name[-3:]) for trial in failed} == numbers
     assert trials[-len(numbers) :] == failed
-    assert all(trial.score == -1 for trial in failed)
+    assert all(trial.score == -math.inf for trial in failed)
     assert all("its loss is nan by step" in str(trial.result.error) for trial in failed)
 
 

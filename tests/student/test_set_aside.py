@@ -103,7 +103,7 @@ def test_its_result_tells_why_and_how_far_it_came(first: Store, tmp_path: Path, 
     assert (bad.error or "").startswith(ERRORS[way])
     assert [line["epoch"] for line in lines] == [1]
     assert bad.best is not None
-    assert bad.best.accuracy == lines[0]["valid"]["accuracy"]
+    assert bad.best.values["accuracy"] == lines[0]["valid"]["values"]["accuracy"]
     assert bad.last is None
     assert json.loads((tmp_path / "summary.json").read_text())[1]["error"] == bad.error
     assert [path.name for path in sorted((tmp_path / "bad").iterdir())] == ["best.json", "best.safetensors"]

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.fashion import same_weights
 from tests.student.pictures import (
     NUM_CLASSES,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from torch import nn
 
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
-from softlab.views.view_recipe import ViewRecipe
 from tests.store.remote import open_counted, upload
 from tests.student.fashion import same_weights
 from tests.student.pictures import make_store, make_student, pictures, stop_at, train

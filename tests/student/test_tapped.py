@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from softlab.errors import ModelError, StoreMismatch
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.tapped import TappedStudent
+from tests.modalities.images.batches import images_in
 from tests.student.pictures import feature_batch, make_student
 
 CPU = torch.device("cpu")
 BATCH = feature_batch()
-IMAGES_BCHW = BATCH.images_BCHW
+IMAGES_BCHW = images_in(BATCH)
 
 
 def make_tapped(features: dict[str, FeatureLoss], module: nn.Module | None = None, *, seed: int = 0) -> TappedStudent:

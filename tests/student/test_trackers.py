@@ -44,7 +44,7 @@ def expected_curves(out: Path) -> Curves:
     curves: Curves = {}
     for line in metrics(out):
         measures = {name: line[name] for name in ("train_loss", "learning_rate")}
-        measures |= {name: value for name, value in line["valid"].items() if isinstance(value, float)}
+        measures |= line["valid"]["values"]
         for measure, value in measures.items():
             curves.setdefault(f"{measure}/{line['student']}", []).append((line["step"], value))
     return curves
@@ -137,6 +137,7 @@ def offline_runs(out: Path) -> list[Path]:
     return sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
 
 
+@pytest.mark.process
 @needs_wandb
 @pytest.mark.usefixtures("_offline")
 def test_curves_for_wandb_are_written_beside_the_run_and_nothing_is_sent(first: Store, tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ def test_curves_for_wandb_are_written_beside_the_run_and_nothing_is_sent(first: 
     assert all(tag.encode() in file.read_bytes() for tag in tags)
 
 
+@pytest.mark.process
 @needs_wandb
 @pytest.mark.usefixtures("_offline")
 def test_a_run_that_goes_on_is_the_same_one_for_wandb_and_one_begun_anew_is_another(

@@ -4,23 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.errors import TrainingFailed
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.order import ShuffledBatches
 from softlab.models import load_weights
 from softlab.store.reader import Store
-from softlab.student.evaluate import Evaluation
 from softlab.student.learner import Learner
 from softlab.student.loop import TrainProgress
-from softlab.student.measure import EvaluateOptions, evaluate_model
 from softlab.student.objective import Objective
+from tests.modalities.images.batches import images_in
+from tests.sources.pictures import image_of
 from tests.student.fashion import (
-    FINISHING,
+    INPUT,
     NUM_TRAIN,
     all_but_seconds,
     fashion,
@@ -37,7 +40,7 @@ CPU = torch.device("cpu")
 
 
 def evaluation_in(path: Path) -> Evaluation:
-    return Evaluation(**json.loads(path.read_text())["valid"])
+    return msgspec.convert(json.loads(path.read_text())["valid"], Evaluation)
 
 
 # Training from a store is training with the teacher in the loop.
@@ -49,10 +52,9 @@ assert len(STEPS) == 50
 def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     """The loss of each step: plain torch code, no store."""
     source, teacher = fashion(), make_teacher().eval()
-    assert source.targets_N is not None
-    images_NCHW = torch.stack([source.read(number).image_CHW for number in range(NUM_TRAIN)]).float() / 255
-    images_NCHW = (images_NCHW - FINISHING.mean[0]) / FINISHING.std[0]
-    targets_N = torch.from_numpy(source.targets_N)
+    images_NCHW = torch.stack([image_of(source, number) for number in range(NUM_TRAIN)]).float() / 255
+    images_NCHW = (images_NCHW - INPUT.mean[0]) / INPUT.std[0]
+    targets_N = torch.from_numpy(source.targets["label"])
     optimiser = torch.optim.AdamW(student.parameters(), weight_decay=0.01)
     losses = []
     student.train()
@@ -148,7 +150,7 @@ def test_without_a_store_students_learn_from_hard_targets() -> None:
     for batch in make_loader(fashion()).load(ShuffledBatches(num_samples=NUM_TRAIN, batch_size=50, epochs=2, seed=0)):
         assert batch.targets_B is not None
         optimiser.zero_grad()
-        functional.cross_entropy(expected(batch.images_BCHW), batch.targets_B).backward()  # type: ignore[no-untyped-call]
+        functional.cross_entropy(expected(images_in(batch)), batch.targets_B).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     torch.testing.assert_close(student.state_dict(), expected.state_dict())
 
@@ -183,14 +185,14 @@ def test_best_and_last_weights_are_as_good_as_recorded(full_store: Store, valid_
             module,
             fashion("test"),
             store=valid_store,
-            finishing=FINISHING,
+            input=INPUT,
             options=EvaluateOptions(device="cpu", batch_size=50),
         )
         assert found == expected == evaluation_in(tmp_path / "small" / f"{kind}.json")
         assert same_weights(module, student) == (kind == "last")
-    accuracies = [line["valid"]["accuracy"] for line in metrics(tmp_path)]
+    accuracies = [line["valid"]["values"]["accuracy"] for line in metrics(tmp_path)]
     assert result.best is not None
-    assert result.best.accuracy == max(accuracies) > accuracies[-1]
+    assert result.best.values["accuracy"] == max(accuracies) > accuracies[-1]
     assert json.loads((tmp_path / "small" / "best.json").read_text())["epoch"] == 1
 
 
@@ -207,7 +209,7 @@ def test_metrics_have_one_line_a_student_and_epoch(full_store: Store, valid_stor
     )
     for result, line in zip(results, lines[-2:], strict=True):
         assert line["train_loss"] == result.train_loss
-        assert Evaluation(**line["valid"]) == result.last
+        assert msgspec.convert(line["valid"], Evaluation) == result.last
 
 
 def test_without_validation_there_is_no_best(full_store: Store, tmp_path: Path) -> None:
@@ -250,6 +252,7 @@ def test_the_first_samples_alone_are_used_if_asked_for(full_store: Store) -> Non
     assert len(seen) == 2 * (120 // 50)
 
 
+@pytest.mark.process
 def test_the_global_random_state_is_left_as_it_was(full_store: Store, valid_store: Store) -> None:
     before = torch.get_rng_state()
 

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +14,7 @@ from softlab.errors import StoreMismatch
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import OnProgress, TrainProgress
+from tests.forks import FORKS
 from tests.student.fashion import all_but_seconds, make_student, metrics, same_weights, train
 
 # Ctrl-C.
@@ -80,6 +80,7 @@ def last_checkpoint(stop: int, *, every: int) -> int:
         ({"epochs": 3}, "epochs"),
         ({"alpha": 0.5}, "alpha"),
         ({"valid": False}, "valid"),
+        ({"best_by": "calibration_error"}, "best_by"),
     ],
 )
 def test_an_interrupted_run_goes_on_only_with_the_same_options(
@@ -109,13 +110,17 @@ def test_an_interrupted_run_goes_on_only_with_the_same_students_and_store(
             train(students, store, out=tmp_path / "run", on_progress=no_step)
 
 
+@pytest.mark.process
 def test_what_does_not_change_the_result_may_differ_when_a_run_goes_on(full_store: Store, tmp_path: Path) -> None:
+    """Among it the name of the metric that `auto` stands for."""
     expected, student = make_student(), make_student()
     train(expected, full_store)
+    run: dict[str, Any] = {"valid": True, "out": tmp_path / "run"}
 
     with pytest.raises(KeyboardInterrupt):
-        train(make_student(), full_store, out=tmp_path / "run", on_progress=stop_at(7))
-    train(student, full_store, out=tmp_path / "run", workers=2, verify_inputs="all", checkpoint_steps=5)
+        train(make_student(), full_store, on_progress=stop_at(7), **run)
+    free: dict[str, Any] = {"workers": 2, "verify_inputs": "all", "checkpoint_steps": 5, "best_by": "accuracy"}
+    train(student, full_store, **run, **free)
 
     assert same_weights(student, expected)
 
@@ -147,19 +152,16 @@ def position_in(out: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(dumped: Path, tmp_path: Path, seed: int) -> None:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.student.test_train_resume"])
     random = Random(seed)
     train_to_the_end(dumped / "narrow", tmp_path / "cache", tmp_path / "whole")
 
     kills = 0
     while not (tmp_path / "run" / "summary.json").exists():
         before = position_in(tmp_path / "run")
-        process = context.Process(
-            target=train_to_the_end, args=(dumped / "narrow", tmp_path / "cache", tmp_path / "run")
-        )
+        process = FORKS.Process(target=train_to_the_end, args=(dumped / "narrow", tmp_path / "cache", tmp_path / "run"))
         process.start()
         if kills < 6:
             # Every third is killed at any moment from its start, the others some time after their first checkpoint.

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import record_views
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import TrainProgress
 from softlab.student.run_folder import StudentResult
@@ -19,10 +23,8 @@ from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing, finish
-from softlab.views.replay import Replay
-from softlab.views.view_recipe import ViewRecipe, record_views
-from tests.student.fashion import FINISHING, fashion, make_options, make_student, make_teacher, same_weights
+from tests.sources.pictures import image_of
+from tests.student.fashion import INPUT, fashion, make_options, make_student, make_teacher, same_weights
 
 AUGMENT = ViewRecipe(transforms=("RandomCrop(28, padding=3)", "RandomHorizontalFlip()"), seed=3)
 MIXING = ViewRecipe(transforms=("RandomHorizontalFlip()",), mixup=1.0, cutmix=1.0)
@@ -33,18 +35,16 @@ NUM_VIEWS = 3
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     folder = tmp_path_factory.mktemp("views")
-    teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, finishing=FINISHING)
+    teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, input=INPUT)
     for name, augment in {"crops": AUGMENT, "mixed": MIXING}.items():
         options = DumpOptions(device="cpu", k=10, coding="float32", views=NUM_VIEWS, pixel_digests="all")
         dump_teacher(teacher, fashion(), folder / name, options, augment=augment)
     return {name: open_store(folder / name) for name in ("crops", "mixed")}
 
 
-def train(
-    student: nn.Module, stores: list[Store], *, finishing: Finishing = FINISHING, **values: Any
-) -> list[StudentResult]:
+def train(student: nn.Module, stores: list[Store], *, input: ImageInput = INPUT, **values: Any) -> list[StudentResult]:
     run = {name: values.pop(name) for name in ("augment", "out", "on_progress") if name in values}
-    return train_students({"small": student}, fashion(), stores, make_options(**values), finishing=finishing, **run)
+    return train_students({"small": student}, fashion(), stores, make_options(**values), input=input, **run)
 
 
 class Recording(nn.Module):
@@ -62,13 +62,13 @@ class Recording(nn.Module):
         return logits_BC
 
 
-def replayed(view: int, *, augment: ViewRecipe = AUGMENT, finishing: Finishing = FINISHING) -> set[bytes]:
+def replayed(view: int, *, augment: ViewRecipe = AUGMENT, input: ImageInput = INPUT) -> set[bytes]:
     """One view of every sample as a model sees it."""
     source = fashion()
-    replay = Replay(record_views(augment, num_views=NUM_VIEWS, digest_every=0), num_samples=len(source))
+    replay = ImageReplay(record_views(augment, num_views=NUM_VIEWS, digest_every=0), num_samples=len(source))
     numbers = list(range(len(source)))
-    views = replay.views(numbers, [view] * len(numbers), lambda number: source.read(number).image_CHW)
-    return {image_CHW.numpy().tobytes() for image_CHW in finish([each.image_CHW for each in views], finishing)}
+    views = replay.views(numbers, [view] * len(numbers), lambda number: image_of(source, number))
+    return {image_CHW.numpy().tobytes() for image_CHW in make_input([each.example for each in views], input)}
 
 
 # What is seen.
@@ -85,13 +85,13 @@ def test_each_epoch_shows_the_teachers_next_view_of_every_sample(stores: dict[st
 
 
 def test_a_student_of_another_size_sees_the_same_random_part(stores: dict[str, Store]) -> None:
-    smaller = Finishing(size=(14, 14), mean=(0.3,), std=(0.4,))
+    smaller = ImageInput(size=(14, 14), mean=(0.3,), std=(0.4,))
     student = Recording(nn.Sequential(nn.Flatten(), nn.Linear(14 * 14, 10)))
 
-    train(student, [stores["crops"]], epochs=1, finishing=smaller)
+    train(student, [stores["crops"]], epochs=1, input=smaller)
 
     seen = {image_CHW.numpy().tobytes() for image_CHW in torch.cat(student.seen)}
-    assert seen == replayed(0, finishing=smaller)
+    assert seen == replayed(0, input=smaller)
 
 
 @pytest.mark.parametrize("name", ["crops", "mixed"])
@@ -113,15 +113,14 @@ def test_mixed_views_are_learnt_with_both_their_targets(stores: dict[str, Store]
     (result,) = train(student, [stores["mixed"]], epochs=1, alpha=0.0, batch_size=300)
 
     source, losses = fashion(), []
-    assert source.targets_N is not None
     with torch.no_grad():
         logits_BC = make_student().train()(student.seen[0])
-    replay = Replay(stores["mixed"].manifest.views, num_samples=len(source))
+    replay = ImageReplay(stores["mixed"].manifest.views, num_samples=len(source))
     (rows,) = ShuffledBatches(num_samples=300, batch_size=300, epochs=1, seed=0, num_views=NUM_VIEWS)
-    views = replay.views(rows.source_B.tolist(), rows.views_B.tolist(), lambda number: source.read(number).image_CHW)
+    views = replay.views(rows.source_B.tolist(), rows.views_B.tolist(), lambda number: image_of(source, number))
     for row, (sample, view) in enumerate(zip(rows.source_B.tolist(), views, strict=True)):
         for number, weight in [(sample, view.weight), (view.partner, 1 - view.weight)]:
-            losses.append(weight * -logits_BC[row].double().log_softmax(0)[source.targets_N[number]].item())
+            losses.append(weight * -logits_BC[row].double().log_softmax(0)[source.targets["label"][number]].item())
     assert {view.weight for view in views} != {1.0}
     assert result.train_loss == pytest.approx(sum(losses) / 300, rel=1e-4)
 

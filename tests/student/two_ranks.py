@@ -47,12 +47,12 @@ Students = dict[str, nn.Module]
 
 
 class Watched(Pictures):
-    """Knows which pictures were read."""
+    """Knows which pictures were read, in their order."""
 
-    seen: set[int]
+    seen: list[int]
 
     def read(self, index: int) -> Sample:
-        self.seen.add(index)
+        self.seen.append(index)
         return super().read(index)
 
 
@@ -130,7 +130,7 @@ def main(folder: Path) -> None:
 
 def _do(folder: Path, run: Run) -> None:
     students, source = run.make(), Watched(**_fields(pictures(count=run.count)))
-    object.__setattr__(source, "seen", set())
+    object.__setattr__(source, "seen", [])
     store = open_store(folder.parent / "store", cache=CacheOptions(dir=folder.parent / "cache"))
     results: list[StudentResult] = []
     steps: list[int] = []
@@ -156,7 +156,13 @@ def _do(folder: Path, run: Run) -> None:
     for name, module in students.items():
         weights = {key: tensor.contiguous() for key, tensor in module.state_dict().items()}
         save_file(weights, folder / f"rank-{RANK}-{name}.safetensors")
-    left = {"error": error, "steps": steps, "seen": sorted(source.seen), "results": msgspec.to_builtins(results)}
+    # The first reading of all compares them with the store.
+    left = {
+        "error": error,
+        "steps": steps,
+        "seen": sorted(set(source.seen[run.count :])),
+        "results": msgspec.to_builtins(results),
+    }
     (folder / f"rank-{RANK}.json").write_text(json.dumps(left))
 
 

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.replay import ImageReplay
+from softlab.modalities.views import View, record_views
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.dump import DumpSummary, OnProgress
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing, finish
-from softlab.views.replay import Replay, View
-from softlab.views.view_recipe import ViewRecipe, record_views
+from tests.sources.pictures import image_of
 from tests.teacher.dumping import Pictures, batches_of, dump, make_options
 
 AUGMENT = ViewRecipe(transforms=("RandomCrop([4, 6], padding=2)", "RandomHorizontalFlip()"), seed=5)
@@ -45,9 +47,9 @@ def open_uncached(out: Path) -> Store:
 def seen(pictures: Source, view: int, *, augment: ViewRecipe = AUGMENT) -> list[View]:
     """One view of every picture after the random part, each replayed alone."""
     record = record_views(augment, num_views=view + 1, digest_every=0)
-    replay = Replay(record, num_samples=len(pictures))
+    replay = ImageReplay(record, num_samples=len(pictures))
     numbers = range(len(pictures))
-    return [replay.views([number], [view], lambda n: pictures.read(n).image_CHW)[0] for number in numbers]
+    return [replay.views([number], [view], lambda n: image_of(pictures, n))[0] for number in numbers]
 
 
 @torch.inference_mode()
@@ -56,9 +58,9 @@ def forward_of_view(
 ) -> Tensor:
     """What a plain forward pass gives on one view, [N, C], in the batches of a dump."""
     module.eval()
-    images = [each.image_CHW for each in seen(pictures, view, augment=augment)]
+    images = [each.example for each in seen(pictures, view, augment=augment)]
     batches = batches_of(len(pictures), options)
-    return torch.cat([module(finish([images[number] for number in batch], Finishing())) for batch in batches])
+    return torch.cat([module(make_input([images[number] for number in batch], ImageInput())) for batch in batches])
 
 
 def samples_of(store: Store) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -2,7 +2,7 @@
 
 # Shape letters: N samples, B samples in a batch, C classes, H height, W width.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from softlab.identity import content_hash
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary, OnProgress, dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.views.finishing import Finishing, finish
-from softlab.views.view_recipe import ViewRecipe
+from tests.sources.pictures import image_of
 
 NUM_CLASSES = 20
 
@@ -48,13 +49,22 @@ class Pictures:
     def keys(self) -> Sequence[str]:
         return [f"{number:04d}.png" for number in range(self.count)]
 
-    def raw_bytes(self, index: int) -> bytes:
-        return self._pixels(index).tobytes()
+    @property
+    def targets(self) -> Mapping[str, NDArray[np.int64]]:
+        return {} if self.targets_N is None else {"label": self.targets_N}
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        return ("image",)
 
     def read(self, index: int) -> Sample:
         pixels_CHW = self._pixels(index)
         return Sample(
-            index=index, image_CHW=torch.from_numpy(pixels_CHW), content_hash=content_hash(pixels_CHW.tobytes())
+            index=index,
+            key=self.keys[index],
+            fields={"image": pixels_CHW},
+            content_hash=content_hash(pixels_CHW.tobytes()),
+            place=self.name,
         )
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
@@ -99,8 +109,8 @@ def make_options(**values: Any) -> DumpOptions:
 
 
 def images_of(pictures: Pictures, numbers: Sequence[int]) -> Tensor:
-    """float32 images_BCHW, as the default finishing makes them."""
-    return finish([pictures.read(number).image_CHW for number in numbers], Finishing())
+    """float32 images_BCHW, as the default input makes them."""
+    return make_input([image_of(pictures, number) for number in numbers], ImageInput())
 
 
 def batches_of(count: int, options: DumpOptions) -> Iterator[range]:

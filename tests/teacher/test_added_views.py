@@ -14,12 +14,12 @@ from torchvision.transforms import v2
 
 from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch, UnfinishedStore
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.convert import convert_store
 from softlab.store.folder import count_finished_shards, is_adding_views
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpSummary
-from softlab.views.view_recipe import ViewRecipe
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views, open_uncached, samples_of
 from tests.teacher.dumping import Pictures, assert_same_labels, dump, make_options, make_teacher, stop_at
@@ -176,7 +176,7 @@ def test_a_card_that_was_removed_is_written_anew(store: Path) -> None:
 
 
 def test_files_of_the_owners_beside_the_store_survive(store: Path) -> None:
-    names = ("LICENSE", "notes.tmp", "labels/notes.txt", ".git/HEAD")
+    names = ("LICENSE", "notes.tmp", "outputs/logits/notes.txt", ".git/HEAD")
     theirs = {name: f"{name} is not ours".encode() for name in names}
     for name, data in theirs.items():
         (store / name).parent.mkdir(exist_ok=True)
@@ -233,17 +233,17 @@ def test_adding_views_that_was_interrupted_ends_with_the_same_bytes(
 
 def test_damage_is_still_told_from_what_is_being_added(store: Path) -> None:
     interrupted(store)
-    (store / "labels/logits/c/3/0/0").unlink()
-    (store / "labels/logits/c/2/0/0").write_bytes(b"damaged")
-    (store / "labels/logits/zarr.json").write_bytes(b"{}")
-    (store / "labels/logits/c/6").mkdir()
-    (store / "labels/logits/c/6/0").write_bytes(b"a view too many")
+    (store / "outputs/logits/logits/c/3/0/0").unlink()
+    (store / "outputs/logits/logits/c/2/0/0").write_bytes(b"damaged")
+    (store / "outputs/logits/logits/zarr.json").write_bytes(b"{}")
+    (store / "outputs/logits/logits/c/6").mkdir()
+    (store / "outputs/logits/logits/c/6/0").write_bytes(b"a view too many")
 
     report = verify_store(store)
 
-    assert report.missing == ["labels/logits/c/3/0/0"]
-    assert report.damaged == ["labels/logits/zarr.json", "labels/logits/c/2/0/0"]
-    assert report.foreign == ["labels/logits/c/6/0"]
+    assert report.missing == ["outputs/logits/logits/c/3/0/0"]
+    assert report.damaged == ["outputs/logits/logits/zarr.json", "outputs/logits/logits/c/2/0/0"]
+    assert report.foreign == ["outputs/logits/logits/c/6/0"]
 
 
 def test_another_number_of_views_is_not_added_on_top_of_those_being_added(store: Path) -> None:

@@ -13,22 +13,22 @@ from softlab.labels.selection import keep_top_k
 from softlab.shards import Shard
 from softlab.store.folder import count_finished_shards
 from softlab.store.statistics import measure
-from softlab.teacher.commit import MAX_SHARDS_IN_FLIGHT, BackgroundCommits, SaidShard
-from softlab.teacher.forward import SaidOnHost
+from softlab.teacher.commit import MAX_SHARDS_IN_FLIGHT, BackgroundCommits, ShardOutput
+from softlab.teacher.forward import OutputOnHost
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, make_options
 
 
-def said_shard(part: int) -> SaidShard:
-    batches: list[SaidOnHost] = []
-    return SaidShard(
+def said_shard(part: int) -> ShardOutput:
+    batches: list[OutputOnHost] = []
+    return ShardOutput(
         shard=Shard(view=0, part=part, start=4 * part, stop=4 * part + 4),
         batches=batches,
         content_hashes=[],
-        pixel_digests=[],
+        view_digests=[],
     )
 
 
-def commit_all(commit: Callable[[SaidShard], None]) -> None:
+def commit_all(commit: Callable[[ShardOutput], None]) -> None:
     """Ten shards."""
     with BackgroundCommits(commit) as commits:
         for part in range(10):
@@ -87,7 +87,7 @@ def test_the_teacher_waits_when_the_disk_is_behind() -> None:
     disk_is_ready = threading.Event()
     accepted: list[int] = []
 
-    def wait_for_disk(said: SaidShard) -> None:
+    def wait_for_disk(said: ShardOutput) -> None:
         assert disk_is_ready.wait(30)
 
     def run_teacher() -> None:
@@ -107,7 +107,7 @@ def test_the_teacher_waits_when_the_disk_is_behind() -> None:
 
 
 def test_what_a_commit_raises_reaches_the_teacher() -> None:
-    def commit(said: SaidShard) -> None:
+    def commit(said: ShardOutput) -> None:
         if said.shard.part == 1:
             raise TeacherError("part 1")
 
@@ -116,7 +116,7 @@ def test_what_a_commit_raises_reaches_the_teacher() -> None:
 
 
 def test_of_several_failures_the_first_is_told() -> None:
-    def commit(said: SaidShard) -> None:
+    def commit(said: ShardOutput) -> None:
         raise TeacherError(f"part {said.shard.part}")
 
     with pytest.raises(TeacherError, match="part 0"):
@@ -127,7 +127,7 @@ def test_what_was_put_is_committed_even_if_the_teacher_fails() -> None:
     committed: list[int] = []
     may_commit = threading.Event()
 
-    def commit(said: SaidShard) -> None:
+    def commit(said: ShardOutput) -> None:
         assert may_commit.wait(30)
         committed.append(said.shard.part)
 

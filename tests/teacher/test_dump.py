@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softlab.errors import DamagedStore, InvalidOption, StoreExists, StoreMismatch, TeacherError, UnreadableSample
 from softlab.identity import source_fingerprint
 from softlab.labels.coding import Coding
-from softlab.sources.open import open_source
+from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.store.format import FormatName
@@ -196,6 +196,7 @@ def test_a_source_of_one_sample_makes_a_store(tmp_path: Path) -> None:
     assert len(read_all(tmp_path / "store")[1]) == 1
 
 
+@pytest.mark.process
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     dump(tmp_path / "alone")
     dump(tmp_path / "two", make_options(workers=2))
@@ -213,7 +214,9 @@ def test_progress_counts_every_row_once(tmp_path: Path) -> None:
     assert summary.rows_computed == 50
     files = summary.manifest.files
     assert summary.bytes_per_row == sum(file.bytes for file in files) / 50
-    assert summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("labels/")) / 50
+    assert (
+        summary.label_bytes_per_row == sum(file.bytes for file in files if file.path.startswith("outputs/logits/")) / 50
+    )
 
 
 # Going on after an interruption.
@@ -261,7 +264,7 @@ def test_a_finished_dump_returns_at_once(tmp_path: Path) -> None:
 def test_a_finished_dump_over_a_sample_that_changed_is_refused_by_its_key(tmp_path: Path) -> None:
     dump(tmp_path / "store")
 
-    with pytest.raises(StoreMismatch, match=re.escape("sample '0007.png' has changed since")):
+    with pytest.raises(StoreMismatch, match=r"sample '0007.png' of .* is not what the teacher saw"):
         dump(tmp_path / "store", source=Pictures(black=frozenset({7})))
 
 
@@ -320,7 +323,7 @@ def test_a_finished_store_of_something_else_is_refused_with_the_difference(tmp_p
 def test_a_sample_that_changed_meanwhile_is_refused_by_its_key(tmp_path: Path) -> None:
     interrupted(tmp_path / "store")
 
-    with pytest.raises(StoreMismatch, match=re.escape("sample '0007.png' has changed since")) as refused:
+    with pytest.raises(StoreMismatch, match=r"sample '0007.png' of .* is not what the teacher saw") as refused:
         dump(tmp_path / "store", source=Pictures(black=frozenset({7})))
 
     assert "Restore the data, or choose another --out." in str(refused.value)
@@ -331,7 +334,7 @@ def test_a_shard_that_was_damaged_meanwhile_is_told_and_then_written_anew(tmp_pa
     options = make_options(format="parquet")
     dump(tmp_path / "undisturbed", options)
     interrupted(tmp_path / "store", options)
-    flip_byte(tmp_path / "store/labels/view=00000/part-00001.parquet")
+    flip_byte(tmp_path / "store/outputs/logits/view=00000/part-00001.parquet")
 
     with pytest.raises(DamagedStore, match="Run the same command again: it writes that shard anew"):
         dump(tmp_path / "store", options)

@@ -13,6 +13,8 @@ from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.teachers import check_same_rows
 from softlab.loading.view_check import check_views, store_replay
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.source import Sample, Source
 from softlab.sources.subset import with_keys
@@ -20,9 +22,9 @@ from softlab.store.folder import count_finished_shards
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from softlab.student.train import train_students
-from softlab.teacher.dump import DumpSummary, as_teacher, dump_teacher
+from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import survey_teacher
-from softlab.views.view_recipe import ViewRecipe
 from tests.student.pictures import make_options as make_train_options
 from tests.student.pictures import make_student
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views, open_uncached
@@ -48,7 +50,7 @@ def dump_like(out: Path, like: Store, *, source: Source | None = None, **options
 def assert_sees_the_same(second: Store, first: Store, source: Source) -> None:
     check_same_rows([first, second])
     store_N = StoreIndex(np.arange(second.num_samples))
-    check_views(source, second, store_N, store_replay(first, store_N), verify="all")
+    check_views(source, second, store_N, store_replay(first, store_N, MODALITY), MODALITY, verify="all")
     for view in range(first.num_views):
         ours, theirs = second.read_pixel_digests(view), first.read_pixel_digests(view)
         assert ours.digests_D.tolist() == theirs.digests_D.tolist() != []

@@ -13,20 +13,24 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from softlab.errors import InvalidOption, SoftlabError, StoreBusy
-from softlab.ranks import rank
+from softlab.loading.order import spread_out
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.ranks import PART_CHARACTERS, Ranks, join_ranks, rank
 from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.folder import count_finished_shards
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpProgress
+from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.peers import PART_CHARACTERS, Peers, meet_peers
-from softlab.views.view_recipe import ViewRecipe
+from softlab.teacher.shared_dump import own_shards
 from tests.forks import FORKS
 from tests.ranks import started, wait_for_end
 from tests.store.building import FORMATS, contents
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher
+
+pytestmark = pytest.mark.process
 
 FLIPPED = ViewRecipe(transforms=("RandomHorizontalFlip()", "RandomCrop((4, 6), padding=1)"))
 
@@ -89,7 +93,7 @@ def test_each_process_reads_the_samples_of_its_own_shards_and_progress_counts_al
     dump_together(2, tmp_path / "store", make_options())
 
     first, second = (left_by(tmp_path / "store", rank=rank) for rank in (0, 1))
-    settled = [0, 1]  # by which each learns the shapes of what its teacher says
+    settled = spread_out(50, count=CHECKED_SAMPLES).source_B.tolist()  # tell each what its teacher's outputs are like
     assert first["read"] == [*settled, *range(16), *range(32, 48)]
     assert second["read"] == [*settled, *range(16, 32), 48, 49]
     assert sorted(first["rows"] + second["rows"])[-1] == 50
@@ -242,15 +246,15 @@ def test_a_process_that_is_told_to_use_several_devices_but_stands_alone_is_refus
 
 
 def meet(folder: Path) -> None:
-    peers = meet_peers(torch.device("cpu"))
+    ranks = join_ranks("dump", torch.device("cpu"))
     long = "é" * (2 * PART_CHARACTERS + 3)
-    texts = [peers.share(text if peers.is_first else "mine") for text in ("theirs", "", long)]
-    peers.wait()
-    total = peers.add("rows", peers.rank + 1)
-    peers.wait()
-    second = meet_peers(torch.device("cpu"))
-    left = [texts == ["theirs", "", long], total in (1, 2, 3), peers.add("rows", 0), second.add("rows", 0)]
-    (folder / f"{peers.rank}.json").write_text(json.dumps(left))
+    texts = [ranks.share(text if ranks.is_first else "mine") for text in ("theirs", "", long)]
+    ranks.wait()
+    total = ranks.add("rows", ranks.rank + 1)
+    ranks.wait()
+    second = join_ranks("dump", torch.device("cpu"))
+    left = [texts == ["theirs", "", long], total in (1, 2, 3), ranks.add("rows", 0), second.add("rows", 0)]
+    (folder / f"{ranks.rank}.json").write_text(json.dumps(left))
 
 
 def test_the_first_ones_text_is_shared_and_numbers_are_added_up_in_each_dump_anew(tmp_path: Path) -> None:
@@ -263,28 +267,28 @@ def test_the_first_ones_text_is_shared_and_numbers_are_added_up_in_each_dump_ane
 
 def test_a_process_whose_torchrun_is_gone_says_so_and_ends() -> None:
     server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    peers = Peers(rank=1, count=2, store=TCPStore("localhost", server.port, is_master=False))
-    peers.add("rows", 1)
+    ranks = Ranks(rank=1, count=2, store=TCPStore("localhost", server.port, is_master=False))
+    ranks.add("rows", 1)
     del server
 
     with pytest.raises(
         SoftlabError, match=r"process 2 of 2: torchrun, .* can't be reached: .*run the same command again"
     ):
-        peers.wait()
+        ranks.wait()
 
 
 def test_alone_there_is_nothing_to_wait_for() -> None:
-    peers = Peers()
+    ranks = Ranks()
     shards = [Shard(view=0, part=part, start=part, stop=part + 1) for part in range(3)]
 
-    peers.wait()
-    assert (peers.is_first, peers.count, peers.own(shards), peers.share("text")) == (True, 1, shards, "text")
-    assert (peers.add("rows", 2), peers.add("rows", 3), peers.add("bytes", 1)) == (2, 5, 1)
+    ranks.wait()
+    assert (ranks.is_first, ranks.count, own_shards(shards, ranks), ranks.share("text")) == (True, 1, shards, "text")
+    assert (ranks.add("rows", 2), ranks.add("rows", 3), ranks.add("bytes", 1)) == (2, 5, 1)
 
 
 def test_shards_are_dealt_out_in_turn() -> None:
     shards = [Shard(view=0, part=part, start=part, stop=part + 1) for part in range(5)]
 
-    dealt = [[shard.part for shard in Peers(rank=number, count=3).own(shards)] for number in range(3)]
+    dealt = [[shard.part for shard in own_shards(shards, Ranks(rank=number, count=3))] for number in range(3)]
 
     assert dealt == [[0, 3], [1, 4], [2]]

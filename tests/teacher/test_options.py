@@ -7,10 +7,13 @@ from softlab.models.taps import Tap
 from softlab.teacher.options import DumpOptions
 
 
-def test_features_are_taps_by_name() -> None:
+def test_features_are_outputs_of_layers_stored_as_values_behind_the_others() -> None:
     options = DumpOptions(feature={"pool": "pool", "last-block": "layer4.1:mean"})
 
-    assert options.taps == {"pool": Tap(layer="pool"), "last-block": Tap(layer="layer4.1", pooling="mean")}
+    logits, pool, block = options.wanted_outputs
+    assert (logits.name, logits.kind, logits.tap) == ("logits", "classes", None)
+    assert (pool.name, pool.kind, pool.tap) == ("pool", "values", Tap(layer="pool"))
+    assert (block.name, block.kind, block.tap) == ("last-block", "values", Tap(layer="layer4.1", pooling="mean"))
 
 
 @pytest.mark.parametrize(
@@ -36,4 +39,4 @@ def test_features_are_taps_by_name() -> None:
 )
 def test_a_wrong_value_is_refused_with_what_to_give(values: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidOption, match=re.escape(message)):
-        DumpOptions(**values).taps  # type: ignore[arg-type]  # noqa: B018
+        [each.tap for each in DumpOptions(**values).wanted_outputs]  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from softlab.manifest import decode_manifest
 from softlab.store.convert import convert_store
 from softlab.store.format import FormatName
 from softlab.store.statistics import measure
-from softlab.teacher.dump import as_teacher
+from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import survey_teacher, truncation
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT, dump_views, forward_of_view

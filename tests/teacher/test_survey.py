@@ -10,8 +10,8 @@ from softlab.errors import InvalidOption, TeacherError
 from softlab.labels.coding import Coding
 from softlab.store.format import FormatName
 from softlab.teacher import survey
-from softlab.teacher.dump import as_teacher
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import Survey, survey_teacher, truncation
 from tests.store.building import CODINGS, FORMATS, contents
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, forward_of, make_options, make_teacher

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from softlab.errors import NotAStore, ObjectMissing, SoftlabWarning, StoreError
-from softlab.identity import content_hash, keys_fingerprint, source_fingerprint
+from softlab.identity import keys_fingerprint, source_fingerprint
 from softlab.manifest import encode
 from softlab.manifest.versions import MAX_CATALOG_BYTES, CatalogRecord, TagRecord, VersionRecord
 from softlab.remote.address import NAME
@@ -85,7 +85,7 @@ def find_for(
         return found
     hashes = []
     for number in range(len(source)):
-        hashes.append(content_hash(source.raw_bytes(number)))
+        hashes.append(source.read(number).content_hash)
         if on_sample is not None:
             on_sample(number + 1, len(source))
     fingerprint = source_fingerprint(source.keys, hashes)

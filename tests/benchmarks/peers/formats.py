@@ -59,7 +59,8 @@ def prepare_torch(folder: Path, given: Given) -> Reader:
 
 
 def _layout_of(store: Path) -> RowLayout:
-    return layout_of(open_store(store).manifest.storage.fields_of("labels"))
+    manifest = open_store(store).manifest
+    return layout_of(manifest.storage.fields_of(manifest.group_of(manifest.classes[0])))
 
 
 def _pack(layout: RowLayout, table: pa.Table) -> Rows:

@@ -2,10 +2,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, ObjectMissing, SoftlabWarning, UnsupportedStore
 from softlab.identity import content_hash, keys_fingerprint, source_fingerprint
@@ -16,6 +18,7 @@ from softlab.remote.folder import FolderBackend
 from softlab.remote.remote import Remote
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog, update_catalog
 from softlab.sharing.publish.push import PushOptions, push
+from softlab.sources.source import Sample
 from softlab.store.published import version_path
 from tests.manifests import make_manifest
 from tests.servers.web import serving
@@ -128,7 +131,8 @@ def test_a_search_finds_versions_that_have_all_its_words(root: Path) -> None:
 class Words:
     """A source of words, which stand for their contents."""
 
-    name, class_names, targets_N, skipped = "words", None, None, ()
+    name, class_names, field_names, skipped = "words", None, ("word",), ()
+    targets: ClassVar[dict[str, NDArray[np.int64]]] = {}
 
     def __init__(self, words: list[str], *, contents: list[str] | None = None) -> None:
         self.keys, self._contents = words, contents or words
@@ -136,11 +140,15 @@ class Words:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def raw_bytes(self, index: int) -> bytes:
-        return self._contents[index].encode()
-
-    def read(self, index: int) -> object:
-        raise AssertionError("nothing is decoded")
+    def read(self, index: int) -> Sample:
+        word = self._contents[index]
+        return Sample(
+            index=index,
+            key=self.keys[index],
+            fields={"word": word},
+            content_hash=content_hash(word.encode()),
+            place=f"words/{index}",
+        )
 
 
 @pytest.fixture
@@ -158,8 +166,8 @@ def words() -> Catalog:
 
 
 def test_labels_are_found_by_the_keys_of_ones_own_data(words: Catalog) -> None:
-    assert names(find_for(words, Words(["a", "b"]))) == ["changed@1", "same@1"]  # type: ignore[arg-type]
-    assert find_for(words, Words(["b", "a"])) == []  # type: ignore[arg-type]
+    assert names(find_for(words, Words(["a", "b"]))) == ["changed@1", "same@1"]
+    assert find_for(words, Words(["b", "a"])) == []
 
 
 def test_labels_are_found_by_the_contents_of_ones_own_data(words: Catalog) -> None:
@@ -167,14 +175,14 @@ def test_labels_are_found_by_the_contents_of_ones_own_data(words: Catalog) -> No
 
     found = find_for(
         words,
-        Words(["a", "b"]),  # type: ignore[arg-type]
+        Words(["a", "b"]),
         contents=True,
         on_sample=lambda done, total: told.append((done, total)),
     )
 
     assert names(found) == ["same@1"]
     assert told == [(1, 2), (2, 2)]
-    assert find_for(words, Words(["a", "b"], contents=["a", "c"]), contents=True) == []  # type: ignore[arg-type]
+    assert find_for(words, Words(["a", "b"], contents=["a", "c"]), contents=True) == []
 
 
 def test_a_catalogue_that_is_right_is_not_written_again(root: Path) -> None:

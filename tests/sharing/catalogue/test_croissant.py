@@ -81,7 +81,7 @@ def test_label_columns_are_described_as_the_files_hold_them(tmp_path: Path) -> N
     (labels,) = (each for each in described(path)["recordSet"] if each["@id"] == "labels")
 
     matched = {file.relative_to(tree).as_posix() for file in tree.glob(parts["includes"])}
-    assert matched == {file for file in list_files(tree) if file.startswith("labels/")}
+    assert matched == {file for file in list_files(tree) if file.startswith("outputs/logits/")}
     schema = pq.read_schema(tree / min(matched))
     fields = {field["source"]["extract"]["column"]: field for field in labels["field"]}
     assert list(fields) == schema.names

@@ -176,7 +176,9 @@ def test_chosen_samples_that_are_there_are_not_fetched_again(tmp_path: Path) -> 
     assert contents(tmp_path / "part") == before
 
 
-@pytest.mark.parametrize("name", ["samples.parquet", "features/pooled/c/0/0/0", "pixel_digests/view-00001.parquet"])
+@pytest.mark.parametrize(
+    "name", ["samples.parquet", "outputs/pooled/values/c/0/0/0", "pixel_digests/view-00001.parquet"]
+)
 def test_damage_to_chosen_samples_is_said_when_they_are_pulled_again(tmp_path: Path, name: str) -> None:
     _, address = publish_new(tmp_path, tmp_path / "shared")
     pull(address, tmp_path / "part", some(tmp_path))
@@ -262,7 +264,7 @@ def test_an_interrupted_pull_of_other_samples_is_not_gone_on_with(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("chosen_from", "problem"), [(None, "that are not asked for"), (10, "has the number 10 of 10")]
+    ("chosen_from", "problem"), [(None, "that are not asked for"), (10, "has the recipe index 10 of 10")]
 )
 def test_numbers_that_contradict_the_manifest_are_refused(
     tmp_path: Path, chosen_from: int | None, problem: str

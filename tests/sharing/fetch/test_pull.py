@@ -24,6 +24,7 @@ from softlab.store.format import FormatName
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME, decode_record, signature_path, version_path
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
+from tests.manifests import change_manifest, set_at
 from tests.servers.web import serving
 from tests.sharing.pulling import PUSH, open_uncached, plan_of_three_views, publish_new
 from tests.store.building import FORMATS, contents, flip_byte, make_plan, write_some, write_store
@@ -159,7 +160,7 @@ def test_pulling_again_fetches_what_was_damaged_since_and_nothing_else(tmp_path:
     store, address = publish_new(tmp_path, tmp_path / "shared")
     pull(address, tmp_path / "copy")
     whole = contents(tmp_path / "copy")
-    damaged, missing = "labels/logits/c/1/0/0", "features/map/c/0/1/0/0"
+    damaged, missing = "outputs/logits/logits/c/1/0/0", "outputs/map/values/c/0/1/0/0"
     flip_byte(tmp_path / "copy" / damaged)
     (tmp_path / "copy" / missing).unlink()
 
@@ -259,8 +260,7 @@ def test_an_older_manifest_in_the_place_of_the_published_one_is_refused(tmp_path
 @pytest.mark.parametrize("name", ["manifest.json", "version.json", "Signature.json", "commits/plan.json"])
 def test_a_manifest_that_names_files_which_mean_something_else_is_refused(tmp_path: Path, name: str) -> None:
     store, _ = publish_new(tmp_path, tmp_path / "shared")
-    manifest = (store / "manifest.json").read_text()
-    (store / "manifest.json").write_text(manifest.replace('"samples.parquet"', f'"{name}"'))
+    change_manifest(store, lambda tree: set_at(tree, "samples_file.path", name))
 
     with pytest.raises(NotAStore, match="Don't use it"):
         pull(store, tmp_path / "copy")

@@ -20,6 +20,8 @@ from tests.servers.s3 import has_weed, running_s3
 from tests.sharing.pulling import open_uncached, plan_of_three_views, publish_new, write_keys
 from tests.store.building import contents, flip_byte, make_plan, write_store
 
+pytestmark = pytest.mark.process
+
 ONE_BY_ONE = PullOptions(jobs=1)
 
 
@@ -103,19 +105,19 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path: Path, resize_disk: Callab
 def test_a_flipped_byte_on_the_server_is_never_written(tmp_path: Path, options: PullOptions) -> None:
     store, _ = publish_new(tmp_path, tmp_path / "shared")
     tree = tmp_path / "shared/pets/stores" / open_store(store).digest
-    flip_byte(tree / "labels/logits/c/0/1/0", position=3)
+    flip_byte(tree / "outputs/logits/logits/c/0/1/0", position=3)
 
     with pytest.raises(DamagedStore, match="Pull again; if it stays so, tell whoever published it"):
         pull(tmp_path / "shared/pets@1", tmp_path / "copy", options)
 
-    assert not (tmp_path / "copy/labels/logits/c/0/1/0").exists()
+    assert not (tmp_path / "copy/outputs/logits/logits/c/0/1/0").exists()
     with pytest.raises(UnfinishedStore):
         open_store(tmp_path / "copy")
 
 
 def test_a_flipped_byte_never_comes_into_chosen_samples(tmp_path: Path) -> None:
     store, address = publish_new(tmp_path, tmp_path / "shared")
-    flip_byte(tmp_path / "shared/pets/stores" / open_store(store).digest / "labels/logits/c/0/1/0", position=3)
+    flip_byte(tmp_path / "shared/pets/stores" / open_store(store).digest / "outputs/logits/logits/c/0/1/0", position=3)
     keys = write_keys(tmp_path / "keys.txt", ["001.png", "005.png"])
 
     with pytest.raises(DamagedStore):

@@ -10,6 +10,7 @@ from softlab.indices import StoreIndex
 from softlab.keys import read_keys
 from softlab.loading.teachers import check_same_rows
 from softlab.loading.view_check import check_views, store_replay
+from softlab.modalities.images.modality import MODALITY
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.source import Source
 from softlab.sources.subset import with_keys
@@ -48,7 +49,7 @@ def assert_views_are_those_that_the_teacher_saw(store: Store, source: Source) ->
     store_N = StoreIndex(np.arange(store.num_samples))
     compared = sum(len(store.read_pixel_digests(view).store_D) for view in range(store.num_views))
     assert compared == store.num_views * store.num_samples
-    check_views(source, store, store_N, store_replay(store, store_N), verify="all")
+    check_views(source, store, store_N, store_replay(store, store_N, MODALITY), MODALITY, verify="all")
 
 
 @pytest.mark.parametrize("views", ["0", "1", "1-2", "2"])

@@ -6,6 +6,7 @@ import pytest
 
 from softlab.errors import DamagedStore
 from softlab.labels.captured import captured_mass, confidence
+from softlab.manifest import ClassesRecord
 from softlab.sharing.publish import figures as module
 from softlab.sharing.publish.figures import BINS, Figures, encode_figures, measure_figures
 from softlab.store.reader import open_store
@@ -44,8 +45,11 @@ def test_of_large_shards_some_rows_are_counted(tmp_path: Path, monkeypatch: pyte
 
 def test_where_one_is_no_stored_temperature_confidence_is_that_at_the_lowest(tmp_path: Path) -> None:
     plan = make_plan()
-    selection = msgspec.structs.replace(plan.classes[0].selection, temperatures=(2.0, 4.0))
-    write_store(tmp_path, msgspec.structs.replace(plan, selection=selection))
+    labels, *others = plan.outputs
+    assert isinstance(labels, ClassesRecord)
+    selection = msgspec.structs.replace(labels.selection, temperatures=(2.0, 4.0))
+    outputs = (msgspec.structs.replace(labels, selection=selection), *others)
+    write_store(tmp_path, msgspec.structs.replace(plan, outputs=outputs))
 
     assert measure_figures(open_store(tmp_path)).confidence_temperature == 2.0
 

@@ -36,7 +36,7 @@ from tests.sharing.publishing import (
 from tests.store.building import contents
 
 DAY_S = 86_400
-FILES = ("manifest.json", "samples.parquet", "labels/logits/c/0/0/0")
+FILES = ("manifest.json", "samples.parquet", "outputs/logits/logits/c/0/0/0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +277,7 @@ def gc_and_die(root: Path, number: int) -> None:
     collect_garbage(root)
 
 
+@pytest.mark.process
 def test_a_gc_that_is_killed_before_any_change_is_gone_on_with(root: Path, store: Path, tmp_path: Path) -> None:
     live = small_store(tmp_path / "live", k=4)
     publish(live, f"{root}/pets@1")
@@ -300,7 +301,7 @@ def test_a_bucket_is_cleaned_up_too(store: Path, bucket: str, tmp_path: Path, mo
     publish(small_store(tmp_path / "live", k=4), f"{bucket}/pets")
     tree = remote_of(bucket).within(store_path("pets", digest_of_store(store)))
     for number in range(300):
-        tree.write(f"labels/logits/c/{number}", b"data")
+        tree.write(f"outputs/logits/logits/c/{number}", b"data")
     PushLease(tree, writer="0" * 32).hold()
     time.sleep(2.1)  # a server's dates are of whole seconds
 

@@ -31,6 +31,8 @@ from tests.sharing.publishing import (
     variant,
 )
 
+pytestmark = pytest.mark.process
+
 PUSHERS, PUSHES = 8, 5
 
 

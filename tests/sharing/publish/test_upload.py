@@ -42,9 +42,9 @@ def test_nothing_but_the_store_lies_in_its_tree_afterwards(store: Path, root: st
 @pytest.mark.parametrize("damage", [flip_byte, Path.unlink], ids=["flipped byte", "missing file"])
 def test_a_damaged_store_is_refused_and_nothing_of_it_is_published(store: Path, root: str, damage: object) -> None:
     assert callable(damage)
-    damage(store / "labels/logits/c/0/1/0")
+    damage(store / "outputs/logits/logits/c/0/1/0")
 
-    with pytest.raises(DamagedStore, match=r"labels/logits/c/0/1/0.*softlab verify"):
+    with pytest.raises(DamagedStore, match=r"outputs/logits/logits/c/0/1/0.*softlab verify"):
         publish(store, f"{root}/pets")
 
     assert published(root) == {}
@@ -134,7 +134,7 @@ def test_what_is_damaged_in_another_version_is_uploaded_by_a_push_that_checks(
     store: Path, tmp_path: Path, folder: str
 ) -> None:
     pushed = publish(store, f"{folder}/pets")
-    flip_byte(Path(folder) / store_path("pets", pushed.digest) / "labels/logits/c/0/0/0")
+    flip_byte(Path(folder) / store_path("pets", pushed.digest) / "outputs/logits/logits/c/0/0/0")
 
     again = push(variant(store, tmp_path / "again", 1), f"{folder}/pets", options=CHECKING)
 
@@ -253,7 +253,7 @@ def test_a_push_that_takes_long_writes_its_lease_again_and_again(
 
 def test_what_an_older_version_lacks_is_uploaded(store: Path, tmp_path: Path, folder: str) -> None:
     pushed = publish(store, f"{folder}/pets")
-    (Path(folder) / store_path("pets", pushed.digest) / "labels/logits/c/0/0/0").unlink()
+    (Path(folder) / store_path("pets", pushed.digest) / "outputs/logits/logits/c/0/0/0").unlink()
 
     again = publish(variant(store, tmp_path / "again", 1), f"{folder}/pets")
 

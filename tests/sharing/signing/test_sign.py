@@ -16,7 +16,7 @@ from softlab.store.verify import verify_store
 from tests.sharing.signing.key_files import KeyFiles, publish_as_next, write_key
 from tests.store.building import contents, flip_byte, make_plan, write_some, write_store
 
-SHARD_FILE = "labels/logits/c/1/0/0"
+SHARD_FILE = "outputs/logits/logits/c/1/0/0"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_signed_store_is_signed_anew_only_on_request(tmp_path: Path, store: Pa
 def test_what_is_not_as_its_manifest_says_is_not_signed_unless_told_to(
     store: Path, signing: SigningOptions, fault: str
 ) -> None:
-    path = {"damaged": SHARD_FILE, "missing": "samples.parquet", "foreign": "labels/notes.txt"}[fault]
+    path = {"damaged": SHARD_FILE, "missing": "samples.parquet", "foreign": "outputs/logits/notes.txt"}[fault]
     match fault:
         case "damaged":
             flip_byte(store / path)

@@ -17,6 +17,7 @@ from softlab.sharing.signing.sign import sign_store
 from softlab.sharing.signing.trust import check_digest, check_trust, open_trusted, verified_digest
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
+from tests.manifests import change_manifest, set_at
 from tests.servers.faulty import answering, running_faulty
 from tests.sharing.signing.key_files import KeyFiles, move_latest, publish_as_next, write_key
 from tests.store.building import contents, flip_byte, make_plan, write_store
@@ -177,14 +178,14 @@ def swap_signatures(root: Path) -> None:
     shutil.copy(versions(root) / "1.sig", versions(root) / "2.sig")
 
 
-def change_manifest(root: Path) -> None:
+def forge_manifest(root: Path) -> None:
     """And all that names its digest."""
     digest = open_store(f"{root}/pets@2").digest
-    path = root / "pets/stores" / digest / "manifest.json"
-    data = path.read_bytes().replace(b'"softmax"', b'"sigmoid"')
-    path.write_bytes(data)
-    path.parent.rename(path.parents[1] / digest_of(data))
-    change_record(root, digest=digest_of(data))
+    store = root / "pets/stores" / digest
+    change_manifest(store, lambda tree: set_at(tree, "outputs.0.head", "sigmoid"))
+    forged = digest_of((store / "manifest.json").read_bytes())
+    store.rename(store.with_name(forged))
+    change_record(root, digest=forged)
 
 
 def flip_manifest(root: Path) -> None:
@@ -205,7 +206,7 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "name changed": lambda root: change_record(root, name="cats"),
     "writer changed": lambda root: change_record(root, writer="1" * 32),
     "white space changed": lambda root: flip_white_space(versions(root) / "2.json"),
-    "manifest changed": change_manifest,
+    "manifest changed": forge_manifest,
     "manifest damaged": flip_manifest,
     "signatures swapped": swap_signatures,
     "signature removed": lambda root: (versions(root) / "2.sig").unlink(),

@@ -1,0 +1,50 @@
+"""What makes an epoch of a student, or a trial of a search, the best."""
+
+import math
+
+from softlab.errors import InvalidOption, suggest
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics import METRIC_BY_NAME, measurable
+from softlab.evaluation.metrics.needs import LACKING, what_is_known
+from softlab.loading.aligned import Aligned
+
+AUTO = "auto"
+AUTO_METRICS = ("accuracy", "teacher_agreement")
+"""What `auto` stands for: the first of them that can be measured."""
+
+
+def check_best_by(name: str) -> None:
+    """Raises InvalidOption unless it is `auto` or the name of a metric."""
+    if name not in (AUTO, *METRIC_BY_NAME):
+        raise InvalidOption(
+            f"best_by = {name}: no such metric. {suggest(name, [AUTO, *METRIC_BY_NAME])} Change --best-by."
+        )
+
+
+def choose_metric(best_by: str, aligned: Aligned) -> str:
+    """The name of the metric by which models are compared on a validation source, from an option that `check_best_by`
+    has accepted. Raises InvalidOption for one that can't be measured there."""
+    can = [metric.name for metric in measurable(aligned)]
+    wanted = AUTO_METRICS if best_by == AUTO else (best_by,)
+    chosen = next((name for name in wanted if name in can), None)
+    if chosen is None:
+        missing = frozenset().union(*(METRIC_BY_NAME[name].needs for name in wanted)) - what_is_known(aligned)
+        raise InvalidOption(
+            f"best_by = {best_by}: {' and '.join(wanted)} can't be measured on {aligned.source.name}: "
+            f"{'; '.join(LACKING[need] for need in sorted(missing))}. "
+            f"Choose another --best-by (here: {', '.join(can) or 'none'}), or give another --valid or --valid-store."
+        )
+    return chosen
+
+
+def score(evaluation: Evaluation | None, *, by: str) -> float:
+    """How good a model is by one metric: higher is always better; -inf where that was not measured."""
+    value = None if evaluation is None else evaluation.values.get(by)
+    if value is None:
+        return -math.inf
+    return value if METRIC_BY_NAME[by].higher_is_better else -value
+
+
+def is_better(evaluation: Evaluation, *, than: Evaluation | None, by: str) -> bool:
+    """Whether an epoch is the best so far; the first one always is."""
+    return than is None or score(evaluation, by=by) > score(than, by=by)

@@ -1,0 +1,67 @@
+"""Measure models on a source, and against their teacher where a store holds what the teacher said about it."""
+
+# Shape letters: B rows in a batch, C classes.
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics import measurable
+from softlab.evaluation.metrics.metric import Outputs
+from softlab.evaluation.metrics.per_class import ClassCounts
+from softlab.loading.aligned import Aligned
+from softlab.loading.batch import Batch
+from softlab.loading.batches import BatchLoader
+from softlab.loading.order import in_sequence
+
+Forward = Callable[[Batch], Tensor]
+"""From a batch to logits [B, C]; the model behind it is in eval mode."""
+
+BATCH_SIZE = 256
+
+
+@torch.inference_mode()
+def evaluate(
+    forwards: Mapping[str, Forward],
+    loader: BatchLoader,
+    *,
+    batch_size: int = BATCH_SIZE,
+    channels_last: bool = False,
+    per_class: bool = False,
+) -> dict[str, Evaluation]:
+    """Run some models over every sample of a source, in one pass over it."""
+    tallies = {name: _Tally(loader.aligned, loader.device, per_class=per_class) for name in forwards}
+    for batch in loader.load(in_sequence(0, len(loader.aligned.source), batch_size=batch_size)):
+        on_device = batch.to(loader.device, channels_last=channels_last)
+        for name, forward in forwards.items():
+            tallies[name].add(forward(on_device).float(), on_device)
+    return {name: tally.evaluation() for name, tally in tallies.items()}
+
+
+class _Tally:
+    """What one model's rows add up to."""
+
+    def __init__(self, aligned: Aligned, device: torch.device, *, per_class: bool) -> None:
+        metrics = measurable(aligned)
+        self._rows, self._metrics = 0, [metric(device) for metric in metrics]
+        has_targets = any("targets" in metric.needs for metric in metrics)
+        self._classes = ClassCounts(aligned) if per_class and has_targets else None
+
+    def add(self, logits_BC: Tensor, batch: Batch) -> None:
+        outputs = Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1))
+        self._rows += len(batch)
+        for metric in self._metrics:
+            metric.add(outputs, batch)
+        if self._classes is not None:
+            self._classes.add(outputs, batch)
+
+    def evaluation(self) -> Evaluation:
+        values = {metric.name: metric.value() for metric in self._metrics}
+        return Evaluation(
+            rows=self._rows,
+            values={name: value for name, value in values.items() if value is not None and math.isfinite(value)},
+            classes=None if self._classes is None else self._classes.value(),
+        )

@@ -1,0 +1,28 @@
+"""What is measured of a model, a file for each metric; one that is listed here is in all files, curves and tables."""
+
+from softlab.evaluation.metrics.accuracy import Accuracy
+from softlab.evaluation.metrics.calibration_error import CalibrationError
+from softlab.evaluation.metrics.metric import Metric
+from softlab.evaluation.metrics.needs import what_is_known
+from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
+from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
+from softlab.evaluation.metrics.teacher_divergences import TeacherJensenShannon, TeacherKl
+from softlab.loading.aligned import Aligned
+
+_IN_ORDER: tuple[type[Metric], ...] = (
+    Accuracy,
+    CalibrationError,
+    TeacherAccuracy,
+    TeacherAgreement,
+    TeacherKl,
+    TeacherJensenShannon,
+)
+
+METRIC_BY_NAME = {metric.name: metric for metric in _IN_ORDER}
+"""In the order in which they are shown."""
+
+
+def measurable(aligned: Aligned) -> tuple[type[Metric], ...]:
+    """The metrics that these data tell."""
+    known = what_is_known(aligned)
+    return tuple(metric for metric in METRIC_BY_NAME.values() if metric.needs <= known)

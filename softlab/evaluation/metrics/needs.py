@@ -1,0 +1,33 @@
+"""What a metric needs of the data that a model is measured on."""
+
+from typing import Literal
+
+from softlab.loading.aligned import Aligned
+
+Need = Literal["targets", "teacher", "softmax", "all classes"]
+"""Hard targets of each row; stored labels; no teacher with a sigmoid head, which gives no distribution over the
+classes; no rows with fewer classes than others."""
+
+LACKING: dict[Need, str] = {
+    "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
+    "have several rows each",
+    "teacher": "there is no store of what a teacher said about it",
+    "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
+    "all classes": "its store has rows with fewer classes than others",
+}
+"""Why a metric can't be measured."""
+
+
+def what_is_known(aligned: Aligned) -> frozenset[Need]:
+    """Of these data."""
+    targets_N, labels = aligned.targets_N, None
+    if aligned.store is not None and aligned.store.has_labels:
+        labels = aligned.store.labels
+    is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
+    known: dict[Need, bool] = {
+        "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
+        "teacher": labels is not None,
+        "softmax": labels is None or labels.head == "softmax",
+        "all classes": labels is None or not labels.valid,
+    }
+    return frozenset(need for need, is_known in known.items() if is_known)

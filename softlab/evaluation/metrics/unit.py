@@ -1,0 +1,24 @@
+"""How figures are written for a person."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """What a value is multiplied by, how many digits it has, and what comes after it."""
+
+    symbol: str
+    scale: float
+    digits: int
+
+    def number(self, value: float, *, sign: str = "") -> str:
+        """Without the symbol, for a column that has it in its head; `sign="+"` shows a plus too."""
+        return f"{self.scale * value:{sign}z.{self.digits}f}"  # z: rounding may leave a little below 0
+
+    def text(self, value: float) -> str:
+        """`79.14%`, `0.1234 nats`."""
+        return self.number(value) + ("" if self.symbol == "%" else " ") + self.symbol
+
+
+SHARE = Unit(symbol="%", scale=100, digits=2)
+NATS = Unit(symbol="nats", scale=1, digits=4)

@@ -1,0 +1,107 @@
+"""How a model wants its images, each its own way: size, channels and normalisation."""
+
+# Shape letters: B images in a batch, C channels (1 grey, 3 RGB), H height, W width.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from softlab.errors import InvalidOption
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInput:
+    """How a model wants its images."""
+
+    modality: ClassVar[str] = "images"
+
+    size: tuple[int, ...] = ()
+    """height and width fed to the model; default: the image's own"""
+
+    resize: int | None = None
+    """length of the shorter side before the centre is cut out; default: resize straight to the size"""
+
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for RGB; default: the image's own"""
+
+    mean: tuple[float, ...] = (0.5,)
+    """subtracted from pixels scaled to 0..1; one value, or one a channel"""
+
+    std: tuple[float, ...] = (0.5,)
+    """divides them then; one value, or one a channel"""
+
+    def __post_init__(self) -> None:
+        if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
+            raise InvalidOption(
+                f"size: {self.size} isn't a height and a width. Give both: --input-size 224 --input-size 224."
+            )
+        # A shorter resized image would be padded with black.
+        if self.resize is not None and self.resize < max(self.size, default=1):
+            raise InvalidOption(
+                f"resize: the shorter side, {self.resize}, doesn't fill the size {self.size}. "
+                f"Give at least {max(self.size, default=1)}."
+            )
+        if self.channels not in (None, 1, 3):
+            raise InvalidOption(f"channels: {self.channels} isn't supported. Give 1 (grey) or 3 (RGB).")
+        if not all(isfinite(value) for value in self.mean):
+            raise InvalidOption(f"mean: {self.mean} isn't finite. Give numbers between 0 and 1.")
+        if not all(isfinite(value) and value > 0 for value in self.std):
+            raise InvalidOption(f"std: {self.std} can't divide pixels. Give numbers above 0.")
+        _check_lengths(self, num_channels=self.channels)
+
+
+def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
+    """float32 images_BCHW from uint8 images_CHW; an image's result doesn't depend on the others of the batch."""
+    same_shape = len({image.shape for image in images}) == 1
+    groups = [torch.stack(list(images))] if same_shape else [image.unsqueeze(0) for image in images]
+    fitted = [_fit_channels(_fit_size(group, options), options.channels) for group in groups]
+    _check_same_shape(fitted)
+    _check_lengths(options, num_channels=fitted[0].shape[1])
+    images_BCHW = functional.to_dtype(torch.cat(fitted), torch.float32, scale=True)
+    normalised: Tensor = functional.normalize(images_BCHW, list(options.mean), list(options.std), inplace=True)
+    return normalised
+
+
+def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
+    if options.resize is not None:
+        images_BCHW = functional.resize(images_BCHW, [options.resize], antialias=True)
+        return functional.center_crop(images_BCHW, list(options.size)) if options.size else images_BCHW
+    return functional.resize(images_BCHW, list(options.size), antialias=True) if options.size else images_BCHW
+
+
+def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor:
+    if channels is None or channels == images_BCHW.shape[1]:
+        return images_BCHW
+    change = functional.grayscale_to_rgb if channels == 3 else functional.rgb_to_grayscale
+    changed: Tensor = change(images_BCHW)
+    return changed
+
+
+def _check_same_shape(fitted: list[Tensor]) -> None:
+    shapes = sorted({tuple(images_BCHW.shape[1:]) for images_BCHW in fitted})
+    if len({shape[0] for shape in shapes}) > 1:
+        raise InvalidOption("The images are grey and RGB. Make them alike with --input-channels 1 or 3.")
+    if len(shapes) > 1:
+        raise InvalidOption(
+            f"The images have different sizes, e.g. {_text(shapes[0])} and {_text(shapes[-1])} (height x width). "
+            f"Make them alike with --input-size HEIGHT --input-size WIDTH."
+        )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[2]}"
+
+
+def _check_lengths(options: ImageInput, *, num_channels: int | None) -> None:
+    allowed = (1, 3) if num_channels is None else (1, num_channels)
+    for option, values in [("mean", options.mean), ("std", options.std)]:
+        if len(values) not in allowed:
+            raise InvalidOption(
+                f"{option}: {len(values)} values for images of {num_channels or '1 or 3'} channels. "
+                f"Give one value, or one a channel with --input-{option}."
+            )

@@ -1,0 +1,1 @@
+"""The random part of an image's views: transforms, mixing, and their replay."""

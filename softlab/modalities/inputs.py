@@ -1,0 +1,103 @@
+"""What a model is called with, for one batch of samples."""
+
+# Shape letters: B samples in a batch, R rows of all these samples.
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Inputs:
+    """Arguments of a model's forward pass. The first tensor has one row a sample."""
+
+    positional: tuple[Tensor, ...] = ()
+    named: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(self.tensors()))
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from self.positional
+        yield from self.named.values()
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> "Inputs":
+        """The same on a device; `channels_last` is the memory order of the tensors with four axes. Copies from pinned
+        memory don't wait."""
+        return Inputs(
+            positional=tuple(_moved(tensor, device, channels_last) for tensor in self.positional),
+            named={name: _moved(tensor, device, channels_last) for name, tensor in self.named.items()},
+        )
+
+    def pin_memory(self) -> "Inputs":
+        """The same in page-locked memory."""
+        return Inputs(
+            positional=tuple(tensor.pin_memory() for tensor in self.positional),
+            named={name: tensor.pin_memory() for name, tensor in self.named.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Units:
+    """Where an output has several rows a sample: which of them count."""
+
+    rows_B: Tensor
+    """int64, how many rows each sample has."""
+
+    keys_R: Tensor
+    """int64, where each row lies in the model's output, flattened."""
+
+    def to(self, device: torch.device) -> "Units":
+        return Units(rows_B=self.rows_B.to(device, non_blocking=True), keys_R=self.keys_R.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Units":
+        return Units(rows_B=self.rows_B.pin_memory(), keys_R=self.keys_R.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Collated:
+    """Some samples as one input of a model."""
+
+    inputs: Inputs
+    units: Units | None = None
+    """None where an output has one row a sample."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that `to` moves."""
+        yield from self.inputs.tensors()
+        if self.units is not None:
+            yield from (self.units.rows_B, self.units.keys_R)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> "Collated":
+        return replace(
+            self,
+            inputs=self.inputs.to(device, channels_last=channels_last),
+            units=None if self.units is None else self.units.to(device),
+        )
+
+    def pin_memory(self) -> "Collated":
+        return replace(
+            self,
+            inputs=self.inputs.pin_memory(),
+            units=None if self.units is None else self.units.pin_memory(),
+        )
+
+    def is_on(self, device: torch.device, *, channels_last: bool) -> bool:
+        """Whether `to` would change nothing."""
+        return all(
+            tensor.device == device and tensor.is_contiguous(memory_format=_memory_format(tensor, channels_last))
+            for tensor in self.tensors()
+        )
+
+
+def _moved(tensor: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    return tensor.to(device, non_blocking=True, memory_format=_memory_format(tensor, channels_last))
+
+
+def _memory_format(tensor: Tensor, channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last and tensor.ndim == 4 else torch.contiguous_format

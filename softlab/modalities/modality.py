@@ -1,0 +1,149 @@
+"""What a modality is, and how one is found by its name."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import softlab.modalities
+from softlab.errors import InvalidOption, SoftlabError, suggest
+from softlab.indices import RecipeIndex
+from softlab.manifest import ViewsRecord
+from softlab.modalities.inputs import Collated
+from softlab.modalities.views import Example, Replay
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Raw, Sample, Source, unreadable
+from softlab.users_code import import_users_module
+
+DEFAULT_MODALITY = "images"
+
+OpenDataSet = Callable[[str, SourceOptions], Source]
+"""From a name behind the prefix, and the options."""
+
+
+class InputOptions(Protocol):
+    """How one model wants its samples: a frozen, hashable dataclass of numbers, strings and tuples of them."""
+
+    modality: ClassVar[str]
+    """Name of the modality that these are options of."""
+
+
+class Modality(Protocol):
+    """What one kind of field means. All of its state is constant, so that it may be used in any process."""
+
+    @property
+    def name(self) -> str:
+        """What `find_modality` finds it by."""
+        ...
+
+    @property
+    def field(self) -> str:
+        """The field of a sample that it reads, where there are several."""
+        ...
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Installed packages whose version may change a view or an input, besides torch."""
+        ...
+
+    @property
+    def input_options(self) -> type[Any]:
+        """The dataclass of its `InputOptions`, which has a default for each field."""
+        ...
+
+    @property
+    def view_options(self) -> type[Any]:
+        """The dataclass of its `ViewOptions`, which has a default for each field; `NoViews` where it has no views."""
+        ...
+
+    @property
+    def data_sets(self) -> Mapping[str, OpenDataSet]:
+        """Data sets of its own by prefix: `torchvision` for paths such as torchvision:CIFAR10."""
+        ...
+
+    def decode(self, raw: Raw) -> Example:
+        """What a field holds. May raise anything for one that can't be decoded."""
+        ...
+
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
+        """What makes the views of a data set. `recipe_N` is the recipe index of each sample of a store, where it
+        differs from the store index. Raises InvalidOption for views that it can't make."""
+        ...
+
+    def digest(self, example: Example) -> int:
+        """64 bits that stand for a view."""
+        ...
+
+    def collate(self, examples: Sequence[Example], options: Any) -> Collated:
+        """Some examples as the input of a model; what one sample becomes doesn't depend on the others."""
+        ...
+
+
+@functools.cache  # batches ask for it again and again
+def find_modality(name: str) -> Modality:
+    """`softlab.modalities.NAME`, or a module of the user's own, `package.module`. Raises InvalidOption."""
+    known = [module.name for module in pkgutil.iter_modules(softlab.modalities.__path__) if module.ispkg]
+    if name in known:
+        return _exposed(importlib.import_module(f"softlab.modalities.{name}"), name)
+    try:
+        module = import_users_module(name)
+    except (ImportError, ValueError, TypeError) as error:
+        raise InvalidOption(
+            f"modality {name!r}: {error}. {suggest(name, known)} One of your own is written package.module; start "
+            f"from the folder that holds it."
+        ) from error
+    return _exposed(module, name)
+
+
+def default_input() -> Any:
+    """The input options of a model that nothing is said about."""
+    return find_modality(DEFAULT_MODALITY).input_options()
+
+
+def modality_of(options: InputOptions) -> Modality:
+    """The modality that these are options of."""
+    return find_modality(options.modality)
+
+
+def options_by_name(options: InputOptions) -> dict[str, Any]:
+    """For manifests and run records."""
+    return dataclasses.asdict(options)  # type: ignore[call-overload,no-any-return]
+
+
+def decode_sample(sample: Sample, modality: Modality) -> Example:
+    """What a sample's field holds for a modality. Raises UnreadableSample where it can't be decoded, InvalidOption for
+    a sample without such a field."""
+    raw = sample.fields[choose_field(modality, tuple(sample.fields), where=sample.place)]
+    try:
+        return modality.decode(raw)
+    except SoftlabError:
+        raise
+    except Exception as error:  # damaged data make decoders raise nearly any class
+        raise unreadable(error, key=sample.key, place=sample.place) from error
+
+
+def choose_field(modality: Modality, names: Sequence[str], *, where: str) -> str:
+    """The field of a sample that a modality reads: the only one, or of several the one that it names. Raises
+    InvalidOption where there is none such."""
+    if len(names) == 1:
+        return names[0]
+    if modality.field not in names:
+        raise InvalidOption(
+            f"{where}: has the fields {', '.join(names)}, and the modality {modality.name} reads the field "
+            f"{modality.field!r}. Name its column, as with --source-fields {modality.field}=COLUMN."
+        )
+    return modality.field
+
+
+def _exposed(module: Any, name: str) -> Modality:
+    modality: Modality | None = getattr(module, "MODALITY", None)
+    if modality is None:
+        where = getattr(module, "__file__", None)
+        raise InvalidOption(
+            f"modality {name!r}: {Path(where).name if where else name} exposes no MODALITY. Set it to an object with "
+            f"what softlab.modalities.modality.Modality lists."
+        )
+    return modality

@@ -1,0 +1,79 @@
+"""Opens whichever kind of data set the options name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from softlab.errors import InvalidOption, SourceError
+from softlab.keys import read_keys
+from softlab.modalities.modality import DEFAULT_MODALITY, Modality, decode_sample, find_modality
+from softlab.sources.folder import open_folder
+from softlab.sources.options import Kind, SourceOptions
+from softlab.sources.parquet import find_parquet_files, open_parquet
+from softlab.sources.source import Source
+from softlab.sources.subset import first, readable, with_keys, with_targets
+
+
+def open_source(
+    options: SourceOptions,
+    *,
+    modality: str = DEFAULT_MODALITY,
+    on_scan: Callable[[int, int], None] | None = None,
+) -> Source:
+    """The data set of the options, nothing decoded yet. Raises SourceError or InvalidOption.
+
+    With `skip_unreadable` every sample is decoded once, as the modality does, and `on_scan(done, total)` called after
+    each; the limit counts samples before the unreadable ones are left out.
+    """
+    meaning = find_modality(modality)
+    source = _open(options, meaning)
+    if not len(source):
+        raise SourceError(f"{source.name}: no samples. Check --source.")
+    if options.targets:
+        source = with_targets(source, options.targets)
+    if options.keys is not None:
+        source = with_keys(source, read_keys(options.keys))
+    if options.limit is not None:
+        source = first(source, options.limit)
+    if not options.skip_unreadable:
+        return source
+    return readable(source, decode=lambda sample: decode_sample(sample, meaning), on_scan=on_scan)
+
+
+def _open(options: SourceOptions, modality: Modality) -> Source:
+    prefix = _find_prefix(options, modality)
+    kind = prefix or _find_kind(options)
+    _refuse_options_of_other_kinds(options, kind, of_a_modality=bool(prefix))
+    if prefix:
+        return modality.data_sets[prefix](options.path.removeprefix(f"{prefix}:"), options)
+    if kind == "parquet":
+        return open_parquet(options.path, fields=options.columns, label_column=options.label_column)
+    return open_folder(Path(options.path), class_names=options.class_names)
+
+
+def _find_prefix(options: SourceOptions, modality: Modality) -> str:
+    """Of the modality's own data sets; empty for a kind that all modalities share."""
+    if options.kind not in ("auto", "folder", "parquet") and options.kind not in modality.data_sets:
+        raise InvalidOption(f"kind {options.kind!r} is not for samples of the modality {modality.name}. Change kind.")
+    wanted = modality.data_sets if options.kind == "auto" else [options.kind]
+    found = (prefix for prefix in wanted if prefix in modality.data_sets)
+    starts = (prefix for prefix in found if options.kind == prefix or options.path.startswith(f"{prefix}:"))
+    return next(starts, "")
+
+
+def _find_kind(options: SourceOptions) -> Kind:
+    if options.kind != "auto":
+        return options.kind
+    return "folder" if Path(options.path).is_dir() and not find_parquet_files(options.path) else "parquet"
+
+
+def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_modality: bool) -> None:
+    if not of_a_modality and (options.root is not None or options.arguments):
+        raise InvalidOption(
+            f"{options.path}: root and arguments are for torchvision's data sets, and this is a source of kind {kind}. "
+            f"Leave out --source-root and --source-arguments."
+        )
+    if kind != "folder" and options.class_names:
+        raise InvalidOption(
+            f"{options.path}: class_names are for class folders, and a source of kind {kind} brings its own. "
+            f"Leave out --source-class-names."
+        )

@@ -1,0 +1,74 @@
+"""What the ranks of a training run exchange: each learns from its part of every batch.
+
+The batches and their order are those of a run in one process. Gradients are averaged over the ranks, so that all hold
+the same weights after each step. What is computed over the rows of a batch is computed over each rank's own: batch
+normalisation, relational feature losses, dist, and the mean over known hard targets where some are unknown.
+"""
+
+import atexit
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from softlab.errors import InvalidOption
+from softlab.indices import SourceIndex
+from softlab.loading.order import RowIndices
+from softlab.ranks import Ranks, join_ranks
+
+
+def join_training(device: torch.device) -> Ranks:
+    """The ranks of a run, ready for collective operations."""
+    ranks = join_ranks("training", device)
+    if ranks.count > 1 and not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=ranks.key_value_store, rank=ranks.rank, world_size=ranks.count)
+        atexit.register(dist.destroy_process_group)
+    return ranks
+
+
+def own_rows(rows: RowIndices, ranks: Ranks) -> RowIndices:
+    """This rank's part of a batch."""
+    if ranks.count == 1:
+        return rows
+    size = len(rows) // ranks.count
+    here = slice(ranks.rank * size, (ranks.rank + 1) * size)
+    return RowIndices(SourceIndex(rows.source_B[here]), rows.views_B[here])
+
+
+def check_batch_size(batch_size: int, ranks: Ranks) -> None:
+    """Raises InvalidOption for a batch that doesn't fall into equal parts."""
+    if batch_size % ranks.count:
+        raise InvalidOption(
+            f"batch_size = {batch_size}: {ranks.count} processes share each batch in equal parts. Choose a multiple of "
+            f"{ranks.count} with --batch-size."
+        )
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+    """One exchange for all of them."""
+    if ranks.count == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= ranks.count
+    for gradient, part in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def mean_of_ranks(value: Tensor, ranks: Ranks) -> Tensor:
+    """The value itself stays as it is."""
+    if ranks.count == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / ranks.count
+
+
+def copy_first_rank(tensors: Iterable[Tensor], ranks: Ranks) -> None:
+    """Give all ranks the first one's values, in place."""
+    if ranks.count > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)

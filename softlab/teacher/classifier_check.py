@@ -1,0 +1,53 @@
+"""Does an output that is taken for logits over classes look like some? An embedding, or probabilities, would pass.
+
+Both would train students without an error, on labels that mean nothing: the largest of 512 numbers of an embedding is
+nobody's class, and the softmax of probabilities is nearly uniform.
+"""
+
+# Shape letters: R rows, C classes, K entries kept.
+
+from torch import Tensor
+
+from softlab.errors import TeacherError
+from softlab.models.outputs import WantedOutput
+
+SUM_TOLERANCE = 1e-2
+"""By which probabilities in half precision may miss 1."""
+
+MIN_CLASSES = 64
+"""Of fewer classes an untrained model, too, has much of its mass in the classes that are kept."""
+
+NEAR_UNIFORM = 1.5
+"""A classifier's kept classes have many times the mass that as many of all classes have: 16 of 1,000 have 0.90 on
+photographs, where 0.016 is their share. 16 of the 512 numbers of an embedding had 0.039, where the share is 0.031."""
+
+
+def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head: str) -> None:
+    """Raises TeacherError for rows that are probabilities, or whose mass is spread as if they were no classes at all,
+    unless the user has named the kind."""
+    if wanted.is_sure or head != "softmax" or len(logits_RC) == 0:
+        return
+    name, num_classes = wanted.name, logits_RC.shape[1]
+    if _are_probabilities(logits_RC):
+        raise TeacherError(
+            f"output {name}: its rows lie in 0..1 and sum to 1, so they are probabilities already, not logits. Take "
+            f"the layer before the softmax with --output {name}=layer:LAYER, store them as they are with --output "
+            f"{name}:values, or say --output {name}:classes if they are logits all the same."
+        )
+    share, mass = k / num_classes, _captured_mass(logits_RC, k=k)
+    if num_classes >= MIN_CLASSES and k < num_classes // 4 and mass < NEAR_UNIFORM * share:
+        raise TeacherError(
+            f"output {name}: the {k} largest of its {num_classes:,} numbers have {mass:.3f} of the probability, hardly "
+            f"more than any {k} would have ({share:.3f}), as those of an embedding do. Store it as it is with --output "
+            f"{name}:values, or say --output {name}:classes if these are classes all the same (of a model without "
+            f"weights, for example)."
+        )
+
+
+def _are_probabilities(logits_RC: Tensor) -> bool:
+    in_range = bool(((logits_RC >= 0) & (logits_RC <= 1 + SUM_TOLERANCE)).all())
+    return logits_RC.shape[1] > 1 and in_range and bool(((logits_RC.sum(dim=1) - 1).abs() < SUM_TOLERANCE).all())
+
+
+def _captured_mass(logits_RC: Tensor, *, k: int) -> float:
+    return logits_RC.float().softmax(dim=1).topk(k, dim=1).values.sum(dim=1).mean().item()

@@ -1,0 +1,147 @@
+"""Which views a dump makes: its own, those that are added to a finished store, or those of another teacher's store. And
+what was settled by a dump that was begun in the same folder."""
+
+# Shape letters: N samples.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.indices import RecipeIndex
+from softlab.loading.aligned import beside_store
+from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
+from softlab.modalities.modality import InputOptions
+from softlab.modalities.views import NoViews, ViewOptions, record_views
+from softlab.sources.source import Source
+from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
+from softlab.store.manifest_file import read_manifest
+from softlab.store.reader import Store, open_store
+from softlab.teacher.options import DumpOptions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewsToDump:
+    """The views of a store when the dump is finished."""
+
+    record: ViewsRecord
+    parent: str | None = None
+    """Digest of the finished store that views are added to."""
+
+    recipe_N: RecipeIndex | None = None
+    """Of each sample, where it is not the index in the store."""
+
+    chosen_from: int | None = None
+    """Of how many samples these are some, where the recipe counts more."""
+
+    seen_in: Store | None = None
+    """Whose samples these are: another teacher's store, or the finished one that views are added to."""
+
+    expected_hashes: Sequence[bytes] | None = None
+    """Content hashes of all samples, where another teacher's store tells what they must be."""
+
+
+def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> ViewsToDump:
+    """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
+    too."""
+    given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
+    manifest, samples = like.manifest, like.read_samples()
+    return ViewsToDump(
+        record=manifest.views,
+        recipe_N=samples.recipe_N,
+        chosen_from=manifest.source.chosen_from,
+        seen_in=like,
+        expected_hashes=samples.content_hashes,
+    )
+
+
+def check_seen_before(source: Source, input: InputOptions, views: ViewsToDump) -> None:
+    """Raises StoreMismatch unless the source has the very samples of the store that tells them, as far as some of them
+    tell, and the views of that store would be drawn the same here."""
+    if views.seen_in is not None:
+        data_step = "Point --source at the data the teacher saw."
+        views_step = "Dump with those versions, or anew and into another --out."
+        beside_store(source, views.seen_in, (input,), next_step=data_step, next_step_of_views=views_step)
+
+
+def choose_views(
+    out: Path, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None
+) -> ViewsToDump:
+    """Raises InvalidOption for several views that would all be the same; NotAStore, UnfinishedStore where views are to
+    be added to something else than a finished store, InvalidOption where to a part of one."""
+    if like is not None:
+        return views_like(like, options, augment)
+    recipe = augment or NoViews()
+    if not options.adds_views:
+        return ViewsToDump(record=_views(recipe, options, num_views=options.views_given))
+    store = open_store(out)
+    _check_is_whole(store)
+    if is_left_over(out) and store.manifest.parent is not None:  # added by a process that died just before its end
+        num_views, parent = store.num_views, store.manifest.parent
+    else:
+        num_views, parent = store.num_views + options.views_given, store.digest
+    return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent, seen_in=store)
+
+
+def check_addition(store: Store, plan: StorePlan) -> None:
+    """Raises StoreMismatch unless the plan differs from the finished store in its number of views alone."""
+    found = store.manifest
+    as_it_was = msgspec.structs.replace(
+        plan, views=msgspec.structs.replace(plan.views, num_views=store.num_views), parent=found.parent
+    )
+    changed = differences_but_versions(found, as_it_was)
+    changed = [line for line in changed if not line.startswith("views.fingerprint")] or changed
+    if changed:
+        raise StoreMismatch(
+            f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
+            f"{'; '.join(changed)}. Repeat the command that made it, with --views +N, or choose another --out."
+        )
+
+
+def _check_is_whole(store: Store) -> None:
+    missing = "samples" if store.manifest.source.chosen_from is not None else "views"
+    if missing == "samples" or store.manifest.views.first > 0:
+        raise InvalidOption(
+            f"{store.name}: was pulled without some of its {missing}, so no views are added to it. Add them to the "
+            f"whole store, and pull again."
+        )
+
+
+def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> ViewsRecord:
+    if num_views > 1 and not recipe.is_random:
+        raise InvalidOption(
+            f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "
+            f"--augment-transforms 'RandomHorizontalFlip()', or keep one view."
+        )
+    return record_views(recipe, num_views=num_views, digest_every=options.digest_every)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What a dump takes from the one that was begun, or is finished, in the same folder."""
+
+    gap_steps: Mapping[str, float | None] = field(default_factory=dict)
+    """Of the uint8 coding, by output."""
+
+    shard_units: int | None = None
+    format_version: int | None = None
+
+
+def read_settled(out: Path) -> Settled:
+    """Nothing where no dump was begun here."""
+    if is_unfinished(out):
+        plan = read_plan(out)
+    elif (out / MANIFEST_NAME).is_file():
+        plan = read_manifest(out)[0]
+    else:
+        return Settled()
+    return Settled(
+        gap_steps={output.name: output.coding.gap_step for output in plan.classes},
+        shard_units=plan.storage.shard_units,
+        format_version=plan.format_version,
+    )

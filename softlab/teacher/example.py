@@ -1,0 +1,69 @@
+"""What the teacher gives for some samples, which a plan is made from: shapes, classes, units, the step of a coding."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.loading.aligned import Aligned
+from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence, spread_out
+from softlab.teacher.classifier_check import check_is_classifier
+from softlab.teacher.dumped_views import Settled
+from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.plan import choose_k
+
+CHECKED_SAMPLES = 8
+"""From all over a source: enough to tell an embedding from logits over classes."""
+
+
+def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled: Settled) -> TeacherOutput:
+    """Of a few samples. Raises TeacherError for an output that looks like no logits over classes.
+
+    A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
+    the step of their coding. Where such a dump was begun, or is finished, its step stands.
+    """
+    steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
+    needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
+    count = options.batch_size if options.compile or needs_rows else CHECKED_SAMPLES
+    order = [spread_out(len(aligned.source), count=min(count, len(aligned.source)))]
+    (batch,) = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(order)
+    whole = run.whole(batch)
+    k = check_classes(whole, options)
+    return keep(whole, k=k, options=options)
+
+
+def check_classes(whole: WholeOutput, options: DumpOptions) -> dict[str, int]:
+    """How many logits are kept of each output of kind `classes`. Raises TeacherError for one that looks like none."""
+    found = {}
+    for each in options.wanted_outputs:
+        if each.kind == "classes":
+            logits_RC = whole.logits[each.name].rows
+            found[each.name] = choose_k(options, num_classes=logits_RC.shape[1])
+            check_is_classifier(each, logits_RC, k=found[each.name], head=options.head)
+    return found
+
+
+def most_units_of(
+    example: TeacherOutput, aligned: Aligned, options: DumpOptions, *, device: torch.device
+) -> int | None:
+    """How many rows a sample has at most in outputs with units; None without units.
+
+    A convolutional model answers at the same number of positions for each sample, and the example tells it. Where the
+    modality counts units itself, as of texts, all samples are prepared once and counted: the teacher isn't run.
+    """
+    if example.counts_B is None:
+        return None
+    rows_N = _count_units(aligned, options, device=device)
+    return int(example.counts_B.max()) if rows_N is None else max(int(rows_N.max()), 1)
+
+
+def _count_units(aligned: Aligned, options: DumpOptions, *, device: torch.device) -> NDArray[np.int64] | None:
+    loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=options.workers))
+    counted: list[NDArray[np.int64]] = []
+    for batch in loader.load(in_sequence(0, len(aligned.source), batch_size=options.batch_size)):
+        units = batch.inputs[0].units
+        if units is None:
+            return None
+        counted.append(units.rows_B.numpy())
+    return np.concatenate(counted)

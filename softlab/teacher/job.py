@@ -1,0 +1,170 @@
+"""A dump as a job: what is to be done, and a way to do any one shard of it, in any process and in any order.
+
+    job = plan_dump(teacher, source, out)     # a few samples are run; the plan is written to OUT/commits
+    job.run_shard(3)                          # any shard, anywhere; a second time it says that it is there already
+    finalize(out)                             # once all shards are there: the manifest, written last
+
+A job can be pickled and sent to workers. Workers need nothing of each other: each shard is computed from batches of its
+own samples alone, and its record is created exclusively.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.indices import RecipeIndex
+from softlab.loading.aligned import Aligned
+from softlab.loading.alignment import check_contents, comparable_targets
+from softlab.loading.batch import Batch
+from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence
+from softlab.manifest import Manifest, StorePlan
+from softlab.modalities.modality import modality_of
+from softlab.shards import Shard
+from softlab.sources.source import Source, hard_targets
+from softlab.store.folder import find_finished
+from softlab.store.manifest_file import read_manifest
+from softlab.store.samples import SampleTable
+from softlab.store.writer import StoreWriter, finishing, joining, settle_plan
+from softlab.teacher.commit import ShardOutput, Targets, commit_shard
+from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
+from softlab.teacher.options import DumpOptions
+
+ShardState = Literal["written", "already there"]
+
+OnBatch = Callable[[int], None]
+"""Called with the number of samples that were computed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DumpJob:
+    """Everything about a dump that was planned; made by `plan_dump`."""
+
+    out: Path
+    plan: StorePlan
+    teacher: Teacher
+    source: Source
+    options: DumpOptions
+    recipe_N: RecipeIndex | None = field(default=None, repr=False)
+    """Of each sample, where it is not its index in the source."""
+
+    expected_hashes: Sequence[bytes] | None = field(default=None, repr=False)
+    """Of all samples, where another teacher's store tells what they must be."""
+
+    first_view: int = 0
+    """The views before it are there already: those of a finished store that this dump adds views to."""
+
+    @property
+    def shards(self) -> list[Shard]:
+        """What this dump writes, in the order of the grid; `run_shard` counts them from 0."""
+        return [shard for shard in self.plan.grid if shard.view >= self.first_view]
+
+    def run_shard(self, number: int) -> ShardState:
+        """Compute and commit one shard, or find that it is there already. Any number of processes may do this at a
+        time, also twice for the same shard: equal files are no error. Raises InvalidOption for a number that no shard
+        has, StoreBusy where a second commit of a shard has other files, and as `dump_teacher`."""
+        shards = self.shards
+        if not 0 <= number < len(shards):
+            raise InvalidOption(f"{self.out}: has shards 0 to {len(shards) - 1}, not {number}. Ask for one of those.")
+        shard = shards[number]
+        if find_finished(self.out, self.plan) is not None:
+            return "already there"
+        settle_plan(self.out, self.plan, expected=self.expected_samples)
+        with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
+            if writer.is_written(shard):
+                return "already there"
+            with TeacherRun(self.teacher, self.options) as run:
+                (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
+            written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
+            return "written" if written else "already there"
+
+    def check_contents(self, writer: StoreWriter) -> None:
+        """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
+        step = "Restore the data, or choose another --out."
+        check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
+
+    def expected_samples(self) -> SampleTable:
+        """Keys and targets; content hashes only where another teacher's store tells what they must be."""
+        unknown = ContentHashes.from_bytes(bytes(CONTENT_HASH_BYTES * len(self.source)))
+        return SampleTable(
+            keys=self.source.keys,
+            targets_N=hard_targets(self.source),
+            content_hashes=unknown if self.expected_hashes is None else self.expected_hashes,
+            recipe_N=self.recipe_N,
+        )
+
+    def aligned(self) -> Aligned:
+        """The source as the teacher sees it."""
+        views = self.plan.views
+        replay = modality_of(self.teacher.input).replay(views, num_samples=len(self.source), recipe_N=self.recipe_N)
+        return Aligned(source=self.source, inputs=(self.teacher.input,), replay=replay, digest_every=views.digest_every)
+
+    def targets(self) -> Targets:
+        """What the teacher's accuracy is measured on."""
+        is_mixed = self.plan.views.mixing is not None  # the teacher can't be right or wrong about a mixture
+        found: dict[str, NDArray[np.int64] | None] = {}
+        for output in self.plan.classes:
+            num_classes = output.label_space.num_classes
+            is_known = not (is_mixed or output.units)
+            found[output.name] = comparable_targets(self.source, num_classes=num_classes) if is_known else None
+        return found
+
+
+def compute(
+    run: TeacherRun,
+    aligned: Aligned,
+    plan: StorePlan,
+    shards: Sequence[Shard],
+    options: DumpOptions,
+    *,
+    on_batch: OnBatch | None = None,
+) -> Iterator[ShardOutput]:
+    """The teacher's output for each shard; copies to the host are under way. Batches never cross shards: a shard that
+    is redone after a crash is computed from the same batches, to the same bits."""
+    k = {output.name: output.selection.k for output in plan.classes}
+    for shard, batches in _by_shard(run, aligned, shards, options):
+        outputs: list[OutputOnHost] = []
+        hashes: list[bytes] = []
+        digests: list[int] = []
+        for batch in batches:
+            outputs.append(run.run(batch, k=k).start_to_host())
+            hashes += batch.content_hashes
+            digests += batch.view_digests
+            if on_batch is not None:
+                on_batch(len(batch))
+        yield ShardOutput(shard=shard, batches=outputs, content_hashes=hashes, view_digests=digests)
+
+
+def finalize(out: str | Path) -> Manifest:
+    """The finished store's manifest, written last, once all shards are there; of a finished store its own.
+
+    Raises UnfinishedStore where shards are missing, DamagedStore where a file is not what was written (its shard is
+    then redone), NotAStore where no dump was begun."""
+    out = Path(out)
+    with finishing(out) as writer:
+        if writer is None:
+            return read_manifest(out)[0]
+        return writer.finalize(writer.samples())
+
+
+def _by_shard(
+    run: TeacherRun, aligned: Aligned, shards: Sequence[Shard], options: DumpOptions
+) -> Iterator[tuple[Shard, Iterator[Batch]]]:
+    size = options.batch_size
+    order = (
+        rows for shard in shards for rows in in_sequence(shard.start, shard.stop, batch_size=size, view=shard.view)
+    )
+    several_views = len({shard.view for shard in shards}) > 1
+    loader = BatchLoader(
+        aligned, device=run.device, options=LoaderOptions(workers=options.workers), keep_decoded=several_views
+    )
+    batches = loader.load(order)
+    for shard in shards:
+        yield shard, islice(batches, -(-shard.num_rows // size))

@@ -1,0 +1,233 @@
+"""Makes the plan of a dump: what is settled before its first row, and what its manifest repeats."""
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from softlab.errors import InvalidOption
+from softlab.identity import keys_fingerprint, label_space_fingerprint
+from softlab.labels.coding import LabelCoding
+from softlab.labels.gap_step import choose_gap_step
+from softlab.labels.selection import check_k
+from softlab.labels.soft_labels import SoftLabels
+from softlab.manifest import (
+    ClassesRecord,
+    CodingRecord,
+    FieldRecord,
+    InputRecord,
+    LabelSpaceRecord,
+    OutputRecord,
+    SelectionRecord,
+    SkippedRecord,
+    SourceRecord,
+    StorageRecord,
+    StorePlan,
+    TeacherRecord,
+    ValuesRecord,
+    check_plan,
+    in_version_1,
+)
+from softlab.modalities.modality import choose_field, modality_of, options_by_name
+from softlab.models.outputs import WantedOutput
+from softlab.models.weights import weights_fingerprint
+from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
+from softlab.sources.source import Source
+from softlab.teacher.dumped_views import Settled, ViewsToDump
+from softlab.teacher.forward import Teacher, TeacherOutput
+from softlab.teacher.options import DEFAULT_K, DumpOptions
+
+VALUES_DTYPE = "float16"
+UNIT_DTYPE = "uint32"
+
+Shapes = dict[str, tuple[Any, tuple[int, ...]]]
+"""By the name of an array: its dtype, and the shape of a row."""
+
+
+def choose_k(options: DumpOptions, *, num_classes: int) -> int:
+    """Raises InvalidOption if more logits are asked for than there are classes."""
+    k = min(DEFAULT_K, num_classes) if options.k is None else options.k
+    check_k(k, num_classes=num_classes)
+    return k
+
+
+def make_plan(
+    teacher: Teacher,
+    source: Source,
+    options: DumpOptions,
+    views: ViewsToDump,
+    *,
+    example: TeacherOutput,
+    settled: Settled | None = None,
+    most_units: int | None = None,
+) -> StorePlan:
+    """The plan of a dump.
+
+    `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
+    uint8 coding. `most_units` is how many rows a sample has at most in outputs with units. Raises InvalidOption for a
+    plan that can't be.
+    """
+    settled = settled or Settled()
+    plan = StorePlan(
+        format="softlab",
+        format_version=2,
+        kind="soft-labels",
+        softlab_version=version("softlab"),
+        libraries=_libraries(teacher),
+        teacher=_teacher_record(teacher, options),
+        views=views.record,
+        outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
+        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units),
+        inputs=(_input_record(teacher, source),),
+        parent=views.parent,
+        source=SourceRecord(
+            name=source.name,
+            num_samples=len(source),
+            keys_fingerprint=keys_fingerprint(source.keys),
+            skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
+            chosen_from=views.chosen_from,
+        ),
+    )
+    if settled.shard_units is not None:
+        plan = _with_room(plan, settled.shard_units)
+    check_plan(plan)
+    if settled.format_version == 1:
+        return in_version_1(plan) or plan
+    return plan
+
+
+def _output_record(
+    wanted: WantedOutput, source: Source, options: DumpOptions, example: TeacherOutput, settled: Settled
+) -> OutputRecord:
+    has_units = wanted.name in example.with_units
+    if wanted.kind == "values":
+        return ValuesRecord(name=wanted.name, taken_from=wanted.taken_from, units=has_units)
+    labels = example.labels[wanted.name]
+    class_names = class_names_of(source, num_classes=labels.num_classes)
+    return ClassesRecord(
+        name=wanted.name,
+        taken_from=wanted.taken_from,
+        head=options.head,
+        label_space=LabelSpaceRecord(
+            num_classes=labels.num_classes,
+            class_names=class_names,
+            fingerprint=label_space_fingerprint(labels.num_classes, class_names),
+        ),
+        selection=SelectionRecord(method="topk", k=labels.k, temperatures=labels.temperatures),
+        coding=_coding_record(options, labels, settled=settled.gap_steps.get(wanted.name)),
+        units=has_units,
+        valid=options.valid,
+    )
+
+
+def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: float | None) -> CodingRecord:
+    if options.coding != "uint8":
+        return CodingRecord(logits=options.coding, gap_step=None)
+    return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(labels))
+
+
+def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | None:
+    """The source's names, where it has as many classes as the teacher."""
+    names = source.class_names
+    return names if names is not None and len(names) == num_classes else None
+
+
+def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:
+    """How the labels of one output become arrays, but for the step of the uint8 coding."""
+    return LabelCoding(
+        coding=options.coding,
+        num_classes=labels.num_classes,
+        temperatures=labels.temperatures,
+        head=labels.head,
+        has_valid=options.valid,
+    )
+
+
+def plan_storage(
+    options: DumpOptions, example: TeacherOutput, *, num_samples: int, most_units: int | None = None
+) -> StorageRecord:
+    """Which arrays a store has, and how they are cut into shards and chunks."""
+    shapes = {each.name: _shapes_of(each, options, example) for each in options.wanted_outputs}
+    units = most_units or 1
+    rows = {name: units if name in example.with_units else 1 for name in shapes}
+    sizes = {array: row_bytes(*shape) for own in shapes.values() for array, shape in own.items()}
+    shard_rows = options.shard_rows
+    if shard_rows is None:
+        per_sample = sum(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
+        shard_rows = choose_shard_rows(per_sample, num_samples=num_samples)
+    check_shard_rows(
+        shard_rows, largest_row_bytes=max(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
+    )
+    shard_units = 1 << (shard_rows * units - 1).bit_length() if example.with_units else None
+    fields = tuple(
+        FieldRecord(
+            name=array,
+            dtype=dtype,
+            row_shape=shape,
+            chunk_rows=choose_chunk_rows(
+                sizes[array], shard_rows=shard_units if shard_units and name in example.with_units else shard_rows
+            ),
+        )
+        for name, own in shapes.items()
+        for array, (dtype, shape) in own.items()
+    )
+    return StorageRecord(format=options.format, shard_rows=shard_rows, shard_units=shard_units, fields=fields)
+
+
+def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutput) -> Shapes:
+    shapes: Shapes = {}
+    if wanted.kind == "values":
+        shapes["values"] = (VALUES_DTYPE, tuple(example.values[wanted.name].shape[1:]))
+    else:
+        labels = example.labels[wanted.name]
+        coding = coding_for(options, labels)
+        shapes |= {
+            "class_ids": (coding.class_id_dtype, (labels.k,)),
+            "logits": (coding.logit_dtype, (labels.k,)),
+            "max_logit": (coding.float_dtype, ()),
+            "log_tail": (coding.float_dtype, (len(labels.temperatures),)),
+        }
+        shapes |= {"valid": (coding.valid_dtype, ())} if options.valid else {}
+    if wanted.name in example.with_units:
+        shapes["unit"] = (UNIT_DTYPE, ())
+    return {f"outputs/{wanted.name}/{array}": shape for array, shape in shapes.items()}
+
+
+def _with_room(plan: StorePlan, shard_units: int) -> StorePlan:
+    """The room for units that was settled when the dump was begun: samples need not be counted again."""
+    return msgspec.structs.replace(plan, storage=msgspec.structs.replace(plan.storage, shard_units=shard_units))
+
+
+def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
+    return TeacherRecord(
+        model=teacher.name,
+        arguments=_plain(teacher.arguments),
+        weights_fingerprint=weights_fingerprint(teacher.module),
+        num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
+        precision="float32" if options.autocast == "none" else options.autocast,
+    )
+
+
+def _input_record(teacher: Teacher, source: Source) -> InputRecord:
+    modality = modality_of(teacher.input)
+    return InputRecord(
+        field=choose_field(modality, source.field_names, where=source.name),
+        modality=modality.name,
+        options=_plain(options_by_name(teacher.input)),
+    )
+
+
+def _libraries(teacher: Teacher) -> dict[str, str]:
+    names = dict.fromkeys(["torch", *modality_of(teacher.input).libraries, "zarr", "pyarrow"])
+    return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: version(name) for name in names}
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+    """As JSON would hold them, so that a plan read back equals the one that was written."""
+    try:
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))
+    except TypeError as error:
+        raise InvalidOption(f"model arguments {dict(values)}: {error}. Use numbers, strings and lists.") from error
+    return plain

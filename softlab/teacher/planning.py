@@ -1,0 +1,86 @@
+"""From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
+
+from pathlib import Path
+
+from torch import nn
+
+from softlab.loading.aligned import Aligned
+from softlab.modalities.modality import InputOptions, default_input, modality_of
+from softlab.modalities.views import ViewOptions
+from softlab.ranks import Ranks
+from softlab.sources.source import Source
+from softlab.store.folder import find_finished, is_left_over
+from softlab.store.reader import Store, open_store
+from softlab.store.writer import settle_plan
+from softlab.teacher.dumped_views import check_addition, check_seen_before, choose_views, read_settled
+from softlab.teacher.example import example_output, most_units_of
+from softlab.teacher.forward import Teacher, TeacherRun
+from softlab.teacher.job import DumpJob
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.plan import make_plan
+from softlab.teacher.shared_dump import agree_on
+
+
+def plan_dump(
+    teacher: Teacher | nn.Module,
+    source: Source,
+    out: str | Path,
+    options: DumpOptions | None = None,
+    *,
+    augment: ViewOptions | None = None,
+    like: Store | None = None,
+) -> DumpJob:
+    """A dump as a job whose shards any process may run, in any order; see `softlab.teacher.job`. Its plan is written
+    down in `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`."""
+    out, options = Path(out), options or DumpOptions()
+    teacher = named_teacher(teacher)
+    with TeacherRun(teacher, options) as run:
+        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
+    if find_finished(out, job.plan) is None:
+        settle_plan(out, job.plan, expected=job.expected_samples)
+    return job
+
+
+def as_teacher(module: nn.Module, *, input: InputOptions | None = None) -> Teacher:
+    """A module of one's own, named by its class."""
+    kind = type(module)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return Teacher(module=module, name=name, arguments={}, input=input or default_input())
+
+
+def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
+    return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
+
+
+def plan_job(
+    run: TeacherRun,
+    teacher: Teacher,
+    source: Source,
+    out: Path,
+    options: DumpOptions,
+    *,
+    augment: ViewOptions | None,
+    like: Store | None,
+    ranks: Ranks,
+) -> DumpJob:
+    """The teacher sees a few samples for it, because only its output tells classes and shapes."""
+    views, settled = choose_views(out, options, augment, like=like), read_settled(out)
+    check_seen_before(source, teacher.input, views)
+    replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
+    example = example_output(run, aligned, options, settled)
+    most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
+    plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
+    plan = agree_on(plan, ranks)
+    if options.adds_views and find_finished(out, plan) is None:
+        check_addition(open_store(out), plan)
+    return DumpJob(
+        out=out,
+        plan=plan,
+        teacher=teacher,
+        source=source,
+        options=options,
+        recipe_N=views.recipe_N,
+        expected_hashes=views.expected_hashes,
+        first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
+    )

@@ -1,0 +1,63 @@
+"""A dump that several processes share: each writes shards of its own.
+
+They meet when the dump begins and when it ends. Between that none waits for another: one may be done hours before the
+last.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from softlab.errors import StoreMismatch
+from softlab.manifest import StorePlan, differences, encode
+from softlab.ranks import Ranks
+from softlab.shards import Shard
+from softlab.store.folder import as_stored
+from softlab.store.writer import StoreWriter, joining, writing
+from softlab.teacher.job import DumpJob
+
+
+def own_shards(shards: Sequence[Shard], ranks: Ranks) -> list[Shard]:
+    """This process's part of the shards that are pending; all must ask for the same ones. The same samples in every
+    view, where there are enough of them, as their decoded images are kept."""
+    parts = sorted({shard.part for shard in shards})
+    if len(parts) < ranks.count:
+        return list(shards[ranks.rank :: ranks.count])
+    own = set(parts[ranks.rank :: ranks.count])
+    return [shard for shard in shards if shard.part in own]
+
+
+def agree_on(plan: StorePlan, ranks: Ranks) -> StorePlan:
+    """The first one's plan, for all. Raises StoreMismatch in a process that would dump something else."""
+    if ranks.count == 1:
+        return plan
+    theirs = msgspec.json.decode(ranks.share(encode(plan).decode()), type=StorePlan)
+    # The outputs hold the step of a coding, which may depend on what the teacher gave on its own device.
+    ours = msgspec.structs.replace(plan, outputs=theirs.outputs)
+    changed = differences(as_stored(theirs), as_stored(ours))
+    if changed:
+        raise StoreMismatch(
+            f"process {ranks.rank + 1} of {ranks.count} would dump something else than the first one: "
+            f"{'; '.join(changed)}. Give all of them the same data and weights, as with --teacher-weights."
+        )
+    ranks.wait()
+    return theirs
+
+
+@contextmanager
+def writing_together(job: DumpJob, ranks: Ranks) -> Iterator[StoreWriter]:
+    """As `writing`: the first one starts the store or goes on with it, the others join; then all see the same shards
+    pending."""
+    if ranks.is_first:
+        with writing(
+            job.out, job.plan, lets_others_join=ranks.count > 1, recipe_N=job.recipe_N, expected=job.expected_samples
+        ) as writer:
+            ranks.wait()
+            ranks.wait()
+            yield writer
+    else:
+        ranks.wait()
+        with joining(job.out, job.plan, recipe_N=job.recipe_N) as writer:
+            ranks.wait()
+            yield writer

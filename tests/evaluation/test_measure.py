@@ -1,0 +1,61 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softlab.errors import StoreMismatch
+from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.measure import BATCH_SIZE, evaluate
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.loading.batch import Batch
+from softlab.loading.batches import BatchLoader
+from softlab.store.reader import Store
+from tests.evaluation.pictures import COUNT, PICTURES, STUDENT, TEACHER, make_store, measure
+from tests.modalities.images.batches import images_in
+from tests.teacher.dumping import NUM_CLASSES
+
+assert COUNT > BATCH_SIZE, "more than one batch is measured"
+
+
+def make_loader(store: Store) -> BatchLoader:
+    return open_inputs(PICTURES, store=store, options=EvaluateOptions(device="cpu"))
+
+
+def forward(batch: Batch) -> Tensor:
+    logits_BC: Tensor = STUDENT(images_in(batch))
+    return logits_BC
+
+
+def test_what_neither_source_nor_store_can_tell_is_left_out() -> None:
+    assert measure(source=replace(PICTURES, targets_N=None)) == Evaluation(rows=COUNT, values={})
+
+
+def test_several_models_are_measured_in_one_pass_as_each_alone(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+
+    found = evaluate({"teacher": lambda batch: TEACHER(images_in(batch)), "student": forward}, make_loader(store))
+
+    assert list(found) == ["teacher", "student"]
+    assert found["student"] == measure(store)
+    assert found["teacher"] != found["student"]
+
+
+class NotANumber(nn.Module):
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return torch.full((len(images_BCHW), NUM_CLASSES), torch.nan)
+
+
+def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    found = measure(make_store(tmp_path), module=NotANumber())
+
+    assert found.rows == COUNT
+    assert found.values.keys() == {"accuracy", "teacher_accuracy", "teacher_agreement"}
+
+
+def test_a_model_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    loader = make_loader(make_store(tmp_path))
+
+    with pytest.raises(StoreMismatch, match=f"Build the student with num_classes = {NUM_CLASSES}"):
+        evaluate({"small": lambda batch: forward(batch)[:, :-1]}, loader)

@@ -1,0 +1,100 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softlab.errors import InvalidOption, SourceError, UnreadableSample
+from softlab.modalities.opening import open_source
+from softlab.sources import SourceOptions
+from tests.sources.pictures import animals, image_of, image_rows, truncated_png, write_folder, write_parquet
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("animals", "folder:animals"),
+        ("parts", "parquet:parts"),
+        ("parts/a.parquet", "parquet:a.parquet"),
+        ("parts/*.parquet", "parquet:*.parquet"),
+        ("torchvision:FakeData", "torchvision:FakeData"),
+    ],
+)
+def test_the_kind_is_found_from_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    animals(tmp_path / "animals")
+    (tmp_path / "parts").mkdir()
+    write_parquet(tmp_path / "parts/a.parquet", image_rows(2))
+    monkeypatch.chdir(tmp_path)
+
+    assert open_source(SourceOptions(path=path)).name == name
+
+
+def test_a_kind_that_is_given_is_taken(tmp_path: Path) -> None:
+    write_folder(animals(tmp_path), {"stray.parquet": b""})
+
+    assert len(open_source(SourceOptions(path=str(tmp_path), kind="folder"))) == 4
+
+
+def test_a_limit_counts_those_whose_keys_are_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("dog/1.png\ncat/1.png\ndog/0.png\n")
+    options = SourceOptions(path=str(animals(tmp_path / "animals")), keys=tmp_path / "keys.txt", limit=2)
+
+    assert list(open_source(options).keys) == ["cat/1.png", "dog/0.png"]
+
+
+def test_a_limit_and_skipping_go_together(tmp_path: Path) -> None:
+    write_folder(animals(tmp_path), {"cat/1.png": truncated_png(), "dog/1.png": truncated_png()})
+
+    source = open_source(SourceOptions(path=str(tmp_path), limit=3, skip_unreadable=True))
+
+    assert list(source.keys) == ["cat/0.png", "dog/0.png"]
+    assert [skipped.key for skipped in source.skipped] == ["cat/1.png"]
+
+
+def test_the_scan_for_unreadable_samples_tells_its_progress(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    options = SourceOptions(path=str(animals(tmp_path)), skip_unreadable=True)
+
+    open_source(options, on_scan=lambda done, total: calls.append((done, total)))
+
+    assert calls[-1] == (4, 4)
+
+
+def test_without_skipping_nothing_is_decoded_at_opening(tmp_path: Path) -> None:
+    source = open_source(SourceOptions(path=str(write_folder(tmp_path, {"cat/0.png": b""}))))
+
+    with pytest.raises(UnreadableSample, match="--source-skip-unreadable"):
+        image_of(source, 0)
+
+
+@pytest.mark.parametrize("kind", ["auto", "folder", "parquet"])
+def test_a_path_where_nothing_is_is_refused(tmp_path: Path, kind: Any) -> None:
+    with pytest.raises(SourceError, match="check --source"):
+        open_source(SourceOptions(path=str(tmp_path / "nothing"), kind=kind))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no images in 0 class folders.*check --source"):
+        open_source(SourceOptions(path=str(tmp_path)))
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [])
+
+    with pytest.raises(SourceError, match=r"no samples\. Check --source"):
+        open_source(SourceOptions(path=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "next_step"),
+    [
+        ({"root": Path("data")}, "Leave out --source-root and --source-arguments"),
+        ({"arguments": {"train": True}}, "Leave out --source-root and --source-arguments"),
+        ({"path": "torchvision:FakeData", "class_names": ("cat",)}, "Leave out --source-class-names"),
+        ({"limit": 5}, "Lower --source-limit or leave it out"),
+    ],
+)
+def test_options_that_dont_fit_the_data_are_refused(tmp_path: Path, options: dict[str, Any], next_step: str) -> None:
+    with pytest.raises(InvalidOption, match=next_step):
+        open_source(SourceOptions(**{"path": str(animals(tmp_path)), **options}))
