@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from softlab.errors import InvalidOption
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
@@ -86,7 +86,7 @@ def open_inputs(
     inputs = (input or default_input(),)
     aligned = Aligned(source=source, inputs=inputs)
     if store is not None:
-        aligned = as_the_teacher_saw(
+        aligned = beside_store(
             source,
             store,
             inputs,

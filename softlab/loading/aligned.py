@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
+from softlab.loading import alignment, view_check
 from softlab.loading.alignment import VerifyInputs, align, comparable_targets
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import ViewsRecord
@@ -80,26 +81,38 @@ class Aligned:
         return 1 if self.store is None else self.store.num_views
 
 
-def as_the_teacher_saw(
+def beside_store(
     source: Source,
     store: Store,
     inputs: tuple[InputOptions, ...],
     *,
-    subset: bool,
-    verify: VerifyInputs,
+    subset: bool = False,
+    verify: VerifyInputs = "some",
+    others: tuple[Store, ...] = (),
+    replay: Replay | None = None,
     check_pixels: bool = True,
+    next_step: str = alignment.IN_TRAINING,
+    next_step_of_views: str = view_check.IN_TRAINING,
 ) -> Aligned:
-    """The views of a store, each with its row. Raises StoreMismatch as `align` and `check_views`."""
-    store_N = align(source, store, subset=subset, verify=verify)
+    """A source and the store that was made from it, with the store's views, unless `replay` makes others. `others` are
+    those of further teachers, over the same samples and views. Raises StoreMismatch as `align` and `check_views`, with
+    these next steps."""
+    store_N = align(source, store, subset=subset, verify=verify, next_step=next_step)
     modality = teachers_modality(store, inputs)
-    if modality is None:
-        replay: Replay = AsTheyAre(store.manifest.views)
+    if replay is not None:
+        check_pixels = False
+    elif modality is None:
+        replay = AsTheyAre(store.manifest.views)
     else:
         replay = store_replay(store, store_N, modality)
         check_one_modality(store.manifest.views, inputs)
-        if check_pixels:
-            check_views(source, store, store_N, replay, modality, verify=verify)
-    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N)
+    for each in (
+        (store, *others) if check_pixels else ()
+    ):  # of the same views, another teacher may have seen other pixels
+        modality = teachers_modality(each, inputs)
+        if modality is not None:
+            check_views(source, each, store_N, replay, modality, verify=verify, next_step=next_step_of_views)
+    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N, others=others)
 
 
 def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:

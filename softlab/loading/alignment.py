@@ -1,12 +1,14 @@
 """Which row of a store belongs to which sample of a source: checked by key and content, never by position alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import StoreMismatch
+from softlab.identity import ContentHashes
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.sources.source import Source, hard_targets
@@ -17,6 +19,8 @@ VerifyInputs = Literal["some", "all"]
 HASHED_AT_START = 64
 """Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
 once. The others are compared when they are first read."""
+
+OTHER_CONTENT = "Point --source at the data the teacher saw, or dump again."
 
 IN_TRAINING = (
     "Point --source at the data the teacher saw, or dump again, or say --subset if you mean to train on a part of it."
@@ -40,20 +44,33 @@ def align(
     table = store.read_samples()
     _check_class_names(source, store)
     store_N = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
-    checked: Iterable[int] = range(len(store_N))
-    if verify == "some" and len(store_N) > HASHED_AT_START:
-        checked = np.random.default_rng().choice(len(store_N), HASHED_AT_START, replace=False).tolist()
-    for index in checked:
-        if source.read(index).content_hash != table.content_hashes[store_N[index]]:
-            raise changed_sample(source, store, index)
+    check_contents(source, ContentHashes(table.content_hashes).bytes_N16[store_N], verify=verify, where=store.name)
     return store_N
 
 
-def changed_sample(source: Source, store: Store, index: int) -> StoreMismatch:
-    """The error for a sample whose content hash is not the one that the store records."""
+def check_contents(
+    source: Source,
+    hashes_N16: NDArray[np.uint8],
+    *,
+    verify: VerifyInputs = "some",
+    where: str | Path,
+    next_step: str = OTHER_CONTENT,
+) -> None:
+    """Read some of the samples anew, or all, whose content hashes are known: [N, 16] by source index, zeros where not.
+    Raises StoreMismatch, with this next step, for one that has changed."""
+    known = np.flatnonzero(hashes_N16.any(axis=1))
+    if verify == "some" and len(known) > HASHED_AT_START:
+        known = np.random.default_rng().choice(known, HASHED_AT_START, replace=False)
+    for index in known.tolist():
+        if source.read(index).content_hash != hashes_N16[index].tobytes():
+            raise changed_sample(source, index, where=where, next_step=next_step)
+
+
+def changed_sample(source: Source, index: int, *, where: str | Path, next_step: str = OTHER_CONTENT) -> StoreMismatch:
+    """The error for a sample whose content hash is not the recorded one."""
     return StoreMismatch(
-        f"{store.name}: sample {source.keys[index]!r} of {source.name} is not what the teacher saw: its content hash "
-        f"differs. Point --source at the data the teacher saw, or dump again."
+        f"{where}: sample {source.keys[index]!r} of {source.name} is not what the teacher saw: its content hash "
+        f"differs. {next_step}"
     )
 
 
@@ -89,7 +106,7 @@ def _step_to_known(store: Store, store_N: NDArray[np.int64]) -> str:
     has_all = np.count_nonzero(store_N >= 0) == store.num_samples
     if has_all and store.manifest.source.chosen_from is not None:
         return "Give --source-keys the file of keys that the store was pulled with as --samples."
-    return "Point --source at the data the teacher saw, or dump again."
+    return OTHER_CONTENT
 
 
 def _describe(source: Source, keys: Keys, unknown: Keys) -> str:

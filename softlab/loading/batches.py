@@ -116,7 +116,7 @@ class _Batches(Dataset[Batch | SoftlabError]):
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
         sample = source.read(source_index)
         if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
-            raise changed_sample(source, store, source_index)
+            raise changed_sample(source, source_index, where=store.name)
         return DecodedSample(
             content_hash=sample.content_hash,
             examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},

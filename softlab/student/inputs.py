@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from softlab.errors import InvalidOption
-from softlab.loading.aligned import AS_THEY_ARE, Aligned, as_the_teacher_saw, check_one_modality, teachers_modality
-from softlab.loading.alignment import align
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store, check_one_modality
 from softlab.loading.teachers import check_same_rows, find_features
-from softlab.loading.view_check import check_recipe, check_views
+from softlab.loading.view_check import check_recipe
 from softlab.manifest import ViewsRecord
 from softlab.modalities.modality import InputOptions, modality_of
 from softlab.modalities.views import NoViews, Replay, ViewOptions, describe_views, record_views
@@ -44,51 +42,29 @@ def align_inputs(
     """
     own = record_views(augment or NoViews(), num_views=1, digest_every=0)
     if not stores:
-        return _fresh(Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs)), own)
+        aligned = Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs))
+        return TrainingData(aligned=aligned, views=own, num_views=None)
     check_same_rows(stores)
     store = stores[0]
-    rest: dict[str, Any] = {
-        "others": tuple(stores[1:]),
-        "features": find_features(stores, features),
-        "new_classes": options.new_classes,
-    }
-    if augment is not None and options.views_mismatch == "refuse":
+    replays_own = augment is not None and own.fingerprint != store.manifest.views.fingerprint
+    if replays_own and options.views_mismatch == "refuse":
         check_recipe(store, asked=describe_views(own), fingerprint=own.fingerprint)
-    if augment is not None and own.fingerprint != store.manifest.views.fingerprint:
-        return _fresh(replace(_other_views(source, store, inputs, options, own), **rest), own)
-    aligned = as_the_teacher_saw(
+    if replays_own and own.mixing is not None:
+        raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
+    aligned = beside_store(
         source,
         store,
         inputs,
         subset=options.subset,
         verify=options.verify_inputs,
+        others=tuple(stores[1:]),
+        replay=_replay(own, store.num_samples, inputs) if replays_own else None,
         check_pixels=options.views_mismatch == "refuse",
     )
-    assert aligned.store_N is not None
-    for other in stores[1:] if options.views_mismatch == "refuse" else ():  # another teacher may have seen other pixels
-        modality = teachers_modality(other, inputs)
-        if modality is not None:
-            check_views(source, other, aligned.store_N, aligned.replay, modality, verify=options.verify_inputs)
-    return TrainingData(aligned=replace(aligned, **rest), views=store.manifest.views, num_views=store.num_views)
-
-
-def _other_views(
-    source: Source, store: Store, inputs: tuple[InputOptions, ...], options: TrainOptions, views: ViewsRecord
-) -> Aligned:
-    """Rows of a store beside views that its teacher never saw."""
-    if views.mixing is not None:
-        raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
-    return Aligned(
-        source=source,
-        inputs=inputs,
-        replay=_replay(views, store.num_samples, inputs),
-        store=store,
-        store_N=align(source, store, subset=options.subset, verify=options.verify_inputs),
-    )
-
-
-def _fresh(aligned: Aligned, views: ViewsRecord) -> TrainingData:
-    return TrainingData(aligned=aligned, views=views, num_views=None)
+    aligned = replace(aligned, features=find_features(stores, features), new_classes=options.new_classes)
+    if replays_own:
+        return TrainingData(aligned=aligned, views=own, num_views=None)
+    return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)
 
 
 def _replay(views: ViewsRecord, num_samples: int, inputs: Sequence[InputOptions]) -> Replay:

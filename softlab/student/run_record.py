@@ -9,7 +9,6 @@ from softlab.identity import digest_of, keys_fingerprint
 from softlab.modalities.modality import InputOptions, options_by_name
 from softlab.modalities.views import describe_views
 from softlab.models.weights import weights_fingerprint
-from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.inputs import TrainingData
 from softlab.student.learner import Learner
@@ -23,8 +22,6 @@ stands for must be the same."""
 
 def describe_run(
     learners: list[Learner],
-    source: Source,
-    stores: Sequence[Store],
     data: TrainingData,
     valid: Validation | None,
     options: TrainOptions,
@@ -32,18 +29,19 @@ def describe_run(
     best_by: str | None,
 ) -> dict[str, Any]:
     """What must be the same for a killed run to go on."""
+    source, stores = data.aligned.source, data.aligned.stores
     return {
         "versions": {name: version(name) for name in ["softlab", "torch", "torchvision"]},
-        "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
-        "stores": [store.digest for store in stores],
-        "valid": None if valid is None else keys_fingerprint(valid.source.keys),
-        "valid_store": None if valid is None or valid.store is None else valid.store.digest,
-        "best_by": best_by,
         "views": {
             "replayed": describe_views(data.views),
             "fingerprint": data.views.fingerprint,
             "as_the_teacher_saw": _as_the_teacher_saw(data, stores, options),
         },
+        "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
+        "stores": [store.digest for store in stores],
+        "valid": None if valid is None else keys_fingerprint(valid.source.keys),
+        "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        "best_by": best_by,
         "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
         "students": {
             learner.name: {

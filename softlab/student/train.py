@@ -80,7 +80,7 @@ def train_students(
         folder = None
         if out is not None:
             best_by = None if comparison is None else comparison.best_by
-            run = describe_run(learners, source, stores, data, valid, options, best_by=best_by)
+            run = describe_run(learners, data, valid, options, best_by=best_by)
             folder = RunFolder(Path(out), run, ranks=ranks)
             finished = folder.results()
             if finished is not None:

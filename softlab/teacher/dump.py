@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.identity import ContentHashes
+from softlab.loading.alignment import align
 from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
@@ -21,7 +21,7 @@ from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.planning import named_teacher, plan_job, views_of_dump
+from softlab.teacher.planning import named_teacher, plan_job
 from softlab.teacher.shared_dump import own_shards, writing_together
 
 
@@ -97,15 +97,14 @@ def dump_teacher(
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
     teacher = named_teacher(teacher)
-    views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
     with TeacherRun(teacher, options) as run:
         ranks = join_ranks("dump", run.device)
-        job = plan_job(run, teacher, source, out, options, views, ranks)
+        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
-            job.check_unchanged(open_store(out).read_samples().content_hashes)
+            align(source, open_store(out))  # it may be other data by now
             return _summary(out, rows_computed=0, seconds=0.0)
         with writing_together(job, ranks) as writer:
-            job.check_unchanged(ContentHashes.from_bytes(writer.known_hashes()))
+            job.check_contents(writer)
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:

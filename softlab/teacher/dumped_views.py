@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.indices import RecipeIndex, StoreIndex
-from softlab.loading.alignment import align
-from softlab.loading.view_check import check_views, store_replay
+from softlab.indices import RecipeIndex
+from softlab.loading.aligned import beside_store
 from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
-from softlab.modalities.modality import Modality
+from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
 from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
@@ -38,6 +36,9 @@ class ViewsToDump:
     chosen_from: int | None = None
     """Of how many samples these are some, where the recipe counts more."""
 
+    seen_in: Store | None = None
+    """Whose samples these are: another teacher's store, or the finished one that views are added to."""
+
     expected_hashes: Sequence[bytes] | None = None
     """Content hashes of all samples, where another teacher's store tells what they must be."""
 
@@ -54,16 +55,18 @@ def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -
         record=manifest.views,
         recipe_N=samples.recipe_N,
         chosen_from=manifest.source.chosen_from,
+        seen_in=like,
         expected_hashes=samples.content_hashes,
     )
 
 
-def check_like(like: Store, source: Source, modality: Modality) -> None:
-    """Raises StoreMismatch unless the source has the very samples of the other teacher's store, as far as some of them
-    tell, and its views would be drawn the same here."""
-    store_N = align(source, like, next_step="Point --source at the data the teacher saw.")
-    replay = store_replay(like, store_N, modality)
-    check_views(source, like, store_N, replay, modality, next_step="Dump with those versions.")
+def check_seen_before(source: Source, input: InputOptions, views: ViewsToDump) -> None:
+    """Raises StoreMismatch unless the source has the very samples of the store that tells them, as far as some of them
+    tell, and the views of that store would be drawn the same here."""
+    if views.seen_in is not None:
+        data_step = "Point --source at the data the teacher saw."
+        views_step = "Dump with those versions, or anew and into another --out."
+        beside_store(source, views.seen_in, (input,), next_step=data_step, next_step_of_views=views_step)
 
 
 def choose_views(
@@ -82,12 +85,11 @@ def choose_views(
         num_views, parent = store.num_views, store.manifest.parent
     else:
         num_views, parent = store.num_views + options.views_given, store.digest
-    return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent)
+    return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent, seen_in=store)
 
 
-def check_addition(store: Store, source: Source, plan: StorePlan, modality: Modality) -> None:
-    """Raises StoreMismatch unless the plan differs from the finished store in its number of views alone, and the views
-    that are there already would be drawn the same here."""
+def check_addition(store: Store, plan: StorePlan) -> None:
+    """Raises StoreMismatch unless the plan differs from the finished store in its number of views alone."""
     found = store.manifest
     as_it_was = msgspec.structs.replace(
         plan, views=msgspec.structs.replace(plan.views, num_views=store.num_views), parent=found.parent
@@ -99,15 +101,6 @@ def check_addition(store: Store, source: Source, plan: StorePlan, modality: Moda
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
             f"{'; '.join(changed)}. Repeat the command that made it, with --views +N, or choose another --out."
         )
-    store_N = StoreIndex(np.arange(store.num_samples))
-    check_views(
-        source,
-        store,
-        store_N,
-        store_replay(store, store_N, modality),
-        modality,
-        next_step="Add views with those versions, or dump anew into another --out.",
-    )
 
 
 def _check_is_whole(store: Store) -> None:

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import comparable_targets
+from softlab.loading.alignment import check_contents, comparable_targets
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
@@ -32,14 +32,12 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.samples import SampleTable
-from softlab.store.writer import finishing, joining, settle_plan
+from softlab.store.writer import StoreWriter, finishing, joining, settle_plan
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 
 ShardState = Literal["written", "already there"]
-
-REHASHED_ON_RESUME = 64
 
 OnBatch = Callable[[int], None]
 """Called with the number of samples that were computed."""
@@ -87,18 +85,10 @@ class DumpJob:
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             return "written" if written else "already there"
 
-    def check_unchanged(self, hashes: Sequence[bytes]) -> None:
-        """Read some of the samples anew whose content hashes are known (zeros: not yet). Raises StoreMismatch for one
-        that has changed."""
-        known_N16 = ContentHashes(hashes).bytes_N16
-        known = np.flatnonzero(known_N16.any(axis=1))
-        count = min(REHASHED_ON_RESUME, len(known))
-        for index in np.random.default_rng().choice(known, count, replace=False).tolist():
-            if self.source.read(index).content_hash != known_N16[index].tobytes():
-                raise StoreMismatch(
-                    f"{self.out}: sample {self.source.keys[index]!r} has changed since this dump was begun. "
-                    f"Restore the data, or choose another --out."
-                )
+    def check_contents(self, writer: StoreWriter) -> None:
+        """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
+        step = "Restore the data, or choose another --out."
+        check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
 
     def expected_samples(self) -> SampleTable:
         """Keys and targets; content hashes only where another teacher's store tells what they must be."""

@@ -77,6 +77,11 @@ def make_plan(
         softlab_version=version("softlab"),
         libraries=_libraries(teacher),
         teacher=_teacher_record(teacher, options),
+        views=views.record,
+        outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
+        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
+        inputs=(_input_record(teacher, source),),
+        parent=views.parent,
         source=SourceRecord(
             name=source.name,
             num_samples=len(source),
@@ -84,11 +89,6 @@ def make_plan(
             skipped=tuple(SkippedRecord(key=item.key, reason=item.reason) for item in source.skipped),
             chosen_from=views.chosen_from,
         ),
-        inputs=(_input_record(teacher, source),),
-        views=views.record,
-        outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
-        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
-        parent=views.parent,
     )
     check_plan(plan)
     if settled.format_version == 1:

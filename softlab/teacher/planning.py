@@ -12,7 +12,7 @@ from softlab.sources.source import Source
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
 from softlab.store.writer import settle_plan
-from softlab.teacher.dumped_views import ViewsToDump, check_addition, check_like, choose_views, read_settled
+from softlab.teacher.dumped_views import check_addition, check_seen_before, choose_views, read_settled
 from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
@@ -34,9 +34,8 @@ def plan_dump(
     down in `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`."""
     out, options = Path(out), options or DumpOptions()
     teacher = named_teacher(teacher)
-    views = views_of_dump(teacher, source, out, options, augment=augment, like=like)
     with TeacherRun(teacher, options) as run:
-        job = plan_job(run, teacher, source, out, options, views, Ranks())
+        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
     if find_finished(out, job.plan) is None:
         settle_plan(out, job.plan, expected=job.expected_samples)
     return job
@@ -53,7 +52,8 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
     return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
 
 
-def views_of_dump(
+def plan_job(
+    run: TeacherRun,
     teacher: Teacher,
     source: Source,
     out: Path,
@@ -61,31 +61,20 @@ def views_of_dump(
     *,
     augment: ViewOptions | None,
     like: Store | None,
-) -> ViewsToDump:
-    views = choose_views(out, options, augment, like=like)
-    if like is not None:
-        check_like(like, source, modality_of(teacher.input))
-    return views
-
-
-def plan_job(
-    run: TeacherRun,
-    teacher: Teacher,
-    source: Source,
-    out: Path,
-    options: DumpOptions,
-    views: ViewsToDump,
     ranks: Ranks,
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes."""
-    settled = read_settled(out)
+    views, settled = choose_views(out, options, augment, like=like), read_settled(out)
+    check_seen_before(source, teacher.input, views)
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     example = example_output(run, aligned, options, settled)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
     plan = agree_on(plan, ranks)
-    job = DumpJob(
+    if options.adds_views and find_finished(out, plan) is None:
+        check_addition(open_store(out), plan)
+    return DumpJob(
         out=out,
         plan=plan,
         teacher=teacher,
@@ -95,8 +84,3 @@ def plan_job(
         expected_hashes=views.expected_hashes,
         first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
     )
-    if options.adds_views and find_finished(out, plan) is None:  # before anything is written beside the finished store
-        store = open_store(out)
-        check_addition(store, source, plan, modality_of(teacher.input))
-        job.check_unchanged(store.read_samples().content_hashes)
-    return job

@@ -28,7 +28,7 @@ from softlab.store.format import Array
 from softlab.store.formats import format_named
 from softlab.store.reader import Store
 from softlab.store.unit_rows import UnitRows
-from softlab.teacher.dumped_views import ViewsToDump, check_like, views_like
+from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
@@ -90,17 +90,17 @@ def survey_teacher(
     like: Store | None = None,
 ) -> Survey:
     """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
-    modality = modality_of(teacher.input)
     if like is None:
         recipe = augment or NoViews()
         record = record_views(recipe, num_views=options.views_given, digest_every=options.digest_every)
         views = ViewsToDump(record=record)
     else:
         views = views_like(like, options, augment)
-        check_like(like, source, modality)
-    replay = modality.replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
+    check_seen_before(source, teacher.input, views)
+    replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     with TeacherRun(teacher, options) as run:
-        found = _run(run, Aligned(source=source, inputs=(teacher.input,), replay=replay), options)
+        found = _run(run, aligned, options)
     chosen = check_classes(found.whole, options)
     if not chosen:
         raise InvalidOption("a plan shows what each K would keep, but no output of kind classes is asked for.")

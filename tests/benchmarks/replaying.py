@@ -10,7 +10,7 @@ from torch import Tensor
 from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
-from softlab.loading.aligned import AS_THEY_ARE, Aligned, as_the_teacher_saw
+from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
@@ -93,7 +93,7 @@ def _batches(source: Source) -> list[list[int]]:
 def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
     stores = {coding: _dump(folder / f"views-{coding}", source, coding) for coding in ("float16", "uint8")}
     store = stores["float16"]
-    stored = as_the_teacher_saw(source, store, (INPUT,), subset=False, verify="some")
+    stored = beside_store(source, store, (INPUT,), subset=False, verify="some")
     hard = Aligned(source=source, inputs=(INPUT,), replay=stored.replay)
     plain = Aligned(source=source, inputs=(INPUT,), replay=AS_THEY_ARE)
     found = rates(

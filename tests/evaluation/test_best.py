@@ -9,7 +9,7 @@ from softlab.errors import InvalidOption
 from softlab.evaluation.best import check_best_by, choose_metric, is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import METRIC_BY_NAME
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.modalities.images.inputs import ImageInput
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -23,7 +23,7 @@ UNLABELLED = replace(PICTURES, targets_N=None)
 def align(source: Source, store: Store | None = None) -> Aligned:
     if store is None:
         return Aligned(source=source, inputs=(ImageInput(),))
-    return as_the_teacher_saw(source, store, (ImageInput(),), subset=False, verify="some")
+    return beside_store(source, store, (ImageInput(),), subset=False, verify="some")
 
 
 def measured(**values: float) -> Evaluation:
@@ -66,8 +66,9 @@ def test_a_metric_of_targets_is_refused_where_none_is_known(tmp_path: Path) -> N
         choose_metric("accuracy", align(UNLABELLED, make_store(tmp_path)))
     assert str(caught.value) == (
         f"best_by = accuracy: accuracy can't be measured on {UNLABELLED.name}: it has no hard targets, or its views "
-        "are mixed from two samples and have no one target. Choose another --best-by (here: "
-        "teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another --valid or --valid-store."
+        "are mixed from two samples and have no one target, or its samples have several rows each. Choose another "
+        "--best-by (here: teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another --valid or "
+        "--valid-store."
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
@@ -70,7 +70,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Store]:
 
 def align_teachers(stores: list[Store], numbers: tuple[int, ...] = tuple(range(COUNT))) -> Aligned:
     first, second, third = stores
-    aligned = as_the_teacher_saw(Part(whole=WHOLE, numbers=numbers), first, (ImageInput(),), subset=True, verify="all")
+    aligned = beside_store(Part(whole=WHOLE, numbers=numbers), first, (ImageInput(),), subset=True, verify="all")
     return replace(aligned, others=(second, third), features={"rows": third, "pixels": second})
 
 
@@ -159,7 +159,7 @@ def test_workers_change_nothing(stores: list[Store]) -> None:
 def test_a_feature_of_the_first_teacher_is_read_beside_its_labels(stores: list[Store]) -> None:
     """One store may give both."""
     second = stores[1]
-    aligned = as_the_teacher_saw(WHOLE, second, (ImageInput(),), subset=False, verify="all")
+    aligned = beside_store(WHOLE, second, (ImageInput(),), subset=False, verify="all")
 
     (batch,) = load(replace(aligned, features={"pixels": second}), in_sequence(0, COUNT, batch_size=COUNT, view=1))
 
@@ -169,7 +169,7 @@ def test_a_feature_of_the_first_teacher_is_read_beside_its_labels(stores: list[S
 
 
 def test_one_teacher_has_no_others_and_features_that_nobody_asked_for_are_not_read(stores: list[Store]) -> None:
-    aligned = as_the_teacher_saw(WHOLE, stores[1], (ImageInput(),), subset=False, verify="all")
+    aligned = beside_store(WHOLE, stores[1], (ImageInput(),), subset=False, verify="all")
 
     (batch,) = load(aligned, in_sequence(0, COUNT, batch_size=COUNT))
 
@@ -183,7 +183,7 @@ def test_damage_to_a_further_store_is_the_readers_own_error(tmp_path: Path, work
     first, second = dump_rows(tmp_path / "first", source), dump_rows(tmp_path / "second", source, k=2)
     for file in second.manifest.shards[0].files:
         (tmp_path / "second" / file.path).write_bytes(b"damaged")
-    aligned = as_the_teacher_saw(source, first, (ImageInput(),), subset=False, verify="all")
+    aligned = beside_store(source, first, (ImageInput(),), subset=False, verify="all")
 
     with pytest.raises(DamagedStore, match=r"second.* lists all damage; get those files again") as caught:
         load(replace(aligned, others=(second,)), in_sequence(0, 8, batch_size=4), workers=workers)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softlab.indices import SourceIndex
 from softlab.loading import batches
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
 from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
@@ -70,7 +70,7 @@ def test_no_row_ever_has_the_label_of_another_view_or_sample(
     store: Store, numbers: tuple[int, ...], view_order: ViewOrder, workers: int
 ) -> None:
     source = Part(whole=WHOLE, numbers=numbers)
-    aligned = as_the_teacher_saw(source, store, (ImageInput(),), subset=True, verify="all")
+    aligned = beside_store(source, store, (ImageInput(),), subset=True, verify="all")
     order = epochs_of(len(source), view_order)
 
     found = load(aligned, order, workers=workers)
@@ -99,7 +99,7 @@ def test_the_views_of_a_sample_differ_so_that_a_wrong_label_would_show(store: St
 
 
 def test_a_batch_may_hold_one_sample_in_several_views(store: Store) -> None:
-    aligned = as_the_teacher_saw(WHOLE, store, (ImageInput(),), subset=False, verify="some")
+    aligned = beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some")
 
     (batch,) = load(aligned, [RowIndices(SourceIndex(np.array([4, 4, 4, 7])), np.array([2, 0, 1, 1]))])
 
@@ -110,7 +110,7 @@ def test_views_without_end_meet_the_labels_of_the_stored_views_in_turn(store: St
     """Where other views than the teacher's were allowed."""
     other = record_views(ViewRecipe(transforms=("RandomInvert()",)), num_views=1, digest_every=0)
     aligned = replace(
-        as_the_teacher_saw(WHOLE, store, (ImageInput(),), subset=False, verify="some"),
+        beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some"),
         replay=ImageReplay(other, num_samples=COUNT),
     )
 
@@ -212,7 +212,7 @@ def test_workers_change_no_pixel_of_any_view(recipe: ViewRecipe, workers: int) -
 
 
 def test_loading_views_leaves_the_global_random_state_as_it_was(store: Store) -> None:
-    aligned = as_the_teacher_saw(WHOLE, store, (ImageInput(),), subset=False, verify="some")
+    aligned = beside_store(WHOLE, store, (ImageInput(),), subset=False, verify="some")
     before = torch.get_rng_state()
 
     load(aligned, epochs_of(COUNT, "random"))
@@ -314,7 +314,7 @@ def test_mixed_views_arrive_on_cuda_from_pinned_memory_unchanged() -> None:
 def test_a_view_of_a_store_is_made_of_samples_by_the_stores_numbers(store: Store) -> None:
     """The same picture has another number in another source, and must be cropped as it was for the teacher."""
     source = Part(whole=WHOLE, numbers=PART)
-    aligned = as_the_teacher_saw(source, store, (ImageInput(),), subset=True, verify="all")
+    aligned = beside_store(source, store, (ImageInput(),), subset=True, verify="all")
 
     assert aligned.to_store(SourceIndex(np.array([0, 2]))).tolist() == [17, 20]
     assert Aligned(source=source, inputs=(ImageInput(),)).to_store(SourceIndex(np.array([0, 2]))).tolist() == [0, 2]

@@ -50,6 +50,7 @@ def test_targets_that_are_not_told_apart_are_refused(names: tuple[str, ...], nam
     assert message in str(caught.value)
 
 
+@pytest.mark.process
 def test_sources_know_neither_torch_nor_images() -> None:
     code = (
         "import sys, softlab.sources.folder, softlab.sources.parquet, softlab.sources.subset\n"

@@ -115,6 +115,7 @@ OTHERS: dict[str, Any] = {
     "device": "cuda",
     "track": ("tensorboard",),
     "checkpoint_steps": 2,
+    "best_by": "teacher_kl",
 }
 
 

@@ -4,48 +4,49 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-import softlab
 from softlab.errors import StoreMismatch
+from softlab.identity import ContentHashes
 from softlab.loading import batches
+from softlab.loading.alignment import HASHED_AT_START, check_contents
 from softlab.sources.source import Sample
 from softlab.store.folder import count_finished_shards, is_unfinished
-from softlab.teacher.job import REHASHED_ON_RESUME
 from tests.teacher.augmenting import dump_views
-from tests.teacher.dumping import Pictures, make_options, make_teacher, stop_at
+from tests.teacher.dumping import Pictures, stop_at
 
 SOURCE = Pictures(count=30)
-HASHES = [SOURCE.read(number).content_hash for number in range(30)]
 
 
-def planned(out: Path, source: Pictures = SOURCE) -> softlab.DumpJob:
-    return softlab.plan_dump(make_teacher(), source, out, make_options())
+def hashes_of(source: Pictures) -> NDArray[np.uint8]:
+    return ContentHashes([source.read(number).content_hash for number in range(len(source))]).bytes_N16.copy()
 
 
-def test_a_few_samples_are_all_read_again(tmp_path: Path) -> None:
-    assert len(SOURCE) <= REHASHED_ON_RESUME
+def test_a_few_samples_are_all_read_again() -> None:
+    assert len(SOURCE) <= HASHED_AT_START
 
-    planned(tmp_path / "same").check_unchanged(HASHES)
+    check_contents(SOURCE, hashes_of(SOURCE), where="store")
     for number in (0, 15, 29):
-        changed = planned(tmp_path / str(number), Pictures(count=30, black=frozenset({number})))
-        with pytest.raises(StoreMismatch, match=f"sample '{number:04d}.png' has changed since"):
-            changed.check_unchanged(HASHES)
+        changed = replace(SOURCE, black=frozenset({number}))
+        with pytest.raises(StoreMismatch, match=f"^store: sample '{number:04d}.png' of .* is not what the teacher saw"):
+            check_contents(changed, hashes_of(SOURCE), where="store")
 
 
-def test_what_is_not_known_yet_is_not_compared(tmp_path: Path) -> None:
-    changed = planned(tmp_path / "store", Pictures(count=30, black=frozenset({3})))
+def test_what_is_not_known_yet_is_not_compared() -> None:
+    hashes_N16 = hashes_of(SOURCE)
+    hashes_N16[:16] = 0
 
-    changed.check_unchanged([bytes(16)] * 16 + HASHES[16:])
+    check_contents(replace(SOURCE, black=frozenset({3})), hashes_N16, where="store")
 
 
-def test_a_source_that_was_encoded_anew_is_found_among_many(tmp_path: Path) -> None:
-    count = 4 * REHASHED_ON_RESUME
-    before = Pictures(count=count)
-    changed = planned(tmp_path / "store", replace(before, black=frozenset(range(count))))
+def test_a_source_that_was_encoded_anew_is_found_among_many() -> None:
+    before = Pictures(count=4 * HASHED_AT_START)
+    changed = replace(before, black=frozenset(range(len(before))))
 
-    with pytest.raises(StoreMismatch, match="has changed since this dump was begun"):
-        changed.check_unchanged([before.read(number).content_hash for number in range(count)])
+    with pytest.raises(StoreMismatch, match=r"is not what the teacher saw: its content hash differs\. Get it back\.$"):
+        check_contents(changed, hashes_of(before), where="store", next_step="Get it back.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,5 +78,5 @@ def test_a_sample_that_changed_before_its_second_view_is_refused_when_the_dump_g
     with pytest.raises(KeyboardInterrupt):
         dump_views(tmp_path / "store", 2, on_progress=stop_at(67))
 
-    with pytest.raises(StoreMismatch, match=re.escape("sample '0007.png' has changed since")):
+    with pytest.raises(StoreMismatch, match=r"sample '0007.png' of .* is not what the teacher saw"):
         dump_views(tmp_path / "store", 2, source=Pictures(black=frozenset({7})))

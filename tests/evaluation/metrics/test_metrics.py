@@ -8,7 +8,7 @@ import pytest
 
 from softlab.evaluation.metrics import METRIC_BY_NAME, measurable
 from softlab.evaluation.metrics.needs import LACKING
-from softlab.loading.aligned import Aligned, as_the_teacher_saw
+from softlab.loading.aligned import Aligned, beside_store
 from softlab.modalities.images.inputs import ImageInput
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -24,7 +24,7 @@ OF_A_TEACHER = {"teacher_agreement", "teacher_kl", "teacher_jensen_shannon"}
 def names(source: Source, store: Store | None = None) -> set[str]:
     aligned = Aligned(source=source, inputs=(ImageInput(),))
     if store is not None:
-        aligned = as_the_teacher_saw(source, store, (ImageInput(),), subset=False, verify="some")
+        aligned = beside_store(source, store, (ImageInput(),), subset=False, verify="some")
     return {metric.name for metric in measurable(aligned)}
 
 
