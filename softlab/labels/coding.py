@@ -15,6 +15,7 @@ about 3e-6 nats and save a byte a row; a sigmoid head keeps them, as there a sma
 
 # Shape letters: N rows in a block, C classes, K entries kept (K <= C), T temperatures.
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,16 +104,21 @@ class LabelCoding:
     def decode_tensors(self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None) -> SoftLabels:
         """The same for tensors on any device, whose integers are signed, with the bits of those that are stored.
         `counts_B` is that of the labels."""
+        class_ids_BK = self._decode_integers(stored["class_ids"], most=self.num_classes - 1)
+        logits_BK, valid_B = self._decode_logits(stored["logits"]), None
+        if self.has_valid:  # a gap can't tell that there is no class: it would be one of 16 nats less than the last
+            valid_B = self._decode_integers(stored["valid"], most=self.num_classes)
+            logits_BK = logits_BK.masked_fill(class_ids_BK >= valid_B[:, None], -math.inf)
         return SoftLabels(
-            class_ids_BK=self._decode_integers(stored["class_ids"], most=self.num_classes - 1),
-            logits_BK=self._decode_logits(stored["logits"]),
+            class_ids_BK=class_ids_BK,
+            logits_BK=logits_BK,
             log_tail_BT=stored["log_tail"].float(),
             max_logit_B=stored["max_logit"].float(),
             temperatures=self.temperatures,
             num_classes=self.num_classes,
             head=self.head,
             absolute=self.absolute,
-            valid_B=self._decode_integers(stored["valid"], most=self.num_classes) if self.has_valid else None,
+            valid_B=valid_B,
             counts_B=counts_B,
         )
 
@@ -137,7 +143,7 @@ class LabelCoding:
         return logits_of_gaps(stored_NK, step=self.gap_step) if self.coding == "uint8" else stored_NK.float()
 
     def count_clipped(self, labels: SoftLabels, arrays: Mapping[str, Array]) -> int:
-        """How many logits lie further from what the teacher said than the coding's rounding explains."""
+        """How many logits lie further from the teacher's than the coding's rounding explains."""
         logits_NK = labels.logits_BK.numpy()
         with np.errstate(invalid="ignore"):  # -inf, of a class that a row doesn't have, less -inf
             error_NK = np.abs(self._decode_logits(as_tensor(arrays["logits"])).numpy() - logits_NK)

@@ -73,7 +73,7 @@ def test_a_metric_of_targets_is_refused_where_none_is_known(tmp_path: Path) -> N
 
 
 def test_a_metric_of_the_teacher_is_refused_without_a_store() -> None:
-    with pytest.raises(InvalidOption, match="there is no store of what a teacher said about it"):
+    with pytest.raises(InvalidOption, match="there is no store of a teacher's output for it"):
         choose_metric("teacher_kl", align(PICTURES))
 
 
