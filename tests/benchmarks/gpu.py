@@ -89,7 +89,6 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
         channels_last=True,
         batch_size=work.batch_size,
         temperature=(1.0, 2.0, 4.0),
-        output=("logits:classes",),  # without weights they don't look like classes
     )
     dumping = rates(
         {
