@@ -15,6 +15,7 @@ about 3e-6 nats and save a byte a row; a sigmoid head keeps them, as there a sma
 
 # Shape letters: N rows in a block, C classes, K entries kept (K <= C), T temperatures.
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,16 +104,21 @@ class LabelCoding:
     def decode_tensors(self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None) -> SoftLabels:
         """The same for tensors on any device, whose integers are signed, with the bits of those that are stored.
         `counts_B` is that of the labels."""
+        class_ids_BK = self._decode_integers(stored["class_ids"], most=self.num_classes - 1)
+        logits_BK, valid_B = self._decode_logits(stored["logits"]), None
+        if self.has_valid:  # a gap can't tell that there is no class: it would be one of 16 nats less than the last
+            valid_B = self._decode_integers(stored["valid"], most=self.num_classes)
+            logits_BK = logits_BK.masked_fill(class_ids_BK >= valid_B[:, None], -math.inf)
         return SoftLabels(
-            class_ids_BK=self._decode_integers(stored["class_ids"], most=self.num_classes - 1),
-            logits_BK=self._decode_logits(stored["logits"]),
+            class_ids_BK=class_ids_BK,
+            logits_BK=logits_BK,
             log_tail_BT=stored["log_tail"].float(),
             max_logit_B=stored["max_logit"].float(),
             temperatures=self.temperatures,
             num_classes=self.num_classes,
             head=self.head,
             absolute=self.absolute,
-            valid_B=self._decode_integers(stored["valid"], most=self.num_classes) if self.has_valid else None,
+            valid_B=valid_B,
             counts_B=counts_B,
         )
 

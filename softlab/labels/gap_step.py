@@ -42,6 +42,7 @@ def _highest_cost(labels: SoftLabels, step: float) -> float:
         num_classes=labels.num_classes,
         temperatures=labels.temperatures,
         head=labels.head,
+        has_valid=labels.valid_B is not None,
     )
     stored = coding.decode(coding.encode(labels))
     costs = [coding_cost(labels, stored, temperature=temperature).mean().item() for temperature in labels.temperatures]

@@ -157,7 +157,10 @@ class SoftLabels:
 
     def _log_tail_weight(self, stored: dict[float, Tensor], beta: float) -> Tensor:
         knots = {knot: log_odds(log_tail_B) + self._log_head_weight(knot) for knot, log_tail_B in stored.items()}
-        return _polynomial(knots | {0.0: self.num_tail_B.clamp(min=1).log()}, beta)
+        log_num_tail_B = self.num_tail_B.clamp(min=1).log()
+        if self.valid_B is None:  # as ever to the bit: torch's logarithm of 7 is another than Python's
+            log_num_tail_B = torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))
+        return _polynomial(knots | {0.0: log_num_tail_B}, beta)
 
     @property
     def num_tail_B(self) -> Tensor:

@@ -55,7 +55,9 @@ def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: flo
         rest_BR, skipped_BK = log_q_BC, teacher.class_ids_BK
     elif teacher.num_tail:
         outside_BC = log_q_BC if is_valid_BC is None else log_q_BC.masked_fill(~is_valid_BC, -math.inf)
-        rest_BR = log_outside(outside_BC, teacher.class_ids_BK).clamp(min=LOWEST)
+        rest_BR = log_outside(outside_BC, teacher.class_ids_BK)
+        if is_valid_BC is not None:  # of a row with no more classes than are kept, nothing is outside
+            rest_BR = rest_BR.masked_fill(rest_BR.isneginf(), LOWEST)
     return Compared(
         teacher_BK=teacher.log_kept_BK,
         student_BK=log_q_BC.gather(1, teacher.class_ids_BK),
