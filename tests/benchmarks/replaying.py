@@ -11,7 +11,7 @@ from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from softlab.errors import InvalidOption, NotAStore, StoreMismatch
 from softlab.indices import StoreIndex
-from softlab.loading.alignment import align
+from softlab.loading.sample_check import align
 from softlab.loading.view_check import (
     IN_TRAINING,
     SAMPLES_COMPARED,
