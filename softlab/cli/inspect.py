@@ -10,7 +10,7 @@ import typer
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import quality_facts
 from softlab.cli.tables import format_bytes, format_share, print_facts
-from softlab.manifest import Manifest, OutputRecord, StorePlan
+from softlab.manifest import Manifest, OutputRecord, StorePlan, encode
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views
 from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
@@ -31,7 +31,7 @@ def inspect(
     manifest, digest = read_manifest(place, version=located.version)
     check_published(digest, located)
     if as_json:
-        print(json.dumps({"finished": True, "digest": digest, "manifest": msgspec.to_builtins(manifest)}, indent=1))
+        print(json.dumps({"finished": True, "digest": digest, "manifest": json.loads(encode(manifest))}, indent=1))
         return
     facts = _what(located.name, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
     if isinstance(place, Path) and is_adding_views(place):

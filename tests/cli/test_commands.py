@@ -105,7 +105,7 @@ def test_inspect_shows_what_a_store_holds(stores: Path, softlab: Softlab) -> Non
 
     facts, store = answer.facts(), open_uncached(stores / "train.zarr")
     assert (answer.code, answer.err) == (0, "")
-    assert facts["store"] == f"{stores / 'train.zarr'} (zarr, format version 1)"
+    assert facts["store"] == f"{stores / 'train.zarr'} (zarr, format version 2)"
     assert facts["teacher"].startswith("softlab:grey_resnet, 463,")
     assert facts["source"] == "parquet:train, 200 samples, 0 skipped"
     assert facts["kept"] == "4 largest logits as float16"
@@ -131,7 +131,7 @@ def test_inspect_shows_how_far_an_unfinished_dump_is(store: Path, softlab: Softl
     assert answer.code == 0
     assert answer.facts()["finished"] == "no: 0 of 4 shards; the same command that began it goes on with it"
     assert (found["finished"], found["finished_shards"]) == (False, 0)
-    assert found["plan"]["selection"]["k"] == 4
+    assert found["plan"]["outputs"][0]["selection"]["k"] == 4
 
 
 def test_verify_says_that_a_store_is_intact(stores: Path, softlab: Softlab) -> None:

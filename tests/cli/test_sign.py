@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import LOGITS, Softlab, assert_refused, open_uncached, train
+from tests.manifests import change_manifest, set_at
 from tests.sharing.pulling import publish
 from tests.sharing.signing.key_files import PASSWORD, KeyFiles, write_chain, write_key
 from tests.store.building import flip_byte
@@ -94,8 +95,7 @@ def test_a_password_is_taken_from_the_environment_and_shown_nowhere(
 
 def test_what_was_changed_since_is_refused_before_it_is_hashed(store: Path, key: KeyFiles, softlab: Softlab) -> None:
     assert softlab("sign", store, "--key", key.private).code == 0
-    with (store / "manifest.json").open("a") as file:
-        file.write(" ")
+    change_manifest(store, lambda tree: set_at(tree, "softlab_version", "0.0.1"))
 
     assert_refused(softlab("verify", store, "--signer", key.public), "of other bytes (manifest.json)", "Don't use")
     assert softlab("verify", store).code == 0
