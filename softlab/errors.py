@@ -52,7 +52,7 @@ class ModelError(SoftlabError):
 
 
 class TeacherError(SoftlabError):
-    """The teacher said something that can't be stored."""
+    """The teacher gave something that can't be stored."""
 
 
 class StoreError(SoftlabError):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.errors import DamagedStore, NotAStore, StoreError, UnsupportedStore
+from softlab.errors import NotAStore, StoreError, UnsupportedStore
 from softlab.identity import digest_of
 from softlab.manifest import Statistics, add_up, decode_manifest, encode
 from tests.manifests import GRID, make_manifest, set_at, with_own_hash
@@ -77,37 +77,6 @@ def test_a_changed_byte_is_refused(position: int, flip: int) -> None:
 
     with pytest.raises(StoreError):
         decode(bytes(data))
-
-
-def test_a_value_that_somebody_edited_is_damage() -> None:
-    tree = json.loads(GOOD)
-    tree["source"]["name"] = "folder:dogs"
-
-    with pytest.raises(
-        DamagedStore, match=r"^store/manifest\.json: is not what was written: .* Get the store again\.$"
-    ):
-        decode(json.dumps(tree, indent=1).encode())
-
-
-@pytest.mark.parametrize("own", ["", "0" * 64, json.loads(GOOD)["self"].upper()])
-def test_a_manifest_with_another_hash_of_itself_is_damage(own: str) -> None:
-    with pytest.raises(DamagedStore, match="its bytes don't have the hash that it holds of itself"):
-        decode(GOOD.replace(json.loads(GOOD)["self"].encode(), own.encode()))
-
-
-def test_a_manifest_without_a_hash_of_itself_is_damage() -> None:
-    lines = GOOD.splitlines(keepends=True)
-
-    with pytest.raises(DamagedStore, match="its bytes don't have the hash that it holds of itself"):
-        decode(b"".join(line for line in lines if not line.startswith(b' "self"')))
-
-
-def test_the_hash_of_a_manifest_is_that_of_its_other_lines() -> None:
-    """So that anyone can check it: `grep -v '^ "self"' manifest.json | b3sum`."""
-    others = [line for line in GOOD.splitlines(keepends=True) if not line.startswith(b' "self"')]
-
-    assert json.loads(GOOD)["self"] == digest_of(b"".join(others))
-    assert json.loads(b"".join(others)) == {key: value for key, value in json.loads(GOOD).items() if key != "self"}
 
 
 @given(st.integers(0, len(GOOD) - 3))

@@ -39,11 +39,11 @@ def main() -> None:
     torch.manual_seed(0)
     model = grey_resnet().to(memory_format=torch.channels_last)
     steps_per_epoch = len(train_ids) // options.batch_size
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(), lr=options.learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=options.learning_rate, total_steps=options.epochs * steps_per_epoch, pct_start=0.2
+        optimizer, max_lr=options.learning_rate, total_steps=options.epochs * steps_per_epoch, pct_start=0.2
     )
     for epoch in range(options.epochs):
         start = time.perf_counter()
@@ -52,9 +52,9 @@ def main() -> None:
             steps_per_epoch
         ):
             loss = functional.cross_entropy(_forward(model, augment(images[batch])), labels[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         valid = accuracy(model, images[valid_ids], labels[valid_ids])
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}, validation {valid:.2%}, {time.perf_counter() - start:.0f} s")

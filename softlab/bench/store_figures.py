@@ -7,7 +7,7 @@ from pathlib import Path
 from softlab.bench.machine import open_on_disk
 from softlab.bench.timing import rates
 from softlab.manifest import Manifest
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, decode_sample, modality_of

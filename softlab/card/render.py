@@ -93,8 +93,8 @@ def _what_it_is(manifest: Manifest) -> list[str]:
     return [
         "# Soft labels for knowledge distillation",
         "",
-        f"What the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
-        f"{teacher.weights_fingerprint[:12]}) said about {_plain(source.name)}: {source.num_samples:,} samples, "
+        f"The output of the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
+        f"{teacher.weights_fingerprint[:12]}) for {_plain(source.name)}: {source.num_samples:,} samples, "
         f"{manifest.views.num_views} view(s), {' and '.join(classes)}.",
         "",
         "| | |",

@@ -1,4 +1,4 @@
-"""Measure models on a source, and against their teacher where a store holds what the teacher said about it."""
+"""Measure models on a source, and against their teacher where a store holds the teacher's output for it."""
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -14,7 +14,7 @@ from softlab.evaluation.metrics.metric import Outputs
 from softlab.evaluation.metrics.per_class import ClassCounts
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader
+from softlab.loading.loader import BatchLoader
 from softlab.loading.order import in_sequence
 
 Forward = Callable[[Batch], Tensor]

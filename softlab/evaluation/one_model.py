@@ -9,10 +9,10 @@ from softlab.errors import InvalidOption
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
-from softlab.loading.alignment import VerifyInputs
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
+from softlab.loading.sample_check import VerifyInputs
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input
 from softlab.models.device import choose_device, place

@@ -1,4 +1,4 @@
-"""How much of what the teacher said is in the classes that were kept."""
+"""How much of the teacher's probability is in the classes that were kept."""
 
 # Shape letters: B rows in a batch, K entries kept, T temperatures.
 

@@ -143,7 +143,7 @@ class LabelCoding:
         return logits_of_gaps(stored_NK, step=self.gap_step) if self.coding == "uint8" else stored_NK.float()
 
     def count_clipped(self, labels: SoftLabels, arrays: Mapping[str, Array]) -> int:
-        """How many logits lie further from what the teacher said than the coding's rounding explains."""
+        """How many logits lie further from the teacher's than the coding's rounding explains."""
         logits_NK = labels.logits_BK.numpy()
         with np.errstate(invalid="ignore"):  # -inf, of a class that a row doesn't have, less -inf
             error_NK = np.abs(self._decode_logits(as_tensor(arrays["logits"])).numpy() - logits_NK)

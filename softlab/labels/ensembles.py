@@ -33,12 +33,12 @@ def combine(labels: Sequence[SoftLabels], weights_BS: Tensor, *, by: CombineBy, 
     temperature below the smallest one that a teacher's tail is stored at.
     """
     _check_combinable(labels)
-    spoken = [_at(each, temperature) for each in labels]
-    class_ids_BU, log_p_BSU = _side_by_side(labels, spoken)
-    outside_BS1 = torch.stack([said.outside_B for said in spoken], dim=1)[:, :, None]
+    tempered = [_at(each, temperature) for each in labels]
+    class_ids_BU, log_p_BSU = _side_by_side(labels, tempered)
+    outside_BS1 = torch.stack([each.outside_B for each in tempered], dim=1)[:, :, None]
     offset_B = torch.zeros_like(labels[0].max_logit_B)
     if by == "logits":
-        offset_B = (weights_BS * torch.stack([said.offset_B for said in spoken], dim=1)).sum(dim=1)
+        offset_B = (weights_BS * torch.stack([each.offset_B for each in tempered], dim=1)).sum(dim=1)
     return _ranked(
         class_ids_BU,
         _mean(log_p_BSU, weights_BS, by=by),
@@ -76,7 +76,7 @@ def weigh(
     return log_weights_BS.softmax(dim=1)
 
 
-class _Said(NamedTuple):
+class _AtTemperature(NamedTuple):
     """One teacher's log-probabilities at a temperature."""
 
     kept_BK: Tensor
@@ -87,21 +87,21 @@ class _Said(NamedTuple):
     """What is missing from T times them to the raw logits."""
 
 
-def _at(labels: SoftLabels, temperature: float) -> _Said:
+def _at(labels: SoftLabels, temperature: float) -> _AtTemperature:
     log_tail_B = labels.log_tail_at(temperature)
     kept_BK = head_log_probabilities(labels, temperature=temperature, log_tail_B=log_tail_B).clamp(min=LOWEST)
     outside_B = log_tail_B - math.log(max(labels.num_classes - labels.k, 1))
-    return _Said(kept_BK, outside_B, labels.max_logit_B - temperature * kept_BK[:, 0])
+    return _AtTemperature(kept_BK, outside_B, labels.max_logit_B - temperature * kept_BK[:, 0])
 
 
-def _side_by_side(labels: Sequence[SoftLabels], spoken: Sequence[_Said]) -> tuple[Tensor, Tensor]:
+def _side_by_side(labels: Sequence[SoftLabels], tempered: Sequence[_AtTemperature]) -> tuple[Tensor, Tensor]:
     """The classes of the union, [B, U], and the log-probability that each teacher gives them, [B, S, U]."""
     class_ids_BE = torch.cat([each.class_ids_BK for each in labels], dim=1)
     class_ids_BU, places_BE = _union(class_ids_BE, num_classes=labels[0].num_classes)
     places = torch.split(places_BE, [each.k for each in labels], dim=1)
     log_p = [
-        said.outside_B[:, None].clamp(min=LOWEST).expand_as(class_ids_BU).scatter(1, places_BK, said.kept_BK)
-        for said, places_BK in zip(spoken, places, strict=True)
+        each.outside_B[:, None].clamp(min=LOWEST).expand_as(class_ids_BU).scatter(1, places_BK, each.kept_BK)
+        for each, places_BK in zip(tempered, places, strict=True)
     ]
     return class_ids_BU, torch.stack(log_p, dim=1)
 

@@ -1,4 +1,4 @@
-"""The value that the whole of softlab is about: what a teacher said about each row, sparse over its classes."""
+"""The value that the whole of softlab is about: a teacher's output for each row, sparse over its classes."""
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C), T temperatures.
 
@@ -29,7 +29,7 @@ Rows = TypeVar("Rows", bound=Splittable)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftLabels:
-    """What the teacher said about each of B rows: its K largest logits, and exactly how much it said elsewhere."""
+    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere."""
 
     class_ids_BK: Tensor
     """int64, the class of the largest logit first."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
-from softlab.loading import alignment, view_check
-from softlab.loading.alignment import VerifyInputs, align, comparable_targets
+from softlab.loading import sample_check, view_check
+from softlab.loading.sample_check import VerifyInputs, align, comparable_targets
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import ViewsRecord
 from softlab.modalities.modality import InputOptions, Modality, modality_of
@@ -91,7 +91,7 @@ def beside_store(
     others: tuple[Store, ...] = (),
     replay: Replay | None = None,
     check_pixels: bool = True,
-    next_step: str = alignment.IN_TRAINING,
+    next_step: str = sample_check.IN_TRAINING,
     next_step_of_views: str = view_check.IN_TRAINING,
 ) -> Aligned:
     """A source and the store that was made from it, with the store's views, unless `replay` makes others. `others` are

@@ -7,7 +7,7 @@ import torch
 
 from softlab.errors import StoreMismatch
 from softlab.indices import StoreIndex
-from softlab.loading.alignment import VerifyInputs
+from softlab.loading.sample_check import VerifyInputs
 from softlab.modalities.modality import Modality, decode_sample
 from softlab.modalities.views import Replay, describe_views
 from softlab.sources.source import Source

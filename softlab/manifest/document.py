@@ -126,15 +126,18 @@ def check_plan(plan: StorePlan) -> None:
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """`key: found, now expected` for each leaf in which two trees of plain values differ."""
+    """`key: found, now expected` for each leaf in which two trees of plain values differ. Lists of tables with other
+    names, or in another order, differ as lists of names."""
     lines = []
     for key in sorted(found.keys() | expected.keys()):
         ours, theirs = expected.get(key), found.get(key)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
-        elif _are_tables(ours) and _are_tables(theirs) and len(ours) == len(theirs):
-            for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-                lines += differences(their, our, prefix=f"{prefix}{key}.{our.get('name', number)}.")
+        elif _are_tables(ours) and _are_tables(theirs) and _names(ours) == _names(theirs):
+            for name, our, their in zip(_names(ours), ours, theirs, strict=True):
+                lines += differences(their, our, prefix=f"{prefix}{key}.{name}.")
+        elif _are_tables(ours) and _are_tables(theirs):
+            lines.append(f"{prefix}{key} was {_names(theirs)}, is now {_names(ours)}")
         elif ours != theirs:
             lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
     return lines
@@ -142,3 +145,7 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
 
 def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _names(tables: list[dict[str, Any]]) -> list[Any]:
+    return [table.get("name", number) for number, table in enumerate(tables)]

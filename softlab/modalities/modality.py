@@ -99,7 +99,7 @@ def find_modality(name: str) -> Modality:
 
 
 def default_input() -> Any:
-    """The input options of a model that nothing is said about."""
+    """The input options of a model where none are given."""
     return find_modality(DEFAULT_MODALITY).input_options()
 
 

@@ -25,7 +25,7 @@ class EvaluateRecipe:
     main_section: ClassVar[str] = "evaluate"
 
     store: str | None = None
-    """What a teacher said about the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
+    """A teacher's output for the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
 
     json: bool = False
     """Print JSON."""

@@ -36,11 +36,11 @@ class TrainRecipe:
     """Folder of the run: weights, metrics, what is needed to go on after a kill."""
 
     store: tuple[str, ...]
-    """What a teacher said about the source: a path, a URL, or NAME@VERSION below where it is published; of several
+    """A teacher's output for the source: a path, a URL, or NAME@VERSION below where it is published; of several
     teachers if given several times."""
 
     valid_store: str | None = None
-    """What the teacher said about the validation source; without it only accuracy is measured."""
+    """The teacher's output for the validation source; without it only accuracy is measured."""
 
     require_signature: Path | None = None
     """Train only from stores, valid_store included, that this signer signed: PEM file of a public key or of a root

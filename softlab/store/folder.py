@@ -10,7 +10,7 @@ from softlab.disk import exclusive, is_temporary, list_files, remove
 from softlab.errors import StoreError, StoreExists
 from softlab.identity import digest_of
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, decode_manifest, differences, encode
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import digests_name
 
 COMMITS = "commits"

@@ -22,7 +22,7 @@ from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import read_file
 from softlab.store.format import Array, empty_arrays
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.pixel_digests import PixelDigests, decode_digests
 from softlab.store.published import locate

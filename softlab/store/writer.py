@@ -55,7 +55,7 @@ from softlab.store.folder import (
     written_by,
 )
 from softlab.store.format import Arrays, check_arrays
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples

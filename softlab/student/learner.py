@@ -1,4 +1,4 @@
-"""One student in training: its model, optimiser, schedule and random numbers, advanced a batch at a time."""
+"""One student in training: its model, optimizer, schedule and random numbers, advanced a batch at a time."""
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -63,13 +63,13 @@ class Learner:
         self.options, self._num_steps, self._ranks = options, num_steps, ranks
         copy_first_rank([*self.module.parameters(), *self.module.buffers()], ranks)  # each may have begun with its own
         self._warmup_steps = options.warmup_epochs * steps_per_epoch
-        self._optimiser = _make_optimiser(self._student.parameters, options)
+        self._optimizer = _make_optimizer(self._student.parameters, options)
         self._loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
         self._losses = 0
 
     def step(self, batch: Batch, *, step: int) -> Tensor:
         """One update; the loss, still on the device, so that nothing waits for it."""
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         with self._random_numbers_of(step):
             self.module.train()
@@ -77,12 +77,12 @@ class Learner:
             logits_BC, features = self._student.logits_and_features(batch)
             progress = step / max(self._num_steps - 1, 1)
             loss = self.objective(logits_BC, batch, features=features, progress=progress)
-            self._optimiser.zero_grad()
+            self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self._student.parameters, self._ranks)
         if self.options.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._student.parameters, self.options.clip_norm)
-        self._optimiser.step()
+        self._optimizer.step()
         if self._pruner is not None:
             self._pruner.step((step + 1) / self._num_steps)
         self._loss_sum += loss.detach()
@@ -103,8 +103,8 @@ class Learner:
 
     def release(self) -> None:
         """Give back the memory that only further steps would need."""
-        self._optimiser.zero_grad(set_to_none=True)
-        self._optimiser.state.clear()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.state.clear()
 
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] on the device, in the dtype of autocast."""
@@ -142,10 +142,10 @@ class Learner:
         return mean
 
     def state(self) -> State:
-        """Weights, optimiser and projectors, as tensors on the CPU; random numbers are a function of the step."""
+        """Weights, optimizer and projectors, as tensors on the CPU; random numbers are a function of the step."""
         tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
-        for index, values in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        for index, values in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
         projectors = self._student.projectors.state_dict()
         tensors |= {f"projector.{name}": tensor for name, tensor in projectors.items()}
         tensors |= {"loss_sum": mean_of_ranks(self._loss_sum, self._ranks), "losses": torch.tensor(self._losses)}
@@ -154,12 +154,12 @@ class Learner:
     def load_state(self, tensors: State) -> None:
         """Go on from what `state` returned."""
         self.module.load_state_dict(_below(tensors, "model."))
-        optimiser_state = self._optimiser.state_dict()
-        optimiser_state["state"] = {}
-        for name, tensor in _below(tensors, "optimiser.").items():
+        optimizer_state = self._optimizer.state_dict()
+        optimizer_state["state"] = {}
+        for name, tensor in _below(tensors, "optimizer.").items():
             index, key = name.split(".", 1)
-            optimiser_state["state"].setdefault(int(index), {})[key] = tensor
-        self._optimiser.load_state_dict(optimiser_state)
+            optimizer_state["state"].setdefault(int(index), {})[key] = tensor
+        self._optimizer.load_state_dict(optimizer_state)
         self._student.projectors.load_state_dict(_below(tensors, "projector."))
         self._loss_sum.copy_(tensors["loss_sum"])
         self._losses = int(tensors["losses"])
@@ -186,8 +186,8 @@ def _draw(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(blake2b(struct.pack("<QQQ", seed, step, rank), digest_size=4).digest(), "little")
 
 
-def _make_optimiser(parameters: Sequence[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
-    if options.optimiser == "adamw":
+def _make_optimizer(parameters: Sequence[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
+    if options.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
     return torch.optim.SGD(
         parameters,

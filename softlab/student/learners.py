@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader
+from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
 from softlab.ranks import Ranks
 from softlab.store.reader import Store

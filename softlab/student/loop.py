@@ -16,7 +16,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
 from softlab.indices import SourceIndex
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader
+from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks

@@ -10,8 +10,8 @@ from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
 from softlab.labels.losses import DecisionLoss, LossName, Tail
-from softlab.loading.alignment import VerifyInputs
 from softlab.loading.order import Shuffle, ViewOrder
+from softlab.loading.sample_check import VerifyInputs
 from softlab.modalities.modality import InputOptions
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.pruning import PruneOptions
@@ -108,7 +108,7 @@ class TrainOptions:
     baseline: bool = False
     """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""
 
-    optimiser: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd has Nesterov momentum."""
 
     learning_rate: float = 1e-3

@@ -110,7 +110,7 @@ class Pruner:
         self._uncalled: dict[str, Tensor] = {}
 
     def prepare(self) -> None:
-        """Gives each layer a mask of ones; call it before the optimiser is made and before a state is loaded."""
+        """Gives each layer a mask of ones; call it before the optimizer is made and before a state is loaded."""
         for name, layer in self._layers.items():
             if not prune.is_pruned(layer):
                 with torch.no_grad():  # the product has no graph yet, so the student can still be copied

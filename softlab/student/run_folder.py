@@ -5,7 +5,7 @@ OUT/metrics.jsonl                one line a student and epoch
 OUT/NAME/best.safetensors, .json the weights of the best validation epoch, and how good they were
 OUT/NAME/last.safetensors, .json the weights after the last step
 OUT/summary.json                 the final table; written last, so its presence means that the run is finished
-OUT/resume/step-N/NAME.safetensors   weights, optimiser and projectors of every student at step N
+OUT/resume/step-N/NAME.safetensors   weights, optimizer and projectors of every student at step N
 OUT/resume/position.json             which N is valid; replaced only after all of its files are on disk
 """
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from softlab.errors import InvalidOption, SlowReads
 from softlab.evaluation.best import AUTO, choose_metric
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input
 from softlab.modalities.views import ViewOptions

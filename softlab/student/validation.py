@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.loading.batches import BatchLoader
+from softlab.loading.loader import BatchLoader
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
@@ -15,7 +15,7 @@ class Validation:
 
     source: Source
     store: Store | None = None
-    """What the teacher said about it; without it only accuracy is measured."""
+    """The teacher's output for it; without it only accuracy is measured."""
 
     def __post_init__(self) -> None:
         if self.store is None and hard_targets(self.source) is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.loading.alignment import align
+from softlab.loading.sample_check import align
 from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
@@ -92,7 +92,7 @@ def dump_teacher(
     Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, views to be
     added to another teacher's store, other samples than those of `like`, processes that would dump different things),
     TeacherError (values that are not finite, an output that looks like no classes), InvalidOption (k over the number
-    of classes, views said twice), UnreadableSample. On Ctrl-C shards that were computed are still written, and
+    of classes, views given twice), UnreadableSample. On Ctrl-C shards that were computed are still written, and
     KeyboardInterrupt says how to go on."""
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)

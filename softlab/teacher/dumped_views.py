@@ -129,6 +129,11 @@ class Settled:
     """Of the uint8 coding, by output."""
 
     shard_units: int | None = None
+    """A shard's room for units: samples need not be counted again."""
+
+    shard_rows: int | None = None
+    """Where there is such a room, which was made for so many samples."""
+
     format_version: int | None = None
 
 
@@ -143,5 +148,6 @@ def read_settled(out: Path) -> Settled:
     return Settled(
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
         shard_units=plan.storage.shard_units,
+        shard_rows=plan.storage.shard_rows if plan.storage.shard_units else None,
         format_version=plan.format_version,
     )

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from softlab.loading.aligned import Aligned
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence, spread_out
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled

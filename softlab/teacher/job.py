@@ -21,10 +21,10 @@ from softlab.errors import InvalidOption
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import check_contents, comparable_targets
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
+from softlab.loading.sample_check import check_contents, comparable_targets
 from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
 from softlab.shards import Shard

@@ -79,7 +79,7 @@ def make_plan(
         teacher=_teacher_record(teacher, options),
         views=views.record,
         outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
-        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units),
+        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
         inputs=(_input_record(teacher, source),),
         parent=views.parent,
         source=SourceRecord(
@@ -90,8 +90,6 @@ def make_plan(
             chosen_from=views.chosen_from,
         ),
     )
-    if settled.shard_units is not None:
-        plan = _with_room(plan, settled.shard_units)
     check_plan(plan)
     if settled.format_version == 1:
         return in_version_1(plan) or plan
@@ -146,21 +144,30 @@ def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:
 
 
 def plan_storage(
-    options: DumpOptions, example: TeacherOutput, *, num_samples: int, most_units: int | None = None
+    options: DumpOptions,
+    example: TeacherOutput,
+    *,
+    num_samples: int,
+    most_units: int | None = None,
+    settled: Settled | None = None,
 ) -> StorageRecord:
-    """Which arrays a store has, and how they are cut into shards and chunks."""
+    """Which arrays a store has, and how they are cut into shards and chunks. Where a shard's room for units is settled,
+    `most_units` need not be known."""
+    settled = settled or Settled()
     shapes = {each.name: _shapes_of(each, options, example) for each in options.wanted_outputs}
     units = most_units or 1
     rows = {name: units if name in example.with_units else 1 for name in shapes}
     sizes = {array: row_bytes(*shape) for own in shapes.values() for array, shape in own.items()}
-    shard_rows = options.shard_rows
+    shard_rows = settled.shard_rows if options.shard_rows is None else options.shard_rows
     if shard_rows is None:
         per_sample = sum(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
         shard_rows = choose_shard_rows(per_sample, num_samples=num_samples)
     check_shard_rows(
         shard_rows, largest_row_bytes=max(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
     )
-    shard_units = 1 << (shard_rows * units - 1).bit_length() if example.with_units else None
+    shard_units = None
+    if example.with_units:
+        shard_units = settled.shard_units or 1 << (shard_rows * units - 1).bit_length()
     fields = tuple(
         FieldRecord(
             name=array,
@@ -193,11 +200,6 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
     if wanted.name in example.with_units:
         shapes["unit"] = (UNIT_DTYPE, ())
     return {f"outputs/{wanted.name}/{array}": shape for array, shape in shapes.items()}
-
-
-def _with_room(plan: StorePlan, shard_units: int) -> StorePlan:
-    """The room for units that was settled when the dump was begun: samples need not be counted again."""
-    return msgspec.structs.replace(plan, storage=msgspec.structs.replace(plan.storage, shard_units=shard_units))
 
 
 def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:

@@ -17,7 +17,7 @@ from softlab.indices import SourceIndex
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.loading.aligned import Aligned
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
 from softlab.modalities.modality import modality_of
@@ -25,7 +25,7 @@ from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.models.rows import OutputRows
 from softlab.sources.source import Source
 from softlab.store.format import Array
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 from softlab.store.reader import Store
 from softlab.store.unit_rows import UnitRows
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like

@@ -10,7 +10,7 @@ from softlab.labels.coding import Coding
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Array, FormatName, StoreFormat, empty_arrays
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 
 AXES: dict[str, tuple[int, ...]] = {"scalar": (), "vector": (7,), "map": (3, 2), "volume": (2, 3, 4), "single": (1,)}
 """Features of 0 to 3 axes."""

@@ -8,7 +8,7 @@ import torch
 
 from softlab.bench.timing import rates
 from softlab.loading.aligned import Aligned
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model

@@ -83,6 +83,7 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
     teacher = Teacher(module=module, name=work.teacher, arguments={}, input=ImageInput(channels=3))
     options = DumpOptions(
         k=16,
+        output=("logits:classes",),
         device=work.device,
         autocast=work.autocast,
         channels_last=True,

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import align
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
+from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store

@@ -11,7 +11,7 @@ from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
 from softlab.labels.losses import DecisionLoss
 from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
@@ -54,7 +54,7 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
         rows.append([title, *micros, f"{found['replayed'] / found['drawn']:.3f}"])
     report.section(
-        "ImageReplay",
+        "Replay",
         f"Decoding an image of {source.name} and its transforms, in microseconds, one process: drawn from torch's own "
         "random state, and replayed as a pure function of seed, view and sample.",
         ["transforms", "drawn", "replayed", "rate, replayed against drawn"],

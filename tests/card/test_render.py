@@ -89,9 +89,9 @@ def test_words_of_others_stay_in_their_line_and_are_no_markup() -> None:
         make_manifest(source=msgspec.structs.replace(manifest.source, name=hostile), teacher=teacher, outputs=outputs)
     )
 
-    said = r"said about pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
+    said = r"for pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
     assert said in card
-    assert "What the teacher `a'b/c d` (" in card
+    assert "The output of the teacher `a'b/c d` (" in card
     assert r"| features | pooled (layer a\|b) |" in card
 
 

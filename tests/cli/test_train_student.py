@@ -47,14 +47,14 @@ def test_options_of_the_loss_have_flags(tmp_path: Path, stores: Path, softlab: S
 
     answer = softlab(
         *train(stores / "train.zarr", out, "--loss", "symmetric_kl", "--balance", "0.25", "--temperature", "2"),
-        *("--alpha", "0.5", "--alpha-end", "1", "--label-smoothing", "0.1", "--seed", "7", "--optimiser", "sgd"),
+        *("--alpha", "0.5", "--alpha-end", "1", "--label-smoothing", "0.1", "--seed", "7", "--optimizer", "sgd"),
     )
 
     found = options_of(out)
     assert (answer.code, answer.err) == (0, "")
     assert (found["loss"]["name"], found["loss"]["balance"], found["loss"]["temperature"]) == ("symmetric_kl", 0.25, 2)
     assert (found["alpha"], found["alpha_end"], found["label_smoothing"]) == (0.5, 1, 0.1)
-    assert (found["seed"], found["optimiser"]) == (7, "sgd")
+    assert (found["seed"], found["optimizer"]) == (7, "sgd")
 
 
 def test_a_student_is_pruned(tmp_path: Path, stores: Path, softlab: Softlab) -> None:

@@ -1,4 +1,4 @@
-"""What the demo's teacher said about its training and test samples, dumped once for all tests of evaluation."""
+"""The output of the demo's teacher for its training and test samples, dumped once for all tests of evaluation."""
 
 from pathlib import Path
 

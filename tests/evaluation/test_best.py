@@ -66,13 +66,14 @@ def test_a_metric_of_targets_is_refused_where_none_is_known(tmp_path: Path) -> N
         choose_metric("accuracy", align(UNLABELLED, make_store(tmp_path)))
     assert str(caught.value) == (
         f"best_by = accuracy: accuracy can't be measured on {UNLABELLED.name}: it has no hard targets, or its views "
-        "are mixed from two samples and have no one target. Choose another --best-by (here: "
-        "teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another --valid or --valid-store."
+        "are mixed from two samples and have no one target, or its samples have several rows each. Choose another "
+        "--best-by (here: teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another --valid or "
+        "--valid-store."
     )
 
 
 def test_a_metric_of_the_teacher_is_refused_without_a_store() -> None:
-    with pytest.raises(InvalidOption, match="there is no store of what a teacher said about it"):
+    with pytest.raises(InvalidOption, match="there is no store of a teacher's output for it"):
         choose_metric("teacher_kl", align(PICTURES))
 
 

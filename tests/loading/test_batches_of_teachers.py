@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned, beside_store
-from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
+from softlab.loading.sample_check import align
 from softlab.loading.teachers import check_same_rows
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe

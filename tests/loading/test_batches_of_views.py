@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.indices import SourceIndex
-from softlab.loading import batches
+from softlab.loading import loader
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, in_sequence
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
@@ -226,7 +226,7 @@ def test_a_decoded_image_that_is_kept_serves_every_view_unchanged(monkeypatch: p
     aligned = Aligned(source=WHOLE, inputs=(ImageInput(),), replay=replay)
 
     kept = as_a_teacher_loads(aligned, num_views=6, batch_size=5, workers=0)
-    monkeypatch.setattr(batches, "DECODED_BYTES", 0)
+    monkeypatch.setattr(loader, "DECODED_BYTES", 0)
     read_anew = as_a_teacher_loads(aligned, num_views=6, batch_size=5, workers=0)
 
     assert all(images_in(one).equal(images_in(other)) for one, other in zip(kept, read_anew, strict=True))

@@ -1,21 +1,131 @@
-# Shape letters: B samples in a batch, L positions of a sample, C classes, R rows of all samples that count.
+# Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.
 
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from softlab.errors import ModelError
 from softlab.modalities.inputs import Inputs, Units
 from softlab.models.rows import OutputRows, classes_as_rows, logits_of, values_as_rows
 
+BOTH = pytest.mark.parametrize("as_rows", [classes_as_rows, values_as_rows])
+
+
+def units_of(is_counted_BL: Tensor) -> Units:
+    """As a modality gives them for a mask of positions."""
+    return Units(rows_B=is_counted_BL.sum(dim=1), keys_R=is_counted_BL.flatten().nonzero().flatten())
+
+
+@BOTH
+def test_an_output_with_one_row_a_sample_is_its_rows(as_rows: Callable[..., OutputRows]) -> None:
+    output_BC = torch.randn(4, 5)
+
+    found = as_rows(output_BC, name="logits", num_samples=4)
+
+    assert found.rows is output_BC
+    assert (found.counts_B, found.positions_R) == (None, None)
+
+
+@given(num_samples=st.integers(1, 4), length=st.integers(1, 5), num_classes=st.integers(1, 3))
+def test_positions_become_rows_sample_by_sample(num_samples: int, length: int, num_classes: int) -> None:
+    output_BLC = torch.randn(num_samples, length, num_classes)
+
+    found = classes_as_rows(output_BLC, name="logits", num_samples=num_samples)
+
+    expected = [(sample, place) for sample in range(num_samples) for place in range(length)]
+    assert found.counts_B is not None
+    assert found.positions_R is not None
+    assert found.counts_B.tolist() == [length] * num_samples
+    assert found.positions_R.tolist() == [place for _, place in expected]
+    assert found.rows.equal(torch.stack([output_BLC[sample, place] for sample, place in expected]))
+
+
+def test_a_map_has_its_positions_row_by_row_and_channels_are_classes() -> None:
+    output_BCHW = torch.randn(2, 5, 3, 4)
+
+    found = classes_as_rows(output_BCHW, name="logits", num_samples=2)
+
+    assert found.counts_B is not None
+    assert found.positions_R is not None
+    assert (found.rows.shape, found.counts_B.tolist()) == ((24, 5), [12, 12])
+    for row, position in enumerate(found.positions_R.tolist()):
+        assert found.rows[row].equal(output_BCHW[row // 12, :, position // 4, position % 4])
+
+
+@BOTH
+@given(data=st.data())
+def test_where_a_modality_counts_positions_only_those_are_rows(
+    as_rows: Callable[..., OutputRows], data: st.DataObject
+) -> None:
+    num_samples, length = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    mask = data.draw(st.lists(st.booleans(), min_size=num_samples * length, max_size=num_samples * length))
+    is_counted_BL = torch.tensor(mask).reshape(num_samples, length)
+    output_BLC = torch.randn(num_samples, length, 3)
+
+    found = as_rows(output_BLC, name="logits", num_samples=num_samples, counted=units_of(is_counted_BL))
+
+    assert found.counts_B is not None
+    assert found.positions_R is not None
+    assert found.rows.equal(output_BLC[is_counted_BL])
+    assert found.counts_B.tolist() == is_counted_BL.sum(dim=1).tolist()
+    assert found.positions_R.tolist() == is_counted_BL.nonzero()[:, 1].tolist()
+
+
+@BOTH
+def test_one_row_a_sample_stays_one_where_a_modality_counts_positions(as_rows: Callable[..., OutputRows]) -> None:
+    """As of a text's class beside the classes of its words."""
+    found = as_rows(torch.randn(2, 5), name="logits", num_samples=2, counted=units_of(torch.ones(2, 3).bool()))
+
+    assert (found.rows.shape, found.counts_B) == ((2, 5), None)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5), (2, 5, 3, 4), (2, 1, 1, 1, 1)])
+def test_values_of_any_shape_are_stored_as_they_are(shape: tuple[int, ...]) -> None:
+    output = torch.randn(shape)
+
+    found = values_as_rows(output, name="map", num_samples=2)
+
+    assert found.rows is output
+    assert found.counts_B is None
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(), (3,), (3, 5), (5, 2)])
+def test_an_output_without_one_row_a_sample_is_refused(
+    as_rows: Callable[..., OutputRows], shape: tuple[int, ...]
+) -> None:
+    message = f"output pooled: has the shape {list(shape)} for 2 samples, expected [2, ...]: one row a sample. Name a"
+
+    with pytest.raises(ModelError, match=re.escape(message)):
+        as_rows(torch.zeros(shape), name="pooled", num_samples=2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3, 4, 5, 6)])
+def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError) as refused:
+        classes_as_rows(torch.zeros(shape), name="logits", num_samples=2)
+
+    assert str(refused.value) == (
+        f"output logits: has the shape {list(shape)} for 2 samples, expected [2, classes], [2, positions, classes] or "
+        f"[2, classes, height, width]. Take another one, or store it as it is with --output logits:values."
+    )
+
+
+def test_values_of_one_number_a_sample_are_refused() -> None:
+    with pytest.raises(ModelError, match=re.escape("has the shape [2] for 2 samples, expected [2, ...] with one axis")):
+        values_as_rows(torch.zeros(2), name="score", num_samples=2)
+
+
+# The logits of a model.
+
 LOGITS_BC, EMBEDDING_BD = torch.arange(6.0).reshape(2, 3), torch.ones(2, 4)
-LOGITS_BLC = torch.arange(24.0).reshape(2, 4, 3)
-COUNTED = Units(rows_B=torch.tensor([1, 2]), keys_R=torch.tensor([3, 4, 6]))
-"""Position 3 of the first sample, 0 and 2 of the second."""
 
 
 class Returning(nn.Module):
@@ -53,37 +163,8 @@ def test_a_model_without_logits_is_refused_with_what_there_is(value: Any, found:
         logits(value)
 
 
-def test_positions_become_rows_one_sample_behind_the_other() -> None:
-    found = logits(LOGITS_BLC)
+def test_logits_at_positions_are_rows_of_those_that_count() -> None:
+    logits_BLC, is_counted_BL = torch.randn(2, 4, 3), torch.tensor([[0, 0, 0, 1], [1, 0, 1, 0]]).bool()
 
-    assert found.counts_B is not None
-    assert found.positions_R is not None
-    assert found.rows.equal(LOGITS_BLC.flatten(end_dim=1))
-    assert found.counts_B.tolist() == [4, 4]
-    assert found.positions_R.tolist() == [0, 1, 2, 3] * 2
-
-
-def test_a_map_of_logits_has_its_classes_second() -> None:
-    logits_BCHW = LOGITS_BLC.movedim(2, 1).reshape(2, 3, 2, 2)
-
-    assert classes_as_rows(logits_BCHW, name="logits", num_samples=2).rows.equal(LOGITS_BLC.flatten(end_dim=1))
-
-
-def test_only_the_positions_that_the_modality_counts_are_rows() -> None:
-    found = logits(LOGITS_BLC, counted=COUNTED)
-
-    assert found.counts_B is not None
-    assert found.positions_R is not None
-    assert found.rows.equal(torch.stack([LOGITS_BLC[0, 3], LOGITS_BLC[1, 0], LOGITS_BLC[1, 2]]))
-    assert (found.counts_B.tolist(), found.positions_R.tolist()) == ([1, 2], [3, 0, 2])
-
-
-def test_values_are_one_row_a_sample_unless_positions_are_counted() -> None:
-    assert values_as_rows(LOGITS_BLC, name="tokens", num_samples=2).rows is LOGITS_BLC
-    assert len(values_as_rows(LOGITS_BLC, name="tokens", num_samples=2, counted=COUNTED).rows) == 3
-
-
-@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 3, 4, 5, 6)])
-def test_classes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=rf"output logits: has the shape {re.escape(str(list(shape)))} for 2 samples"):
-        classes_as_rows(torch.zeros(shape), name="logits", num_samples=2)
+    assert logits(logits_BLC).rows.equal(logits_BLC.flatten(end_dim=1))
+    assert logits(logits_BLC, counted=units_of(is_counted_BL)).rows.equal(logits_BLC[is_counted_BL])

@@ -2,6 +2,7 @@
 
 # Shape letters: V views, N samples, C classes.
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,9 +175,11 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def flip_byte(path: Path, *, position: int = -1) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0x40
-    path.write_bytes(data)
+    with path.open("r+b") as file:
+        file.seek(position, os.SEEK_END if position < 0 else os.SEEK_SET)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0x40]))
 
 
 def with_digests(plan: StorePlan, *, every: int) -> StorePlan:

@@ -2,6 +2,7 @@ import pickle
 import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -521,16 +522,13 @@ def test_a_flipped_byte_in_the_samples_is_noticed(tmp_path: Path) -> None:
 
 def test_any_flipped_byte_of_the_manifest_is_refused_or_changes_the_digest(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan(num_samples=2, num_views=1, features={}))
-    good = (tmp_path / "manifest.json").read_bytes()
     digest = open_store(tmp_path).digest
 
-    for position in range(len(good)):
-        (tmp_path / "manifest.json").write_bytes(good)
+    for position in range((tmp_path / "manifest.json").stat().st_size):
         flip_byte(tmp_path / "manifest.json", position=position)
-        try:
+        with suppress(StoreError):
             assert open_store(tmp_path).digest != digest
-        except StoreError:
-            continue
+        flip_byte(tmp_path / "manifest.json", position=position)
 
 
 @BOTH_FORMATS

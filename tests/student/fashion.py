@@ -1,4 +1,4 @@
-"""Real samples, the demo's teacher and what it said about them, and short runs of small students."""
+"""Real samples, the demo's teacher and its output for them, and short runs of small students."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import align
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models import ModelOptions, build_model
@@ -89,7 +89,7 @@ def train(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> list[StudentResult]:
-    """From a store or on hard targets; validated on other samples, with what the teacher said about them or without."""
+    """From a store or on hard targets; validated on other samples, with the teacher's output for them or without."""
     validation = Validation(source=fashion("test"), store=valid if isinstance(valid, Store) else None)
     return train_students(
         {"small": students} if isinstance(students, nn.Module) else students,

@@ -80,7 +80,7 @@ def test_without_validation_there_is_no_such_metric(first: Store, tmp_path: Path
         (
             "teacher_kl",
             True,
-            "teacher_kl can't be measured on memory:pictures: there is no store of what a teacher said",
+            "teacher_kl can't be measured on memory:pictures: there is no store of a teacher's output",
         ),
         ("teacher_kl", False, r"best_by = teacher_kl: there is nothing to measure it on\. Give --valid\."),
     ],

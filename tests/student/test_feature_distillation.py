@@ -47,7 +47,7 @@ def by_hand(student: nn.Module, store: Store) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         projector = nn.Linear(4, 2)
-    optimiser = torch.optim.SGD([*student.parameters(), *projector.parameters()], lr=0.05)
+    optimizer = torch.optim.SGD([*student.parameters(), *projector.parameters()], lr=0.05)
     student.train()
     conv, norm = student.get_submodule("conv"), student.get_submodule("norm")
     for rows in ShuffledBatches(num_samples=NUM_PICTURES, batch_size=8, epochs=3, seed=0):
@@ -63,13 +63,13 @@ def by_hand(student: nn.Module, store: Store) -> None:
         divergence = functional.kl_div(
             (student_BC / 4).log_softmax(1), (teacher_BC / 4).softmax(1), reduction="batchmean"
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (16 * divergence + 3 * mean + 100 * maps).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
 
 SGD: dict[str, Any] = {
-    "optimiser": "sgd",
+    "optimizer": "sgd",
     "learning_rate": 0.05,
     "momentum": 0.0,
     "weight_decay": 0.0,
@@ -151,7 +151,7 @@ def test_saved_weights_are_those_of_a_plain_model(first: Store, tmp_path: Path) 
 def damaged(taught: Path, tmp_path: Path) -> Store:
     """A store whose feature `pixels` can't be read any more."""
     shutil.copytree(taught / "first", tmp_path / "damaged")
-    for shard in (tmp_path / "damaged" / "features" / "pixels").rglob("c/**/*"):
+    for shard in (tmp_path / "damaged" / "outputs" / "pixels").rglob("c/**/*"):
         if shard.is_file():
             shard.write_bytes(b"damaged")
     return open_store(tmp_path / "damaged", cache=CacheOptions(dir=tmp_path / "cache"))

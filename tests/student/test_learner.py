@@ -77,7 +77,7 @@ def test_the_learning_rate_falls_along_a_cosine_after_the_warm_up() -> None:
     assert learner.learning_rate(11) == pytest.approx(0.02 * (1 + math.cos(math.pi * 8 / 9)) / 2)
 
 
-# Steps, against torch's own optimisers run by hand.
+# Steps, against torch's own optimizers run by hand.
 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -85,32 +85,32 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 @pytest.mark.parametrize(
     ("options", "make"),
     [
-        ({"optimiser": "adamw"}, lambda parameters: torch.optim.AdamW(parameters, weight_decay=0.01)),
+        ({"optimizer": "adamw"}, lambda parameters: torch.optim.AdamW(parameters, weight_decay=0.01)),
         (
-            {"optimiser": "sgd", "momentum": 0.8, "weight_decay": 0.1},
+            {"optimizer": "sgd", "momentum": 0.8, "weight_decay": 0.1},
             lambda parameters: torch.optim.SGD(parameters, momentum=0.8, weight_decay=0.1, nesterov=True),
         ),
         (
-            {"optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0},
+            {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0},
             lambda parameters: torch.optim.SGD(parameters),
         ),
     ],
 )
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_a_step_is_that_of_torchs_own_optimiser(options: dict[str, Any], make: Make, clip_norm: float | None) -> None:
+def test_a_step_is_that_of_torchs_own_optimizer(options: dict[str, Any], make: Make, clip_norm: float | None) -> None:
     learner = make_learner(learning_rate=0.05, clip_norm=clip_norm, **options)
     module = small_module()
-    optimiser = make(module.parameters())
+    optimizer = make(module.parameters())
 
     losses, norms = [], []
     for step, batch in enumerate(BATCHES):
-        optimiser.param_groups[0]["lr"] = learner.learning_rate(step)
+        optimizer.param_groups[0]["lr"] = learner.learning_rate(step)
         assert batch.targets_B is not None
         loss = nn.functional.cross_entropy(module(images_in(batch)), batch.targets_B)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norms.append(nn.utils.clip_grad_norm_(module.parameters(), clip_norm or math.inf).item())
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
 
     assert max(norms) > 0.5  # so that clipping changes something
@@ -154,7 +154,7 @@ def test_the_mean_loss_is_over_the_steps_since_it_was_last_asked() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_student() -> None:
-    learner = make_learner(learning_rate=1e38, optimiser="sgd")
+    learner = make_learner(learning_rate=1e38, optimizer="sgd")
     train(learner)
 
     with pytest.raises(TrainingFailed, match=r"student small: .* Lower --learning-rate, or set --clip-norm 1"):
@@ -223,10 +223,10 @@ def test_the_global_random_state_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"optimiser": "adamw"},
-        {"optimiser": "sgd"},
-        {"optimiser": "sgd", "momentum": 0.0},
-        {"optimiser": "adamw", "channels_last": True},
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.0},
+        {"optimizer": "adamw", "channels_last": True},
     ],
 )
 def test_a_learner_that_goes_on_from_a_state_ends_with_the_same_bits(stop: int, options: dict[str, Any]) -> None:
@@ -244,12 +244,12 @@ def test_a_learner_that_goes_on_from_a_state_ends_with_the_same_bits(stop: int, 
 
 
 def test_a_state_holds_no_random_numbers() -> None:
-    learner = make_learner(convolution(), optimiser="sgd")
+    learner = make_learner(convolution(), optimizer="sgd")
     train(learner, range(3))
 
     model = {f"model.{name}" for name in convolution().state_dict()}
-    optimiser = {f"optimiser.{index}.momentum_buffer" for index in range(len(list(convolution().parameters())))}
-    assert learner.state().keys() == model | optimiser | {"loss_sum", "losses"}
+    optimizer = {f"optimizer.{index}.momentum_buffer" for index in range(len(list(convolution().parameters())))}
+    assert learner.state().keys() == model | optimizer | {"loss_sum", "losses"}
 
 
 def test_a_state_does_not_change_when_training_goes_on() -> None:

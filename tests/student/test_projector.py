@@ -163,12 +163,12 @@ def test_a_projector_finds_the_map_from_the_student_to_the_teacher() -> None:
     student_BD = random_feature(64, 4).detach()
     teacher_BD = student_BD @ random_feature(4, 6, seed=1).detach() + 2
     module = projector("linear")
-    optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
 
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         feature_loss(module(student_BD), teacher_BD).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
     assert feature_loss(module(student_BD), teacher_BD).item() < 1e-4
 

@@ -261,24 +261,24 @@ class Run:
     def __init__(self, **options: Any) -> None:
         self.module = convolutions()
         self.pruner = pruner(self.module, **options)
-        self.optimiser = torch.optim.SGD(self.module.parameters(), lr=0.2, momentum=0.9, weight_decay=0.01)
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.2, momentum=0.9, weight_decay=0.01)
 
     def train(self, steps: Iterable[int]) -> None:
         for step in steps:
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.module(IMAGES_BCHW[step]), TARGETS_B[step])
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
+            self.optimizer.step()
             self.pruner.step((step + 1) / NUM_STEPS)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return copy.deepcopy((self.module.state_dict(), self.optimiser.state_dict()))
+        return copy.deepcopy((self.module.state_dict(), self.optimizer.state_dict()))
 
 
 def resumed(state: tuple[dict[str, Any], dict[str, Any]], **options: Any) -> Run:
     run = Run(**options)
     run.module.load_state_dict(state[0])
-    run.optimiser.load_state_dict(state[1])
+    run.optimizer.load_state_dict(state[1])
     return run
 
 
@@ -314,7 +314,7 @@ def test_masked_weights_take_no_part_and_get_no_gradient() -> None:
     run = Run()
     run.train(range(9))
 
-    run.optimiser.zero_grad()
+    run.optimizer.zero_grad()
     run.module(IMAGES_BCHW[0]).square().sum().backward()
 
     for name, mask in masks(run.module).items():
@@ -326,13 +326,13 @@ def test_masked_weights_take_no_part_and_get_no_gradient() -> None:
 
 def test_before_the_first_mask_nothing_changes() -> None:
     run, module = Run(begin=0.5), convolutions()
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.2, momentum=0.9, weight_decay=0.01)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.2, momentum=0.9, weight_decay=0.01)
 
     run.train(range(6))
     for step in range(6):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(module(IMAGES_BCHW[step]), TARGETS_B[step]).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
     assert all(run.pruner.exported_state()[name].equal(tensor) for name, tensor in module.state_dict().items())
 

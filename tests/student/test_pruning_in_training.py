@@ -92,7 +92,7 @@ def test_a_pruned_student_is_measured_as_it_will_be_used(first: Store) -> None:
     assert evaluate_model(student, pictures(), store=first, options=options) == result.last
 
 
-@pytest.mark.parametrize("own", [{}, {"optimiser": "sgd", "momentum": 0.9}])
+@pytest.mark.parametrize("own", [{}, {"optimizer": "sgd", "momentum": 0.9}])
 def test_an_interrupted_run_goes_on_to_the_same_bits(first: Store, tmp_path: Path, own: dict[str, Any]) -> None:
     expected = make_student(dropout=0.5)
     (whole,) = train(expected, first, valid=first, out=tmp_path / "whole", prune=PRUNE, **own)

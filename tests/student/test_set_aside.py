@@ -21,10 +21,10 @@ Way = Literal["loss", "forward", "memory", "measuring"]
 
 ERRORS: dict[Way, str] = {
     "loss": "TrainingFailed: student bad: its loss is nan by step",
-    "forward": "ModelError: the model can't run on images of shape [8, 3, 4, 6]: ValueError: a bug",
+    "forward": "ModelError: the model can't run on inputs of shape [8, 3, 4, 6]: ValueError: a bug",
     "memory": "TrainingFailed: student bad: CUDA out of memory. Tried to allocate 2.00 GiB. Lower --batch-size "
     "(now 8), or train fewer students in one pass.",
-    "measuring": "ModelError: the model can't run on images of shape [8, 3, 4, 6]: ValueError: only in eval mode",
+    "measuring": "ModelError: the model can't run on inputs of shape [8, 3, 4, 6]: ValueError: only in eval mode",
 }
 
 
@@ -170,5 +170,5 @@ def test_a_student_that_can_not_run_at_all_is_set_aside_too(first: Store) -> Non
     bad, _ = train(students, first)
 
     train({"good": expected}, first)
-    assert "the model can't run on images of shape [8, 3, 4, 6]" in (bad.error or "")
+    assert "the model can't run on inputs of shape [8, 3, 4, 6]" in (bad.error or "")
     assert same_weights(students["good"], expected)

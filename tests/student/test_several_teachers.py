@@ -34,7 +34,7 @@ ALL = list(range(NUM_PICTURES))
 FLIPS = ViewRecipe(transforms=("RandomHorizontalFlip()",), seed=1)
 
 SGD: dict[str, Any] = {
-    "optimiser": "sgd",
+    "optimizer": "sgd",
     "learning_rate": 0.05,
     "momentum": 0.0,
     "weight_decay": 0.0,
@@ -94,14 +94,14 @@ def combined(
 
 def by_hand(student: nn.Module, teacher_NC: Tensor, *, temperature: float) -> None:
     """The run of `train` on a dense teacher, in plain torch code."""
-    optimiser = torch.optim.SGD(student.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05)
     student.train()
     for rows in ShuffledBatches(num_samples=NUM_PICTURES, batch_size=8, epochs=3, seed=0):
         logits_BC = student(images_of(pictures(), rows.source_B.tolist())) / temperature
         loss = functional.kl_div(logits_BC.log_softmax(dim=1), teacher_NC[rows.source_B].float(), reduction="batchmean")
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (temperature**2 * loss).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])

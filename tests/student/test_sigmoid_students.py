@@ -82,16 +82,16 @@ def the_teacher() -> nn.Module:
 
 def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     """The loss of each step: plain torch code, no store."""
-    optimiser, teacher, losses = torch.optim.AdamW(student.parameters(), weight_decay=0.01), the_teacher(), []
+    optimizer, teacher, losses = torch.optim.AdamW(student.parameters(), weight_decay=0.01), the_teacher(), []
     student.train()
     for step, rows in enumerate(STEPS):
-        optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / len(STEPS))) / 2
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / len(STEPS))) / 2
         images_BCHW = images_of(PICTURES, rows.source_B.tolist())
         taught_BC = (logits_of(teacher, rows.source_B) / TEMPERATURE).sigmoid()
         loss = TEMPERATURE**2 * binary_cross_entropy_with_logits(student(images_BCHW) / TEMPERATURE, taught_BC)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 

@@ -18,7 +18,7 @@ from tests.student.pictures import make_options, make_student, train
 
 OWN: dict[str, dict[str, Any]] = {
     "plain": {},
-    "sgd": {"optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1},
     "seeded": {"seed": 7},
     "cooling": {"temperature": 4.0, "temperature_end": 1.0, "alpha": 1.0, "alpha_end": 0.5},
     "rising": {"schedule": "constant", "warmup_epochs": 2.0, "clip_norm": 0.1},
@@ -59,9 +59,9 @@ def test_students_with_options_of_their_own_are_to_the_bit_those_trained_alone(f
 def test_without_options_of_their_own_students_have_the_runs(first: Store) -> None:
     bare, given = make_dropping(), make_dropping()
 
-    train(bare, first, optimiser="sgd", temperature=2.0)
-    options = make_options(optimiser="sgd", temperature=2.0)
-    train({"small": Student(module=given, options=options)}, first, optimiser="sgd", temperature=2.0)
+    train(bare, first, optimizer="sgd", temperature=2.0)
+    options = make_options(optimizer="sgd", temperature=2.0)
+    train({"small": Student(module=given, options=options)}, first, optimizer="sgd", temperature=2.0)
 
     assert same_weights(given, bare)
 
@@ -77,7 +77,7 @@ def test_a_seed_of_its_own_changes_the_dropout_of_a_student_and_not_its_batches(
 
 
 def test_the_baseline_of_a_student_has_its_options_but_for_the_distillation(first: Store, tmp_path: Path) -> None:
-    own = {"optimiser": "sgd", "learning_rate": 0.1, "seed": 7, "label_smoothing": 0.2}
+    own = {"optimizer": "sgd", "learning_rate": 0.1, "seed": 7, "label_smoothing": 0.2}
     student = Student(module=make_dropping(), options=make_options(**own, temperature=2.0, baseline=True))
     results = train({"small": student}, first, baseline=True, out=tmp_path)
 

@@ -55,11 +55,11 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
     images_NCHW = torch.stack([image_of(source, number) for number in range(NUM_TRAIN)]).float() / 255
     images_NCHW = (images_NCHW - INPUT.mean[0]) / INPUT.std[0]
     targets_N = torch.from_numpy(source.targets["label"])
-    optimiser = torch.optim.AdamW(student.parameters(), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(student.parameters(), weight_decay=0.01)
     losses = []
     student.train()
     for step, rows in enumerate(STEPS):
-        optimiser.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 50)) / 2
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 50)) / 2
         images_BCHW, targets_B = images_NCHW[rows.source_B], targets_N[rows.source_B]
         with torch.no_grad():
             teacher_BC = teacher(images_BCHW)
@@ -68,9 +68,9 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
             (student_BC / 4).log_softmax(dim=1), (teacher_BC / 4).softmax(dim=1), reduction="batchmean"
         )
         loss = 0.9 * 4**2 * divergence + 0.1 * functional.cross_entropy(student_BC, targets_B)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 
@@ -144,14 +144,14 @@ def test_the_baseline_starts_from_the_same_weights_and_sees_hard_targets_alone(
 
 def test_without_a_store_students_learn_from_hard_targets() -> None:
     student, expected = make_student(), make_student()
-    train(student, warmup_epochs=0.0, schedule="constant", weight_decay=0.0, optimiser="sgd", momentum=0.0)
+    train(student, warmup_epochs=0.0, schedule="constant", weight_decay=0.0, optimizer="sgd", momentum=0.0)
 
-    optimiser = torch.optim.SGD(expected.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(expected.parameters(), lr=1e-3)
     for batch in make_loader(fashion()).load(ShuffledBatches(num_samples=NUM_TRAIN, batch_size=50, epochs=2, seed=0)):
         assert batch.targets_B is not None
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         functional.cross_entropy(expected(images_in(batch)), batch.targets_B).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(student.state_dict(), expected.state_dict())
 
 
@@ -263,7 +263,7 @@ def test_the_global_random_state_is_left_as_it_was(full_store: Store, valid_stor
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_student(full_store: Store, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"student small: .*Lower --learning-rate, or set --clip-norm 1"):
-        train(make_student(), full_store, learning_rate=1e9, optimiser="sgd", out=tmp_path)
+        train(make_student(), full_store, learning_rate=1e9, optimizer="sgd", out=tmp_path)
 
     assert not (tmp_path / "summary.json").exists()
 

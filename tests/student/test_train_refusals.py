@@ -63,7 +63,7 @@ def test_a_sample_that_is_not_what_the_teacher_saw_never_meets_a_label(tmp_path:
 
 def test_a_validation_without_anything_to_measure_is_refused(tmp_path: Path) -> None:
     unlabelled = open_rows(tmp_path / "a.parquet", image_rows(8))
-    object.__setattr__(unlabelled, "targets_N", None)
+    object.__setattr__(unlabelled, "targets", {})
 
     with pytest.raises(InvalidOption, match="Give --valid-store, or another --valid"):
         Validation(source=unlabelled)

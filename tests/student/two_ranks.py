@@ -39,7 +39,7 @@ ALL_OPTIONS: dict[str, Any] = {
     "label_smoothing": 0.1,
     "alpha_end": 0.5,
     "channels_last": True,
-    "optimiser": "sgd",
+    "optimizer": "sgd",
     "learning_rate": 0.1,
 }
 

@@ -294,21 +294,32 @@ def with_one_weight_changed() -> nn.Module:
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "teacher": ({"teacher": with_one_weight_changed()}, "teacher.weights_fingerprint was '"),
-    "a sample more": ({"source": Pictures(count=51)}, "source.num_samples was 50, is now 51"),
-    "a sample less": ({"source": Pictures(count=49)}, "source.num_samples was 50, is now 49"),
     "source": ({"source": Pictures(name="other")}, "source.name was 'memory:pictures', is now 'other'"),
     "seed": ({"augment": replace(AUGMENT, seed=6)}, "views.seed was 5, is now 6"),
-    "transforms": ({"augment": replace(AUGMENT, transforms=AUGMENT.transforms[::-1])}, "views.transforms was ["),
+    "transforms": (
+        {"augment": replace(AUGMENT, transforms=AUGMENT.transforms[::-1])},
+        "views.transforms was ['RandomCrop', 'RandomHorizontalFlip'], is now",
+    ),
     "mixing": ({"augment": replace(AUGMENT, cutmix=1.0)}, "views.mixing"),
     "k": ({"k": 6}, "selection.k was 5, is now 6"),
     "coding": ({"coding": "uint8"}, "coding.logits was 'float16', is now 'uint8'"),
     "temperatures": ({"temperature": (1.0, 3.0)}, "selection.temperatures was [1.0, 2.0, 4.0], is now [1.0, 3.0]"),
-    "features": ({"feature": {}}, "features was [{"),
+    "features": ({"feature": {}}, "outputs was ['logits', 'pooled'], is now ['logits']"),
     "format": ({"format": "parquet"}, "storage.format was 'zarr', is now 'parquet'"),
     "shards": ({"shard_rows": 32}, "storage.shard_rows was 16, is now 32"),
     "digests": ({"pixel_digests": "none"}, "views.digest_every was 1, is now 0"),
     "precision": ({"autocast": "bfloat16"}, "teacher.precision was 'float32', is now 'bfloat16'"),
 }
+
+
+@pytest.mark.parametrize("count", [49, 51])
+def test_views_of_fewer_or_more_samples_are_not_added(store: Path, count: int) -> None:
+    before = contents(store)
+
+    with pytest.raises(StoreMismatch, match=f"made from 50 samples, but memory:pictures has {count}"):
+        add(store, source=Pictures(count=count))
+
+    assert contents(store) == before
 
 
 @pytest.mark.parametrize("change", OTHERS)
@@ -345,7 +356,7 @@ def test_views_that_would_be_drawn_otherwise_than_those_there_are_not_added(
     with pytest.raises(StoreMismatch, match="isn't what the teacher saw: its pixels differ") as refused:
         add(store)
 
-    assert "Add views with those versions, or dump anew into another --out." in str(refused.value)
+    assert "Dump with those versions, or anew and into another --out." in str(refused.value)
     assert contents(store) == before
 
 

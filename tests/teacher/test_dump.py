@@ -279,14 +279,17 @@ CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
     "k": (lambda out: dump(out, make_options(k=6)), "selection.k was 5, is now 6"),
     "head": (
         lambda out: dump(out, make_options(head="sigmoid")),
-        "label_space.head was 'softmax', is now 'sigmoid'",
+        "outputs.logits.head was 'softmax', is now 'sigmoid'",
     ),
     "coding": (lambda out: dump(out, make_options(coding="uint8")), "coding.logits was 'float16', is now 'uint8'"),
     "temperatures": (
         lambda out: dump(out, make_options(temperature=(1.0, 3.0))),
         "selection.temperatures was [1.0, 2.0, 4.0], is now [1.0, 3.0]",
     ),
-    "a feature": (lambda out: dump(out, make_options(feature={"pooled": "relu:mean"})), "features was [], is now ["),
+    "a feature": (
+        lambda out: dump(out, make_options(feature={"pooled": "relu:mean"})),
+        "outputs was ['logits'], is now ['logits', 'pooled']",
+    ),
     "precision": (
         lambda out: dump(out, make_options(autocast="bfloat16")),
         "teacher.precision was 'float32', is now 'bfloat16'",

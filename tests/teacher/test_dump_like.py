@@ -1,6 +1,6 @@
 """Another teacher over the samples and views of a store that is there already."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from softlab.store.folder import count_finished_shards
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from softlab.student.train import train_students
-from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
 from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import survey_teacher
 from tests.student.pictures import make_options as make_train_options
@@ -165,12 +165,15 @@ def test_views_that_would_be_others_here_are_refused(tmp_path: Path, first: Stor
     assert not (tmp_path / "second").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ChangedMeanwhile(Pictures):
-    """The last picture is black once the dump has begun."""
+    """The last picture is black once the first batch has been computed."""
+
+    batches: list[DumpProgress] = field(default_factory=list)
 
     def read(self, index: int) -> Sample:
-        changed = Pictures(count=self.count, black=frozenset([self.count - 1]))
-        return replace(changed.read(index), index=index)
+        black = frozenset([self.count - 1] if self.batches else [])
+        return Pictures(count=self.count, black=black).read(index)
 
 
 def test_a_sample_that_was_another_one_for_the_first_teacher_stops_the_dump(tmp_path: Path) -> None:
@@ -178,8 +181,12 @@ def test_a_sample_that_was_another_one_for_the_first_teacher_stops_the_dump(tmp_
     dump_views(tmp_path / "first", 1, pixel_digests="none")
     first = open_store(tmp_path / "first")
 
-    with pytest.raises(StoreMismatch, match=r"sample '0049.png' of memory:pictures is not what the teacher saw"):
-        dump_like(tmp_path / "second", first, source=ChangedMeanwhile())
+    source = ChangedMeanwhile()
+
+    with pytest.raises(
+        StoreMismatch, match=r"sample '0049.png' has changed .* since the store was made that it is to be"
+    ):
+        dump_like(tmp_path / "second", first, source=source, on_progress=source.batches.append)
 
     assert count_finished_shards(tmp_path / "second") == 3
     summary = dump_like(tmp_path / "second", first)

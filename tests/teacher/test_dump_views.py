@@ -22,6 +22,7 @@ from softlab.store.format import FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpProgress
+from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import image_of
 from tests.store.building import CODINGS, FORMATS, contents
@@ -142,7 +143,7 @@ def test_each_image_is_decoded_once_for_all_views(tmp_path: Path) -> None:
     dump_views(tmp_path / "store", 3, source=source)
 
     counted = np.bincount(source.reads, minlength=50)
-    assert counted[2:].tolist() == [1] * 48
+    assert np.count_nonzero(counted == 1) == 50 - CHECKED_SAMPLES
     assert counted.max() <= 2, "some are read once more, to see what the teacher gives"
 
 

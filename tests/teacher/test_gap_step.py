@@ -53,7 +53,7 @@ def test_a_dump_goes_on_with_the_step_that_it_was_begun_with(tmp_path: Path, mon
     """Another machine may round the teacher's logits otherwise, and would choose another."""
     with pytest.raises(KeyboardInterrupt):
         dump(tmp_path / "store", small(), on_progress=stop_at(20))
-    monkeypatch.setattr("softlab.teacher.record.choose_gap_step", lambda labels: STEPS[-1] / 2)
+    monkeypatch.setattr("softlab.teacher.plan.choose_gap_step", lambda labels: STEPS[-1] / 2)
 
     dump(tmp_path / "store", small())
     again = dump(tmp_path / "store", small())

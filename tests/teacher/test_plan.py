@@ -12,7 +12,7 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.selection import keep_top_k
-from softlab.loading.alignment import comparable_targets
+from softlab.loading.sample_check import comparable_targets
 from softlab.manifest import SkippedRecord, StorePlan, ViewsRecord
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.weights import weights_fingerprint

@@ -86,9 +86,8 @@ def test_the_manifest_declares_the_head(tmp_path: Path) -> None:
     assert sigmoid.manifest.classes[0].label_space.fingerprint == softmax.manifest.classes[0].label_space.fingerprint
 
 
-def test_a_manifest_that_names_no_head_is_of_a_softmax_one(tmp_path: Path) -> None:
-    dump(tmp_path / "store")
-    tree = json.loads((tmp_path / "store/manifest.json").read_text())
+def test_a_manifest_of_format_1_that_names_no_head_is_of_a_softmax_one() -> None:
+    tree = json.loads((Path(__file__).parents[1] / "manifest/version1/zarr.json").read_text())
     del tree["label_space"]["head"]
 
     manifest, _ = decode_manifest(json.dumps(tree).encode(), where="store")
@@ -100,8 +99,8 @@ def test_other_readers_see_the_head(tmp_path: Path) -> None:
     dump(tmp_path / "zarr", SIGMOID)
     dump(tmp_path / "parquet", make_options(k=K, head="sigmoid", format="parquet"))
 
-    group = zarr.open_group(tmp_path / "zarr/labels", mode="r")
-    schema = pq.read_schema(next((tmp_path / "parquet/labels").rglob("*.parquet")))
+    group = zarr.open_group(tmp_path / "zarr/outputs/logits", mode="r")
+    schema = pq.read_schema(next((tmp_path / "parquet/outputs/logits").rglob("*.parquet")))
     assert group.attrs["head"] == "sigmoid"
     assert json.loads(schema.metadata[b"softlab"])["head"] == "sigmoid"
 
@@ -125,7 +124,7 @@ def test_an_interrupted_dump_goes_on_with_the_same_head_alone(tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         dump(tmp_path / "store", SIGMOID, on_progress=stop_at(33))
 
-    with pytest.raises(StoreMismatch, match=re.escape("label_space.head was 'sigmoid', is now 'softmax'")):
+    with pytest.raises(StoreMismatch, match=re.escape("outputs.logits.head was 'sigmoid', is now 'softmax'")):
         dump(tmp_path / "store", make_options(k=K, coding="float32"))
     dump(tmp_path / "store", SIGMOID)
 
@@ -135,7 +134,7 @@ def test_an_interrupted_dump_goes_on_with_the_same_head_alone(tmp_path: Path) ->
 def test_a_finished_store_of_another_head_is_not_written_over(tmp_path: Path) -> None:
     dump(tmp_path / "store")
 
-    with pytest.raises(StoreExists, match=re.escape("label_space.head was 'softmax', is now 'sigmoid'")):
+    with pytest.raises(StoreExists, match=re.escape("outputs.logits.head was 'softmax', is now 'sigmoid'")):
         dump(tmp_path / "store", make_options(head="sigmoid"))
 
 
@@ -143,7 +142,7 @@ def test_added_views_have_the_head_of_the_others(tmp_path: Path) -> None:
     out = tmp_path / "store"
     dump_views(out, 1, augment=AUGMENT, head="sigmoid", coding="float32", k=K)
 
-    with pytest.raises(StoreMismatch, match=re.escape("label_space.head was 'sigmoid', is now 'softmax'")):
+    with pytest.raises(StoreMismatch, match=re.escape("outputs.logits.head was 'sigmoid', is now 'softmax'")):
         dump_views(out, "+1", augment=AUGMENT, coding="float32", k=K)
     dump_views(out, "+1", augment=AUGMENT, head="sigmoid", coding="float32", k=K)
 

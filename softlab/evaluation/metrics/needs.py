@@ -11,7 +11,7 @@ classes; no rows with fewer classes than others."""
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
-    "teacher": "there is no store of what a teacher said about it",
+    "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
 }

@@ -18,7 +18,7 @@ def distillation_loss(
     """T^2 * KL(teacher || student) at temperature T, in nats, mean over rows; a float32 scalar.
 
     Hinton, Vinyals, Dean (2015), section 2: both distributions are softmax(logits / T), and T^2 keeps the size of the
-    gradients independent of T. What the teacher said outside its K kept classes enters as `tail` says:
+    gradients independent of T. The teacher's probability outside its K kept classes enters as `tail` says:
 
     - `uniform`: the other C - K classes share the exact tail mass equally. With K = C this is the full KL.
     - `bucket`: the tail is one more class, against the student's whole probability outside the kept classes.

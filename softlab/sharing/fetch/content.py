@@ -21,7 +21,7 @@ from softlab.manifest import (
 from softlab.shards import Shard
 from softlab.sharing.fetch.download import Copy
 from softlab.sharing.fetch.origin import Origin
-from softlab.store.formats import format_named
+from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import digests_name
 
 

@@ -30,15 +30,15 @@ def prepare_zarr(_folder: Path, given: Given) -> Reader:
             shard = read(slice(start, start + shards[1]))
             yield from (shard[first : first + BATCH] for first in range(0, len(shard), BATCH))
 
-    return Reader(files=(given.zarr_store / "labels",), random=read, sequential=read_in_shards)
+    return Reader(files=(given.zarr_store / "outputs/logits",), random=read, sequential=read_in_shards)
 
 
 def prepare_parquet(_folder: Path, given: Given) -> Reader:
     layout = _layout_of(given.parquet_store)
     columns = [field.short_name for field in layout.fields]
-    dataset = pyarrow.dataset.dataset(given.parquet_store / "labels", format="parquet")
+    dataset = pyarrow.dataset.dataset(given.parquet_store / "outputs/logits", format="parquet")
     return Reader(
-        files=(given.parquet_store / "labels",),
+        files=(given.parquet_store / "outputs/logits",),
         random=lambda source_B: _pack(layout, dataset.take(source_B, columns=columns)),
         sequential=lambda: (
             _pack(layout, pa.table(batch)) for batch in dataset.to_batches(columns=columns, batch_size=BATCH)

@@ -29,7 +29,7 @@ def prepare_take(folder: Path, given: Given) -> Reader:
 def prepare_cached(folder: Path, given: Given) -> Reader:
     store = open_store(given.zarr_store, cache=CacheOptions(dir=folder))
     return Reader(
-        files=(given.zarr_store / "labels", folder),
+        files=(given.zarr_store / "outputs/logits", folder),
         random=store.read_packed,
         sequential=lambda: map(store.read_packed, in_sequence(store.num_samples)),
     )
@@ -46,7 +46,9 @@ def prepare_parquet(_folder: Path, given: Given) -> Reader:
 def _compressed(path: Path) -> Reader:
     """Each pass opens the store anew, so that none finds shards that an earlier one has decoded."""
     return Reader(
-        files=(path / "labels",), shuffled=partial(_read_in_blocks, path), sequential=partial(_read_in_order, path)
+        files=(path / "outputs/logits",),
+        shuffled=partial(_read_in_blocks, path),
+        sequential=partial(_read_in_order, path),
     )
 
 

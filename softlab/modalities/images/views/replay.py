@@ -115,7 +115,7 @@ def _settings_of_its_own() -> Iterator[None]:
 
 @contextmanager
 def _exact_products() -> Iterator[None]:
-    """float32 matrices multiplied as such, though `torch.set_float32_matmul_precision` may have said bfloat16."""
+    """float32 matrices multiplied as such, though `torch.set_float32_matmul_precision` may ask for bfloat16."""
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if matmul is None:  # before torch 2.9
         yield

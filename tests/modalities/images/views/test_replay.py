@@ -18,7 +18,7 @@ from torch import Tensor
 from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex, SourceIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.batches import BatchLoader, LoaderOptions
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.modalities.images.inputs import ImageInput, make_input

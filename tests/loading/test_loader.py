@@ -7,12 +7,12 @@ import torch
 
 from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
 from softlab.indices import SourceIndex
-from softlab.loading import batches
+from softlab.loading import loader
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import align
 from softlab.loading.batch import Batch
-from softlab.loading.batches import BatchLoader, LoaderOptions, choose_workers
+from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowIndices, in_sequence
+from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.sources.source import Sample
 from tests.loading.labelled import dump_rows, open_rows
@@ -158,7 +158,7 @@ class Counted(Pictures):
 def test_an_image_is_decoded_once_as_far_as_the_decoded_ones_fit(
     monkeypatch: pytest.MonkeyPatch, keep_decoded: bool, kept_pictures: int, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(batches, "DECODED_BYTES", kept_pictures * 3 * 4 * 6)
+    monkeypatch.setattr(loader, "DECODED_BYTES", kept_pictures * 3 * 4 * 6)
     source = Counted(count=4)
     object.__setattr__(source, "reads", [])
 

@@ -15,11 +15,11 @@ from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import StoreIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.alignment import changed_sample
 from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
+from softlab.loading.sample_check import changed_sample
 from softlab.loading.stored import read_stored
 from softlab.modalities.modality import Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View

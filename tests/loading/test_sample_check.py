@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from softlab.errors import StoreMismatch
-from softlab.loading.alignment import HASHED_AT_START, align
+from softlab.loading.sample_check import HASHED_AT_START, align
 from softlab.modalities.opening import open_source
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
