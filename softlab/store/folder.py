@@ -90,7 +90,13 @@ def read_plan(root: Path) -> StorePlan:
     try:
         return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
     except (OSError, msgspec.MsgspecError) as error:
-        raise StoreError(f"{root / PLAN_NAME}: {error}. Remove {root} and dump again.") from error
+        next_step = f"Remove {root} and dump again."
+        if (root / MANIFEST_NAME).exists():
+            next_step = (
+                f"The store itself is whole, views were being added to it: go on with the softlab that began, or "
+                f"remove {root / COMMITS} and add them again."
+            )
+        raise StoreError(f"{root / PLAN_NAME}: {error}. {next_step}") from error
 
 
 def count_finished_shards(root: Path) -> int:
