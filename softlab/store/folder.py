@@ -148,8 +148,7 @@ def _settled_part(manifest: StorePlan) -> dict[str, Any]:
 
 
 def _holds_other_files(root: Path) -> bool:
-    """Whether there are files, but no plan: then they aren't ours to sweep. Only the lock, and the samples that belong
-    to the plan, are written before it."""
-    ours = {LOCK_NAME, EXPECTED_SAMPLES}
-    others = [path for path in list_files(root) if path not in ours and not is_temporary(path)]
+    """Whether there are files, but no plan, which is written before all but the samples: then they aren't ours to
+    sweep."""
+    others = [path for path in list_files(root) if path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path)]
     return bool(others) and not (root / PLAN_NAME).exists()

@@ -91,7 +91,7 @@ def test_words_of_others_stay_in_their_line_and_are_no_markup() -> None:
 
     said = r"for pets \# Licence: none \| \<script\> \| \[x\](http://x.example) \`y\`: 10 samples"
     assert said in card
-    assert "What the teacher `a'b/c d` (" in card
+    assert "The output of the teacher `a'b/c d` (" in card
     assert r"| features | pooled (layer a\|b) |" in card
 
 
