@@ -1,13 +1,17 @@
-"""The README is run: every command and every line of Python in it, in their order, beside the real data."""
+"""The README is run: every command and every line of Python in it, in their order, beside a part of the real data."""
 
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from softlab.cli.main import COMMANDS, main
+
+PART = {"train": 1000, "test": 200}
+"""So many images of each."""
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,8 +24,13 @@ SHELL_LINES = [
 
 @pytest.fixture
 def _beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in ["data", "pipelines"]:
-        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    data, whole = tmp_path / "data/fashion_mnist", ROOT / "data/fashion_mnist"
+    for name, count in PART.items():
+        (file,) = (whole / name).glob("*.parquet")
+        (data / name).mkdir(parents=True)
+        pq.write_table(pq.read_table(file).slice(0, count), data / name / file.name)
+    (data / "teacher.safetensors").symlink_to(whole / "teacher.safetensors")
     monkeypatch.chdir(tmp_path)
 
 

@@ -90,7 +90,13 @@ def read_plan(root: Path) -> StorePlan:
     try:
         return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
     except (OSError, msgspec.MsgspecError) as error:
-        raise StoreError(f"{root / PLAN_NAME}: {error}. Remove {root} and dump again.") from error
+        next_step = f"Remove {root} and dump again."
+        if (root / MANIFEST_NAME).exists():
+            next_step = (
+                f"The store itself is whole, views were being added to it: go on with the softlab that began, or "
+                f"remove {root / COMMITS} and add them again."
+            )
+        raise StoreError(f"{root / PLAN_NAME}: {error}. {next_step}") from error
 
 
 def count_finished_shards(root: Path) -> int:
@@ -101,7 +107,7 @@ def count_finished_shards(root: Path) -> int:
 def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
     """In what two plans differ, apart from the versions of softlab and its libraries, and from how the store came to
     its number of views."""
-    theirs, ours = _settled_part(found), as_stored(plan)
+    theirs, ours = as_stored(found.plan if isinstance(found, Manifest) else found), as_stored(plan)
     for name in ("softlab_version", "libraries", *(["parent"] if plan.parent is None else [])):
         theirs[name] = ours[name]
     return differences(theirs, ours)
@@ -140,11 +146,6 @@ def remove_finished_commits(root: Path) -> None:
 def _read_manifest(root: Path) -> tuple[Manifest, str]:
     path = root / MANIFEST_NAME
     return decode_manifest(path.read_bytes(), where=str(path))
-
-
-def _settled_part(manifest: StorePlan) -> dict[str, Any]:
-    values = as_stored(manifest)
-    return {name: values[name] for name in StorePlan.__struct_fields__}
 
 
 def _holds_other_files(root: Path) -> bool:

@@ -110,13 +110,14 @@ def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
 
 def _schema_metadata(output: OutputRecord, fields: Sequence[FieldRecord]) -> dict[str, str]:
     """What another reader needs to turn what is stored into logits or values."""
-    description: dict[str, Any] = {"row_shapes": {field.short_name: list(field.row_shape) for field in fields}}
+    description: dict[str, Any] = {}
     if isinstance(output, ClassesRecord):
-        description |= {
+        description = {
             "temperatures": list(output.selection.temperatures),
             "num_classes": output.label_space.num_classes,
             "head": output.head,
             "coding": output.coding.logits,
             "gap_step": output.coding.gap_step,
         }
+    description["row_shapes"] = {field.short_name: list(field.row_shape) for field in fields}
     return {"softlab": json.dumps(description)}

@@ -212,7 +212,8 @@ class Store:
         """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
         group = self._group_named(name)
         stored = self._unpack(group, rows)
-        return next(each for field, each in stored.items() if not field.endswith("/unit")).float()
+        # In format 1 a feature may itself have the name `unit`.
+        return next(each for field, each in stored.items() if not field.endswith("/unit") or len(stored) == 1).float()
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
@@ -356,11 +357,9 @@ class Store:
             raise DamagedStore(f"{self.name}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
-        for field in self.manifest.storage.fields:
-            ids_RK = arrays.get(field.name) if field.short_name == "class_ids" else None
+        for output in self.manifest.classes:
+            ids_RK = arrays.get(f"{self.manifest.group_of(output)}/class_ids")
             if ids_RK is not None and ids_RK.size:
-                output = self.manifest.output_of(field)
-                assert isinstance(output, ClassesRecord), "only these have class ids"
                 highest, num_classes = int(ids_RK.max()), output.label_space.num_classes
                 if highest >= num_classes:
                     return f"class {highest} of {num_classes}"

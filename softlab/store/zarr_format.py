@@ -28,11 +28,11 @@ class ZarrFormat:
     """See `StoreFormat`."""
 
     def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
-        groups = {parent for field in plan.storage.fields for parent in _parents(field.name)}
+        groups = dict.fromkeys(parent for field in plan.storage.fields for parent in _parents(field.name))
         outputs = {plan.group_of(output): output for output in plan.outputs}
         documents = {f"{group}zarr.json": _group_document(plan, outputs.get(group.rstrip("/"))) for group in groups}
         arrays = {f"{field.name}/zarr.json": _array_document(plan, field) for field in plan.storage.fields}
-        return dict(sorted(documents.items())) | arrays
+        return documents | arrays
 
     def path_of(self, field: FieldRecord, shard: Shard) -> str:
         return "/".join([field.name, "c", str(shard.view), str(shard.part), *("0" for _ in field.row_shape)])

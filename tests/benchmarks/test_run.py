@@ -4,7 +4,7 @@ import pytest
 
 from tests.benchmarks.run import main
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TITLES = [
     "## Dumping",

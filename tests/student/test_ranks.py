@@ -1,9 +1,7 @@
 """A run shared by two real processes, on the CPU through gloo, against the same run in one."""
 
 import json
-import os
-import subprocess
-import sys
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,12 @@ from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.collectives import check_batch_size, copy_first_rank, join_training, mean_of_ranks, own_rows
 from softlab.student.run_folder import StudentResult
+from tests.ranks import started, wait_for_end
 from tests.student.fashion import metrics
 from tests.student.pictures import FEATURES, NUM_PICTURES, make_store, stop_at, train
-from tests.student.two_ranks import KILLED, RUNS, make_two
+from tests.student.two_ranks import KILLED, RUNS, do_all, make_two
 
 pytestmark = pytest.mark.process
-
-ROOT = Path(__file__).parents[2]
 
 
 # One process among several.
@@ -89,18 +86,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = RUNS["begun_by_one"].options
     with pytest.raises(KeyboardInterrupt):
         train(make_two(), store_in(folder), out=folder / "begun_by_one" / "out", on_progress=stop_at(5), **options)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.student.two_ranks", str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (folder / KILLED / "out" / "run.json").exists(), done.stderr
-    assert "SIGKILL" in done.stderr, done.stderr
+    with started(2, do_all, folder) as processes:
+        codes = wait_for_end(processes)
+    assert -signal.SIGKILL in codes
+    assert (folder / KILLED / "out" / "run.json").exists()
     return folder
 
 

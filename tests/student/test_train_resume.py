@@ -144,7 +144,7 @@ def train_to_the_end(store: Path, cache: Path, out: Path) -> None:
     torch.set_num_threads(1)
     students = {"small": make_student(dropout=0.5), "other": make_student(seed=1)}
     opened = open_store(store, cache=CacheOptions(dir=cache))
-    train(students, opened, valid=True, out=out, baseline=True, epochs=50, checkpoint_steps=4)
+    train(students, opened, valid=True, out=out, baseline=True, epochs=30, checkpoint_steps=4)
 
 
 def position_in(out: Path) -> bytes:
@@ -153,7 +153,7 @@ def position_in(out: Path) -> bytes:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(dumped: Path, tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     train_to_the_end(dumped / "narrow", tmp_path / "cache", tmp_path / "whole")

@@ -1,6 +1,4 @@
-"""What two processes do, started by torchrun; `test_ranks.py` looks at what they leave.
-
-    torchrun --nproc-per-node 2 -m tests.student.two_ranks FOLDER
+"""What two ranks do; `test_ranks.py` starts them and looks at what they leave.
 
 FOLDER/store is a store of the pictures. Each run leaves FOLDER/NAME/rank-R.json and the students' weights beside it.
 """
@@ -8,7 +6,6 @@ FOLDER/store is a store of the pictures. Each run leaves FOLDER/NAME/rank-R.json
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +27,6 @@ from softlab.student.run_folder import StudentResult
 from tests.student.pictures import make_student, pictures, train
 from tests.teacher.dumping import Pictures
 
-RANK = int(os.environ.get("RANK", "0"))
-
 ALL_OPTIONS: dict[str, Any] = {
     "feature": {"mean": FeatureLoss(layer="conv:mean")},
     "prune": PruneOptions(amount=0.5, every_steps=1, end=0.7),
@@ -44,6 +39,10 @@ ALL_OPTIONS: dict[str, Any] = {
 }
 
 Students = dict[str, nn.Module]
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 class Watched(Pictures):
@@ -69,7 +68,7 @@ class Bad(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         self.steps += self.training
         logits_BC: Tensor = self.layers(images_BCHW)
-        return logits_BC * float("nan") if self.steps > 4 and RANK == 1 else logits_BC
+        return logits_BC * float("nan") if self.steps > 4 and rank() == 1 else logits_BC
 
 
 def make_plain() -> Students:
@@ -103,7 +102,7 @@ RUNS = {
     "one_epoch": Run(options={"epochs": 1}),
     "validated": Run(make=make_two, options={"valid": True, "checkpoint_steps": 2}),
     "normalised": Run(make=lambda: {"small": make_student(dropout=0.5)}, options={"valid": True}),
-    "own_weights": Run(make=lambda: {"small": make_student(seed=RANK, batch_norm=False)}),
+    "own_weights": Run(make=lambda: {"small": make_student(seed=rank(), batch_norm=False)}),
     "set_aside": Run(make=lambda: make_plain() | {"bad": Bad()}, options={"valid": True}),
     "odd_batches": Run(options={"batch_size": 7}),
     "few_pictures": Run(count=5),
@@ -115,8 +114,7 @@ KILLED = "killed"
 """The last run, of both processes by SIGKILL; as `begun_by_two`."""
 
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
+def do_all(folder: Path) -> None:
     for name, run in RUNS.items():
         _do(folder / name, run)
     train(
@@ -146,7 +144,7 @@ def _do(folder: Path, run: Run) -> None:
             students,
             [store] if run.count == store.num_samples else [],
             source=source,
-            out=folder / ("elsewhere" if run.elsewhere and RANK else "out"),
+            out=folder / ("elsewhere" if run.elsewhere and rank() else "out"),
             on_progress=on_progress,
             **run.options,
         )
@@ -155,7 +153,7 @@ def _do(folder: Path, run: Run) -> None:
     folder.mkdir(exist_ok=True)
     for name, module in students.items():
         weights = {key: tensor.contiguous() for key, tensor in module.state_dict().items()}
-        save_file(weights, folder / f"rank-{RANK}-{name}.safetensors")
+        save_file(weights, folder / f"rank-{rank()}-{name}.safetensors")
     # The first reading of all compares them with the store.
     left = {
         "error": error,
@@ -163,7 +161,7 @@ def _do(folder: Path, run: Run) -> None:
         "seen": sorted(set(source.seen[run.count :])),
         "results": msgspec.to_builtins(results),
     }
-    (folder / f"rank-{RANK}.json").write_text(json.dumps(left))
+    (folder / f"rank-{rank()}.json").write_text(json.dumps(left))
 
 
 def _fields(source: Pictures) -> dict[str, Any]:
@@ -173,7 +171,3 @@ def _fields(source: Pictures) -> dict[str, Any]:
 def _kill(progress: TrainProgress) -> None:
     if progress.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
