@@ -15,12 +15,12 @@ from softlab.manifest.checks import find_plan_contradiction
 from tests.manifests import make_manifest, set_at
 from tests.store.building import make_plan
 
-FOLDER = Path(__file__).parent / "version1"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "format_1"
 FORMATS = ("zarr", "parquet")
 
 
 def written(format: str) -> bytes:
-    return (FOLDER / f"{format}.json").read_bytes()
+    return (FIXTURE / format / "manifest.json").read_bytes()
 
 
 def read(data: bytes) -> Manifest:
