@@ -29,13 +29,19 @@ def front_matter(manifest: Manifest, *, licence: str | None) -> list[str]:
         *(_licence(licence) if licence is not None else []),
         "tags: [softlab, soft-labels, knowledge-distillation]",
         "annotations_creators: [machine-generated]",
-        "task_categories: [image-classification]",
+        *_task(manifest),
         *_configs(manifest),
         "size_categories:",
         f"- {_size_category(manifest.num_rows)}",
         "---",
         "",
     ]
+
+
+def _task(manifest: Manifest) -> list[str]:
+    """The hubs' name of what is learnt, where it is known."""
+    is_of_images = any(record.modality == "images" for record in manifest.inputs)
+    return ["task_categories: [image-classification]"] if is_of_images and manifest.classes else []
 
 
 def hub_licence(licence: str) -> str | None:

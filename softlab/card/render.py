@@ -143,7 +143,7 @@ def _views(manifest: Manifest) -> str:
     names = [transform.name for transform in views.transforms]
     if views.mixing is not None:
         names += [name for name in ("mixup", "cutmix") if getattr(views.mixing, name) is not None]
-    return f"{', '.join(names)} (seed {views.seed}; arguments in manifest.json)" if names else "images as they are"
+    return f"{', '.join(names)} (seed {views.seed}; arguments in manifest.json)" if names else "samples as they are"
 
 
 def _how_good(manifest: Manifest) -> list[str]:

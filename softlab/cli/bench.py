@@ -72,7 +72,7 @@ def _print_steps(steps: Sequence[StepRate]) -> None:
         size = next(step.batch_size for step in steps if step.student == student)
         print_table(["labels", "samples/s", "relative"], rows, title=f"Steps of {student}, batches of {size:,}")
     if steps:
-        print("relative: to plain hard labels; the same batches of decoded images in memory.")
+        print("relative: to plain hard labels; the same batches of decoded samples in memory.")
 
 
 def _labels(step: StepRate) -> str:

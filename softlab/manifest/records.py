@@ -99,7 +99,7 @@ def views_fingerprint(*, seed: int, transforms: Sequence[TransformRecord], mixin
 
 
 class ViewsRecord(Record, frozen=True, kw_only=True):
-    """What the views are; by default the images as they are."""
+    """What the views are; by default the samples as they are."""
 
     num_views: Positive
     seed: Seed = 0

@@ -3,10 +3,7 @@
 Nothing is downloaded unless the arguments ask for it (torchvision's `weights = "DEFAULT"`, timm's `pretrained = true`).
 """
 
-import importlib
-import importlib.util
 import inspect
-import pkgutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +15,11 @@ import torchvision.models
 from torch import nn
 
 from softlab.errors import InvalidOption, ModelError, suggest
+from softlab.models.reference import reference_models
 from softlab.models.weights import load_weights
 from softlab.users_code import import_users_module
 
 Factory = Callable[..., object]
-
-MODALITIES = "softlab.modalities"
-"""Each folder there may have a module `models` with reference models, which its `__all__` lists."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,20 +68,11 @@ def _find_factory(model: str) -> Factory:
         case "timm":
             return _timm_factory(name)
         case "softlab":
-            models = _reference_models()
+            models = reference_models()
             _check_known("softlab", name, list(models))
             return models[name]
         case _:
             return _imported_factory(origin, name)
-
-
-def _reference_models() -> dict[str, Factory]:
-    models: dict[str, Factory] = {}
-    for folder in pkgutil.iter_modules(importlib.import_module(MODALITIES).__path__):
-        if folder.ispkg and importlib.util.find_spec(f"{MODALITIES}.{folder.name}.models"):
-            module = importlib.import_module(f"{MODALITIES}.{folder.name}.models")
-            models |= {name: getattr(module, name) for name in module.__all__}
-    return models
 
 
 def _torchvision_factory(name: str) -> Factory:

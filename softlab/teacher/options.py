@@ -70,10 +70,10 @@ class DumpOptions:
     """Rows of one shard, which is what a crash may cost; default: about 16 MiB."""
 
     batch_size: int = 256
-    """Images in one forward pass."""
+    """Samples in one forward pass."""
 
     workers: int | None = None
-    """Processes that decode images; default: 0 for a teacher on the CPU, else up to 8."""
+    """Processes that decode samples; default: 0 for a teacher on the CPU, else up to 8."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

@@ -19,8 +19,8 @@ from softlab.teacher.job import DumpJob
 
 
 def own_shards(shards: Sequence[Shard], ranks: Ranks) -> list[Shard]:
-    """This process's part of the shards that are pending; all must ask for the same ones. The same samples in every
-    view, where there are enough of them, as their decoded images are kept."""
+    """This process's part of the pending shards, which are the same for all. It has the same samples in every view,
+    where there are enough of them, as decoded samples are kept."""
     parts = sorted({shard.part for shard in shards})
     if len(parts) < ranks.count:
         return list(shards[ranks.rank :: ranks.count])

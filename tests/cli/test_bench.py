@@ -48,7 +48,7 @@ def test_with_a_source_the_steps_of_each_student_are_measured(run: Bench) -> Non
     assert (answer.code, answer.err) == (0, "")
     assert titles(answer)[2:] == ["Steps of mlp, batches of 128", "Steps of cnn, batches of 128"]
     assert "stored, and pool=" in answer.out
-    assert answer.out.endswith("relative: to plain hard labels; the same batches of decoded images in memory.\n")
+    assert answer.out.endswith("relative: to plain hard labels; the same batches of decoded samples in memory.\n")
 
 
 def test_the_student_is_the_demos_unless_one_is_named(run: Bench) -> None:
