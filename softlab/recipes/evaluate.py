@@ -12,7 +12,7 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
 from softlab.recipes.building import load_recipe
-from softlab.recipes.opening import OnScan
+from softlab.recipes.opening import OnScan, choose_output
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -26,6 +26,9 @@ class EvaluateRecipe:
 
     store: str | None = None
     """A teacher's output for the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
+
+    output: str | None = None
+    """Which output of the store is taken as soft labels, where it holds several; without it the first one."""
 
     json: bool = False
     """Print JSON."""
@@ -45,9 +48,10 @@ class EvaluateRecipe:
     def run(self, *, on_scan: OnScan | None = None) -> tuple[Evaluation, ModelCost]:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
         module, options = build_model(self.model), self.evaluate
+        store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         inputs = open_inputs(
             open_source(self.source, modality=self.input.modality, on_scan=on_scan),
-            store=None if self.store is None else open_store(self.store, cache=self.cache),
+            store=store,
             input=self.input,
             options=options,
         )

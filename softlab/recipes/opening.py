@@ -34,6 +34,12 @@ def open_signed(
     return open_trusted(store, signer=signer, min_version=min_version, cache=cache)
 
 
+def choose_output(store: Store, output: str | None) -> Store:
+    """The store with the soft labels of this output; of the first one for None. Raises InvalidOption as
+    `Store.with_labels`."""
+    return store if output is None else store.with_labels(output)
+
+
 def open_validation(
     source: SourceOptions | None, *, modality: str, store: Store | None = None, on_scan: OnScan | None = None
 ) -> Validation | None:

@@ -11,7 +11,7 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe, overridden
-from softlab.recipes.opening import OnScan, open_signed, open_validation
+from softlab.recipes.opening import OnScan, choose_output, open_signed, open_validation
 from softlab.recipes.students import StudentModel, TeacherModel, build_students, inherit_layers
 from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
@@ -41,6 +41,9 @@ class TrainRecipe:
 
     valid_store: str | None = None
     """The teacher's output for the validation source; without it only accuracy is measured."""
+
+    output: str | None = None
+    """Which output of the stores is taken as soft labels, where they hold several; without it the first one."""
 
     require_signature: Path | None = None
     """Train only from stores, valid_store included, that this signer signed: PEM file of a public key or of a root
@@ -152,7 +155,7 @@ class TrainRecipe:
         return trials
 
     def _open(self, store: str) -> Store:
-        return open_signed(
+        opened = open_signed(
             store,
             require_signature=self.require_signature,
             identity=self.identity,
@@ -160,6 +163,7 @@ class TrainRecipe:
             min_version=self.min_version,
             cache=self.cache,
         )
+        return choose_output(opened, self.output)
 
     def _students(self) -> dict[str, Student]:
         own = {name: self.train_options(name) for name in self.student}

@@ -39,6 +39,7 @@ def describe_run(
         },
         "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
         "stores": [store.digest for store in stores],
+        "outputs": [store.labels.name if store.has_labels else None for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
         "best_by": best_by,

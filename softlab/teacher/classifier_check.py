@@ -21,6 +21,14 @@ NEAR_UNIFORM = 1.5
 """A classifier's kept classes have many times the mass that as many of all classes have: 16 of 1,000 have 0.90 on
 photographs, where 0.016 is their share. 16 of the 512 numbers of an embedding had 0.039, where the share is 0.031."""
 
+LIKE_AN_EMBEDDING = 8.0
+"""As `NEAR_UNIFORM`, for rows that are like those of an embedding in another way too: none of their numbers is
+negative, as after a ReLU, or all rows have the same length, as after a normalisation. 16 of 512 had 0.06 after a ReLU,
+and 0.20 after a LayerNorm."""
+
+SAME_LENGTH = 1e-3
+"""By which the lengths of normalised rows may differ, relative to them."""
+
 
 def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head: str) -> None:
     """Raises TeacherError for rows that are probabilities, or whose mass is spread as if they were no classes at all,
@@ -35,18 +43,25 @@ def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head
             f"{name}:values, or say --output {name}:classes if they are logits all the same."
         )
     share, mass = k / num_classes, _captured_mass(logits_RC, k=k)
-    if num_classes >= MIN_CLASSES and k < num_classes // 4 and mass < NEAR_UNIFORM * share:
+    times = LIKE_AN_EMBEDDING if _is_like_an_embedding(logits_RC) else NEAR_UNIFORM
+    if num_classes >= MIN_CLASSES and k < num_classes // 4 and mass < times * share:
         raise TeacherError(
-            f"output {name}: the {k} largest of its {num_classes:,} numbers have {mass:.3f} of the probability, hardly "
-            f"more than any {k} would have ({share:.3f}), as those of an embedding do. Store it as it is with --output "
-            f"{name}:values, or say --output {name}:classes if these are classes all the same (of a model without "
-            f"weights, for example)."
+            f"output {name}: the {k} largest of its {num_classes:,} numbers have {mass:.3f} of the probability, where "
+            f"any {k} would have {share:.3f}: they look like those of an embedding, not like logits over classes. "
+            f"Store it as it is with --output {name}:values, or say --output {name}:classes if these are classes all "
+            f"the same (of a model without weights, for example)."
         )
 
 
 def _are_probabilities(logits_RC: Tensor) -> bool:
     in_range = bool(((logits_RC >= 0) & (logits_RC <= 1 + SUM_TOLERANCE)).all())
     return logits_RC.shape[1] > 1 and in_range and bool(((logits_RC.sum(dim=1) - 1).abs() < SUM_TOLERANCE).all())
+
+
+def _is_like_an_embedding(logits_RC: Tensor) -> bool:
+    lengths_R = logits_RC.float().norm(dim=1)
+    have_one_length = len(lengths_R) > 1 and bool((lengths_R - lengths_R[0]).abs().max() < SAME_LENGTH * lengths_R[0])
+    return have_one_length or bool((logits_RC >= 0).all())
 
 
 def _captured_mass(logits_RC: Tensor, *, k: int) -> float:

@@ -1,6 +1,7 @@
 """Training runs of students that differ from each other, and a search for how to train one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from softlab.errors import InvalidOption, StoreMismatch
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
@@ -17,7 +19,7 @@ from softlab.student.loop import TrainProgress
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
-from tests.recipes.demo import DATA, INPUT, ROOT, SOURCE, dump, train
+from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, dump, train
 
 CNN = "student.cnn.model=softlab:grey_cnn"
 VALID = f"valid={{path = '{DATA / 'test'}', limit = 100}}"
@@ -55,6 +57,23 @@ def test_a_run_gives_the_students_in_the_order_of_the_recipe_and_tells_its_progr
         (StudentResult, "cnn"),
     ]
     assert (progress[-1].step, progress[-1].num_steps, sorted(progress[-1].valid)) == (4, 4, ["cnn", "mlp"])
+
+
+def test_the_output_that_is_chosen_is_learnt_and_belongs_to_the_run(tmp_path: Path) -> None:
+    two = tmp_path / "two.zarr"
+    replace(dump(two), dump=replace(SMALL, output=("logits", "head=layer:classifier"))).run()
+    runs = {output: tmp_path / output for output in ("logits", "head")}
+
+    for output, out in runs.items():
+        train(two, out, f"output={output}").run()
+
+    learnt = {output: json.loads((out / "run.json").read_text())["outputs"] for output, out in runs.items()}
+    assert learnt == {"logits": ["logits"], "head": ["head"]}
+    assert is_same(last(runs["logits"]), last(runs["head"])), "both are the teacher's logits"
+    with pytest.raises(InvalidOption, match="has no output 'heads' of kind classes"):
+        train(two, tmp_path / "none", "output=heads").run()
+    with pytest.raises(StoreMismatch, match="outputs"):
+        train(two, runs["logits"], "output=head").run()
 
 
 def test_a_recipe_file_is_overridden_by_what_is_set() -> None:

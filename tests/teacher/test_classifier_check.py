@@ -61,7 +61,7 @@ def test_an_embedding_is_refused_with_both_ways_out(tmp_path: Path) -> None:
 
     found = str(refused.value)
     assert re.match(r"output logits: the 16 largest of its 512 numbers have 0\.0\d\d of the probability, ", found)
-    assert "hardly more than any 16 would have (0.031), as those of an embedding do." in found
+    assert "where any 16 would have 0.031: they look like those of an embedding, not like logits over classes." in found
     assert "Store it as it is with --output logits:values, " in found
     assert "or say --output logits:classes if these are classes all the same" in found
     assert not (tmp_path / "store").exists()
@@ -69,8 +69,18 @@ def test_an_embedding_is_refused_with_both_ways_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_columns", [64, 384, 2048])
 def test_embeddings_of_other_lengths_are_refused(num_columns: int) -> None:
-    with pytest.raises(TeacherError, match="as those of an embedding do"):
+    with pytest.raises(TeacherError, match="they look like those of an embedding"):
         check(noise(num_columns, scale=0.1), k=8)
+
+
+@pytest.mark.parametrize(
+    "embedding_RC",
+    [noise(512, scale=0.4).relu(), noise(512, scale=0.2).abs(), nn.functional.layer_norm(noise(512), (512,))],
+    ids=["ReLU", "no negative", "LayerNorm"],
+)
+def test_embeddings_of_a_wider_spread_are_refused_where_they_have_another_sign_of_one(embedding_RC: Tensor) -> None:
+    with pytest.raises(TeacherError, match="they look like those of an embedding"):
+        check(embedding_RC)
 
 
 def test_probabilities_are_refused_with_all_ways_out(tmp_path: Path) -> None:
