@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreExists, StoreMismatch, StoreWriteFailed
@@ -498,7 +499,11 @@ def test_a_shard_is_committed_once(tmp_path: Path) -> None:
     plan = make_plan()
     arrays = make_arrays(plan)
 
+    shard = plan.grid.shard(0, 0)
+
     with writing(tmp_path, plan) as writer:
-        write_shard(writer, plan.grid.shard(0, 0), arrays)
+        assert write_shard(writer, shard, arrays) > 0
+        assert write_shard(writer, shard, arrays) == 0  # the very same files
+        other = {name: np.roll(array, 1, axis=1) for name, array in arrays.items()}
         with pytest.raises(StoreBusy, match=re.escape("Let that one go on.")):
-            write_shard(writer, plan.grid.shard(0, 0), arrays)
+            write_shard(writer, shard, other)

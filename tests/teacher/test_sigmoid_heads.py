@@ -87,7 +87,7 @@ def test_the_manifest_declares_the_head(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_format_1_that_names_no_head_is_of_a_softmax_one() -> None:
-    tree = json.loads((Path(__file__).parents[1] / "manifest/version1/zarr.json").read_text())
+    tree = json.loads((Path(__file__).parents[1] / "fixtures/format_1/zarr/manifest.json").read_text())
     del tree["label_space"]["head"]
 
     manifest, _ = decode_manifest(json.dumps(tree).encode(), where="store")
