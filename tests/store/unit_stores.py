@@ -246,12 +246,12 @@ def assert_holds(
     views: Sequence[int],
     *,
     own_samples: Sequence[int] | None = None,
-    own_views: Sequence[int] | None = None,
+    own_view: int | None = None,
 ) -> None:
     """That a store gives the model's rows of some samples, each in a view of its own, to the bit, in each output that
-    it has. A store of a part has numbers of its own for them."""
+    it has. A store of a part has numbers of its own for them, and is asked for one view."""
     asked = list(samples if own_samples is None else own_samples)
-    view = np.array(views if own_views is None else own_views, dtype=np.int64)
+    view = np.array(views, dtype=np.int64) if own_view is None else own_view
     held = {output.name for output in store.manifest.outputs}
     for output in model.plan.outputs:
         if output.name not in held:
@@ -276,7 +276,7 @@ def assert_holds_all(
     assert (store.num_samples, store.num_views) == (len(samples), len(views))
     for own_view, view in enumerate(views):
         own = list(range(len(samples)))
-        assert_holds(store, model, samples, [view] * len(own), own_samples=own, own_views=[own_view] * len(own))
+        assert_holds(store, model, samples, [view] * len(own), own_samples=own, own_view=own_view)
 
 
 def assert_same_labels(found: SoftLabels, expected: SoftLabels) -> None:
