@@ -54,12 +54,12 @@ class DumpSummary:
     def label_bytes_per_row(self) -> float:
         groups = tuple(f"{self.manifest.group_of(output)}/" for output in self.manifest.classes)
         files = [file for file in self.manifest.files if file.path.startswith(groups)]
-        return sum(file.bytes for file in files) / self.manifest.num_rows
+        return sum(file.bytes for file in files) / max(self.manifest.num_rows, 1)
 
     @property
     def bytes_per_row(self) -> float:
         """Everything that the manifest names."""
-        return sum(file.bytes for file in self.manifest.files) / self.manifest.num_rows
+        return sum(file.bytes for file in self.manifest.files) / max(self.manifest.num_rows, 1)
 
     @property
     def rows_per_second(self) -> float | None:
