@@ -50,8 +50,8 @@ def keep_top_k(
 
 def _count_valid(logits_BC: Tensor) -> Tensor:
     """int64 [B], the classes up to the last one that isn't -inf."""
-    numbers_C = torch.arange(1, logits_BC.shape[1] + 1, device=logits_BC.device)
-    return (numbers_C * ~logits_BC.isneginf()).amax(dim=1)
+    counts_C = torch.arange(1, logits_BC.shape[1] + 1, device=logits_BC.device)
+    return (counts_C * ~logits_BC.isneginf()).amax(dim=1)
 
 
 def check_k(k: int, *, num_classes: int) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from softlab.manifest import Manifest, StorePlan, in_version_2
+from softlab.store.access import writing
 from softlab.store.folder import find_finished
 from softlab.store.format import FormatName
 from softlab.store.reader import Store
-from softlab.store.writer import writing
 
 
 def convert_store(

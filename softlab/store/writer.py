@@ -12,65 +12,44 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
-from softlab.disk import create_file, exclusive, list_files, remove, shared
-from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError, UnfinishedStore
+from softlab.disk import create_file, list_files, remove
+from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, source_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
-    Record,
     ShardRecord,
     Statistics,
     StorePlan,
     add_up_by_output,
     decode_manifest,
-    differences,
     encode,
 )
 from softlab.shards import Shard
+from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
 from softlab.store.files import read_file, write_files
 from softlab.store.folder import (
     COMMITS,
     EXPECTED_SAMPLES,
     LOCK_NAME,
     PLAN_NAME,
-    as_stored,
-    check_vacant,
     find_parent,
-    is_left_over,
-    read_plan,
-    remove_finished_commits,
     written_by,
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.known_formats import format_named
-from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples
-
-
-class CommitRecord(Record, frozen=True, kw_only=True):
-    """One finished shard."""
-
-    shard: ShardRecord
-    hashes_file: FileRecord
-    pixel_digests: bytes
-    """8 bytes, little-endian, for each view of the shard whose digest is kept, in the order of samples."""
-
-    rows: bytes = b""
-    """Likewise for each sample: how many rows it has in an output with units."""
 
 
 class StoreWriter:
@@ -149,11 +128,11 @@ class StoreWriter:
 
     def _create_record(self, shard: Shard, record: CommitRecord) -> bool:
         """False where another process has committed the very same files: its work was done twice, and that is all."""
-        path = self.root / _record_name(shard)
+        path = self.root / record_name(shard)
         try:
             create_file(path, encode(record))
         except StoreBusy:
-            if _read_commit(path) != record:
+            if read_commit(path) != record:
                 raise
             return False
         return True
@@ -279,7 +258,7 @@ class StoreWriter:
         if known is not None:
             return known.rows_N
         first_view = [record for record in self.finished if record.shard.view == 0]
-        return np.concatenate([_rows_of(record) for record in first_view])
+        return np.concatenate([rows_of(record) for record in first_view])
 
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
@@ -301,7 +280,7 @@ class StoreWriter:
         for record in self.finished:
             shard = record.shard
             expected_S = rows_N[shard.start : shard.stop]
-            self._check_same_rows(_rows_of(record), expected_S, start=shard.start, view=shard.view)
+            self._check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view)
 
     def _check_same_rows(
         self, rows_S: NDArray[np.int64], expected_S: NDArray[np.int64], *, start: int, view: int
@@ -317,7 +296,7 @@ class StoreWriter:
         """Of the same samples, where one is written already."""
         record = self._in_another_view(shard)
         if record is not None:
-            return _rows_of(record)
+            return rows_of(record)
         known = self.known_samples() if self.parent is not None else None
         return None if known is None or known.rows_N is None else known.rows_N[shard.start : shard.stop]
 
@@ -348,15 +327,15 @@ class StoreWriter:
             return read_file(self.root, file, next_step="Run the same command again: it writes that shard anew.")
         except DamagedStore:
             shard = self.plan.grid.shard_at(record.shard.view, record.shard.start)
-            remove(self.root, [_record_name(shard)])
+            remove(self.root, [record_name(shard)])
             raise
 
     def _read_commits(self) -> dict[str, CommitRecord]:
         """Records by shard name; one that is broken, or whose files are not all there with their sizes, is none."""
         commits = {}
         for shard in self.own_shards:
-            record = _read_commit(self.root / _record_name(shard))
-            if record and all(_is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
+            record = read_commit(self.root / record_name(shard))
+            if record and all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
                 commits[shard.name] = record
         return commits
 
@@ -372,118 +351,6 @@ class StoreWriter:
         remove(self.root, [path for path in found if path not in kept])
 
 
-@contextmanager
-def writing(
-    root: Path,
-    plan: StorePlan,
-    *,
-    lets_others_join: bool = False,
-    recipe_N: RecipeIndex | None = None,
-    expected: Callable[[], SampleTable] | None = None,
-) -> Iterator[StoreWriter]:
-    """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
-
-    Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
-    writes it, StoreMismatch if the interrupted dump was of another plan.
-    """
-    check_vacant(root, plan)
-    with exclusive(root / LOCK_NAME) as let_others_share:
-        try:
-            settle_plan(root, plan, expected=expected)
-            writer = StoreWriter(root, plan, recipe_N=recipe_N)
-            writer.sweep()
-            if lets_others_join:
-                let_others_share()
-            yield writer
-        finally:  # also if another process finished it just before the lock was ours, which made its folder anew
-            remove_finished_commits(root)
-
-
-@contextmanager
-def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> Iterator[StoreWriter]:
-    """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
-    ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
-    """
-    with shared(root / LOCK_NAME):
-        yield StoreWriter(root, plan, recipe_N=recipe_N)
-
-
-@contextmanager
-def finishing(root: Path) -> Iterator[StoreWriter | None]:
-    """Hold a dump whose shards are all written, to finish it; None where it is finished already.
-
-    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
-    writes it.
-    """
-    if not (root / PLAN_NAME).exists():
-        read_manifest_bytes(root)  # raises NotAStore where there is none
-        yield None
-        return
-    with exclusive(root / LOCK_NAME):
-        try:
-            if is_left_over(root):
-                yield None
-                return
-            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
-            _check_complete(writer)
-            writer.sweep()
-            yield writer
-        finally:
-            remove_finished_commits(root)
-
-
-def _check_complete(writer: StoreWriter) -> None:
-    numbers = [number for number, shard in enumerate(writer.own_shards) if not writer.is_written(shard)]
-    if numbers:
-        raise UnfinishedStore(
-            f"{writer.root}: {len(numbers):,} of {len(writer.own_shards):,} shards are missing, the first of them "
-            f"number {numbers[0]}. Run those, then finalize again."
-        )
-
-
-def _expected_recipe(root: Path) -> RecipeIndex | None:
-    path = root / EXPECTED_SAMPLES
-    if not path.exists():
-        return None
-    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
-
-
-def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:
-    """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
-    table of samples as far as it is known, with content hashes of zeros where they aren't."""
-    check_vacant(root, plan)
-    if not (root / PLAN_NAME).exists():
-        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
-        write_files(root, files | {PLAN_NAME: encode(plan)})
-        return
-    changed = differences(as_stored(read_plan(root)), as_stored(plan))
-    if changed:
-        raise StoreMismatch(
-            f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
-            f"Repeat the first command to go on with it, or choose another --out."
-        )
-
-
-def _rows_of(record: CommitRecord) -> NDArray[np.int64]:
-    return np.frombuffer(record.rows, dtype="<i8").astype(np.int64)
-
-
 def _read_card(root: Path) -> str | None:
     path = root / CARD_NAME
     return path.read_text(errors="replace") if path.exists() else None
-
-
-def _record_name(shard: Shard) -> str:
-    return f"{COMMITS}/{shard.name}.json"
-
-
-def _read_commit(path: Path) -> CommitRecord | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=CommitRecord)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
-
-def _is_present(root: Path, file: FileRecord) -> bool:
-    path = root / file.path
-    return path.is_file() and path.stat().st_size == file.bytes

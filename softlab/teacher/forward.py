@@ -190,8 +190,8 @@ def _are_finite(logits_RC: Tensor, labels: SoftLabels) -> Tensor:
     if labels.valid_B is None:
         # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
         return labels.max_logit_B.isfinite() & logits_RC.amin(dim=1).isfinite()
-    numbers_C = torch.arange(logits_RC.shape[1], device=logits_RC.device)
-    return (logits_RC.isfinite() | (numbers_C >= labels.valid_B[:, None])).all(dim=1) & (labels.valid_B > 0)
+    class_ids_C = torch.arange(logits_RC.shape[1], device=logits_RC.device)
+    return (logits_RC.isfinite() | (class_ids_C >= labels.valid_B[:, None])).all(dim=1) & (labels.valid_B > 0)
 
 
 def _by_sample(is_finite_R: Tensor, output: OutputRows) -> Tensor:

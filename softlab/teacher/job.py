@@ -29,10 +29,11 @@ from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
+from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.samples import SampleTable
-from softlab.store.writer import StoreWriter, finishing, joining, settle_plan
+from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions

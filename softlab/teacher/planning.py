@@ -9,9 +9,9 @@ from softlab.modalities.modality import InputOptions, default_input, modality_of
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
 from softlab.sources.source import Source
+from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
-from softlab.store.writer import settle_plan
 from softlab.teacher.dumped_views import check_addition, check_seen_before, choose_views, read_settled
 from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun

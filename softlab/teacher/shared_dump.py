@@ -13,8 +13,9 @@ from softlab.errors import StoreMismatch
 from softlab.manifest import StorePlan, differences, encode
 from softlab.ranks import Ranks
 from softlab.shards import Shard
+from softlab.store.access import joining, writing
 from softlab.store.folder import as_stored
-from softlab.store.writer import StoreWriter, joining, writing
+from softlab.store.writer import StoreWriter
 from softlab.teacher.job import DumpJob
 
 

@@ -30,10 +30,10 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.views import NoViews, record_views
 from softlab.shards import Shard
 from softlab.sources.source import Sample
+from softlab.store.access import writing
 from softlab.store.format import FormatName
 from softlab.store.reader import coding_of
 from softlab.store.samples import SampleTable
-from softlab.store.writer import writing
 from softlab.teacher.dumped_views import ViewsToDump
 from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.options import DumpOptions

@@ -30,10 +30,11 @@ from softlab.manifest import (
     ViewsRecord,
 )
 from softlab.shards import Shard
+from softlab.store.access import writing
 from softlab.store.format import Array, Arrays, FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.samples import SampleTable
-from softlab.store.writer import StoreWriter, writing
+from softlab.store.writer import StoreWriter
 from tests.manifests import LABELS, make_manifest
 
 FORMATS: tuple[FormatName, ...] = ("zarr", "parquet")

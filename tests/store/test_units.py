@@ -21,13 +21,13 @@ from softlab.errors import DamagedStore, TeacherError
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord, encode
 from softlab.store import shard_rows
+from softlab.store.access import joining, writing
 from softlab.store.cache import CacheOptions
 from softlab.store.convert import convert_store
 from softlab.store.format import FormatName
 from softlab.store.reader import Store, open_store
 from softlab.store.samples import encode_samples
 from softlab.store.verify import verify_store
-from softlab.store.writer import joining, writing
 from tests.servers.web import serving
 from tests.store.building import FORMATS, contents
 from tests.store.unit_stores import (

@@ -16,11 +16,11 @@ import pytest
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreExists, StoreMismatch, StoreWriteFailed
 from softlab.identity import source_fingerprint
 from softlab.manifest import StorePlan
+from softlab.store.access import joining, writing
 from softlab.store.folder import PLAN_NAME, count_finished_shards, find_finished, is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from softlab.store.writer import joining, writing
 from tests.forks import run_in_fork
 from tests.store.building import (
     FORMATS,

@@ -31,11 +31,12 @@ from softlab.manifest import (
     ViewsRecord,
 )
 from softlab.shards import Shard
+from softlab.store.access import writing
 from softlab.store.format import Array, FormatName
 from softlab.store.reader import Store, coding_of
 from softlab.store.samples import SampleTable
 from softlab.store.statistics import measure
-from softlab.store.writer import StoreWriter, writing
+from softlab.store.writer import StoreWriter
 from tests.manifests import LABELS, make_manifest
 from tests.store.building import CODINGS, FORMATS
 

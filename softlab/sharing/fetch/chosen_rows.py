@@ -17,6 +17,7 @@ from softlab.remote.parallel import in_parallel
 from softlab.shards import Shard
 from softlab.sharing.fetch.chosen_samples import ChosenSamples
 from softlab.sharing.fetch.download import OnBytes
+from softlab.store.access import writing
 from softlab.store.files import read_file
 from softlab.store.folder import find_finished
 from softlab.store.format import Array
@@ -24,7 +25,7 @@ from softlab.store.known_formats import format_named
 from softlab.store.reader import Store, coding_of
 from softlab.store.statistics import measure
 from softlab.store.unit_rows import places_of_rows
-from softlab.store.writer import StoreWriter, writing
+from softlab.store.writer import StoreWriter
 
 
 @dataclass(kw_only=True, slots=True)

@@ -13,10 +13,10 @@ from softlab.manifest import MANIFEST_NAME, Manifest
 from softlab.sharing.fetch.content import Content
 from softlab.sharing.fetch.download import OnBytes, download_files
 from softlab.sharing.fetch.origin import Origin
+from softlab.store.access import settle_plan
 from softlab.store.folder import LOCK_NAME, check_vacant, remove_finished_commits
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
-from softlab.store.writer import settle_plan
 
 
 def make_local_copy(

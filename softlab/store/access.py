@@ -1,0 +1,116 @@
+"""Who may write a store: one process alone, several together, or the one that finishes it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from softlab.disk import exclusive, shared
+from softlab.errors import StoreMismatch, UnfinishedStore
+from softlab.indices import RecipeIndex
+from softlab.manifest import StorePlan, differences, encode
+from softlab.store.files import write_files
+from softlab.store.folder import (
+    EXPECTED_SAMPLES,
+    LOCK_NAME,
+    PLAN_NAME,
+    as_stored,
+    check_vacant,
+    is_left_over,
+    read_plan,
+    remove_finished_commits,
+)
+from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.samples import SampleTable, decode_samples, encode_samples
+from softlab.store.writer import StoreWriter
+
+
+@contextmanager
+def writing(
+    root: Path,
+    plan: StorePlan,
+    *,
+    lets_others_join: bool = False,
+    recipe_N: RecipeIndex | None = None,
+    expected: Callable[[], SampleTable] | None = None,
+) -> Iterator[StoreWriter]:
+    """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
+
+    Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
+    writes it, StoreMismatch if the interrupted dump was of another plan.
+    """
+    check_vacant(root, plan)
+    with exclusive(root / LOCK_NAME) as let_others_share:
+        try:
+            settle_plan(root, plan, expected=expected)
+            writer = StoreWriter(root, plan, recipe_N=recipe_N)
+            writer.sweep()
+            if lets_others_join:
+                let_others_share()
+            yield writer
+        finally:  # also if another process finished it just before the lock was ours, which made its folder anew
+            remove_finished_commits(root)
+
+
+@contextmanager
+def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> Iterator[StoreWriter]:
+    """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
+    ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
+    """
+    with shared(root / LOCK_NAME):
+        yield StoreWriter(root, plan, recipe_N=recipe_N)
+
+
+@contextmanager
+def finishing(root: Path) -> Iterator[StoreWriter | None]:
+    """Hold a dump whose shards are all written, to finish it; None where it is finished already.
+
+    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
+    writes it.
+    """
+    if not (root / PLAN_NAME).exists():
+        read_manifest_bytes(root)  # raises NotAStore where there is none
+        yield None
+        return
+    with exclusive(root / LOCK_NAME):
+        try:
+            if is_left_over(root):
+                yield None
+                return
+            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
+            _check_complete(writer)
+            writer.sweep()
+            yield writer
+        finally:
+            remove_finished_commits(root)
+
+
+def _check_complete(writer: StoreWriter) -> None:
+    numbers = [number for number, shard in enumerate(writer.own_shards) if not writer.is_written(shard)]
+    if numbers:
+        raise UnfinishedStore(
+            f"{writer.root}: {len(numbers):,} of {len(writer.own_shards):,} shards are missing, the first of them "
+            f"number {numbers[0]}. Run those, then finalize again."
+        )
+
+
+def _expected_recipe(root: Path) -> RecipeIndex | None:
+    path = root / EXPECTED_SAMPLES
+    if not path.exists():
+        return None
+    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
+
+
+def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:
+    """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
+    table of samples as far as it is known, with content hashes of zeros where they aren't."""
+    check_vacant(root, plan)
+    if not (root / PLAN_NAME).exists():
+        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
+        write_files(root, files | {PLAN_NAME: encode(plan)})
+        return
+    changed = differences(as_stored(read_plan(root)), as_stored(plan))
+    if changed:
+        raise StoreMismatch(
+            f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
+            f"Repeat the first command to go on with it, or choose another --out."
+        )

@@ -1,0 +1,43 @@
+"""What is written down when a shard is finished."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.manifest import FileRecord, Record, ShardRecord
+from softlab.shards import Shard
+from softlab.store.folder import COMMITS
+
+
+class CommitRecord(Record, frozen=True, kw_only=True):
+    """One finished shard."""
+
+    shard: ShardRecord
+    hashes_file: FileRecord
+    pixel_digests: bytes
+    """8 bytes, little-endian, for each view of the shard whose digest is kept, in the order of samples."""
+
+    rows: bytes = b""
+    """Likewise for each sample: how many rows it has in an output with units."""
+
+
+def rows_of(record: CommitRecord) -> NDArray[np.int64]:
+    return np.frombuffer(record.rows, dtype="<i8").astype(np.int64)
+
+
+def record_name(shard: Shard) -> str:
+    return f"{COMMITS}/{shard.name}.json"
+
+
+def read_commit(path: Path) -> CommitRecord | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def is_present(root: Path, file: FileRecord) -> bool:
+    path = root / file.path
+    return path.is_file() and path.stat().st_size == file.bytes
