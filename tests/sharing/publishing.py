@@ -19,14 +19,14 @@ from softlab.sharing.publish.push import Pushed, PushOptions, push
 from softlab.store.files import read_file
 from softlab.store.published import read_version, store_path
 from softlab.store.reader import open_store
-from tests.store.building import make_plan, write_store
+from tests.store.building import copy_store, make_plan
 
 OPTIONS = PushOptions(licence="CC-BY-4.0", terms="its outputs are free")
 
 
 def small_store(path: Path, *, k: int = 3, features: Mapping[str, tuple[int, ...]] = {}) -> Path:
     """Of one view in two shards."""
-    write_store(path, make_plan(num_samples=7, num_views=1, k=k, features=features))
+    copy_store(path, make_plan(num_samples=7, num_views=1, k=k, features=features))
     return path
 
 

@@ -9,7 +9,7 @@ from softlab.manifest import StorePlan
 from softlab.sharing.publish.push import PushOptions, push
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from tests.store.building import make_plan, with_digests, write_store
+from tests.store.building import copy_store, make_plan, with_digests
 
 PUSH = PushOptions(licence="CC0-1.0", terms="")
 FEATURES: dict[str, tuple[int, ...]] = {"pooled": (6,), "map": (3, 2)}
@@ -28,7 +28,7 @@ def publish(store: Path, place: object, *, name: str = "pets") -> str:
 def publish_new(folder: Path, place: object, plan: StorePlan | None = None) -> tuple[Path, str]:
     """A new store on a disk, and where it is published."""
     store = folder / "original"
-    write_store(store, plan or plan_of_three_views())
+    copy_store(store, plan or plan_of_three_views())
     return store, publish(store, place)
 
 

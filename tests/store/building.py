@@ -170,6 +170,22 @@ def write_store(root: Path, plan: StorePlan) -> Manifest:
         return writer.finalize(make_samples(plan))
 
 
+FILES: dict[bytes, dict[str, bytes]] = {}
+"""Of the stores that were written for `copy_store`, by their plans."""
+
+
+def copy_store(root: Path, plan: StorePlan) -> None:
+    """What `write_store` writes, which it does once for all tests that only need such a store."""
+    key = msgspec.json.encode(plan)
+    if key not in FILES:
+        write_store(root, plan)
+        FILES[key] = contents(root)
+        return
+    for name, data in FILES[key].items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+
+
 def contents(root: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {name: (root / name).read_bytes() for name in list_files(root)}
