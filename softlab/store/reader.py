@@ -49,6 +49,10 @@ class Store:
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._codings = {output.name: coding_of(output) for output in manifest.classes}
+        self._named: dict[str | None, str] = {each.name: manifest.group_of(each) for each in manifest.values}
+        """Groups by feature; that of the labels by None. Looked up in every read."""
+        if manifest.classes:
+            self._named[None] = manifest.group_of(manifest.classes[0])
         self._units: UnitRows | None = None
         self._layouts = {
             field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
@@ -249,12 +253,13 @@ class Store:
         return self._files.shard_record(shard)
 
     def _group_named(self, feature: str | None) -> str:
+        group = self._named.get(feature)
+        if group is not None:
+            return group
         if feature is None:
-            return self.manifest.group_of(self.labels)
-        if feature not in self.feature_names:
-            held = ", ".join(self.feature_names) or "none"
-            raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
-        return self.manifest.group_of(next(each for each in self.manifest.values if each.name == feature))
+            return self.manifest.group_of(self.labels)  # raises, as there are none
+        held = ", ".join(self.feature_names) or "none"
+        raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
 
     def _units_of(self, group: str) -> UnitRows | None:
         """Where the rows of one group are; None where each sample has one."""
