@@ -71,6 +71,23 @@ def _refuse_program(process: subprocess.Popen[Any], arguments: Any, **options: A
     START_PROGRAM(process, arguments, **options)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Folders that a test makes by itself, such as one for each example of hypothesis, go with it when it passes."""
+    made: list[Path] = []
+    make = pytest.TempPathFactory.mktemp
+
+    def make_and_note(*arguments: Any, **options: Any) -> Path:
+        made.append(make(*arguments, **options))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pytest.TempPathFactory, "mktemp", make_and_note)
+        yield
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What multiprocessing and programs leave in the temporary folder goes with the rest of the run."""
