@@ -16,6 +16,11 @@ from softlab.remote.remote import Place, Remote, TooLarge
 def write_files(root: Path, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
     """Write some files so that each is whole or absent, on disk when this returns; their records in the same order."""
     write_whole(root, files)
+    return records_of(files)
+
+
+def records_of(files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
+    """What a manifest says about some files, in their order."""
     return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
 
 

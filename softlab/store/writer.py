@@ -37,7 +37,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
-from softlab.store.files import read_file, write_files
+from softlab.store.files import read_file, records_of, write_files
 from softlab.store.folder import (
     COMMITS,
     EXPECTED_SAMPLES,
@@ -111,24 +111,26 @@ class StoreWriter:
         num_units = None if rows_S is None else int(rows_S.sum())
         check_arrays(self.plan, shard, arrays, num_units=num_units)
         assert len(pixel_digests) == len(self._digested(shard)), f"shard {shard.name}: {len(pixel_digests)} digests"
-        files = write_files(self.root, self._format.encode(self.plan, shard, arrays, rows_S=rows_S))
-        hashes_name = f"{COMMITS}/{shard.name}.hashes"
-        (hashes_file,) = write_files(self.root, {hashes_name: b"".join(content_hashes)})
+        data = dict(self._format.encode(self.plan, shard, arrays, rows_S=rows_S))
+        hashes = {f"{COMMITS}/{shard.name}.hashes": b"".join(content_hashes)}
         record = CommitRecord(
             shard=ShardRecord(
-                view=shard.view, start=shard.start, stop=shard.stop, files=files, statistics=dict(statistics)
+                view=shard.view, start=shard.start, stop=shard.stop, files=records_of(data), statistics=dict(statistics)
             ),
-            hashes_file=hashes_file,
+            hashes_file=records_of(hashes)[0],
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),
             pixel_digests=np.array(pixel_digests, dtype="<u8").tobytes(),
         )
-        written = self._create_record(shard, record)
+        written = self._commit(shard, record, data | hashes)
         self._commits[shard.name] = record
-        return sum(file.bytes for file in files) if written else 0
+        return sum(file.bytes for file in record.shard.files) if written else 0
 
-    def _create_record(self, shard: Shard, record: CommitRecord) -> bool:
-        """False where another process has committed the very same files: its work was done twice, and that is all."""
+    def _commit(self, shard: Shard, record: CommitRecord, files: Mapping[str, bytes]) -> bool:
+        """False where another process has committed the very same files: its work was done twice, and that is all.
+        Raises StoreBusy where it has committed others, which stay as they are."""
         path = self.root / record_name(shard)
+        if self._present_commit(shard) is None:
+            write_files(self.root, files)
         try:
             create_file(path, encode(record))
         except StoreBusy:
@@ -332,12 +334,14 @@ class StoreWriter:
 
     def _read_commits(self) -> dict[str, CommitRecord]:
         """Records by shard name; one that is broken, or whose files are not all there with their sizes, is none."""
-        commits = {}
-        for shard in self.own_shards:
-            record = read_commit(self.root / record_name(shard))
-            if record and all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
-                commits[shard.name] = record
-        return commits
+        found = {shard.name: self._present_commit(shard) for shard in self.own_shards}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def _present_commit(self, shard: Shard) -> CommitRecord | None:
+        record = read_commit(self.root / record_name(shard))
+        if record and all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
+            return record
+        return None
 
     def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""

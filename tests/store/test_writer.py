@@ -504,6 +504,8 @@ def test_a_shard_is_committed_once(tmp_path: Path) -> None:
     with writing(tmp_path, plan) as writer:
         assert write_shard(writer, shard, arrays) > 0
         assert write_shard(writer, shard, arrays) == 0  # the very same files
+        before = contents(tmp_path)
         other = {name: np.roll(array, 1, axis=1) for name, array in arrays.items()}
         with pytest.raises(StoreBusy, match=re.escape("Let that one go on.")):
             write_shard(writer, shard, other)
+        assert contents(tmp_path) == before, "the first one's files stay"

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreExists, StoreMismatch, UnfinishedStore
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.store import writer
 from softlab.store.folder import is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from softlab.store.writer import StoreWriter
 from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import plan_dump
@@ -64,7 +64,7 @@ def run_and_die(job: DumpJob, number: int) -> None:
 
 def die_before_the_record(job: DumpJob, number: int) -> None:
     """All files of the shard are there then."""
-    StoreWriter._create_record = lambda *_: kill_this_process()  # type: ignore[assignment, method-assign]
+    writer.create_file = lambda *_: kill_this_process()  # type: ignore[attr-defined]
     job.run_shard(number)
 
 
