@@ -116,7 +116,7 @@ def _lock(path: Path, descriptor: int, kind: int) -> None:
         ) from None
     except OSError as error:
         raise StoreWriteFailed(
-            f"{path}: can't be locked: {error.strerror}. Choose an --out on a file system with locks."
+            f"{path}: can't be locked: {error.strerror}. Choose an `out` on a file system with locks."
         ) from error
 
 

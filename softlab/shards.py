@@ -115,7 +115,7 @@ def choose_chunk_rows(bytes_per_row: int, *, shard_rows: int) -> int:
         rounded = -(-shard_rows // 512) * 512  # an eighth of the most that a chunk holds
         raise InvalidOption(
             f"shard_rows = {shard_rows}: can't be cut into even chunks of up to {most:,} rows. "
-            f"Choose a rounder --shard-rows, such as {rounded}."
+            f"Choose a rounder `dump.shard_rows`, such as {rounded}."
         )
     return chosen
 
@@ -126,5 +126,5 @@ def check_shard_rows(shard_rows: int, *, largest_row_bytes: int) -> None:
     if not 1 <= shard_rows <= most:
         raise InvalidOption(
             f"shard_rows = {shard_rows}: expected 1 to {most:,}, so that no array of a shard is over 1 GiB. "
-            f"Choose --shard-rows in that range, or leave it out."
+            f"Choose `dump.shard_rows` in that range, or leave it out."
         )

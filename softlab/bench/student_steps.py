@@ -55,7 +55,7 @@ class Steps:
         self._learner, self._loader, self._rows, self._beside = learner, loader, rows, beside
 
     def __call__(self) -> int:
-        channels_last = self._learner.options.channels_last
+        channels_last = self._learner.channels_last
         for step, batch in enumerate(self._loader.load(self._rows)):
             on_device = batch.to(self._loader.device, channels_last=channels_last)
             if self._beside is not None:
@@ -88,17 +88,17 @@ class StudentSteps:
         without hard targets."""
         _check_targets(source)
         self._name, self._module, self._store = name, module, store
-        self._options = replace(options, baseline=False)
-        self._device = choose_device(options.device)
+        self._options = replace(options, distil=replace(options.distil, baseline=False))
+        self._device = choose_device(options.device.name)
         data = align_inputs(source, [store], (input,), self._options, features=store.feature_names)
         self._aligned, self._decoded = data.aligned, decoded or Decoded(DECODED_BYTES)
         self._order = ShuffledBatches(
             num_samples=_num_samples(source, input, options),
-            batch_size=options.batch_size,
+            batch_size=options.run.batch_size,
             epochs=MAX_STEPS,
-            seed=options.seed,
+            seed=options.run.seed,
             num_views=data.num_views,
-            view_order=options.view_order,
+            view_order=options.distil.view_order,
         )
         self._num_steps = self._choose_steps(turn_s)
 
@@ -122,7 +122,7 @@ class StudentSteps:
         Features and layers are those of the options. Without any, it is the store's first feature with the layer of
         `find_layer`; None if the store has no feature or the student no such layer.
         """
-        losses = self._options.feature or self._find_feature()
+        losses = self._options.learn.feature or self._find_feature()
         if not losses:
             return None
         return self._on_stored(losses), {name: loss.layer for name, loss in losses.items()}
@@ -130,7 +130,7 @@ class StudentSteps:
     def _on_stored(self, losses: dict[str, FeatureLoss]) -> Steps:
         features = {name: self._aligned.features[name] for name in losses}
         loader = self._loader(replace(self._aligned, features=features))
-        learner = self._learner(loader, replace(self._options, feature=losses), num_stores=1)
+        learner = self._learner(loader, losses, num_stores=1)
         return Steps(learner, loader, self._rows(self._num_steps))
 
     def _find_feature(self) -> dict[str, FeatureLoss]:
@@ -158,7 +158,7 @@ class StudentSteps:
 
     def _check_outputs(self, learner: Learner, loader: BatchLoader) -> None:
         (batch,) = loader.load(self._rows(1))
-        on_device = batch.to(self._device, channels_last=self._options.channels_last)
+        on_device = batch.to(self._device, channels_last=self._options.device.channels_last)
         with torch.inference_mode():
             num_outputs = learner.evaluating()(on_device).shape[1]
         targets_N = hard_targets(self._aligned.source)
@@ -170,12 +170,13 @@ class StudentSteps:
             )
 
     def _hard_learner(self, loader: BatchLoader) -> Learner:
-        return self._learner(loader, replace(self._options, feature={}), num_stores=0)
+        return self._learner(loader, {}, num_stores=0)
 
-    def _learner(self, loader: BatchLoader, options: TrainOptions, *, num_stores: int) -> Learner:
-        student = Student(module=copy.deepcopy(self._module), options=options)
+    def _learner(self, loader: BatchLoader, features: dict[str, FeatureLoss], *, num_stores: int) -> Learner:
+        learn = replace(self._options.learn, feature=features)
+        student = Student(module=copy.deepcopy(self._module), learn=learn)
         (learner,) = make_learners(
-            {self._name: student}, options, self._order, loader, num_stores=num_stores, ranks=ALONE
+            {self._name: student}, self._options, self._order, loader, num_stores=num_stores, ranks=ALONE
         )
         return learner
 
@@ -190,7 +191,7 @@ def _check_targets(source: Source) -> None:
     if hard_targets(source) is None:
         raise InvalidOption(
             f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
-            f"(--source-label-column)."
+            f"(`source.label_column`)."
         )
 
 
@@ -200,7 +201,7 @@ def _num_samples(source: Source, input: InputOptions, options: TrainOptions) -> 
     example = decode_sample(sample, modality_of(input))
     one = DecodedSample(content_hash=sample.content_hash, examples={input.modality: example})
     most = DECODED_BYTES // max(one.nbytes, 1)
-    wanted = min(options.max_samples or len(source), len(source), MAX_STEPS * options.batch_size)
+    wanted = min(options.run.max_samples or len(source), len(source), MAX_STEPS * options.run.batch_size)
     return max(min(wanted, most), 1)
 
 

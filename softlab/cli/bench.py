@@ -18,13 +18,12 @@ STORE_ARGUMENT = typer.Argument(help="Folder of the store.", show_default=False)
 
 
 @argument_first("store", argument=STORE_ARGUMENT)
-@recipe_command(BenchRecipe, main_section=BenchRecipe.main_section)
+@recipe_command(BenchRecipe)
 def bench(recipe: BenchRecipe) -> None:
     """Measure how fast a store is read on this machine, and with --source what its labels cost a student's step.
 
     Reading is compared with np.take on a memory-mapped file of the same rows, steps with those on plain hard labels.
-    Options of training are those of `train-student`; the ones that no step depends on have no effect. The students
-    themselves are not trained, and reading fills a row cache of its own.
+    The students themselves are not trained, and reading fills a row cache of its own.
     """
     with run_bar() as bar:
         found = recipe.run(on_scan=scan_bar(bar), on_turn=lambda way, done, total: bar(done, way, total, unit="turns"))

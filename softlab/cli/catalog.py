@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import msgspec
 import typer
@@ -23,6 +24,16 @@ URL_ARGUMENT = typer.Argument(help="Where stores are published: a URL, or a fold
 class CatalogRecipe:
     """What is looked for."""
 
+    flags: ClassVar[dict[str, str]] = {
+        "url": "--url",
+        "search": "--search",
+        "source.path": "--source",
+        "source.limit": "--limit",
+        "contents": "--contents",
+        "json": "--json",
+    }
+    """Of the command line, by key; all else is set with `--set`."""
+
     url: str
     """Where stores are published."""
 
@@ -39,11 +50,11 @@ class CatalogRecipe:
 
     def __post_init__(self) -> None:
         if self.contents and self.source is None:
-            raise InvalidOption("--contents without a source to compare with. Give --source, or leave it out.")
+            raise InvalidOption("`contents` without a source to compare with. Give `source.path`, or leave it out.")
 
 
 @argument_first("url", argument=URL_ARGUMENT)
-@recipe_command(CatalogRecipe, main_section="")
+@recipe_command(CatalogRecipe)
 def catalog(recipe: CatalogRecipe) -> None:
     """Show what is published at a URL or in a folder; with --source only labels of these very samples."""
     catalog = read_catalog(recipe.url)

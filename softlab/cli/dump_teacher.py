@@ -14,14 +14,14 @@ from softlab.teacher.dump import DumpProgress
 from softlab.teacher.survey import Survey
 
 
-@recipe_command(DumpRecipe, main_section=DumpRecipe.main_section)
+@recipe_command(DumpRecipe)
 def dump_teacher(recipe: DumpRecipe) -> None:
     """Run a teacher once over a source and write its largest logits, exact tails and chosen features to a store.
 
     An interrupted dump goes on when the same command is run again, also with another number of devices.
     """
     options = recipe.dump
-    count = num_ranks() if is_launched() else count_devices(options.num_devices, device=options.device)
+    count = num_ranks() if is_launched() else count_devices(options.num_devices, device=recipe.device.name)
     recipe = replace(recipe, dump=replace(options, devices=1))
     if not recipe.plan and count > 1 and not is_launched():
         launch("dump-teacher", recipe, count=count)

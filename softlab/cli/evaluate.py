@@ -14,7 +14,7 @@ from softlab.evaluation.metrics.per_class import ClassFigures
 from softlab.recipes.evaluate import EvaluateRecipe
 
 
-@recipe_command(EvaluateRecipe, main_section=EvaluateRecipe.main_section)
+@recipe_command(EvaluateRecipe)
 def evaluate(recipe: EvaluateRecipe) -> None:
     """Measure a model on a source: accuracy, calibration, cost, and with --store how near the teacher it is."""
     with run_bar() as bar:

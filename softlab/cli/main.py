@@ -10,7 +10,10 @@ from importlib.metadata import version
 from typing import Any, TextIO
 
 import typer
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
+from softlab.cli.messages import explain_flag, say_flags, with_flags
 from softlab.errors import SoftlabError, SoftlabWarning
 from softlab.ranks import is_first_to_fail
 
@@ -31,6 +34,8 @@ COMMANDS = {
     "catalog": "Show what is published, and what of it is for your data.",
     "gc": "Remove what interrupted publications left behind.",
     "bench": "Measure a store and a student's step on this machine.",
+    "options": "Print every option of a command, with its text and default.",
+    "init": "Write a commented recipe for your data.",
 }
 
 
@@ -38,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 for a SoftlabError, 2 for wrong usage, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_note
+    say_flags({}, ())
     try:
         try:
             build_app(arguments)(arguments, prog_name="softlab")
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except SoftlabError as error:
         if is_first_to_fail():
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {with_flags(str(error))}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -60,8 +66,23 @@ def build_app(arguments: Container[str]) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_softlab)
     for name, summary in COMMANDS.items():
-        app.command(name, short_help=summary)(_load(name) if name in arguments else _not_named)
+        app.command(name, cls=_Command, short_help=summary)(_load(name) if name in arguments else _not_named)
     return app
+
+
+class _Command(TyperCommand):
+    """Says of a flag that there isn't which option was meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            flag = getattr(error, "option_name", None)  # of the error for an unknown one, whose class isn't exported
+            kind = getattr(self.callback, "recipe_kind", None)
+            if flag is not None and kind is not None and (told := explain_flag(flag, kind)):
+                error.message += f". {told}"
+                error.possibilities = None  # type: ignore[attr-defined]
+            raise
 
 
 def _load(command: str) -> Callable[..., Any]:
@@ -93,7 +114,11 @@ def _show_note(
     line: str | None = None,
 ) -> None:
     """Our own warnings as a note for the user; others as Python shows them."""
-    text = f"note: {message}" if issubclass(category, SoftlabWarning) else f"{category.__name__}: {message}"
+    text = (
+        f"note: {with_flags(str(message))}"
+        if issubclass(category, SoftlabWarning)
+        else f"{category.__name__}: {message}"
+    )
     typer.echo(text, err=True)
 
 

@@ -9,7 +9,7 @@ from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
 
 
-@recipe_command(TrainRecipe, main_section=TrainRecipe.main_section)
+@recipe_command(TrainRecipe)
 def train_student(recipe: TrainRecipe) -> None:
     """Train students on stored soft labels mixed with hard targets; the teacher is not run.
 

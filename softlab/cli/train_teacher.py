@@ -6,12 +6,11 @@ from softlab.cli.training import print_results, training_bar
 from softlab.recipes.teacher import TeacherRecipe
 
 
-@recipe_command(TeacherRecipe, main_section=TeacherRecipe.main_section)
+@recipe_command(TeacherRecipe)
 def train_teacher(recipe: TeacherRecipe) -> None:
     """Train a teacher on hard targets alone: the trainer of `train-student` without a store.
 
-    Options of the distillation loss are accepted and have no effect. The weights for `dump-teacher` are
-    OUT/teacher/best.safetensors or last.safetensors.
+    The weights for `dump-teacher` are OUT/teacher/best.safetensors or last.safetensors.
     """
     with run_bar() as bar:
         results = recipe.run(on_scan=scan_bar(bar), on_progress=training_bar(bar))

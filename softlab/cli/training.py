@@ -9,8 +9,10 @@ from softlab.cli.tables import format_duration, print_columns, print_table
 from softlab.errors import TrainingFailed
 from softlab.evaluation.best import score
 from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.labels.losses import temperature_of
 from softlab.ranks import is_first_rank
 from softlab.student.loop import OnProgress, TrainProgress
+from softlab.student.options import LearnOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
 
@@ -68,9 +70,9 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
     rows = [
         [
             str(place),
-            trial.options.loss,
-            f"{trial.options.temperature:g}",
-            f"{trial.options.alpha:.3f}",
+            trial.learn.loss.name,
+            _temperature(trial.learn),
+            f"{trial.learn.teachers.alpha:.3f}",
             _validation(trial.result),
         ]
         for place, trial in enumerate(trials[:most], start=1)
@@ -79,6 +81,11 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
     failed = [trial for trial in trials if trial.result.error]
     if failed:
         print(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")
+
+
+def _temperature(learn: LearnOptions) -> str:
+    temperature = temperature_of(learn.loss)
+    return NO_VALUE if temperature is None else f"{temperature:g}"
 
 
 def _validation(result: StudentResult) -> str:

@@ -17,7 +17,7 @@ def check_best_by(name: str) -> None:
     """Raises InvalidOption unless it is `auto` or the name of a metric."""
     if name not in (AUTO, *METRIC_BY_NAME):
         raise InvalidOption(
-            f"best_by = {name}: no such metric. {suggest(name, [AUTO, *METRIC_BY_NAME])} Change --best-by."
+            f"run.best_by = {name}: no such metric. {suggest(name, [AUTO, *METRIC_BY_NAME])} Change `run.best_by`."
         )
 
 
@@ -30,9 +30,10 @@ def choose_metric(best_by: str, aligned: Aligned) -> str:
     if chosen is None:
         missing = frozenset().union(*(METRIC_BY_NAME[name].needs for name in wanted)) - what_is_known(aligned)
         raise InvalidOption(
-            f"best_by = {best_by}: {' and '.join(wanted)} can't be measured on {aligned.source.name}: "
+            f"run.best_by = {best_by}: {' and '.join(wanted)} can't be measured on {aligned.source.name}: "
             f"{'; '.join(LACKING[need] for need in sorted(missing))}. "
-            f"Choose another --best-by (here: {', '.join(can) or 'none'}), or give another --valid or --valid-store."
+            f"Choose another `run.best_by` (here: {', '.join(can) or 'none'}), or give another `valid.path` or "
+            f"`valid_store`."
         )
     return chosen
 

@@ -61,7 +61,7 @@ def describe_model(
     Raises ModelError for a model that can't run on such an input.
     """
     if batch_size < 1:
-        raise InvalidOption(f"batch_size = {batch_size}: expected 1 or more. Change --batch-size.")
+        raise InvalidOption(f"batch_size = {batch_size}: expected 1 or more. Choose another.")
     module, device = module.eval(), next(example.tensors()).device
 
     def forward(num_samples: int) -> Callable[[], object]:

@@ -83,7 +83,7 @@ class LabelCoding:
         if self.float_dtype == "float16" and (np.abs(max_logit_N) > LARGEST_FLOAT16).any():
             raise TeacherError(
                 f"a logit of {np.abs(max_logit_N).max():g} doesn't fit float16 (at most {LARGEST_FLOAT16:g}). "
-                f"Store with --coding float32."
+                f"Store with `dump.coding = float32`."
             )
         arrays = {
             "class_ids": labels.class_ids_BK.numpy().astype(self.class_id_dtype),

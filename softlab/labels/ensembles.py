@@ -67,7 +67,7 @@ def weigh(
         if targets_B is None:
             raise StoreMismatch(
                 "teachers can't be weighed by correctness without hard targets. Name the column that holds them "
-                "(--source-label-column), or weigh by confidence."
+                "(`source.label_column`), or weigh by confidence."
             )
         is_right_BS = torch.stack([each.class_ids_BK[:, 0] == targets_B for each in labels], dim=1)
         is_right_BS = is_right_BS & ~log_weights_BS.isneginf()

@@ -57,7 +57,7 @@ def _count_valid(logits_BC: Tensor) -> Tensor:
 def check_k(k: int, *, num_classes: int) -> None:
     """Raises InvalidOption unless 1 <= k <= C."""
     if not 1 <= k <= num_classes:
-        raise InvalidOption(f"k = {k}: the teacher has {num_classes} classes. Choose --k from 1 to {num_classes}.")
+        raise InvalidOption(f"k = {k}: the teacher has {num_classes} classes. Choose `dump.k` from 1 to {num_classes}.")
 
 
 def sorted_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
@@ -66,7 +66,7 @@ def sorted_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
     if wrong or not temperatures:
         raise InvalidOption(
             f"temperatures {list(temperatures)}: expected one or more positive numbers, as in "
-            f"--temperature 1 --temperature 4."
+            f"`dump.temperature = [1, 4]`."
         )
     return tuple(sorted({float(temperature) for temperature in temperatures}))
 

@@ -129,7 +129,7 @@ class SoftLabels:
             raise InvalidOption(
                 f"temperature {temperature:g}: the stored temperatures are {stored}, and a tail can't be rebuilt "
                 f"below them. Train at {self.temperatures[0]:g} or more, or dump again with "
-                f"--temperature {temperature:g}."
+                f"{temperature:g} among `dump.temperature`."
             )
         warnings.warn(
             f"temperature {temperature:g} is not stored (stored: {stored}): its tail mass is interpolated",

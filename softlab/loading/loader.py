@@ -36,7 +36,7 @@ class LoaderOptions:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise InvalidOption(f"workers = {self.workers}: expected 0 or more. Change --workers.")
+            raise InvalidOption(f"device.workers = {self.workers}: expected 0 or more. Change `device.workers`.")
 
 
 @dataclass(slots=True)

@@ -20,10 +20,11 @@ HASHED_AT_START = 64
 """Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
 once. The others are compared when they are first read."""
 
-OTHER_CONTENT = "Point --source at the data the teacher saw, or dump again."
+OTHER_CONTENT = "Point `source.path` at the data the teacher saw, or dump again."
 
 IN_TRAINING = (
-    "Point --source at the data the teacher saw, or dump again, or say --subset if you mean to train on a part of it."
+    "Point `source.path` at the data the teacher saw, or dump again, or say `check.subset = true` if you mean to train "
+    "on a part of it."
 )
 
 
@@ -91,7 +92,7 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_
     if unknown and skipped.issuperset(unknown):
         raise StoreMismatch(
             f"{store.name}: left out {len(skipped):,} unreadable samples, which {source.name} still counts, such as "
-            f"{unknown[0]!r}. Say --source-skip-unreadable here too."
+            f"{unknown[0]!r}. Say `source.skip_unreadable = true` here too."
         )
     if unknown or not subset:
         raise StoreMismatch(
@@ -105,7 +106,7 @@ def _step_to_known(store: Store, store_N: NDArray[np.int64]) -> str:
     """From a source that has more than the store's samples, or others."""
     has_all = np.count_nonzero(store_N >= 0) == store.num_samples
     if has_all and store.manifest.source.chosen_from is not None:
-        return "Give --source-keys the file of keys that the store was pulled with as --samples."
+        return "Give `source.keys` the file of keys that the store was pulled with as --samples."
     return OTHER_CONTENT
 
 

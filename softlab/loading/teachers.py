@@ -29,7 +29,7 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
         if not holders:
             held = ", ".join(sorted({each for store in stores for each in store.feature_names})) or "none"
             raise InvalidOption(
-                f"feature {name!r}: no store holds it (they hold: {held}). Dump it with --feature {name}=LAYER, or "
+                f"feature {name!r}: no store holds it (they hold: {held}). Dump it as `dump.feature.{name}`, or "
                 f"leave it out."
             )
         if len(holders) > 1:
@@ -50,7 +50,7 @@ def _difference(ours: Store, theirs: Store) -> str | None:
     if our.source_fingerprint != their.source_fingerprint:
         return (
             f"its {ours.num_samples:,} samples are not the {theirs.num_samples:,} of {name}. Dump both from the same "
-            f"--source."
+            f"`source.path`."
         )
     if our.views.fingerprint != their.views.fingerprint:
         return (
@@ -65,7 +65,7 @@ def _difference(ours: Store, theirs: Store) -> str | None:
     if _is_random(our) and not _same_recipe_indices(ours, theirs):
         return (
             f"its samples had other numbers when the teacher saw them than those of {name}, so their views differ. "
-            f"Pull both with the same --samples, or dump one with --like the other."
+            f"Pull both with the same --samples, or dump one with the other as `like`."
         )
     if ours.num_views != theirs.num_views:
         return (

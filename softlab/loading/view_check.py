@@ -20,7 +20,8 @@ SAMPLES_COMPARED = 8
 """Random ones of each such view."""
 
 IN_TRAINING = (
-    "Install those versions, dump again, or train on other views than the teacher's by saying --views-mismatch allow."
+    "Install those versions, dump again, or train on other views than the teacher's by saying "
+    "`check.views_mismatch = allow`."
 )
 
 
@@ -34,7 +35,7 @@ def store_replay(store: Store, store_N: StoreIndex, modality: Modality) -> Repla
         raise StoreMismatch(
             f"{store.name}: its views are mixed with any of its {store.num_samples:,} samples (MixUp, CutMix), so they "
             f"can't be replayed from a source that holds a part of them, or another order. Give the whole source; "
-            f"--max-samples trains on its first samples only."
+            f"`run.max_samples` trains on its first samples only."
         )
     return replay
 
@@ -83,7 +84,7 @@ def check_recipe(store: Store, *, asked: str, fingerprint: str) -> None:
         raise StoreMismatch(
             f"{store.name}: the teacher saw other views: {describe_views(store.manifest.views)}. [augment] asks for "
             f"{asked}. Leave [augment] out, and the store's own views are replayed; or train on other views than the "
-            f"teacher's by saying --views-mismatch allow."
+            f"teacher's by saying `check.views_mismatch = allow`."
         )
 
 

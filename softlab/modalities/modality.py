@@ -133,7 +133,7 @@ def choose_field(modality: Modality, names: Sequence[str], *, where: str) -> str
     if modality.field not in names:
         raise InvalidOption(
             f"{where}: has the fields {', '.join(names)}, and the modality {modality.name} reads the field "
-            f"{modality.field!r}. Name its column, as with --source-fields {modality.field}=COLUMN."
+            f"{modality.field!r}. Name its column as `source.fields.{modality.field}`."
         )
     return modality.field
 

@@ -27,7 +27,7 @@ def open_source(
     meaning = find_modality(modality)
     source = _open(options, meaning)
     if not len(source):
-        raise SourceError(f"{source.name}: no samples. Check --source.")
+        raise SourceError(f"{source.name}: no samples. Check `source.path`.")
     if options.targets:
         source = with_targets(source, options.targets)
     if options.keys is not None:
@@ -70,10 +70,10 @@ def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_mo
     if not of_a_modality and (options.root is not None or options.arguments):
         raise InvalidOption(
             f"{options.path}: root and arguments are for torchvision's data sets, and this is a source of kind {kind}. "
-            f"Leave out --source-root and --source-arguments."
+            f"Leave out `source.root` and `source.arguments`."
         )
     if kind != "folder" and options.class_names:
         raise InvalidOption(
             f"{options.path}: class_names are for class folders, and a source of kind {kind} brings its own. "
-            f"Leave out --source-class-names."
+            f"Leave out `source.class_names`."
         )

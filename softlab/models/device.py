@@ -1,6 +1,7 @@
 """Where a model runs, and in which precision."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +11,30 @@ from softlab.errors import InvalidOption
 from softlab.ranks import local_rank, num_ranks
 
 Autocast = Literal["none", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceOptions:
+    """Where models run, in which precision, and what feeds them."""
+
+    name: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+    autocast: Autocast = "none"
+    """Shorter dtype of the forward pass; losses stay float32."""
+
+    channels_last: bool = False
+    """Run convolutions in channels-last memory order, which many GPUs and CPUs do faster."""
+
+    compile: bool = False
+    """Compile models with torch.compile first."""
+
+    workers: int | None = None
+    """Processes that decode samples; default: 0 beside a model on the CPU, else up to 8."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise InvalidOption(f"device.workers = {self.workers}: expected 0 or more. Change `device.workers`.")
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,7 +50,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.empty(0, device=name).device  # with its number, as tensors name it
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise InvalidOption(f"device {name!r}: {reason}. Choose --device auto, cuda, cuda:1, mps or cpu.") from error
+        raise InvalidOption(
+            f"device {name!r}: {reason}. Choose `device.name` among auto, cuda, cuda:1, mps and cpu."
+        ) from error
     return device
 
 
@@ -38,12 +65,12 @@ def count_devices(wanted: int | None, *, device: str) -> int:
         return wanted
     if device not in ("auto", "cuda"):
         raise InvalidOption(
-            f"devices = {wanted or 'all'} with device = {device}: each process takes a GPU of its own. Leave --device "
-            f"out, or --devices."
+            f"devices = {wanted or 'all'} with device = {device}: each process takes a GPU of its own. Leave "
+            f"`device.name` out, or `dump.devices`."
         )
     found = torch.cuda.device_count()
     if (wanted is not None and wanted > found) or not found:
-        next_step = "Give --devices all for those that there are" if found else "Leave --devices out"
+        next_step = "Say `dump.devices = all` for those that there are" if found else "Leave `dump.devices` out"
         raise InvalidOption(
             f"devices = {wanted or 'all'}: found {found} GPU{'' if found == 1 else 's'}, expected {wanted or 1} or "
             f"more. {next_step}."

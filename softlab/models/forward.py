@@ -76,9 +76,9 @@ def _has_rows(output: Tensor, num_samples: int) -> bool:
 
 def _refusal(inputs: ModelInputs, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0].rstrip(".")
-    hint = "Make them what it expects with the options of [input], such as --input-size and --input-channels"
+    hint = "Make them what it expects with the options of [input], such as `input.size` and `input.channels`"
     if isinstance(error, torch.OutOfMemoryError):
-        hint = "Lower --batch-size"
+        hint = "Lower the batch size (`dump.batch_size`, `run.batch_size`)"
     shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.tensors())
     return f"the model can't run on inputs of shape {shapes}: {type(error).__name__}: {reason}. {hint}."
 

@@ -81,5 +81,5 @@ def pick_output(wanted: WantedOutput, returned: Mapping[str, Tensor], tapped: Ma
     found = ", ".join(f"{name} {list(value.shape)}" for name, value in returned.items())
     raise ModelError(
         f"output {wanted.name}: the model returns no {field!r} (it returns: {found}). {suggest(field, returned)} Name "
-        f"it with --output {wanted.name}=FIELD, or take a layer's with --output {wanted.name}=layer:NAME."
+        f"it with `dump.output = {wanted.name}=FIELD`, or take a layer's with `dump.output = {wanted.name}=layer:NAME`."
     )

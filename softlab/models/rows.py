@@ -59,7 +59,7 @@ def classes_as_rows(output: Tensor, *, name: str, num_samples: int, counted: Cou
     raise ModelError(
         f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
         f"classes], [{num_samples}, positions, classes] or [{num_samples}, classes, height, width]. Take another one, "
-        f"or store it as it is with --output {name}:values."
+        f"or store it as it is with `dump.output = {name}:values`."
     )
 
 

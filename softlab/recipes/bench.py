@@ -9,15 +9,19 @@ from softlab.bench.store_figures import StoreFigures, measure_store
 from softlab.bench.timing import ROUNDS, OnTurn
 from softlab.bench.training import TURN_S, StepRate, measure_training
 from softlab.errors import InvalidOption
+from softlab.labels.losses import DecisionLoss, KlLoss
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
+from softlab.models.device import DeviceOptions
 from softlab.recipes.opening import OnScan
 from softlab.recipes.students import build_students
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.options import TrainOptions
+from softlab.student.feature_losses import FeatureLoss
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import LearnOptions, RunOptions, TeachersOptions, TrainOptions
 
 DEFAULT_STUDENT = {"grey_cnn": ModelOptions(model="softlab:grey_cnn")}
 QUICK_ROUNDS, QUICK_PLAIN_BYTES, QUICK_TURN_S = 1, 64 << 20, 0.2
@@ -38,7 +42,25 @@ class BenchFigures:
 class BenchRecipe:
     """What is measured."""
 
-    main_section: ClassVar[str] = "train"
+    flags: ClassVar[dict[str, str]] = {
+        "store": "--store",
+        "quick": "--quick",
+        "rounds": "--rounds",
+        "json": "--json",
+        "batch_size": "--batch-size",
+        "student": "--student",
+        "source.path": "--source",
+        "source.limit": "--limit",
+        "input.size": "--size",
+        "input.mean": "--mean",
+        "input.std": "--std",
+        "feature": "--feature",
+        "loss.name": "--loss",
+        "device.name": "--device",
+        "cache.dir": "--cache-dir",
+        "cache.max_bytes": "--cache-max-bytes",
+    }
+    """Of the command line, by key; all else is set with `--set`."""
 
     store: str
     """Folder of the store."""
@@ -52,20 +74,37 @@ class BenchRecipe:
     json: bool = False
     """Print JSON."""
 
+    batch_size: int = 128
+    """Samples of one step."""
+
     student: dict[str, ModelOptions] = field(default_factory=dict)
     """A student whose step is measured; default: softlab:grey_cnn."""
 
     source: SourceOptions | None = None
     input: ImageInput = field(default_factory=ImageInput)
-    train: TrainOptions = field(default_factory=TrainOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+    teachers: TeachersOptions = field(default_factory=TeachersOptions)
+    loss: DecisionLoss = field(default_factory=KlLoss)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+    feature: dict[str, FeatureLoss] = field(default_factory=dict)
+    """A stored feature to learn, and the student's layer that learns it; default: the first one, by a layer like it."""
     cache: CacheOptions = field(default_factory=CacheOptions)
 
     def __post_init__(self) -> None:
         """Refuses what would otherwise be found after the store was read."""
         if self.student and self.source is None:
-            raise InvalidOption("--student without a source to train it on. Give --source, or leave --student out.")
+            raise InvalidOption(
+                "`student` without a source to train it on. Give `source.path`, or leave `student` out."
+            )
         if self.num_rounds < 1:
-            raise InvalidOption(f"rounds = {self.rounds}: expected 1 or more. Change --rounds.")
+            raise InvalidOption(f"rounds = {self.rounds}: expected 1 or more. Change `rounds`.")
+
+    @property
+    def options(self) -> TrainOptions:
+        """Of the steps that are measured."""
+        learn = LearnOptions(teachers=self.teachers, loss=self.loss, optimizer=self.optimizer, feature=self.feature)
+        return TrainOptions(run=RunOptions(batch_size=self.batch_size), device=self.device, learn=learn)
 
     @property
     def num_rounds(self) -> int:
@@ -91,14 +130,14 @@ class BenchRecipe:
 
     def _measure_steps(self, options: SourceOptions, on_scan: OnScan | None, on_turn: OnTurn | None) -> list[StepRate]:
         students = self.student or DEFAULT_STUDENT
-        modules = build_students(students, seeds=dict.fromkeys(students, self.train.seed))
+        modules = build_students(students, seeds=dict.fromkeys(students, 0))
         store = open_store(self.store, cache=self.cache)
         source = open_source(options, modality=self.input.modality, on_scan=on_scan)
         return measure_training(
             modules,
             source,
             store,
-            self.train,
+            self.options,
             input=self.input,
             rounds=self.num_rounds,
             turn_s=QUICK_TURN_S if self.quick else TURN_S,

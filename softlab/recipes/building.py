@@ -4,9 +4,8 @@ Defaults < TOML < flags < `--set`: tables are merged key by key, anything else g
 """
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -15,7 +14,19 @@ import msgspec
 
 from softlab.errors import InvalidOption, suggest
 from softlab.recipes.modality_sections import MODALITY, belongs_to_a_modality, chosen_section, run_modality
-from softlab.recipes.options import default_of, is_section, join_key, named_section, option_fields, types_of
+from softlab.recipes.options import (
+    NAME,
+    OVER_RUN,
+    default_of,
+    is_section,
+    join_key,
+    key_of,
+    keyed_fields,
+    named_section,
+    section_choices,
+    types_of,
+)
+from softlab.recipes.renamed import renamed
 from softlab.recipes.toml import merged, parse_assignment, read_toml
 
 if TYPE_CHECKING:
@@ -28,25 +39,23 @@ def load_recipe(
     kind: type[Recipe],
     *,
     path: Path | None = None,
-    flags: Mapping[str, Any] | None = None,
+    flags: Mapping[str, tuple[str, Any]] | None = None,
     assignments: Sequence[str] = (),
-    main_section: str = "",
 ) -> Recipe:
-    """Build `kind` from the TOML file at `path`, `flags` (dotted key to value; None is not given) and `--set` texts.
+    """Build `kind` from the TOML file at `path`, `flags` (dotted key to the flag and its value; None is not given) and
+    `--set` texts.
 
     Raises InvalidOption for an unknown key, a value of the wrong type, a missing value, and whatever a section's own
     check refuses.
     """
-    names = {field.key: field.flag for field in option_fields(kind, main_section=main_section)}
     given = [(str(path), read_toml(path))] if path else []
-    given += [(names.get(key, key), _nested(key, value)) for key, value in (flags or {}).items() if value is not None]
+    given += [(flag, _nested(key, value)) for key, (flag, value) in (flags or {}).items() if value is not None]
     given += [(f"--set {text}", parse_assignment(text)) for text in assignments]
     whole: dict[str, Any] = functools.reduce(merged, (table for _, table in given), {})
-    checked = [_checked_table(kind, table, whole=whole, run=run_modality(whole), where=where) for where, table in given]
+    place = _Place(root=whole, table=whole)
+    checked = [_checked_table(kind, table, place=replace(place, where=where)) for where, table in given]
     try:
-        return _build(
-            kind, functools.reduce(merged, checked, {}), base=MISSING, key="", flags=names, run=run_modality(whole)
-        )
+        return _build_whole(kind, functools.reduce(merged, checked, {}), place)
     except InvalidOption as error:
         if path:
             raise InvalidOption(f"{path}: {error}") from error
@@ -55,13 +64,12 @@ def load_recipe(
 
 def recipe_from(kind: type[Recipe], table: Mapping[str, Any], *, where: str) -> Recipe:
     """Build `kind` from a table that was read already; raises as `load_recipe`. `where` names it in errors."""
-    return _from_table(kind, table, base=MISSING, where=where)
-
-
-def overridden(options: Recipe, table: Mapping[str, Any], *, where: str) -> Recipe:
-    """The same options with those of a table instead, of which a table of named sections replaces the whole one; raises
-    as `load_recipe`. `where` names the table in errors."""
-    return _from_table(type(options), table, base=options, where=where)
+    place = _Place(root=dict(table), table=table, where=where)
+    checked = _checked_table(kind, dict(table), place=place)
+    try:
+        return _build_whole(kind, checked, place)
+    except InvalidOption as error:
+        raise InvalidOption(f"{where}: {error}") from error
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -69,44 +77,99 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return {name: _nested(rest, value) if rest else value}
 
 
-def _checked_table(
-    kind: type[Any], table: dict[str, Any], *, whole: object, run: str | None, where: str, key: str = ""
-) -> dict[str, Any]:
-    """The table with its values converted. `whole` is the same table with all that flags and `--set` add, and `run` the
-    modality of the run: they decide which class a section has."""
-    types = types_of(kind) | ({MODALITY: str} if belongs_to_a_modality(kind) else {})
-    for name in table:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where in a recipe something stands, with all that the recipe says: that decides which class a section has."""
+
+    root: Mapping[str, Any]
+    """The whole recipe, of TOML, flags and `--set`."""
+
+    table: object
+    """What it says here."""
+
+    key: str = ""
+    where: str = ""
+    """For errors: what gave it."""
+
+    def below(self, name: str) -> "_Place":
+        inner = self.table.get(name) if isinstance(self.table, Mapping) else None
+        return replace(self, table=inner, key=join_key(self.key, name))
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+    def choose(self, type_: Any, *, default: Any) -> type[Any]:
+        """The class of a section here."""
+        choices = section_choices(type_)
+        if not choices:
+            return chosen_section(type_, self.table, default=run_modality(self.root))
+        name = _name_in(self.table) or _name_in(self.root.get(self.name)) or _default_name(default, choices)
+        if name not in choices:
+            given = f"{self.where}: " if self.where else ""
+            raise InvalidOption(f"{given}{join_key(self.key, NAME)} is {name!r}. {suggest(str(name), choices)}")
+        return choices[name]
+
+
+def _name_in(table: object) -> str | None:
+    return table.get(NAME) if isinstance(table, Mapping) else None
+
+
+def _default_name(default: Any, choices: Mapping[str, type[Any]]) -> str:
+    return next(iter(choices)) if default is MISSING or default is None else getattr(default, NAME)
+
+
+def _is_any_section(type_: Any) -> bool:
+    return is_section(type_) or bool(section_choices(type_))
+
+
+def _checked_table(kind: type[Any], table: dict[str, Any], *, place: _Place, is_choice: bool = False) -> dict[str, Any]:
+    """The table with its values converted."""
+    types = (
+        types_of(kind) | ({MODALITY: str} if belongs_to_a_modality(kind) else {}) | ({NAME: str} if is_choice else {})
+    )
+    defaults = {key_of(field): field for field in keyed_fields(kind)}
+    for name, value in table.items():
         if name not in types:
-            raise InvalidOption(f"{where}: unknown key {join_key(key, name)}. {suggest(name, types)}")
+            raise _unknown(kind, name, value, types=types, place=place)
     return {
-        name: _checked(types[name], value, whole=_below(whole, name), run=run, key=join_key(key, name), where=where)
+        name: _checked(types[name], value, default=_default_at(defaults.get(name)), place=place.below(name))
         for name, value in table.items()
     }
 
 
-def _checked(type_: Any, value: Any, *, whole: object, run: str | None, key: str, where: str) -> Any:
-    if is_section(type_):
-        table = _converted(dict[str, Any], value, key=key, where=where)
-        section = chosen_section(type_, whole, default=run)
-        return _checked_table(section, table, whole=whole, run=run, key=key, where=where)
+def _default_at(field: Any) -> Any:
+    return MISSING if field is None else default_of(field, MISSING)
+
+
+def _unknown(kind: type[Any], name: str, value: Any, *, types: Mapping[str, Any], place: _Place) -> InvalidOption:
+    key = join_key(place.key, name)
+    if changes := renamed(key, value):
+        told = "; ".join(f"{old} is now `{new}`" for old, new in changes)
+        return InvalidOption(f"{place.where}: unknown key {key}. {told}.")
+    loss = getattr(kind, NAME, None)
+    of = f" of {loss}" if isinstance(loss, str) and NAME not in {field.name for field in fields(kind)} else ""
+    return InvalidOption(f"{place.where}: unknown key {key}{of}. {suggest(name, types)}")
+
+
+def _checked(type_: Any, value: Any, *, default: Any, place: _Place) -> Any:
+    if _is_any_section(type_):
+        table = _converted(dict[str, Any], value, place=place)
+        section = place.choose(type_, default=default)
+        return _checked_table(section, table, place=place, is_choice=bool(section_choices(type_)))
     if named := named_section(type_):
-        tables = _converted(dict[str, Any], value, key=key, where=where)
+        tables = _converted(dict[str, Any], value, place=place)
         return {
-            name: _checked(named, table, whole=_below(whole, name), run=run, key=join_key(key, name), where=where)
-            for name, table in tables.items()
+            name: _checked(named, table, default=MISSING, place=place.below(name)) for name, table in tables.items()
         }
-    return _converted(type_, value, key=key, where=where)
+    return _converted(type_, value, place=place)
 
 
-def _below(whole: object, name: str) -> object:
-    return whole.get(name) if isinstance(whole, Mapping) else None
-
-
-def _converted(type_: Any, value: Any, *, key: str, where: str) -> Any:
+def _converted(type_: Any, value: Any, *, place: _Place) -> Any:
     try:
         return msgspec.convert(value, type_, dec_hook=_custom)
     except msgspec.ValidationError as error:
-        raise InvalidOption(f"{where}: {key} is {value!r}, but must be {_expected(type_)}.") from error
+        raise InvalidOption(f"{place.where}: {place.key} is {value!r}, but must be {_expected(type_)}.") from error
 
 
 def _custom(type_: type[Any], value: Any) -> Any:
@@ -127,41 +190,61 @@ def _expected(type_: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}[type_]
 
 
-def _from_table(kind: type[Recipe], table: Mapping[str, Any], *, base: Any, where: str) -> Recipe:
-    run = run_modality(table)
-    checked = _checked_table(kind, dict(table), whole=table, run=run, where=where)
-    try:
-        return _build(kind, checked, base=base, key="", flags={}, run=run)
-    except InvalidOption as error:
-        raise InvalidOption(f"{where}: {error}") from error
+def _build_whole(kind: type[Recipe], table: dict[str, Any], place: _Place) -> Recipe:
+    return _build(kind, _with_runs_sections(kind, table), base=MISSING, place=place)
 
 
-def _build(
-    kind: type[Recipe], table: dict[str, Any], *, base: Any, key: str, flags: Mapping[str, str], run: str | None
-) -> Recipe:
+def _with_runs_sections(kind: type[Any], table: dict[str, Any]) -> dict[str, Any]:
+    """The same recipe, in which a section of a named one that begins from the recipe's section of that name holds all
+    of it: of [student.small.optimizer] what isn't given there is as [optimizer] says."""
+    table = dict(table)
+    for name, named in ((name, named_section(type_)) for name, type_ in types_of(kind).items()):
+        if named is None or name not in table:
+            continue
+        types = types_of(named)
+        shared = [
+            each.name for each in fields(named) if OVER_RUN in each.metadata and _is_any_section(types[each.name])
+        ]
+        table[name] = {
+            one: inner | {each: _over(table.get(each, {}), inner[each]) for each in shared if each in inner}
+            for one, inner in table[name].items()
+        }
+    return table
+
+
+def _over(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A section of another class has nothing of the recipe's."""
+    is_other = NAME in own and NAME in shared and own[NAME] != shared[NAME]
+    return dict(own) if is_other else merged(shared, own)
+
+
+def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Place) -> Recipe:
     types, values = types_of(kind), {}
-    for field in fields(kind):
-        at, type_, default = join_key(key, field.name), types[field.name], default_of(field, base)
-        if is_section(type_) and (field.name in table or default is MISSING):
-            below = table.get(field.name, {})
-            section = chosen_section(type_, below, default=run)
-            inner = MISSING if default is None or section is not type_ else default
-            values[field.name] = _build(section, below, base=inner, key=at, flags=flags, run=run)
-        elif field.name not in table:
-            values[field.name] = _given(default, key=at, flags=flags)
+    for field in keyed_fields(kind):
+        key = key_of(field)
+        type_, default, at = types[key], default_of(field, base), place.below(key)
+        if _is_any_section(type_) and (key in table or default is MISSING):
+            values[field.name] = _build_section(type_, table.get(key, {}), default=default, place=at)
+        elif key not in table:
+            values[field.name] = _given(default, key=at.key)
         elif named := named_section(type_):
             values[field.name] = {
-                name: _build(named, inner, base=MISSING, key=join_key(at, name), flags=flags, run=run)
-                for name, inner in table[field.name].items()
+                name: _build(named, inner, base=MISSING, place=at.below(name)) for name, inner in table[key].items()
             }
         else:
-            values[field.name] = table[field.name]
+            values[field.name] = table[key]
     return kind(**values)
 
 
-def _given(default: Any, *, key: str, flags: Mapping[str, str]) -> Any:
+def _build_section(type_: Any, table: dict[str, Any], *, default: Any, place: _Place) -> Any:
+    section = place.choose(type_, default=default)
+    inner = default if isinstance(default, section) else MISSING
+    if section_choices(type_):
+        table = {name: value for name, value in table.items() if name != NAME}
+    return _build(section, table, base=inner, place=place)
+
+
+def _given(default: Any, *, key: str) -> Any:
     if default is MISSING:
-        prefixes = itertools.accumulate(key.split("."), join_key)  # a named section has one flag: student.small.model
-        flag = next((flags[prefix] for prefix in prefixes if prefix in flags), None)
-        raise InvalidOption(f"{key} is missing. Give {f'{flag}, or {key} in a recipe' if flag else 'it there'}.")
+        raise InvalidOption(f"`{key}` is missing. Give it as a flag, with --set, or in a recipe.")
     return default

@@ -1,7 +1,7 @@
 """Several runs that follow each other, from one recipe; those that are finished return at once when it is run again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from softlab.errors import InvalidOption, suggest
 from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.recipes.options import types_of
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.toml import merged, read_toml
 from softlab.recipes.train import TrainRecipe
@@ -116,4 +117,4 @@ def _with_common(stage: dict[str, Any], common: dict[str, Any]) -> tuple[str, di
 
 
 def _keys(command: str) -> list[str]:
-    return [field.name for field in fields(COMMANDS[command])]
+    return list(types_of(COMMANDS[command]))

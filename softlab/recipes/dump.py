@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -11,6 +11,7 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
@@ -27,7 +28,34 @@ from softlab.teacher.survey import Survey, survey_teacher
 class DumpRecipe:
     """A complete dump."""
 
-    main_section: ClassVar[str] = "dump"
+    flags: ClassVar[dict[str, str]] = {
+        "out": "--out",
+        "teacher.model": "--teacher",
+        "teacher.weights": "--weights",
+        "source.path": "--source",
+        "source.limit": "--limit",
+        "source.skip_unreadable": "--skip-unreadable",
+        "input.size": "--size",
+        "input.mean": "--mean",
+        "input.std": "--std",
+        "augment.transforms": "--augment",
+        "like": "--like",
+        "plan": "--plan",
+        "dump.k": "--k",
+        "dump.temperature": "--temperature",
+        "dump.head": "--head",
+        "dump.output": "--output",
+        "dump.feature": "--feature",
+        "dump.views": "--views",
+        "dump.coding": "--coding",
+        "dump.format": "--format",
+        "dump.batch_size": "--batch-size",
+        "dump.devices": "--devices",
+        "device.name": "--device",
+        "device.autocast": "--autocast",
+        "device.workers": "--workers",
+    }
+    """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     out: Path | None = None
     """Folder of the store to write; needed unless this is only a plan."""
@@ -44,15 +72,16 @@ class DumpRecipe:
     input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
     dump: DumpOptions = field(default_factory=DumpOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
 
     def __post_init__(self) -> None:
         if self.out is None and not self.plan:
-            raise InvalidOption("out is missing. Give --out, or out in a recipe.")
+            raise InvalidOption("`out` is missing. Give it as a flag, with --set, or in a recipe.")
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
         """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `dump.k=8`. Raises InvalidOption."""
-        return load_recipe(cls, path=Path(path), assignments=set, main_section=cls.main_section)
+        return load_recipe(cls, path=Path(path), assignments=set)
 
     def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> DumpSummary | Survey:
         """The finished store's summary; with `plan` what several K would keep, weigh and take, and nothing is written.
@@ -64,15 +93,26 @@ class DumpRecipe:
         source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
         like = None if self.like is None else open_store(self.like)
         if self.plan:
-            return survey_teacher(teacher, source, self.dump, augment=self.augment, like=like)
+            return survey_teacher(teacher, source, self.options, augment=self.augment, like=like)
         assert self.out is not None, "checked when it was built"
         return dump_teacher(
-            teacher, source, self.out, self.dump, augment=self.augment, like=like, on_progress=on_progress
+            teacher,
+            source,
+            self.out,
+            self.options,
+            augment=self.augment,
+            like=like,
+            on_progress=on_progress,
         )
+
+    @property
+    def options(self) -> DumpOptions:
+        """Those of [dump] and [device]."""
+        return replace(self.dump, device=self.device)
 
     def _build_teacher(self) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):
-            warnings.warn("no --teacher-weights, so the teacher's weights are random", RandomWeights, stacklevel=3)
+            warnings.warn("no `teacher.weights`, so the teacher's weights are random", RandomWeights, stacklevel=3)
         return Teacher(
             module=build_model(self.teacher),
             name=self.teacher.model,

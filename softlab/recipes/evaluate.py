@@ -8,9 +8,11 @@ from typing import ClassVar, Self
 from softlab.evaluation.cost import ModelCost, describe_model
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
+from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.sources.options import SourceOptions
@@ -22,7 +24,25 @@ from softlab.store.reader import open_store
 class EvaluateRecipe:
     """A complete evaluation."""
 
-    main_section: ClassVar[str] = "evaluate"
+    flags: ClassVar[dict[str, str]] = {
+        "model.model": "--model",
+        "model.weights": "--weights",
+        "source.path": "--source",
+        "source.limit": "--limit",
+        "store": "--store",
+        "output": "--output",
+        "input.size": "--size",
+        "input.mean": "--mean",
+        "input.std": "--std",
+        "evaluate.batch_size": "--batch-size",
+        "evaluate.per_class": "--per-class",
+        "check.subset": "--subset",
+        "device.name": "--device",
+        "device.autocast": "--autocast",
+        "device.workers": "--workers",
+        "json": "--json",
+    }
+    """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     store: str | None = None
     """A teacher's output for the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
@@ -37,13 +57,15 @@ class EvaluateRecipe:
     source: SourceOptions
     input: ImageInput = field(default_factory=ImageInput)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    check: CheckOptions = field(default_factory=CheckOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
         """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `source.limit=100`. Raises
         InvalidOption."""
-        return load_recipe(cls, path=Path(path), assignments=set, main_section=cls.main_section)
+        return load_recipe(cls, path=Path(path), assignments=set)
 
     def run(self, *, on_scan: OnScan | None = None) -> tuple[Evaluation, ModelCost]:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
@@ -53,10 +75,14 @@ class EvaluateRecipe:
             open_source(self.source, modality=self.input.modality, on_scan=on_scan),
             store=store,
             input=self.input,
-            options=options,
+            device=self.device,
+            check=self.check,
         )
-        evaluation = evaluate_on(inputs, module, options)
+        evaluation = evaluate_on(inputs, module, options, self.device)
         cost = describe_model(
-            module, first_input(inputs, options), batch_size=options.batch_size, autocast=options.autocast
+            module,
+            first_input(inputs, channels_last=self.device.channels_last),
+            batch_size=options.batch_size,
+            autocast=self.device.autocast,
         )
         return evaluation, cost

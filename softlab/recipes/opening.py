@@ -1,6 +1,7 @@
 """Opens what a recipe names: stores, signed ones where that is asked for, and the source to validate on."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.modalities.opening import open_source
@@ -10,6 +11,15 @@ from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.validation import Validation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidOptions(SourceOptions):
+    """A further validation source."""
+
+    store: str | None = None
+    """The teacher's output for it; without it only what needs no teacher is measured."""
+
 
 OnScan = Callable[[int, int], None]
 """Called with the samples that were looked at, and how many there are, while unreadable ones are looked for."""

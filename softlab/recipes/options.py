@@ -1,6 +1,7 @@
 """The options of a command: every field of its nested frozen dataclasses, with the docstring under it as the help.
 
-A field that is itself a dataclass is a section: `[teacher]` in TOML, `teacher.model` as a dotted key. A field
+A field that is itself a dataclass is a section: `[teacher]` in TOML, `teacher.model` as a dotted key. A section that
+may be one of several dataclasses, each with a `name` of its own, says which by that key: `[loss] name = "dkd"`. A field
 `dict[str, Dataclass]` is a table of named sections: `[student.small]`. A section that may be None stays None until
 something under it is given.
 """
@@ -14,10 +15,22 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
-RECIPE_ONLY = "recipe only"
-"""Key of a field's metadata: of a section that has no flags, because too many would be alike."""
+NAME = "name"
+"""The key that says which of several dataclasses a section is."""
+
+ANY_NAME = "NAME"
+"""Stands for a name that the user chooses, in the keys of a named section."""
+
+KEY = "key"
+"""Key of a field's metadata: its key in a recipe, where that is not its name."""
+
+ELSEWHERE = "elsewhere"
+"""Key of a field's metadata: of one that a recipe has in a section of its own, so that it is no key here."""
+
+OVER_RUN = "over the run's"
+"""Key of a field's metadata, in a named section: of a section that begins from the recipe's section of that name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +39,6 @@ class OptionField:
 
     key: str
     """Dotted, as in TOML and `--set`: `teacher.model`."""
-
-    flag: str
-    """`--teacher-weights`; just `--weights` in the main section, just `--teacher` for a section's head."""
-
-    is_head: bool
-    """Whether the flag is the name of its section."""
 
     type: Any
     """As annotated, without its `| None`."""
@@ -42,6 +49,9 @@ class OptionField:
     help: str
     """The docstring under the field."""
 
+    of: tuple[str, ...] = ()
+    """In a section that may be one of several dataclasses: the names of those that have it; none for all."""
+
     @property
     def section(self) -> str:
         return self.key.rpartition(".")[0]
@@ -51,9 +61,9 @@ class OptionField:
         return self.key.rpartition(".")[2]
 
 
-def option_fields(kind: type[Any], *, main_section: str = "") -> list[OptionField]:
-    """Every option of a command that is also a flag, in the order of declaration; a table of named sections is one."""
-    return list(_walk(kind, base=MISSING, section="", main_section=main_section))
+def option_fields(kind: type[Any]) -> list[OptionField]:
+    """Every option of a command in the order of declaration, those of named sections too."""
+    return list(_walk(kind, base=MISSING, section=""))
 
 
 def head_field(section: type[Any]) -> str | None:
@@ -74,10 +84,27 @@ def is_section(type_: Any) -> TypeGuard[type[Any]]:
     return isinstance(type_, type) and is_dataclass(type_)
 
 
+def section_choices(type_: Any) -> dict[str, type[Any]]:
+    """By name the dataclasses that a section may be, where it may be one of several; else none."""
+    members = get_args(type_) if get_origin(type_) in (Union, UnionType) else ()
+    return {getattr(each, NAME): each for each in members} if members and all(map(is_section, members)) else {}
+
+
+def key_of(field: Field[Any]) -> str:
+    """What a field is called in a recipe."""
+    key: str = field.metadata.get(KEY, field.name)
+    return key
+
+
 def types_of(kind: type[Any]) -> dict[str, Any]:
-    """The type of each field, without its `| None`."""
+    """By key the type of each field, without its `| None`."""
     hints = get_type_hints(kind)
-    return {field.name: _without_none(hints[field.name]) for field in fields(kind)}
+    return {key_of(field): _without_none(hints[field.name]) for field in keyed_fields(kind)}
+
+
+def keyed_fields(kind: type[Any]) -> list[Field[Any]]:
+    """Those that are keys of a recipe."""
+    return [field for field in fields(kind) if ELSEWHERE not in field.metadata]
 
 
 def default_of(field: Field[Any], base: Any) -> Any:
@@ -94,23 +121,51 @@ def join_key(section: str, name: str) -> str:
     return f"{section}.{name}" if section else name
 
 
-def _walk(kind: type[Any], *, base: Any, section: str, main_section: str) -> Iterator[OptionField]:
-    types, docstrings, head = types_of(kind), _docstrings(kind), head_field(kind)
-    for field in fields(kind):
-        key, type_, default = join_key(section, field.name), types[field.name], default_of(field, base)
-        if RECIPE_ONLY in field.metadata:
-            continue
-        if is_section(type_):
-            yield from _walk(type_, base=default, section=key, main_section=main_section)
+def _walk(kind: type[Any], *, base: Any, section: str) -> Iterator[OptionField]:
+    types, docstrings = types_of(kind), _docstrings(kind)
+    for field in keyed_fields(kind):
+        key, type_, default = join_key(section, key_of(field)), types[key_of(field)], default_of(field, base)
+        text = docstrings.get(field.name, "")
+        if OVER_RUN in field.metadata:
+            yield OptionField(key=key, type=type_, default=default, help=text)
+        elif choices := section_choices(type_):
+            yield from _walk_choices(choices, default=default, section=key)
+        elif is_section(type_):
+            yield from _walk(type_, base=default, section=key)
         else:
-            is_head = field.name == head and section not in ("", main_section)
-            flag = _flag((section if is_head else key).removeprefix(f"{main_section}."))
-            text = docstrings.get(field.name, "")
-            yield OptionField(key=key, flag=flag, is_head=is_head, type=type_, default=default, help=text)
+            yield OptionField(key=key, type=type_, default=default, help=text)
+            if named := named_section(type_):
+                yield from _walk(named, base=MISSING, section=join_key(key, ANY_NAME))
 
 
-def _flag(key: str) -> str:
-    return "--" + key.replace(".", "-").replace("_", "-")
+def _walk_choices(choices: dict[str, type[Any]], *, default: Any, section: str) -> Iterator[OptionField]:
+    """Which one it is, and every option that one of them has, once."""
+    names = Literal[tuple(choices)]  # type: ignore[valid-type]
+    chosen = default if default is MISSING or default is None else getattr(default, NAME)
+    yield OptionField(key=join_key(section, NAME), type=names, default=chosen, help="Which one.")
+    found: dict[str, dict[str, OptionField]] = {}
+    for name, choice in choices.items():
+        for option in _walk(choice, base=MISSING, section=section):
+            found.setdefault(option.key, {})[name] = option
+    for of in found.values():
+        first = next(iter(of.values()))
+        names_with_it = () if len(of) == len(choices) else tuple(of)
+        yield OptionField(
+            key=first.key, type=first.type, default=first.default, help=_joined_help(of), of=names_with_it
+        )
+
+
+def _joined_help(of: dict[str, OptionField]) -> str:
+    """One text, or where they differ each with the names that it is for."""
+    texts: dict[str, list[str]] = {}
+    for name, option in of.items():
+        default = "" if option.default in (None, MISSING) else f" Default {option.default}."
+        texts.setdefault(option.help + (default if len({each.help for each in of.values()}) > 1 else ""), []).append(
+            name
+        )
+    if len(texts) == 1:
+        return next(iter(texts))
+    return " ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
 
 
 def _without_none(type_: Any) -> Any:
@@ -121,6 +176,16 @@ def _without_none(type_: Any) -> Any:
 
 
 def _docstrings(kind: type[Any]) -> dict[str, str]:
+    """Of the fields of a dataclass, those that it has from another one too."""
+    texts: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if is_dataclass(each):
+            texts |= _own_docstrings(each)
+    return texts
+
+
+@functools.cache
+def _own_docstrings(kind: type[Any]) -> dict[str, str]:
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     texts = {}

@@ -1,38 +1,66 @@
 """The students of a run: each model built from a seed of its own, and started from layers of the teacher if asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import nn
 
 from softlab.errors import ModelError
+from softlab.labels.losses import DecisionLoss
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
-from softlab.recipes.options import RECIPE_ONLY
+from softlab.recipes.options import OVER_RUN
+from softlab.student.feature_losses import FeatureLoss
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import LearnOptions, TargetOptions, TeachersOptions
+from softlab.student.pruning import PruneOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentModel(ModelOptions):
     """A student's model, and what it learns in another way than the others of its run."""
 
-    train: dict[str, object] = field(default_factory=dict)
-    """options of [train] that are this student's own, e.g. temperature or loss"""
+    seed: int | None = None
+    """Of its initial weights and dropout; default: `run.seed`."""
 
     inherit: InheritOptions | None = None
-    """which of the layers of [teacher] this student starts from"""
+    """Which of the layers of [teacher] this student starts from."""
 
-    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
-    """how this student wants its samples; default: as [input] says"""
+    input: ImageInput | None = field(default=None, metadata={OVER_RUN: True})
+    """How this student wants its samples, where that is not as [input] says."""
+
+    teachers: TeachersOptions | None = field(default=None, metadata={OVER_RUN: True})
+    """How much it learns from its teachers, where that is not as [teachers] says."""
+
+    loss: DecisionLoss | None = field(default=None, metadata={OVER_RUN: True})
+    """Its distillation loss, where that is not as [loss] says; one of another name begins from that loss's defaults."""
+
+    targets: TargetOptions | None = field(default=None, metadata={OVER_RUN: True})
+    """How it learns hard targets, where that is not as [targets] says."""
+
+    optimizer: OptimizerOptions | None = field(default=None, metadata={OVER_RUN: True})
+    """How its weights are updated, where that is not as [optimizer] says."""
+
+    feature: dict[str, FeatureLoss] | None = field(default=None, metadata={OVER_RUN: True})
+    """The features that it learns, in place of all under [feature]."""
+
+    prune: PruneOptions | None = field(default=None, metadata={OVER_RUN: True})
+    """How it is pruned, where that is not as [prune] says."""
+
+    def learn(self, shared: LearnOptions) -> LearnOptions:
+        """What it learns and how: its own, and else what the students of the run share."""
+        own = {each.name: getattr(self, each.name) for each in fields(LearnOptions)}
+        return replace(shared, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherModel(ModelOptions):
     """A teacher's model."""
 
-    input: ImageInput | None = field(default=None, metadata={RECIPE_ONLY: True})
-    """how the teacher wants its samples; default: as [input] says"""
+    input: ImageInput | None = field(default=None, metadata={OVER_RUN: True})
+    """How the teacher wants its samples, where that is not as [input] says."""
 
 
 def build_students(students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int]) -> dict[str, nn.Module]:

@@ -1,25 +1,41 @@
 """A complete training run of students, or a search for how to train one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 from softlab.errors import InvalidOption
+from softlab.labels.losses import DecisionLoss, KlLoss
+from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
+from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
-from softlab.recipes.building import load_recipe, overridden
-from softlab.recipes.opening import OnScan, choose_output, open_signed, open_validation
+from softlab.recipes.building import load_recipe
+from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_signed, open_validation
+from softlab.recipes.options import KEY
 from softlab.recipes.students import StudentModel, TeacherModel, build_students, inherit_layers
 from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store
+from softlab.student.feature_losses import FeatureLoss
 from softlab.student.loop import OnProgress
-from softlab.student.options import Student, TrainOptions
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import (
+    DistilOptions,
+    LearnOptions,
+    LogOptions,
+    RunOptions,
+    Student,
+    TargetOptions,
+    TeachersOptions,
+    TrainOptions,
+)
+from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, Trial, search
 from softlab.student.train import train_students
@@ -30,7 +46,34 @@ from softlab.student.validation import Validation
 class TrainRecipe:
     """A complete training run."""
 
-    main_section: ClassVar[str] = "train"
+    flags: ClassVar[dict[str, str]] = {
+        "out": "--out",
+        "store": "--store",
+        "source.path": "--source",
+        "valid.path": "--valid",
+        "valid_store": "--valid-store",
+        "student": "--student",
+        "feature": "--feature",
+        "input.size": "--size",
+        "input.mean": "--mean",
+        "input.std": "--std",
+        "run.epochs": "--epochs",
+        "run.batch_size": "--batch-size",
+        "run.max_samples": "--max-samples",
+        "run.seed": "--seed",
+        "teachers.alpha": "--alpha",
+        "loss.name": "--loss",
+        "loss.temperature": "--temperature",
+        "optimizer.learning_rate": "--learning-rate",
+        "distil.baseline": "--baseline",
+        "check.subset": "--subset",
+        "device.name": "--device",
+        "device.workers": "--workers",
+        "search.trials": "--search",
+        "log.resume": "--resume",
+        "require_signature": "--require-signature",
+    }
+    """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     out: Path
     """Folder of the run: weights, metrics, what is needed to go on after a kill."""
@@ -66,34 +109,69 @@ class TrainRecipe:
 
     source: SourceOptions
     valid: SourceOptions | None = None
+
+    also_valid: dict[str, ValidOptions] = field(default_factory=dict)
+    """Further sources to measure on, which don't decide what epoch is the best."""
+
     input: ImageInput = field(default_factory=ImageInput)
     augment: ViewRecipe | None = None
-    train: TrainOptions = field(default_factory=TrainOptions)
+    run_options: RunOptions = field(default_factory=RunOptions, metadata={KEY: "run"})
+    distil: DistilOptions = field(default_factory=DistilOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+    check: CheckOptions = field(default_factory=CheckOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+    teachers: TeachersOptions = field(default_factory=TeachersOptions)
+    loss: DecisionLoss = field(default_factory=KlLoss)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+    feature: dict[str, FeatureLoss] = field(default_factory=dict)
+    """A stored feature to learn beside the labels, and the student's layer that learns it."""
+
+    prune: PruneOptions | None = None
     search: SearchOptions | None = None
     cache: CacheOptions = field(default_factory=CacheOptions)
 
     def __post_init__(self) -> None:
         """Refuses what would otherwise fail after the data are opened."""
         if self.valid is None and self.valid_store is not None:
-            raise InvalidOption("--valid-store without a validation source. Give --valid, or leave the store out.")
+            raise InvalidOption("`valid_store` without a validation source. Give `valid.path`, or leave the store out.")
         if self.search is not None and (self.valid is None or len(self.student) != 1):
-            raise InvalidOption("a search tries one student on a validation source. Give one --student, and --valid.")
+            raise InvalidOption(
+                "a search tries one student on a validation source. Give one `student`, and `valid.path`."
+            )
         heirs = [name for name, options in self.student.items() if options.inherit is not None]
         if heirs and (self.teacher is None or self.teacher.weights is None):
             raise InvalidOption(
-                f"[student.{heirs[0]}.inherit] needs a teacher with weights. Give --teacher and --teacher-weights."
+                f"[student.{heirs[0]}.inherit] needs a teacher with weights. Give `teacher.model` and "
+                f"`teacher.weights`."
             )
-        for name in self.student:
-            self.train_options(name)
+        _ = self.options  # checks what sections must be together
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
-        """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `train.epochs=5`. Raises InvalidOption."""
-        return load_recipe(cls, path=Path(path), assignments=set, main_section=cls.main_section)
+        """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `run.epochs=5`. Raises InvalidOption."""
+        return load_recipe(cls, path=Path(path), assignments=set)
 
-    def train_options(self, student: str) -> TrainOptions:
-        """Those of the run, with the student's own instead."""
-        return overridden(self.train, self.student[student].train, where=f"[student.{student}.train]")
+    @property
+    def options(self) -> TrainOptions:
+        """Of the run, and of students that have none of their own."""
+        learn = LearnOptions(
+            teachers=self.teachers,
+            loss=self.loss,
+            targets=self.targets,
+            optimizer=self.optimizer,
+            feature=self.feature,
+            prune=self.prune,
+        )
+        return TrainOptions(
+            run=self.run_options,
+            distil=self.distil,
+            device=self.device,
+            check=self.check,
+            log=self.log,
+            learn=learn,
+        )
 
     @property
     def best(self) -> Path:
@@ -109,8 +187,7 @@ class TrainRecipe:
         recipe of its best trial. Raises as `train_students` and `open_trusted`.
         """
         stores = [self._open(path) for path in self.store]
-        valid_store = self._open(self.valid_store) if self.valid_store else None
-        valid = open_validation(self.valid, modality=self.input.modality, store=valid_store, on_scan=on_scan)
+        valid = self._open_validation(self.valid, self.valid_store, on_scan)
         source = open_source(self.source, modality=self.input.modality, on_scan=on_scan)
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
@@ -119,13 +196,24 @@ class TrainRecipe:
             self._students(),
             source,
             stores,
-            self.train,
+            self.options,
             input=self.input,
             augment=self.augment,
             valid=valid,
+            also_valid=self._open_others(on_scan),
             out=self.out,
             on_progress=on_progress,
         )
+
+    def _open_validation(
+        self, source: SourceOptions | None, store: str | None, on_scan: OnScan | None
+    ) -> Validation | None:
+        opened = self._open(store) if store else None
+        return open_validation(source, modality=self.input.modality, store=opened, on_scan=on_scan)
+
+    def _open_others(self, on_scan: OnScan | None) -> dict[str, Validation]:
+        opened = {name: self._open_validation(each, each.store, on_scan) for name, each in self.also_valid.items()}
+        return {name: valid for name, valid in opened.items() if valid is not None}
 
     def _search(
         self,
@@ -140,7 +228,7 @@ class TrainRecipe:
             lambda: self._students()[name].module,
             source,
             stores,
-            self.train_options(name),
+            replace(self.options, learn=model.learn(self.options.learn)),
             what,
             valid=valid,
             input=model.input or self.input,
@@ -149,9 +237,9 @@ class TrainRecipe:
             on_progress=on_progress,
         )
         if is_first_rank():
-            out, train = self.out / "best", replace(trials[0].options, baseline=self.train.baseline)
-            student = {name: replace(model, train={})}
-            write_recipe(self.best, replace(self, out=out, student=student, train=train, search=None))
+            found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}
+            student = {name: replace(model, **found)}
+            write_recipe(self.best, replace(self, out=self.out / "best", student=student, search=None))
         return trials
 
     def _open(self, store: str) -> Store:
@@ -166,7 +254,11 @@ class TrainRecipe:
         return choose_output(opened, self.output)
 
     def _students(self) -> dict[str, Student]:
-        own = {name: self.train_options(name) for name in self.student}
-        modules = build_students(self.student, seeds={name: options.seed for name, options in own.items()})
+        seed, shared = self.run_options.seed, self.options.learn
+        seeds = {name: seed if model.seed is None else model.seed for name, model in self.student.items()}
+        modules = build_students(self.student, seeds=seeds)
         inherit_layers(modules, self.student, teacher=self.teacher)
-        return {name: Student(module=modules[name], options=own[name], input=self.student[name].input) for name in own}
+        return {
+            name: Student(module=modules[name], learn=model.learn(shared), input=model.input)
+            for name, model in self.student.items()
+        }

@@ -1,7 +1,7 @@
 """A recipe as a table again, and as a TOML file."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ import msgspec
 
 from softlab.modalities.modality import DEFAULT_MODALITY
 from softlab.recipes.modality_sections import MODALITY, belongs_to_a_modality
-from softlab.recipes.options import default_of
+from softlab.recipes.options import NAME, default_of, key_of, keyed_fields
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -24,14 +24,22 @@ def write_recipe(path: Path, recipe: "DataclassInstance") -> None:
 def given_values(value: Any) -> Any:
     """Of a recipe the table that describes it, of numbers, strings, lists and tables."""
     if is_dataclass(value) and not isinstance(value, type):
-        inner = {field: getattr(value, field.name) for field in fields(value)}
-        table = {field.name: given_values(each) for field, each in inner.items() if not _is_left_out(field, each)}
-        return ({MODALITY: getattr(value, MODALITY)} if _is_of_another_modality(value) else {}) | table
+        inner = {field: getattr(value, field.name) for field in keyed_fields(type(value))}
+        table = {key_of(field): given_values(each) for field, each in inner.items() if not _is_left_out(field, each)}
+        return _which(value) | table
     if isinstance(value, Mapping):
         return {name: given_values(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [given_values(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _which(value: Any) -> dict[str, str]:
+    """What a section says of its class: another modality than images, or the name of a loss."""
+    if _is_of_another_modality(value):
+        return {MODALITY: getattr(value, MODALITY)}
+    is_choice = isinstance(getattr(type(value), NAME, None), str)
+    return {NAME: getattr(value, NAME)} if is_choice else {}
 
 
 def _is_of_another_modality(value: object) -> bool:

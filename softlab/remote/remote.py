@@ -186,7 +186,7 @@ def _checked(data: bytes, where: str) -> bytes:
     if len(data) > MAX_SINGLE_BYTES:
         raise InvalidOption(
             f"{where}: would have {len(data):,} bytes, and objects hold at most {MAX_SINGLE_BYTES:,}. "
-            f"Dump with smaller --shard-rows."
+            f"Dump with a smaller `dump.shard_rows`."
         )
     return data
 

@@ -8,10 +8,6 @@ from softlab.report.runs import Result, TrainingRun
 
 Member = tuple[TrainingRun, Result]
 
-NOT_COMPARED = ("seed", "device", "baseline")
-"""Options that don't make another student: students don't depend on each other, nor on which of several GPUs they had.
-What kind of device it was is recorded with the student."""
-
 
 def group_by_kind(runs: Sequence[TrainingRun]) -> list[list[Member]]:
     """All students in the order of the runs, those together that differ in nothing but the seed and what follows from
@@ -28,13 +24,12 @@ def group_by_kind(runs: Sequence[TrainingRun]) -> list[list[Member]]:
 
 
 def _kind(run: TrainingRun, result: Result) -> str:
-    student = run.settings["students"][result.name]
-    options = run.settings["options"] | student.get("options", {})  # its own, where it has some, are what counts
     is_alone = not run.is_finished or result.error is not None
-    settings = _without(run.settings, "versions", "students", "options") | {
+    settings = _without(run.settings, "versions", "students", "run", "distil") | {
         "name": result.name,
-        "student": _without(student, "initial_weights", "options"),
-        "options": _without(options, *NOT_COMPARED),
+        "student": _without(run.settings["students"][result.name], "initial_weights", "seed"),
+        "run": _without(run.settings["run"], "seed"),
+        "distil": _without(run.settings["distil"], "baseline"),  # students don't depend on each other
         "alone": str(run.path) if is_alone else None,
     }
     return json.dumps(settings, sort_keys=True)

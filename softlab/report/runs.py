@@ -21,6 +21,13 @@ from softlab.report.run_files import convert, damaged, parse, read_file
 from softlab.student.run_folder import METRICS, POSITION, RUN, SUMMARY
 
 
+class _Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of metrics.jsonl: of an epoch, or of some steps where the run wrote those too."""
+
+    student: str
+    step_loss: float | None = None
+
+
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One student after one epoch: a line of metrics.jsonl."""
 
@@ -44,38 +51,34 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """None for a student that was set aside, too."""
 
     best: Evaluation | None = None
+    epochs: int | None = None
+    """After which it stopped, where that was early."""
+
     seconds: float | None = None
     error: str | None = None
     """Why the student was set aside, if it was."""
 
 
-class _Options(msgspec.Struct, frozen=True):
+class _Run(msgspec.Struct, frozen=True):
     epochs: int
     seed: int
 
 
-class _StudentOptions(msgspec.Struct, frozen=True):
-    """Of a student that has options of its own."""
-
-    seed: int | None = None
-
-
 class _Student(msgspec.Struct, frozen=True):
     initial_weights: str
-    options: _StudentOptions = _StudentOptions()
+    seed: int
 
 
 class _Settings(msgspec.Struct, frozen=True):
     """What must be in run.json; the rest is compared, not interpreted."""
 
-    options: _Options
+    run: _Run
     best_by: str | None
     students: dict[str, _Student]
 
     @property
     def student_seeds(self) -> dict[str, int]:
-        own = {name: student.options.seed for name, student in self.students.items()}
-        return {name: self.options.seed if seed is None else seed for name, seed in own.items()}
+        return {name: student.seed for name, student in self.students.items()}
 
 
 class _Position(msgspec.Struct, frozen=True):
@@ -127,7 +130,7 @@ def read_run(path: str | Path) -> TrainingRun:
     text, summary = read_file(path / RUN), read_file(path / SUMMARY)
     if text is None:
         raise InvalidOption(
-            f"{path}: no {RUN} here, so this is not a training run. Give the --out folder of `softlab train-student`."
+            f"{path}: no {RUN} here, so this is not a training run. Give the `out` folder of `softlab train-student`."
         )
     settings = parse(text, dict[str, Any], where=path / RUN)
     known = convert(settings, _Settings, where=path / RUN)
@@ -137,15 +140,15 @@ def read_run(path: str | Path) -> TrainingRun:
         results = _results_so_far(epochs, errors=_read_errors(path), best_by=known.best_by)
     else:
         results = parse(summary, tuple[Result, ...], where=path / SUMMARY)
-        _check_complete(path, results, epochs, num_epochs=known.options.epochs)
+        _check_complete(path, results, epochs, num_epochs=known.run.epochs)
     return TrainingRun(
         path=path,
         settings=settings,
-        seed=known.options.seed,
+        seed=known.run.seed,
         student_seeds=known.student_seeds,
         initial_weights={name: student.initial_weights for name, student in known.students.items()},
         best_by=known.best_by,
-        num_epochs=known.options.epochs,
+        num_epochs=known.run.epochs,
         is_finished=summary is not None,
         results=results,
         epochs=epochs,
@@ -158,9 +161,11 @@ def _read_epochs(path: Path, *, students: Mapping[str, _Student], is_finished: b
         lines.append(rest)
     epochs: dict[str, list[Epoch]] = {name: [] for name in students}
     for number, text in enumerate(lines, start=1):
-        line = parse(text, Epoch, where=f"{path / METRICS}, line {number}")
+        where = f"{path / METRICS}, line {number}"
+        line = parse(text, _Line, where=where)
         _check_known(line.student, epochs, where=path / METRICS)
-        epochs[line.student].append(line)
+        if line.step_loss is None:
+            epochs[line.student].append(parse(text, Epoch, where=where))
     return epochs
 
 
@@ -209,8 +214,8 @@ def _check_complete(
     """Raises InvalidOption if lines are missing that a finished run has, or results are of another run."""
     for result in results:
         _check_known(result.name, epochs, where=path / SUMMARY)
-        last = _last_epoch(epochs[result.name])
-        if result.error is None and last < num_epochs:
+        last, expected = _last_epoch(epochs[result.name]), result.epochs or num_epochs
+        if result.error is None and last < expected:
             raise damaged(
-                path / METRICS, f"ends at epoch {last} of {num_epochs} for {result.name}, but the run is finished"
+                path / METRICS, f"ends at epoch {last} of {expected} for {result.name}, but the run is finished"
             )

@@ -31,7 +31,7 @@ def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSour
     if not any(keys):
         raise SourceError(
             f"{root}: no images in {len(found)} class folders. Expected files such as {root}/CLASS/IMAGE.png "
-            f"({', '.join(IMAGE_SUFFIXES)}): check --source."
+            f"({', '.join(IMAGE_SUFFIXES)}): check `source.path`."
         )
     label_of = {name: label for label, name in enumerate(class_names)}
     labels, counts = [label_of[name] for name in ordered], [len(each) for each in keys]
@@ -73,7 +73,9 @@ def _class_folders(root: Path) -> list[str]:
     try:
         return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise SourceError(f"{root}: {error.strerror}. Expected a folder of class folders: check --source.") from error
+        raise SourceError(
+            f"{root}: {error.strerror}. Expected a folder of class folders: check `source.path`."
+        ) from error
 
 
 def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[str, ...]) -> None:
@@ -83,13 +85,13 @@ def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[st
         if name not in class_names:
             raise SourceError(
                 f"{root}: the folder {name!r} is none of the {len(class_names)} class names. "
-                f"{suggest(name, class_names)} Rename it, or add it to --source-class-names."
+                f"{suggest(name, class_names)} Rename it, or add it to `source.class_names`."
             )
     for name in class_names:
         if name not in found:
             raise SourceError(
                 f"{root}: there is no folder for the class {name!r}. {suggest(name, found)} "
-                f"Add it, or correct --source-class-names."
+                f"Add it, or correct `source.class_names`."
             )
 
 

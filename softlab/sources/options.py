@@ -1,4 +1,4 @@
-"""Which data set to open, and how; the fields are also the keys of a recipe's [source] and the --source flags."""
+"""Which data set to open, and how; the fields are also the keys of a recipe's [source]."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,17 +52,17 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise InvalidOption("path is empty. Set --source to a folder, a .parquet file or torchvision:NAME.")
+            raise InvalidOption("`source.path` is empty. Set it to a folder, a .parquet file or torchvision:NAME.")
         if self.kind not in get_args(Kind):
             raise InvalidOption(f"kind {self.kind!r} is unknown. {suggest(self.kind, get_args(Kind))}")
         if not self.image_column or not self.label_column:
-            raise InvalidOption("a column name is empty. Set --source-image-column and --source-label-column.")
+            raise InvalidOption("a column name is empty. Set `source.image_column` and `source.label_column`.")
         if not all(self.fields) or not all(self.fields.values()):
-            raise InvalidOption("a field or its column has no name. Write --source-fields FIELD=COLUMN.")
+            raise InvalidOption("a field or its column has no name. Write `source.fields` as {FIELD = COLUMN}.")
         if len(set(self.class_names)) < len(self.class_names):
             raise InvalidOption("class_names holds a name twice. Name each class folder once.")
         if self.limit is not None and self.limit < 1:
-            raise InvalidOption(f"limit {self.limit} leaves no sample. Set --source-limit to 1 or more.")
+            raise InvalidOption(f"source.limit = {self.limit} leaves no sample. Set `source.limit` to 1 or more.")
 
     @property
     def columns(self) -> dict[str, str]:

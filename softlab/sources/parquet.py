@@ -45,13 +45,13 @@ def open_parquet(path: str, *, fields: Mapping[str, str], label_column: str) -> 
     if not parts:
         raise SourceError(
             f"{path}: no such folder, and no .parquet file. Expected a folder of class folders, "
-            f"or a .parquet file, a folder of them or a glob: check --source."
+            f"or a .parquet file, a folder of them or a glob: check `source.path`."
         )
     for part in parts[1:]:
         if (part.class_names, part.targets_N is None) != (parts[0].class_names, parts[0].targets_N is None):
             raise SourceError(
                 f"{part.file}: its labels or class names are not those of {parts[0].file.name}. "
-                f"Give --source files of one data set."
+                f"Give `source.path` files of one data set."
             )
     targets = [part.targets_N for part in parts if part.targets_N is not None]
     targets_N = np.concatenate(targets) if targets else None
@@ -198,7 +198,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _check_column(path: Path, schema: Any, field: str, column: str) -> None:
-    next_step = f"Name the column of the field {field!r}: --source-image-column, or --source-fields {field}=COLUMN."
+    next_step = f"Name the column of the field {field!r}, as `source.image_column` or `source.fields.{field}`."
     if column not in schema.names:
         raise SourceError(
             f"{path}: there is no column {column!r} for the field {field!r}. {suggest(column, schema.names)} "
@@ -273,7 +273,7 @@ def _read_targets(path: Path, file: Any, column: str) -> NDArray[np.int64] | Non
         found = f"has type {file.schema_arrow.field(column).type}" if column in names else "is not there"
         raise SourceError(
             f"{path}: the column {column!r} {found}. {suggest(column, names)} "
-            f"Name an integer column with --source-label-column."
+            f"Name an integer column with `source.label_column`."
         )
     labels = file.read(columns=[column]).column(0).cast(pa.int64()).fill_null(-1)
     return np.array(labels, dtype=np.int64)

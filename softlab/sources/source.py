@@ -92,7 +92,7 @@ def unreadable(error: Exception, *, key: str, place: str) -> UnreadableSample:
     """The error to raise from `error`, which tells what is wrong with the sample."""
     return UnreadableSample(
         f"{place}: sample {key!r} can't be read: {_describe(error)}. "
-        f"Repair or remove it, or leave such samples out with --source-skip-unreadable."
+        f"Repair or remove it, or leave such samples out with `source.skip_unreadable = true`."
     )
 
 

@@ -18,7 +18,7 @@ def first(source: Source, count: int) -> Source:
     if count > len(source):
         raise InvalidOption(
             f"{source.name}: limit {count:,}, but there are {len(source):,} samples. "
-            f"Lower --source-limit or leave it out."
+            f"Lower `source.limit` or leave it out."
         )
     return _subset(source, np.arange(count), skipped=source.skipped)
 
@@ -32,14 +32,14 @@ def with_targets(source: Source, targets: Sequence[int]) -> Source:
     if missing:
         shown = f"{', '.join(map(str, found[:10]))}{' ..' if len(found) > 10 else ''}" or "none"
         raise InvalidOption(
-            f"{source.name}: no sample has the hard target {missing[0]} (there are: {shown}). Correct --source-targets."
+            f"{source.name}: no sample has the hard target {missing[0]} (there are: {shown}). Correct `source.targets`."
         )
     return _subset(source, np.flatnonzero(np.isin(targets_N, targets)), skipped=source.skipped)
 
 
 def with_keys(source: Source, keys: Keys) -> Source:
     """The samples with these keys, in the order of the source. Raises InvalidOption where a key is of no sample."""
-    chosen_N = find_all(keys, Keys(source.keys), where=f"{source.name} (--source-keys)")
+    chosen_N = find_all(keys, Keys(source.keys), where=f"{source.name} (`source.keys`)")
     return _subset(source, chosen_N, skipped=source.skipped)
 
 

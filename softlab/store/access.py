@@ -112,5 +112,5 @@ def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTab
     if changed:
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
-            f"Repeat the first command to go on with it, or choose another --out."
+            f"Repeat the first command to go on with it, or choose another `out`."
         )

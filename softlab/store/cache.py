@@ -133,8 +133,8 @@ def _cache_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         hint = "Make room" if error.errno == errno.ENOSPC else "Mend the cause"
         raise StoreWriteFailed(
-            f"{folder}: the row cache can't be written: {error.strerror}. {hint}, choose another --cache-dir, "
-            f"or read without it (--cache-max-bytes 0)."
+            f"{folder}: the row cache can't be written: {error.strerror}. {hint}, choose another `cache.dir`, "
+            f"or read without it (`cache.max_bytes = 0`)."
         ) from error
 
 

@@ -56,7 +56,7 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     if changed:
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
-            f"Choose another folder, or remove that one; --views +N adds N views to it."
+            f"Choose another folder, or remove that one; `dump.views = +N` adds N views to it."
         )
     if (root / COMMITS).exists():
         with exclusive(root / LOCK_NAME):
@@ -136,7 +136,7 @@ def layout_records(plan: StorePlan) -> tuple[FileRecord, ...]:
 def remove_finished_commits(root: Path) -> None:
     """What a dump needed until its manifest was written; not those of views still being added to a finished store.
 
-    The plan goes last: as long as anything is left, it tells a second `--views +N` that the first one has finished.
+    The plan goes last: as long as anything is left, it tells a second `views = +N` that the first one has finished.
     """
     if (root / MANIFEST_NAME).exists() and (is_left_over(root) or not (root / PLAN_NAME).exists()):
         paths = [path for path in list_files(root) if path.startswith(f"{COMMITS}/")]

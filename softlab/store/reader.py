@@ -77,7 +77,7 @@ class Store:
             held = ", ".join(output.name for output in self.manifest.outputs)
             raise StoreMismatch(
                 f"{self.name}: holds no soft labels, only values ({held}). Learn those as features "
-                f"(--feature NAME=LAYER) with --alpha 0, or dump an output of kind classes."
+                f"(under `feature`) with `teachers.alpha = 0`, or dump an output of kind classes."
             )
         return self.manifest.classes[0]
 
@@ -259,7 +259,7 @@ class Store:
         if feature is None:
             return self.manifest.group_of(self.labels)  # raises, as there are none
         held = ", ".join(self.feature_names) or "none"
-        raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it with --feature.")
+        raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it under `dump.feature`.")
 
     def _units_of(self, group: str) -> UnitRows | None:
         """Where the rows of one group are; None where each sample has one."""

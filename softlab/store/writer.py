@@ -195,7 +195,7 @@ class StoreWriter:
         name = store_index if known is None else repr(known.keys[store_index])
         return StoreMismatch(
             f"{self.root}: sample {name} has changed since this dump was begun, or since the store was made that it is "
-            f"to be like. Restore the data, or choose another --out."
+            f"to be like. Restore the data, or choose another `out`."
         )
 
     def content_hashes(self, record: CommitRecord) -> list[bytes]:
@@ -270,7 +270,7 @@ class StoreWriter:
             raise TeacherError(
                 f"{self.root}: samples {shard.start} to {shard.stop - 1} have {num_units:,} rows, the longest of them "
                 f"{int(rows_S.max()):,}, but a shard has room for {room:,}. Dump with fewer samples a shard "
-                f"(--shard-rows), or shorten the samples."
+                f"(`dump.shard_rows`), or shorten the samples."
             )
         expected_S = self._rows_in_another_view(shard)
         if expected_S is not None:

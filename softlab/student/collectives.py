@@ -30,19 +30,26 @@ def join_training(device: torch.device) -> Ranks:
 
 def own_rows(rows: RowIndices, ranks: Ranks) -> RowIndices:
     """This rank's part of a batch."""
-    if ranks.count == 1:
-        return rows
-    size = len(rows) // ranks.count
-    here = slice(ranks.rank * size, (ranks.rank + 1) * size)
-    return RowIndices(SourceIndex(rows.source_B[here]), rows.views_B[here])
+    return rows if ranks.count == 1 else parts_of(rows, parts=ranks.count)[ranks.rank]
 
 
-def check_batch_size(batch_size: int, ranks: Ranks) -> None:
+def parts_of(rows: RowIndices, *, parts: int) -> list[RowIndices]:
+    """A batch in equal parts."""
+    size = len(rows) // parts
+    starts = range(0, size * parts, size)
+    return [
+        RowIndices(SourceIndex(rows.source_B[start : start + size]), rows.views_B[start : start + size])
+        for start in starts
+    ]
+
+
+def check_batch_size(batch_size: int, ranks: Ranks, *, parts: int = 1) -> None:
     """Raises InvalidOption for a batch that doesn't fall into equal parts."""
-    if batch_size % ranks.count:
+    if batch_size % (ranks.count * parts):
+        shares = [f"{ranks.count} processes"] * (ranks.count > 1) + [f"{parts} parts"] * (parts > 1)
         raise InvalidOption(
-            f"batch_size = {batch_size}: {ranks.count} processes share each batch in equal parts. Choose a multiple of "
-            f"{ranks.count} with --batch-size."
+            f"run.batch_size = {batch_size}: {' and '.join(shares)} share each batch in equal parts. Choose a multiple "
+            f"of {ranks.count * parts} as `run.batch_size`."
         )
 
 

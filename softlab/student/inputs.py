@@ -47,7 +47,7 @@ def align_inputs(
     check_same_rows(stores)
     store = stores[0]
     replays_own = augment is not None and own.fingerprint != store.manifest.views.fingerprint
-    if replays_own and options.views_mismatch == "refuse":
+    if replays_own and options.check.views_mismatch == "refuse":
         check_recipe(store, asked=describe_views(own), fingerprint=own.fingerprint)
     if replays_own and own.mixing is not None:
         raise InvalidOption("[augment] mixes samples, but the stored labels are of one sample each. Leave mixing out.")
@@ -55,13 +55,13 @@ def align_inputs(
         source,
         store,
         inputs,
-        subset=options.subset,
-        verify=options.verify_inputs,
+        subset=options.check.subset,
+        verify=options.check.verify_inputs,
         others=tuple(stores[1:]),
         replay=_replay(own, store.num_samples, inputs) if replays_own else None,
-        check_pixels=options.views_mismatch == "refuse",
+        check_pixels=options.check.views_mismatch == "refuse",
     )
-    aligned = replace(aligned, features=find_features(stores, features), new_classes=options.new_classes)
+    aligned = replace(aligned, features=find_features(stores, features), new_classes=options.distil.new_classes)
     if replays_own:
         return TrainingData(aligned=aligned, views=own, num_views=None)
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)

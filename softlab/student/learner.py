@@ -4,7 +4,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
 from softlab.loading.batch import Batch
-from softlab.models.device import place
+from softlab.models.device import DeviceOptions, place
 from softlab.ranks import ALONE, Ranks
+from softlab.student.averaging import WeightAverage
 from softlab.student.collectives import average_gradients, copy_first_rank, mean_of_ranks
 from softlab.student.objective import Objective
-from softlab.student.options import TrainOptions
-from softlab.student.pruning import Pruner, Sparsity
+from softlab.student.optimizer import OptimizerOptions, Schedule, make_optimizer
+from softlab.student.pruning import PruneOptions, Pruner, Sparsity, exported_state
 from softlab.student.tapped import TappedStudent
 
 State = dict[str, Tensor]
@@ -33,20 +34,23 @@ class Learner:
         name: str,
         module: nn.Module,
         objective: Objective,
-        options: TrainOptions,
         *,
+        optimizer: OptimizerOptions,
         device: torch.device,
+        place_on: DeviceOptions,
         num_steps: int,
         steps_per_epoch: int,
+        seed: int,
+        prune: PruneOptions | None = None,
         example: Batch | None = None,
         ranks: Ranks = ALONE,
         input_index: int = 0,
     ) -> None:
-        """`example` is a batch on the device, needed where features are learnt; `input_index` tells which of a batch's
-        inputs is this student's."""
+        """`place_on` says how the model runs on the device; `example` is a batch there, needed where features are
+        learnt; `input_index` tells which of a batch's inputs is this student's."""
         self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
-        self.module = place(module, device, channels_last=options.channels_last)
-        self._pruner = None if options.prune is None else Pruner(self.module, options.prune, num_steps=num_steps)
+        self.module = place(module, device, channels_last=place_on.channels_last)
+        self._pruner = None if prune is None else Pruner(self.module, prune, num_steps=num_steps)
         if self._pruner is not None:
             self._pruner.prepare()
         self._student = TappedStudent(
@@ -54,48 +58,63 @@ class Learner:
             self.module,
             objective.features,
             device=device,
-            autocast=options.autocast,
-            compiled=options.compile,
+            autocast=place_on.autocast,
+            compiled=place_on.compile,
             example=example,
-            seed=options.seed,
+            seed=seed,
             input_index=input_index,
         )
-        self.options, self._num_steps, self._ranks = options, num_steps, ranks
+        self.optimizer, self.prune, self.seed, self.channels_last = optimizer, prune, seed, place_on.channels_last
+        self._num_steps, self._ranks = num_steps, ranks
         copy_first_rank([*self.module.parameters(), *self.module.buffers()], ranks)  # each may have begun with its own
-        self._warmup_steps = options.warmup_epochs * steps_per_epoch
-        self._optimizer = _make_optimizer(self._student.parameters, options)
-        self._loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-        self._losses = 0
+        self.learning_rate = Schedule(options=optimizer, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+        self._optimizer = make_optimizer(self._student.parameters, optimizer)
+        self._average = None if optimizer.ema is None else WeightAverage(self.module, decay=optimizer.ema)
+        self._losses = MeanLoss(device, ranks=ranks)
 
-    def step(self, batch: Batch, *, step: int) -> Tensor:
-        """One update; the loss, still on the device, so that nothing waits for it."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        with self._random_numbers_of(step):
+    def step(self, batch: Batch, *, step: int, part: int = 0, parts: int = 1) -> Tensor:
+        """One update; the loss, still on the device, so that nothing waits for it.
+
+        Of a batch in several parts each is a call of its own, and the last one makes the update, with the mean of their
+        gradients.
+        """
+        with self._random_numbers_of(step, part=part):
             self.module.train()
             self._student.projectors.train()
             logits_BC, features = self._student.logits_and_features(batch)
             progress = step / max(self._num_steps - 1, 1)
             loss = self.objective(logits_BC, batch, features=features, progress=progress)
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            if part == 0:
+                self._optimizer.zero_grad()
+            (loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]
+        self._losses.add(loss.detach())
+        if part == parts - 1:
+            self._update(step)
+        return loss.detach()
+
+    def _update(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
         average_gradients(self._student.parameters, self._ranks)
-        if self.options.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._student.parameters, self.options.clip_norm)
+        if self.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._student.parameters, self.optimizer.clip_norm)
         self._optimizer.step()
         if self._pruner is not None:
             self._pruner.step((step + 1) / self._num_steps)
-        self._loss_sum += loss.detach()
-        self._losses += 1
-        return loss.detach()
+        if self._average is not None:
+            self._average.update(self.module)
 
     def weights(self) -> State:
-        """Of the model as it would be used now: pruned weights are zero."""
-        state: State = self.module.state_dict() if self._pruner is None else self._pruner.exported_state()
+        """Of the model as it would be used now: averaged if they are to be, pruned weights zero."""
+        module = self.module if self._average is None else self._average.module
+        state: State = module.state_dict() if self._pruner is None else exported_state(module)
         return state
 
     def finish(self) -> Sparsity | None:
-        """Leave the module with its own names alone after the last step; how much of it is pruned, if it is."""
+        """Leave the module as it would be used, with its own names alone, after the last step; how much of it is
+        pruned, if it is."""
+        if self._average is not None:
+            self.module.load_state_dict(self._average.module.state_dict())
         if self._pruner is None:
             return None
         self._pruner.finish()
@@ -106,38 +125,33 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         self._optimizer.state.clear()
 
-    def logits(self, batch: Batch) -> Tensor:
-        """[B, C] on the device, in the dtype of autocast."""
-        return self._student.logits(batch)
-
     def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
         """As `TappedStudent.check_units`."""
         self.module.eval()
         self._student.check_units(batch, units_R=units_R)
 
     def evaluating(self) -> Callable[[Batch], Tensor]:
-        """The student in eval mode, as a function from a batch to logits; until the next step."""
-        self.module.eval()
-        return self.logits
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then cosine to zero (Loshchilov, Hutter 2017, without restarts) or constant."""
-        if step < self._warmup_steps:
-            return self.options.learning_rate * (step + 1) / math.ceil(self._warmup_steps)
-        if self.options.schedule == "constant":
-            return self.options.learning_rate
-        progress = (step - self._warmup_steps) / max(self._num_steps - self._warmup_steps, 1)
-        return self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        """The student in eval mode, as a function from a batch to logits [B, C] on the device, in the dtype of
+        autocast; until the next step."""
+        if self._average is None:
+            self.module.eval()
+            return self._student.logits
+        average = self._average.module.eval()
+        return lambda batch: self._student.logits(batch, forward=average)
 
     def take_mean_loss(self, *, step: int) -> float:
         """Mean over the steps since this was last asked. Raises TrainingFailed if it isn't finite."""
-        mean = mean_of_ranks(self._loss_sum, self._ranks).item() / max(self._losses, 1)
-        self._loss_sum.zero_()
-        self._losses = 0
+        return self._finite(self._losses.take(), step=step)
+
+    def recent_loss(self, *, step: int) -> float:
+        """Mean over the steps since this was last asked, or the mean loss was. Raises TrainingFailed as there."""
+        return self._finite(self._losses.recent(), step=step)
+
+    def _finite(self, mean: float, *, step: int) -> float:
         if not math.isfinite(mean):
             raise TrainingFailed(
-                f"student {self.name}: its loss is {mean} by step {step}. Lower --learning-rate, or set --clip-norm 1, "
-                f"and train in another --out."
+                f"student {self.name}: its loss is {mean} by step {step}. Lower `optimizer.learning_rate`, or set "
+                f"`optimizer.clip_norm = 1`, and train in another `out`."
             )
         return mean
 
@@ -148,7 +162,9 @@ class Learner:
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
         projectors = self._student.projectors.state_dict()
         tensors |= {f"projector.{name}": tensor for name, tensor in projectors.items()}
-        tensors |= {"loss_sum": mean_of_ranks(self._loss_sum, self._ranks), "losses": torch.tensor(self._losses)}
+        if self._average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self._average.state().items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in self._losses.state().items()}
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: State) -> None:
@@ -161,19 +177,20 @@ class Learner:
             optimizer_state["state"].setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict(optimizer_state)
         self._student.projectors.load_state_dict(_below(tensors, "projector."))
-        self._loss_sum.copy_(tensors["loss_sum"])
-        self._losses = int(tensors["losses"])
+        if self._average is not None:
+            self._average.load_state(_below(tensors, "average."))
+        self._losses.load_state(_below(tensors, "loss."))
 
     def share_buffers(self) -> None:
         """Give all ranks the statistics of the first, such as running means: each has seen other rows."""
         copy_first_rank(self.module.buffers(), self._ranks)
 
     @contextmanager
-    def _random_numbers_of(self, step: int) -> Iterator[None]:
+    def _random_numbers_of(self, step: int, *, part: int) -> Iterator[None]:
         """Random numbers of this student at this step inside, everyone else's left as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            seed = _draw(self.options.seed, step, self._ranks.rank)
+            seed = _draw(self.seed, step, self._ranks.rank + part * self._ranks.count)
             torch.default_generator.manual_seed(seed)
             if self.device.type == "cuda":
                 with torch.cuda.device(self.device):
@@ -181,21 +198,42 @@ class Learner:
             yield
 
 
-def _draw(seed: int, step: int, rank: int) -> int:
-    """A seed for one step of one rank: 32 bits, which is all that torch's generator keeps."""
-    return int.from_bytes(blake2b(struct.pack("<QQQ", seed, step, rank), digest_size=4).digest(), "little")
+class MeanLoss:
+    """Adds up losses on the device, so that no step waits for them."""
+
+    def __init__(self, device: torch.device, *, ranks: Ranks) -> None:
+        self._sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+        self._count, self._ranks = 0, ranks
+        self._seen = (0.0, 0)
+
+    def add(self, loss: Tensor) -> None:
+        self._sum += loss
+        self._count += 1
+
+    def take(self) -> float:
+        """Their mean; begins anew."""
+        mean = mean_of_ranks(self._sum, self._ranks).item() / max(self._count, 1)
+        self._sum.zero_()
+        self._count, self._seen = 0, (0.0, 0)
+        return mean
+
+    def recent(self) -> float:
+        """The mean of those since this was last asked."""
+        (seen_sum, seen_count), total = self._seen, mean_of_ranks(self._sum, self._ranks).item()
+        self._seen = (total, self._count)
+        return (total - seen_sum) / max(self._count - seen_count, 1)
+
+    def state(self) -> State:
+        return {"sum": mean_of_ranks(self._sum, self._ranks), "count": torch.tensor(self._count)}
+
+    def load_state(self, tensors: State) -> None:
+        self._sum.copy_(tensors["sum"])
+        self._count = int(tensors["count"])
 
 
-def _make_optimizer(parameters: Sequence[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    return torch.optim.SGD(
-        parameters,
-        lr=options.learning_rate,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        nesterov=options.momentum > 0,
-    )
+def _draw(seed: int, step: int, place: int) -> int:
+    """A seed for one step of one part of a batch: 32 bits, which is all that torch's generator keeps."""
+    return int.from_bytes(blake2b(struct.pack("<QQQ", seed, step, place), digest_size=4).digest(), "little")
 
 
 def _below(tensors: State, prefix: str) -> State:

@@ -5,7 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.labels.losses import check_loss_head
+from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
@@ -13,7 +18,7 @@ from softlab.ranks import Ranks
 from softlab.store.reader import Store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
-from softlab.student.options import Student, TrainOptions
+from softlab.student.options import BALANCED, LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import RESUME
 
 HARD_SUFFIX = "-hard"
@@ -32,41 +37,78 @@ def make_learners(
     ranks: Ranks,
 ) -> list[Learner]:
     """One a student, and one a baseline that starts from a copy of the same weights."""
-    wanted = [
-        (name, student, make_objective(student.options, num_stores=num_stores)) for name, student in students.items()
-    ]
-    if options.baseline and num_stores:
+    wanted: list[tuple[str, Student, LearnOptions, Objective]] = []
+    for name, student in students.items():
+        learn = student.learn or options.learn
+        objective = make_objective(
+            learn,
+            num_stores=num_stores,
+            new_classes=options.distil.new_classes,
+            class_weights=_class_weights(learn, loader.aligned, options),
+        )
+        wanted.append((name, student, learn, objective))
+    if options.distil.baseline and num_stores:
         wanted += [
-            (
-                name + HARD_SUFFIX,
-                replace(student, module=copy.deepcopy(student.module)),
-                replace(HARD_TARGETS, label_smoothing=student.options.label_smoothing),
-            )
-            for name, student in students.items()
+            (name + HARD_SUFFIX, replace(student, module=copy.deepcopy(student.module)), learn, _hard_alone(objective))
+            for name, student, learn, objective in wanted
         ]
     if loader.aligned.store is not None:
-        for name, _, objective in wanted:
+        for name, *_, objective in wanted:
             _check_head(name, objective, loader.aligned.store, num_stores=num_stores)
     _check_modules(students)
-    _check_names([name for name, _, _ in wanted])
+    _check_names([name for name, *_ in wanted])
     example = None
-    if any(objective.features for _, _, objective in wanted):
-        example = _example(loader, channels_last=options.channels_last)
+    if any(objective.features for *_, objective in wanted):
+        example = _example(loader, channels_last=options.device.channels_last)
     return [
         Learner(
             name,
             student.module,
             objective,
-            student.options,
+            optimizer=learn.optimizer,
             device=loader.device,
+            place_on=options.device,
             num_steps=order.num_steps,
             steps_per_epoch=order.steps_per_epoch,
+            seed=options.run.seed if learn.seed is None else learn.seed,
+            prune=learn.prune,
             example=example,
             ranks=ranks,
             input_index=_input_index(student, loader),
         )
-        for name, student, objective in wanted
+        for name, student, learn, objective in wanted
     ]
+
+
+def _hard_alone(objective: Objective) -> Objective:
+    return replace(HARD_TARGETS, label_smoothing=objective.label_smoothing, class_weights=objective.class_weights)
+
+
+def _class_weights(learn: LearnOptions, aligned: Aligned, options: TrainOptions) -> tuple[float, ...]:
+    """One a class; none where all count alike. Raises InvalidOption where they can't be told."""
+    weights = learn.targets.class_weights
+    if weights and options.distil.new_classes:
+        raise InvalidOption("targets.class_weights: with `distil.new_classes` there are none. Leave one of them out.")
+    if not isinstance(weights, str):
+        return weights
+    assert weights == BALANCED, "checked when it was built"
+    targets_N = aligned.targets_N
+    if targets_N is None:
+        raise InvalidOption(
+            f"targets.class_weights = {BALANCED!r}: {aligned.source.name} has no hard targets to count. Leave it out, "
+            f"or name their column with `source.label_column`."
+        )
+    known_N = targets_N[: options.run.max_samples]
+    counts_C = np.bincount(known_N[known_N >= 0], minlength=_num_classes(aligned, targets_N))
+    mean = counts_C.sum() / max(np.count_nonzero(counts_C), 1)
+    return tuple(float(mean / count) if count else 0.0 for count in counts_C.tolist())
+
+
+def _num_classes(aligned: Aligned, targets_N: NDArray[np.int64]) -> int:
+    if aligned.store is not None and aligned.store.has_labels:
+        return aligned.store.num_classes
+    names = aligned.source.class_names
+    return int(targets_N.max()) + 1 if names is None else len(names)
 
 
 def _input_index(student: Student, loader: BatchLoader) -> int:
@@ -82,30 +124,31 @@ def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:
 
 def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
-    if max(objective.alpha, objective.alpha_end or 0.0) == 0:
+    if not objective.learns_labels:
         _check_samples_are_rows(name, objective, store)
         return
     if not store.has_labels:
         raise StoreMismatch(
-            f"student {name}: {store.name} holds no soft labels to learn. Learn its values as features "
-            f"(--feature NAME=LAYER), with --alpha 0."
+            f"student {name}: {store.name} holds no soft labels to learn. Learn its values as features, each under "
+            f"`feature`, with `teachers.alpha = 0`."
         )
-    objective.loss.check_head(store.head)
-    if store.labels.units and (objective.needs_targets or objective.weigh == "correctness"):
+    check_loss_head(objective.loss, store.head)
+    if store.labels.units and (objective.needs_targets or objective.teachers.weigh == "correctness"):
         raise StoreMismatch(
             f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
-            f"Train on its labels alone, with --alpha 1 and a --loss that needs no targets, and without --baseline."
+            f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "
+            f"without `distil.baseline`."
         )
     if store.head == "sigmoid" and num_stores > 1:
         raise StoreMismatch(
             f"{store.name}: is of a teacher with a sigmoid head, and only teachers with a softmax head can be "
-            f"combined. Train from one --store."
+            f"combined. Train from one `store`."
         )
     if store.head == "sigmoid" and objective.needs_targets:
         raise StoreMismatch(
             f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.name} is of a teacher "
-            f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with --alpha 1 (in a "
-            f"search --search-alpha 1 --search-alpha 1)."
+            f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with `teachers.alpha = "
+            f"1` (in a search with `search.alpha = [1, 1]`)."
         )
 
 
@@ -114,7 +157,7 @@ def _check_samples_are_rows(name: str, objective: Objective, store: Store) -> No
     if store.has_labels and store.labels.units:
         raise StoreMismatch(
             f"student {name}: learns hard targets, one a sample, but {store.name} has a row for each unit of a sample. "
-            f"Train on its labels alone, with --alpha 1 and without --baseline."
+            f"Train on its labels alone, with `teachers.alpha = 1` and without `distil.baseline`."
         )
 
 
@@ -125,7 +168,7 @@ def _check_modules(students: Mapping[str, Student]) -> None:
 
 def _check_names(names: list[str]) -> None:
     if not names or len(set(names)) < len(names):
-        raise InvalidOption(f"students {', '.join(names) or 'none'}: give each its own --student.")
+        raise InvalidOption(f"students {', '.join(names) or 'none'}: give each a name of its own under `student`.")
     for name in names:
         if not STUDENT_NAME.fullmatch(name) or name == RESUME:
             raise InvalidOption(

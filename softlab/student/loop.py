@@ -1,7 +1,8 @@
 """The loop of a training run: steps, epochs, checkpoints, and students that are set aside."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,11 +21,11 @@ from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
-from softlab.student.collectives import own_rows
+from softlab.student.collectives import own_rows, parts_of
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
-from softlab.student.run_folder import Position, RunFolder, StudentResult
-from softlab.student.trackers import curves, finish_trackers, log, start_trackers
+from softlab.student.run_folder import Position, RunFolder, Stopped, StudentResult
+from softlab.student.trackers import curves, finish_trackers, log, start_trackers, step_curves
 from softlab.student.validation import Comparison
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class TrainProgress:
     best_by: str | None
     """The metric that makes an epoch the best; None where nothing is measured."""
 
+    losses: dict[str, float]
+    """By student: the mean training loss of the last epoch, or of the last `log.log_steps` steps."""
+
 
 OnProgress = Callable[[TrainProgress], None]
 
@@ -60,12 +64,14 @@ class Training:
         learners: list[Learner],
         train_loader: BatchLoader,
         comparison: Comparison | None,
+        others: Mapping[str, BatchLoader],
         order: ShuffledBatches,
         options: TrainOptions,
         folder: RunFolder | None,
         ranks: Ranks,
     ) -> None:
-        self._ranks = ranks
+        """`others` are further validation sources, which decide nothing."""
+        self._ranks, self._others = ranks, others
         self._names = [learner.name for learner in learners]
         self._parameters = {
             learner.name: sum(parameter.numel() for parameter in learner.module.parameters()) for learner in learners
@@ -77,7 +83,11 @@ class Training:
         self._order, self._options, self._folder = order, options, folder
         self._best: dict[str, Evaluation] = {}
         self._last: dict[str, Evaluation] = {}
+        self._also: dict[str, dict[str, Evaluation]] = {}
         self._train_loss: dict[str, float] = {}
+        self._recent_loss: dict[str, float] = {}
+        self._since_best: dict[str, int] = {}
+        self._stopped: dict[str, Stopped] = {}
         self._seconds = {learner.name: 0.0 for learner in learners}
 
     def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
@@ -97,30 +107,53 @@ class Training:
     def _train(self, on_progress: OnProgress | None) -> None:
         first_step = self._resume()
         if self._folder is not None and self._ranks.is_first:
-            self._trackers = start_trackers(self._options.track, self._folder.root, first_step=first_step)
-        skip = first_step % BLOCK_BATCHES
-        batches = replace(self._order, first_step=first_step - skip)
-        order = (own_rows(rows, self._ranks) for rows in batches)
-        for step, batch in enumerate(self._loader.load(order, skip=skip), start=first_step):
-            if step == first_step:
+            self._trackers = start_trackers(self._options.log.track, self._folder.root, first_step=first_step)
+        for step, part, batch in self._parts(first_step):
+            if (step, part) == (first_step, 0):
                 self._check_targets(batch)
-            self._step(batch, step)
-            if (step + 1) % self._order.steps_per_epoch == 0:
-                self._end_epoch(step + 1)
-            if (step + 1) % (self._options.checkpoint_steps or self._order.steps_per_epoch) == 0:
-                self._save_state(step + 1)
+            self._step(batch, step, part=part)
+            if part < self._options.run.accumulate - 1:
+                continue
+            self._after_step(step + 1)
             if on_progress is not None:
-                epoch = step // self._order.steps_per_epoch + 1
-                num_steps, best_by = self._order.num_steps, self._best_by
-                on_progress(
-                    TrainProgress(step=step + 1, num_steps=num_steps, epoch=epoch, valid=self._last, best_by=best_by)
-                )
+                on_progress(self._progress(step))
+            if not self._learners:
+                return
+
+    def _parts(self, first_step: int) -> Iterator[tuple[int, int, Batch]]:
+        """The batches from a step on, each in the parts that are gone through one after the other."""
+        parts = self._options.run.accumulate
+        skip = first_step % (BLOCK_BATCHES // math.gcd(BLOCK_BATCHES, parts))  # stored rows are read in whole blocks
+        batches = replace(self._order, first_step=first_step - skip)
+        order = (part for rows in batches for part in parts_of(own_rows(rows, self._ranks), parts=parts))
+        for index, batch in enumerate(self._loader.load(order, skip=skip * parts), start=first_step * parts):
+            yield (*divmod(index, parts), batch)
+
+    def _after_step(self, step: int) -> None:
+        """What is due when so many steps are done."""
+        log, steps_per_epoch = self._options.log, self._order.steps_per_epoch
+        if log.log_steps is not None and step % log.log_steps == 0:
+            self._log_steps(step, epoch=(step - 1) // steps_per_epoch + 1)
+        if step % steps_per_epoch == 0:
+            self._end_epoch(step)
+        if step % (log.checkpoint_steps or steps_per_epoch) == 0:
+            self._save_state(step)
+
+    def _progress(self, step: int) -> TrainProgress:
+        return TrainProgress(
+            step=step + 1,
+            num_steps=self._order.num_steps,
+            epoch=step // self._order.steps_per_epoch + 1,
+            valid=self._last,
+            best_by=self._best_by,
+            losses=self._recent_loss,
+        )
 
     def _check_targets(self, batch: Batch) -> None:
         """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
         targets_N = self._loader.aligned.targets_N
         highest = -1 if targets_N is None else int(targets_N.max())
-        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
+        on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
         num_outputs: dict[str, int] = {}
         for learner in list(self._learners):
             with self._setting_aside(learner), torch.inference_mode():
@@ -141,12 +174,12 @@ class Training:
             return None
         return aligned.store.read_units(aligned.to_store(SourceIndex(batch.source_B.cpu().numpy())))
 
-    def _step(self, batch: Batch, step: int) -> None:
-        on_device = batch.to(self._loader.device, channels_last=self._options.channels_last)
+    def _step(self, batch: Batch, step: int, *, part: int) -> None:
+        on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
         for learner in list(self._learners):
             start = time.perf_counter()
             with self._setting_aside(learner):
-                learner.step(on_device, step=step)
+                learner.step(on_device, step=step, part=part, parts=self._options.run.accumulate)
             self._seconds[learner.name] += time.perf_counter() - start
 
     @contextmanager
@@ -159,7 +192,7 @@ class Training:
             raise
         except Exception as error:  # whatever a student's own code raises is its own failure
             is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share
-            error = _with_a_hint(error, learner.name, batch_size=self._options.batch_size)
+            error = _with_a_hint(error, learner.name, batch_size=self._options.run.batch_size)
             if len(self._learners) == 1 or (self._ranks.count > 1 and not is_on_all_ranks):
                 raise error from error.__cause__
             self._learners = [other for other in self._learners if other is not learner]
@@ -172,19 +205,54 @@ class Training:
             with self._setting_aside(learner):
                 self._train_loss[learner.name] = learner.take_mean_loss(step=step)
             learner.share_buffers()
+        self._recent_loss |= self._train_loss
         if self._comparison is not None:
-            self._last = self._evaluate(self._comparison.loader)
+            self._last |= self._evaluate(self._comparison.loader)
+        also = {name: self._evaluate(loader) for name, loader in self._others.items()}
         values: dict[str, float] = {}
-        for learner in self._learners:
-            valid = self._last.get(learner.name)
-            if valid is not None and self._is_best(valid, learner.name):
-                self._best[learner.name] = valid
-                self._save_weights(learner, "best", epoch=epoch)
+        for learner in list(self._learners):
+            name, valid = learner.name, self._last.get(learner.name)
+            self._also[name] = {other: found[name] for other, found in also.items()}
+            if valid is not None:
+                self._compare_with_best(learner, valid, epoch=epoch)
             if self._folder is not None and self._ranks.is_first:
-                rate, loss = learner.learning_rate(step - 1), self._train_loss[learner.name]
-                facts = {"epoch": epoch, "step": step, "student": learner.name, "train_loss": loss}
-                self._folder.append_metrics(facts | {"learning_rate": rate, "valid": msgspec.to_builtins(valid)})
-                values |= curves(learner.name, train_loss=loss, learning_rate=rate, valid=valid)
+                rate, loss = learner.learning_rate(step - 1), self._train_loss[name]
+                facts = {"epoch": epoch, "step": step, "student": name, "train_loss": loss, "learning_rate": rate}
+                measured = {"valid": valid} | ({"also_valid": self._also[name]} if also else {})
+                self._folder.append_metrics(facts | msgspec.to_builtins(measured))
+                values |= curves(name, train_loss=loss, learning_rate=rate, valid=valid)
+                for other, found in self._also[name].items():
+                    values |= curves(f"{name}/{other}", valid=found)
+            if self._since_best.get(name, 0) == self._options.run.patience:
+                self._stop(learner, epoch=epoch)
+        log(self._trackers, values, step=step)
+
+    def _compare_with_best(self, learner: Learner, valid: Evaluation, *, epoch: int) -> None:
+        name = learner.name
+        if self._is_best(valid, name):
+            self._best[name], self._since_best[name] = valid, 0
+            self._save_weights(learner, "best", epoch=epoch)
+        else:
+            self._since_best[name] = self._since_best.get(name, 0) + 1
+
+    def _stop(self, learner: Learner, *, epoch: int) -> None:
+        """A student that has learnt long enough leaves the run, as after a last step."""
+        self._save_weights(learner, "last", epoch=epoch)
+        self._stopped[learner.name] = Stopped(epoch=epoch, sparsity=learner.finish())
+        self._learners = [other for other in self._learners if other is not learner]
+        learner.release()
+
+    def _log_steps(self, step: int, *, epoch: int) -> None:
+        """The loss of the steps since the last time, beside what is written once an epoch."""
+        values: dict[str, float] = {}
+        for learner in list(self._learners):
+            with self._setting_aside(learner):
+                loss, rate = learner.recent_loss(step=step), learner.learning_rate(step - 1)
+                self._recent_loss[learner.name] = loss
+                values |= step_curves(learner.name, train_loss=loss, learning_rate=rate)
+                if self._folder is not None and self._ranks.is_first:
+                    facts = {"epoch": epoch, "step": step, "student": learner.name, "step_loss": loss}
+                    self._folder.append_metrics(facts | {"learning_rate": rate})
         log(self._trackers, values, step=step)
 
     def _is_best(self, valid: Evaluation, student: str) -> bool:
@@ -199,8 +267,8 @@ class Training:
                 return evaluate(
                     forwards,
                     loader,
-                    batch_size=self._options.batch_size,
-                    channels_last=self._options.channels_last,
+                    batch_size=self._options.run.batch_size,
+                    channels_last=self._options.device.channels_last,
                 )
 
     def _evaluating(self, learner: Learner) -> Forward:
@@ -214,9 +282,9 @@ class Training:
         return guarded
 
     def _finish(self) -> list[StudentResult]:
-        sparsity = {}
+        sparsity = {name: stopped.sparsity for name, stopped in self._stopped.items()}
         for learner in self._learners:
-            self._save_weights(learner, "last", epoch=self._options.epochs)
+            self._save_weights(learner, "last", epoch=self._options.run.epochs)
             sparsity[learner.name] = learner.finish()
         results = [
             StudentResult(
@@ -226,6 +294,8 @@ class Training:
                 last=None if name in self._errors else self._last.get(name),
                 best=self._best.get(name),
                 best_by=self._best_by,
+                also=self._also.get(name, {}),
+                epochs=self._stopped[name].epoch if name in self._stopped else None,
                 seconds=self._seconds[name],
                 sparsity=sparsity.get(name),
                 error=self._errors.get(name),
@@ -242,12 +312,22 @@ class Training:
         position = self._folder.position() if self._folder is not None else None
         if self._folder is None or position is None:
             return 0
-        self._errors = dict(position.errors)
-        self._learners = [learner for learner in self._learners if learner.name not in self._errors]
+        self._errors, self._stopped = dict(position.errors), dict(position.stopped)
+        for learner in self._learners:
+            if learner.name in self._stopped:
+                learner.finish()
+                learner.module.load_state_dict(self._folder.load_weights(learner.name))
+        gone = self._errors.keys() | self._stopped.keys()
+        self._learners = [learner for learner in self._learners if learner.name not in gone]
         for learner in self._learners:
             learner.load_state(self._folder.load_state(position, learner.name))
         self._best, self._last, self._train_loss = dict(position.best), dict(position.last), dict(position.train_loss)
-        self._seconds = dict(position.seconds)
+        self._seconds, self._since_best, self._also = (
+            dict(position.seconds),
+            dict(position.since_best),
+            dict(position.also),
+        )
+        self._recent_loss = dict(position.train_loss)
         return position.step
 
     def _save_state(self, step: int) -> None:
@@ -263,6 +343,9 @@ class Training:
             last=self._last,
             train_loss=self._train_loss,
             seconds=self._seconds,
+            also=self._also,
+            since_best=self._since_best,
+            stopped=self._stopped,
             errors=self._errors,
         )
         self._folder.save_state(states, position)
@@ -280,7 +363,8 @@ def _with_a_hint(error: Exception, name: str, *, batch_size: int) -> Exception:
         return error
     reason = str(cause).partition("\n")[0].rstrip(".")
     failure = TrainingFailed(
-        f"student {name}: {reason}. Lower --batch-size (now {batch_size}), or train fewer students in one pass."
+        f"student {name}: {reason}. Lower `run.batch_size` (now {batch_size}), raise `run.accumulate`, or train fewer "
+        f"students in one pass."
     )
     failure.__cause__ = error
     return failure

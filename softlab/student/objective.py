@@ -6,17 +6,19 @@ import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
-from softlab.labels.ensembles import CombineBy, WeighBy, combine, weigh
-from softlab.labels.losses import DecisionLoss, decision_loss, hard_cross_entropy
+from softlab.labels.ensembles import combine, weigh
+from softlab.labels.losses import DecisionLoss, KlLoss, decision_loss, hard_cross_entropy, temperature_of
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
 from softlab.student.feature_losses import FeatureLoss, feature_loss
-from softlab.student.options import TrainOptions
+from softlab.student.options import LearnOptions, TeachersOptions
 
 UNKNOWN_TARGET = -1
 
@@ -25,21 +27,29 @@ UNKNOWN_TARGET = -1
 class Objective:
     """alpha * distillation + (1 - alpha) * cross-entropy + the feature losses, each with its weight."""
 
-    alpha: float
-    loss: DecisionLoss = field(default_factory=DecisionLoss)
-    alpha_end: float | None = None
-    temperature_end: float | None = None
+    teachers: TeachersOptions = field(default_factory=TeachersOptions)
+    loss: DecisionLoss = field(default_factory=KlLoss)
     new_classes: bool = False
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    """Of all classes, in cross-entropy; none where all count alike."""
+
     features: Mapping[str, FeatureLoss] = field(default_factory=dict)
-    teacher_weight: tuple[float, ...] = ()
-    combine: CombineBy = "probabilities"
-    weigh: WeighBy = "given"
 
     @property
     def needs_targets(self) -> bool:
-        alpha = self.alpha if self.alpha_end is None else min(self.alpha, self.alpha_end)
-        return alpha < 1 or self.loss.needs_targets
+        alpha, end = self.teachers.alpha, self.teachers.alpha_end
+        return (alpha if end is None else min(alpha, end)) < 1 or self.loss.needs_targets
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether stored labels count at any time."""
+        return max(self.teachers.alpha, self.teachers.alpha_end or 0.0) > 0
+
+    @property
+    def temperature_end(self) -> float | None:
+        """Where the loss's temperature moves to; None where it stays."""
+        return getattr(self.loss, "temperature_end", None)
 
     def __call__(
         self,
@@ -54,16 +64,24 @@ class Objective:
         `features` are the student's, projected, by the name of the stored one that they learn. Raises StoreMismatch for
         a batch without what alpha or the loss asks for.
         """
-        alpha = _between(self.alpha, self.alpha_end, progress)
+        alpha = _between(self.teachers.alpha, self.teachers.alpha_end, progress)
         with _between_stored_temperatures() if self.temperature_end and 0 < progress < 1 else nullcontext():
-            temperature = _between(self.loss.temperature, self.temperature_end, progress)
-            loss = self._decision(student_logits_BC, batch, alpha=alpha, temperature=temperature)
+            loss = self._decision(student_logits_BC, batch, alpha=alpha, decision=self._loss_at(progress))
         for name, options in self.features.items():
             found = (features or {})[name]
             loss = loss + options.weight * feature_loss(found, batch.features[name], loss=options.loss)
         return loss
 
-    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
+    def _loss_at(self, progress: float) -> DecisionLoss:
+        """The distillation loss, its temperature where it is by then."""
+        if self.temperature_end is None:
+            return self.loss
+        start = temperature_of(self.loss)
+        assert start is not None, "it has an end"
+        moved: Any = {"temperature": _between(start, self.temperature_end, progress), "temperature_end": None}
+        return replace(self.loss, **moved)
+
+    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, decision: DecisionLoss) -> Tensor:
         """All but the features; 0 for a batch of samples that all have no rows, and where features are all there is to
         learn."""
         if len(student_logits_BC) == 0 or (alpha == 0 and batch.targets_B is None and self.features):
@@ -71,97 +89,99 @@ class Objective:
         if alpha == 0:
             return self._hard(student_logits_BC, batch)
         if alpha == 1:
-            return self._distillation(student_logits_BC, batch, temperature=temperature)
-        distillation = self._distillation(student_logits_BC, batch, temperature=temperature)
+            return self._distillation(student_logits_BC, batch, decision)
+        distillation = self._distillation(student_logits_BC, batch, decision)
         return alpha * distillation + (1 - alpha) * self._hard(student_logits_BC, batch)
 
     def _hard(self, student_logits_BC: Tensor, batch: Batch) -> Tensor:
         if self.new_classes:
             student_logits_BC, batch = _of_the_new_classes(student_logits_BC, batch)
-        return hard_loss(student_logits_BC, batch, label_smoothing=self.label_smoothing)
+        return hard_loss(
+            student_logits_BC, batch, label_smoothing=self.label_smoothing, class_weights=self.class_weights
+        )
 
-    def _distillation(self, student_logits_BC: Tensor, batch: Batch, *, temperature: float) -> Tensor:
+    def _distillation(self, student_logits_BC: Tensor, batch: Batch, decision: DecisionLoss) -> Tensor:
         if self.loss.needs_targets and batch.mixed is not None:
             raise StoreMismatch(
                 f"{self.loss.name} needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose "
-                f"another --loss, or a store without mixing."
+                f"another `loss.name`, or a store without mixing."
             )
-        labels, targets_B = self._labels(batch, temperature=temperature), batch.targets_B
+        labels, targets_B = self._labels(batch, temperature=temperature_of(decision)), batch.targets_B
         if self.new_classes:
             student_logits_BC = _of_the_teachers_classes(student_logits_BC, labels)
             if targets_B is not None:
                 targets_B = targets_B.masked_fill(targets_B >= labels.num_classes, UNKNOWN_TARGET)
-        return decision_loss(
-            student_logits_BC,
-            labels,
-            targets_B=targets_B,
-            options=self.loss if self.temperature_end is None else replace(self.loss, temperature=temperature),
-        )
+        return decision_loss(student_logits_BC, labels, targets_B=targets_B, options=decision)
 
-    def _labels(self, batch: Batch, *, temperature: float) -> SoftLabels:
+    def _labels(self, batch: Batch, *, temperature: float | None) -> SoftLabels:
         assert batch.labels is not None, "a run with alpha > 0 has a store"
         if not batch.others:
             return batch.labels if self.temperature_end is None else batch.labels.alone()
         labels = [batch.labels, *batch.others]
-        if self.weigh == "correctness" and batch.mixed is not None:
+        teachers = self.teachers
+        if teachers.weigh == "correctness" and batch.mixed is not None:
             raise StoreMismatch(
-                "--weigh correctness needs one hard target a row, but the views are mixed of two (MixUp, CutMix). "
-                "Weigh by confidence, or choose stores without mixing."
+                "`teachers.weigh = correctness` needs one hard target a row, but the views are mixed of two (MixUp, "
+                "CutMix). Weigh by confidence, or choose stores without mixing."
             )
-        given = self.teacher_weight or (1.0,) * len(labels)
-        weights_BS = weigh(labels, given=given, by=self.weigh, targets_B=batch.targets_B)
-        return combine(labels, weights_BS, by=self.combine, temperature=temperature)
+        given = teachers.weight or (1.0,) * len(labels)
+        weights_BS = weigh(labels, given=given, by=teachers.weigh, targets_B=batch.targets_B)
+        at = max(each.temperatures[0] for each in labels) if temperature is None else temperature
+        return combine(labels, weights_BS, by=teachers.combine, temperature=at)
 
 
-HARD_TARGETS = Objective(alpha=0.0)
+HARD_TARGETS = Objective(teachers=TeachersOptions(alpha=0.0))
 """The baseline: plain cross-entropy."""
 
 
-def make_objective(options: TrainOptions, *, num_stores: int) -> Objective:
+def make_objective(
+    options: LearnOptions, *, num_stores: int, new_classes: bool = False, class_weights: tuple[float, ...] = ()
+) -> Objective:
     """What the options ask for; without a store, cross-entropy alone. Raises InvalidOption for weights that don't fit
     the stores, or a loss that their mixture has no value for."""
+    hard = replace(HARD_TARGETS, label_smoothing=options.targets.label_smoothing, class_weights=class_weights)
     if num_stores == 0:
         if options.feature:
             raise InvalidOption(f"feature {min(options.feature)}: there is no store to learn it from. Leave it out.")
-        return replace(HARD_TARGETS, label_smoothing=options.label_smoothing)
-    if options.teacher_weight and len(options.teacher_weight) != num_stores:
+        return hard
+    teachers, loss = options.teachers, options.loss.name
+    if teachers.weight and len(teachers.weight) != num_stores:
         raise InvalidOption(
-            f"{len(options.teacher_weight)} values of --teacher-weight for {num_stores} stores. Give one a store."
+            f"{len(teachers.weight)} values of `teachers.weight` for {num_stores} stores. Give one a store."
         )
-    if num_stores > 1 and options.loss == "mse" and options.combine == "probabilities":
-        raise InvalidOption("mse compares raw logits, which a mixture of probabilities lacks. Say --combine logits.")
-    if num_stores > 1 and options.loss == "standardised_kl":
+    if num_stores > 1 and loss == "mse" and teachers.combine == "probabilities":
         raise InvalidOption(
-            "standardised_kl needs the spread of one teacher's logits, which a mixture lacks. Choose another --loss, "
-            "or give one store."
+            "mse compares raw logits, which a mixture of probabilities lacks. Say `teachers.combine = logits`."
         )
-    return Objective(
-        alpha=options.alpha,
-        loss=options.decision,
-        alpha_end=options.alpha_end,
-        temperature_end=options.temperature_end,
-        new_classes=options.new_classes,
-        label_smoothing=options.label_smoothing,
-        features=options.feature,
-        teacher_weight=options.teacher_weight,
-        combine=options.combine,
-        weigh=options.weigh,
-    )
+    if num_stores > 1 and loss == "standardised_kl":
+        raise InvalidOption(
+            "standardised_kl needs the spread of one teacher's logits, which a mixture lacks. Choose another "
+            "`loss.name`, or give one store."
+        )
+    return replace(hard, teachers=teachers, loss=options.loss, new_classes=new_classes, features=options.feature)
 
 
-def hard_loss(student_logits_BC: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+def hard_loss(
+    student_logits_BC: Tensor, batch: Batch, *, label_smoothing: float = 0.0, class_weights: tuple[float, ...] = ()
+) -> Tensor:
     """Cross-entropy, mean over the rows whose target is known; 0 if none is. A mixed view has two targets, each with
-    its share (Zhang et al. 2018, equation 1; Yun et al. 2019, equation 1)."""
+    its share (Zhang et al. 2018, equation 1; Yun et al. 2019, equation 1). With class weights the mean is weighted, as
+    torch's cross_entropy has it."""
     if batch.targets_B is None:
         raise StoreMismatch(
             "there are no hard targets to learn, or they count other classes than the store. Name the column that "
-            "holds them (--source-label-column), or train on a store's labels alone (--alpha 1, without --baseline)."
+            "holds them (`source.label_column`), or train on a store's labels alone (`teachers.alpha = 1`, without "
+            "`distil.baseline`)."
         )
+    weight_C = torch.tensor(class_weights, device=student_logits_BC.device) if class_weights else None
+    _check_class_weights(weight_C, student_logits_BC)
     if batch.mixed is None:
-        return hard_cross_entropy(student_logits_BC, batch.targets_B, label_smoothing=label_smoothing)
+        return hard_cross_entropy(
+            student_logits_BC, batch.targets_B, label_smoothing=label_smoothing, class_weights_C=weight_C
+        )
     own_B, targets_B = batch.mixed.weights_B, batch.mixed.targets_B
-    total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing)
-    partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing)
+    total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing, weight_C)
+    partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing, weight_C)
     return (total + partner_total) / (weight + partner_weight).clamp(min=1e-6)
 
 
@@ -169,8 +189,8 @@ def _of_the_teachers_classes(student_logits_BC: Tensor, labels: SoftLabels) -> T
     """The old outputs, as Li, Hoiem (2016), equation 2, compares them: a distribution of their own."""
     if student_logits_BC.shape[1] <= labels.num_classes:
         raise StoreMismatch(
-            f"the student has {student_logits_BC.shape[1]} outputs, but with --new-classes it needs more than the "
-            f"teacher's {labels.num_classes}. Build it with all classes, or leave --new-classes out."
+            f"the student has {student_logits_BC.shape[1]} outputs, but with `distil.new_classes` it needs more than "
+            f"the teacher's {labels.num_classes}. Build it with all classes, or leave `distil.new_classes` out."
         )
     return student_logits_BC[:, : labels.num_classes]
 
@@ -182,26 +202,42 @@ def _of_the_new_classes(student_logits_BC: Tensor, batch: Batch) -> tuple[Tensor
     num_old = batch.labels.num_classes
     if batch.mixed is not None:
         raise StoreMismatch(
-            "--new-classes needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose a store "
-            "without mixing."
+            "`distil.new_classes` needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose "
+            "a store without mixing."
         )
     if batch.targets_B is not None:
         batch = replace(batch, targets_B=(batch.targets_B - num_old).clamp(min=UNKNOWN_TARGET))
     return student_logits_BC[:, num_old:], batch
 
 
+def _check_class_weights(weight_C: Tensor | None, student_logits_BC: Tensor) -> None:
+    if weight_C is not None and len(weight_C) != student_logits_BC.shape[1]:
+        raise InvalidOption(
+            f"targets.class_weights: {len(weight_C)} numbers, but the student has {student_logits_BC.shape[1]} "
+            f"outputs. Give `targets.class_weights` one a class."
+        )
+
+
 def _cross_entropy(
-    student_logits_BC: Tensor, targets_B: Tensor, weights_B: Tensor, label_smoothing: float
+    student_logits_BC: Tensor,
+    targets_B: Tensor,
+    weights_B: Tensor,
+    label_smoothing: float,
+    class_weights_C: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum over the rows whose target is known, and the weight of these rows."""
     losses_B = functional.cross_entropy(
         student_logits_BC.float(),
         targets_B,
+        weight=class_weights_C,
         ignore_index=UNKNOWN_TARGET,
         label_smoothing=label_smoothing,
         reduction="none",
     )
-    return (weights_B * losses_B).sum(), (weights_B * (targets_B != UNKNOWN_TARGET)).sum()
+    counts_B = (targets_B != UNKNOWN_TARGET).float()
+    if class_weights_C is not None:
+        counts_B = counts_B * class_weights_C[targets_B.clamp(min=0)]
+    return (weights_B * losses_B).sum(), (weights_B * counts_B).sum()
 
 
 def _between_stored_temperatures() -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""How students are trained."""
+"""How students are trained, by owner: what a whole run shares, and what is each student's own."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,86 +9,68 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
-from softlab.labels.losses import DecisionLoss, LossName, Tail
+from softlab.labels.losses import DecisionLoss, KlLoss
+from softlab.loading.options import CheckOptions
 from softlab.loading.order import Shuffle, ViewOrder
-from softlab.loading.sample_check import VerifyInputs
 from softlab.modalities.modality import InputOptions
+from softlab.models.device import DeviceOptions
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.optimizer import OptimizerOptions
 from softlab.student.pruning import PruneOptions
 from softlab.student.trackers import TrackerName
 
+BALANCED = "balanced"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions:
-    """Everything about a training run but the models, the data and the place."""
+class RunOptions:
+    """What all students of a run share, because they share its batches."""
 
     epochs: int = 30
     """Passes over the training samples."""
 
     batch_size: int = 128
-    """Samples in one step; what doesn't fill a batch at the end of an epoch waits for another epoch's order."""
+    """Samples of one step; what doesn't fill a batch at the end of an epoch waits for another epoch's order."""
 
-    alpha: float = 0.9
-    """Weight of the distillation loss; 1 - alpha is that of cross-entropy on hard targets."""
+    accumulate: int = 1
+    """Parts that each batch is split into, one forward pass each: the step is that of the whole batch, the memory that
+    of a part."""
 
-    alpha_end: float | None = None
-    """Where alpha moves to, in equal steps over the run; default: it stays."""
+    max_samples: int | None = None
+    """Train on the first samples of the source only, this many (of a folder: its first classes); the source must still
+    match the store."""
 
-    loss: LossName = "kl"
-    """The distillation loss, from the teacher's decisions; bce is for sigmoid heads, mse for any."""
+    seed: int = 0
+    """Of the order of samples, and of dropout and initial weights of students that have no seed of their own."""
 
-    temperature: float = 4.0
-    """Of both softmaxes in the distillation loss; mse, hinge and argmax have none, but where there are several teachers
-    these are combined at it."""
+    best_by: str = AUTO
+    """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g. teacher_kl; auto:
+    accuracy where targets are known, else teacher_agreement."""
 
-    temperature_end: float | None = None
-    """Where the temperature moves to, in equal steps over the run; default: it stays."""
+    patience: int | None = None
+    """A student stops after so many epochs in a row that were not its best; default: none stops early."""
 
-    tail: Tail = "uniform"
-    """What the classes outside the stored ones are taken to be."""
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "run.epochs", self.epochs, "1 or more")
+        _check(self.batch_size >= 1, "run.batch_size", self.batch_size, "1 or more")
+        divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
+        _check(divides, "run.accumulate", self.accumulate, f"a divisor of `run.batch_size`, {self.batch_size}")
+        _check(self.max_samples is None or self.max_samples >= 1, "run.max_samples", self.max_samples, "1 or more")
+        _check(0 <= self.seed < 2**64, "run.seed", self.seed, "0 to 2^64 - 1")
+        _check(self.patience is None or self.patience >= 1, "run.patience", self.patience, "1 or more")
+        check_best_by(self.best_by)
 
-    balance: float = 0.5
-    """symmetric_kl: weight of KL(teacher || student); 1 - balance is that of KL(student || teacher)."""
 
-    beta: float = 0.5
-    """jensen_shannon: the teacher's share of the mixture."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistilOptions:
+    """How stores are gone through, and what is trained beside the students; shared by a run too."""
 
-    margin: float = 1.0
-    """hinge: by how much the teacher's class should lead, in logits."""
-
-    dkd_alpha: float = 1.0
-    """dkd: weight of the target class against all others."""
-
-    dkd_beta: float = 8.0
-    """dkd: weight of the other classes among themselves."""
-
-    dist_inter: float = 1.0
-    """dist: weight of the correlation over the classes of a row."""
-
-    dist_intra: float = 1.0
-    """dist: weight of the correlation over the rows of a batch."""
+    baseline: bool = False
+    """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""
 
     new_classes: bool = False
     """The student has more classes than the teacher, the teacher's first: it keeps these from the store, and learns the
     others from hard targets (learning without forgetting)."""
-
-    label_smoothing: float = 0.0
-    """Of the hard targets: the share that all classes have equally."""
-
-    feature: dict[str, FeatureLoss] = field(default_factory=dict)
-    """Stored features to learn beside the labels: NAME=LAYER or NAME=LAYER:POOLING of the student."""
-
-    prune: PruneOptions | None = None
-    """Smallest weights set to zero on the way."""
-
-    teacher_weight: tuple[float, ...] = ()
-    """With several stores: the weight of each teacher, in their order, summing to 1; default: equal."""
-
-    combine: CombineBy = "probabilities"
-    """With several stores: the mean of the teachers' probabilities, or of their logits."""
-
-    weigh: WeighBy = "given"
-    """With several stores: the given weights, or in each row by confidence (largest probability) or correctness."""
 
     view_order: ViewOrder = "cycle"
     """Which stored view an epoch shows: cycle, view e mod V in epoch e; random, each sample's V views in an order of
@@ -98,131 +80,126 @@ class TrainOptions:
     """Order of an epoch: full, all samples shuffled; blocks, those of 8 shards at a time, for stores that are larger
     than the row cache."""
 
-    best_by: str = AUTO
-    """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g. teacher_kl; auto:
-    accuracy where targets are known, else teacher_agreement."""
 
-    views_mismatch: Literal["refuse", "allow"] = "refuse"
-    """Whether inputs may be other views than those the teacher saw; allowed, that is written into the run's record."""
-
-    baseline: bool = False
-    """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""
-
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """sgd has Nesterov momentum."""
-
-    learning_rate: float = 1e-3
-    """The peak, after the warm-up."""
-
-    momentum: float = 0.9
-    """sgd only."""
-
-    weight_decay: float = 1e-2
-    """Decoupled for adamw, L2 for sgd."""
-
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: cosine to zero at the last step, or no change."""
-
-    warmup_epochs: float = 1.0
-    """The learning rate rises linearly from zero over so many epochs."""
-
-    clip_norm: float | None = None
-    """Largest norm of the gradient; default: not clipped."""
-
-    seed: int = 0
-    """Of the order of samples, of dropout, and from the command line of initial weights."""
-
-    max_samples: int | None = None
-    """Train on the first samples of the source only, this many (of a folder: its first classes); the source must still
-    match the store."""
-
-    subset: bool = False
-    """Accept a source that holds only some of the store's samples; they are found by key."""
-
-    verify_inputs: VerifyInputs = "some"
-    """Which samples must have the content hash that the store records: some at random, or all."""
-
-    workers: int | None = None
-    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
-    autocast: Literal["none", "bfloat16"] = "none"
-    """Shorter dtype of the forward pass; losses stay float32."""
-
-    channels_last: bool = False
-    """Run convolutions in channels-last memory order."""
-
-    compile: bool = False
-    """Compile the students with torch.compile first."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogOptions:
+    """What a run writes while it goes on, and how it begins; no student depends on it."""
 
     track: tuple[TrackerName, ...] = ("tensorboard",)
     """Where curves can be watched while a run with a folder goes on; [] for nowhere."""
 
+    log_steps: int | None = None
+    """Write the training loss every so many steps too, to the curves and to metrics.jsonl; default: once an epoch."""
+
     checkpoint_steps: int | None = None
     """Steps between checkpoints that a killed run goes on from; default: one epoch."""
 
+    resume: Literal["auto", "no"] = "auto"
+    """auto: go on with the run that the folder holds, or return its results; no: remove that run and begin anew."""
+
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _check(0 <= self.alpha <= 1, "alpha", self.alpha, "0 to 1")
-        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "a positive number")
-        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
-        _check(0 <= self.momentum < 1, "momentum", self.momentum, "0 to below 1")
-        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        _check(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, f"0 to {self.epochs}")
-        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "a positive number")
-        _check(self.max_samples is None or self.max_samples >= 1, "max_samples", self.max_samples, "1 or more")
-        steps = self.checkpoint_steps
-        _check(steps is None or steps >= 1, "checkpoint_steps", steps, "1 or more")
-        _check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
-        _check(self.alpha_end is None or 0 <= self.alpha_end <= 1, "alpha_end", self.alpha_end, "0 to 1")
-        end = self.temperature_end
-        _check(end is None or 0 < end < math.inf, "temperature_end", end, "a positive number")
-        weights = self.teacher_weight
-        _check(all(0 <= each < math.inf for each in weights), "teacher_weight", weights, "numbers of 0 or more")
-        total = sum(weights)
-        _check(not weights or abs(total - 1) < 1e-3, "teacher_weight", weights, f"a sum of 1, not {total:g}")
-        check_best_by(self.best_by)
-        _ = self.decision  # checks the loss's own options, which an assert would not under python -O
-        _check(0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
+        for name in ("log_steps", "checkpoint_steps"):
+            steps = getattr(self, name)
+            _check(steps is None or steps >= 1, f"log.{name}", steps, "1 or more")
 
-    @property
-    def decision(self) -> DecisionLoss:
-        """The distillation loss, at the temperature of the first step."""
-        return DecisionLoss(
-            name=self.loss,
-            temperature=self.temperature,
-            tail=self.tail,
-            balance=self.balance,
-            beta=self.beta,
-            margin=self.margin,
-            dkd_alpha=self.dkd_alpha,
-            dkd_beta=self.dkd_beta,
-            dist_inter=self.dist_inter,
-            dist_intra=self.dist_intra,
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeachersOptions:
+    """How much a student learns from its teachers, and how several are made one."""
+
+    alpha: float = 0.9
+    """Weight of the distillation loss; 1 - alpha is that of cross-entropy on hard targets."""
+
+    alpha_end: float | None = None
+    """Where alpha moves to, in equal steps over the run; default: it stays."""
+
+    weight: tuple[float, ...] = ()
+    """With several stores: the weight of each teacher, in their order, summing to 1; default: equal."""
+
+    combine: CombineBy = "probabilities"
+    """With several stores: the mean of the teachers' probabilities, or of their logits, at the temperature of the loss;
+    for a loss without one, at the lowest that all stores hold."""
+
+    weigh: WeighBy = "given"
+    """With several stores: the given weights, or in each row by confidence (largest probability) or correctness."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.alpha <= 1, "teachers.alpha", self.alpha, "0 to 1")
+        end = self.alpha_end
+        _check(end is None or 0 <= end <= 1, "teachers.alpha_end", end, "0 to 1")
+        _check(
+            all(0 <= each < math.inf for each in self.weight), "teachers.weight", self.weight, "numbers of 0 or more"
         )
+        total = sum(self.weight)
+        right_sum = not self.weight or abs(total - 1) < 1e-3
+        _check(right_sum, "teachers.weight", self.weight, f"a sum of 1, not {total:g}")
 
 
-OF_THE_RUN = (
-    "epochs",
-    "batch_size",
-    "view_order",
-    "shuffle",
-    "new_classes",
-    "best_by",
-    "views_mismatch",
-    "baseline",
-    "max_samples",
-    "subset",
-    "verify_inputs",
-    "workers",
-    "device",
-    "track",
-    "checkpoint_steps",
-)
-"""Options that all students of a run share, because they share its batches."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetOptions:
+    """How hard targets are learnt."""
+
+    label_smoothing: float = 0.0
+    """The share of the target distribution that all classes have equally."""
+
+    class_weights: tuple[float, ...] | str = ()
+    """The weight of each class in cross-entropy, in their order; "balanced": as many times more as a class is rarer
+    than the mean among the training samples. Default: equal."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.label_smoothing < 1, "targets.label_smoothing", self.label_smoothing, "0 to below 1")
+        weights = self.class_weights
+        if isinstance(weights, str):
+            _check(weights == BALANCED, "targets.class_weights", repr(weights), f"numbers, or {BALANCED!r}")
+        else:
+            are_weights = all(0 <= each < math.inf for each in weights) and (not weights or sum(weights) > 0)
+            _check(are_weights, "targets.class_weights", weights, "numbers of 0 or more, not all 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnOptions:
+    """What one student learns, and how."""
+
+    teachers: TeachersOptions = field(default_factory=TeachersOptions)
+    loss: DecisionLoss = field(default_factory=KlLoss)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+    feature: dict[str, FeatureLoss] = field(default_factory=dict)
+    """Stored features to learn beside the labels, by their names."""
+
+    prune: PruneOptions | None = None
+    """Smallest weights set to zero on the way."""
+
+    seed: int | None = None
+    """Of its dropout, and from a recipe of its initial weights; default: the run's."""
+
+    def __post_init__(self) -> None:
+        _check(self.seed is None or 0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """Everything about a training run but the models, the data and the place."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+    distil: DistilOptions = field(default_factory=DistilOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+    check: CheckOptions = field(default_factory=CheckOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+
+    learn: LearnOptions = field(default_factory=LearnOptions)
+    """Of students that bring none of their own."""
+
+    def __post_init__(self) -> None:
+        if self.device.autocast == "float16":
+            raise InvalidOption(
+                "device.autocast = float16: gradients would vanish in it. Train in bfloat16, with `device.autocast = "
+                "bfloat16`, or in full precision."
+            )
+        warmup = self.learn.optimizer.warmup_epochs
+        most = self.run.epochs
+        _check(warmup <= most, "optimizer.warmup_epochs", warmup, f"0 to {most}, the epochs of the run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -230,8 +207,8 @@ class Student:
     """A module to train, with options of its own."""
 
     module: nn.Module
-    options: TrainOptions
-    """Those in `OF_THE_RUN` must be the run's."""
+    learn: LearnOptions | None = None
+    """Default: those of the run."""
 
     input: InputOptions | None = None
     """How it wants its samples; default: as the run says."""
@@ -239,4 +216,4 @@ class Student:
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:
     if not is_right:
-        raise InvalidOption(f"{name} = {found}: expected {expected}. Change --{name.replace('_', '-')}.")
+        raise InvalidOption(f"{name} = {found}: expected {expected}. Change `{name}`.")

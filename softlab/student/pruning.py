@@ -141,13 +141,6 @@ class Pruner:
             if prune.is_pruned(layer):
                 prune.remove(layer, WEIGHT)  # type: ignore[no-untyped-call]
 
-    def exported_state(self) -> dict[str, Tensor]:
-        """The `state_dict` that the student would have after `finish`; it goes on as it is."""
-        state: dict[str, Tensor] = self._module.state_dict()
-        for name in [name for name in state if name.endswith(MASK) and _sibling(name, ORIGINAL) in state]:
-            state[_sibling(name, WEIGHT)] = state.pop(name) * state.pop(_sibling(name, ORIGINAL))
-        return state
-
     def sparsity(self) -> Sparsity:
         """As it is now: before `prepare` and after `finish` of the weights themselves."""
         kept = {name: getattr(layer, MASK, layer.weight) for name, layer in self._layers.items()}
@@ -176,6 +169,14 @@ class Pruner:
             )
         if not uncalled:
             self._uncalled.clear()
+
+
+def exported_state(module: nn.Module) -> dict[str, Tensor]:
+    """The `state_dict` that a student with masks would have after `Pruner.finish`; it goes on as it is."""
+    state: dict[str, Tensor] = module.state_dict()
+    for name in [name for name in state if name.endswith(MASK) and _sibling(name, ORIGINAL) in state]:
+        state[_sibling(name, WEIGHT)] = state.pop(name) * state.pop(_sibling(name, ORIGINAL))
+    return state
 
 
 def _mask_weights(layers: Sequence[PrunableLayer], *, share: float) -> None:

@@ -34,6 +34,15 @@ RESUME = "resume"
 POSITION = f"{RESUME}/position.json"
 
 
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """A student that stopped early."""
+
+    epoch: int
+    """The last one that it learnt in."""
+
+    sparsity: Sparsity | None
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far a run is."""
 
@@ -52,6 +61,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: dict[str, float]
     """By student: time spent in its steps."""
+
+    also: dict[str, dict[str, Evaluation]] = {}
+    """By student and name of a further validation source: of the last epoch."""
+
+    since_best: dict[str, int] = {}
+    """By student: the epochs after its best one."""
+
+    stopped: dict[str, Stopped] = {}
+    """By student: of those that stopped early."""
 
     errors: dict[str, str]
     """By student: why it was set aside."""
@@ -74,6 +92,12 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
     best_by: str | None
     """The name of that metric; None where nothing was measured."""
 
+    also: dict[str, Evaluation] = {}
+    """On further validation sources, by their names, after its last epoch."""
+
+    epochs: int | None = None
+    """After which it stopped, where that was early."""
+
     seconds: float
     """Spent in its own steps: forward, backward, update; on a GPU, in queueing them."""
 
@@ -87,14 +111,28 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
 class RunFolder:
     """One run's folder, new or interrupted."""
 
-    def __init__(self, root: Path, run: Mapping[str, Any], *, ranks: Ranks = ALONE) -> None:
+    def __init__(self, root: Path, run: Mapping[str, Any], *, begin_anew: bool = False, ranks: Ranks = ALONE) -> None:
         """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind; one
-        that has no checkpoint yet is begun anew."""
+        that has no checkpoint yet is begun anew, and with `begin_anew` any run."""
         self.root, self._ranks = root, ranks
         self._metrics = root / METRICS
         if ranks.is_first:
+            if begin_anew:
+                self._remove_run()
             self._begin(run)
         ranks.wait()
+
+    def _remove_run(self) -> None:
+        """What a run here has written, run.json last; nothing in a folder of something else."""
+        record = self.root / RUN
+        if not record.exists():
+            return
+        students = json.loads(record.read_text())["students"]
+        for path in (self.root / name for name in (SUMMARY, POSITION, METRICS)):
+            path.unlink(missing_ok=True)
+        for folder in (self.root / Path(name).name for name in (RESUME, *students)):
+            shutil.rmtree(folder, ignore_errors=True)
+        record.unlink()
 
     def _begin(self, run: Mapping[str, Any]) -> None:
         root = self.root
@@ -102,7 +140,7 @@ class RunFolder:
         if is_run and any((root / name).exists() for name in (POSITION, SUMMARY)):
             _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
         elif not is_run and root.exists() and not _is_free(root):
-            raise StoreExists(f"{root}: already holds something that is not a training run. Choose another --out.")
+            raise StoreExists(f"{root}: already holds something that is not a training run. Choose another `out`.")
         else:
             write_files(root, {RUN: _json(run)})
 
@@ -160,6 +198,11 @@ class RunFolder:
         files = {f"{name}/{kind}.safetensors": save(tensors), f"{name}/{kind}.json": _json(facts)}
         write_files(self.root, files)
 
+    def load_weights(self, name: str) -> dict[str, Tensor]:
+        """The last weights of a student that stopped early."""
+        weights: dict[str, Tensor] = load((self.root / name / "last.safetensors").read_bytes())
+        return weights
+
     def finish(self, results: Sequence[StudentResult]) -> None:
         """Write the final table and drop what only an interrupted run needs."""
         write_files(self.root, {SUMMARY: msgspec.json.format(msgspec.json.encode(results))})
@@ -176,7 +219,7 @@ def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> N
     if changed:
         raise StoreMismatch(
             f"{root}: holds a run that was begun differently: {'; '.join(changed)}. "
-            f"Repeat the first command to go on with it, or choose another --out."
+            f"Repeat the first command to go on with it, choose another `out`, or say `log.resume = no` to remove it."
         )
 
 

@@ -1,7 +1,7 @@
 """What a training run is: everything that must be the same for a killed one to go on."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -12,23 +12,24 @@ from softlab.models.weights import weights_fingerprint
 from softlab.store.reader import Store
 from softlab.student.inputs import TrainingData
 from softlab.student.learner import Learner
-from softlab.student.options import OF_THE_RUN, TrainOptions
+from softlab.student.options import TrainOptions
 from softlab.student.validation import Validation
-
-FREE_ON_RESUME = ("workers", "verify_inputs", "track", "checkpoint_steps", "best_by")
-"""Options that don't change what is learnt, and may differ when a killed run goes on. Of `best_by` the metric that it
-stands for must be the same."""
 
 
 def describe_run(
     learners: list[Learner],
     data: TrainingData,
     valid: Validation | None,
+    also_valid: Mapping[str, Validation],
     options: TrainOptions,
     *,
     best_by: str | None,
 ) -> dict[str, Any]:
-    """What must be the same for a killed run to go on."""
+    """What must be the same for a killed run to go on; `best_by` is the metric that the option stands for.
+
+    What decides is whose an option is: those of [run] and [distil] and a student's own must be the same, those of
+    [check] and [log] may differ, and of [device] what kind it is and how models run on it is compared.
+    """
     source, stores = data.aligned.source, data.aligned.stores
     return {
         "versions": {name: version(name) for name in ["softlab", "torch", "torchvision"]},
@@ -42,16 +43,24 @@ def describe_run(
         "outputs": [store.labels.name if store.has_labels else None for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        "also_valid": {
+            name: [keys_fingerprint(each.source.keys), None if each.store is None else each.store.digest]
+            for name, each in also_valid.items()
+        },
         "best_by": best_by,
-        "options": {name: value for name, value in asdict(options).items() if name not in FREE_ON_RESUME},
+        "run": asdict(replace(options.run, best_by=best_by or options.run.best_by)),
+        "distil": asdict(options.distil),
         "students": {
             learner.name: {
                 "module": digest_of(repr(learner.module).encode()),
                 "initial_weights": weights_fingerprint(learner.module),
-                "device": learner.device.type,
+                "device": _describe_device(learner, options),
                 "input": _describe_input(data.aligned.inputs[learner.input_index]),
+                "loss": learner.objective.loss.name,
                 "objective": asdict(learner.objective),
-                "options": {name: value for name, value in asdict(learner.options).items() if name not in OF_THE_RUN},
+                "optimizer": asdict(learner.optimizer),
+                "prune": None if learner.prune is None else asdict(learner.prune),
+                "seed": learner.seed,
             }
             for learner in learners
         },
@@ -62,11 +71,21 @@ def _describe_input(options: InputOptions) -> dict[str, Any]:
     return {"modality": options.modality} | options_by_name(options)
 
 
+def _describe_device(learner: Learner, options: TrainOptions) -> dict[str, Any]:
+    how = options.device
+    return {
+        "type": learner.device.type,
+        "autocast": how.autocast,
+        "channels_last": how.channels_last,
+        "compile": how.compile,
+    }
+
+
 def _as_the_teacher_saw(data: TrainingData, stores: Sequence[Store], options: TrainOptions) -> str:
     """`yes`, `no`, `not checked`, or `no teacher`: what was known of the views when the run began."""
     if not stores:
         return "no teacher"
     if any(store.manifest.views.fingerprint != data.views.fingerprint for store in stores):
         return "no"
-    is_checked = options.views_mismatch == "refuse" and all(store.manifest.digest_files for store in stores)
+    is_checked = options.check.views_mismatch == "refuse" and all(store.manifest.digest_files for store in stores)
     return "yes" if is_checked else "not checked"

@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
 from softlab.evaluation.best import score
-from softlab.labels.losses import LossName, decision_loss
+from softlab.labels.losses import DecisionLoss, LossName, decision_loss, make_loss, temperature_of
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
 from softlab.student.objective import make_objective
-from softlab.student.options import Student, TrainOptions
+from softlab.student.options import LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
@@ -58,14 +58,14 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.trials < 1 or self.together < 1:
             raise InvalidOption(
-                f"search: trials = {self.trials}, together = {self.together}: expected 1 or more of both."
+                f"search.trials = {self.trials}, search.together = {self.together}: expected 1 or more of both. Change "
+                f"`search.trials` or `search.together`."
             )
         if not self.loss:
-            raise InvalidOption("search: loss = (): expected one or more. Give --search-loss, or leave it out.")
+            raise InvalidOption("search.loss = (): expected one or more. Give `search.loss`, or leave it out.")
         if len(self.alpha) != 2 or not 0 <= self.alpha[0] <= self.alpha[1] <= 1:
             raise InvalidOption(
-                f"search: alpha = {self.alpha}: expected a lowest and a highest value, 0 to 1. Give "
-                f"--search-alpha twice."
+                f"search.alpha = {self.alpha}: expected a lowest and a highest value, 0 to 1. Change `search.alpha`."
             )
 
 
@@ -73,7 +73,7 @@ class SearchOptions:
 class Trial:
     """One student that was tried."""
 
-    options: TrainOptions
+    learn: LearnOptions
     result: StudentResult
     score: float
     """On the validation source after the last epoch, by the metric of `best_by`. Higher is better, so that a metric of
@@ -101,16 +101,17 @@ def search(
     for trials that fail.
     """
     if not stores:
-        raise InvalidOption("a search needs a store: it tries how to learn from one. Give --store.")
-    options, temperatures = replace(options, baseline=False), what.temperature or _stored_temperatures(stores)
-    _check_all_can_be_tried(options, what, temperatures, stores)
+        raise InvalidOption("a search needs a store: it tries how to learn from one. Give `store`.")
+    options = replace(options, distil=replace(options.distil, baseline=False))
+    temperatures = what.temperature or _stored_temperatures(stores)
+    _check_all_can_be_tried(options.learn, what, temperatures, stores)
     study = _study(what)
     trials: list[Trial] = []
     for number in range(math.ceil(what.trials / what.together)):
         asked = [study.ask() for _ in range(min(what.together, what.trials - len(trials)))]
         students = {
             f"trial-{each.number:03d}": Student(
-                module=make_student(), options=_suggest(each, options, what, temperatures)
+                module=make_student(), learn=_suggest(each, options.learn, what, temperatures)
             )
             for each in asked
         }
@@ -129,7 +130,8 @@ def search(
         except TrainingFailed as error:
             results = _all_failed(students, error)
         for each, student, result in zip(asked, students.values(), results, strict=True):
-            trial = Trial(options=student.options, result=result, score=_score(result))
+            assert student.learn is not None, "each trial has its own"
+            trial = Trial(learn=student.learn, result=result, score=_score(result))
             study.tell(each, trial.score)
             trials.append(trial)
     if all(trial.result.error for trial in trials):
@@ -144,16 +146,16 @@ def _stored_temperatures(stores: Sequence[Store]) -> list[float]:
 
 
 def _check_all_can_be_tried(
-    options: TrainOptions, what: SearchOptions, temperatures: Sequence[float], stores: Sequence[Store]
+    options: LearnOptions, what: SearchOptions, temperatures: Sequence[float], stores: Sequence[Store]
 ) -> None:
     """On one row: what can't be used with these stores would else end the search when it is first chosen."""
     for loss, temperature in itertools.product(what.loss, temperatures):
-        chosen = replace(options, loss=loss, temperature=temperature)
+        chosen = replace(options, loss=_loss_at(options.loss, name=loss, temperature=temperature))
         make_objective(chosen, num_stores=len(stores))
         for store in stores:
             labels = store.read([0], view=0)
             logits_BC, targets_B = torch.zeros(1, labels.num_classes), torch.zeros(1, dtype=torch.int64)
-            decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.decision)
+            decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.loss)
 
 
 def _study(what: SearchOptions) -> "Study":
@@ -165,11 +167,24 @@ def _study(what: SearchOptions) -> "Study":
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=what.seed))
 
 
-def _suggest(trial: "Asked", options: TrainOptions, what: SearchOptions, temperatures: Sequence[float]) -> TrainOptions:
+def _suggest(trial: "Asked", options: LearnOptions, what: SearchOptions, temperatures: Sequence[float]) -> LearnOptions:
     loss: LossName = trial.suggest_categorical("loss", what.loss)  # type: ignore[assignment]
     temperature = trial.suggest_categorical("temperature", list(temperatures))
     alpha = trial.suggest_float("alpha", *what.alpha)
-    return replace(options, loss=loss, temperature=temperature, alpha=round(alpha, 3))
+    return replace(
+        options,
+        loss=_loss_at(options.loss, name=loss, temperature=temperature),
+        teachers=replace(options.teachers, alpha=round(alpha, 3)),
+    )
+
+
+def _loss_at(loss: DecisionLoss, *, name: LossName, temperature: float) -> DecisionLoss:
+    """The loss of that name at a temperature, where it has one; with the options of the given one if it is the same."""
+    named = loss if loss.name == name else make_loss(name)
+    if temperature_of(named) is None:
+        return named
+    change: Any = {"temperature": temperature}
+    return replace(named, **change)
 
 
 def _all_failed(students: Mapping[str, Student], error: TrainingFailed) -> list[StudentResult]:

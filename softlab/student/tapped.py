@@ -48,16 +48,20 @@ class TappedStudent:
         both = [*self.module.parameters(), *self.projectors.parameters()]
         return [parameter for parameter in both if parameter.requires_grad]
 
-    def logits(self, batch: Batch) -> Tensor:
-        """[B, C] on the device, in the dtype of autocast; with units [R, C]. Raises StoreMismatch for other rows than
-        the stored ones."""
-        return self.rows(batch).rows
+    def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Tensor:
+        """[B, C] on the device, in the dtype of autocast; with units [R, C]. `forward` is called in place of the module
+        where it is given. Raises StoreMismatch for other rows than the stored ones."""
+        return self.rows(batch, forward=forward).rows
 
-    def rows(self, batch: Batch) -> OutputRows:
+    def rows(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> OutputRows:
         """The same, with how many rows each sample has and which positions they are."""
         collated = batch.inputs[self._input_index]
         found = logits_of(
-            self._forward, collated.inputs, device=self._device, autocast=self._autocast, counted=collated.units
+            self._forward if forward is None else forward,
+            collated.inputs,
+            device=self._device,
+            autocast=self._autocast,
+            counted=collated.units,
         )
         if batch.labels is not None and len(found.rows) != len(batch.labels):
             raise StoreMismatch(

@@ -40,11 +40,24 @@ def finish_trackers(trackers: Sequence["GeneralTracker"]) -> None:
         tracker.finish()
 
 
-def curves(student: str, *, train_loss: float, learning_rate: float, valid: Evaluation | None) -> dict[str, float]:
-    """One student's values after an epoch."""
-    measures = {"train_loss": train_loss, "learning_rate": learning_rate}
-    if valid is not None:
-        measures |= valid.values
+def step_curves(student: str, *, train_loss: float, learning_rate: float) -> dict[str, float]:
+    """One student's values between two epochs."""
+    return {f"step_loss/{student}": train_loss, f"step_learning_rate/{student}": learning_rate}
+
+
+def curves(
+    student: str,
+    *,
+    train_loss: float | None = None,
+    learning_rate: float | None = None,
+    valid: Evaluation | None = None,
+) -> dict[str, float]:
+    """One student's values after an epoch, those that are known."""
+    measures = {} if valid is None else dict(valid.values)
+    if train_loss is not None:
+        measures["train_loss"] = train_loss
+    if learning_rate is not None:
+        measures["learning_rate"] = learning_rate
     return {f"{measure}/{student}": value for measure, value in measures.items()}
 
 
@@ -55,7 +68,7 @@ def _make_tracker(name: TrackerName, out: Path, *, first_step: int) -> "GeneralT
     if name == "tensorboard":
         return tracking.TensorBoardTracker("tensorboard", logging_dir=out, purge_step=first_step + 1)
     if not tracking.is_wandb_available():
-        raise InvalidOption("--track wandb: wandb is not installed. Run pip install 'softlab[wandb]'.")
+        raise InvalidOption("log.track = wandb: wandb is not installed. Run pip install 'softlab[wandb]'.")
     run_id = _wandb_id(out, is_new=first_step == 0)
     return tracking.WandBTracker(PROJECT, dir=str(out), name=out.name, id=run_id, resume="allow")
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import align_inputs
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
-from softlab.student.options import OF_THE_RUN, Student, TrainOptions
+from softlab.student.options import DistilOptions, Student, TrainOptions
 from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Comparison, Validation, check_comparable
@@ -36,14 +36,16 @@ def train_students(
     input: InputOptions | None = None,
     augment: ViewOptions | None = None,
     valid: Validation | None = None,
+    also_valid: Mapping[str, Validation] | None = None,
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
-    on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings options and an input of its
-    own, a bare module has the run's. With `out`, weights and metrics are written there, a killed run goes on exactly
+    on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings what is its own, a bare
+    module learns as `options.learn` says. Students are measured on `valid`, which decides what epoch is the best, and
+    on the sets of `also_valid`. With `out`, weights and metrics are written there, a killed run goes on exactly
     where its last checkpoint was, and a finished one returns its results without training (the modules then stay as
     they are).
 
@@ -52,56 +54,66 @@ def train_students(
     every batch, and the first one writes.
 
     Raises StoreMismatch if stores, source, views, students or an interrupted run don't belong together, InvalidOption
-    for a temperature below the stored ones, a metric in `best_by` that can't be measured, or an option of a student
-    that is the run's, TrainingFailed for a loss that isn't finite. Warns with SlowReads where a store is too large for
-    its row cache and `shuffle` is full.
+    for a temperature below the stored ones, a metric in `run.best_by` that can't be measured, or options that have no
+    effect together, TrainingFailed for a loss that isn't finite. Warns with SlowReads where a store is too large for
+    its row cache and `distil.shuffle` is full.
     """
     options = options or TrainOptions()
-    given = {name: _as_student(name, student, options, input or default_input()) for name, student in students.items()}
+    run = options.run
+    _check_effects(options, has_stores=bool(stores), is_measured=valid is not None)
+    given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
-    device, loader = choose_device(options.device), LoaderOptions(workers=options.workers)
+    device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
-    features = {feature for student in given.values() for feature in student.options.feature}
+    features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
+    others = {
+        name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)
+        for name, each in (also_valid or {}).items()
+    }
     order = ShuffledBatches(
-        num_samples=min(options.max_samples or len(source), len(source)),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        seed=options.seed,
+        num_samples=min(run.max_samples or len(source), len(source)),
+        batch_size=run.batch_size,
+        epochs=run.epochs,
+        seed=run.seed,
         num_views=data.num_views,
-        view_order=options.view_order,
+        view_order=options.distil.view_order,
         block_rows=_block_rows(source, stores, features, options),
     )
-    check_batch_size(min(order.batch_size, order.num_samples), ranks)
+    check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
     try:
         folder = None
         if out is not None:
             best_by = None if comparison is None else comparison.best_by
-            run = describe_run(learners, data, valid, options, best_by=best_by)
-            folder = RunFolder(Path(out), run, ranks=ranks)
+            record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
+            folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", ranks=ranks)
             finished = folder.results()
             if finished is not None:
                 return finished
-        return Training(learners, train_loader, comparison, order, options, folder, ranks).run(on_progress)
+        loaders = {name: each.loader for name, each in others.items() if each is not None}
+        return Training(learners, train_loader, comparison, loaders, order, options, folder, ranks).run(on_progress)
     finally:
         for learner in learners:
             learner.finish()
 
 
-def _as_student(name: str, given: nn.Module | Student, options: TrainOptions, input: InputOptions) -> Student:
-    student = Student(module=given, options=options) if isinstance(given, nn.Module) else given
-    student = student if student.input is not None else replace(student, input=input)
-    for option in OF_THE_RUN:
-        theirs, ours = getattr(student.options, option), getattr(options, option)
-        if theirs != ours:
-            raise InvalidOption(
-                f"student {name}: {option} = {theirs}, but the run's is {ours}, and all its students share it. "
-                f"Leave it out of the student's own options."
-            )
-    return student
+def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
+    student = Student(module=given) if isinstance(given, nn.Module) else given
+    return student if student.input is not None else replace(student, input=input)
+
+
+def _check_effects(options: TrainOptions, *, has_stores: bool, is_measured: bool) -> None:
+    """Raises InvalidOption for options that would have no effect."""
+    if options.run.patience is not None and not is_measured:
+        raise InvalidOption(
+            "run.patience: there is nothing to measure epochs on. Give `valid.path`, or leave `run.patience` out."
+        )
+    if options.distil != DistilOptions() and not has_stores:
+        name = next(each.name for each in fields(DistilOptions) if getattr(options.distil, each.name) != each.default)
+        raise InvalidOption(f"distil.{name}: has no effect without a store to learn from. Leave it out.")
 
 
 def _compare_on(
@@ -112,19 +124,25 @@ def _compare_on(
     inputs: tuple[InputOptions, ...],
     options: TrainOptions,
     device: torch.device,
+    is_main: bool = True,
 ) -> Comparison | None:
     """The validation samples, aligned. Raises StoreMismatch and InvalidOption as `train_students`."""
+    best_by = options.run.best_by if is_main else AUTO
     if valid is None:
-        if options.best_by != AUTO:
-            raise InvalidOption(f"best_by = {options.best_by}: there is nothing to measure it on. Give --valid.")
+        if best_by != AUTO:
+            raise InvalidOption(f"run.best_by = {best_by}: there is nothing to measure it on. Give `valid.path`.")
         return None
-    if valid.store is not None and options.new_classes:
-        raise InvalidOption("--valid-store: with --new-classes students have classes that it lacks. Leave it out.")
+    if valid.store is not None and options.distil.new_classes:
+        raise InvalidOption(
+            "`valid_store`: with `distil.new_classes` students have classes that it lacks. Leave it out."
+        )
     check_comparable(valid, source, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
     return Comparison(
-        loader=BatchLoader(aligned, device=device, options=LoaderOptions(workers=options.workers), keep_decoded=True),
-        best_by=choose_metric(options.best_by, aligned),
+        loader=BatchLoader(
+            aligned, device=device, options=LoaderOptions(workers=options.device.workers), keep_decoded=True
+        ),
+        best_by=choose_metric(best_by, aligned),
     )
 
 
@@ -134,7 +152,7 @@ def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str]
 
     Warns with SlowReads where that would decode most shards again and again.
     """
-    if options.shuffle == "blocks":
+    if options.distil.shuffle == "blocks":
         per_store = (store.manifest.storage.shard_rows * len(source) // store.num_samples for store in stores)
         block_rows = min(per_store, default=None)
         return None if block_rows is None else max(block_rows, 1)
@@ -142,7 +160,8 @@ def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str]
         if not store.fits_cache(name for name in features if name in store.feature_names):
             warnings.warn(
                 f"{store.name}: is larger than the row cache may be, so that most of its shards are decoded again "
-                f"every few batches. Say --shuffle blocks, or give the cache more room with --cache-max-bytes.",
+                f"every few batches. Say `distil.shuffle = blocks`, or give the cache more room with "
+                f"`cache.max_bytes`.",
                 SlowReads,
                 stacklevel=3,
             )

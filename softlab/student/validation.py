@@ -21,7 +21,7 @@ class Validation:
         if self.store is None and hard_targets(self.source) is None:
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
-                f"Give --valid-store, or another --valid."
+                f"Give `valid_store`, or another `valid.path`."
             )
 
 
@@ -50,7 +50,7 @@ def check_comparable(valid: Validation, source: Source, stores: Sequence[Store])
             names = " or ".join(store.name for store in stores)
             raise StoreMismatch(
                 f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
-                f"head. Dump the validation source with the same teacher, or leave --valid-store out."
+                f"head. Dump the validation source with the same teacher, or leave `valid_store` out."
             )
 
 

@@ -39,8 +39,8 @@ def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head
     if _are_probabilities(logits_RC):
         raise TeacherError(
             f"output {name}: its rows lie in 0..1 and sum to 1, so they are probabilities already, not logits. Take "
-            f"the layer before the softmax with --output {name}=layer:LAYER, store them as they are with --output "
-            f"{name}:values, or say --output {name}:classes if they are logits all the same."
+            f"the layer before the softmax with `dump.output = {name}=layer:LAYER`, store them as they are with "
+            f"`dump.output = {name}:values`, or say `dump.output = {name}:classes` if they are logits all the same."
         )
     share, mass = k / num_classes, _captured_mass(logits_RC, k=k)
     times = LIKE_AN_EMBEDDING if _is_like_an_embedding(logits_RC) else NEAR_UNIFORM
@@ -48,8 +48,8 @@ def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head
         raise TeacherError(
             f"output {name}: the {k} largest of its {num_classes:,} numbers have {mass:.3f} of the probability, where "
             f"any {k} would have {share:.3f}: they look like those of an embedding, not like logits over classes. "
-            f"Store it as it is with --output {name}:values, or say --output {name}:classes if these are classes all "
-            f"the same (of a model without weights, for example)."
+            f"Store it as it is with `dump.output = {name}:values`, or say `dump.output = {name}:classes` if these are "
+            f"classes all the same (of a model without weights, for example)."
         )
 
 

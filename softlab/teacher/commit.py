@@ -127,6 +127,6 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
         names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
         raise TeacherError(
             f"the teacher's logits or float16 features are NaN or infinite for {len(bad):,} of {shard.num_rows:,} "
-            f"samples, such as {names}. Check those inputs and the weights, or run with --autocast none. Shards "
-            f"before this one are kept."
+            f"samples, such as {names}. Check those inputs and the weights, or run with `device.autocast = none`. "
+            f"Shards before this one are kept."
         )

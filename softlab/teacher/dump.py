@@ -119,7 +119,7 @@ def dump_teacher(
 def _check_devices(options: DumpOptions) -> None:
     if options.num_devices != 1 and not is_launched():
         raise InvalidOption(
-            f"devices = {options.devices}: this call is one process. Start several with torchrun, or let `softlab "
+            f"dump.devices = {options.devices}: this call is one process. Start several with torchrun, or let `softlab "
             f"dump-teacher --devices {options.devices}` do so."
         )
 

@@ -46,10 +46,11 @@ class ViewsToDump:
 def views_like(like: Store, options: DumpOptions, augment: ViewOptions | None) -> ViewsToDump:
     """The samples and views of another teacher's store. Raises InvalidOption where options say something about views
     too."""
-    given = {"[augment]": augment, "--views": options.views, "--pixel-digests": options.pixel_digests != "some" or None}
+    digests = options.pixel_digests != "some" or None
+    given = {"[augment]": augment, "`dump.views`": options.views, "`dump.pixel_digests`": digests}
     for name, value in given.items():
         if value is not None:
-            raise InvalidOption(f"{like.name}: says what the views are, as --like was given. Leave {name} out.")
+            raise InvalidOption(f"{like.name}: says what the views are, as it is given as `like`. Leave {name} out.")
     manifest, samples = like.manifest, like.read_samples()
     return ViewsToDump(
         record=manifest.views,
@@ -64,8 +65,8 @@ def check_seen_before(source: Source, input: InputOptions, views: ViewsToDump) -
     """Raises StoreMismatch unless the source has the very samples of the store that tells them, as far as some of them
     tell, and the views of that store would be drawn the same here."""
     if views.seen_in is not None:
-        data_step = "Point --source at the data the teacher saw."
-        views_step = "Dump with those versions, or anew and into another --out."
+        data_step = "Point `source.path` at the data the teacher saw."
+        views_step = "Dump with those versions, or anew and into another `out`."
         beside_store(source, views.seen_in, (input,), next_step=data_step, next_step_of_views=views_step)
 
 
@@ -99,7 +100,7 @@ def check_addition(store: Store, plan: StorePlan) -> None:
     if changed:
         raise StoreMismatch(
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
-            f"{'; '.join(changed)}. Repeat the command that made it, with --views +N, or choose another --out."
+            f"{'; '.join(changed)}. Repeat the command that made it, with `dump.views = +N`, or choose another `out`."
         )
 
 
@@ -116,7 +117,7 @@ def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> View
     if num_views > 1 and not recipe.is_random:
         raise InvalidOption(
             f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "
-            f"--augment-transforms 'RandomHorizontalFlip()', or keep one view."
+            f"`augment.transforms = RandomHorizontalFlip()`, or keep one view."
         )
     return record_views(recipe, num_views=num_views, digest_every=options.digest_every)
 

@@ -25,7 +25,7 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
     """
     steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
     needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
-    count = options.batch_size if options.compile or needs_rows else CHECKED_SAMPLES
+    count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
     order = [spread_out(len(aligned.source), count=min(count, len(aligned.source)))]
     (batch,) = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(order)
     whole = run.whole(batch)
@@ -59,7 +59,7 @@ def most_units_of(
 
 
 def _count_units(aligned: Aligned, options: DumpOptions, *, device: torch.device) -> NDArray[np.int64] | None:
-    loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=options.workers))
+    loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=options.device.workers))
     counted: list[NDArray[np.int64]] = []
     for batch in loader.load(in_sequence(0, len(aligned.source), batch_size=options.batch_size)):
         units = batch.inputs[0].units

@@ -111,11 +111,11 @@ class TeacherRun:
     """The teacher on its device, in inference mode; a context manager that holds its feature taps."""
 
     def __init__(self, teacher: Teacher, options: DumpOptions) -> None:
-        self.device = choose_device(options.device)
+        self.device = choose_device(options.device.name)
         self._options, self.wanted = options, options.wanted_outputs
-        module = place(teacher.module.eval(), self.device, channels_last=options.channels_last)
+        module = place(teacher.module.eval(), self.device, channels_last=options.device.channels_last)
         self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
-        self._module: Callable[..., object] = torch.compile(module) if options.compile else module
+        self._module: Callable[..., object] = torch.compile(module) if options.device.compile else module
 
     def __enter__(self) -> "TeacherRun":
         self._taps.__enter__()
@@ -128,8 +128,8 @@ class TeacherRun:
     def whole(self, batch: Batch) -> WholeOutput:
         """All rows of the wanted outputs, on the device. Raises ModelError for an output that isn't there, doesn't have
         the shape of its kind, or has other units than another one."""
-        (collated,) = batch.to(self.device, channels_last=self._options.channels_last).inputs
-        returned = outputs_of(self._module, collated.inputs, device=self.device, autocast=self._options.autocast)
+        (collated,) = batch.to(self.device, channels_last=self._options.device.channels_last).inputs
+        returned = outputs_of(self._module, collated.inputs, device=self.device, autocast=self._options.device.autocast)
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)

@@ -88,7 +88,7 @@ class DumpJob:
 
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
-        step = "Restore the data, or choose another --out."
+        step = "Restore the data, or choose another `out`."
         check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
 
     def expected_samples(self) -> SampleTable:
@@ -164,7 +164,7 @@ def _by_shard(
     )
     several_views = len({shard.view for shard in shards}) > 1
     loader = BatchLoader(
-        aligned, device=run.device, options=LoaderOptions(workers=options.workers), keep_decoded=several_views
+        aligned, device=run.device, options=LoaderOptions(workers=options.device.workers), keep_decoded=several_views
     )
     batches = loader.load(order)
     for shard in shards:

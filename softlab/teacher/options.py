@@ -8,7 +8,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.coding import Coding
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
-from softlab.models.device import Autocast
+from softlab.models.device import DeviceOptions
 from softlab.models.outputs import WantedOutput, parse_output
 from softlab.store.format import FormatName
 
@@ -72,55 +72,47 @@ class DumpOptions:
     batch_size: int = 256
     """Samples in one forward pass."""
 
-    workers: int | None = None
-    """Processes that decode samples; default: 0 for a teacher on the CPU, else up to 8."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
     devices: int | str = 1
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing."""
 
-    autocast: Autocast = "none"
-    """Shorter dtype of the forward pass."""
-
-    channels_last: bool = False
-    """Run convolutions in channels-last memory order, which many GPUs and CPUs do faster."""
-
-    compile: bool = False
-    """Compile the teacher with torch.compile first."""
+    device: DeviceOptions = field(default_factory=DeviceOptions, metadata={"elsewhere": True})
+    """Where the teacher runs, and how."""
 
     def __post_init__(self) -> None:
         if self.views_given < 1:
-            raise InvalidOption(f"views = {self.views}: expected 1 or more. Change --views.")
+            raise InvalidOption(f"dump.views = {self.views}: expected 1 or more. Change `dump.views`.")
         if self.views_given > MAX_VIEWS:
-            raise InvalidOption(f"views = {self.views}: expected {MAX_VIEWS:,} or fewer. Change --views.")
+            raise InvalidOption(f"views = {self.views}: expected {MAX_VIEWS:,} or fewer. Change `dump.views`.")
         sorted_temperatures(self.temperature)
         if self.k is not None and self.k < 1:
-            raise InvalidOption(f"k = {self.k}: expected 1 or more. Choose --k from 1 to the number of classes.")
-        if self.num_devices is not None and self.num_devices < 1:
-            raise InvalidOption(f"devices = {self.devices}: expected 1 or more, or all. Change --devices.")
-        if self.num_devices != 1 and ":" in self.device:
             raise InvalidOption(
-                f"devices = {self.devices} with device = {self.device}: each process takes a GPU of its own. Leave "
-                f"--device out, or --devices."
+                f"dump.k = {self.k}: expected 1 or more. Choose `dump.k` from 1 to the number of classes."
+            )
+        if self.num_devices is not None and self.num_devices < 1:
+            raise InvalidOption(f"dump.devices = {self.devices}: expected 1 or more, or all. Change `dump.devices`.")
+        if self.num_devices != 1 and ":" in self.device.name:
+            raise InvalidOption(
+                f"dump.devices = {self.devices} with device.name = {self.device.name}: each process takes a GPU of its "
+                f"own. Leave `device.name` out, or `dump.devices`."
             )
         if self.gap_step is not None and self.coding != "uint8":
-            raise InvalidOption(f"gap_step = {self.gap_step}: only the uint8 coding has one. Say --coding uint8 too.")
+            raise InvalidOption(
+                f"gap_step = {self.gap_step}: only the uint8 coding has one. Say `dump.coding = uint8` too."
+            )
         if self.gap_step is not None and not 0 < self.gap_step <= MAX_GAP_STEP:
             raise InvalidOption(
-                f"gap_step = {self.gap_step}: expected more than 0 and at most {MAX_GAP_STEP} nats. Leave --gap-step "
-                f"out, and it is chosen from what the teacher says."
+                f"gap_step = {self.gap_step}: expected more than 0 and at most {MAX_GAP_STEP} nats. Leave "
+                f"`dump.gap_step` out, and it is chosen from what the teacher says."
             )
         if self.batch_size < 1:
-            raise InvalidOption(f"batch_size = {self.batch_size}: expected 1 or more. Choose another --batch-size.")
+            raise InvalidOption(f"dump.batch_size = {self.batch_size}: expected 1 or more. Change `dump.batch_size`.")
         names = [each.name for each in self.wanted_outputs]
         for name in names:
             if names.count(name) > 1:
                 raise InvalidOption(f"output {name}: two outputs have this name. Give each a name of its own.")
         if not names:
-            raise InvalidOption("output: nothing is to be stored. Name an output, as in --output logits.")
+            raise InvalidOption("output: nothing is to be stored. Name one, as in `dump.output = logits`.")
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
@@ -136,7 +128,8 @@ class DumpOptions:
             return 1 if self.views is None else int(self.views)
         except ValueError as error:
             raise InvalidOption(
-                f"views = {self.views!r}: expected a number, as in --views 4, or +N to add views, as in --views +2."
+                f"views = {self.views!r}: expected a number, as in `dump.views = 4`, or +N to add views, as in "
+                f"`dump.views = +2`."
             ) from error
 
     @property
@@ -145,7 +138,9 @@ class DumpOptions:
         try:
             return None if self.devices == "all" else int(self.devices)
         except ValueError as error:
-            raise InvalidOption(f"devices = {self.devices!r}: expected a number, or all. Change --devices.") from error
+            raise InvalidOption(
+                f"devices = {self.devices!r}: expected a number, or all. Change `dump.devices`."
+            ) from error
 
     @property
     def digest_every(self) -> int:

@@ -208,7 +208,7 @@ def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
         arguments=_plain(teacher.arguments),
         weights_fingerprint=weights_fingerprint(teacher.module),
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
-        precision="float32" if options.autocast == "none" else options.autocast,
+        precision="float32" if options.device.autocast == "none" else options.device.autocast,
     )
 
 

@@ -40,7 +40,7 @@ def agree_on(plan: StorePlan, ranks: Ranks) -> StorePlan:
     if changed:
         raise StoreMismatch(
             f"process {ranks.rank + 1} of {ranks.count} would dump something else than the first one: "
-            f"{'; '.join(changed)}. Give all of them the same data and weights, as with --teacher-weights."
+            f"{'; '.join(changed)}. Give all of them the same data and weights, as with `teacher.weights`."
         )
     ranks.wait()
     return theirs

@@ -181,7 +181,7 @@ def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Surveyed:
     starts = range(0, count, options.batch_size)
     parts = [spread_N[start : start + options.batch_size] for start in starts]
     order = [RowIndices(SourceIndex(source_B), np.zeros_like(source_B)) for source_B in parts]
-    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.workers))
+    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.device.workers))
     batches = loader.load([order[0], *order])
     run.whole(next(batches))
     start, held_bytes = time.perf_counter(), 0

@@ -13,27 +13,56 @@
 | standardised_kl | standardised_kl_loss      | softmax | uniform, bucket              | yes | Sun et al. 2024         |
 | argmax          | argmax_loss               | softmax | -                            | -   | Lee 2013                |
 
-`decision_loss` computes any of them as `DecisionLoss` says; `hard_cross_entropy` needs no teacher.
+Each has a class of its own options (`KlLoss`, ..), all of them together `DecisionLoss`; `make_loss` finds one by name.
+`hard_cross_entropy` needs no teacher.
 """
 
-from softlab.labels.losses.binary_cross_entropy import binary_cross_entropy_loss
+from softlab.labels.losses.binary_cross_entropy import BinaryCrossEntropyLoss, binary_cross_entropy_loss
 from softlab.labels.losses.checks import Tail, check_same_classes
-from softlab.labels.losses.decision import DecisionLoss, LossName, decision_loss
-from softlab.labels.losses.decoupled_kl import decoupled_kl_loss
-from softlab.labels.losses.dist import dist_loss
-from softlab.labels.losses.divergences import jensen_shannon_loss, reverse_kl_loss, symmetric_kl_loss
-from softlab.labels.losses.forward_kl import distillation_loss, kl_rows
-from softlab.labels.losses.hard import argmax_loss, hard_cross_entropy, hinge_loss
-from softlab.labels.losses.logit_mse import logit_mse_loss
-from softlab.labels.losses.standardised_kl import standardised_kl_loss
+from softlab.labels.losses.decision import (
+    LOSS_BY_NAME,
+    DecisionLoss,
+    LossName,
+    check_loss_head,
+    decision_loss,
+    make_loss,
+    temperature_of,
+)
+from softlab.labels.losses.decoupled_kl import DecoupledKlLoss, decoupled_kl_loss
+from softlab.labels.losses.dist import DistLoss, dist_loss
+from softlab.labels.losses.divergences import (
+    JensenShannonLoss,
+    ReverseKlLoss,
+    SymmetricKlLoss,
+    jensen_shannon_loss,
+    reverse_kl_loss,
+    symmetric_kl_loss,
+)
+from softlab.labels.losses.forward_kl import KlLoss, distillation_loss, kl_rows
+from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss, argmax_loss, hard_cross_entropy, hinge_loss
+from softlab.labels.losses.logit_mse import LogitMseLoss, logit_mse_loss
+from softlab.labels.losses.standardised_kl import StandardisedKlLoss, standardised_kl_loss
 from softlab.labels.losses.teacher import head_log_probabilities
 
 __all__ = [
+    "LOSS_BY_NAME",
+    "ArgmaxLoss",
+    "BinaryCrossEntropyLoss",
     "DecisionLoss",
+    "DecoupledKlLoss",
+    "DistLoss",
+    "HingeLoss",
+    "JensenShannonLoss",
+    "KlLoss",
+    "LogitMseLoss",
     "LossName",
+    "ReverseKlLoss",
+    "StandardisedKlLoss",
+    "SymmetricKlLoss",
     "Tail",
     "argmax_loss",
     "binary_cross_entropy_loss",
+    "check_loss_head",
     "check_same_classes",
     "decision_loss",
     "decoupled_kl_loss",
@@ -45,7 +74,9 @@ __all__ = [
     "jensen_shannon_loss",
     "kl_rows",
     "logit_mse_loss",
+    "make_loss",
     "reverse_kl_loss",
     "standardised_kl_loss",
     "symmetric_kl_loss",
+    "temperature_of",
 ]

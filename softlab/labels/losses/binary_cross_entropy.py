@@ -2,11 +2,15 @@
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.losses.tempered import TemperedLoss
+from softlab.labels.soft_labels import Head, SoftLabels
 
 TAILS: tuple[Tail, ...] = ("uniform", "renormalise")
 
@@ -38,3 +42,15 @@ def binary_cross_entropy_loss(
     rest_BC = binary_cross_entropy_with_logits(scaled_BC, share_BC, reduction="none")
     rest_BC = rest_BC.scatter(1, labels.class_ids_BK, 0.0)
     return temperature**2 * (kept_BK.sum(dim=1) + rest_BC.sum(dim=1)).mean() / labels.num_classes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BinaryCrossEntropyLoss(TemperedLoss):
+    """Options of `binary_cross_entropy_loss`, for sigmoid heads."""
+
+    name: ClassVar[Literal["bce"]] = "bce"
+    head: ClassVar[Head | None] = "sigmoid"
+    tails: ClassVar[tuple[Tail, ...]] = TAILS
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return binary_cross_entropy_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)

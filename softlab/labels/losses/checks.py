@@ -30,7 +30,7 @@ def check_all_valid(labels: SoftLabels, *, loss: str) -> None:
     if labels.valid_B is not None and loss not in TAKE_VALID:
         raise StoreMismatch(
             f"{loss} is for rows that all have the same classes, but these labels have rows with fewer of them. Use "
-            f"--loss {' or '.join(TAKE_VALID)}."
+            f"`loss.name = {' or '.join(TAKE_VALID)}`."
         )
 
 
@@ -39,7 +39,7 @@ def check_absolute(labels: SoftLabels, *, loss: str) -> None:
     if not labels.absolute:
         raise StoreMismatch(
             f"{loss} compares raw logits, but of this teacher only probabilities are known, which are the same for "
-            f"logits that are all higher by 1. Use --loss kl."
+            f"logits that are all higher by 1. Use `loss.name = kl`."
         )
 
 
@@ -48,7 +48,7 @@ def check_head(found: Head, *, expected: Head, loss: str) -> None:
     if found != expected:
         raise StoreMismatch(
             f"{loss} is for teachers with a {expected} head, but these labels come from a {found} head. "
-            f"Use --loss {LOSSES_FOR[found]}."
+            f"Choose as `loss.name` {LOSSES_FOR[found]}."
         )
 
 

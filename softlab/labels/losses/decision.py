@@ -1,18 +1,22 @@
-"""One entry for every loss between a student's logits and soft labels: which one and how, as options."""
+"""One entry for every loss between a student's logits and soft labels: its options say which one, and compute it."""
 
 # Shape letters: B rows in a batch, C classes.
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from dataclasses import fields
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from softlab.errors import InvalidOption, StoreMismatch, suggest
-from softlab.labels.losses import binary_cross_entropy as bce
-from softlab.labels.losses import decoupled_kl, dist, divergences, forward_kl, hard, logit_mse, standardised_kl
-from softlab.labels.losses.checks import Tail, check_head, check_tail
+from softlab.errors import InvalidOption, suggest
+from softlab.labels.losses.binary_cross_entropy import BinaryCrossEntropyLoss
+from softlab.labels.losses.checks import check_head
+from softlab.labels.losses.decoupled_kl import DecoupledKlLoss
+from softlab.labels.losses.dist import DistLoss
+from softlab.labels.losses.divergences import JensenShannonLoss, ReverseKlLoss, SymmetricKlLoss
+from softlab.labels.losses.forward_kl import KlLoss
+from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss
+from softlab.labels.losses.logit_mse import LogitMseLoss
+from softlab.labels.losses.standardised_kl import StandardisedKlLoss
 from softlab.labels.soft_labels import Head, SoftLabels
 
 LossName = Literal[
@@ -29,61 +33,35 @@ LossName = Literal[
     "argmax",
 ]
 
+DecisionLoss = (
+    KlLoss
+    | ReverseKlLoss
+    | SymmetricKlLoss
+    | JensenShannonLoss
+    | LogitMseLoss
+    | HingeLoss
+    | BinaryCrossEntropyLoss
+    | DecoupledKlLoss
+    | DistLoss
+    | StandardisedKlLoss
+    | ArgmaxLoss
+)
+"""What a student learns from a teacher's decisions: the options of one loss, which are its own alone."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecisionLoss:
-    """What a student learns from a teacher's decisions. Fields of other losses than the named one are ignored."""
+LOSS_BY_NAME: dict[str, type[DecisionLoss]] = {each.name: each for each in get_args(DecisionLoss)}
 
-    name: LossName = "kl"
-    """bce is for sigmoid heads, mse for any, the others for softmax heads."""
 
-    temperature: float = 4.0
-    """Of teacher and student; mse, hinge and argmax have none."""
-
-    tail: Tail = "uniform"
-    """What the classes outside the kept ones are taken to be; hinge and argmax look at the largest logit alone."""
-
-    balance: float = 0.5
-    """symmetric_kl: weight of KL(teacher || student); 1 - balance is that of KL(student || teacher)."""
-
-    beta: float = 0.5
-    """jensen_shannon: the teacher's share of the mixture, between 0 and 1."""
-
-    margin: float = 1.0
-    """hinge: by how much the teacher's class should lead, in logits."""
-
-    dkd_alpha: float = 1.0
-    """dkd: weight of the target class against all others."""
-
-    dkd_beta: float = 8.0
-    """dkd: weight of the other classes among themselves."""
-
-    dist_inter: float = 1.0
-    """dist: weight of the correlation over the classes of a row."""
-
-    dist_intra: float = 1.0
-    """dist: weight of the correlation over the rows of a batch."""
-
-    def __post_init__(self) -> None:
-        if self.name not in get_args(LossName):
-            raise InvalidOption(f"loss {self.name}: no such loss. {suggest(self.name, get_args(LossName))}")
-        check_tail(self.tail, among=_LOSSES[self.name].tails, loss=self.name)
-        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "a positive number")
-        _check(0 <= self.balance <= 1, "balance", self.balance, "0 to 1")
-        _check(0 < self.beta < 1, "beta", self.beta, "a number between 0 and 1, both excluded")
-        _check(0 < self.margin < math.inf, "margin", self.margin, "a positive number")
-        for weight in ("dkd_alpha", "dkd_beta", "dist_inter", "dist_intra"):
-            _check(0 <= getattr(self, weight) < math.inf, weight, getattr(self, weight), "0 or more")
-
-    @property
-    def needs_targets(self) -> bool:
-        return self.name == "dkd"
-
-    def check_head(self, head: Head) -> None:
-        """Raises StoreMismatch, as the loss itself would, unless it is for labels of this head."""
-        expected = _LOSSES[self.name].head
-        if expected is not None:
-            check_head(head, expected=expected, loss=self.name)
+def make_loss(name: str, **options: Any) -> DecisionLoss:
+    """The options of the loss of that name. Raises InvalidOption for a loss that there isn't, an option that it doesn't
+    have, or a wrong value."""
+    if name not in LOSS_BY_NAME:
+        raise InvalidOption(f"loss {name}: no such loss. {suggest(name, LOSS_BY_NAME)}")
+    kind = LOSS_BY_NAME[name]
+    own = [field.name for field in fields(kind)]
+    for option in options:
+        if option not in own:
+            raise InvalidOption(f"loss {name}: has no option {option}. It has {', '.join(own) or 'none'}.")
+    return kind(**options)
 
 
 def decision_loss(
@@ -94,79 +72,15 @@ def decision_loss(
     `targets_B` is int64, -1 where unknown; only dkd looks at it. Raises StoreMismatch if it is missing there, or if the
     student or the loss doesn't fit the labels, InvalidOption for a temperature below the smallest stored one.
     """
-    return _LOSSES[options.name].compute(student_logits_BC, labels, targets_B, options)
+    return options(student_logits_BC, labels, targets_B=targets_B)
 
 
-class _Loss(NamedTuple):
-    compute: Callable[[Tensor, SoftLabels, Tensor | None, DecisionLoss], Tensor]
-    tails: tuple[Tail, ...] = get_args(Tail)
-    head: Head | None = "softmax"
-    """None: any."""
+def check_loss_head(loss: DecisionLoss, head: Head) -> None:
+    """Raises StoreMismatch, as the loss itself would, unless it is for labels of this head."""
+    if loss.head is not None:
+        check_head(head, expected=loss.head, loss=loss.name)
 
 
-_LOSSES: dict[LossName, _Loss] = {
-    "kl": _Loss(
-        lambda z, labels, y, o: forward_kl.distillation_loss(z, labels, temperature=o.temperature, tail=o.tail),
-        forward_kl.TAILS,
-    ),
-    "reverse_kl": _Loss(
-        lambda z, labels, y, o: divergences.reverse_kl_loss(z, labels, temperature=o.temperature, tail=o.tail),
-        divergences.REVERSE_TAILS,
-    ),
-    "symmetric_kl": _Loss(
-        lambda z, labels, y, o: divergences.symmetric_kl_loss(
-            z, labels, temperature=o.temperature, tail=o.tail, balance=o.balance
-        ),
-        divergences.REVERSE_TAILS,
-    ),
-    "jensen_shannon": _Loss(
-        lambda z, labels, y, o: divergences.jensen_shannon_loss(
-            z, labels, temperature=o.temperature, tail=o.tail, beta=o.beta
-        ),
-        divergences.JENSEN_SHANNON_TAILS,
-    ),
-    "mse": _Loss(lambda z, labels, y, o: logit_mse.logit_mse_loss(z, labels, tail=o.tail), logit_mse.TAILS, head=None),
-    "hinge": _Loss(lambda z, labels, y, o: hard.hinge_loss(z, labels, margin=o.margin)),
-    "bce": _Loss(
-        lambda z, labels, y, o: bce.binary_cross_entropy_loss(z, labels, temperature=o.temperature, tail=o.tail),
-        bce.TAILS,
-        head="sigmoid",
-    ),
-    "dkd": _Loss(
-        lambda z, labels, y, o: decoupled_kl.decoupled_kl_loss(
-            z,
-            labels,
-            targets_B=_given(y),
-            temperature=o.temperature,
-            tail=o.tail,
-            alpha=o.dkd_alpha,
-            beta=o.dkd_beta,
-        ),
-        decoupled_kl.TAILS,
-    ),
-    "dist": _Loss(
-        lambda z, labels, y, o: dist.dist_loss(
-            z, labels, temperature=o.temperature, tail=o.tail, inter=o.dist_inter, intra=o.dist_intra
-        ),
-        dist.TAILS,
-    ),
-    "standardised_kl": _Loss(
-        lambda z, labels, y, o: standardised_kl.standardised_kl_loss(z, labels, temperature=o.temperature, tail=o.tail),
-        standardised_kl.TAILS,
-    ),
-    "argmax": _Loss(lambda z, labels, y, o: hard.argmax_loss(z, labels)),
-}
-
-
-def _given(targets_B: Tensor | None) -> Tensor:
-    if targets_B is None:
-        raise StoreMismatch(
-            "dkd tells a row's target from its other classes, but there are no hard targets, or they count other "
-            "classes than the store. Name the column that holds them (--source-label-column), or choose another loss."
-        )
-    return targets_B
-
-
-def _check(is_right: bool, name: str, found: object, expected: str) -> None:
-    if not is_right:
-        raise InvalidOption(f"{name} = {found}: expected {expected}. Change this option of the loss.")
+def temperature_of(loss: DecisionLoss) -> float | None:
+    """None of a loss that has none."""
+    return getattr(loss, "temperature", None)

@@ -3,14 +3,18 @@
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from softlab.errors import StoreMismatch
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.compared import Compared, forward_term, log_outside
 from softlab.labels.losses.hard import mean_over_known
 from softlab.labels.losses.teacher import LOWEST, SparseDistribution, distribution_at
+from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
 
 TAILS: tuple[Tail, ...] = ("uniform", "renormalise")
@@ -44,6 +48,43 @@ def decoupled_kl_loss(
     log_q_BC = (student_logits_BC.float() / temperature).log_softmax(dim=1)
     loss_B = _decoupled(log_q_BC, teacher, targets_B.clamp(min=0), alpha=alpha, beta=beta)
     return temperature**2 * mean_over_known(loss_B.where(targets_B >= 0, 0.0).sum(), targets_B)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoupledKlLoss(TemperedLoss):
+    """Options of `decoupled_kl_loss` (DKD)."""
+
+    name: ClassVar[Literal["dkd"]] = "dkd"
+    needs_targets: ClassVar[bool] = True
+    tails: ClassVar[tuple[Tail, ...]] = TAILS
+
+    alpha: float = 1.0
+    """Weight of the target class against all others."""
+
+    beta: float = 8.0
+    """Weight of the other classes among themselves."""
+
+    def __post_init__(self) -> None:
+        TemperedLoss.__post_init__(self)
+        check_option(0 <= self.alpha < math.inf, "alpha", self.alpha, "0 or more")
+        check_option(0 <= self.beta < math.inf, "beta", self.beta, "0 or more")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        if targets_B is None:
+            raise StoreMismatch(
+                "dkd tells a row's target from its other classes, but there are no hard targets, or they count other "
+                "classes than the store. Name the column that holds them (`source.label_column`), or choose another "
+                "`loss.name`."
+            )
+        return decoupled_kl_loss(
+            student_logits_BC,
+            labels,
+            targets_B=targets_B,
+            temperature=self.temperature,
+            tail=self.tail,
+            alpha=self.alpha,
+            beta=self.beta,
+        )
 
 
 def _decoupled(

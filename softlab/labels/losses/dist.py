@@ -2,7 +2,9 @@
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.linalg import vector_norm
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.teacher import distribution_at
+from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
 
 TAILS: tuple[Tail, ...] = ("uniform", "renormalise")
@@ -49,6 +52,35 @@ def dist_loss(
     student_BC = (student_logits_BC.float() / temperature).softmax(dim=1)
     rows_B, columns_C = _row_correlations(student_BC, teacher), _column_correlations(student_BC, teacher)
     return temperature**2 * (inter * (1 - rows_B.mean()) + intra * (1 - columns_C.mean()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistLoss(TemperedLoss):
+    """Options of `dist_loss`."""
+
+    name: ClassVar[Literal["dist"]] = "dist"
+    tails: ClassVar[tuple[Tail, ...]] = TAILS
+
+    inter: float = 1.0
+    """Weight of the correlation over the classes of a row."""
+
+    intra: float = 1.0
+    """Weight of the correlation over the rows of a batch."""
+
+    def __post_init__(self) -> None:
+        TemperedLoss.__post_init__(self)
+        check_option(0 <= self.inter < math.inf, "inter", self.inter, "0 or more")
+        check_option(0 <= self.intra < math.inf, "intra", self.intra, "0 or more")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return dist_loss(
+            student_logits_BC,
+            labels,
+            temperature=self.temperature,
+            tail=self.tail,
+            inter=self.inter,
+            intra=self.intra,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

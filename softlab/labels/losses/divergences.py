@@ -3,6 +3,8 @@
 # Shape letters: B rows in a batch, C classes.
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.compared import Compared, compare, reverse_term
 from softlab.labels.losses.teacher import distribution_at
+from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
 
 REVERSE_TAILS: tuple[Tail, ...] = ("uniform", "bucket")
@@ -74,6 +77,57 @@ def jensen_shannon_loss(
         student_logits_BC, labels, "jensen_shannon", JENSEN_SHANNON_TAILS, temperature=temperature, tail=tail
     )
     return temperature**2 * compared.sum_over_classes(term).mean()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReverseKlLoss(TemperedLoss):
+    """Options of `reverse_kl_loss`."""
+
+    name: ClassVar[Literal["reverse_kl"]] = "reverse_kl"
+    tails: ClassVar[tuple[Tail, ...]] = REVERSE_TAILS
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return reverse_kl_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SymmetricKlLoss(TemperedLoss):
+    """Options of `symmetric_kl_loss`."""
+
+    name: ClassVar[Literal["symmetric_kl"]] = "symmetric_kl"
+    tails: ClassVar[tuple[Tail, ...]] = REVERSE_TAILS
+
+    balance: float = 0.5
+    """Weight of KL(teacher || student); 1 - balance is that of KL(student || teacher)."""
+
+    def __post_init__(self) -> None:
+        TemperedLoss.__post_init__(self)
+        check_option(0 <= self.balance <= 1, "balance", self.balance, "0 to 1")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return symmetric_kl_loss(
+            student_logits_BC, labels, temperature=self.temperature, tail=self.tail, balance=self.balance
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JensenShannonLoss(TemperedLoss):
+    """Options of `jensen_shannon_loss`."""
+
+    name: ClassVar[Literal["jensen_shannon"]] = "jensen_shannon"
+    tails: ClassVar[tuple[Tail, ...]] = JENSEN_SHANNON_TAILS
+
+    beta: float = 0.5
+    """The teacher's share of the mixture, between 0 and 1."""
+
+    def __post_init__(self) -> None:
+        TemperedLoss.__post_init__(self)
+        check_option(0 < self.beta < 1, "beta", self.beta, "a number between 0 and 1, both excluded")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return jensen_shannon_loss(
+            student_logits_BC, labels, temperature=self.temperature, tail=self.tail, beta=self.beta
+        )
 
 
 def _compared(

@@ -2,11 +2,15 @@
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import distribution_at
+from softlab.labels.losses.tempered import TemperedLoss
 from softlab.labels.soft_labels import SoftLabels
 
 TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
@@ -46,6 +50,17 @@ def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float
     _check(student_logits_BC, labels, tail)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
     return sparse_kl_rows(student_logits_BC.float(), teacher, temperature=temperature, tail=tail)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KlLoss(TemperedLoss):
+    """Options of `distillation_loss`."""
+
+    name: ClassVar[Literal["kl"]] = "kl"
+    tails: ClassVar[tuple[Tail, ...]] = TAILS
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return distillation_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
 
 
 def _check(student_logits_BC: Tensor, labels: SoftLabels, tail: Tail) -> None:

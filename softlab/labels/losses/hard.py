@@ -2,11 +2,16 @@
 
 # Shape letters: B rows in a batch, C classes.
 
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from torch import Tensor
 from torch.nn import functional
 
 from softlab.labels.losses.checks import check_fit
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.losses.tempered import check_option
+from softlab.labels.soft_labels import Head, SoftLabels
 
 UNKNOWN_TARGET = -1
 
@@ -34,16 +39,59 @@ def hinge_loss(student_logits_BC: Tensor, labels: SoftLabels, *, margin: float =
     return violation_BC.scatter(1, leader_B1, 0.0).sum(dim=1).mean() / labels.num_classes
 
 
-def hard_cross_entropy(student_logits_BC: Tensor, targets_B: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArgmaxLoss:
+    """`argmax_loss`, which has no options."""
+
+    name: ClassVar[Literal["argmax"]] = "argmax"
+    head: ClassVar[Head | None] = "softmax"
+    needs_targets: ClassVar[bool] = False
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return argmax_loss(student_logits_BC, labels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HingeLoss:
+    """Options of `hinge_loss`."""
+
+    name: ClassVar[Literal["hinge"]] = "hinge"
+    head: ClassVar[Head | None] = "softmax"
+    needs_targets: ClassVar[bool] = False
+
+    margin: float = 1.0
+    """By how much the teacher's class should lead, in logits."""
+
+    def __post_init__(self) -> None:
+        check_option(0 < self.margin < math.inf, "margin", self.margin, "a positive number")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return hinge_loss(student_logits_BC, labels, margin=self.margin)
+
+
+def hard_cross_entropy(
+    student_logits_BC: Tensor,
+    targets_B: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights_C: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy with int64 targets, in nats, mean over the rows whose target is known (not -1), 0 if none is.
 
     A float32 scalar. With label smoothing a the target distribution is (1 - a) * one-hot + a / C (Szegedy et al. 2016,
-    section 7). No temperature, no T^2.
+    section 7). With class weights, float32 [C], each row counts as much as its target's weight. No temperature, no T^2.
     """
     mean = functional.cross_entropy(
-        student_logits_BC.float(), targets_B, ignore_index=UNKNOWN_TARGET, label_smoothing=label_smoothing
+        student_logits_BC.float(),
+        targets_B,
+        weight=class_weights_C,
+        ignore_index=UNKNOWN_TARGET,
+        label_smoothing=label_smoothing,
     )
-    return mean.where((targets_B != UNKNOWN_TARGET).any(), 0.0)
+    counts_B = (targets_B != UNKNOWN_TARGET).float()
+    if class_weights_C is not None:
+        counts_B = counts_B * class_weights_C[targets_B.clamp(min=0)]
+    return mean.where(counts_B.any(), 0.0)
 
 
 def mean_over_known(total: Tensor, targets_B: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_absolute, check_all_valid, check_same_classes, check_tail
-from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.labels.tail_logits import tail_logits
 
 TAILS: tuple[Tail, ...] = ("uniform", "renormalise")
@@ -34,3 +37,21 @@ def logit_mse_loss(student_logits_BC: Tensor, labels: SoftLabels, *, tail: Tail 
     rest_BC = (student_BC - rest.mean_B[:, None]).scatter(1, labels.class_ids_BK, 0.0) ** 2
     rest_B = rest_BC.sum(dim=1).where(rest.has_mass_B, 0.0)
     return (error_BK.sum(dim=1) + rest_B).mean() / labels.num_classes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogitMseLoss:
+    """Options of `logit_mse_loss`."""
+
+    name: ClassVar[Literal["mse"]] = "mse"
+    head: ClassVar[Head | None] = None
+    needs_targets: ClassVar[bool] = False
+
+    tail: Tail = "uniform"
+    """What the classes outside the stored ones are taken to be."""
+
+    def __post_init__(self) -> None:
+        check_tail(self.tail, among=TAILS, loss="mse")
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return logit_mse_loss(student_logits_BC, labels, tail=self.tail)

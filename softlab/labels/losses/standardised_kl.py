@@ -3,6 +3,8 @@
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.sparse_kl import sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import LOWEST, SparseDistribution
+from softlab.labels.losses.tempered import TemperedLoss
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.tail_logits import tail_logits
 
@@ -49,6 +52,17 @@ def standardised_kl_loss(
     return sparse_kl(student_BC, target_of(teacher), temperature=temperature)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandardisedKlLoss(TemperedLoss):
+    """Options of `standardised_kl_loss`."""
+
+    name: ClassVar[Literal["standardised_kl"]] = "standardised_kl"
+    tails: ClassVar[tuple[Tail, ...]] = TAILS
+
+    def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
+        return standardised_kl_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+
+
 def _kept_alone(labels: SoftLabels, temperature: float) -> SparseDistribution:
     deviation_B1 = labels.logits_BK.std(dim=1, correction=0, keepdim=True) + EPSILON
     log_kept_BK = (labels.logits_BK / (temperature * deviation_B1)).log_softmax(dim=1)
@@ -64,7 +78,7 @@ def _with_tail(labels: SoftLabels, temperature: float) -> SparseDistribution:
         raise InvalidOption(
             f"standardised_kl: tails at temperature {', '.join(f'{stored:g}' for stored in labels.temperatures)} don't "
             f"tell how much the logits outside the kept ones vary. Keep all classes, or dump again with a second "
-            f"temperature of at most half the first, as in --temperature 2 --temperature 4."
+            f"temperature of at most half the first, as in `dump.temperature = [2, 4]`."
         )
     deviation_B = _deviation(labels, rest.mean_B, rest.variance_B, num_tail * rest.has_mass_B)
     beta_B = 1 / (temperature * (deviation_B + EPSILON))

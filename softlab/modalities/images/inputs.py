@@ -38,7 +38,7 @@ class ImageInput:
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
             raise InvalidOption(
-                f"size: {self.size} isn't a height and a width. Give both: --input-size 224 --input-size 224."
+                f"size: {self.size} isn't a height and a width. Give both, as in `input.size = [224, 224]`."
             )
         # A shorter resized image would be padded with black.
         if self.resize is not None and self.resize < max(self.size, default=1):
@@ -85,11 +85,11 @@ def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor
 def _check_same_shape(fitted: list[Tensor]) -> None:
     shapes = sorted({tuple(images_BCHW.shape[1:]) for images_BCHW in fitted})
     if len({shape[0] for shape in shapes}) > 1:
-        raise InvalidOption("The images are grey and RGB. Make them alike with --input-channels 1 or 3.")
+        raise InvalidOption("The images are grey and RGB. Make them alike with `input.channels = 3`, or 1.")
     if len(shapes) > 1:
         raise InvalidOption(
             f"The images have different sizes, e.g. {_text(shapes[0])} and {_text(shapes[-1])} (height x width). "
-            f"Make them alike with --input-size HEIGHT --input-size WIDTH."
+            f"Make them alike with `input.size`, a height and a width."
         )
 
 
@@ -103,5 +103,5 @@ def _check_lengths(options: ImageInput, *, num_channels: int | None) -> None:
         if len(values) not in allowed:
             raise InvalidOption(
                 f"{option}: {len(values)} values for images of {num_channels or '1 or 3'} channels. "
-                f"Give one value, or one a channel with --input-{option}."
+                f"Give one value, or one a channel, as `input.{option}`."
             )

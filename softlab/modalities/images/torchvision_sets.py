@@ -91,12 +91,12 @@ def _build(name: str, *, root: Path | None, arguments: Mapping[str, object]) -> 
     except (TypeError, ValueError) as error:
         raise InvalidOption(
             f"torchvision:{name}: {str(error).rstrip('.')}. "
-            f"Correct --source-root and --source-arguments, the data set's own arguments."
+            f"Correct `source.root` and `source.arguments`, the data set's own arguments."
         ) from error
     except (RuntimeError, OSError, ImportError) as error:
         raise SourceError(
-            f"torchvision:{name}: {str(error).rstrip('.')}. Point --source-root at the data set's folder; "
-            f"where it may be downloaded, add download=true to --source-arguments."
+            f"torchvision:{name}: {str(error).rstrip('.')}. Point `source.root` at the data set's folder; "
+            f"where it may be downloaded, say `source.arguments.download = true`."
         ) from error
 
 

@@ -43,12 +43,12 @@ class ViewRecipe:
     def __post_init__(self) -> None:
         for name, alpha in [("mixup", self.mixup), ("cutmix", self.cutmix)]:
             if alpha is not None and not MIN_ALPHA <= alpha <= 1000:
-                raise InvalidOption(f"{name} = {alpha}: expected {MIN_ALPHA} to 1000. Change --augment-{name}.")
+                raise InvalidOption(f"augment.{name} = {alpha}: expected {MIN_ALPHA} to 1000. Change `augment.{name}`.")
         for name, share in [("cutmix_share", self.cutmix_share), ("mix_share", self.mix_share)]:
             if not (isfinite(share) and 0 <= share <= 1):
-                raise InvalidOption(f"{name} = {share}: expected 0 to 1. Change --augment-{name.replace('_', '-')}.")
+                raise InvalidOption(f"augment.{name} = {share}: expected 0 to 1. Change `augment.{name}`.")
         if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidOption(f"augment seed = {self.seed}: expected 0 to 2^63 - 1. Change --augment-seed.")
+            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
         self.parse()
 
     def parse(self) -> tuple[TransformRecord, ...]:
