@@ -75,7 +75,8 @@ def test_json_is_what_the_library_measures(module: nn.Module, evaluate: Evaluate
         module,
         open_source(SourceOptions(path=TEST[1], limit=100)),
         input=ImageInput(mean=(0.286,), std=(0.353,)),
-        options=EvaluateOptions(device="cpu", batch_size=32),
+        options=EvaluateOptions(batch_size=32),
+        device=DeviceOptions(name="cpu"),
     )
     assert (found["rows"], found["values"]) == (100, expected.values)
     assert expected.values.keys() == {"accuracy", "calibration_error"}

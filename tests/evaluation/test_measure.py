@@ -20,7 +20,7 @@ assert COUNT > BATCH_SIZE, "more than one batch is measured"
 
 
 def make_loader(store: Store) -> BatchLoader:
-    return open_inputs(PICTURES, store=store, options=EvaluateOptions(device="cpu"))
+    return open_inputs(PICTURES, store=store, device=DeviceOptions(name="cpu"), check=CheckOptions())
 
 
 def forward(batch: Batch) -> Tensor:

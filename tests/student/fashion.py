@@ -25,6 +25,7 @@ from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
+from tests.student.flat_options import train_options
 
 DATA = Path(__file__).parents[2] / "data" / "fashion_mnist"
 INPUT = ImageInput(mean=(0.2860,), std=(0.3530,))
@@ -65,7 +66,7 @@ def make_student(*, seed: int = 0, dropout: float = 0.0) -> nn.Module:
 def make_options(**values: Any) -> TrainOptions:
     """Two epochs of six steps on the CPU, followed by no tracker."""
     defaults: dict[str, Any] = {"epochs": 2, "batch_size": 50, "device": "cpu", "track": ()}
-    return TrainOptions(**(defaults | values))
+    return train_options(**(defaults | values))
 
 
 def make_loader(source: Source, store: Store | None = None) -> BatchLoader:

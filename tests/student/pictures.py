@@ -13,12 +13,13 @@ from softlab.loading.batch import Batch
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import OnProgress, TrainProgress
-from softlab.student.options import Student, TrainOptions
+from softlab.student.options import LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from tests.modalities.images.batches import collated
+from tests.student.flat_options import learn_options, train_options
 from tests.teacher.dumping import Pictures, make_teacher
 from tests.teacher.dumping import make_options as make_dump_options
 
@@ -86,7 +87,12 @@ def feature_batch() -> Batch:
 def make_options(**values: Any) -> TrainOptions:
     """Three epochs of three steps on the CPU, followed by no tracker."""
     defaults: dict[str, Any] = {"epochs": 3, "batch_size": 8, "device": "cpu", "track": (), "learning_rate": 0.01}
-    return TrainOptions(**(defaults | values))
+    return train_options(**(defaults | values))
+
+
+def make_learn(**values: Any) -> LearnOptions:
+    """What a student of such a run has of its own."""
+    return learn_options(**({"learning_rate": 0.01} | values))
 
 
 def train(

@@ -94,7 +94,7 @@ def test_a_metric_that_the_run_can_not_have_is_refused_before_the_first_step(
 
 
 def test_students_of_a_run_share_it(first: Store) -> None:
-    own = Student(module=make_student(), options=make_options(best_by="teacher_kl"))
+    own = Student(module=make_student(), learn=make_learn(best_by="teacher_kl"))
 
     with pytest.raises(InvalidOption, match="best_by = teacher_kl, but the run's is auto"):
         train({"small": own}, first, valid=first)

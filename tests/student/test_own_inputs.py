@@ -43,13 +43,13 @@ def test_students_of_other_sizes_share_a_run_and_are_those_trained_alone(
     first: Store, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     small, large = student_of((4, 6)), student_of((8, 12))
-    students: Students = {"small": small, "large": Student(module=large, options=make_options(**options), input=LARGE)}
+    students: Students = {"small": small, "large": Student(module=large, learn=make_learn(**options), input=LARGE)}
 
     together = train(students, first, valid=first, out=tmp_path / "run", **options)
 
     alone_small, alone_large = student_of((4, 6)), student_of((8, 12))
     (expected_small,) = train({"small": alone_small}, first, valid=first, **options)
-    large_student = Student(module=alone_large, options=make_options(**options), input=LARGE)
+    large_student = Student(module=alone_large, learn=make_learn(**options), input=LARGE)
     (expected_large,) = train({"large": large_student}, first, valid=first, **options)
     assert same_weights(small, alone_small)
     assert same_weights(large, alone_large)

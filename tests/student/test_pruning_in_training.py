@@ -128,8 +128,8 @@ def test_a_finished_run_leaves_the_student_as_it_is(first: Store, tmp_path: Path
 def test_only_the_student_that_asks_for_it_is_pruned(first: Store) -> None:
     pruned, whole, alone = make_student(), make_student(), make_student()
     students = {
-        "pruned": Student(module=pruned, options=make_options(prune=PRUNE)),
-        "whole": Student(module=whole, options=make_options()),
+        "pruned": Student(module=pruned, learn=make_learn(prune=PRUNE)),
+        "whole": Student(module=whole, learn=make_learn()),
     }
 
     results = train(students, first)

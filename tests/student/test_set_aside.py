@@ -152,7 +152,7 @@ def test_without_memory_for_one_batch_the_batch_size_is_named(first: Store) -> N
 def test_a_pruned_student_that_fails_is_left_with_its_own_names(first: Store) -> None:
     bad = Failing("forward", after=4)
     students: dict[str, nn.Module | Student] = {
-        "bad": Student(module=bad, options=make_options(prune=PruneOptions(amount=0.5, every_steps=1))),
+        "bad": Student(module=bad, learn=make_learn(prune=PruneOptions(amount=0.5, every_steps=1))),
         "good": make_student(),
     }
 

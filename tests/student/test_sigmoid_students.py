@@ -196,8 +196,8 @@ def test_bce_is_refused_for_a_softmax_teacher(first: Store) -> None:
 
 
 def test_one_students_wrong_loss_is_refused_for_all(few: Store) -> None:
-    right = Student(module=make_small_student(), options=make_options(loss="bce", alpha=1.0))
-    wrong = Student(module=make_small_student(), options=make_options(loss="kl", alpha=1.0))
+    right = Student(module=make_small_student(), learn=make_learn(loss="bce", alpha=1.0))
+    wrong = Student(module=make_small_student(), learn=make_learn(loss="kl", alpha=1.0))
 
     assert "kl is for teachers with a softmax head" in refused({"right": right, "wrong": wrong}, few)
 

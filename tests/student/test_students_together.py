@@ -37,7 +37,7 @@ def train_alone(name: str, store: Store) -> tuple[nn.Module, StudentResult]:
     """As a run of one student with these options; but the seed of a run is also that of its order of samples."""
     module, options = make_dropping(), dict(OWN[name])
     own = {"seed": options.pop("seed", 0)}
-    student = Student(module=module, options=make_options(**options, **own))
+    student = Student(module=module, learn=make_learn(**options, **own))
     (result,) = train({name: student}, store, valid=True, **options)
     return module, result
 
@@ -45,7 +45,7 @@ def train_alone(name: str, store: Store) -> tuple[nn.Module, StudentResult]:
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_students_with_options_of_their_own_are_to_the_bit_those_trained_alone(first: Store, count: int) -> None:
     modules = {name: make_dropping() for name in list(OWN)[:count]}
-    students = {name: Student(module=module, options=make_options(**OWN[name])) for name, module in modules.items()}
+    students = {name: Student(module=module, learn=make_learn(**OWN[name])) for name, module in modules.items()}
 
     results = train(students, first, valid=True)
 
@@ -68,7 +68,7 @@ def test_without_options_of_their_own_students_have_the_runs(first: Store) -> No
 
 def test_a_seed_of_its_own_changes_the_dropout_of_a_student_and_not_its_batches(first: Store) -> None:
     modules = {name: make_student(dropout=0.5 * (name == "dropping")) for name in ("dropping", "plain")}
-    train({name: Student(module=each, options=make_options(seed=7)) for name, each in modules.items()}, first)
+    train({name: Student(module=each, learn=make_learn(seed=7)) for name, each in modules.items()}, first)
 
     expected = {name: make_student(dropout=0.5 * (name == "dropping")) for name in ("dropping", "plain")}
     train(expected, first)
@@ -78,11 +78,11 @@ def test_a_seed_of_its_own_changes_the_dropout_of_a_student_and_not_its_batches(
 
 def test_the_baseline_of_a_student_has_its_options_but_for_the_distillation(first: Store, tmp_path: Path) -> None:
     own = {"optimizer": "sgd", "learning_rate": 0.1, "seed": 7, "label_smoothing": 0.2}
-    student = Student(module=make_dropping(), options=make_options(**own, temperature=2.0, baseline=True))
+    student = Student(module=make_dropping(), learn=make_learn(**own, temperature=2.0, baseline=True))
     results = train({"small": student}, first, baseline=True, out=tmp_path)
 
     alone, baseline = make_dropping(), make_student(seed=9)
-    train({"small": Student(module=alone, options=make_options(**own))}, [])
+    train({"small": Student(module=alone, learn=make_learn(**own))}, [])
     assert [result.name for result in results] == ["small", "small-hard"]
     load_weights(baseline, tmp_path / "small-hard" / "last.safetensors")
     assert same_weights(baseline, alone)
@@ -91,7 +91,7 @@ def test_the_baseline_of_a_student_has_its_options_but_for_the_distillation(firs
 def test_each_line_of_the_metrics_has_the_students_own_learning_rate(first: Store, tmp_path: Path) -> None:
     rates = {"slow": 1e-4, "fast": 1e-2}
     students = {
-        name: Student(module=make_student(), options=make_options(learning_rate=rate, schedule="constant"))
+        name: Student(module=make_student(), learn=make_learn(learning_rate=rate, schedule="constant"))
         for name, rate in rates.items()
     }
 
@@ -122,7 +122,7 @@ OTHERS: dict[str, Any] = {
 @pytest.mark.parametrize("name", OF_THE_RUN)
 def test_an_option_of_the_run_can_not_be_a_students_own(first: Store, name: str) -> None:
     module = make_student()
-    student = Student(module=module, options=make_options(**{name: OTHERS[name]}))
+    student = Student(module=module, learn=make_learn(**{name: OTHERS[name]}))
 
     with pytest.raises(InvalidOption, match=rf"student small: {name} = .*Leave it out of the student's own options"):
         train({"small": student}, first)

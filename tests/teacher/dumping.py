@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from softlab.models.device import DeviceOptions
 from softlab.identity import content_hash
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.selection import keep_top_k
@@ -105,7 +106,10 @@ def make_options(**values: Any) -> DumpOptions:
     defaults: dict[str, Any] = {"k": 5, "shard_rows": 16, "batch_size": 8, "device": "cpu"}
     if values.get("coding") == "uint8":
         defaults["gap_step"] = GAP_STEP
-    return DumpOptions(**(defaults | values))
+    given = defaults | values
+    names = {"device": "name"} | {name: name for name in ("autocast", "channels_last", "compile", "workers")}
+    device = {names[name]: given.pop(name) for name in names if name in given}
+    return DumpOptions(device=DeviceOptions(**device), **given)
 
 
 def images_of(pictures: Pictures, numbers: Sequence[int]) -> Tensor:

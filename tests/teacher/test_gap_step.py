@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from softlab.models.device import DeviceOptions
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
 from softlab.labels.gap_step import STEPS, choose_gap_step
 from softlab.labels.selection import keep_top_k
@@ -14,7 +15,7 @@ from tests.teacher.dumping import Pictures, dump, forward_of, make_options, make
 
 def small(**values: object) -> DumpOptions:
     """uint8 with the step left open; all pictures in one batch, so that all of them choose."""
-    return DumpOptions(**({"k": 5, "shard_rows": 16, "batch_size": 64, "device": "cpu", "coding": "uint8"} | values))  # type: ignore[arg-type]
+    return DumpOptions(**({"k": 5, "shard_rows": 16, "batch_size": 64, "device": DeviceOptions(name="cpu"), "coding": "uint8"} | values))  # type: ignore[arg-type]
 
 
 class Louder(nn.Module):

@@ -79,7 +79,7 @@ def test_names_come_from_the_store_where_the_source_has_none(tmp_path: Path) -> 
 
 def test_a_class_that_the_model_has_no_output_for_is_measured_too() -> None:
     """The source names more classes than the model has outputs; its samples of those are never right."""
-    loader = open_inputs(PICTURES, options=EvaluateOptions(device="cpu"))
+    loader = open_inputs(PICTURES, device=DeviceOptions(name="cpu"), check=CheckOptions())
 
     found = evaluate({"small": lambda batch: STUDENT(images_in(batch))[:, :5]}, loader, per_class=True)["small"]
 
