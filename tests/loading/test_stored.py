@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.models.device import DeviceOptions
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
 from softlab.loading import stored
@@ -16,6 +15,7 @@ from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import Stored, read_stored
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.models.device import DeviceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.store.rows import Rows
@@ -40,7 +40,9 @@ class Watched(Store):
 @pytest.fixture
 def store(tmp_path: Path) -> Watched:
     """Two views and a feature."""
-    options = DumpOptions(k=4, shard_rows=16, batch_size=8, device=DeviceOptions(name="cpu"), views=2, feature={"pooled": "relu:mean"})
+    options = DumpOptions(
+        k=4, shard_rows=16, batch_size=8, device=DeviceOptions(name="cpu"), views=2, feature={"pooled": "relu:mean"}
+    )
     dump(tmp_path / "store", options, augment=ViewRecipe(transforms=("RandomHorizontalFlip()",)))
     plain = open_store(tmp_path / "store")
     opened = Watched(plain.path, plain.manifest, plain.digest, cache=CacheOptions(max_bytes=0))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.models.device import DeviceOptions
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
 from softlab.modalities.images.inputs import ImageInput
+from softlab.models.device import DeviceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
@@ -29,7 +29,9 @@ BLOCK_ROWS = BLOCK_BATCHES * BATCH
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 shards, of which a block of batches in order needs 8."""
     root = tmp_path_factory.mktemp("dumped") / "store"
-    options = DumpOptions(k=4, shard_rows=16, batch_size=16, device=DeviceOptions(name="cpu"), feature={"pooled": "relu:mean"})
+    options = DumpOptions(
+        k=4, shard_rows=16, batch_size=16, device=DeviceOptions(name="cpu"), feature={"pooled": "relu:mean"}
+    )
     dump(root, options, source=Pictures(count=COUNT))
     return root
 
