@@ -146,7 +146,7 @@ class Training:
             epoch=step // self._order.steps_per_epoch + 1,
             valid=self._last,
             best_by=self._best_by,
-            losses=self._recent_loss,
+            losses=dict(self._recent_loss),
         )
 
     def _check_targets(self, batch: Batch) -> None:
@@ -207,7 +207,7 @@ class Training:
             learner.share_buffers()
         self._recent_loss |= self._train_loss
         if self._comparison is not None:
-            self._last |= self._evaluate(self._comparison.loader)
+            self._last = self._last | self._evaluate(self._comparison.loader)
         also = {name: self._evaluate(loader) for name, loader in self._others.items()}
         values: dict[str, float] = {}
         for learner in list(self._learners):
