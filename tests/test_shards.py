@@ -101,7 +101,7 @@ def test_chunks_divide_their_shard_and_are_bounded(bytes_per_row: int, shard_row
 
 
 def test_a_shard_that_only_tiny_chunks_divide_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="Choose a rounder --shard-rows, such as 5120"):
+    with pytest.raises(InvalidOption, match=r"Choose a rounder `dump\.shard_rows`, such as 5120"):
         choose_chunk_rows(64, shard_rows=4801)
 
 
@@ -123,7 +123,7 @@ def test_a_shard_without_rows_or_too_large_is_refused(shard_rows: int, largest_r
     with pytest.raises(InvalidOption, match=re.escape(f"expected 1 to {most}")) as refused:
         check_shard_rows(shard_rows, largest_row_bytes=largest_row_bytes)
 
-    assert "Choose --shard-rows in that range, or leave it out." in str(refused.value)
+    assert "Choose `dump.shard_rows` in that range, or leave it out." in str(refused.value)
 
 
 @given(st.integers(1, MAX_FIELD_BYTES), st.data())

@@ -57,7 +57,7 @@ def test_an_object_of_more_bytes_than_one_request_takes_is_refused(
     remote = Remote(str(tmp_path), FolderBackend(tmp_path))
 
     for change in (remote.write, remote.create):
-        with pytest.raises(InvalidOption, match=r"would have 4 bytes.* Dump with smaller --shard-rows"):
+        with pytest.raises(InvalidOption, match=r"would have 4 bytes.* Dump with a smaller `dump\.shard_rows`"):
             change("a", b"four")
 
     assert remote.create("a", b"two")

@@ -40,7 +40,7 @@ def pull_part(folder: Path, out: Path, **options: object) -> Store:
 
 
 def some_pictures(folder: Path) -> Source:
-    """As `--source-keys` gives them."""
+    """As `source.keys` gives them."""
     return with_keys(pictures(), read_keys(folder / "keys.txt"))
 
 
@@ -103,7 +103,7 @@ def test_chosen_samples_do_not_teach_together_with_a_dump_of_them_alone(folder: 
         augment=AUGMENT,
     )
 
-    with pytest.raises(StoreMismatch, match="or dump one with --like the other"):
+    with pytest.raises(StoreMismatch, match="or dump one with the other as `like`"):
         check_same_rows([part, open_store(tmp_path / "dumped")])
 
 
