@@ -37,8 +37,10 @@ class Draft:
         sections = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
         lines = [f"# {line}" for line in textwrap.wrap(self._title, WIDTH)]
         for section in sorted(sections, key=lambda name: name != ""):  # keys without a section come first in TOML
-            lines += ["", f"[{section}]"] if section else [""]
-            for key in (each for each in keys if each.rpartition(".")[0] == section):
+            own = [key for key in keys if key.rpartition(".")[0] == section]
+            is_given = any(key in self._values for key in own)
+            lines += ["", f"[{section}]" if is_given else f"# [{section}]"] if section else [""]
+            for key in own:
                 lines += self._lines(key)
         return "\n".join(lines) + "\n"
 

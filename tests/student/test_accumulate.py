@@ -1,20 +1,21 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from softlab.errors import InvalidOption
+from softlab.store.reader import Store
 from softlab.student.options import RunOptions
 from tests.student.fashion import same_weights
 from tests.student.pictures import make_store, make_student, stop_at, train
 
 
-def trained(out: Path | None = None, **options: object) -> nn.Module:
+def trained(store: Store, **options: Any) -> nn.Module:
     """Without batch normalisation, whose statistics are those of each part."""
     student = make_student(batch_norm=False)
-    store = options.pop("store")
-    train(student, store, out=out, optimizer="sgd", **options)  # type: ignore[arg-type]
+    train(student, store, optimizer="sgd", **options)
     return student
 
 
@@ -22,7 +23,7 @@ def trained(out: Path | None = None, **options: object) -> nn.Module:
 def test_a_batch_in_parts_makes_the_same_step_as_a_whole_one(parts: int, tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
 
-    whole, in_parts = trained(store=store), trained(store=store, accumulate=parts)
+    whole, in_parts = trained(store), trained(store, accumulate=parts)
 
     for one, other in zip(whole.parameters(), in_parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -44,7 +45,7 @@ def test_dropout_differs_between_the_parts_of_a_batch(tmp_path: Path) -> None:
 
 def test_a_run_in_parts_goes_on_in_the_middle_of_an_epoch_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    options = {"accumulate": 2, "checkpoint_steps": 1}
+    options: dict[str, Any] = {"accumulate": 2, "checkpoint_steps": 1}
     straight = make_student(dropout=0.3)
     train(straight, store, **options)
 

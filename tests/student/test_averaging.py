@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from softlab.store.reader import Store
 from softlab.student.averaging import WeightAverage
 from softlab.student.pruning import PruneOptions
 from tests.student.fashion import same_weights
@@ -42,9 +43,9 @@ def test_what_is_measured_and_saved_and_left_in_the_module_is_the_average(tmp_pa
     assert result.last.values["teacher_kl"] == pytest.approx(divergence(averaged, store), abs=1e-5)
 
 
-def divergence(student: nn.Module, store: object) -> float:
+def divergence(student: nn.Module, store: Store) -> float:
     """KL of what the module says, from torch's own function."""
-    labels = store.read(range(NUM_PICTURES))  # type: ignore[attr-defined]
+    labels = store.read(range(NUM_PICTURES))
     logits_NC = student.eval()(images_of(pictures(), list(range(NUM_PICTURES))))
     teacher_NC = torch.full_like(logits_NC, 0).scatter(1, labels.class_ids_BK, labels.logits_BK).softmax(dim=1)
     return functional.kl_div(logits_NC.log_softmax(dim=1), teacher_NC, reduction="batchmean").item()

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from softlab.errors import InvalidOption
 from softlab.report.runs import read_run
+from softlab.store.reader import Store
 from softlab.student.options import Student
 from softlab.student.run_folder import StudentResult
 from tests.student.fashion import same_weights
@@ -22,9 +24,10 @@ def epochs_in(out: Path, name: str) -> list[int]:
     return [line["epoch"] for line in lines if line["student"] == name]
 
 
-def run(out: Path, store: object, **options: object) -> list[StudentResult]:
-    students = {"still": Student(module=make_student(batch_norm=False), learn=STILL), "other": make_student(seed=1)}
-    return train(students, store, valid=store, out=out, epochs=5, patience=2, best_by="teacher_kl", **options)  # type: ignore[arg-type]
+def run(out: Path, store: Store, **options: Any) -> list[StudentResult]:
+    still = Student(module=make_student(batch_norm=False), learn=STILL)
+    students = {"still": still, "other": Student(module=make_student(seed=1))}
+    return train(students, store, valid=store, out=out, epochs=5, patience=2, best_by="teacher_kl", **options)
 
 
 def test_a_student_that_gets_no_better_stops_and_the_others_go_on(tmp_path: Path) -> None:
@@ -52,18 +55,19 @@ def test_a_run_ends_when_its_last_student_has_stopped(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_knows_who_had_stopped(tmp_path: Path) -> None:
-    store, options = make_store(tmp_path / "store"), {"epochs": 5, "patience": 2, "best_by": "accuracy", "valid": True}
+    store = make_store(tmp_path / "store")
+    options: dict[str, Any] = {"epochs": 5, "patience": 2, "best_by": "accuracy", "valid": True}
 
     def students() -> dict[str, Student]:
         slow = Student(module=make_student(batch_norm=False), learn=SLOW)
         return {"slow": slow, "other": Student(module=make_student(seed=1))}
 
     straight = students()
-    expected = train(straight, store, out=tmp_path / "straight", **options)  # type: ignore[arg-type]
+    expected = train(straight, store, out=tmp_path / "straight", **options)
     with pytest.raises(KeyboardInterrupt):
-        train(students(), store, out=tmp_path / "run", on_progress=stop_at(11), **options)  # type: ignore[arg-type]
+        train(students(), store, out=tmp_path / "run", on_progress=stop_at(11), **options)
     gone_on = students()
-    found = train(gone_on, store, out=tmp_path / "run", **options)  # type: ignore[arg-type]
+    found = train(gone_on, store, out=tmp_path / "run", **options)
 
     assert expected[0].epochs == 3
     assert [(each.epochs, each.last, each.best) for each in found] == [
