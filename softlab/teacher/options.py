@@ -49,7 +49,8 @@ class DumpOptions:
 
     output: tuple[str, ...] = ("logits",)
     """Outputs to store: NAME, NAME=FIELD of what the model returns, or NAME=layer:LAYER; soft labels over classes, or
-    with NAME:values as they are (embeddings, scores). An output with a row for each position has units."""
+    with NAME:values as they are (embeddings, maps, one score a sample). An output with a row for each position has
+    units."""
 
     valid: bool = False
     """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
