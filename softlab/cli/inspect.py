@@ -66,7 +66,9 @@ def _published(version: VersionRecord | None) -> dict[str, str]:
 def _what(store: str, plan: StorePlan) -> dict[str, str]:
     teacher, source = plan.teacher, plan.source
     weights = teacher.weights_fingerprint[:12]
-    features = [f"{each.name} = {each.taken_from.removeprefix('layer:')}{_units(each)}" for each in plan.values]
+    features = [
+        f"{each.name} = {each.taken_from.removeprefix('layer:')} as {each.coding}{_units(each)}" for each in plan.values
+    ]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
         "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",

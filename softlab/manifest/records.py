@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from softlab.identity import digest_of
 from softlab.shards import Dtype, ShardGrid, row_bytes
@@ -159,6 +159,14 @@ class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="val
 
     units: bool = False
 
+    other_coding: Literal["float32", "int8"] | UnsetType = msgspec.field(name="coding", default=UNSET)
+    """What the manifest says as `coding`. It says nothing where that is float16, as before there was a choice."""
+
+    @property
+    def coding(self) -> Literal["float32", "float16", "int8"]:
+        """How numbers are stored; of int8 each row has a scale."""
+        return "float16" if self.other_coding is UNSET else self.other_coding
+
 
 OutputRecord = ClassesRecord | ValuesRecord
 
@@ -285,6 +293,11 @@ class StorePlan(Record, frozen=True, kw_only=True):
         if self.format_version == 1:
             return "labels" if isinstance(output, ClassesRecord) else f"features/{output.name}"
         return f"outputs/{output.name}"
+
+    def array_of(self, output: OutputRecord, name: str) -> str:
+        """One of its arrays: `outputs/NAME/values`; in a store of format 1, where a feature is one array, that one."""
+        group = self.group_of(output)
+        return group if group.startswith("features/") else f"{group}/{name}"
 
     def output_of(self, field: FieldRecord) -> OutputRecord:
         """The output that an array belongs to."""

@@ -16,6 +16,7 @@ from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
 from softlab.indices import StoreIndex
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import Head, SoftLabels
+from softlab.labels.values_coding import decode_values
 from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
 from softlab.shards import Shard
@@ -216,8 +217,9 @@ class Store:
         """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
         group = self._group_named(name)
         stored = self._unpack(group, rows)
-        # In format 1 a feature may itself have the name `unit`.
-        return next(each for field, each in stored.items() if not field.endswith("/unit") or len(stored) == 1).float()
+        # In format 1 a feature is one array, which has its name, whatever that is.
+        values = stored[group if group in stored else f"{group}/values"]
+        return decode_values(values, scale_R=stored.get(f"{group}/scale"))
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""

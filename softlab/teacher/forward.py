@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
@@ -44,7 +45,7 @@ class WholeOutput:
     """float32 [R, C] by output of kind `classes`."""
 
     values: dict[str, OutputRows]
-    """float16 [R, ...] by output of kind `values`."""
+    """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
     @property
     def with_units(self) -> OutputRows | None:
@@ -64,10 +65,10 @@ class TeacherOutput:
     """By output of kind `classes`."""
 
     is_finite_B: Tensor
-    """bool, whether all logits of the sample are finite, and its values once they are float16."""
+    """bool, whether all logits of the sample are finite, and its values in the dtype that they have here."""
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    """float16 [R, ...] by output of kind `values`."""
+    """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
     counts_B: Tensor | None = None
     """int64, how many rows each sample has in outputs with units; None where no output has units."""
@@ -133,11 +134,13 @@ class TeacherRun:
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)
-        kinds = {each.name: each.kind for each in self.wanted}
+        kinds, dtype = {each.name: each.kind for each in self.wanted}, dtype_before(self._options.values_coding)
+        # Values are always copied: they wait to be written while the next batches run, and a model may use the memory
+        # of its output again, or return a small part of a large tensor.
         return WholeOutput(
             num_samples=len(collated),
             logits={n: replace(r, rows=r.rows.float()) for n, r in rows.items() if kinds[n] == "classes"},
-            values={n: replace(r, rows=r.rows.half()) for n, r in rows.items() if kinds[n] == "values"},
+            values={n: replace(r, rows=r.rows.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
         )
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:

@@ -10,7 +10,7 @@ from softlab.manifest import StorePlan
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.store.verify import verify_store
 from tests.sharing.pulling import assert_same_rows, open_uncached, write_keys
-from tests.store.building import CODINGS, FORMATS, digest_of_view, make_plan, with_digests, write_store
+from tests.store.building import CODINGS, FORMATS, VALUES_CODINGS, digest_of_view, make_plan, with_digests, write_store
 
 SHAPES: dict[str, tuple[int, ...]] = {"pooled": (6,), "map": (3, 2), "norm": ()}
 
@@ -22,6 +22,7 @@ plans = st.builds(
     names=st.sets(st.sampled_from(sorted(SHAPES))),
     format=st.sampled_from(FORMATS),
     coding=st.sampled_from(CODINGS),
+    values_coding=st.sampled_from(VALUES_CODINGS),
     num_samples=st.integers(1, 13),
     num_views=st.integers(1, 4),
     shard_rows=st.sampled_from([2, 4, 8]),
