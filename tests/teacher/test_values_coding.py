@@ -128,7 +128,7 @@ def test_values_beyond_float16_need_another_coding(tmp_path: Path, coding: Value
 
     if is_refused:
         with pytest.raises(
-            TeacherError, match=re.escape("none. Values over 65,504 are kept by --values-coding float32.")
+            TeacherError, match=re.escape("none`. Values over 65,504 are kept with `dump.values_coding = float32`.")
         ):
             dump(tmp_path / "store", options, teacher=teacher)
         return
