@@ -173,6 +173,7 @@ def test_a_part_of_a_store(tmp_path: Path, format: FormatName) -> None:
     part = StoreReader(tmp_path / "part")
     assert part.samples().numbers == list(range(3, 40, 5))
     assert part.manifest["views"]["first"] == 1
+    assert part.manifest["source"]["keys_fingerprint"] == format_reader.keys_fingerprint(keys[3::5])
     assert_reads_the_same(tmp_path / "part")
 
 
