@@ -4,7 +4,7 @@ What stands behind the three backticks says what a block is, and so what the tes
 
     console              commands, each behind `$ `, that are run
     python               code that is run; the blocks of a page share their names
-    python NAME          the same, by a name that `SKIPPED` in test_blocks.py may hold
+    python NAME          the same; `YOURS` in test_blocks.py has what a reader brings along for it
     toml COMMAND         a whole recipe of a command, which is read; its first line may name the file that it goes to
     toml part of COMMAND a part of one, which is read together with the least that the command needs
     sh                   commands that are only looked at: what they name must exist
