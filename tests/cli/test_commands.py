@@ -269,8 +269,3 @@ def test_every_command_has_help(softlab: Softlab, command: str) -> None:
 
     assert (answer.code, answer.err) == (0, "")
     assert f"softlab {command} [OPTIONS]" in answer.out
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme(command: str) -> None:
-    assert f"softlab {command}" in (ROOT / "README.md").read_text()
