@@ -1,13 +1,31 @@
 from .errors import SoftlabError
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
-from .labels.losses import DecisionLoss, decision_loss, distillation_loss
+from .labels.losses import (
+    ArgmaxLoss,
+    BinaryCrossEntropyLoss,
+    DecisionLoss,
+    DecoupledKlLoss,
+    DistLoss,
+    HingeLoss,
+    JensenShannonLoss,
+    KlLoss,
+    LogitMseLoss,
+    ReverseKlLoss,
+    StandardisedKlLoss,
+    SymmetricKlLoss,
+    decision_loss,
+    distillation_loss,
+    make_loss,
+)
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .loading.options import CheckOptions
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
+from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
 from .recipes.chain import ChainRecipe
 from .recipes.dump import DumpRecipe
@@ -26,7 +44,17 @@ from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
-from .student.options import Student, TrainOptions
+from .student.optimizer import OptimizerOptions
+from .student.options import (
+    DistilOptions,
+    LearnOptions,
+    LogOptions,
+    RunOptions,
+    Student,
+    TargetOptions,
+    TeachersOptions,
+    TrainOptions,
+)
 from .student.pruning import PruneOptions
 from .student.search import SearchOptions, search
 from .student.train import train_students
@@ -39,10 +67,17 @@ from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
 
 __all__ = [
+    "ArgmaxLoss",
+    "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "CheckOptions",
     "DecisionLoss",
+    "DecoupledKlLoss",
+    "DeviceOptions",
+    "DistLoss",
+    "DistilOptions",
     "DumpJob",
     "DumpOptions",
     "DumpRecipe",
@@ -50,21 +85,34 @@ __all__ = [
     "Evaluation",
     "FeatureLoss",
     "GcOptions",
+    "HingeLoss",
     "ImageInput",
     "InheritOptions",
+    "JensenShannonLoss",
+    "KlLoss",
+    "LearnOptions",
+    "LogOptions",
+    "LogitMseLoss",
     "ModelOptions",
+    "OptimizerOptions",
     "PruneOptions",
     "PullOptions",
     "PushOptions",
+    "ReverseKlLoss",
+    "RunOptions",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
     "SoftLabels",
     "SoftlabError",
     "SourceOptions",
+    "StandardisedKlLoss",
     "Store",
     "Student",
+    "SymmetricKlLoss",
+    "TargetOptions",
     "Teacher",
+    "TeachersOptions",
     "TrainOptions",
     "TrainRecipe",
     "Validation",
@@ -81,6 +129,7 @@ __all__ = [
     "find_for",
     "inherit",
     "keep_top_k",
+    "make_loss",
     "open_source",
     "open_store",
     "open_trusted",

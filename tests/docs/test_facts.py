@@ -1,12 +1,13 @@
 """Tables that the code could contradict."""
 
 import re
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.labels.losses import DecisionLoss, LossName, Tail
+from softlab.labels.losses import LOSS_BY_NAME, LossName, Tail, check_loss_head, make_loss
 from softlab.labels.losses.checks import TAKE_VALID
 from softlab.labels.soft_labels import Head
 from softlab.modalities.images.views.transforms import ALLOWED
@@ -47,7 +48,7 @@ def test_a_loss_takes_the_tails_and_heads_of_the_page(row: list[str]) -> None:
 
 def takes_tail(loss: str, tail: str) -> bool:
     try:
-        DecisionLoss(name=loss, tail=tail)  # type: ignore[arg-type]
+        make_loss(loss, **({"tail": tail} if "tail" in names_of(loss) else {}))
     except InvalidOption:
         return False
     return True
@@ -55,17 +56,30 @@ def takes_tail(loss: str, tail: str) -> bool:
 
 def takes_head(loss: str, head: Head) -> bool:
     try:
-        DecisionLoss(name=loss).check_head(head)  # type: ignore[arg-type]
+        check_loss_head(make_loss(loss), head)
     except StoreMismatch:
         return False
     return True
 
 
 def test_the_options_of_losses_have_the_defaults_of_the_page() -> None:
-    defaults = DecisionLoss()
+    rows = table(LOSSES, heads="loss | option")
 
-    for _, option, default, _ in table(LOSSES, heads="loss | option"):
-        assert str(getattr(defaults, option.strip("`"))) in (default, f"{default}.0"), option
+    for losses, option, default, _ in rows:
+        for loss in losses_of(losses):
+            assert str(getattr(make_loss(loss), option.strip("`"))) in (default, f"{default}.0"), option
+    told = {(loss, option.strip("`")) for losses, option, *_ in rows for loss in losses_of(losses)}
+    assert told == {(loss, name) for loss in get_args(LossName) for name in names_of(loss) if name != "temperature_end"}
+
+
+def losses_of(cell: str) -> list[str]:
+    """Of a cell that names some losses, or all but some."""
+    named = re.findall(r"`(\w+)`", cell)
+    return [loss for loss in get_args(LossName) if loss not in named] if cell.startswith("all but") else named
+
+
+def names_of(loss: str) -> list[str]:
+    return [field.name for field in fields(LOSS_BY_NAME[loss])]
 
 
 def test_the_losses_for_rows_with_fewer_classes_are_those_of_the_page() -> None:

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from softlab.errors import StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
-from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.evaluation.one_model import open_inputs
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
+from softlab.loading.options import CheckOptions
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store
 from tests.evaluation.pictures import COUNT, PICTURES, STUDENT, TEACHER, make_store, measure
 from tests.modalities.images.batches import images_in

@@ -189,7 +189,7 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     rows[5]["bytes"] = truncated_png()
     source = open_rows(tmp_path / "a.parquet", rows)
 
-    with pytest.raises(UnreadableSample, match="--source-skip-unreadable") as caught:
+    with pytest.raises(UnreadableSample, match=r"`source\.skip_unreadable = true`") as caught:
         load(Aligned(source=source, inputs=(ImageInput(),)), in_sequence(0, 8, batch_size=2), workers=workers)
     with pytest.raises(UnreadableSample) as expected:
         image_of(source, 5)
@@ -221,7 +221,7 @@ def test_a_bug_in_a_source_keeps_its_traceback() -> None:
 
 
 def test_fewer_than_no_workers_are_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"workers = -1: expected 0 or more\."):
+    with pytest.raises(InvalidOption, match=r"device\.workers = -1: expected 0 or more\. Change `device\.workers`\."):
         LoaderOptions(workers=-1)
 
 

@@ -114,7 +114,7 @@ def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tupl
 
     assert str(refused.value) == (
         f"output logits: has the shape {list(shape)} for 2 samples, expected [2, classes], [2, positions, classes] or "
-        f"[2, classes, height, width]. Take another one, or store it as it is with --output logits:values."
+        f"[2, classes, height, width]. Take another one, or store it as it is with `dump.output = logits:values`."
     )
 
 

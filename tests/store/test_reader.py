@@ -366,7 +366,8 @@ def test_views_that_are_not_there_are_refused(examples: dict[tuple[str, str], Ex
 
 def test_a_feature_that_is_not_there_is_refused(examples: dict[tuple[str, str], Example]) -> None:
     with pytest.raises(
-        InvalidOption, match=re.escape("has no feature 'poled' (it has: pooled, map, norm). Dump it with --feature.")
+        InvalidOption,
+        match=re.escape("has no feature 'poled' (it has: pooled, map, norm). Dump it under `dump.feature`."),
     ):
         examples["zarr", "float16"].open().read_features("poled", [0])
 
@@ -374,7 +375,7 @@ def test_a_feature_that_is_not_there_is_refused(examples: dict[tuple[str, str], 
 def test_a_store_without_features_says_so(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan(features={}))
 
-    with pytest.raises(InvalidOption, match=re.escape("(it has: none). Dump it with --feature.")):
+    with pytest.raises(InvalidOption, match=re.escape("(it has: none). Dump it under `dump.feature`.")):
         open_store(tmp_path, cache=NO_CACHE).read_features("pooled", [0])
 
 

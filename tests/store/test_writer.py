@@ -371,7 +371,7 @@ def test_going_on_with_another_plan_is_refused_with_the_difference(tmp_path: Pat
     with pytest.raises(StoreMismatch, match=re.escape(difference)) as refused:
         write_store(tmp_path, plan)
 
-    assert "Repeat the first command to go on with it, or choose another --out." in str(refused.value)
+    assert "Repeat the first command to go on with it, or choose another `out`." in str(refused.value)
     assert contents(tmp_path) == before
 
 

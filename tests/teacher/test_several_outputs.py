@@ -175,7 +175,7 @@ def test_two_outputs_of_one_name_are_refused(options: dict[str, object]) -> None
 
 
 def test_no_output_at_all_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"nothing is to be stored\. Name an output, as in --output logits\."):
+    with pytest.raises(InvalidOption, match=r"nothing is to be stored\. Name one, as in `dump.output = logits`\."):
         make_options(output=())
 
 
