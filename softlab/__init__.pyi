@@ -1,4 +1,31 @@
-from .errors import SoftlabError
+from .errors import (
+    AccessDenied,
+    DamagedStore,
+    InterpolatedTail,
+    InvalidOption,
+    ModelError,
+    NotAStore,
+    NotTrusted,
+    ObjectMissing,
+    RandomWeights,
+    RemoteError,
+    RemoteFailed,
+    SlowReads,
+    SoftlabError,
+    SoftlabWarning,
+    SourceError,
+    StoreBusy,
+    StoreError,
+    StoreExists,
+    StoreMismatch,
+    StoreWriteFailed,
+    TeacherError,
+    TrainingFailed,
+    UnfinishedStore,
+    UnreadableSample,
+    UnsupportedStore,
+    VersionTaken,
+)
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
@@ -9,6 +36,7 @@ from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
 from .models.inherit import InheritOptions, inherit
+from .progress.bar import progress_bar
 from .recipes.chain import ChainRecipe
 from .recipes.dump import DumpRecipe
 from .recipes.train import TrainRecipe
@@ -38,10 +66,14 @@ from .teacher.options import DumpOptions
 from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
 
+__version__: str
+
 __all__ = [
+    "AccessDenied",
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "DamagedStore",
     "DecisionLoss",
     "DumpJob",
     "DumpOptions",
@@ -52,23 +84,46 @@ __all__ = [
     "GcOptions",
     "ImageInput",
     "InheritOptions",
+    "InterpolatedTail",
+    "InvalidOption",
+    "ModelError",
     "ModelOptions",
+    "NotAStore",
+    "NotTrusted",
+    "ObjectMissing",
     "PruneOptions",
     "PullOptions",
     "PushOptions",
+    "RandomWeights",
+    "RemoteError",
+    "RemoteFailed",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SlowReads",
     "SoftLabels",
     "SoftlabError",
+    "SoftlabWarning",
+    "SourceError",
     "SourceOptions",
     "Store",
+    "StoreBusy",
+    "StoreError",
+    "StoreExists",
+    "StoreMismatch",
+    "StoreWriteFailed",
     "Student",
     "Teacher",
+    "TeacherError",
     "TrainOptions",
     "TrainRecipe",
+    "TrainingFailed",
+    "UnfinishedStore",
+    "UnreadableSample",
+    "UnsupportedStore",
     "Validation",
     "VerifyReport",
+    "VersionTaken",
     "ViewRecipe",
     "build_model",
     "collect_garbage",
@@ -85,6 +140,7 @@ __all__ = [
     "open_store",
     "open_trusted",
     "plan_dump",
+    "progress_bar",
     "pull",
     "push",
     "read_catalog",

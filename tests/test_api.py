@@ -1,14 +1,19 @@
+import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 import softlab
+from softlab import errors
 
 PUBLIC_NAMES = [
+    "AccessDenied",
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "DamagedStore",
     "DecisionLoss",
     "DumpJob",
     "DumpOptions",
@@ -19,23 +24,46 @@ PUBLIC_NAMES = [
     "GcOptions",
     "ImageInput",
     "InheritOptions",
+    "InterpolatedTail",
+    "InvalidOption",
+    "ModelError",
     "ModelOptions",
+    "NotAStore",
+    "NotTrusted",
+    "ObjectMissing",
     "PruneOptions",
     "PullOptions",
     "PushOptions",
+    "RandomWeights",
+    "RemoteError",
+    "RemoteFailed",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SlowReads",
     "SoftLabels",
     "SoftlabError",
+    "SoftlabWarning",
+    "SourceError",
     "SourceOptions",
     "Store",
+    "StoreBusy",
+    "StoreError",
+    "StoreExists",
+    "StoreMismatch",
+    "StoreWriteFailed",
     "Student",
     "Teacher",
+    "TeacherError",
     "TrainOptions",
     "TrainRecipe",
+    "TrainingFailed",
+    "UnfinishedStore",
+    "UnreadableSample",
+    "UnsupportedStore",
     "Validation",
     "VerifyReport",
+    "VersionTaken",
     "ViewRecipe",
     "build_model",
     "collect_garbage",
@@ -52,6 +80,7 @@ PUBLIC_NAMES = [
     "open_store",
     "open_trusted",
     "plan_dump",
+    "progress_bar",
     "pull",
     "push",
     "read_catalog",
@@ -72,8 +101,21 @@ def test_every_public_name_can_be_loaded_and_says_what_it_is() -> None:
     assert [name for name in PUBLIC_NAMES if not getattr(softlab, name).__doc__] == []
 
 
+def test_every_error_and_warning_can_be_caught_by_its_public_name() -> None:
+    found = inspect.getmembers(errors, inspect.isclass)
+    defined = {name: each for name, each in found if each.__module__ == errors.__name__}
+
+    assert defined.items() == {name: getattr(softlab, name) for name in defined}.items()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert softlab.__version__ == version("softlab")
+    with pytest.raises(AttributeError, match="nothing"):
+        softlab.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
 @pytest.mark.process
 def test_importing_softlab_does_not_import_torch() -> None:
-    code = "import sys, softlab; assert 'torch' not in sys.modules"
+    code = "import sys, softlab; softlab.__version__; assert 'torch' not in sys.modules"
 
     subprocess.run([sys.executable, "-c", code], check=True)

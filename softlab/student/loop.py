@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
-from softlab.evaluation.best import is_better
+from softlab.evaluation.best import is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
 from softlab.indices import SourceIndex
@@ -21,6 +21,7 @@ from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
 from softlab.student.collectives import own_rows
+from softlab.student.latest_loss import LatestLoss
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
 from softlab.student.run_folder import Position, RunFolder, StudentResult
@@ -43,6 +44,32 @@ class TrainProgress:
 
     best_by: str | None
     """The metric that makes an epoch the best; None where nothing is measured."""
+
+    loss: dict[str, float]
+    """By student, of the recent steps as far as it is known without waiting for the device; else of the last epoch."""
+
+    unit = "steps"
+
+    @property
+    def done(self) -> int:
+        return self.step
+
+    @property
+    def total(self) -> int:
+        return self.num_steps
+
+    @property
+    def note(self) -> str:
+        """`epoch 3, loss 1.234, best accuracy 79.14%`; of several students the lowest and the highest loss."""
+        parts = [f"epoch {self.epoch}"]
+        if self.loss:
+            lowest, highest = min(self.loss.values()), max(self.loss.values())
+            parts.append(f"loss {lowest:.4g}" + (f" to {highest:.4g}" if len(self.loss) > 1 else ""))
+        if self.best_by is not None and self.valid:
+            best_by = self.best_by
+            best = max(self.valid.values(), key=lambda valid: score(valid, by=best_by))
+            parts += [f"best {best.figure(best_by)}"] if best_by in best.values else []
+        return ", ".join(parts)
 
 
 OnProgress = Callable[[TrainProgress], None]
@@ -79,6 +106,7 @@ class Training:
         self._last: dict[str, Evaluation] = {}
         self._train_loss: dict[str, float] = {}
         self._seconds = {learner.name: 0.0 for learner in learners}
+        self._latest_loss = {learner.name: LatestLoss() for learner in learners}
 
     def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
         """Every step that is left. On Ctrl-C KeyboardInterrupt says how to go on."""
@@ -110,11 +138,19 @@ class Training:
             if (step + 1) % (self._options.checkpoint_steps or self._order.steps_per_epoch) == 0:
                 self._save_state(step + 1)
             if on_progress is not None:
-                epoch = step // self._order.steps_per_epoch + 1
-                num_steps, best_by = self._order.num_steps, self._best_by
-                on_progress(
-                    TrainProgress(step=step + 1, num_steps=num_steps, epoch=epoch, valid=self._last, best_by=best_by)
-                )
+                on_progress(self._progress(step))
+
+    def _progress(self, step: int) -> TrainProgress:
+        latest = {learner.name: self._latest_loss[learner.name].value for learner in self._learners}
+        known = {name: self._train_loss.get(name) if loss is None else loss for name, loss in latest.items()}
+        return TrainProgress(
+            step=step + 1,
+            num_steps=self._order.num_steps,
+            epoch=step // self._order.steps_per_epoch + 1,
+            valid=self._last,
+            best_by=self._best_by,
+            loss={name: loss for name, loss in known.items() if loss is not None},
+        )
 
     def _check_targets(self, batch: Batch) -> None:
         """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
@@ -146,7 +182,7 @@ class Training:
         for learner in list(self._learners):
             start = time.perf_counter()
             with self._setting_aside(learner):
-                learner.step(on_device, step=step)
+                self._latest_loss[learner.name].add(learner.step(on_device, step=step))
             self._seconds[learner.name] += time.perf_counter() - start
 
     @contextmanager
