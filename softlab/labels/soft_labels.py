@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from softlab.amounts import format_count
 from softlab.errors import InterpolatedTail, InvalidOption
 
 Head = Literal["softmax", "sigmoid"]
@@ -69,6 +70,16 @@ class SoftLabels:
 
     def __len__(self) -> int:
         return len(self.class_ids_BK)
+
+    def __repr__(self) -> str:
+        rows = format_count(len(self), "row")
+        of_samples = "" if self.counts_B is None else f" of {format_count(len(self.counts_B), 'sample')}"
+        temperatures = ", ".join(f"{temperature:g}" for temperature in self.temperatures)
+        device = self.class_ids_BK.device
+        place = "" if device.type == "cpu" else f", on {device}"
+        return (
+            f"SoftLabels({rows}{of_samples}, K={self.k} of {self.num_classes}, {self.head}, T = {temperatures}{place})"
+        )
 
     @property
     def k(self) -> int:

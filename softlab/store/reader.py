@@ -62,6 +62,12 @@ class Store:
         self._tables: dict[str, bytes] = {}
         """Of a remote store, what was fetched beside its shards."""
 
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __repr__(self) -> str:
+        return f"Store({self.name.rstrip('/').rpartition('/')[2]}, {self.manifest.in_a_line})"
+
     @property
     def num_samples(self) -> int:
         return self.manifest.source.num_samples

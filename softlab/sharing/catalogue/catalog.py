@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from softlab.amounts import format_count
 from softlab.errors import NotAStore, ObjectMissing, SoftlabWarning, StoreError
 from softlab.identity import keys_fingerprint, source_fingerprint
 from softlab.manifest import encode
@@ -41,6 +42,10 @@ class Catalog:
     tags: tuple[TagRecord, ...]
     updated: str | None = None
     """When its `catalog.json` was written, where this was read from that; None where the records were listed."""
+
+    def __repr__(self) -> str:
+        versions, names = format_count(len(self.versions), "version"), {record.name for record in self.versions}
+        return f"Catalog({self.root}, {versions} of {format_count(len(names), 'store')})"
 
     def tags_of(self, record: VersionRecord) -> list[str]:
         return [tag.tag for tag in self.tags if (tag.name, tag.version) == (record.name, record.version)]
