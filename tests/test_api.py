@@ -1,6 +1,9 @@
+import ast
 import inspect
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
@@ -99,6 +102,26 @@ def test_these_names_and_no_others_are_public() -> None:
 
 def test_every_public_name_can_be_loaded_and_says_what_it_is() -> None:
     assert [name for name in PUBLIC_NAMES if not getattr(softlab, name).__doc__] == []
+
+
+def examples() -> Iterator[tuple[str, ast.Call]]:
+    """The calls of public names in the examples of docstrings, which are indented."""
+    for name in PUBLIC_NAMES:
+        paragraphs = (inspect.getdoc(getattr(softlab, name)) or "").split("\n\n")
+        for code in (each for each in paragraphs if each.startswith("    ")):
+            for node in ast.walk(ast.parse(textwrap.dedent(code))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("softlab."):
+                    yield name, node
+
+
+def test_examples_call_what_there_is_as_it_may_be_called() -> None:
+    shown = list(examples())
+
+    for _, call in shown:
+        function = getattr(softlab, ast.unparse(call.func).removeprefix("softlab."))
+        inspect.signature(function).bind(*call.args, **{str(keyword.arg): keyword for keyword in call.keywords})
+    first_used = {"Store", "dump_teacher", "open_source", "open_store", "train_students", "distillation_loss"}
+    assert first_used <= {name for name, _ in shown}
 
 
 def test_every_error_and_warning_can_be_caught_by_its_public_name() -> None:

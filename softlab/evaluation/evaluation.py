@@ -7,7 +7,7 @@ from softlab.evaluation.metrics.per_class import ClassFigures
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How good a model is on a source."""
+    """How good a model is on a source: what `evaluate_model` gives, and each epoch of a training run."""
 
     rows: int
     values: dict[str, float]

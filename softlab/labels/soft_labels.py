@@ -30,7 +30,13 @@ Rows = TypeVar("Rows", bound=Splittable)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftLabels:
-    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere."""
+    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere.
+
+    They come from `Store.read`, or of a teacher's own logits from `keep_top_k`, and go into a loss:
+
+        labels = softlab.keep_top_k(teacher_logits, k=16)
+        loss = softlab.distillation_loss(student_logits, labels, temperature=2.0)
+    """
 
     class_ids_BK: Tensor
     """int64, the class of the largest logit first."""

@@ -25,7 +25,7 @@ State = Literal["intact", "damaged", "missing"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyReport:
-    """What a store holds against what its manifest says."""
+    """What `verify_store` found: what a store holds against what its manifest says."""
 
     digest: str
     num_files: int

@@ -60,7 +60,8 @@ class TrainProgress:
 
     @property
     def note(self) -> str:
-        """`epoch 3, loss 1.234, best accuracy 79.14%`; of several students the lowest and the highest loss."""
+        """`epoch 3, loss 1.234, accuracy 79.14%`; of several students the lowest and the highest loss, and the best
+        one's figure."""
         parts = [f"epoch {self.epoch}"]
         if self.loss:
             lowest, highest = min(self.loss.values()), max(self.loss.values())
@@ -68,7 +69,8 @@ class TrainProgress:
         if self.best_by is not None and self.valid:
             best_by = self.best_by
             best = max(self.valid.values(), key=lambda valid: score(valid, by=best_by))
-            parts += [f"best {best.figure(best_by)}"] if best_by in best.values else []
+            of_all = "best " if len(self.valid) > 1 else ""
+            parts += [of_all + best.figure(best_by)] if best_by in best.values else []
         return ", ".join(parts)
 
 

@@ -41,6 +41,9 @@ def train_students(
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
+        store = softlab.open_store("runs/pets.zarr")
+        (result,) = softlab.train_students({"small": model}, source, [store], out="runs/small")
+
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
     on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings options and an input of its
     own, a bare module has the run's. With `out`, weights and metrics are written there, a killed run goes on exactly

@@ -101,6 +101,9 @@ def dump_teacher(
 ) -> DumpSummary:
     """A finished store at `out` with the teacher's output for every view of every sample of the source.
 
+        source = softlab.open_source("pets/train")
+        softlab.dump_teacher(model, source, "runs/pets.zarr", softlab.DumpOptions(k=16))
+
     An interrupted dump goes on when the same call is made again; a finished one returns at once. The store's bytes do
     not depend on where it was interrupted. A bare module is run with the default input of images; without `augment`
     samples are shown as they are. With `like`, the teacher sees the samples and views that another one saw for that

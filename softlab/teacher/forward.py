@@ -25,7 +25,7 @@ from softlab.teacher.options import DumpOptions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """A frozen model and what a manifest says about it."""
+    """A frozen model and what a manifest says about it; for a bare module `dump_teacher` makes one."""
 
     module: nn.Module
     name: str

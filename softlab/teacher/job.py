@@ -48,7 +48,7 @@ OnBatch = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpJob:
-    """Everything about a dump that was planned; made by `plan_dump`."""
+    """A dump that was planned, for any processes to do its shards; made by `plan_dump`."""
 
     out: Path
     plan: StorePlan

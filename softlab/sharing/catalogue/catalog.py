@@ -64,7 +64,12 @@ class Catalog:
 
 
 def read_catalog(root: str | Path) -> Catalog:
-    """What is published at a URL or in a folder. Raises InvalidOption for one store's address, ObjectMissing where
+    """What is published at a URL or in a folder.
+
+        catalog = softlab.read_catalog("s3://bucket/labels")
+        for_my_data = softlab.find_for(catalog, softlab.open_source("pets/train"))
+
+    Raises InvalidOption for one store's address, ObjectMissing where
     there is no such folder, or no catalogue on a web server, and what a remote raises; a record that can't be read is
     left out with a warning."""
     address = parse_catalogue(root)
