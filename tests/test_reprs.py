@@ -12,6 +12,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics.per_class import ClassFigures
 from softlab.manifest import Manifest, OutputRecord, SelectionRecord, ValuesRecord
 from softlab.modalities.images.inputs import ImageInput
+from softlab.sources.folder import open_folder
 from softlab.sources.source import SkippedSample
 from softlab.sources.subset import first
 from softlab.student.run_folder import StudentResult
@@ -104,7 +105,7 @@ def test_a_source_tells_its_samples_and_classes(tmp_path: Path) -> None:
 
 
 def test_a_source_tells_what_was_left_out(tmp_path: Path) -> None:
-    source = replace(softlab.open_source(animals(tmp_path)), skipped=(SkippedSample(key="a", reason="cut off"),))
+    source = replace(open_folder(animals(tmp_path)), skipped=(SkippedSample(key="a", reason="cut off"),))
 
     assert repr(source).endswith(", 4 samples, 2 classes, 1 skipped)")
 

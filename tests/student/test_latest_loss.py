@@ -42,7 +42,7 @@ def test_nothing_waits_for_a_gpu_and_the_loss_arrives_later(monkeypatch: pytest.
     torch.cuda.synchronize()
     assert loss.value == 2.0
 
-    torch.cuda._sleep(2_000_000_000)  # cycles: about a second
+    torch.cuda._sleep(2_000_000_000)  # type: ignore[no-untyped-call]  # cycles: about a second
     for _ in range(100):
         start = time.perf_counter()
         loss.add(scalar - 1)
