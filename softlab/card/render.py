@@ -99,7 +99,7 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         "",
         "| | |",
         "| --- | --- |",
-        *(line for output in manifest.classes for line in _soft_labels(output)),
+        *(line for output in manifest.classes for line in _soft_labels(output, manifest)),
         f"| views | {_views(manifest)} |",
         f"| features | {', '.join(features) or 'none'} |",
         f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
@@ -110,14 +110,16 @@ def _what_it_is(manifest: Manifest) -> list[str]:
     ]
 
 
-def _soft_labels(output: ClassesRecord) -> list[str]:
+def _soft_labels(output: ClassesRecord, manifest: Manifest) -> list[str]:
+    """Rows of the table; the output's name stands in them where there are several."""
     words, selection = _WORDS[output.head], output.selection
+    of = f" of {output.name}" if len(manifest.classes) > 1 else ""
     units = ", a row for each unit of a sample" if output.units else ""
     return [
-        f"| head | {words.head} |",
-        f"| kept | the {selection.k} largest logits of each row{units} |",
-        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
-        f"| coding | {output.coding.logits} |",
+        f"| head{of} | {words.head} |",
+        f"| kept{of} | the {selection.k} largest logits of each row{units} |",
+        f"| tail{of} | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| coding{of} | {output.coding.logits} |",
     ]
 
 

@@ -164,5 +164,6 @@ def _read_manifest(root: Path) -> tuple[Manifest, str]:
 def _holds_other_files(root: Path) -> bool:
     """Whether there are files, but no plan, which is written before all but the samples: then they aren't ours to
     sweep."""
-    others = [path for path in list_files(root) if path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path)]
-    return bool(others) and not (root / PLAN_NAME).exists()
+    if (root / PLAN_NAME).exists():
+        return False
+    return any(path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path) for path in list_files(root))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from softlab.amounts import format_count
 from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
@@ -25,7 +26,7 @@ from softlab.teacher.options import DumpOptions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """A frozen model and what a manifest says about it."""
+    """A frozen model and what a manifest says about it; for a bare module `dump_teacher` makes one."""
 
     module: nn.Module
     name: str
@@ -34,6 +35,10 @@ class Teacher:
     arguments: Mapping[str, object]
     input: InputOptions
     """How it wants its samples."""
+
+    def __repr__(self) -> str:
+        num_parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"Teacher({self.name}, {format_count(num_parameters, 'parameter')}, {self.input.modality})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
