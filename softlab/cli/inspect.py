@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from softlab.amounts import format_bytes
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import quality_facts
-from softlab.cli.tables import format_bytes, format_share, print_facts
+from softlab.cli.tables import format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan, encode
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views

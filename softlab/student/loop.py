@@ -172,7 +172,7 @@ class Training:
             step=step + 1,
             num_steps=self._order.num_steps,
             epoch=step // self._order.steps_per_epoch + 1,
-            valid=self._last,
+            valid=dict(self._last),
             best_by=self._best_by,
             loss={name: loss for name, loss in known.items() if loss is not None},
         )

@@ -101,5 +101,5 @@ def test_labels_of_a_softmax_head_are_refused() -> None:
 def test_classes_that_are_judged_each_by_itself_have_no_bucket() -> None:
     lesson = make_lesson(head="sigmoid")
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or renormalise.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or renormalise.")):
         binary_cross_entropy_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="bucket")

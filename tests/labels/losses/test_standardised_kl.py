@@ -143,5 +143,5 @@ def test_where_the_tail_has_no_mass_the_kept_classes_are_everything() -> None:
 def test_kept_classes_alone_do_not_tell_a_rows_scale() -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or bucket.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or bucket.")):
         standardised_kl_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="renormalise")
