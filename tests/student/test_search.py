@@ -43,7 +43,9 @@ def temperatures(trials: list[Trial]) -> set[float | None]:
 def test_trials_differ_in_what_is_searched_alone(first: Store, tmp_path: Path) -> None:
     options = make_options(label_smoothing=0.1, seed=3, baseline=True)
 
-    trials = find(first, tmp_path, options=options, temperature=(2.0, 8.0), alpha=(0.3, 0.4), trials=8)
+    trials = find(
+        first, tmp_path, options=options, temperature=(2.0, 8.0), alpha=(0.3, 0.4), trials=12, together=6, seed=1
+    )
 
     assert {trial.learn.loss.name for trial in trials} == set(LOSSES)
     assert temperatures(trials) == {2.0, 8.0, None}
