@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from softlab.amounts import format_count
 from softlab.errors import InterpolatedTail, InvalidOption
 
 Head = Literal["softmax", "sigmoid"]
@@ -29,7 +30,13 @@ Rows = TypeVar("Rows", bound=Splittable)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftLabels:
-    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere."""
+    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere.
+
+    They come from `Store.read`, or of a teacher's own logits from `keep_top_k`, and go into a loss:
+
+        labels = softlab.keep_top_k(teacher_logits, k=16)
+        loss = softlab.distillation_loss(student_logits, labels, temperature=2.0)
+    """
 
     class_ids_BK: Tensor
     """int64, the class of the largest logit first."""
@@ -69,6 +76,16 @@ class SoftLabels:
 
     def __len__(self) -> int:
         return len(self.class_ids_BK)
+
+    def __repr__(self) -> str:
+        rows = format_count(len(self), "row")
+        of_samples = "" if self.counts_B is None else f" of {format_count(len(self.counts_B), 'sample')}"
+        temperatures = ", ".join(f"{temperature:g}" for temperature in self.temperatures)
+        device = self.class_ids_BK.device
+        place = "" if device.type == "cpu" else f", on {device}"
+        return (
+            f"SoftLabels({rows}{of_samples}, K={self.k} of {self.num_classes}, {self.head}, T = {temperatures}{place})"
+        )
 
     @property
     def k(self) -> int:

@@ -2,7 +2,8 @@
 
 # Shape letters: B rows in a batch.
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, tee
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
@@ -149,18 +151,20 @@ class BatchLoader:
         most = DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0
         self._batches = _Batches(aligned, Decoded(most) if decoded is None else decoded)
 
-    def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Iterator[Batch]:
+    def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Generator[Batch, None, None]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
-        raises; see `read_stored` for why one may begin an order early."""
+        raises; see `read_stored` for why one may begin an order early. Workers end with it, or when it is
+        closed."""
         order, same_order = tee(order)
-        batches = self._load_inputs(islice(order, skip, None))
-        if self.aligned.stores:
-            stored = read_stored(self.aligned, same_order, self.device, skip=skip)
-            batches = (batch.with_stored(each) for batch, each in zip(batches, stored, strict=True))
-        return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
+        with closing(self._load_inputs(islice(order, skip, None))) as inputs:
+            batches: Iterator[Batch] = inputs
+            if self.aligned.stores:
+                stored = read_stored(self.aligned, same_order, self.device, skip=skip)
+                batches = (batch.with_stored(each) for batch, each in zip(inputs, stored, strict=True))
+            yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _load_inputs(self, order: Iterable[RowIndices]) -> Iterator[Batch]:
-        """On the device, and all that isn't from a store."""
+    def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:
+        """On the device, and all that isn't from a store. Closing it ends the workers."""
         loader = DataLoader(
             self._batches,
             sampler=order,
@@ -169,10 +173,17 @@ class BatchLoader:
             generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
             pin_memory=self.device.type == "cuda",
         )
-        for batch in loader:
-            if isinstance(batch, SoftlabError):
-                raise batch
-            yield batch.to(self.device)
+        batches = iter(loader)
+        try:
+            for batch in batches:
+                if isinstance(batch, SoftlabError):
+                    raise batch
+                yield batch.to(self.device)
+        finally:
+            # An error's traceback may keep the iterator. Where it is freed as garbage, torch's way to tell the workers
+            # that they should end is garbage too, and each is waited for, 5 s long.
+            if isinstance(batches, _MultiProcessingDataLoaderIter):
+                batches._shutdown_workers()
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

@@ -42,6 +42,9 @@ def train_students(
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
+        store = softlab.open_store("runs/pets.zarr")
+        (result,) = softlab.train_students({"small": model}, source, [store], out="runs/small")
+
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
     on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings what is its own, a bare
     module learns as `options.learn` says. Students are measured on `valid`, which decides what epoch is the best, and

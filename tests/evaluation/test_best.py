@@ -57,7 +57,8 @@ def test_an_unknown_metric_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(InvalidOption) as caught:
         check_best_by("acuracy")
     assert str(caught.value) == (
-        "run.best_by = acuracy: no such metric. Did you mean accuracy or teacher_accuracy? Change `run.best_by`."
+        "run.best_by = acuracy: no such metric. Did you mean accuracy or top5_accuracy or teacher_accuracy? Change "
+        "`run.best_by`."
     )
 
 

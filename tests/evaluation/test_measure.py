@@ -53,7 +53,7 @@ def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     found = measure(make_store(tmp_path), module=NotANumber())
 
     assert found.rows == COUNT
-    assert found.values.keys() == {"accuracy", "teacher_accuracy", "teacher_agreement"}
+    assert found.values.keys() == {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
 
 
 def test_a_model_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:

@@ -8,16 +8,27 @@ from softlab.evaluation.measure import evaluate
 from softlab.evaluation.one_model import evaluate_model, first_input, open_inputs
 from softlab.loading.options import CheckOptions
 from softlab.models.device import DeviceOptions
-from softlab.store.reader import Store
+from softlab.store.reader import Store, open_store
 from tests.evaluation.pictures import PICTURES
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_rows
-from tests.student.fashion import INPUT, NUM_VALID, fashion, make_loader, make_student, make_teacher
+from tests.student.fashion import INPUT, NUM_VALID, dump, fashion, make_loader, make_student, make_teacher
 from tests.teacher.dumping import images_of
 from tests.teacher.dumping import make_teacher as make_small_teacher
 
 CPU = DeviceOptions(name="cpu")
+
+
+@pytest.fixture(scope="module")
+def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's teacher on test samples: all classes in float32."""
+    return dump(tmp_path_factory.mktemp("dumped") / "valid", "test", k=10, coding="float32")
+
+
+@pytest.fixture
+def valid_store(dumped: Path) -> Store:
+    return open_store(dumped)
 
 
 def test_a_model_is_measured_as_students_are_during_training(valid_store: Store) -> None:
@@ -43,7 +54,7 @@ def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> N
 def test_without_a_store_only_accuracy_and_calibration_are_measured() -> None:
     found = evaluate_model(make_student(), fashion("test"), input=INPUT, device=CPU)
 
-    assert found.values.keys() == {"accuracy", "calibration_error"}
+    assert found.values.keys() == {"accuracy", "top5_accuracy", "calibration_error"}
 
 
 @pytest.mark.parametrize(
@@ -77,9 +88,9 @@ def test_part_of_the_samples_is_measured_against_their_own_labels(tmp_path: Path
     assert found.rows == 2
 
 
-def test_a_store_of_other_samples_is_refused(full_store: Store) -> None:
+def test_a_store_of_other_samples_is_refused(valid_store: Store) -> None:
     with pytest.raises(StoreMismatch, match=r"Point `source\.path` at the data the teacher saw"):
-        evaluate_model(make_student(), fashion("test"), store=full_store, device=CPU)
+        evaluate_model(make_student(), fashion("train"), store=valid_store, device=CPU)
 
 
 def test_a_model_over_other_classes_is_refused(valid_store: Store) -> None:

@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
+from softlab.errors import DamagedStore, InvalidOption, SoftlabError, UnreadableSample
 from softlab.indices import SourceIndex
 from softlab.loading import loader
 from softlab.loading.aligned import Aligned
@@ -18,6 +19,7 @@ from softlab.sources.source import Sample
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_of, image_rows, truncated_png
+from tests.store.building import flip_byte
 from tests.teacher.dumping import Pictures, assert_same_labels
 
 CPU = torch.device("cpu")
@@ -208,6 +210,20 @@ def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
     with pytest.raises(SoftlabError):
         found.extend(batch.source_B.tolist() for batch in loader.load(in_sequence(0, 6, batch_size=2)))
     assert found == [[0, 1], [2, 3]]
+
+
+@pytest.mark.process
+def test_workers_have_ended_when_an_error_arrives_though_somebody_keeps_it(aligned: Aligned) -> None:
+    """Its traceback would keep the iterator, and once that is garbage torch waits five seconds for each worker."""
+    assert aligned.store is not None
+    assert isinstance(aligned.store.path, Path)
+    flip_byte(aligned.store.path / "outputs/logits/logits/c/0/0/0")
+
+    with pytest.raises(DamagedStore) as kept:
+        load(aligned, workers=2)
+
+    assert kept.value.__traceback__ is not None
+    assert multiprocessing.active_children() == []
 
 
 class Broken(Pictures):

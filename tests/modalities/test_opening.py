@@ -28,6 +28,13 @@ def test_the_kind_is_found_from_what_is_there(
     monkeypatch.chdir(tmp_path)
 
     assert open_source(SourceOptions(path=path)).name == name
+    assert open_source(path).name == name
+
+
+def test_a_path_alone_is_enough(tmp_path: Path) -> None:
+    assert len(open_source(animals(tmp_path))) == 4
+    with pytest.raises(InvalidOption, match="path is empty"):
+        open_source("")
 
 
 def test_a_kind_that_is_given_is_taken(tmp_path: Path) -> None:

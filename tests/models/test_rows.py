@@ -118,9 +118,12 @@ def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tupl
     )
 
 
-def test_values_of_one_number_a_sample_are_refused() -> None:
-    with pytest.raises(ModelError, match=re.escape("has the shape [2] for 2 samples, expected [2, ...] with one axis")):
-        values_as_rows(torch.zeros(2), name="score", num_samples=2)
+@pytest.mark.parametrize("counted", [None, units_of(torch.ones(2, 3).bool())], ids=["", "beside counted positions"])
+def test_one_number_a_sample_is_a_row_of_one(counted: Units | None) -> None:
+    found = values_as_rows(torch.tensor([0.5, 2.0]), name="score", num_samples=2, counted=counted)
+
+    assert found.rows.tolist() == [[0.5], [2.0]]
+    assert found.counts_B is None
 
 
 # The logits of a model.

@@ -107,7 +107,7 @@ def assert_expected_rows(store: Store, name: str, expected: dict[str, Any]) -> N
             np.testing.assert_array_equal(tensor.numpy(), expected[f"{name}/{view}/{each}"], strict=True)
 
 
-@pytest.mark.parametrize("feature", ["unit", "class_ids", "logits", "values", "labels"])
+@pytest.mark.parametrize("feature", ["unit", "scale", "class_ids", "logits", "values", "labels"])
 def test_a_feature_may_have_the_name_that_something_else_has_today(
     tmp_path: Path, feature: str, expected: dict[str, Any]
 ) -> None:

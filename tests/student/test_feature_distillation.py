@@ -23,10 +23,12 @@ from softlab.student.options import Student, TeachersOptions
 from tests.student.fashion import all_but_seconds, metrics, same_weights
 from tests.student.flat_options import learner_of
 from tests.student.pictures import (
+    FEATURES,
     NUM_PICTURES,
     feature_batch,
     make_learn,
     make_options,
+    make_store,
     make_student,
     pictures,
     train,
@@ -89,6 +91,17 @@ def test_a_run_is_that_of_plain_torch_code(first: Store) -> None:
     train(without, first, alpha=1.0, **SGD)
     torch.testing.assert_close(student.state_dict(), expected.state_dict())
     assert not torch.allclose(without.get_parameter("conv.weight"), expected.get_parameter("conv.weight"), atol=1e-3)
+
+
+@pytest.mark.parametrize("coding", ["float32", "int8"])
+def test_features_are_learnt_as_they_are_read_in_whatever_coding(tmp_path: Path, coding: str) -> None:
+    store = make_store(tmp_path, feature=FEATURES, values_coding=coding)
+    student, expected = make_student(), make_student()
+    by_hand(expected, store)
+
+    train(student, store, feature=BOTH, alpha=1.0, **SGD)
+
+    torch.testing.assert_close(student.state_dict(), expected.state_dict())
 
 
 def make_learner(features: dict[str, FeatureLoss]) -> Learner:

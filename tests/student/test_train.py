@@ -233,7 +233,7 @@ def test_without_a_folder_the_modules_are_trained_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_tells_the_step_the_epoch_the_last_evaluation_and_loss(full_store: Store) -> None:
+def test_progress_tells_the_step_the_epoch_and_the_last_evaluation(full_store: Store) -> None:
     seen: list[TrainProgress] = []
 
     (result,) = train(make_student(), full_store, valid=True, on_progress=seen.append)
@@ -241,9 +241,34 @@ def test_progress_tells_the_step_the_epoch_the_last_evaluation_and_loss(full_sto
     assert [progress.step for progress in seen] == list(range(1, 13))
     assert {progress.num_steps for progress in seen} == {12}
     assert [progress.epoch for progress in seen] == 6 * [1] + 6 * [2]
-    assert (seen[0].valid, seen[0].losses) == ({}, {})
+    assert seen[0].valid == {}
     assert seen[-1].valid == {"small": result.last}
-    assert seen[-1].losses == {"small": result.train_loss}
+
+
+def test_progress_tells_the_loss_and_a_line_about_both(full_store: Store) -> None:
+    seen: list[TrainProgress] = []
+
+    (result,) = train(make_student(), full_store, valid=True, on_progress=seen.append)
+
+    assert result.last is not None
+    assert result.train_loss == pytest.approx(seen[-1].loss["small"], rel=0.3), (
+        "the mean of an epoch, and a smoothed one"
+    )
+    assert seen[0].note == f"epoch 1, loss {seen[0].loss['small']:.4g}"
+    accuracy = f"{result.last.values['accuracy']:.2%}"
+    assert seen[-1].note == f"epoch 2, loss {seen[-1].loss['small']:.4g}, accuracy {accuracy}"
+    assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (12, 12, "steps")
+
+
+def test_of_several_students_the_lowest_and_the_highest_loss_and_the_best_figure_are_told(full_store: Store) -> None:
+    seen: list[TrainProgress] = []
+
+    results = train(make_student(), full_store, valid=True, baseline=True, on_progress=seen.append)
+
+    lowest, highest = sorted(seen[-1].loss.values())
+    best = max(result.last.values["accuracy"] for result in results if result.last)
+    assert seen[-1].loss.keys() == {"small", "small-hard"}
+    assert seen[-1].note == f"epoch 2, loss {lowest:.4g} to {highest:.4g}, best accuracy {best:.2%}"
 
 
 def test_the_first_samples_alone_are_used_if_asked_for(full_store: Store) -> None:

@@ -230,6 +230,16 @@ def test_a_store_may_hold_values_alone(tmp_path: Path, format: FormatName, capsy
         store.read([0])
 
 
+@BOTH_FORMATS
+def test_one_score_a_sample_is_stored_as_a_row_of_one(tmp_path: Path, format: FormatName) -> None:
+    teacher = Several(lambda logits, embedding: {"logits": logits, "score": embedding.sum(dim=1)})
+
+    store = dump_and_open(tmp_path / "store", teacher, "logits", "score:values", format=format)
+
+    expected_N1 = images_of(Pictures(), range(COUNT)).mean(dim=1).flatten(1).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(store.read_features("score", range(COUNT)), expected_N1.half().float())
+
+
 def test_views_are_added_to_values_alone(tmp_path: Path) -> None:
     options: dict[str, Any] = {"output": ("embedding:values",), "teacher": Several()}
     dump_views(tmp_path / "alone", 2, **options)
