@@ -8,6 +8,7 @@ import math
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.modality import decode_sample, find_modality
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -131,7 +133,7 @@ def test_class_ids_of_many_classes(tmp_path: Path) -> None:
     assert_reads_the_same(tmp_path)
 
 
-def dump(out: Path, **options: object) -> None:
+def dump(out: Path, **options: Any) -> None:
     """Of 40 images in 3 views that are drawn anew for each sample."""
     teacher = Teacher(
         module=build_model(ModelOptions(model="softlab:grey_cnn", arguments={"num_classes": 6, "width": 4})).eval(),
@@ -140,7 +142,8 @@ def dump(out: Path, **options: object) -> None:
         input=ImageInput(mean=(0.5,), std=(0.25,)),
     )
     augment = ViewRecipe(transforms=("RandomApply([RandomCrop(12, padding=2)], p=0.75)",), seed=3)
-    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device="cpu", workers=0, **options)  # type: ignore[arg-type]
+    cpu = DeviceOptions(name="cpu", workers=0)
+    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device=cpu, **options)
     dump_teacher(teacher, images(), out, given, augment=augment)
 
 
