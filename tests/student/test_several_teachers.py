@@ -127,6 +127,19 @@ def test_teachers_count_by_the_given_weights(both: list[Store], combine: Any) ->
     torch.testing.assert_close(student.state_dict(), expected.state_dict(), rtol=1e-4, atol=1e-5)
 
 
+def test_for_a_loss_without_a_temperature_they_are_combined_at_the_lowest_that_both_hold(tmp_path: Path) -> None:
+    """Below it a tail can't be rebuilt, and of any other the run would warn."""
+    cool = make_store(tmp_path / "cool", k=3, temperature=(1.0, 2.0))
+    hot = make_store(tmp_path / "hot", k=3, seed=1, temperature=(2.0, 4.0))
+
+    (result,) = train(make_student(), [cool, hot], loss="argmax", alpha=1.0, epochs=1, batch_size=NUM_PICTURES)
+
+    logits_NC = make_student().train()(images_of(pictures(), ALL))
+    teacher_NC = sum(((dense(store, temperature=2.0) / 2).softmax(dim=1) for store in (cool, hot)), torch.zeros(()))
+    expected = functional.cross_entropy(logits_NC, teacher_NC.argmax(dim=1))
+    assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_a_teacher_of_all_the_weight_teaches_alone(both: list[Store]) -> None:
     student, alone = make_student(), make_student()
 
