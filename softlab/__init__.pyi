@@ -4,6 +4,11 @@ from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .labels.losses import DecisionLoss, decision_loss, distillation_loss
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .loading.collator import Collator
+from .loading.dataset_labels import DatasetLabels
+from .loading.own_loop import align
+from .loading.view_dataset import ViewDataset
+from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
@@ -42,6 +47,8 @@ __all__ = [
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "Collator",
+    "DatasetLabels",
     "DecisionLoss",
     "DumpJob",
     "DumpOptions",
@@ -69,7 +76,9 @@ __all__ = [
     "TrainRecipe",
     "Validation",
     "VerifyReport",
+    "ViewDataset",
     "ViewRecipe",
+    "align",
     "build_model",
     "collect_garbage",
     "convert_store",
@@ -93,5 +102,6 @@ __all__ = [
     "survey_teacher",
     "train_students",
     "verify_store",
+    "with_index",
     "write_report",
 ]

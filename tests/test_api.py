@@ -9,6 +9,8 @@ PUBLIC_NAMES = [
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "Collator",
+    "DatasetLabels",
     "DecisionLoss",
     "DumpJob",
     "DumpOptions",
@@ -36,7 +38,9 @@ PUBLIC_NAMES = [
     "TrainRecipe",
     "Validation",
     "VerifyReport",
+    "ViewDataset",
     "ViewRecipe",
+    "align",
     "build_model",
     "collect_garbage",
     "convert_store",
@@ -60,6 +64,7 @@ PUBLIC_NAMES = [
     "survey_teacher",
     "train_students",
     "verify_store",
+    "with_index",
     "write_report",
 ]
 
