@@ -20,6 +20,7 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.modality import decode_sample, find_modality
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -140,7 +141,8 @@ def dump(out: Path, **options: object) -> None:
         input=ImageInput(mean=(0.5,), std=(0.25,)),
     )
     augment = ViewRecipe(transforms=("RandomApply([RandomCrop(12, padding=2)], p=0.75)",), seed=3)
-    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device="cpu", workers=0, **options)  # type: ignore[arg-type]
+    device = DeviceOptions(name="cpu", workers=0)
+    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device=device, **options)  # type: ignore[arg-type]
     dump_teacher(teacher, images(), out, given, augment=augment)
 
 
