@@ -15,6 +15,7 @@ from torch.utils.data import RandomSampler
 import softlab
 from softlab.loading.order import epoch_order
 from softlab.modalities.opening import open_source
+from tests.student.flat_options import train_options
 
 ROOT = Path(__file__).parents[3]
 COUNT, BATCH, EPOCHS = 300, 50, 2
