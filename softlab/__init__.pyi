@@ -47,7 +47,12 @@ from .labels.losses import (
 )
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .loading.collator import Collator
+from .loading.dataset_labels import DatasetLabels
 from .loading.options import CheckOptions
+from .loading.own_loop import align
+from .loading.view_dataset import ViewDataset
+from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
@@ -104,7 +109,9 @@ __all__ = [
     "Catalog",
     "ChainRecipe",
     "CheckOptions",
+    "Collator",
     "DamagedStore",
+    "DatasetLabels",
     "DecisionLoss",
     "DecoupledKlLoss",
     "DeviceOptions",
@@ -172,7 +179,9 @@ __all__ = [
     "Validation",
     "VerifyReport",
     "VersionTaken",
+    "ViewDataset",
     "ViewRecipe",
+    "align",
     "build_model",
     "collect_garbage",
     "convert_store",
@@ -198,5 +207,6 @@ __all__ = [
     "survey_teacher",
     "train_students",
     "verify_store",
+    "with_index",
     "write_report",
 ]

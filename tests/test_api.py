@@ -20,6 +20,8 @@ PUBLIC_NAMES = [
     "ChainRecipe",
     "CheckOptions",
     "DamagedStore",
+    "Collator",
+    "DatasetLabels",
     "DecisionLoss",
     "DecoupledKlLoss",
     "DeviceOptions",
@@ -87,7 +89,9 @@ PUBLIC_NAMES = [
     "Validation",
     "VerifyReport",
     "VersionTaken",
+    "ViewDataset",
     "ViewRecipe",
+    "align",
     "build_model",
     "collect_garbage",
     "convert_store",
@@ -113,6 +117,7 @@ PUBLIC_NAMES = [
     "survey_teacher",
     "train_students",
     "verify_store",
+    "with_index",
     "write_report",
 ]
 

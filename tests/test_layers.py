@@ -16,7 +16,7 @@ ROWS = """
     recipes
     bench
     report
-    teacher | student | sharing
+    teacher | student | sharing | integrations
     evaluation
     loading
     store
@@ -62,6 +62,7 @@ HOMES = {
     "PIL": ("softlab.modalities.images", "softlab.models"),
     "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signing.openssf",),
+    "transformers": ("softlab.integrations.transformers",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }
 

@@ -5,7 +5,7 @@
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
@@ -117,9 +117,18 @@ class SoftLabels:
         """The same labels, each of their tensors changed: copied elsewhere, for example."""
         return self._with_tensors(*(change(tensor) for tensor in self.tensors()))
 
+    def pin_memory(self) -> "SoftLabels":
+        """The same labels in page-locked memory; torch's loaders call this by its name."""
+        return self.with_each(lambda tensor: tensor.pin_memory())
+
     def alone(self) -> "SoftLabels":
         """The same labels, no longer a part."""
         return self._with_tensors(*self.tensors())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A part goes to another process without what it was split from."""
+        whole = self if self.block is None else self.with_each(torch.clone)
+        return _from_values, ({each.name: getattr(whole, each.name) for each in fields(whole)},)
 
     def once_for_all(self, key: Hashable, make: Callable[["SoftLabels"], Rows]) -> Rows:
         """What `make` makes of these labels; of parts, it is made of the whole once and split as they were."""
@@ -220,6 +229,10 @@ def join_labels(parts: Sequence[SoftLabels]) -> SoftLabels:
     """The rows of several batches, one behind the other."""
     columns = zip(*(part.tensors() for part in parts), strict=True)
     return parts[0]._with_tensors(*(torch.cat(column) for column in columns))
+
+
+def _from_values(values: dict[str, Any]) -> SoftLabels:
+    return SoftLabels(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

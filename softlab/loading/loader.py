@@ -42,8 +42,9 @@ class LoaderOptions:
 
 
 @dataclass(slots=True)
-class _Batches(Dataset[Batch | SoftlabError]):
-    """Makes the batch of some rows; an error is returned, as a worker would wrap what it raises."""
+class Batches(Dataset[Batch | SoftlabError]):
+    """Makes the batch of some rows, without what stores hold. To a loader an error is returned, as a worker would wrap
+    what it raises."""
 
     aligned: Aligned
     decoded: Decoded
@@ -57,11 +58,13 @@ class _Batches(Dataset[Batch | SoftlabError]):
 
     def __getitem__(self, rows: RowIndices) -> Batch | SoftlabError:
         try:
-            return self._make(rows)
+            return self.make(rows)
         except SoftlabError as error:
             return error
 
-    def _make(self, rows: RowIndices) -> Batch:
+    def make(self, rows: RowIndices) -> Batch:
+        """Raises UnreadableSample, StoreMismatch for a sample that is not what the teacher saw, and what the modality
+        raises."""
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
         samples = [self._read(index) for index in rows.source_B.tolist()]
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
@@ -118,7 +121,7 @@ class _Batches(Dataset[Batch | SoftlabError]):
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
         sample = source.read(source_index)
         if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
-            raise changed_sample(source, source_index, where=store.name)
+            raise changed_sample(source, source_index, where=store.name, next_step=self.aligned.other_content)
         return DecodedSample(
             content_hash=sample.content_hash,
             examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},
@@ -149,7 +152,7 @@ class BatchLoader:
         self.aligned, self.device = aligned, device
         self._workers = choose_workers(options.workers, device)
         most = DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0
-        self._batches = _Batches(aligned, Decoded(most) if decoded is None else decoded)
+        self._batches = Batches(aligned, Decoded(most) if decoded is None else decoded)
 
     def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Generator[Batch, None, None]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row

@@ -25,11 +25,6 @@ from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, Page
 FRONT = "README.md"
 """All other pages use what its commands make."""
 
-SKIPPED = {
-    "own-loop": "softlab.align, with_index, Collator and ViewDataset are not there yet",
-}
-"""Names of Python blocks that are not run, each with the reason."""
-
 PARTS = {"train": 500, "test": 200}
 """So many images of each."""
 
@@ -56,6 +51,7 @@ def your_own() -> dict[str, Any]:
     return {
         "softlab": softlab,
         "DataLoader": DataLoader,
+        "store": softlab.open_store("runs/demo/train.zarr"),
         "dataset": [(decode_image(row["image"]["bytes"]) / 255, row["label"]) for row in rows],
         "keys": [row["image"]["path"] for row in rows],
         "read_bytes": lambda index: rows[index]["image"]["bytes"],
@@ -64,7 +60,16 @@ def your_own() -> dict[str, Any]:
     }
 
 
-YOURS: dict[str, Callable[[], dict[str, Any]]] = {"own-loop": your_own}
+def your_views() -> dict[str, Any]:
+    """And a store of augmented views, with the source that it was made from."""
+    source = softlab.open_source("data/fashion_mnist/test")
+    teacher = softlab.build_model(softlab.ModelOptions(model="softlab:grey_mlp"))
+    augment = softlab.ViewRecipe(transforms=("RandomCrop(28, padding=2)",))
+    softlab.dump_teacher(teacher, source, "runs/own-views", softlab.DumpOptions(k=4, views=2), augment=augment)
+    return your_own() | {"source": source, "store": softlab.open_store("runs/own-views")}
+
+
+YOURS: dict[str, Callable[[], dict[str, Any]]] = {"own-loop": your_own, "own-views": your_views}
 """By the name of a block: what it takes to be there."""
 
 
@@ -104,8 +109,7 @@ def run_page(page: Page) -> None:
         elif block.language == "python":
             names |= YOURS[block.words]() if block.words else {}
             lines_before = "\n" * block.line  # so that a traceback tells the line of the page
-            if block.words not in SKIPPED:
-                exec(compile(lines_before + block.text, page.name, "exec"), names)
+            exec(compile(lines_before + block.text, page.name, "exec"), names)
         elif block.language == "toml":
             read_recipe(block)
 
@@ -143,13 +147,10 @@ def test_every_block_says_what_it_is() -> None:
                 assert all(line.startswith("$ ") for line in block.lines), block.place
 
 
-def test_what_is_skipped_is_there_and_can_not_run_yet() -> None:
+def test_what_a_reader_brings_along_is_for_a_block_that_there_is() -> None:
     blocks = [block for page in PAGES.values() for block in page.blocks if block.language == "python" and block.words]
 
-    assert {block.words for block in blocks} == YOURS.keys() >= SKIPPED.keys()
-    for block in blocks:
-        if block.words in SKIPPED:
-            assert set(re.findall(r"softlab\.(\w+)", block.text)) - set(softlab.__all__), f"{block.place}: run it"
+    assert {block.words for block in blocks} == YOURS.keys()
 
 
 def test_what_commands_that_are_only_shown_name_exists() -> None:

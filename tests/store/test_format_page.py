@@ -8,7 +8,6 @@ import math
 import struct
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -133,7 +132,7 @@ def test_class_ids_of_many_classes(tmp_path: Path) -> None:
     assert_reads_the_same(tmp_path)
 
 
-def dump(out: Path, **options: Any) -> None:
+def dump(out: Path, **options: object) -> None:
     """Of 40 images in 3 views that are drawn anew for each sample."""
     teacher = Teacher(
         module=build_model(ModelOptions(model="softlab:grey_cnn", arguments={"num_classes": 6, "width": 4})).eval(),
@@ -142,8 +141,8 @@ def dump(out: Path, **options: Any) -> None:
         input=ImageInput(mean=(0.5,), std=(0.25,)),
     )
     augment = ViewRecipe(transforms=("RandomApply([RandomCrop(12, padding=2)], p=0.75)",), seed=3)
-    cpu = DeviceOptions(name="cpu", workers=0)
-    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device=cpu, **options)
+    device = DeviceOptions(name="cpu", workers=0)
+    given = DumpOptions(feature={"pool": "pool"}, views=3, shard_rows=16, device=device, **options)  # type: ignore[arg-type]
     dump_teacher(teacher, images(), out, given, augment=augment)
 
 
