@@ -1,6 +1,7 @@
 from .errors import (
     AccessDenied,
     DamagedStore,
+    EpochNotSet,
     InterpolatedTail,
     InvalidOption,
     ModelError,
@@ -120,6 +121,7 @@ __all__ = [
     "DumpJob",
     "DumpOptions",
     "DumpRecipe",
+    "EpochNotSet",
     "EvaluateOptions",
     "Evaluation",
     "FeatureLoss",

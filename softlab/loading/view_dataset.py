@@ -31,11 +31,11 @@ OTHER_VIEWS = "Install those versions, or dump again."
 class ViewDataset(Dataset[dict[str, Any]]):
     """Item i is sample i of a source in the very view that the teacher saw and this epoch shows: a dict of
 
-        x        what a model is called with; named inputs are a dict
-        index    i, and of which data set and view, for `softlab.Collator`
-        view     which view
-        target   its hard target, -1 where unknown; absent where the source has none
-        partner_target, weight    of mixed views (MixUp, CutMix) the partner's target, and the view's own share
+    x        what a model is called with; named inputs are a dict
+    index    i, and of which data set and view, for `softlab.Collator`
+    view     which view
+    target   its hard target, -1 where unknown; absent where the source has none
+    partner_target, weight    of mixed views (MixUp, CutMix) the partner's target, and the view's own share
 
     `labels` are its stored labels: what a Collator is given, and whose `set_epoch` chooses the view.
     """
