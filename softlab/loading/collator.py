@@ -8,6 +8,7 @@ any other batch, a named tuple    becomes a tuple: the batch, the soft labels, a
 # Shape letters: B samples in a batch.
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.utils.data import default_collate
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import StoreIndex
 from softlab.loading.dataset_labels import DatasetLabels
-from softlab.loading.with_index import INDEX, KEY, IndexedItem, SampleIndex
+from softlab.loading.with_index import INDEX, KEY, IndexedItem, IndexedItems, SampleIndex
 
 SOFT_LABELS, FEATURES = "soft_labels", "features"
 
@@ -47,17 +48,17 @@ class Collator:
     def __call__(self, items: Sequence[Any]) -> Any:
         """Raises StoreMismatch for items that don't tell which sample they are, or that are of another data set than
         the labels were aligned to."""
-        own, samples = _take_apart(items)
-        batch, added = self.collate(own), self._stored(samples)
+        told = _take_apart(items)
+        batch, added = self.collate(told.own), self._stored(told)
         if isinstance(batch, Mapping):
-            mark: dict[str, Any] = {KEY: samples} if isinstance(samples[0], str) else {INDEX: torch.tensor(samples)}
+            mark = {KEY: told.samples} if told.by_key else {INDEX: torch.from_numpy(told.samples)}
             return _joined(batch, mark | added)
         if type(batch) in (tuple, list):
             return type(batch)((*batch, *added.values()))
         return (batch, *added.values())
 
-    def _stored(self, samples: list[Any]) -> dict[str, Any]:
-        store_B, view = self._locate(samples)
+    def _stored(self, told: "_Told") -> dict[str, Any]:
+        store_B, view = self._locate(told)
         store, found = self.labels.store, dict[str, Any]()
         if store.has_labels:
             found[SOFT_LABELS] = store.read(store_B, view=view)
@@ -65,41 +66,70 @@ class Collator:
             found[FEATURES] = {name: store.read_features(name, store_B, view=view) for name in self.features}
         return found
 
-    def _locate(self, samples: list[Any]) -> tuple[StoreIndex, int | NDArray[np.int64]]:
+    def _locate(self, told: "_Told") -> tuple[StoreIndex, int | NDArray[np.int64]]:
         """Where the samples stand in the store, and which views of them are shown."""
-        if isinstance(samples[0], str):
-            return self.labels.find(samples), self.labels.views()
-        self._check_length(samples)
-        samples_B = np.array(samples)
-        store_B = self.labels.to_store(samples_B)
-        if getattr(samples[0], "view", None) is None:
-            return store_B, self.labels.views(samples_B)
-        return store_B, np.array([sample.view for sample in samples])
-
-    def _check_length(self, samples: list[Any]) -> None:
+        if told.by_key:
+            return self.labels.find(told.samples), self.labels.views()
         expected = len(self.labels)
-        lengths = {sample.num_samples for sample in samples if isinstance(sample, SampleIndex)}
-        for length in lengths - {expected}:
+        for length in told.lengths - {expected}:
             raise StoreMismatch(
                 f"{self.labels.store.name}: is aligned to {expected:,} samples, but the items are of a data set of "
-                f"{length:,}, such as sample {samples[0]}. Align the keys of the very data set that is given to "
+                f"{length:,}, such as sample {told.samples[0]}. Align the keys of the very data set that is given to "
                 f"with_index; of data sets that are joined, wrap the joined one."
             )
+        store_B = self.labels.to_store(told.samples)
+        return store_B, self.labels.views(told.samples) if told.views is None else np.array(told.views)
 
 
-def _take_apart(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The items of the user's data set, and what tells which samples they are."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Told:
+    """What the items of a batch tell."""
+
+    own: list[Any]
+    """The items as the user's data set has them."""
+
+    samples: Any
+    """Keys, or indices as int64 [B]."""
+
+    lengths: frozenset[int] = frozenset()
+    """Of the data sets that the indices count, where they are known."""
+
+    views: list[int] | None = None
+    """Which view each item shows, where the data set tells."""
+
+    @property
+    def by_key(self) -> bool:
+        return not isinstance(self.samples, np.ndarray)
+
+
+def _take_apart(items: Sequence[Any]) -> _Told:
+    if isinstance(items, IndexedItems):
+        items[0]  # raises where they tell an index of their own
+        return _told(list(items.own), items.samples, lengths=frozenset([items.num_samples]))
     if all(isinstance(item, IndexedItem) for item in items):
-        return [item.item for item in items], [item.sample for item in items]
+        return _told([item.item for item in items], [item.sample for item in items])
     for mark in (INDEX, KEY):
         if all(isinstance(item, Mapping) and mark in item for item in items):
             own = [{name: value for name, value in item.items() if name != mark} for item in items]
-            return own, [item[mark] for item in items]
+            return _told(own, [item[mark] for item in items])
     found = items[0]
     shown = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"type {type(found).__name__}"
     raise StoreMismatch(
         f"Collator: the items (of {shown}) don't tell which samples they are, so that no label can be found. Load "
         f"softlab.with_index(data set), and let nothing in between drop its {INDEX!r}."
+    )
+
+
+def _told(own: list[Any], samples: Sequence[Any], *, lengths: frozenset[int] = frozenset()) -> _Told:
+    if isinstance(samples[0], str):
+        return _Told(own=own, samples=list(samples))
+    known = [sample for sample in samples if isinstance(sample, SampleIndex)]
+    are_views = len(known) == len(samples) and known[0].view is not None
+    return _Told(
+        own=own,
+        samples=np.fromiter(samples, dtype=np.int64, count=len(samples)),
+        lengths=lengths | {sample.num_samples for sample in known},
+        views=[sample.view for sample in known if sample.view is not None] if are_views else None,
     )
 
 

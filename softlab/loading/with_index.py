@@ -38,12 +38,32 @@ class IndexedItem(NamedTuple):
     """Its index, or its key."""
 
 
+class IndexedItems(Sequence[Any]):
+    """The items of a batch. Each is marked when somebody looks at it; a Collator need not, so that it costs nothing."""
+
+    def __init__(self, own: Sequence[Any], samples: Sequence[int] | Sequence[str], *, num_samples: int) -> None:
+        """`own` are those of the user's data set, `samples` their indices or keys."""
+        self.own, self.samples, self.num_samples = own, samples, num_samples
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        sample = self.samples[place]
+        told = sample if isinstance(sample, str) else sample_index(sample, num_samples=self.num_samples)
+        return mark(self.own[place], told)
+
+
 def with_index(dataset: Any, *, key: ReadKey | None = None) -> Dataset[Any]:
     """The same data set, whose items tell which sample they are: by their index, or with `key` by their key.
 
     An `IterableDataset` needs `key`: each worker and rank would count for itself. So does a `Subset`, which counts its
     own samples; or wrap the whole data set, and take a subset of that. Raises InvalidOption otherwise.
     """
+    if isinstance(dataset, IndexedDataset) and key is None:
+        return dataset
     is_iterable = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
     if is_iterable and key is None:
         raise InvalidOption(
@@ -77,13 +97,15 @@ class IndexedDataset(_Wrapper, Dataset[Any]):
     """A map-style data set whose items tell their index or key."""
 
     def __getitem__(self, index: int) -> Any:
-        return self._marked(self.dataset[index], index)
+        own = self.dataset[index]
+        return IndexedItems([own], self._samples([own], [index]), num_samples=len(self))[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> IndexedItems:
         """torch's loaders ask for the samples of a batch at once."""
-        read = getattr(self.dataset, "__getitems__", None)
-        items = [self.dataset[index] for index in indices] if read is None else read(indices)
-        return [self._marked(item, index) for item, index in zip(items, indices, strict=True)]
+        dataset = self.dataset
+        read = getattr(dataset, "__getitems__", None)
+        own = [dataset[index] for index in indices] if read is None else read(indices)
+        return IndexedItems(own, self._samples(own, indices), num_samples=len(self))
 
     @property
     def transform(self) -> Any:
@@ -94,10 +116,8 @@ class IndexedDataset(_Wrapper, Dataset[Any]):
     def transform(self, transform: Any) -> None:
         self.dataset.transform = transform
 
-    def _marked(self, item: Any, index: int) -> Any:
-        if self._key is not None:
-            return mark(item, _read_key(item, self._key))
-        return mark(item, sample_index(index, num_samples=len(self)))
+    def _samples(self, own: Sequence[Any], indices: Sequence[int]) -> Sequence[int] | Sequence[str]:
+        return indices if self._key is None else [_read_key(item, self._key) for item in own]
 
 
 class KeyedStream(_Wrapper, IterableDataset[Any]):

@@ -214,6 +214,15 @@ def test_an_index_of_the_users_own_that_is_outside_is_refused_and_named(labels: 
         list(load(Numbered("dict"), Collator(labels)))
 
 
+def test_a_field_of_the_users_own_that_has_the_name_is_refused(labels: DatasetLabels) -> None:
+    class Numbered(OwnData):
+        def __getitem__(self, index: int) -> Any:
+            return {"index": index + 17}
+
+    with pytest.raises(InvalidOption, match="have an index of their own, 17"):
+        list(load(with_index(Numbered()), Collator(labels)))
+
+
 def test_an_index_is_refused_where_the_store_was_aligned_without_keys(store: Store) -> None:
     with pytest.raises(InvalidOption, match="aligned without keys, so that an index means nothing"):
         list(load(own(), Collator(align(store))))

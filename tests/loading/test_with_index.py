@@ -118,6 +118,7 @@ def test_a_data_set_that_reads_many_samples_at_once_still_does() -> None:
 
     assert [len(indices) for indices in asked] == [8, 8, 4]
     assert [told(item) for items in batches for item in items] == list(range(COUNT))
+    assert [told(item) for item in batches[0][2:5]] == [2, 3, 4]
 
 
 def test_what_the_data_set_knows_is_known_still() -> None:
