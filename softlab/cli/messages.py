@@ -51,6 +51,7 @@ def explain_flag(flag: str, kind: type[Any]) -> str:
     before = {new for old, new in RENAMED.items() if old.partition(".")[2] == name and new in keys}
     whole = [key for key in keys if key.replace(".", "_") == name]
     found = whole or sorted(before | {key for key in keys if key.rpartition(".")[2] == name})
+    found = found or [key for key in keys if key.startswith(f"{name}.")][:1]  # what a section is mostly about
     if found:
         ways = [flags.get(key, f"--set {key}=VALUE") for key in found[:3]]
         return f"Write {' or '.join(ways)}."

@@ -4,6 +4,7 @@ Defaults < TOML < flags < `--set`: tables are merged key by key, anything else g
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -233,7 +234,17 @@ def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Plac
             }
         else:
             values[field.name] = table[key]
-    return kind(**values)
+    try:
+        return kind(**values)
+    except InvalidOption as error:
+        raise InvalidOption(_in_place(str(error), key=place.key)) from error
+
+
+def _in_place(message: str, *, key: str) -> str:
+    """What a section says of its options, with their keys: `loss.beta` may be `student.small.loss.beta`."""
+    message = re.sub(rf"(?<![\w.]){re.escape(key.rpartition('.')[2])}\.(?=[a-z])", f"{key}.", message) if key else message
+    is_named = not key or any(f"{key}{end}" in message for end in ".]`")
+    return message if is_named else f"[{key}]: {message}"
 
 
 def _build_section(type_: Any, table: dict[str, Any], *, default: Any, place: _Place) -> Any:

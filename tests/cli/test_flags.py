@@ -111,7 +111,7 @@ def test_a_recipe_file_is_overridden_by_flags_and_these_by_set(tmp_path: Path) -
     path.write_text("out = 'run'\nteacher.model = 'a'\nsource = {path = 'b', limit = 1}\nvalid.path = 'c'")
 
     recipe = run(
-        str(path), "--source-limit", "2", "--teacher", "d", "--set", "teacher.model=e", "--set", "dump.views=3"
+        str(path), "--set", "source.limit=2", "--teacher", "d", "--set", "teacher.model=e", "--set", "dump.views=3"
     )
 
     assert recipe.source == SourceOptions(path=Path("b"), limit=2)
