@@ -148,24 +148,20 @@ def _walk_choices(choices: dict[str, type[Any]], *, default: Any, section: str) 
         for option in _walk(choice, base=MISSING, section=section):
             found.setdefault(option.key, {})[name] = option
     for of in found.values():
-        first = next(iter(of.values()))
-        names_with_it = () if len(of) == len(choices) else tuple(of)
+        first, *others = of.values()
+        is_alike = all((each.help, each.default) == (first.help, first.default) for each in others)
         yield OptionField(
-            key=first.key, type=first.type, default=first.default, help=_joined_help(of), of=names_with_it
+            key=first.key,
+            type=first.type,
+            default=first.default if is_alike else None,
+            help=first.help if is_alike else _help_of_each(of),
+            of=() if len(of) == len(choices) else tuple(of),
         )
 
 
-def _joined_help(of: dict[str, OptionField]) -> str:
-    """One text, or where they differ each with the names that it is for."""
-    texts: dict[str, list[str]] = {}
-    for name, option in of.items():
-        default = "" if option.default in (None, MISSING) else f" Default {option.default}."
-        texts.setdefault(option.help + (default if len({each.help for each in of.values()}) > 1 else ""), []).append(
-            name
-        )
-    if len(texts) == 1:
-        return next(iter(texts))
-    return " ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
+def _help_of_each(of: dict[str, OptionField]) -> str:
+    """Of an option that means something else in each of some classes."""
+    return " ".join(f"{name}: {option.help} Default: {option.default}." for name, option in of.items())
 
 
 def _without_none(type_: Any) -> Any:

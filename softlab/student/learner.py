@@ -115,6 +115,7 @@ class Learner:
         pruned, if it is."""
         if self._average is not None:
             self.module.load_state_dict(self._average.module.state_dict())
+            self._average = None
         if self._pruner is None:
             return None
         self._pruner.finish()

@@ -146,7 +146,7 @@ class Training:
             epoch=step // self._order.steps_per_epoch + 1,
             valid=self._last,
             best_by=self._best_by,
-            losses=self._recent_loss,
+            losses=dict(self._recent_loss),
         )
 
     def _check_targets(self, batch: Batch) -> None:

@@ -36,7 +36,9 @@ def make_store(tmp_path: Path, *, k: int = NUM_CLASSES, temperature: tuple[float
 def measure(
     store: Store | None = None, *, module: nn.Module = STUDENT, source: Pictures = PICTURES, per_class: bool = False
 ) -> Evaluation:
-    return evaluate_model(module, source, store=store, options=EvaluateOptions(per_class=per_class), device=DeviceOptions(name="cpu"))
+    return evaluate_model(
+        module, source, store=store, options=EvaluateOptions(per_class=per_class), device=DeviceOptions(name="cpu")
+    )
 
 
 def outputs_of(logits_BC: Tensor) -> Outputs:

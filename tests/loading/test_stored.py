@@ -40,7 +40,9 @@ class Watched(Store):
 @pytest.fixture
 def store(tmp_path: Path) -> Watched:
     """Two views and a feature."""
-    options = DumpOptions(k=4, shard_rows=16, batch_size=8, device=DeviceOptions(name="cpu"), views=2, feature={"pooled": "relu:mean"})
+    options = DumpOptions(
+        k=4, shard_rows=16, batch_size=8, device=DeviceOptions(name="cpu"), views=2, feature={"pooled": "relu:mean"}
+    )
     dump(tmp_path / "store", options, augment=ViewRecipe(transforms=("RandomHorizontalFlip()",)))
     plain = open_store(tmp_path / "store")
     opened = Watched(plain.path, plain.manifest, plain.digest, cache=CacheOptions(max_bytes=0))

@@ -29,7 +29,9 @@ BLOCK_ROWS = BLOCK_BATCHES * BATCH
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 shards, of which a block of batches in order needs 8."""
     root = tmp_path_factory.mktemp("dumped") / "store"
-    options = DumpOptions(k=4, shard_rows=16, batch_size=16, device=DeviceOptions(name="cpu"), feature={"pooled": "relu:mean"})
+    options = DumpOptions(
+        k=4, shard_rows=16, batch_size=16, device=DeviceOptions(name="cpu"), feature={"pooled": "relu:mean"}
+    )
     dump(root, options, source=Pictures(count=COUNT))
     return root
 

@@ -71,7 +71,9 @@ def test_a_teacher_of_text_teaches_students_with_inputs_of_their_own(
 ) -> None:
     source = softlab.open_source(texts, modality=MODALITY.name)
     teacher = softlab.Teacher(module=build(), name="bag", arguments={}, input=TextInput(length=12))
-    summary = softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu")))
+    summary = softlab.dump_teacher(
+        teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"))
+    )
     options = train_options(epochs=2, batch_size=4, device="cpu", track=())
     short = softlab.Student(module=build(width=4, seed=1), options=options, input=TextInput(length=6))
 
@@ -95,7 +97,12 @@ def test_a_teacher_of_text_teaches_students_with_inputs_of_their_own(
 def test_its_student_is_measured_against_the_teacher(tmp_path: Path, texts: softlab.SourceOptions) -> None:
     source, module, input = softlab.open_source(texts, modality=MODALITY.name), build(), TextInput(length=12)
     teacher = softlab.Teacher(module=module, name="bag", arguments={}, input=input)
-    softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"), coding="float32"))
+    softlab.dump_teacher(
+        teacher,
+        source,
+        tmp_path / "store",
+        softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"), coding="float32"),
+    )
 
     found = softlab.evaluate_model(module, source, store=softlab.open_store(tmp_path / "store"), input=input)
 
@@ -131,7 +138,9 @@ def test_what_is_no_text_is_an_unreadable_sample(tmp_path: Path) -> None:
     teacher = softlab.Teacher(module=build(), name="bag", arguments={}, input=TextInput())
 
     with pytest.raises(UnreadableSample, match=r"row 0: sample '0' can't be read: it isn't text"):
-        softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu")))
+        softlab.dump_teacher(
+            teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"))
+        )
 
 
 def test_views_that_it_has_not_are_refused(tmp_path: Path, texts: softlab.SourceOptions) -> None:
@@ -140,4 +149,10 @@ def test_views_that_it_has_not_are_refused(tmp_path: Path, texts: softlab.Source
     augment = softlab.ViewRecipe(transforms=("RandomHorizontalFlip()",))
 
     with pytest.raises(InvalidOption, match=r"views are random \(RandomHorizontalFlip\(\) \(seed 0\)\)"):
-        softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu")), augment=augment)
+        softlab.dump_teacher(
+            teacher,
+            source,
+            tmp_path / "store",
+            softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu")),
+            augment=augment,
+        )

@@ -17,6 +17,7 @@ from softlab.student.options import (
     TrainOptions,
 )
 
+
 def train_options(**values: Any) -> TrainOptions:
     """Of a whole run: `train_options(epochs=2, temperature=2.0, device="cpu")`."""
     left = dict(values)

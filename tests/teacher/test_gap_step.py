@@ -15,7 +15,12 @@ from tests.teacher.dumping import Pictures, dump, forward_of, make_options, make
 
 def small(**values: object) -> DumpOptions:
     """uint8 with the step left open; all pictures in one batch, so that all of them choose."""
-    return DumpOptions(**({"k": 5, "shard_rows": 16, "batch_size": 64, "device": DeviceOptions(name="cpu"), "coding": "uint8"} | values))  # type: ignore[arg-type]
+    return DumpOptions(
+        **(
+            {"k": 5, "shard_rows": 16, "batch_size": 64, "device": DeviceOptions(name="cpu"), "coding": "uint8"}
+            | values
+        )
+    )  # type: ignore[arg-type]
 
 
 class Louder(nn.Module):

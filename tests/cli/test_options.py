@@ -1,0 +1,45 @@
+import pytest
+
+from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
+from softlab.recipes.options import option_fields
+from tests.cli.program import Softlab, assert_refused
+
+
+@pytest.mark.parametrize("command", RECIPE_COMMANDS)
+def test_every_option_of_a_command_is_printed_with_a_text(command: str, softlab: Softlab) -> None:
+    lines = softlab("options", command).out.splitlines()
+
+    keys = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert keys == [option.key for option in option_fields(recipe_kind(command))]
+    followed = [after for line, after in zip(lines, [*lines[1:], ""], strict=True) if not line.startswith(" ")]
+    assert all(text.startswith("    ") and text.strip() for text in followed)
+
+
+def test_an_option_is_told_with_its_flag_choices_default_and_who_has_it(softlab: Softlab) -> None:
+    text = softlab("options", "train-student", "loss").out
+
+    assert "loss.temperature   --temperature\n" in text
+    assert "(default: 4.0)" in text
+    assert "Of symmetric_kl." in text
+    assert "One of kl, reverse_kl," in text
+    assert "run.epochs" not in text
+
+
+def test_named_sections_are_told_too(softlab: Softlab) -> None:
+    text = softlab("options", "train-student").out
+
+    assert "student.NAME.inherit.map\n" in text
+    assert "feature.NAME.projector\n" in text
+
+
+def test_a_command_or_section_that_there_is_not_is_refused(softlab: Softlab) -> None:
+    assert_refused(softlab("options", "train-studnt"), "Did you mean train-student?")
+    assert_refused(softlab("options", "push"), "`softlab push --help`")
+    assert_refused(softlab("options", "train-student", "los"), "Did you mean loss")
+
+
+def test_train_teacher_has_no_options_of_distillation(softlab: Softlab) -> None:
+    text = softlab("options", "train-teacher").out
+
+    assert "optimizer.learning_rate" in text
+    assert not any(name in text for name in ("loss.", "teachers.", "distil.", "feature.", "check."))
