@@ -53,7 +53,7 @@ def load_recipe(
     given += [(flag, _nested(key, value)) for key, (flag, value) in (flags or {}).items() if value is not None]
     given += [(f"--set {text}", parse_assignment(text)) for text in assignments]
     whole: dict[str, Any] = functools.reduce(merged, (table for _, table in given), {})
-    place = _Place(root=whole, table=whole)
+    place = _Place(root=whole, kind=kind, table=whole)
     checked = [_checked_table(kind, table, place=replace(place, where=where)) for where, table in given]
     try:
         return _build_whole(kind, functools.reduce(merged, checked, {}), place)
@@ -65,7 +65,7 @@ def load_recipe(
 
 def recipe_from(kind: type[Recipe], table: Mapping[str, Any], *, where: str) -> Recipe:
     """Build `kind` from a table that was read already; raises as `load_recipe`. `where` names it in errors."""
-    place = _Place(root=dict(table), table=table, where=where)
+    place = _Place(root=table, kind=kind, table=table, where=where)
     checked = _checked_table(kind, dict(table), place=place)
     try:
         return _build_whole(kind, checked, place)
@@ -84,6 +84,9 @@ class _Place:
 
     root: Mapping[str, Any]
     """The whole recipe, of TOML, flags and `--set`."""
+
+    kind: type[Any]
+    """Its class."""
 
     table: object
     """What it says here."""
@@ -106,7 +109,7 @@ class _Place:
         if not choices:
             return chosen_section(type_, self.table, default=run_modality(self.root))
         name = _name_in(self.table) or _name_in(self.root.get(self.name)) or _default_name(default, choices)
-        if name not in choices:
+        if name not in list(choices):  # a list compares anything, also what has no hash
             given = f"{self.where}: " if self.where else ""
             raise InvalidOption(f"{given}{join_key(self.key, NAME)} is {name!r}. {suggest(str(name), choices)}")
         return choices[name]
@@ -146,8 +149,12 @@ def _default_at(field: Any) -> Any:
 def _unknown(kind: type[Any], name: str, value: Any, *, types: Mapping[str, Any], place: _Place) -> InvalidOption:
     key = join_key(place.key, name)
     if changes := renamed(key, value):
-        told = "; ".join(f"{old} is now `{new}`" for old, new in changes)
-        return InvalidOption(f"{place.where}: unknown key {key}. {told}.")
+        known = types_of(place.kind)
+        told = [
+            f"{old} is now `{new}`" if new.partition(".")[0] in known else f"{old} is no option here"
+            for old, new in changes
+        ]
+        return InvalidOption(f"{place.where}: unknown key {key}. {'; '.join(told)}.")
     loss = getattr(kind, NAME, None)
     of = f" of {loss}" if isinstance(loss, str) and NAME not in {field.name for field in fields(kind)} else ""
     return InvalidOption(f"{place.where}: unknown key {key}{of}. {suggest(name, types)}")
@@ -192,31 +199,32 @@ def _expected(type_: Any) -> str:
 
 
 def _build_whole(kind: type[Recipe], table: dict[str, Any], place: _Place) -> Recipe:
-    return _build(kind, _with_runs_sections(kind, table), base=MISSING, place=place)
+    """Of [student.small.optimizer] what isn't given there is as [optimizer] says."""
+    whole = dict(table)
+    for name, type_ in types_of(kind).items():
+        if name in table and is_section(type_):
+            whole[name] = _over_runs(kind, table, type_, table[name], place=place.below(name))
+        elif name in table and (named := named_section(type_)):
+            at = place.below(name)
+            whole[name] = {
+                one: _over_runs(kind, table, named, inner, place=at.below(one)) for one, inner in table[name].items()
+            }
+    return _build(kind, whole, base=MISSING, place=place)
 
 
-def _with_runs_sections(kind: type[Any], table: dict[str, Any]) -> dict[str, Any]:
-    """The same recipe, in which a section of a named one that begins from the recipe's section of that name holds all
-    of it: of [student.small.optimizer] what isn't given there is as [optimizer] says."""
-    table = dict(table)
-    for name, named in ((name, named_section(type_)) for name, type_ in types_of(kind).items()):
-        if named is None or name not in table:
-            continue
-        types = types_of(named)
-        shared = [
-            each.name for each in fields(named) if OVER_RUN in each.metadata and _is_any_section(types[each.name])
-        ]
-        table[name] = {
-            one: inner | {each: _over(table.get(each, {}), inner[each]) for each in shared if each in inner}
-            for one, inner in table[name].items()
-        }
-    return table
-
-
-def _over(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section of another class has nothing of the recipe's."""
-    is_other = NAME in own and NAME in shared and own[NAME] != shared[NAME]
-    return dict(own) if is_other else merged(shared, own)
+def _over_runs(
+    kind: type[Any], table: Mapping[str, Any], inner_kind: type[Any], inner: Mapping[str, Any], *, place: _Place
+) -> dict[str, Any]:
+    """The table of a section, those in it that begin from the recipe's section of their name holding all of that; one
+    of another class (another loss, another modality) has nothing of it."""
+    found, types, own_types = dict(inner), types_of(kind), types_of(inner_kind)
+    defaults = {key_of(field): _default_at(field) for field in keyed_fields(kind)}
+    for name in (field.name for field in fields(inner_kind) if OVER_RUN in field.metadata and field.name in inner):
+        if _is_any_section(own_types[name]):
+            run = replace(place, table=place.root.get(name), key=name).choose(types[name], default=defaults[name])
+            is_same = place.below(name).choose(own_types[name], default=None) is run
+            found[name] = merged(table.get(name, {}) if is_same else {}, inner[name])
+    return found
 
 
 def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Place) -> Recipe:

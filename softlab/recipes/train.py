@@ -238,8 +238,9 @@ class TrainRecipe:
         )
         if is_first_rank():
             found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}
-            student = {name: replace(model, **found)}
-            write_recipe(self.best, replace(self, out=self.out / "best", student=student, search=None))
+            student = replace(model, **dict.fromkeys(found) | {"seed": found.pop("seed")})
+            best = replace(self, out=self.out / "best", student={name: student}, search=None, **found)
+            write_recipe(self.best, best)
         return trials
 
     def _open(self, store: str) -> Store:
