@@ -250,7 +250,9 @@ def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Plac
 
 def _in_place(message: str, *, key: str) -> str:
     """What a section says of its options, with their keys: `loss.beta` may be `student.small.loss.beta`."""
-    message = re.sub(rf"(?<![\w.]){re.escape(key.rpartition('.')[2])}\.(?=[a-z])", f"{key}.", message) if key else message
+    message = (
+        re.sub(rf"(?<![\w.]){re.escape(key.rpartition('.')[2])}\.(?=[a-z])", f"{key}.", message) if key else message
+    )
     is_named = not key or any(f"{key}{end}" in message for end in ".]`")
     return message if is_named else f"[{key}]: {message}"
 

@@ -110,9 +110,7 @@ def test_figures_that_are_no_numbers_are_not_in_the_json(
     weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in module.state_dict().items()}
     save_file(weights, tmp_path / "nan.safetensors")
 
-    found = json_of(
-        evaluate("--weights", tmp_path / "nan.safetensors", "--store", stores / "test.zarr", "--json")
-    )
+    found = json_of(evaluate("--weights", tmp_path / "nan.safetensors", "--store", stores / "test.zarr", "--json"))
 
     assert found["rows"] == 100
     assert found["values"].keys() == {"accuracy", "teacher_accuracy", "teacher_agreement"}
@@ -185,4 +183,7 @@ def test_one_image_and_one_batch_are_timed(evaluate: Evaluate) -> None:
 
 
 def test_an_empty_batch_is_refused(evaluate: Evaluate) -> None:
-    assert_refused(evaluate("--batch-size", "0"), "evaluate.batch_size = 0: expected 1 or more. Change `evaluate.batch_size` (--batch-size).")
+    assert_refused(
+        evaluate("--batch-size", "0"),
+        "evaluate.batch_size = 0: expected 1 or more. Change `evaluate.batch_size` (--batch-size).",
+    )

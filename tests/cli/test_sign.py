@@ -198,7 +198,9 @@ def test_students_are_trained_from_signed_stores(
     root = published.removesuffix("/pets@1")
 
     answer = softlab(
-        *train(Path(f"{root}/pets@latest"), tmp_path / "run", "--require-signature", key.public, "--set", "min_version=1")
+        *train(
+            Path(f"{root}/pets@latest"), tmp_path / "run", "--require-signature", key.public, "--set", "min_version=1"
+        )
     )
 
     assert (answer.code, answer.err) == (0, "")

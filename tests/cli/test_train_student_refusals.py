@@ -22,7 +22,10 @@ ONE_STUDENT = (
             ["--set", "student.mlp.teachers.alpha=2"],
             "student.mlp.teachers.alpha = 2.0: expected 0 to 1. Change `student.mlp.teachers.alpha`.",
         ),
-        (["--set", "student.mlp.loss.beta=2"], "--set student.mlp.loss.beta=2: unknown key student.mlp.loss.beta of kl."),
+        (
+            ["--set", "student.mlp.loss.beta=2"],
+            "--set student.mlp.loss.beta=2: unknown key student.mlp.loss.beta of kl.",
+        ),
         (["--set", "student.mlp.run.epochs=7"], "--set student.mlp.run.epochs=7: unknown key student.mlp.run."),
         (["--set", "student.mlp.teachers=hot"], "student.mlp.teachers is 'hot', but must be a table."),
         (["--set", "prune.begin=0.5"], "`prune.amount` is missing. Give it as a flag, with --set, or in a recipe."),
@@ -68,7 +71,7 @@ def test_layers_that_can_not_be_inherited_are_refused(
     [
         (
             ["--valid-store", "anywhere"],
-            "`valid_store` (--valid-store) without a validation source. Give `valid.path` (--valid), or leave the store",
+            "`valid_store` (--valid-store) without a validation source. Give `valid.path` (--valid), or leave",
         ),
         (["--search", "2"], ONE_STUDENT),
         (["--search", "2", *CNN, *TEST], ONE_STUDENT),
@@ -92,7 +95,9 @@ def test_the_recipe_is_named_where_a_student_of_it_is_wrong(tmp_path: Path, soft
 
     answer = softlab("train-student", recipe, *train(tmp_path / "no-store", tmp_path / "run")[1:])
 
-    assert_refused(answer, f"error: {recipe}: unknown key student.small.loss.temperatur of kl. Did you mean temperature")
+    assert_refused(
+        answer, f"error: {recipe}: unknown key student.small.loss.temperatur of kl. Did you mean temperature"
+    )
 
 
 def test_students_that_were_set_aside_are_named_below_the_table_of_all(

@@ -189,7 +189,10 @@ def test_a_quoted_key_of_an_assignment_may_hold_dots() -> None:
         ("[loss]\nname = 'hard'\ntemperature = 2", "unknown key loss.temperature of hard. Known: name."),
         ("[loss]\ntemperature = 'hot'", "loss.temperature is 'hot', but must be a number."),
         ("[loss]\ntemperature = 0", "temperature = 0.0: expected more than 0. Change `loss.temperature`."),
-        ("[student.one]\nmodel = 'a'\nloss.beta = 2", "unknown key student.one.loss.beta of plain. Known: temperature, name."),
+        (
+            "[student.one]\nmodel = 'a'\nloss.beta = 2",
+            "unknown key student.one.loss.beta of plain. Known: temperature, name.",
+        ),
         (
             "[student.one]\nmodel = 'a'\nloss.temperature = 0",
             "temperature = 0.0: expected more than 0. Change `student.one.loss.temperature`.",

@@ -125,7 +125,10 @@ STUDENT = 'command = "train-student"\nout = "s"\nstore = ["a"]\nstudent.a.model 
             TEACHER_STAGE + "source.path = 'a'\nrun.epochs = 'many'\n",
             "stage 1 (train-teacher): run.epochs is 'many', but must be a whole number.",
         ),
-        (TEACHER_STAGE, "stage 1 (train-teacher): `source.path` is missing. Give it as a flag, with --set, or in a recipe."),
+        (
+            TEACHER_STAGE,
+            "stage 1 (train-teacher): `source.path` is missing. Give it as a flag, with --set, or in a recipe.",
+        ),
         (
             COMMON + TEACHER_STAGE + "[[stage]]\ncommand = 'dump-teacher'\nteacher.model = 'softlab:grey_mlp'\n",
             "stage 2 (dump-teacher): `out` is missing. Give it as a flag, with --set, or in a recipe.",

@@ -111,7 +111,10 @@ def test_one_student_may_learn_another_feature_or_be_pruned_otherwise(tmp_path: 
 
     mlp, cnn = options_of(out), options_of(out, "cnn")
     assert (mlp["prune"]["amount"], cnn["prune"]["amount"]) == (0.5, 0.9)
-    assert (mlp["objective"]["features"]["pool"]["layer"], cnn["objective"]["features"]["pool"]["layer"]) == ("3", "pool")
+    assert (mlp["objective"]["features"]["pool"]["layer"], cnn["objective"]["features"]["pool"]["layer"]) == (
+        "3",
+        "pool",
+    )
 
 
 # Layers of the teacher.
