@@ -18,7 +18,10 @@ class ModelOptions:
     """Its keyword arguments."""
 
     weights: Path | None = None
-    """Its [trained] weights."""
+    """Its [trained] weights.
+
+    Where there are none, random
+    ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ ANY_WAY = "Give it as a flag, with --set, or in a recipe."
 
 REQUIRED = {"out": Path("run"), "teacher.model": "softlab:big", "source.path": Path("images")}
 
-NEEDS = {"valid.": {"valid.path": Path("held out")}, "loss.beta": {"loss.name": "weighed"}}
+NEEDS: dict[str, dict[str, Any]] = {"valid.": {"valid.path": Path("held out")}, "loss.beta": {"loss.name": "weighed"}}
 """What must be given beside some options."""
 
 # For each option: how TOML writes a value, and what the value is.

@@ -24,7 +24,10 @@ def test_an_option_tells_its_section_name_type_default_and_help() -> None:
 
     assert (weights.section, weights.name, weights.type) == ("teacher", "weights", Path)
     assert weights.default is None
-    assert weights.help == "Its [trained] weights."
+    assert (weights.summary, weights.help) == (
+        "Its [trained] weights.",
+        "Its [trained] weights. Where there are none, random ones.",
+    )
     assert option("teacher.model").help == "Where the model comes from."
 
 
