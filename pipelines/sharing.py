@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from softlab.manifest import MANIFEST_NAME
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.store.published import read_version, store_path
@@ -73,7 +72,7 @@ def tamper(place: str) -> None:
     """Flip one bit of the first shard of version 1, as a broken disk or an intruder would."""
     remote = connect(parse_address(place))
     tree = remote.within(store_path(NAME, read_version(remote, NAME, 1).digest))
-    found = next(each for each in tree.list_objects("labels") if "/c/" in each.path and each.path != MANIFEST_NAME)
+    found = next(each for each in tree.list_objects("outputs") if "/c/" in each.path)
     data = bytearray(tree.read(found.path, max_bytes=found.bytes))
     data[len(data) // 2] ^= 1
     tree.write(found.path, bytes(data))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from softlab.errors import InvalidOption
 from softlab.labels.losses import DecisionLoss, KlLoss
@@ -246,7 +246,8 @@ class TrainRecipe:
         )
         if is_first_rank():
             found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}
-            student = replace(model, **dict.fromkeys(found) | {"seed": found.pop("seed")})
+            own: dict[str, Any] = dict.fromkeys(found) | {"seed": found.pop("seed")}
+            student = replace(model, **own)
             best = replace(self, out=self.out / "best", student={name: student}, search=None, **found)
             write_recipe(self.best, best)
         return trials
