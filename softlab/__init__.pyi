@@ -1,14 +1,65 @@
-from .errors import SoftlabError
+from .errors import (
+    AccessDenied,
+    DamagedStore,
+    InterpolatedTail,
+    InvalidOption,
+    ModelError,
+    NotAStore,
+    NotTrusted,
+    ObjectMissing,
+    RandomWeights,
+    RemoteError,
+    RemoteFailed,
+    SlowReads,
+    SoftlabError,
+    SoftlabWarning,
+    SourceError,
+    StoreBusy,
+    StoreError,
+    StoreExists,
+    StoreMismatch,
+    StoreWriteFailed,
+    TeacherError,
+    TrainingFailed,
+    UnfinishedStore,
+    UnreadableSample,
+    UnsupportedStore,
+    VersionTaken,
+)
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
-from .labels.losses import DecisionLoss, decision_loss, distillation_loss
+from .labels.losses import (
+    ArgmaxLoss,
+    BinaryCrossEntropyLoss,
+    DecisionLoss,
+    DecoupledKlLoss,
+    DistLoss,
+    HingeLoss,
+    JensenShannonLoss,
+    KlLoss,
+    LogitMseLoss,
+    ReverseKlLoss,
+    StandardisedKlLoss,
+    SymmetricKlLoss,
+    decision_loss,
+    distillation_loss,
+    make_loss,
+)
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
+from .loading.collator import Collator
+from .loading.dataset_labels import DatasetLabels
+from .loading.options import CheckOptions
+from .loading.own_loop import align
+from .loading.view_dataset import ViewDataset
+from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
+from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
+from .progress.bar import progress_bar
 from .recipes.chain import ChainRecipe
 from .recipes.dump import DumpRecipe
 from .recipes.train import TrainRecipe
@@ -26,7 +77,17 @@ from .store.convert import convert_store
 from .store.reader import Store, open_store
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
-from .student.options import Student, TrainOptions
+from .student.optimizer import OptimizerOptions
+from .student.options import (
+    DistilOptions,
+    LearnOptions,
+    LogOptions,
+    RunOptions,
+    Student,
+    TargetOptions,
+    TeachersOptions,
+    TrainOptions,
+)
 from .student.pruning import PruneOptions
 from .student.search import SearchOptions, search
 from .student.train import train_students
@@ -38,11 +99,24 @@ from .teacher.options import DumpOptions
 from .teacher.planning import plan_dump
 from .teacher.survey import survey_teacher
 
+__version__: str
+
 __all__ = [
+    "AccessDenied",
+    "ArgmaxLoss",
+    "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "CheckOptions",
+    "Collator",
+    "DamagedStore",
+    "DatasetLabels",
     "DecisionLoss",
+    "DecoupledKlLoss",
+    "DeviceOptions",
+    "DistLoss",
+    "DistilOptions",
     "DumpJob",
     "DumpOptions",
     "DumpRecipe",
@@ -50,26 +124,64 @@ __all__ = [
     "Evaluation",
     "FeatureLoss",
     "GcOptions",
+    "HingeLoss",
     "ImageInput",
     "InheritOptions",
+    "InterpolatedTail",
+    "InvalidOption",
+    "JensenShannonLoss",
+    "KlLoss",
+    "LearnOptions",
+    "LogOptions",
+    "LogitMseLoss",
+    "ModelError",
     "ModelOptions",
+    "NotAStore",
+    "NotTrusted",
+    "ObjectMissing",
+    "OptimizerOptions",
     "PruneOptions",
     "PullOptions",
     "PushOptions",
+    "RandomWeights",
+    "RemoteError",
+    "RemoteFailed",
+    "ReverseKlLoss",
+    "RunOptions",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SlowReads",
     "SoftLabels",
     "SoftlabError",
+    "SoftlabWarning",
+    "SourceError",
     "SourceOptions",
+    "StandardisedKlLoss",
     "Store",
+    "StoreBusy",
+    "StoreError",
+    "StoreExists",
+    "StoreMismatch",
+    "StoreWriteFailed",
     "Student",
+    "SymmetricKlLoss",
+    "TargetOptions",
     "Teacher",
+    "TeacherError",
+    "TeachersOptions",
     "TrainOptions",
     "TrainRecipe",
+    "TrainingFailed",
+    "UnfinishedStore",
+    "UnreadableSample",
+    "UnsupportedStore",
     "Validation",
     "VerifyReport",
+    "VersionTaken",
+    "ViewDataset",
     "ViewRecipe",
+    "align",
     "build_model",
     "collect_garbage",
     "convert_store",
@@ -81,10 +193,12 @@ __all__ = [
     "find_for",
     "inherit",
     "keep_top_k",
+    "make_loss",
     "open_source",
     "open_store",
     "open_trusted",
     "plan_dump",
+    "progress_bar",
     "pull",
     "push",
     "read_catalog",
@@ -93,5 +207,6 @@ __all__ = [
     "survey_teacher",
     "train_students",
     "verify_store",
+    "with_index",
     "write_report",
 ]

@@ -24,10 +24,11 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-and `RandomWeights`, when a teacher that is dumped has none of its own. All are a `SoftlabWarning`.
+`RandomWeights`, when a teacher that is dumped has none of its own, and `EpochNotSet`, when a loop of a user's own shows
+one view of several. All are a `SoftlabWarning`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -135,6 +136,10 @@ class RandomWeights(SoftlabWarning):
     """A teacher was given no weights, so that its labels teach nothing."""
 
 
+class EpochNotSet(SoftlabWarning):
+    """A store has several views, and nobody says which epoch it is, so that all epochs show the same one."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: up to 3 near ones, or the first 5 known ones where none is near."""
     known = list(known)
@@ -144,3 +149,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return f"Did you mean {' or '.join(near)}?"
     more = ", .." if len(known) > 5 else ""
     return f"Known: {', '.join(known[:5]) or 'none'}{more}."
+
+
+def first_few(values: Sequence[object], *, count: int = 3) -> str:
+    """Some things in the middle of a message, such as keys: the first ones, and how many more there are."""
+    more = f" and {len(values) - count:,} more" if len(values) > count else ""
+    return ", ".join(repr(value) for value in values[:count]) + more

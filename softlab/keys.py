@@ -8,6 +8,7 @@ it looks at, because looking at an object changes its reference count.
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -95,6 +96,25 @@ class Keys(Sequence[str]):
         return Keys.from_arrow, (pa.concat_arrays([self._array]),)
 
 
+class KeyIndex:
+    """Finds a few of many keys again and again: `Keys.find` looks at all of them each time. Takes 16 bytes a key."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        hashes_N = _hashes(keys)
+        self._places_N = np.argsort(hashes_N, kind="stable")
+        self._hashes_N = hashes_N[self._places_N]
+
+    def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
+        """Where each of M keys stands, int64 [M]; -1 where it doesn't."""
+        if not len(self._keys):
+            return np.full(len(wanted), -1)
+        ranks_M = np.searchsorted(self._hashes_N, _hashes(wanted)).clip(max=len(self._hashes_N) - 1)
+        places_M = self._places_N[ranks_M]
+        found = self._keys.take(places_M)
+        return np.where([ours == theirs for ours, theirs in zip(wanted, found, strict=True)], places_M, -1)
+
+
 def read_keys(path: Path) -> Keys:
     """Those in a text file, one a line; blank lines are none. Raises InvalidOption for a file without keys."""
     try:
@@ -120,6 +140,12 @@ def find_all(wanted: Keys, keys: Keys, *, where: str) -> NDArray[np.int64]:
             f"{wanted[int(unknown[0])]!r}. Correct the file of keys."
         )
     return np.unique(places_M)
+
+
+def _hashes(keys: Sequence[str]) -> NDArray[np.uint64]:
+    """64 bits of each, of which no two are alike among fewer than some hundred million keys."""
+    joined = b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    return np.frombuffer(joined, dtype=np.uint64)
 
 
 def _gather(keys: Iterable[str]) -> Iterator[Any]:

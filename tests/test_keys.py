@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from softlab import keys as keys_module
 from softlab.errors import InvalidOption
-from softlab.keys import Keys, find_all, read_keys
+from softlab.keys import KeyIndex, Keys, find_all, read_keys
 
 texts = st.text("aü\0😀/", max_size=4) | st.text(max_size=4)
 lists = st.lists(texts, max_size=12)
@@ -80,6 +80,19 @@ def test_keys_equal_nothing_else_and_are_not_hashed() -> None:
 def test_there_is_no_key_beyond_the_last(number: int) -> None:
     with pytest.raises(IndexError):
         Keys(["a", "b", "c"])[number]
+
+
+@given(st.lists(texts, unique=True), st.lists(texts))
+def test_an_index_finds_what_a_search_of_all_keys_finds(strings: list[str], others: list[str]) -> None:
+    keys, wanted = Keys(strings), [*others, *strings[::-2], *others]
+
+    assert KeyIndex(keys).find(wanted).tolist() == keys.find(Keys(wanted)).tolist()
+
+
+def test_an_index_takes_no_key_for_another_of_the_same_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "_hashes", lambda keys: np.zeros(len(keys), dtype=np.uint64))
+
+    assert KeyIndex(Keys(["a", "b"])).find(["a", "c"]).tolist() == [0, -1]
 
 
 @given(lists, slices)

@@ -16,16 +16,16 @@ ROWS = """
     recipes
     bench
     report
-    teacher | student | sharing
+    teacher | student | sharing | integrations
     evaluation
     loading
     store
     models | modalities
     card
     manifest
-    remote | sources
+    remote | sources | progress
     labels | identity | keys | shards | ranks | disk | users_code
-    errors | indices
+    errors | indices | amounts
 """
 # The same for the folders of a room.
 SHARING_ROWS = """
@@ -44,7 +44,8 @@ HOUSES = {"softlab": heights(ROWS), "softlab.sharing": heights(SHARING_ROWS)}
 # Packages whose interface is known to these files alone.
 HOMES = {
     "typer": ("softlab.cli",),
-    "rich": ("softlab.cli",),
+    "rich": ("softlab.cli", "softlab.progress"),
+    "IPython": ("softlab.progress.notebook",),
     "obstore": ("softlab.remote.clients", "softlab.remote.object_store"),
     "boto3": ("softlab.remote.clients",),
     "fsspec": ("softlab.remote.hub",),
@@ -61,6 +62,7 @@ HOMES = {
     "PIL": ("softlab.modalities.images", "softlab.models"),
     "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signing.openssf",),
+    "transformers": ("softlab.integrations.transformers",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }
 

@@ -72,5 +72,5 @@ def scratch_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreWriteFailed(
-            f"{path}: can't be written: {error.strerror}. Make room, or choose another --cache-dir."
+            f"{path}: can't be written: {error.strerror}. Make room, or choose another `cache.dir`."
         ) from error

@@ -26,7 +26,7 @@ def rates(
     of a way, it is called before each turn of that way and is not timed.
     """
     if rounds < 1:
-        raise InvalidOption(f"rounds = {rounds}: expected 1 or more. Change --rounds.")
+        raise InvalidOption(f"rounds = {rounds}: expected 1 or more. Change `rounds`.")
     measured: dict[str, list[float]] = {name: [] for name in ways}
     turns, total = 0, len(ways) * (rounds + 1)
     for round_index in range(rounds + 1):

@@ -60,10 +60,14 @@ def _licence(licence: str) -> list[str]:
 
 
 def _configs(manifest: Manifest) -> list[str]:
-    """Which files a hub shows as tables."""
-    tables = {"samples": manifest.samples_file.path}
+    """Which files a hub shows as tables: the samples, and each output, which is named as it is in the store."""
+    tables = {}
     if manifest.storage.format == "parquet":
-        tables |= {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in manifest.outputs}
+        tables = {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in manifest.outputs}
+    of_samples = "samples"
+    while of_samples in tables:
+        of_samples += "-table"
+    tables = {of_samples: manifest.samples_file.path} | tables
     lines = [line for name, files in tables.items() for line in (f"- config_name: {name}", f"  data_files: {files}")]
     return ["configs:", *lines]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from softlab.card.front_matter import front_matter
 from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
 from softlab.labels.soft_labels import Head
-from softlab.manifest import ClassesRecord, Manifest
+from softlab.manifest import ClassesRecord, Manifest, ValuesRecord
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
 
@@ -88,7 +88,7 @@ def renewed_card(own_card: str | None, manifest: Manifest) -> str | None:
 
 def _what_it_is(manifest: Manifest) -> list[str]:
     teacher, source = manifest.teacher, manifest.source
-    features = [f"{_plain(each.name)} ({_plain(_place(each.taken_from))})" for each in manifest.values]
+    features = [f"{_plain(each.name)} ({_plain(_place(each.taken_from))}{_coding(each)})" for each in manifest.values]
     classes = [f"{output.label_space.num_classes} classes" for output in manifest.classes] or ["no classes"]
     return [
         "# Soft labels for knowledge distillation",
@@ -99,7 +99,7 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         "",
         "| | |",
         "| --- | --- |",
-        *(line for output in manifest.classes for line in _soft_labels(output)),
+        *(line for output in manifest.classes for line in _soft_labels(output, manifest)),
         f"| views | {_views(manifest)} |",
         f"| features | {', '.join(features) or 'none'} |",
         f"| format | {manifest.storage.format}, softlab format version {manifest.format_version} |",
@@ -110,15 +110,21 @@ def _what_it_is(manifest: Manifest) -> list[str]:
     ]
 
 
-def _soft_labels(output: ClassesRecord) -> list[str]:
+def _soft_labels(output: ClassesRecord, manifest: Manifest) -> list[str]:
+    """Rows of the table; the output's name stands in them where there are several."""
     words, selection = _WORDS[output.head], output.selection
+    of = f" of {output.name}" if len(manifest.classes) > 1 else ""
     units = ", a row for each unit of a sample" if output.units else ""
     return [
-        f"| head | {words.head} |",
-        f"| kept | the {selection.k} largest logits of each row{units} |",
-        f"| tail | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
-        f"| coding | {output.coding.logits} |",
+        f"| head{of} | {words.head} |",
+        f"| kept{of} | the {selection.k} largest logits of each row{units} |",
+        f"| tail{of} | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| coding{of} | {output.coding.logits} |",
     ]
+
+
+def _coding(output: ValuesRecord) -> str:
+    return "" if output.coding == "float16" else f", {output.coding}"
 
 
 def _place(taken_from: str) -> str:
@@ -200,6 +206,9 @@ def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: A
         lines += [
             f"`logits` holds gaps: a row's logit k is -{labels.coding.gap_step} times the sum of its gaps 0 to k.",
         ]
+    scaled = [_plain(output.name) for output in manifest.values if output.coding == "int8"]
+    if scaled:
+        lines += ["", f"A value of {', '.join(scaled)} is its number in `values` times the `scale` of its row."]
     return [*lines, ""]
 
 

@@ -8,9 +8,10 @@ import msgspec
 import typer
 from rich.console import Console
 
+from softlab.amounts import format_bytes, format_count
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.progress import run_bar, scan_bar
-from softlab.cli.tables import format_bytes, format_count, format_share, print_facts, print_table
+from softlab.cli.tables import format_share, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.opening import open_source

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from softlab.amounts import format_bytes
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes
 from softlab.store.convert import convert_store
 from softlab.store.reader import open_store
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from softlab.amounts import format_bytes
 from softlab.cli.dumping import print_summary, print_survey
 from softlab.cli.flags import recipe_command
 from softlab.cli.launch import launch
 from softlab.cli.progress import run_bar, scan_bar
-from softlab.cli.tables import format_bytes
 from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.recipes.dump import DumpRecipe

@@ -2,8 +2,9 @@
 
 from rich.console import Console
 
+from softlab.amounts import format_bytes, format_duration
 from softlab.cli.quality import quality_facts
-from softlab.cli.tables import format_bytes, format_duration, print_facts, print_table
+from softlab.cli.tables import print_facts, print_table
 from softlab.labels.soft_labels import Head
 from softlab.teacher.dump import DumpSummary
 from softlab.teacher.survey import Survey

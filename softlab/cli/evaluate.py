@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from softlab.amounts import format_bytes
 from softlab.cli.flags import recipe_command
 from softlab.cli.metric_columns import metrics_among
 from softlab.cli.progress import run_bar, scan_bar
-from softlab.cli.tables import format_bytes, format_share, print_facts, print_table
+from softlab.cli.tables import format_share, print_facts, print_table
 from softlab.evaluation.cost import ModelCost
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics.per_class import ClassFigures

@@ -6,8 +6,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from softlab.amounts import format_bytes, format_count
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, format_count, print_table
+from softlab.cli.tables import print_table
 from softlab.errors import InvalidOption
 from softlab.sharing.publish.gc import GcOptions, GcReport, collect_garbage
 

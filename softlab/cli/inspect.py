@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from softlab.amounts import format_bytes
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import quality_facts
-from softlab.cli.tables import format_bytes, format_share, print_facts
+from softlab.cli.tables import format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan, encode
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views
@@ -66,7 +67,9 @@ def _published(version: VersionRecord | None) -> dict[str, str]:
 def _what(store: str, plan: StorePlan) -> dict[str, str]:
     teacher, source = plan.teacher, plan.source
     weights = teacher.weights_fingerprint[:12]
-    features = [f"{each.name} = {each.taken_from.removeprefix('layer:')}{_units(each)}" for each in plan.values]
+    features = [
+        f"{each.name} = {each.taken_from.removeprefix('layer:')} as {each.coding}{_units(each)}" for each in plan.values
+    ]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
         "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",

@@ -71,15 +71,20 @@ def build_app(arguments: Container[str]) -> typer.Typer:
 
 
 class _Command(TyperCommand):
-    """Says of a flag that there isn't which option was meant."""
+    """Takes any option as a flag under its key, and says of a flag that there isn't which option was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        try:
+        kind = getattr(self.callback, "recipe_kind", None)
+        if kind is None:
             return super().parse_args(ctx, args)
+        from softlab.cli.key_flags import as_assignments  # most commands have no recipe, and start without it
+
+        shown = [flag for parameter in self.params for flag in parameter.opts]
+        try:
+            return super().parse_args(ctx, as_assignments(args, kind, shown=shown))
         except TyperException as error:
             flag = getattr(error, "option_name", None)  # of the error for an unknown one, whose class isn't exported
-            kind = getattr(self.callback, "recipe_kind", None)
-            if flag is not None and kind is not None and (told := explain_flag(flag, kind)):
+            if flag is not None and (told := explain_flag(flag, kind)):
                 error.message += f". {told}"
                 error.possibilities = None  # type: ignore[attr-defined]
             raise

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from softlab.amounts import format_bytes, format_count
 from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, format_count, print_facts
+from softlab.cli.tables import print_facts
 from softlab.sharing.fetch.pull import Pulled, PullOptions
 from softlab.sharing.fetch.pull import pull as fetch
 from softlab.sharing.signing.options import required_signer

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from softlab.amounts import format_bytes, format_count
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes, format_count, print_facts
+from softlab.cli.tables import print_facts
 from softlab.errors import InvalidOption
 from softlab.sharing.catalogue.versions import LATEST
 from softlab.sharing.publish.push import Pushed, PushOptions

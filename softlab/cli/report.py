@@ -9,8 +9,9 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, explain_heads, head_of, metrics_among
-from softlab.cli.tables import format_duration, print_columns
+from softlab.cli.tables import print_columns
 from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.unit import Unit
 from softlab.report.compare import ComparedStudent, Spread

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
-from softlab.cli.tables import format_duration, print_columns, print_table
+from softlab.cli.tables import print_columns, print_table
 from softlab.errors import TrainingFailed
-from softlab.evaluation.best import score
 from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.labels.losses import temperature_of
 from softlab.ranks import is_first_rank
@@ -22,17 +22,9 @@ def training_bar(bar: RunBar) -> OnProgress:
     figure beside them."""
 
     def show(progress: TrainProgress) -> None:
-        bar(progress.step, f"epoch {progress.epoch}{_best(progress)}", progress.num_steps, unit="steps")
+        bar(progress.done, progress.note, progress.total, unit=progress.unit)
 
     return show
-
-
-def _best(progress: TrainProgress) -> str:
-    by = progress.best_by
-    if by is None or not progress.valid:
-        return ""
-    values = max(progress.valid.values(), key=lambda valid: score(valid, by=by)).values
-    return f", best {METRIC_BY_NAME[by].unit.text(values[by])}" if by in values else ""
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from softlab.amounts import format_bytes
 from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
-from softlab.cli.tables import format_bytes
 from softlab.sharing.signing.options import signer_from
 from softlab.sharing.signing.trust import Vouched, check_digest, check_trust
 from softlab.store.verify import VerifyReport, verify_store

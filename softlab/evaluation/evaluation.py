@@ -2,11 +2,12 @@
 
 import msgspec
 
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.per_class import ClassFigures
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How good a model is on a source."""
+    """How good a model is on a source: what `evaluate_model` gives, and each epoch of a training run."""
 
     rows: int
     values: dict[str, float]
@@ -15,3 +16,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     classes: tuple[ClassFigures, ...] | None = None
     """Class by class, where that was asked for and targets are known."""
+
+    def __repr__(self) -> str:
+        by_class = "" if self.classes is None else f"{len(self.classes):,} classes one by one"
+        figures = [f"{self.rows:,} rows", *(self.figure(name) for name in self.values), by_class]
+        return f"Evaluation({', '.join(filter(None, figures))})"
+
+    def figure(self, name: str) -> str:
+        """`accuracy 79.14%`, of a metric that was measured."""
+        metric, value = METRIC_BY_NAME.get(name), self.values[name]
+        return f"{name} {value:g}" if metric is None else f"{metric.label} {metric.unit.text(value)}"

@@ -51,6 +51,9 @@ def evaluate_model(
 ) -> Evaluation:
     """Accuracy and calibration on a source, and with a store of the same samples how near it is to its teacher.
 
+        evaluation = softlab.evaluate_model(model, source, store=store)
+        accuracy = evaluation.values["accuracy"]
+
     Of a store with several views the first is measured. Raises StoreMismatch if the store was made from other samples
     or views, or over other classes.
     """

@@ -5,13 +5,14 @@
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from softlab.amounts import format_count
 from softlab.errors import InterpolatedTail, InvalidOption
 
 Head = Literal["softmax", "sigmoid"]
@@ -29,7 +30,13 @@ Rows = TypeVar("Rows", bound=Splittable)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoftLabels:
-    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere."""
+    """The teacher's output for each of B rows: its K largest logits, and exactly how much probability is elsewhere.
+
+    They come from `Store.read`, or of a teacher's own logits from `keep_top_k`, and go into a loss:
+
+        labels = softlab.keep_top_k(teacher_logits, k=16)
+        loss = softlab.distillation_loss(student_logits, labels, temperature=2.0)
+    """
 
     class_ids_BK: Tensor
     """int64, the class of the largest logit first."""
@@ -70,6 +77,16 @@ class SoftLabels:
     def __len__(self) -> int:
         return len(self.class_ids_BK)
 
+    def __repr__(self) -> str:
+        rows = format_count(len(self), "row")
+        of_samples = "" if self.counts_B is None else f" of {format_count(len(self.counts_B), 'sample')}"
+        temperatures = ", ".join(f"{temperature:g}" for temperature in self.temperatures)
+        device = self.class_ids_BK.device
+        place = "" if device.type == "cpu" else f", on {device}"
+        return (
+            f"SoftLabels({rows}{of_samples}, K={self.k} of {self.num_classes}, {self.head}, T = {temperatures}{place})"
+        )
+
     @property
     def k(self) -> int:
         return self.class_ids_BK.shape[1]
@@ -100,9 +117,18 @@ class SoftLabels:
         """The same labels, each of their tensors changed: copied elsewhere, for example."""
         return self._with_tensors(*(change(tensor) for tensor in self.tensors()))
 
+    def pin_memory(self) -> "SoftLabels":
+        """The same labels in page-locked memory; torch's loaders call this by its name."""
+        return self.with_each(lambda tensor: tensor.pin_memory())
+
     def alone(self) -> "SoftLabels":
         """The same labels, no longer a part."""
         return self._with_tensors(*self.tensors())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A part goes to another process without what it was split from."""
+        whole = self if self.block is None else self.with_each(torch.clone)
+        return _from_values, ({each.name: getattr(whole, each.name) for each in fields(whole)},)
 
     def once_for_all(self, key: Hashable, make: Callable[["SoftLabels"], Rows]) -> Rows:
         """What `make` makes of these labels; of parts, it is made of the whole once and split as they were."""
@@ -203,6 +229,10 @@ def join_labels(parts: Sequence[SoftLabels]) -> SoftLabels:
     """The rows of several batches, one behind the other."""
     columns = zip(*(part.tensors() for part in parts), strict=True)
     return parts[0]._with_tensors(*(torch.cat(column) for column in columns))
+
+
+def _from_values(values: dict[str, Any]) -> SoftLabels:
+    return SoftLabels(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -50,6 +50,9 @@ class Aligned:
     features: Mapping[str, Store] = field(default_factory=dict)
     """Features to be read, each from the store that holds it."""
 
+    other_content: str = sample_check.OTHER_CONTENT
+    """The next step that is named for a sample that has changed."""
+
     @property
     def stores(self) -> tuple[Store, ...]:
         """Of all teachers."""
@@ -98,6 +101,32 @@ def beside_store(
     those of further teachers, over the same samples and views. Raises StoreMismatch as `align` and `check_views`, with
     these next steps."""
     store_N = align(source, store, subset=subset, verify=verify, next_step=next_step)
+    return with_views(
+        source,
+        store,
+        store_N,
+        inputs,
+        verify=verify,
+        others=others,
+        replay=replay,
+        check_pixels=check_pixels,
+        next_step_of_views=next_step_of_views,
+    )
+
+
+def with_views(
+    source: Source,
+    store: Store,
+    store_N: StoreIndex,
+    inputs: tuple[InputOptions, ...],
+    *,
+    verify: VerifyInputs = "some",
+    others: tuple[Store, ...] = (),
+    replay: Replay | None = None,
+    check_pixels: bool = True,
+    next_step_of_views: str = view_check.IN_TRAINING,
+) -> Aligned:
+    """The same of samples whose places in the store are known."""
     modality = teachers_modality(store, inputs)
     if replay is not None:
         check_pixels = False

@@ -2,7 +2,8 @@
 
 # Shape letters: B rows in a batch.
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, tee
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
@@ -40,8 +42,9 @@ class LoaderOptions:
 
 
 @dataclass(slots=True)
-class _Batches(Dataset[Batch | SoftlabError]):
-    """Makes the batch of some rows; an error is returned, as a worker would wrap what it raises."""
+class Batches(Dataset[Batch | SoftlabError]):
+    """Makes the batch of some rows, without what stores hold. To a loader an error is returned, as a worker would wrap
+    what it raises."""
 
     aligned: Aligned
     decoded: Decoded
@@ -55,11 +58,13 @@ class _Batches(Dataset[Batch | SoftlabError]):
 
     def __getitem__(self, rows: RowIndices) -> Batch | SoftlabError:
         try:
-            return self._make(rows)
+            return self.make(rows)
         except SoftlabError as error:
             return error
 
-    def _make(self, rows: RowIndices) -> Batch:
+    def make(self, rows: RowIndices) -> Batch:
+        """Raises UnreadableSample, StoreMismatch for a sample that is not what the teacher saw, and what the modality
+        raises."""
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
         samples = [self._read(index) for index in rows.source_B.tolist()]
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
@@ -116,7 +121,7 @@ class _Batches(Dataset[Batch | SoftlabError]):
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
         sample = source.read(source_index)
         if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
-            raise changed_sample(source, source_index, where=store.name)
+            raise changed_sample(source, source_index, where=store.name, next_step=self.aligned.other_content)
         return DecodedSample(
             content_hash=sample.content_hash,
             examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},
@@ -147,20 +152,22 @@ class BatchLoader:
         self.aligned, self.device = aligned, device
         self._workers = choose_workers(options.workers, device)
         most = DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0
-        self._batches = _Batches(aligned, Decoded(most) if decoded is None else decoded)
+        self._batches = Batches(aligned, Decoded(most) if decoded is None else decoded)
 
-    def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Iterator[Batch]:
+    def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Generator[Batch, None, None]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
-        raises; see `read_stored` for why one may begin an order early."""
+        raises; see `read_stored` for why one may begin an order early. Workers end with it, or when it is
+        closed."""
         order, same_order = tee(order)
-        batches = self._load_inputs(islice(order, skip, None))
-        if self.aligned.stores:
-            stored = read_stored(self.aligned, same_order, self.device, skip=skip)
-            batches = (batch.with_stored(each) for batch, each in zip(batches, stored, strict=True))
-        return copied_beside(batches, self.device) if self.device.type == "cuda" else batches
+        with closing(self._load_inputs(islice(order, skip, None))) as inputs:
+            batches: Iterator[Batch] = inputs
+            if self.aligned.stores:
+                stored = read_stored(self.aligned, same_order, self.device, skip=skip)
+                batches = (batch.with_stored(each) for batch, each in zip(inputs, stored, strict=True))
+            yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _load_inputs(self, order: Iterable[RowIndices]) -> Iterator[Batch]:
-        """On the device, and all that isn't from a store."""
+    def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:
+        """On the device, and all that isn't from a store. Closing it ends the workers."""
         loader = DataLoader(
             self._batches,
             sampler=order,
@@ -169,10 +176,17 @@ class BatchLoader:
             generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
             pin_memory=self.device.type == "cuda",
         )
-        for batch in loader:
-            if isinstance(batch, SoftlabError):
-                raise batch
-            yield batch.to(self.device)
+        batches = iter(loader)
+        try:
+            for batch in batches:
+                if isinstance(batch, SoftlabError):
+                    raise batch
+                yield batch.to(self.device)
+        finally:
+            # An error's traceback may keep the iterator. Where it is freed as garbage, torch's way to tell the workers
+            # that they should end is garbage too, and each is waited for, 5 s long.
+            if isinstance(batches, _MultiProcessingDataLoaderIter):
+                batches._shutdown_workers()
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

@@ -43,7 +43,7 @@ def align(
     or the class names differ.
     """
     table = store.read_samples()
-    _check_class_names(source, store)
+    check_class_names(source, store)
     store_N = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
     check_contents(source, ContentHashes(table.content_hashes).bytes_N16[store_N], verify=verify, where=store.name)
     return store_N
@@ -82,6 +82,16 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     return hard_targets(source)
 
 
+def check_class_names(source: Source, store: Store) -> None:
+    """Raises StoreMismatch where both have names and they differ."""
+    ours, theirs = source.class_names, store.class_names
+    if ours is not None and theirs is not None and ours != theirs:
+        raise StoreMismatch(
+            f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
+            f"Give the source the same class names in the same order."
+        )
+
+
 def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> StoreIndex:
     ours = Keys(source.keys)
     if ours == keys:
@@ -114,15 +124,6 @@ def _describe(source: Source, keys: Keys, unknown: Keys) -> str:
     if unknown:
         return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
     return " in another order" if len(source) == len(keys) else ""
-
-
-def _check_class_names(source: Source, store: Store) -> None:
-    ours, theirs = source.class_names, store.class_names
-    if ours is not None and theirs is not None and ours != theirs:
-        raise StoreMismatch(
-            f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
-            f"Give the source the same class names in the same order."
-        )
 
 
 def _shorten(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from softlab.labels.values_coding import arrays_of_values
 from softlab.manifest.records import (
     ClassesRecord,
     Manifest,
@@ -21,6 +22,9 @@ SAMPLE_BYTES = 64
 
 MAX_NESTING = 16
 """Of tables and lists in the arguments of a teacher or a transform."""
+
+ExpectedArrays = dict[str, tuple[str | None, tuple[int, ...]]]
+"""By short name: the dtype, None where it may be any, and the shape of a row."""
 
 
 def find_contradiction(manifest: Manifest) -> str | None:
@@ -95,28 +99,41 @@ def _find_wrong_outputs(plan: StorePlan) -> str | None:
 
 
 def _find_wrong_arrays(plan: StorePlan, output: OutputRecord) -> str | None:
-    """Whether an output has the arrays that its kind needs, with the shapes that it says."""
+    """Whether an output has the arrays that its kind needs, with the shapes and codings that it says."""
     fields = plan.storage.fields_of(plan.group_of(output))
     found = {field.short_name: field.row_shape for field in fields}
     if len(found) < len(fields):
         return f"two arrays of the output {output.name} have the same name"
-    expected: dict[str, tuple[int, ...]] = {"unit": ()} if output.units else {}
     if isinstance(output, ValuesRecord):
-        name = output.name if plan.format_version == 1 else "values"
-        expected |= {name: found.get(name, ())}
+        name = plan.array_of(output, "values").rpartition("/")[2]
+        arrays = _arrays_of_values(output, name, row_shape=found.get(name, ()))
     else:
         problem = _find_wrong_classes(output)
         if problem is not None:
             return problem
-        k = (output.selection.k,)
-        expected |= {"class_ids": k, "logits": k, "max_logit": (), "log_tail": (len(output.selection.temperatures),)}
-        expected |= {"valid": ()} if output.valid else {}
+        arrays = _arrays_of_classes(output)
+    arrays |= {"unit": (None, ())} if output.units else {}
+    expected = {name: row_shape for name, (_, row_shape) in arrays.items()}
     if found != expected:
         return f"the output {output.name} has arrays of row shapes {found}, expected {expected}"
-    dtype = next((field.dtype for field in fields if field.short_name == "logits"), None)
-    if isinstance(output, ClassesRecord) and dtype != output.coding.logits:
-        return f"{dtype} arrays for {output.coding.logits} logits"
+    for field in fields:
+        dtype, _ = arrays[field.short_name]
+        if dtype not in (None, field.dtype):
+            return f"{field.dtype} arrays for {dtype} {field.short_name}"
     return None
+
+
+def _arrays_of_classes(output: ClassesRecord) -> ExpectedArrays:
+    k, num_temperatures = output.selection.k, len(output.selection.temperatures)
+    arrays: ExpectedArrays = {"class_ids": (None, (k,)), "logits": (output.coding.logits, (k,))}
+    arrays |= {"max_logit": (None, ()), "log_tail": (None, (num_temperatures,))}
+    return arrays | ({"valid": (None, ())} if output.valid else {})
+
+
+def _arrays_of_values(output: ValuesRecord, name: str, *, row_shape: tuple[int, ...]) -> ExpectedArrays:
+    """`name` is that of the array itself, which in format 1 was the output's."""
+    arrays = arrays_of_values(output.coding, row_shape)
+    return {name if each == "values" else each: array for each, array in arrays.items()}
 
 
 def _find_wrong_classes(output: ClassesRecord) -> str | None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from softlab.amounts import format_count
 from softlab.identity import digest_of
 from softlab.shards import Dtype, ShardGrid, row_bytes
 
@@ -149,6 +150,11 @@ class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="cl
     valid: bool = False
     """Whether rows may have fewer classes: then `valid` says how many each has, the first ones."""
 
+    @property
+    def in_a_line(self) -> str:
+        """`K=16 of 1000, softmax`."""
+        return f"K={self.selection.k} of {self.label_space.num_classes}, {self.head}"
+
 
 class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="values"):
     """An output that is stored as it is: a feature, an embedding, scores; one vector or map a row."""
@@ -158,6 +164,14 @@ class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="val
     """As in `ClassesRecord`; a layer's with its pooling, `layer:NAME:mean`."""
 
     units: bool = False
+
+    other_coding: Literal["float32", "int8"] | UnsetType = msgspec.field(name="coding", default=UNSET)
+    """What the manifest says as `coding`. It says nothing where that is float16, as before there was a choice."""
+
+    @property
+    def coding(self) -> Literal["float32", "float16", "int8"]:
+        """How numbers are stored; of int8 each row has a scale."""
+        return "float16" if self.other_coding is UNSET else self.other_coding
 
 
 OutputRecord = ClassesRecord | ValuesRecord
@@ -285,6 +299,35 @@ class StorePlan(Record, frozen=True, kw_only=True):
         if self.format_version == 1:
             return "labels" if isinstance(output, ClassesRecord) else f"features/{output.name}"
         return f"outputs/{output.name}"
+
+    def array_of(self, output: OutputRecord, name: str) -> str:
+        """One of its arrays: `outputs/NAME/values`; in a store of format 1, where a feature is one array, that one."""
+        group = self.group_of(output)
+        return group if group.startswith("features/") else f"{group}/{name}"
+
+    def __repr__(self) -> str:
+        """One line: all that it holds is thousands of characters."""
+        return f"{type(self).__name__}({self.teacher.model} on {self.source.name}, {self.in_a_line})"
+
+    @property
+    def in_a_line(self) -> str:
+        """`50,000 samples, 1 view, K=16 of 1000, softmax`. Outputs have their names where there are several, and
+        values always."""
+        samples, views = self.source.num_samples, self.views.num_views
+        outputs = "; ".join(self._output_in_a_line(output) for output in self.outputs)
+        return f"{format_count(samples, 'sample')}, {format_count(views, 'view')}, {outputs}"
+
+    def _output_in_a_line(self, output: OutputRecord) -> str:
+        units = ", a row for each unit" if output.units else ""
+        if isinstance(output, ValuesRecord):
+            fields = self.storage.fields_of(self.group_of(output))
+            field = next(
+                (each for each in fields if each.short_name == "values"), fields[0]
+            )  # in format 1 the only one
+            shape = "x".join(map(str, field.row_shape)) or "1"
+            return f"{output.name}: values [{shape}]{units}"
+        name = f"{output.name}: " if len(self.outputs) > 1 else ""
+        return f"{name}{output.in_a_line}{units}"
 
     def output_of(self, field: FieldRecord) -> OutputRecord:
         """The output that an array belongs to."""

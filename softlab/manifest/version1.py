@@ -195,6 +195,8 @@ def in_version_1(plan: StorePlan) -> StorePlan | None:
     1 could not hold."""
     if len(plan.classes) != 1 or plan.has_units or plan.classes[0].valid or not plan.classes[0].absolute:
         return None
+    if any(output.coding != "float16" for output in plan.values):
+        return None
     places = {f"{plan.group_of(output)}/values": f"features/{output.name}" for output in plan.values}
     here = plan.group_of(plan.classes[0])
     fields = tuple(

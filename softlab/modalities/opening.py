@@ -14,16 +14,23 @@ from softlab.sources.subset import first, readable, with_keys, with_targets
 
 
 def open_source(
-    options: SourceOptions,
+    options: SourceOptions | str | Path,
     *,
     modality: str = DEFAULT_MODALITY,
     on_scan: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """The data set of the options, nothing decoded yet. Raises SourceError or InvalidOption.
+    """The data set at a path, or of options that say more than a path; nothing is decoded yet.
+
+        source = softlab.open_source("pets/train")
+        source = softlab.open_source(softlab.SourceOptions(path="pets.parquet", label_column="breed"))
+
+    A path is that of a folder of class folders, of a .parquet file or a folder of them, or torchvision:NAME. Raises
+    SourceError or InvalidOption.
 
     With `skip_unreadable` every sample is decoded once, as the modality does, and `on_scan(done, total)` called after
     each; the limit counts samples before the unreadable ones are left out.
     """
+    options = options if isinstance(options, SourceOptions) else SourceOptions(path=str(options))
     meaning = find_modality(modality)
     source = _open(options, meaning)
     if not len(source):

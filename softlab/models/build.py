@@ -45,7 +45,13 @@ class ModelOptions:
 
 
 def build_model(options: ModelOptions) -> nn.Module:
-    """The model on the CPU, in training mode, with its weights loaded."""
+    """The model on the CPU, in training mode, with its weights loaded.
+
+        options = softlab.ModelOptions(model="torchvision:resnet18", arguments={"num_classes": 37})
+        model = softlab.build_model(options)
+
+    Raises ModelError for a model that isn't known or refuses its arguments, and weights that don't fit.
+    """
     factory = _find_factory(options.model)
     try:
         model = factory(**options.arguments)

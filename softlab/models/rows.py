@@ -85,14 +85,12 @@ def logits_of(
 
 
 def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
-    """Of values: as they are, one row a sample; but [B, L, ..] is rows where the modality itself counts positions, as
-    samples then differ in L. Raises ModelError for an output without one row a sample."""
+    """Of values: as they are, one row a sample; one number a sample, [B], is a row of one, [B, 1]. But [B, L, ..] is
+    rows where the modality itself counts positions, as samples then differ in L. Raises ModelError for an output
+    without one row a sample."""
     _check_samples(output, name=name, num_samples=num_samples)
-    if output.ndim < 2:
-        raise ModelError(
-            f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
-            f"...] with one axis more. Name a layer whose output has the samples first."
-        )
+    if output.ndim == 1:
+        return OutputRows(rows=output[:, None])
     if counted is not None and output.ndim >= 3:
         return _positions_as_rows(output, counted)
     return OutputRows(rows=output)

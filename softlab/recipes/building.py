@@ -16,6 +16,7 @@ import msgspec
 from softlab.errors import InvalidOption, suggest
 from softlab.recipes.modality_sections import MODALITY, belongs_to_a_modality, chosen_section, run_modality
 from softlab.recipes.options import (
+    ANY_NAME,
     NAME,
     OVER_RUN,
     default_of,
@@ -24,6 +25,7 @@ from softlab.recipes.options import (
     key_of,
     keyed_fields,
     named_section,
+    option_fields,
     section_choices,
     types_of,
 )
@@ -53,7 +55,7 @@ def load_recipe(
     given += [(flag, _nested(key, value)) for key, (flag, value) in (flags or {}).items() if value is not None]
     given += [(f"--set {text}", parse_assignment(text)) for text in assignments]
     whole: dict[str, Any] = functools.reduce(merged, (table for _, table in given), {})
-    place = _Place(root=whole, kind=kind, table=whole)
+    place = _Place(kind=kind, root=whole, table=whole)
     checked = [_checked_table(kind, table, place=replace(place, where=where)) for where, table in given]
     try:
         return _build_whole(kind, functools.reduce(merged, checked, {}), place)
@@ -65,7 +67,7 @@ def load_recipe(
 
 def recipe_from(kind: type[Recipe], table: Mapping[str, Any], *, where: str) -> Recipe:
     """Build `kind` from a table that was read already; raises as `load_recipe`. `where` names it in errors."""
-    place = _Place(root=table, kind=kind, table=table, where=where)
+    place = _Place(kind=kind, root=dict(table), table=table, where=where)
     checked = _checked_table(kind, dict(table), place=place)
     try:
         return _build_whole(kind, checked, place)
@@ -82,11 +84,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 class _Place:
     """Where in a recipe something stands, with all that the recipe says: that decides which class a section has."""
 
-    root: Mapping[str, Any]
-    """The whole recipe, of TOML, flags and `--set`."""
-
     kind: type[Any]
-    """Its class."""
+    """Of the whole recipe."""
+
+    root: Mapping[str, Any]
+    """All that the recipe says, in TOML, flags and `--set`."""
 
     table: object
     """What it says here."""
@@ -155,9 +157,19 @@ def _unknown(kind: type[Any], name: str, value: Any, *, types: Mapping[str, Any]
             for old, new in changes
         ]
         return InvalidOption(f"{place.where}: unknown key {key}. {'; '.join(told)}.")
-    loss = getattr(kind, NAME, None)
-    of = f" of {loss}" if isinstance(loss, str) and NAME not in {field.name for field in fields(kind)} else ""
-    return InvalidOption(f"{place.where}: unknown key {key}{of}. {suggest(name, types)}")
+    choice = getattr(kind, NAME, None)
+    is_choice = isinstance(choice, str) and NAME not in types_of(kind)
+    where_it_is = _where_it_is(name, place) or suggest(name, types)
+    return InvalidOption(f"{place.where}: unknown key {key}{f' of {choice}' if is_choice else ''}. {where_it_is}")
+
+
+def _where_it_is(name: str, place: _Place) -> str:
+    """Which section has an option of this name, or which of the classes that the section may be; empty for none."""
+    options = [option for option in option_fields(place.kind) if option.name == name and ANY_NAME not in option.key]
+    here = [option for option in options if option.section == place.name and option.of]
+    if here:
+        return f"It is an option of {' and '.join(here[0].of)} alone."
+    return f"Did you mean {' or '.join(f'`{option.key}`' for option in options)}?" if 0 < len(options) <= 3 else ""
 
 
 def _checked(type_: Any, value: Any, *, default: Any, place: _Place) -> Any:

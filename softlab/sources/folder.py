@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from softlab.errors import SourceError, suggest
 from softlab.identity import fields_hash
 from softlab.keys import Keys
-from softlab.sources.source import Sample, SkippedSample, unreadable
+from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unreadable
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -58,6 +58,9 @@ class FolderSource:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return source_in_a_line(self)
 
     def read(self, index: int) -> Sample:
         key = self.keys[index]

@@ -12,7 +12,7 @@ DEFAULT_LABEL_COLUMN = "label"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceOptions:
-    """A data set: a folder of class folders, Parquet files, or one of torchvision's sets."""
+    """A data set for `open_source`: a folder of class folders, Parquet files, or one of torchvision's sets."""
 
     path: str
     """Class folders, Parquet, or torchvision:NAME.

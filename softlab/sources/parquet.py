@@ -23,7 +23,7 @@ from softlab.errors import SourceError, suggest
 from softlab.identity import fields_hash
 from softlab.keys import Keys
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
-from softlab.sources.source import Raw, Sample, SkippedSample, unreadable
+from softlab.sources.source import Raw, Sample, SkippedSample, source_in_a_line, unreadable
 
 MAX_CACHED_BYTES = 2 << 30
 
@@ -79,6 +79,9 @@ class ParquetSource:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return source_in_a_line(self)
 
     def read(self, index: int) -> Sample:
         key, place = self.keys[index], self.rows.place(index)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.amounts import format_count
 from softlab.errors import InvalidOption, UnreadableSample, suggest
 
 Raw = bytes | str | NDArray[Any]
@@ -75,6 +76,16 @@ class Source(Protocol):
     def read(self, index: int) -> Sample:
         """Raises UnreadableSample if the item can't be read."""
         ...
+
+
+def source_in_a_line(source: Source, *, chosen_from: int | None = None) -> str:
+    """`FolderSource(folder:pets, 7,390 samples, 37 classes)`, or `100 of 7,390 samples` where they were chosen."""
+    samples = format_count(len(source) if chosen_from is None else chosen_from, "sample")
+    chosen = "" if chosen_from is None else f"{len(source):,} of "
+    targets = f"hard targets {', '.join(source.targets)}" if source.targets else "no hard targets"
+    classes = targets if source.class_names is None else f"{len(source.class_names):,} classes"
+    skipped = f", {len(source.skipped):,} skipped" if source.skipped else ""
+    return f"{type(source).__name__}({source.name}, {chosen}{samples}, {classes}{skipped})"
 
 
 def hard_targets(source: Source, name: str | None = None) -> NDArray[np.int64] | None:

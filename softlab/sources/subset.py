@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
-from softlab.sources.source import Sample, SkippedSample, Source, hard_targets, reason_of
+from softlab.sources.source import Sample, SkippedSample, Source, hard_targets, reason_of, source_in_a_line
 
 
 def first(source: Source, count: int) -> Source:
@@ -84,6 +84,9 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.chosen_N)
+
+    def __repr__(self) -> str:
+        return source_in_a_line(self, chosen_from=len(self.source))
 
     def read(self, index: int) -> Sample:
         return replace(self.source.read(int(self.chosen_N[index])), index=index)

@@ -52,12 +52,15 @@ def writing(
 
 
 @contextmanager
-def joining(root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> Iterator[StoreWriter]:
+def joining(
+    root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
+) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
-    ended, so that no other dump begins while one of them still writes. Raises StoreBusy if that process lets none in.
+    ended, so that no other dump begins while one of them still writes. With `part` only the shards of that part of each
+    view. Raises StoreBusy if that process lets none in.
     """
     with shared(root / LOCK_NAME):
-        yield StoreWriter(root, plan, recipe_N=recipe_N)
+        yield StoreWriter(root, plan, recipe_N=recipe_N, part=part)
 
 
 @contextmanager

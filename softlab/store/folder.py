@@ -9,7 +9,16 @@ import msgspec
 from softlab.disk import exclusive, is_temporary, list_files, remove
 from softlab.errors import StoreError, StoreExists
 from softlab.identity import digest_of
-from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, decode_manifest, differences, encode
+from softlab.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    StorePlan,
+    ValuesRecord,
+    decode_manifest,
+    differences,
+    encode,
+)
 from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import digests_name
 
@@ -114,8 +123,12 @@ def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
 
 
 def as_stored(plan: StorePlan) -> dict[str, Any]:
-    """The plain values that reading it back gives, where a tuple among a teacher's arguments has become a list."""
+    """The plain values that reading it back gives, where a tuple among a teacher's arguments has become a list; with
+    the coding of values also where a manifest leaves it out."""
     values: dict[str, Any] = msgspec.json.decode(encode(plan))
+    for told, output in zip(values["outputs"], plan.outputs, strict=True):
+        if isinstance(output, ValuesRecord):
+            told["coding"] = output.coding
     return values
 
 
@@ -151,5 +164,6 @@ def _read_manifest(root: Path) -> tuple[Manifest, str]:
 def _holds_other_files(root: Path) -> bool:
     """Whether there are files, but no plan, which is written before all but the samples: then they aren't ours to
     sweep."""
-    others = [path for path in list_files(root) if path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path)]
-    return bool(others) and not (root / PLAN_NAME).exists()
+    if (root / PLAN_NAME).exists():
+        return False
+    return any(path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path) for path in list_files(root))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.manifest import FieldRecord, StorePlan
+from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
 from softlab.shards import Shard
 
 FormatName = Literal["zarr", "parquet"]
@@ -39,6 +39,20 @@ class StoreFormat(Protocol):
         """Fill arrays of the right shapes, by field name, with some fields of one shard, from the bytes of the files
         that hold them; how many rows there are is the arrays' to tell. Raises ValueError, LookupError, OSError or
         RuntimeError for files that hold something else."""
+
+
+def decoding_facts(output: OutputRecord) -> dict[str, Any]:
+    """What another reader needs to turn what is stored into logits or values; nothing where those are stored as they
+    are, in float16."""
+    if isinstance(output, ClassesRecord):
+        return {
+            "temperatures": list(output.selection.temperatures),
+            "num_classes": output.label_space.num_classes,
+            "head": output.head,
+            "coding": output.coding.logits,
+            "gap_step": output.coding.gap_step,
+        }
+    return {} if output.coding == "float16" else {"coding": output.coding}
 
 
 def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, Array]:

@@ -7,16 +7,15 @@ are flattened; their shape is in the schema's metadata. An output with units has
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
+from softlab.manifest import FieldRecord, OutputRecord, StorePlan
 from softlab.shards import Shard
-from softlab.store.format import Array, Arrays, find_wrong_arrays
+from softlab.store.format import Array, Arrays, decoding_facts, find_wrong_arrays
 from softlab.store.parquet_pages import check_claims
 
 
@@ -88,7 +87,7 @@ def _encode_file(
         sink,
         row_group_size=min(field.chunk_rows for field in fields),
         compression="zstd",
-        use_dictionary=False,
+        use_dictionary=_columns_of_bytes(fields) if len(table) else False,
         write_page_checksum=True,
     )
     data: bytes = sink.getvalue().to_pybytes()
@@ -102,6 +101,16 @@ def _column(field: FieldRecord, array: Array) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(values, int(np.prod(field.row_shape)))
 
 
+def _columns_of_bytes(fields: Sequence[FieldRecord]) -> list[str]:
+    """Those of int8. Parquet has no integers of one byte: plain ones take four, and when compressed still half as much
+    again as places in a dictionary of the 255 numbers that there are."""
+    return [
+        f"{field.short_name}.list.element" if field.row_shape else field.short_name
+        for field in fields
+        if field.dtype == "int8"
+    ]
+
+
 def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
     column = table[field.short_name].combine_chunks()
     values: Array = (column.flatten() if field.row_shape else column).to_numpy(zero_copy_only=False)
@@ -109,15 +118,5 @@ def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
 
 
 def _schema_metadata(output: OutputRecord, fields: Sequence[FieldRecord]) -> dict[str, str]:
-    """What another reader needs to turn what is stored into logits or values."""
-    description: dict[str, Any] = {}
-    if isinstance(output, ClassesRecord):
-        description = {
-            "temperatures": list(output.selection.temperatures),
-            "num_classes": output.label_space.num_classes,
-            "head": output.head,
-            "coding": output.coding.logits,
-            "gap_step": output.coding.gap_step,
-        }
-    description["row_shapes"] = {field.short_name: list(field.row_shape) for field in fields}
-    return {"softlab": json.dumps(description)}
+    row_shapes = {field.short_name: list(field.row_shape) for field in fields}
+    return {"softlab": json.dumps(decoding_facts(output) | {"row_shapes": row_shapes})}

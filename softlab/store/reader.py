@@ -16,6 +16,7 @@ from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
 from softlab.indices import StoreIndex
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.soft_labels import Head, SoftLabels
+from softlab.labels.values_coding import decode_values
 from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
 from softlab.shards import Shard
@@ -38,7 +39,16 @@ MAX_DECODED_BYTES = 1 << 30
 
 
 class Store:
-    """A finished store; made by `open_store`. Can be sent to other processes, which open its files anew."""
+    """What a teacher gave for each sample of a source, finished and checked as it is read; made by `open_store`.
+
+        store = softlab.open_store("runs/pets.zarr")
+        labels = store.read([5, 2, 9], view=1)
+        pooled = store.read_features("pooled", [5, 2, 9])
+
+    Samples are counted from 0 in the order of `store.read_samples().keys`, which is that of the source. They may be
+    read in any order and as often as one likes; decoded rows stay in a cache on this machine. A store can be sent to
+    other processes, which open its files anew.
+    """
 
     def __init__(
         self, path: Place, manifest: Manifest, digest: str, *, cache: CacheOptions, name: str | None = None
@@ -61,6 +71,12 @@ class Store:
         self._files = ShardFiles(path, manifest, self._format)
         self._tables: dict[str, bytes] = {}
         """Of a remote store, what was fetched beside its shards."""
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __repr__(self) -> str:
+        return f"Store({self.name.rstrip('/').rpartition('/')[2]}, {self.manifest.in_a_line})"
 
     @property
     def num_samples(self) -> int:
@@ -216,8 +232,9 @@ class Store:
         """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
         group = self._group_named(name)
         stored = self._unpack(group, rows)
-        # In format 1 a feature may itself have the name `unit`.
-        return next(each for field, each in stored.items() if not field.endswith("/unit") or len(stored) == 1).float()
+        # In format 1 a feature is one array, which has its name, whatever that is.
+        values = stored[group if group in stored else f"{group}/values"]
+        return decode_values(values, scale_R=stored.get(f"{group}/scale"))
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
@@ -386,6 +403,12 @@ class Store:
 
 def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store:
     """A finished store: a folder on a disk, at a URL, or published: `s3://bucket/labels/NAME@VERSION`.
+
+        store = softlab.open_store("runs/pets.zarr")
+        store = softlab.open_store("s3://bucket/labels/pets@latest")
+
+    Only its manifest is read here. Rows are fetched when they are asked for, and decoded once: `cache` tells where they
+    are kept, and how many.
 
     Raises NotAStore, UnfinishedStore, UnsupportedStore; InvalidOption for something that is no address, ObjectMissing
     for a version that isn't published, and what a remote raises. Damage to a shard is found when that shard is first

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from softlab.amounts import format_bytes, format_count
 from softlab.card.render import CARD_NAME
 from softlab.disk import list_files
 from softlab.errors import AccessDenied, DamagedStore
@@ -24,7 +25,7 @@ State = Literal["intact", "damaged", "missing"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyReport:
-    """What a store holds against what its manifest says."""
+    """What `verify_store` found: what a store holds against what its manifest says."""
 
     digest: str
     num_files: int
@@ -44,6 +45,13 @@ class VerifyReport:
     is_adding_views: bool = False
     """Whether views are being added, or were by a dump that was interrupted; their files are not foreign, and those
     that describe the layout may be of before or after."""
+
+    def __repr__(self) -> str:
+        """Counts alone: there may be a hundred thousand files."""
+        counts = {state: len(getattr(self, state)) for state in ("damaged", "missing", "foreign")}
+        wrong = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        files = f"{format_count(self.num_files, 'file')}, {format_bytes(self.num_bytes)}"
+        return f"VerifyReport({wrong or 'intact'}, {files}, digest {self.digest[:12]})"
 
     @property
     def is_intact(self) -> bool:

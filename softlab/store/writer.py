@@ -55,11 +55,14 @@ from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, enc
 class StoreWriter:
     """One process's hold on an unfinished store; made by `writing` or `joining`."""
 
-    def __init__(self, root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None) -> None:
-        """`recipe_N` is that of the table of samples which `finalize` will get."""
+    def __init__(
+        self, root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
+    ) -> None:
+        """`recipe_N` is that of the table of samples which `finalize` will get. With `part` it writes that part of each
+        view alone, and reads no other shards' records."""
         self.root = root
         self.plan = plan
-        self._recipe_N = recipe_N
+        self._recipe_N, self._part = recipe_N, part
         self.parent = find_parent(root, plan)
         """The finished store that views are added to."""
 
@@ -74,9 +77,10 @@ class StoreWriter:
 
     @property
     def own_shards(self) -> list[Shard]:
-        """Those that this dump is to write: all of the grid but the parent's."""
-        first_view = self.parent.views.num_views if self.parent else 0
-        return [shard for shard in self.plan.grid if shard.view >= first_view]
+        """Those that this dump is to write: all of the grid but the parent's; or of one part."""
+        grid, first_view = self.plan.grid, self.parent.views.num_views if self.parent else 0
+        parts = range(grid.parts_per_view) if self._part is None else [self._part]
+        return [grid.shard(view, part) for view in range(first_view, grid.num_views) for part in parts]
 
     @property
     def pending(self) -> list[Shard]:

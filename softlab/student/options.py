@@ -206,9 +206,7 @@ class TrainOptions:
                 "device.autocast = float16: gradients would vanish in it. Train in bfloat16, with `device.autocast = "
                 "bfloat16`, or in full precision."
             )
-        warmup = self.learn.optimizer.warmup_epochs
-        most = self.run.epochs
-        _check(warmup <= most, "optimizer.warmup_epochs", warmup, f"0 to {most}, the epochs of the run")
+        check_warmup(self.learn.optimizer, self.run)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -221,6 +219,13 @@ class Student:
 
     input: InputOptions | None = None
     """How it wants its samples; default: as the run says."""
+
+
+def check_warmup(optimizer: OptimizerOptions, run: RunOptions, *, student: str | None = None) -> None:
+    """Raises InvalidOption for a warm-up that is longer than the run; `student` is the one whose own it is."""
+    warmup, most = optimizer.warmup_epochs, run.epochs
+    key = "optimizer.warmup_epochs" if student is None else f"student.{student}.optimizer.warmup_epochs"
+    _check(warmup <= most, key, warmup, f"0 to {most}, the epochs of the run")
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from safetensors.torch import load, save
 from torch import Tensor
 
+from softlab.amounts import format_duration
 from softlab.disk import TEMPORARY_SUFFIX
 from softlab.errors import StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
@@ -106,6 +107,15 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str | None = None
     """Why it was set aside, if it was."""
+
+    def __repr__(self) -> str:
+        figures = [f"{self.num_parameters:,} parameters"]
+        figures += [] if self.error is None else [f"set aside: {self.error}"]
+        figures += [] if self.train_loss is None else [f"train loss {self.train_loss:.4g}"]
+        for kind, evaluation in (("", self.last), ("best ", self.best)):
+            if evaluation is not None and self.best_by in evaluation.values:
+                figures.append(kind + evaluation.figure(self.best_by))
+        return f"StudentResult({', '.join([self.name, *figures, format_duration(self.seconds)])})"
 
 
 class RunFolder:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchOptions:
-    """What is tried."""
+    """What a search tries."""
 
     trials: int
     """Students to try with different options.
@@ -95,8 +95,10 @@ def search(
     out: str | Path,
     on_progress: OnProgress | None = None,
 ) -> list[Trial]:
-    """All trials, the best first. Each pass is a training run of its own below `out`, so a killed search goes on, and a
-    finished one of whole passes can be repeated with more of them.
+    """All trials of losses, temperatures and alphas, the best first.
+
+    Each pass is a training run of its own below `out`, so a killed search goes on, and a finished one of whole passes
+    can be repeated with more of them.
 
     The sampler is Optuna's tree-structured Parzen estimator (Bergstra et al. 2011): what it chooses is a function of
     its seed and of the scores so far. `make_student` gives the same weights each time. Raises as `train_students`, but

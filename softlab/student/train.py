@@ -21,7 +21,7 @@ from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import align_inputs
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
-from softlab.student.options import DistilOptions, Student, TrainOptions
+from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
 from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Comparison, Validation, check_comparable
@@ -41,6 +41,9 @@ def train_students(
     on_progress: OnProgress | None = None,
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
+
+        store = softlab.open_store("runs/pets.zarr")
+        (result,) = softlab.train_students({"small": model}, source, [store], out="runs/small")
 
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
     on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings what is its own, a bare
@@ -62,6 +65,7 @@ def train_students(
     run = options.run
     _check_effects(options, has_stores=bool(stores), is_measured=valid is not None)
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
+    _check_own_options(given, run)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
@@ -103,6 +107,13 @@ def train_students(
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
     student = Student(module=given) if isinstance(given, nn.Module) else given
     return student if student.input is not None else replace(student, input=input)
+
+
+def _check_own_options(students: Mapping[str, Student], run: RunOptions) -> None:
+    """Raises InvalidOption for options of a student that don't fit the run."""
+    for name, student in students.items():
+        if student.learn is not None:
+            check_warmup(student.learn.optimizer, run, student=name)
 
 
 def _check_effects(options: TrainOptions, *, has_stores: bool, is_measured: bool) -> None:

@@ -11,7 +11,7 @@ from softlab.store.reader import Store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
-    """What students are measured on after every epoch."""
+    """What students are measured on after every epoch, for `train_students` and `search`."""
 
     source: Source
     store: Store | None = None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import TeacherError
 from softlab.labels.soft_labels import SoftLabels, join_labels
+from softlab.labels.values_coding import encode_values
 from softlab.manifest import ClassesRecord, Statistics, StorePlan
 from softlab.shards import Shard
 from softlab.sources.source import Source
@@ -70,7 +71,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
     """Encode and write one shard; its bytes on disk, 0 where it was there already. Raises TeacherError naming the
     samples of values not finite."""
     batches, plan = [batch.wait() for batch in output.batches], writer.plan
-    _check_finite(batches, output.shard, source)
+    _check_finite(batches, output.shard, source, plan)
     arrays: dict[str, Array] = {}
     statistics: dict[str, Statistics] = {}
     for each in plan.classes:
@@ -79,8 +80,8 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         arrays |= {f"{plan.group_of(each)}/{name}": array for name, array in encoded.items()}
         statistics[each.name] = _measure(each, labels, encoded, targets[each.name], output.shard)
     for value in plan.values:
-        field = next(f for f in plan.storage.fields_of(plan.group_of(value)) if f.short_name != "unit")
-        arrays[field.name] = torch.cat([batch.values[value.name] for batch in batches]).numpy()
+        parts = [encode_values(batch.values[value.name], value.coding) for batch in batches]
+        arrays |= {plan.array_of(value, name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
     arrays |= _units(batches, plan)
     return writer.write(
         output.shard,
@@ -121,12 +122,14 @@ def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:
     return torch.cat(counts).numpy() if counts else None
 
 
-def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source) -> None:
+def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source, plan: StorePlan) -> None:
     bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
     if len(bad):
         names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
+        is_float16 = any(output.coding == "float16" for output in plan.values)
+        hint = " Values over 65,504 are kept with `dump.values_coding = float32`." if is_float16 else ""
         raise TeacherError(
-            f"the teacher's logits or float16 features are NaN or infinite for {len(bad):,} of {shard.num_rows:,} "
-            f"samples, such as {names}. Check those inputs and the weights, or run with `device.autocast = none`. "
-            f"Shards before this one are kept."
+            f"the teacher's logits or values are NaN or infinite for {len(bad):,} of {shard.num_rows:,} samples, such "
+            f"as {names}. Check those inputs and the weights, or run with `device.autocast = none`.{hint} Shards "
+            f"before this one are kept."
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from softlab.amounts import format_bytes, format_duration
 from softlab.errors import InvalidOption
 from softlab.loading.sample_check import align
 from softlab.manifest import Manifest
@@ -36,6 +37,20 @@ class DumpProgress:
     bytes_written: int
     """By this run."""
 
+    unit = "rows"
+
+    @property
+    def done(self) -> int:
+        return self.rows
+
+    @property
+    def total(self) -> int:
+        return self.total_rows
+
+    @property
+    def note(self) -> str:
+        return f"{format_bytes(self.bytes_written)} written"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpSummary:
@@ -49,6 +64,11 @@ class DumpSummary:
 
     seconds: float
     """Of this run, from the first batch to the finished store."""
+
+    def __repr__(self) -> str:
+        computed = f"{self.rows_computed:,} computed in {format_duration(self.seconds)}"
+        rows = f"{self.manifest.num_rows:,} rows of {self.bytes_per_row:.1f} bytes"
+        return f"DumpSummary({self.out}, {rows}, {computed}, digest {self.digest[:12]})"
 
     @property
     def label_bytes_per_row(self) -> float:
@@ -80,6 +100,9 @@ def dump_teacher(
     on_progress: OnProgress | None = None,
 ) -> DumpSummary:
     """A finished store at `out` with the teacher's output for every view of every sample of the source.
+
+        source = softlab.open_source("pets/train")
+        softlab.dump_teacher(model, source, "runs/pets.zarr", softlab.DumpOptions(k=16))
 
     An interrupted dump goes on when the same call is made again; a finished one returns at once. The store's bytes do
     not depend on where it was interrupted. A bare module is run with the default input of images; without `augment`

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from softlab.amounts import format_count
 from softlab.errors import ModelError
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
@@ -24,7 +26,7 @@ from softlab.teacher.options import DumpOptions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """A frozen model and what a manifest says about it."""
+    """A frozen model and what a manifest says about it; for a bare module `dump_teacher` makes one."""
 
     module: nn.Module
     name: str
@@ -33,6 +35,10 @@ class Teacher:
     arguments: Mapping[str, object]
     input: InputOptions
     """How it wants its samples."""
+
+    def __repr__(self) -> str:
+        num_parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"Teacher({self.name}, {format_count(num_parameters, 'parameter')}, {self.input.modality})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,7 +50,7 @@ class WholeOutput:
     """float32 [R, C] by output of kind `classes`."""
 
     values: dict[str, OutputRows]
-    """float16 [R, ...] by output of kind `values`."""
+    """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
     @property
     def with_units(self) -> OutputRows | None:
@@ -64,10 +70,10 @@ class TeacherOutput:
     """By output of kind `classes`."""
 
     is_finite_B: Tensor
-    """bool, whether all logits of the sample are finite, and its values once they are float16."""
+    """bool, whether all logits of the sample are finite, and its values in the dtype that they have here."""
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    """float16 [R, ...] by output of kind `values`."""
+    """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
     counts_B: Tensor | None = None
     """int64, how many rows each sample has in outputs with units; None where no output has units."""
@@ -133,11 +139,13 @@ class TeacherRun:
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)
-        kinds = {each.name: each.kind for each in self.wanted}
+        kinds, dtype = {each.name: each.kind for each in self.wanted}, dtype_before(self._options.values_coding)
+        # Values are always copied: they wait to be written while the next batches run, and a model may use the memory
+        # of its output again, or return a small part of a large tensor.
         return WholeOutput(
             num_samples=len(collated),
             logits={n: replace(r, rows=r.rows.float()) for n, r in rows.items() if kinds[n] == "classes"},
-            values={n: replace(r, rows=r.rows.half()) for n, r in rows.items() if kinds[n] == "values"},
+            values={n: replace(r, rows=r.rows.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
         )
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:

@@ -9,6 +9,7 @@ own samples alone, and its record is created exclusively.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.amounts import format_count
 from softlab.errors import InvalidOption
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
@@ -46,7 +48,7 @@ OnBatch = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpJob:
-    """Everything about a dump that was planned; made by `plan_dump`."""
+    """A dump that was planned, for any processes to do its shards; made by `plan_dump`."""
 
     out: Path
     plan: StorePlan
@@ -62,23 +64,38 @@ class DumpJob:
     first_view: int = 0
     """The views before it are there already: those of a finished store that this dump adds views to."""
 
+    def __repr__(self) -> str:
+        shards = format_count(self.num_shards, "shard")
+        return f"DumpJob({self.out}, {shards}, {self.teacher.name} on {self.source.name})"
+
+    @property
+    def num_shards(self) -> int:
+        """As `len(job.shards)`, without making them."""
+        return (self.plan.grid.num_views - self.first_view) * self.plan.grid.parts_per_view
+
     @property
     def shards(self) -> list[Shard]:
         """What this dump writes, in the order of the grid; `run_shard` counts them from 0."""
-        return [shard for shard in self.plan.grid if shard.view >= self.first_view]
+        return [self.shard(number) for number in range(self.num_shards)]
+
+    def shard(self, number: int) -> Shard:
+        """One of them. Raises InvalidOption for a number that no shard has."""
+        if not 0 <= number < self.num_shards:
+            raise InvalidOption(
+                f"{self.out}: has shards 0 to {self.num_shards - 1}, not {number}. Ask for one of those."
+            )
+        view, part = divmod(number, self.plan.grid.parts_per_view)
+        return self.plan.grid.shard(self.first_view + view, part)
 
     def run_shard(self, number: int) -> ShardState:
         """Compute and commit one shard, or find that it is there already. Any number of processes may do this at a
         time, also twice for the same shard: equal files are no error. Raises InvalidOption for a number that no shard
         has, StoreBusy where a second commit of a shard has other files, and as `dump_teacher`."""
-        shards = self.shards
-        if not 0 <= number < len(shards):
-            raise InvalidOption(f"{self.out}: has shards 0 to {len(shards) - 1}, not {number}. Ask for one of those.")
-        shard = shards[number]
+        shard = self.shard(number)
         if find_finished(self.out, self.plan) is not None:
             return "already there"
         settle_plan(self.out, self.plan, expected=self.expected_samples)
-        with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
+        with joining(self.out, self.plan, recipe_N=self.recipe_N, part=shard.part) as writer:
             if writer.is_written(shard):
                 return "already there"
             with TeacherRun(self.teacher, self.options) as run:
@@ -166,6 +183,6 @@ def _by_shard(
     loader = BatchLoader(
         aligned, device=run.device, options=LoaderOptions(workers=options.device.workers), keep_decoded=several_views
     )
-    batches = loader.load(order)
-    for shard in shards:
-        yield shard, islice(batches, -(-shard.num_rows // size))
+    with closing(loader.load(order)) as batches:
+        for shard in shards:
+            yield shard, islice(batches, -(-shard.num_rows // size))

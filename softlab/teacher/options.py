@@ -8,6 +8,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.coding import Coding
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
+from softlab.labels.values_coding import ValuesCoding
 from softlab.models.device import DeviceOptions
 from softlab.models.outputs import WantedOutput, parse_output
 from softlab.store.format import FormatName
@@ -48,7 +49,8 @@ class DumpOptions:
 
     output: tuple[str, ...] = ("logits",)
     """Outputs to store: NAME, NAME=FIELD of what the model returns, or NAME=layer:LAYER; soft labels over classes, or
-    with NAME:values as they are (embeddings, scores). An output with a row for each position has units."""
+    with NAME:values as they are (embeddings, maps, one score a sample). An output with a row for each position has
+    units."""
 
     valid: bool = False
     """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
@@ -58,6 +60,10 @@ class DumpOptions:
 
     coding: Coding = "float16"
     """How logits are stored; uint8 holds the gaps between successive ones at about half the size of float16."""
+
+    values_coding: ValuesCoding = "float16"
+    """How features and other outputs of values are stored; int8 holds steps of a scale that each row has of its own, at
+    about half the size of float16."""
 
     gap_step: float | None = None
     """Nats of one step of the uint8 coding; default: the largest of 1/4, 1/8, .. 1/64 that costs some samples at most

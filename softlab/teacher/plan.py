@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
@@ -13,6 +14,7 @@ from softlab.labels.coding import LabelCoding
 from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.values_coding import arrays_of_values
 from softlab.manifest import (
     ClassesRecord,
     CodingRecord,
@@ -39,7 +41,6 @@ from softlab.teacher.dumped_views import Settled, ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DEFAULT_K, DumpOptions
 
-VALUES_DTYPE = "float16"
 UNIT_DTYPE = "uint32"
 
 Shapes = dict[str, tuple[Any, tuple[int, ...]]]
@@ -101,7 +102,12 @@ def _output_record(
 ) -> OutputRecord:
     has_units = wanted.name in example.with_units
     if wanted.kind == "values":
-        return ValuesRecord(name=wanted.name, taken_from=wanted.taken_from, units=has_units)
+        return ValuesRecord(
+            name=wanted.name,
+            taken_from=wanted.taken_from,
+            units=has_units,
+            other_coding=UNSET if options.values_coding == "float16" else options.values_coding,
+        )
     labels = example.labels[wanted.name]
     class_names = class_names_of(source, num_classes=labels.num_classes)
     return ClassesRecord(
@@ -186,7 +192,7 @@ def plan_storage(
 def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutput) -> Shapes:
     shapes: Shapes = {}
     if wanted.kind == "values":
-        shapes["values"] = (VALUES_DTYPE, tuple(example.values[wanted.name].shape[1:]))
+        shapes |= arrays_of_values(options.values_coding, tuple(example.values[wanted.name].shape[1:]))
     else:
         labels = example.labels[wanted.name]
         coding = coding_for(options, labels)

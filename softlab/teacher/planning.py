@@ -30,8 +30,15 @@ def plan_dump(
     augment: ViewOptions | None = None,
     like: Store | None = None,
 ) -> DumpJob:
-    """A dump as a job whose shards any process may run, in any order; see `softlab.teacher.job`. Its plan is written
-    down in `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`."""
+    """A dump as a job whose shards any process may run, in any order.
+
+        job = softlab.plan_dump(model, source, "runs/pets.zarr")
+        job.run_shard(3)
+        softlab.finalize("runs/pets.zarr")
+
+    The job can be sent to workers; `finalize` comes once all of `job.shards` are there. Its plan is written down in
+    `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`.
+    """
     out, options = Path(out), options or DumpOptions()
     teacher = named_teacher(teacher)
     with TeacherRun(teacher, options) as run:

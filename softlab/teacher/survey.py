@@ -16,6 +16,7 @@ from softlab.errors import InvalidOption, TeacherError
 from softlab.indices import SourceIndex
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
+from softlab.labels.values_coding import encode_values
 from softlab.loading.aligned import Aligned
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
@@ -193,8 +194,9 @@ def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Surveyed:
             break
     seconds = time.perf_counter() - start
     whole = _join(found)
-    if not options.valid and not all(each.rows.isfinite().all() for each in whole.logits.values()):
-        raise TeacherError("the teacher's logits are NaN or infinite for some samples. Check its weights and inputs.")
+    finite = [*whole.values.values(), *([] if options.valid else whole.logits.values())]
+    if not all(each.rows.isfinite().all() for each in finite):
+        raise TeacherError("the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs.")
     return _Surveyed(whole=whole, seconds=seconds)
 
 
@@ -258,7 +260,9 @@ def _arrays_of(output: TeacherOutput, options: DumpOptions) -> dict[str, Array]:
     for name, labels in output.labels.items():
         encoded = coding_for(options, labels).encode(labels)
         arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
-    arrays |= {f"outputs/{name}/values": values.numpy() for name, values in output.values.items()}
+    for name, rows in output.values.items():
+        encoded = encode_values(rows, options.values_coding)
+        arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
     if output.units_R is not None:
         units_R = output.units_R.numpy().astype("uint32")
         arrays |= {f"outputs/{name}/unit": units_R for name in output.with_units}

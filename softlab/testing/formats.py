@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from softlab.labels.coding import Coding
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import FieldRecord, StorePlan
 from softlab.shards import Shard
 from softlab.store.format import Array, FormatName, StoreFormat, empty_arrays
@@ -50,7 +51,14 @@ class FormatContract:
 
     name: ClassVar[FormatName]
 
-    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+    def plan(
+        self,
+        *,
+        coding: Coding = "float16",
+        values_coding: ValuesCoding = "float16",
+        num_samples: int = 11,
+        num_classes: int = 20,
+    ) -> StorePlan:
         """Of a store of this format with two views, several shards of which the last is ragged, and the features
         `AXES`."""
         raise NotImplementedError
@@ -65,6 +73,13 @@ class FormatContract:
     @pytest.mark.parametrize("coding", get_args(Coding))
     def test_what_is_encoded_is_decoded_to_the_bit(self, coding: Coding) -> None:
         plan = self.plan(coding=coding)
+
+        for shard in plan.grid:
+            self.round_trip(plan, shard)
+
+    @pytest.mark.parametrize("values_coding", get_args(ValuesCoding))
+    def test_values_in_any_coding_are_decoded_to_the_bit(self, values_coding: ValuesCoding) -> None:
+        plan = self.plan(values_coding=values_coding)
 
         for shard in plan.grid:
             self.round_trip(plan, shard)

@@ -32,7 +32,7 @@ def test_a_cache_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
 
     with (
-        pytest.raises(StoreWriteFailed, match=r"can't be written: .*choose another --cache-dir"),
+        pytest.raises(StoreWriteFailed, match=r"can't be written: .*choose another `cache.dir`"),
         scratch_folder(tmp_path / "cache"),
     ):
         pass

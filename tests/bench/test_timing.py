@@ -63,5 +63,5 @@ def test_each_turn_is_reported() -> None:
 
 
 def test_no_round_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"rounds = 0: expected 1 or more. Change --rounds"):
+    with pytest.raises(InvalidOption, match=r"rounds = 0: expected 1 or more. Change `rounds`"):
         rates({"way": lambda: 1}, rounds=0)

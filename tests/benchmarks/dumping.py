@@ -71,13 +71,14 @@ def bench_dumping(
 
 def forward_only(teacher: Teacher, source: Source, options: DumpOptions) -> int:
     """The bare loop over the batches of a dump; how many rows."""
-    device = choose_device(options.device)
-    module = place(teacher.module.eval(), device, channels_last=options.channels_last)
+    how = options.device
+    device = choose_device(how.name)
+    module = place(teacher.module.eval(), device, channels_last=how.channels_last)
     loader = BatchLoader(Aligned(source=source, inputs=(teacher.input,)), device=device, options=LoaderOptions())
     with torch.inference_mode():
         for batch in loader.load(in_sequence(0, len(source), batch_size=options.batch_size)):
-            (collated,) = batch.to(device, channels_last=options.channels_last).inputs
-            logits_of(module, collated.inputs, device=device, autocast=options.autocast)
+            (collated,) = batch.to(device, channels_last=how.channels_last).inputs
+            logits_of(module, collated.inputs, device=device, autocast=how.autocast)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return len(source)

@@ -20,12 +20,13 @@ from softlab.keys import Keys
 from softlab.loading.batch import Batch
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
-from softlab.models.device import choose_device
+from softlab.models.device import DeviceOptions, choose_device
 from softlab.models.rows import logits_of
 from softlab.sources.source import Sample, SkippedSample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
-from softlab.student.options import TrainOptions
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import LearnOptions, RunOptions, TrainOptions
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.benchmarks.dumping import dump_anew, forward_only
@@ -84,9 +85,7 @@ def bench_on_gpu(report: Report, folder: Path, work: Work, *, rounds: int) -> No
     options = DumpOptions(
         k=16,
         output=("logits:classes",),
-        device=work.device,
-        autocast=work.autocast,
-        channels_last=True,
+        device=DeviceOptions(name=work.device, autocast=work.autocast, channels_last=True),
         batch_size=work.batch_size,
         temperature=(1.0, 2.0, 4.0),
     )
@@ -135,7 +134,9 @@ def _bench_student(
 
     store = open_store(folder / "gpu", cache=CacheOptions(dir=folder / "gpu-cache"))
     options = TrainOptions(
-        device=work.device, autocast=work.autocast, channels_last=True, batch_size=work.batch_size, learning_rate=1e-4
+        run=RunOptions(batch_size=work.batch_size),
+        device=DeviceOptions(name=work.device, autocast=work.autocast, channels_last=True),
+        learn=LearnOptions(optimizer=OptimizerOptions(learning_rate=1e-4)),
     )
     steps = StudentSteps(
         "student",

@@ -16,6 +16,7 @@ from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput
+from softlab.models.device import DeviceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.teacher.dump import dump_teacher
@@ -50,7 +51,7 @@ def bench_memory(report: Report, folder: Path, *, num_samples: int) -> None:
 def _dump(path: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
     teacher = as_teacher(RandomLogits(num_classes=16), input=INPUT)
-    options = DumpOptions(k=4, batch_size=1024, shard_rows=SHARD_ROWS, device="cpu")
+    options = DumpOptions(k=4, batch_size=1024, shard_rows=SHARD_ROWS, device=DeviceOptions(name="cpu"))
     dump_teacher(teacher, BlankImages(num_samples), path, options)
 
 

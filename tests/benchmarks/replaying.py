@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softlab.bench.timing import rates
 from softlab.labels.coding import Coding
-from softlab.labels.losses import DecisionLoss
+from softlab.labels.losses import KlLoss
 from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
@@ -19,13 +19,14 @@ from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.images.views.transforms import build_transform, parse_transform
 from softlab.modalities.views import record_views
 from softlab.models.build import ModelOptions, build_model
-from softlab.models.device import choose_device
+from softlab.models.device import DeviceOptions, choose_device
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective
-from softlab.student.options import TrainOptions
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import TeachersOptions
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
@@ -99,7 +100,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
     found = rates(
         {
             "hard": _Steps(hard, HARD_TARGETS),
-            "stored": _Steps(stored, Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))),
+            "stored": _Steps(stored, Objective(teachers=TeachersOptions(alpha=0.9), loss=KlLoss(temperature=4.0))),
             "plain": _Steps(plain, HARD_TARGETS),
         },
         rounds=rounds,
@@ -139,7 +140,15 @@ class _Steps:
         torch.manual_seed(0)
         student = build_model(ModelOptions(model="softlab:grey_cnn"))
         self._learner = Learner(
-            "student", student, objective, TrainOptions(), device=self._device, num_steps=STEPS, steps_per_epoch=STEPS
+            "student",
+            student,
+            objective,
+            optimizer=OptimizerOptions(),
+            device=self._device,
+            place_on=DeviceOptions(),
+            num_steps=STEPS,
+            steps_per_epoch=STEPS,
+            seed=0,
         )
 
     def __call__(self) -> int:

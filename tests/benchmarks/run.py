@@ -13,6 +13,7 @@ from softlab.sources.options import SourceOptions
 from tests.benchmarks.dumping import bench_dumping, make_teachers
 from tests.benchmarks.gpu import Work, bench_on_gpu, small
 from tests.benchmarks.memory import bench_memory
+from tests.benchmarks.own_loop import bench_own_loop
 from tests.benchmarks.peers.bench import bench_peers
 from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)
+        bench_own_loop(report, Path(name), source, rounds=options.rounds)
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)

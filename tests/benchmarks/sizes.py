@@ -18,6 +18,7 @@ from softlab.labels.soft_labels import SoftLabels
 from softlab.manifest import Manifest
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.models.device import DeviceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
@@ -109,7 +110,13 @@ def _weigh_synthetic(
     found: dict[Coding, Weighed] = {}
     for coding in get_args(Coding):
         options = DumpOptions(
-            k=k, temperature=TEMPERATURES, coding=coding, format=form, views=views, batch_size=1024, device="cpu"
+            k=k,
+            temperature=TEMPERATURES,
+            coding=coding,
+            format=form,
+            views=views,
+            batch_size=1024,
+            device=DeviceOptions(name="cpu"),
         )
         augment = ViewRecipe(transforms=("RandomHorizontalFlip()",))
         found[coding] = _weigh(folder / "size", teacher, source, options, logits_NC, augment=augment)

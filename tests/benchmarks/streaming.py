@@ -21,7 +21,7 @@ from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
-from softlab.student.options import TrainOptions
+from softlab.student.options import LogOptions, RunOptions, TrainOptions
 from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
@@ -30,7 +30,7 @@ from tests.benchmarks.report import Report
 from tests.servers.s3 import has_weed, running_s3
 
 INPUT = ImageInput(mean=(0.286,), std=(0.353,))
-OPTIONS = TrainOptions(epochs=1, batch_size=128, track=())
+OPTIONS = TrainOptions(run=RunOptions(epochs=1, batch_size=128), log=LogOptions(track=()))
 SHARDS = 16
 HEADERS = ["labels from", "first epoch, samples/s", "of the disk's", "cached, samples/s", "of the disk's"]
 
@@ -109,7 +109,11 @@ def _fetched_and_needed(source: Source, url: str, cache: Path) -> tuple[int, int
     remote = Remote(url, backend)
     manifest, digest = read_manifest(remote)
     manifest_bytes = backend.num_bytes
-    _train_on(source, Store(remote, manifest, digest, cache=CacheOptions(dir=cache)), replace(OPTIONS, epochs=2))
+    _train_on(
+        source,
+        Store(remote, manifest, digest, cache=CacheOptions(dir=cache)),
+        replace(OPTIONS, run=replace(OPTIONS.run, epochs=2)),
+    )
     own = [manifest.samples_file, *manifest.digest_files]
     labels = [file for shard in manifest.shards for file in shard.files if file.path.startswith("outputs/logits/")]
     return backend.num_bytes, manifest_bytes + sum(file.bytes for file in own + labels)

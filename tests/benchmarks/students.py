@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from softlab.bench.timing import rates
+from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.build import ModelOptions, build_model
@@ -14,7 +15,7 @@ from softlab.sources.source import Source
 from softlab.sources.subset import first
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.student.options import TrainOptions
+from softlab.student.options import LogOptions, RunOptions, TrainOptions
 from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
@@ -23,7 +24,9 @@ from tests.benchmarks.report import Report
 
 FINISHING = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomResizedCrop(28)", "RandomHorizontalFlip()", "RandAugment()"))
-OPTIONS = TrainOptions(epochs=1, batch_size=128, verify_inputs="some", track=())
+OPTIONS = TrainOptions(
+    run=RunOptions(epochs=1, batch_size=128), check=CheckOptions(verify_inputs="some"), log=LogOptions(track=())
+)
 NUM_IMAGES = 2000
 COUNTS = (1, 2, 4, 8)
 

@@ -11,6 +11,7 @@ TITLES = [
     "## Size",
     "## Size by K",
     "## Training",
+    "## A loop of one's own",
     "## Streaming",
     "## Students in one pass",
     "## Replay",

@@ -76,6 +76,17 @@ def test_the_tables_of_a_parquet_store_are_named(tmp_path: Path) -> None:
     assert [len(list(tmp_path.glob(output["data_files"]))) for output in outputs] == [6, 6]
 
 
+def test_an_output_that_is_called_samples_hides_no_table(tmp_path: Path) -> None:
+    features = {"samples": (6,), "samples-table": (2,)}
+    manifest = write_store(tmp_path, make_plan(format="parquet", features=features))
+
+    tables = {each["config_name"]: each["data_files"] for each in read_by_a_hub(render_card(manifest))["configs"]}
+
+    assert tables["samples"] == "outputs/samples/*/*.parquet"
+    assert tables["samples-table-table"] == "samples.parquet"
+    assert len(tables) == 4
+
+
 @pytest.mark.parametrize(
     ("rows", "category"),
     [

@@ -152,3 +152,19 @@ def test_each_of_several_outputs_tells_how_good_it_is() -> None:
 
     assert "logits: Teacher's accuracy on these samples: 75.00%." in card
     assert "coarse: Teacher's accuracy on these samples: 100.00%." in card
+
+
+def test_each_of_several_outputs_tells_what_is_kept_of_it() -> None:
+    selection = msgspec.structs.replace(LABELS.selection, k=5, temperatures=(2.0, 8.0))
+    coarse = msgspec.structs.replace(LABELS, name="coarse", head="sigmoid", selection=selection)
+    statistics = make_statistics() | {"coarse": make_statistics()["logits"]}
+
+    card = render_card(make_manifest(outputs=(LABELS, coarse), statistics=statistics))
+
+    lines = card.splitlines()
+    assert "| kept of logits | the 3 largest logits of each row |" in lines
+    assert "| kept of coarse | the 5 largest logits of each row |" in lines
+    assert "| tail of coarse | the exact log of its classes' mean probability at temperatures 2, 8 |" in lines
+    assert "| head of coarse | sigmoid: each class a choice of its own (multi-label) |" in lines
+    names = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    assert len(set(names)) == len(names), "no two rows of the table are of the same thing"

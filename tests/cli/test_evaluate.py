@@ -80,13 +80,13 @@ def test_json_is_what_the_library_measures(module: nn.Module, evaluate: Evaluate
         device=DeviceOptions(name="cpu"),
     )
     assert (found["rows"], found["values"]) == (100, expected.values)
-    assert expected.values.keys() == {"accuracy", "calibration_error"}
+    assert expected.values.keys() == {"accuracy", "top5_accuracy", "calibration_error"}
     assert "classes" not in found
 
 
 def test_without_a_store_nothing_is_said_of_a_teacher(evaluate: Evaluate) -> None:
     assert list(facts_of(evaluate())) == [
-        *("rows", "accuracy", "calibration error"),
+        *("rows", "accuracy", "top-5 accuracy", "calibration error"),
         *("parameters", "multiply-adds a sample", "weights file", "forward pass"),
     ]
 
@@ -113,7 +113,7 @@ def test_figures_that_are_no_numbers_are_not_in_the_json(
     found = json_of(evaluate("--weights", tmp_path / "nan.safetensors", "--store", stores / "test.zarr", "--json"))
 
     assert found["rows"] == 100
-    assert found["values"].keys() == {"accuracy", "teacher_accuracy", "teacher_agreement"}
+    assert found["values"].keys() == {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
 
 
 # Class by class.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics.metric import Outputs
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store, open_store
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, forward_of, make_options, make_teacher
 
@@ -36,9 +37,8 @@ def make_store(tmp_path: Path, *, k: int = NUM_CLASSES, temperature: tuple[float
 def measure(
     store: Store | None = None, *, module: nn.Module = STUDENT, source: Pictures = PICTURES, per_class: bool = False
 ) -> Evaluation:
-    return evaluate_model(
-        module, source, store=store, options=EvaluateOptions(per_class=per_class), device=DeviceOptions(name="cpu")
-    )
+    options, device = EvaluateOptions(per_class=per_class), DeviceOptions(name="cpu")
+    return evaluate_model(module, source, store=store, options=options, device=device)
 
 
 def outputs_of(logits_BC: Tensor) -> Outputs:

@@ -57,7 +57,8 @@ def test_an_unknown_metric_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(InvalidOption) as caught:
         check_best_by("acuracy")
     assert str(caught.value) == (
-        "best_by = acuracy: no such metric. Did you mean accuracy or teacher_accuracy? Change --best-by."
+        "run.best_by = acuracy: no such metric. Did you mean accuracy or top5_accuracy or teacher_accuracy? Change "
+        "`run.best_by`."
     )
 
 
@@ -65,10 +66,10 @@ def test_a_metric_of_targets_is_refused_where_none_is_known(tmp_path: Path) -> N
     with pytest.raises(InvalidOption) as caught:
         choose_metric("accuracy", align(UNLABELLED, make_store(tmp_path)))
     assert str(caught.value) == (
-        f"best_by = accuracy: accuracy can't be measured on {UNLABELLED.name}: it has no hard targets, or its views "
-        "are mixed from two samples and have no one target, or its samples have several rows each. Choose another "
-        "--best-by (here: teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another --valid or "
-        "--valid-store."
+        f"run.best_by = accuracy: accuracy can't be measured on {UNLABELLED.name}: it has no hard targets, or its "
+        "views are mixed from two samples and have no one target, or its samples have several rows each. Choose "
+        "another `run.best_by` (here: teacher_agreement, teacher_kl, teacher_jensen_shannon), or give another "
+        "`valid.path` or `valid_store`."
     )
 
 

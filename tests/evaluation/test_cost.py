@@ -163,5 +163,5 @@ def test_inputs_that_the_model_cannot_take_are_refused() -> None:
 
 
 def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"batch_size = 0: expected 1 or more\. Change --batch-size\."):
+    with pytest.raises(InvalidOption, match=r"batch_size = 0: expected 1 or more\. Choose another\."):
         describe(small_net(), batch_size=0)

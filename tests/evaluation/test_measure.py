@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from softlab.errors import StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
-from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.evaluation.one_model import open_inputs
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
+from softlab.loading.options import CheckOptions
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store
 from tests.evaluation.pictures import COUNT, PICTURES, STUDENT, TEACHER, make_store, measure
 from tests.modalities.images.batches import images_in
@@ -51,7 +53,7 @@ def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     found = measure(make_store(tmp_path), module=NotANumber())
 
     assert found.rows == COUNT
-    assert found.values.keys() == {"accuracy", "teacher_accuracy", "teacher_agreement"}
+    assert found.values.keys() == {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
 
 
 def test_a_model_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:

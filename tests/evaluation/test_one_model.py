@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,17 +5,30 @@ from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.evaluation.measure import evaluate
-from softlab.evaluation.one_model import EvaluateOptions, evaluate_model, first_input, open_inputs
-from softlab.store.reader import Store
+from softlab.evaluation.one_model import evaluate_model, first_input, open_inputs
+from softlab.loading.options import CheckOptions
+from softlab.models.device import DeviceOptions
+from softlab.store.reader import Store, open_store
 from tests.evaluation.pictures import PICTURES
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_rows
-from tests.student.fashion import INPUT, NUM_VALID, fashion, make_loader, make_student, make_teacher
+from tests.student.fashion import INPUT, NUM_VALID, dump, fashion, make_loader, make_student, make_teacher
 from tests.teacher.dumping import images_of
 from tests.teacher.dumping import make_teacher as make_small_teacher
 
-CPU = EvaluateOptions(device="cpu")
+CPU = DeviceOptions(name="cpu")
+
+
+@pytest.fixture(scope="module")
+def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's teacher on test samples: all classes in float32."""
+    return dump(tmp_path_factory.mktemp("dumped") / "valid", "test", k=10, coding="float32")
+
+
+@pytest.fixture
+def valid_store(dumped: Path) -> Store:
+    return open_store(dumped)
 
 
 def test_a_model_is_measured_as_students_are_during_training(valid_store: Store) -> None:
@@ -25,13 +37,13 @@ def test_a_model_is_measured_as_students_are_during_training(valid_store: Store)
     expected = evaluate({"model": lambda batch: student.eval()(images_in(batch))}, loader)["model"]
 
     student.train()
-    found = evaluate_model(student, fashion("test"), store=valid_store, input=INPUT, options=CPU)
+    found = evaluate_model(student, fashion("test"), store=valid_store, input=INPUT, device=CPU)
 
     assert found == expected
 
 
 def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> None:
-    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=CPU)
+    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, device=CPU)
 
     assert found.rows == NUM_VALID
     assert found.values["accuracy"] == valid_store.manifest.statistics["logits"].accuracy
@@ -40,23 +52,23 @@ def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> N
 
 
 def test_without_a_store_only_accuracy_and_calibration_are_measured() -> None:
-    found = evaluate_model(make_student(), fashion("test"), input=INPUT, options=CPU)
+    found = evaluate_model(make_student(), fashion("test"), input=INPUT, device=CPU)
 
-    assert found.values.keys() == {"accuracy", "calibration_error"}
+    assert found.values.keys() == {"accuracy", "top5_accuracy", "calibration_error"}
 
 
 @pytest.mark.parametrize(
-    "options",
+    "device",
     [
-        pytest.param(EvaluateOptions(device="cpu", channels_last=True), id="channels last"),
-        pytest.param(EvaluateOptions(device="cpu", autocast="bfloat16"), id="bfloat16"),
-        pytest.param(EvaluateOptions(device="cpu", workers=2), id="workers", marks=pytest.mark.process),
+        pytest.param(DeviceOptions(name="cpu", channels_last=True), id="channels last"),
+        pytest.param(DeviceOptions(name="cpu", autocast="bfloat16"), id="bfloat16"),
+        pytest.param(DeviceOptions(name="cpu", workers=2), id="workers", marks=pytest.mark.process),
     ],
 )
-def test_how_it_is_run_changes_nothing_but_rounding(valid_store: Store, options: EvaluateOptions) -> None:
-    expected = evaluate_model(make_student(), fashion("test"), store=valid_store, options=CPU)
+def test_how_it_is_run_changes_nothing_but_rounding(valid_store: Store, device: DeviceOptions) -> None:
+    expected = evaluate_model(make_student(), fashion("test"), store=valid_store, device=CPU)
 
-    found = evaluate_model(make_student(), fashion("test"), store=valid_store, options=options)
+    found = evaluate_model(make_student(), fashion("test"), store=valid_store, device=device)
 
     assert found.values["teacher_kl"] == pytest.approx(expected.values["teacher_kl"], rel=1e-2)
     assert found.values["accuracy"] == pytest.approx(expected.values["accuracy"], abs=0.02)
@@ -67,45 +79,46 @@ def test_part_of_the_samples_is_measured_against_their_own_labels(tmp_path: Path
     store = dump_rows(tmp_path / "store", open_rows(tmp_path / "dumped.parquet", rows))
     part = open_rows(tmp_path / "part.parquet", [rows[7], rows[2]])
 
-    with pytest.raises(StoreMismatch, match="or say --subset"):
-        evaluate_model(make_small_teacher(num_classes=4), part, store=store, options=CPU)
-    found = evaluate_model(
-        make_small_teacher(num_classes=4), part, store=store, options=replace(CPU, subset=True, verify_inputs="all")
-    )
+    with pytest.raises(StoreMismatch, match=r"or say `check\.subset = true`"):
+        evaluate_model(make_small_teacher(num_classes=4), part, store=store, device=CPU)
+    check = CheckOptions(subset=True, verify_inputs="all")
+    found = evaluate_model(make_small_teacher(num_classes=4), part, store=store, device=CPU, check=check)
 
     assert found.values["teacher_kl"] == pytest.approx(0, abs=1e-6)
     assert found.rows == 2
 
 
-def test_a_store_of_other_samples_is_refused(full_store: Store) -> None:
-    with pytest.raises(StoreMismatch, match="Point --source at the data the teacher saw"):
-        evaluate_model(make_student(), fashion("test"), store=full_store, options=CPU)
+def test_a_store_of_other_samples_is_refused(valid_store: Store) -> None:
+    with pytest.raises(StoreMismatch, match=r"Point `source\.path` at the data the teacher saw"):
+        evaluate_model(make_student(), fashion("train"), store=valid_store, device=CPU)
 
 
 def test_a_model_over_other_classes_is_refused(valid_store: Store) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
 
     with pytest.raises(StoreMismatch, match="Build the student with num_classes = 10"):
-        evaluate_model(model, fashion("test"), store=valid_store, options=CPU)
+        evaluate_model(model, fashion("test"), store=valid_store, device=CPU)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="Choose --device auto, cuda"):
-        evaluate_model(make_student(), fashion("test"), options=EvaluateOptions(device="cuda:99"))
+    with pytest.raises(InvalidOption, match=r"Choose `device\.name` among auto, cuda"):
+        evaluate_model(make_student(), fashion("test"), device=DeviceOptions(name="cuda:99"))
 
 
 @pytest.mark.gpu
 def test_a_gpu_measures_what_the_cpu_measures(valid_store: Store) -> None:
-    expected = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=CPU)
+    expected = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, device=CPU)
 
-    options = EvaluateOptions(device="cuda", workers=2)
-    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, options=options)
+    device = DeviceOptions(name="cuda", workers=2)
+    found = evaluate_model(make_teacher(), fashion("test"), store=valid_store, input=INPUT, device=device)
 
     assert found.values["accuracy"] == pytest.approx(expected.values["accuracy"], abs=0.01)
     assert found.values["teacher_kl"] == pytest.approx(0, abs=1e-3)
 
 
 def test_the_first_input_is_one_as_the_model_is_given_it() -> None:
-    (found_BCHW,) = first_input(open_inputs(PICTURES, options=CPU), CPU).tensors()
+    loader = open_inputs(PICTURES, device=CPU, check=CheckOptions())
+
+    (found_BCHW,) = first_input(loader, channels_last=False).tensors()
 
     assert found_BCHW.equal(images_of(PICTURES, [0]))

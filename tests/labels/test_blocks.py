@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.errors import InvalidOption
-from softlab.labels.losses import DecisionLoss, LossName, Tail, decision_loss, distillation_loss
+from softlab.labels.losses import LossName, Tail, decision_loss, distillation_loss
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from tests.labels.losses.lessons import loss_with
 
 # Shape letters: N rows read together, B rows in a batch, C classes.
 
@@ -42,7 +43,7 @@ def test_parts_are_the_rows_in_their_order(sizes: list[int]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in get_args(LossName) if name not in ("bce", "dkd")])
 def test_every_loss_of_a_part_is_that_of_its_rows_by_themselves(name: LossName) -> None:
-    options, (first, second) = DecisionLoss(name=name, temperature=2.0), make_labels(7).split([3, 4])
+    options, (first, second) = loss_with(name, temperature=2.0), make_labels(7).split([3, 4])
     for part in (second, first, second):
         student_BC, alone_BC = make_student(len(part)), make_student(len(part))
 

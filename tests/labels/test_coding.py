@@ -247,7 +247,7 @@ def test_uint8_rounds_the_largest_logit_to_whole_steps_like_the_others(labels: S
 def test_a_largest_logit_beyond_float16_is_refused(coding: Coding, largest: float) -> None:
     labels = keep_top_k(torch.tensor([[largest, largest - 1]]), k=1)
 
-    with pytest.raises(TeacherError, match=re.escape("Store with --coding float32.")):
+    with pytest.raises(TeacherError, match=re.escape("Store with `dump.coding = float32`.")):
         make_coding(coding, labels).encode(labels)
 
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from softlab.errors import InterpolatedTail, StoreMismatch
 from softlab.labels.ensembles import WeighBy, combine, weigh
-from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.labels.losses import KlLoss, decision_loss
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from tests.labels.losses.lessons import dense_log_probabilities
@@ -148,7 +148,7 @@ def test_correctness_without_targets_is_refused() -> None:
         weigh([says(0), says(1)], given=(0.5, 0.5), by="correctness")
     assert str(caught.value) == (
         "teachers can't be weighed by correctness without hard targets. Name the column that holds them "
-        "(--source-label-column), or weigh by confidence."
+        "(`source.label_column`), or weigh by confidence."
     )
 
 
@@ -158,7 +158,7 @@ def test_correctness_without_targets_is_refused() -> None:
 def test_a_row_with_one_right_teacher_is_learnt_from_it_alone() -> None:
     labels = [says(0, 1), says(1, 2)]
     targets_B = torch.tensor([0, 2])
-    options = DecisionLoss(temperature=2.0)
+    options = KlLoss(temperature=2.0)
 
     weights_BS = weigh(labels, given=(0.5, 0.5), by="correctness", targets_B=targets_B)
     combined = combine(labels, weights_BS, by="probabilities", temperature=2.0)

@@ -10,10 +10,17 @@ from torch.testing import assert_close
 
 from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.ensembles import CombineBy, combine
-from softlab.labels.losses import DecisionLoss, LossName, decision_loss, distillation_loss, logit_mse_loss
+from softlab.labels.losses import LossName, decision_loss, distillation_loss, logit_mse_loss
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
-from tests.labels.losses.lessons import TEMPERATURES, assert_same_loss, dense_log_probabilities, gradient, make_lesson
+from tests.labels.losses.lessons import (
+    TEMPERATURES,
+    assert_same_loss,
+    dense_log_probabilities,
+    gradient,
+    loss_with,
+    make_lesson,
+)
 from tests.labels.panels import Panel, dense_logits, dense_mean, mean_of_logits, panels
 
 # Shape letters: B rows in a batch, S teachers, C classes, K entries kept (K <= C).
@@ -139,7 +146,7 @@ def test_one_teacher_is_itself(by: CombineBy, k: int) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_on_one_teacher_is_that_on_its_own_labels(name: LossName, k: int, by: CombineBy) -> None:
     lesson = make_lesson(k=k, teacher_scale=30.0)  # the least probabilities are of 1e-40 and below
-    options = DecisionLoss(name=name, temperature=1.0)
+    options = loss_with(name, temperature=1.0)
 
     alone = combine([lesson.labels], weights(1.0, rows=4), by=by, temperature=1.0)
 

@@ -180,13 +180,13 @@ def test_a_row_does_not_depend_on_the_others_of_its_batch() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 11])
 def test_k_beyond_the_classes_is_refused(k: int) -> None:
-    with pytest.raises(InvalidOption, match=re.escape("Choose --k from 1 to 10.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose `dump.k` from 1 to 10.")):
         keep_top_k(torch.zeros(1, 10), k=k)
 
 
 @pytest.mark.parametrize("temperatures", [(), (0.0,), (1.0, -2.0), (math.inf,), (math.nan,)])
 def test_a_temperature_that_is_no_positive_number_is_refused(temperatures: tuple[float, ...]) -> None:
-    with pytest.raises(InvalidOption, match="as in --temperature 1 --temperature 4"):
+    with pytest.raises(InvalidOption, match=r"as in `dump\.temperature = \[1, 4\]`"):
         keep_top_k(torch.zeros(1, 10), k=1, temperatures=temperatures)
 
 

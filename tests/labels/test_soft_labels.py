@@ -2,6 +2,7 @@ import math
 import pickle
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def test_where_all_classes_are_kept_no_temperature_has_a_tail() -> None:
 def test_a_temperature_below_the_stored_ones_is_refused(temperature: float) -> None:
     labels = keep_top_k(teacher_logits(), k=16)
 
-    with pytest.raises(InvalidOption, match="Train at 1 or more, or dump again with --temperature"):
+    with pytest.raises(InvalidOption, match=r"Train at 1 or more, or dump again with .* among `dump\.temperature`"):
         labels.log_tail_at(temperature)
 
 
@@ -130,6 +131,37 @@ def test_they_travel_between_processes() -> None:
 
     assert all(torch.equal(*pair) for pair in zip(tensors_of(copy), tensors_of(labels), strict=True))
     assert copy.temperatures == labels.temperatures
+
+
+def test_a_part_travels_without_what_it_was_split_from() -> None:
+    parts = keep_top_k(teacher_logits(), k=16).split([4, 60])
+    parts[0].once_for_all("key", lambda whole: whole)  # made of the whole, which stays where it is
+
+    data = pickle.dumps(parts[0])
+    copy = pickle.loads(data)
+
+    assert len(data) < len(pickle.dumps(parts[1])) / 4
+    assert copy.block is None
+    assert all(torch.equal(*pair) for pair in zip(tensors_of(copy), tensors_of(parts[0]), strict=True))
+
+
+def test_how_many_rows_each_sample_has_travels_too() -> None:
+    labels = replace(keep_top_k(teacher_logits(rows=6), k=16), counts_B=torch.tensor([1, 3, 2]))
+
+    parts = [pickle.loads(pickle.dumps(part)) for part in labels.split([2, 1])]
+
+    assert [part.counts_B.tolist() for part in parts] == [[1, 3], [2]]
+    assert [len(part) for part in parts] == [4, 2]
+
+
+@pytest.mark.gpu
+def test_pinned_labels_are_the_same_ones() -> None:
+    labels = keep_top_k(teacher_logits(), k=16)
+
+    pinned = labels.pin_memory()
+
+    assert all(tensor.is_pinned() for tensor in pinned.tensors())
+    assert all(torch.equal(*pair) for pair in zip(tensors_of(pinned), tensors_of(labels), strict=True))
 
 
 @pytest.mark.gpu

@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.errors import InvalidOption, SoftlabError, UnreadableSample
+from softlab.errors import DamagedStore, InvalidOption, SoftlabError, UnreadableSample
 from softlab.indices import SourceIndex
 from softlab.loading import loader
 from softlab.loading.aligned import Aligned
@@ -18,6 +19,7 @@ from softlab.sources.source import Sample
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_of, image_rows, truncated_png
+from tests.store.building import flip_byte
 from tests.teacher.dumping import Pictures, assert_same_labels
 
 CPU = torch.device("cpu")
@@ -189,7 +191,7 @@ def test_an_unreadable_image_is_the_readers_own_error(tmp_path: Path, workers: i
     rows[5]["bytes"] = truncated_png()
     source = open_rows(tmp_path / "a.parquet", rows)
 
-    with pytest.raises(UnreadableSample, match="--source-skip-unreadable") as caught:
+    with pytest.raises(UnreadableSample, match=r"`source\.skip_unreadable = true`") as caught:
         load(Aligned(source=source, inputs=(ImageInput(),)), in_sequence(0, 8, batch_size=2), workers=workers)
     with pytest.raises(UnreadableSample) as expected:
         image_of(source, 5)
@@ -210,6 +212,20 @@ def test_batches_before_an_unreadable_image_still_come(tmp_path: Path) -> None:
     assert found == [[0, 1], [2, 3]]
 
 
+@pytest.mark.process
+def test_workers_have_ended_when_an_error_arrives_though_somebody_keeps_it(aligned: Aligned) -> None:
+    """Its traceback would keep the iterator, and once that is garbage torch waits five seconds for each worker."""
+    assert aligned.store is not None
+    assert isinstance(aligned.store.path, Path)
+    flip_byte(aligned.store.path / "outputs/logits/logits/c/0/0/0")
+
+    with pytest.raises(DamagedStore) as kept:
+        load(aligned, workers=2)
+
+    assert kept.value.__traceback__ is not None
+    assert multiprocessing.active_children() == []
+
+
 class Broken(Pictures):
     def read(self, index: int) -> Sample:
         raise ZeroDivisionError("a bug")
@@ -221,7 +237,7 @@ def test_a_bug_in_a_source_keeps_its_traceback() -> None:
 
 
 def test_fewer_than_no_workers_are_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"workers = -1: expected 0 or more\."):
+    with pytest.raises(InvalidOption, match=r"device\.workers = -1: expected 0 or more\. Change `device\.workers`\."):
         LoaderOptions(workers=-1)
 
 

@@ -15,7 +15,7 @@ from tests.sources.pictures import animals, encoded, image_rows, picture
 
 ROWS = image_rows(12)
 OTHER_PICTURE = encoded(picture(seed=99))
-DUMP_AGAIN = "Point --source at the data the teacher saw, or dump again"
+DUMP_AGAIN = "Point `source.path` at the data the teacher saw, or dump again"
 
 
 def changed(rows: list[Row], number: int) -> list[Row]:
@@ -72,7 +72,7 @@ def test_fewer_or_reordered_samples_are_refused_with_the_option_that_allows_them
 ) -> None:
     source = open_rows(tmp_path / "other.parquet", rows)
 
-    with pytest.raises(StoreMismatch, match=f"{found}.*{DUMP_AGAIN}, or say --subset"):
+    with pytest.raises(StoreMismatch, match=f"{found}.*{DUMP_AGAIN}, or say `check.subset = true`"):
         align(source, store)
 
 
@@ -89,7 +89,7 @@ def test_of_a_part_that_was_pulled_the_keys_are_asked_for_where_the_source_has_a
     (tmp_path / "keys").write_text("".join(f"{key}\n" for key in open_rows(tmp_path / "some.parquet", ROWS[:5]).keys))
     part = open_store(pull(tmp_path / "store", tmp_path / "part", PullOptions(samples=tmp_path / "keys")).out)
 
-    with pytest.raises(StoreMismatch, match=r"Give --source-keys the file of keys that the store was pulled with"):
+    with pytest.raises(StoreMismatch, match=r"Give `source.keys` the file of keys that the store was pulled with"):
         align(open_rows(tmp_path / "all.parquet", ROWS), part)
     with pytest.raises(StoreMismatch, match=f"{DUMP_AGAIN}\\.$"):
         align(open_rows(tmp_path / "others.parquet", ROWS[1:]), part)

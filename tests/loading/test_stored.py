@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.models.device import DeviceOptions
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex
 from softlab.loading import stored
@@ -16,6 +15,7 @@ from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import Stored, read_stored
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.models.device import DeviceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.store.rows import Rows

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.models.device import DeviceOptions
 from softlab.errors import DamagedStore
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.loading.stored import BATCHES_AHEAD, BLOCK_BATCHES, BLOCKS_AHEAD, read_stored
 from softlab.modalities.images.inputs import ImageInput
+from softlab.models.device import DeviceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions

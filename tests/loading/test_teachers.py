@@ -67,11 +67,11 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fewer samples": (
         {"source": Pictures(count=11)},
-        "{second}: its 11 samples are not the 12 of {first}. Dump both from the same --source.",
+        "{second}: its 11 samples are not the 12 of {first}. Dump both from the same `source.path`.",
     ),
     "a sample that differs": (
         {"source": Pictures(count=12, black=frozenset({11}))},
-        "{second}: its 12 samples are not the 12 of {first}. Dump both from the same --source.",
+        "{second}: its 12 samples are not the 12 of {first}. Dump both from the same `source.path`.",
     ),
     "other transforms": (
         {"augment": ViewRecipe(transforms=("RandomHorizontalFlip()",), seed=5)},
@@ -150,8 +150,8 @@ def test_a_feature_that_no_store_holds_is_refused_with_those_that_they_do(make_s
     with pytest.raises(InvalidOption) as caught:
         find_features([one, other], ["early", "middle"])
     assert str(caught.value) == (
-        "feature 'middle': no store holds it (they hold: early, late). Dump it with --feature middle=LAYER, or leave "
-        "it out."
+        "feature 'middle': no store holds it (they hold: early, late). Dump it as `dump.feature.middle`, or "
+        "leave it out."
     )
 
 

@@ -104,7 +104,7 @@ def test_one_pixel_that_differs_is_refused_with_the_versions_of_both_sides(folde
         in message
     )
     assert message.endswith(IN_TRAINING)
-    assert "--views-mismatch allow" in IN_TRAINING
+    assert "`check.views_mismatch = allow`" in IN_TRAINING
 
 
 @pytest.mark.usefixtures("change_pixel")
@@ -232,7 +232,7 @@ def test_the_recipe_of_the_store_is_accepted_and_any_other_refused_with_both(fol
     assert str(refused.value) == (
         f"{store.path}: the teacher saw other views: RandomCrop(size=[4, 6], padding=2), RandomHorizontalFlip() "
         f"(seed 5). [augment] asks for RandomInvert() (seed 0). Leave [augment] out, and the store's own views are "
-        f"replayed; or train on other views than the teacher's by saying --views-mismatch allow."
+        f"replayed; or train on other views than the teacher's by saying `check.views_mismatch = allow`."
     )
 
 
@@ -243,7 +243,7 @@ def test_mixed_views_need_the_whole_source_in_its_own_order(folder: Path, number
     with pytest.raises(StoreMismatch, match=re.escape("its views are mixed with any of its 50 samples")) as refused:
         store_replay(store, align(source, store, subset=True), MODALITY)
 
-    assert "Give the whole source; --max-samples trains on its first samples only." in str(refused.value)
+    assert "Give the whole source; `run.max_samples` trains on its first samples only." in str(refused.value)
 
 
 def test_transforms_of_a_store_that_can_not_be_built_are_refused(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from softlab.errors import NotAStore, UnsupportedStore
 from softlab.identity import digest_of
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import Manifest, StorePlan, decode_manifest, encode, in_version_1, in_version_2
 from softlab.manifest.checks import find_plan_contradiction
 from tests.manifests import make_manifest, set_at
@@ -121,6 +122,11 @@ def test_a_plan_of_today_in_format_1_is_read_as_it_was() -> None:
         "features/logits2",
     ]
     assert in_version_2(old) == make_plan(features={"pooled": (6,), "logits2": (3, 2)})
+
+
+@pytest.mark.parametrize("coding", ["float32", "int8"])
+def test_a_plan_whose_values_are_not_float16_is_none_of_format_1(coding: ValuesCoding) -> None:
+    assert in_version_1(make_plan(values_coding=coding)) is None
 
 
 def test_a_plan_of_format_1_in_format_2_has_its_arrays_where_they_are_now() -> None:

@@ -28,6 +28,13 @@ def test_the_kind_is_found_from_what_is_there(
     monkeypatch.chdir(tmp_path)
 
     assert open_source(SourceOptions(path=path)).name == name
+    assert open_source(path).name == name
+
+
+def test_a_path_alone_is_enough(tmp_path: Path) -> None:
+    assert len(open_source(animals(tmp_path))) == 4
+    with pytest.raises(InvalidOption, match="path is empty"):
+        open_source("")
 
 
 def test_a_kind_that_is_given_is_taken(tmp_path: Path) -> None:
@@ -64,35 +71,35 @@ def test_the_scan_for_unreadable_samples_tells_its_progress(tmp_path: Path) -> N
 def test_without_skipping_nothing_is_decoded_at_opening(tmp_path: Path) -> None:
     source = open_source(SourceOptions(path=str(write_folder(tmp_path, {"cat/0.png": b""}))))
 
-    with pytest.raises(UnreadableSample, match="--source-skip-unreadable"):
+    with pytest.raises(UnreadableSample, match=r"`source\.skip_unreadable = true`"):
         image_of(source, 0)
 
 
 @pytest.mark.parametrize("kind", ["auto", "folder", "parquet"])
 def test_a_path_where_nothing_is_is_refused(tmp_path: Path, kind: Any) -> None:
-    with pytest.raises(SourceError, match="check --source"):
+    with pytest.raises(SourceError, match=r"check `source\.path`"):
         open_source(SourceOptions(path=str(tmp_path / "nothing"), kind=kind))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no images in 0 class folders.*check --source"):
+    with pytest.raises(SourceError, match=r"no images in 0 class folders.*check `source.path`"):
         open_source(SourceOptions(path=str(tmp_path)))
 
 
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [])
 
-    with pytest.raises(SourceError, match=r"no samples\. Check --source"):
+    with pytest.raises(SourceError, match=r"no samples\. Check `source.path`"):
         open_source(SourceOptions(path=str(path)))
 
 
 @pytest.mark.parametrize(
     ("options", "next_step"),
     [
-        ({"root": Path("data")}, "Leave out --source-root and --source-arguments"),
-        ({"arguments": {"train": True}}, "Leave out --source-root and --source-arguments"),
-        ({"path": "torchvision:FakeData", "class_names": ("cat",)}, "Leave out --source-class-names"),
-        ({"limit": 5}, "Lower --source-limit or leave it out"),
+        ({"root": Path("data")}, "Leave out `source.root` and `source.arguments`"),
+        ({"arguments": {"train": True}}, "Leave out `source.root` and `source.arguments`"),
+        ({"path": "torchvision:FakeData", "class_names": ("cat",)}, "Leave out `source.class_names`"),
+        ({"limit": 5}, "Lower `source.limit` or leave it out"),
     ],
 )
 def test_options_that_dont_fit_the_data_are_refused(tmp_path: Path, options: dict[str, Any], next_step: str) -> None:

@@ -18,6 +18,7 @@ from softlab.testing.modalities import ModalityContract
 from tests.modalities import text_bytes
 from tests.modalities.text_bytes import MODALITY, TextInput, bag_of_words
 
+CPU = softlab.DeviceOptions(name="cpu")
 TEXTS = ["red apple", "green apple", "blue sea", "grey sky", "a red sky", "green", "", "häßlich"]
 RECIPE = f"""
 [input]
@@ -71,11 +72,11 @@ def test_a_teacher_of_text_teaches_students_with_inputs_of_their_own(
 ) -> None:
     source = softlab.open_source(texts, modality=MODALITY.name)
     teacher = softlab.Teacher(module=build(), name="bag", arguments={}, input=TextInput(length=12))
-    summary = softlab.dump_teacher(
-        teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"))
+    summary = softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=CPU))
+    options = softlab.TrainOptions(
+        run=softlab.RunOptions(epochs=2, batch_size=4), device=CPU, log=softlab.LogOptions(track=())
     )
-    options = train_options(epochs=2, batch_size=4, device="cpu", track=())
-    short = softlab.Student(module=build(width=4, seed=1), options=options, input=TextInput(length=6))
+    short = softlab.Student(module=build(width=4, seed=1), input=TextInput(length=6))
 
     results = softlab.train_students(
         {"short": short, "long": build(seed=2)},
@@ -97,12 +98,7 @@ def test_a_teacher_of_text_teaches_students_with_inputs_of_their_own(
 def test_its_student_is_measured_against_the_teacher(tmp_path: Path, texts: softlab.SourceOptions) -> None:
     source, module, input = softlab.open_source(texts, modality=MODALITY.name), build(), TextInput(length=12)
     teacher = softlab.Teacher(module=module, name="bag", arguments={}, input=input)
-    softlab.dump_teacher(
-        teacher,
-        source,
-        tmp_path / "store",
-        softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"), coding="float32"),
-    )
+    softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=CPU, coding="float32"))
 
     found = softlab.evaluate_model(module, source, store=softlab.open_store(tmp_path / "store"), input=input)
 
@@ -138,9 +134,7 @@ def test_what_is_no_text_is_an_unreadable_sample(tmp_path: Path) -> None:
     teacher = softlab.Teacher(module=build(), name="bag", arguments={}, input=TextInput())
 
     with pytest.raises(UnreadableSample, match=r"row 0: sample '0' can't be read: it isn't text"):
-        softlab.dump_teacher(
-            teacher, source, tmp_path / "store", softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"))
-        )
+        softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=CPU))
 
 
 def test_views_that_it_has_not_are_refused(tmp_path: Path, texts: softlab.SourceOptions) -> None:
@@ -149,10 +143,4 @@ def test_views_that_it_has_not_are_refused(tmp_path: Path, texts: softlab.Source
     augment = softlab.ViewRecipe(transforms=("RandomHorizontalFlip()",))
 
     with pytest.raises(InvalidOption, match=r"views are random \(RandomHorizontalFlip\(\) \(seed 0\)\)"):
-        softlab.dump_teacher(
-            teacher,
-            source,
-            tmp_path / "store",
-            softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu")),
-            augment=augment,
-        )
+        softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=CPU), augment=augment)

@@ -35,11 +35,20 @@ def test_as_many_processes_as_wanted_or_as_there_are_gpus(
 @pytest.mark.parametrize(
     ("wanted", "device", "found", "message"),
     [
-        (4, "auto", 1, "devices = 4: found 1 GPU, expected 4 or more. Give --devices all for those that there are."),
+        (
+            4,
+            "auto",
+            1,
+            "devices = 4: found 1 GPU, expected 4 or more. Say `dump.devices = all` for those that there are.",
+        ),
         (3, "cuda", 2, "devices = 3: found 2 GPUs, expected 3 or more."),
-        (2, "auto", 0, "devices = 2: found 0 GPUs, expected 2 or more. Leave --devices out."),
-        (None, "auto", 0, "devices = all: found 0 GPUs, expected 1 or more. Leave --devices out."),
-        (None, "cpu", 2, "devices = all with device = cpu: each process takes a GPU of its own. Leave --device out"),
+        (2, "auto", 0, "devices = 2: found 0 GPUs, expected 2 or more. Leave `dump.devices` out."),
+        (None, "auto", 0, "devices = all: found 0 GPUs, expected 1 or more. Leave `dump.devices` out."),
+        (
+            *(None, "cpu", 2),
+            "devices = all with device = cpu: each process takes a GPU of its own. Leave `device.name` out, or "
+            "`dump.devices`.",
+        ),
         (2, "mps", 0, "devices = 2 with device = mps: each process takes a GPU of its own."),
     ],
 )

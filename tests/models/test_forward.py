@@ -83,7 +83,10 @@ def test_named_inputs_go_to_the_arguments_of_their_names() -> None:
 def test_a_model_that_cant_run_on_its_inputs_is_told_with_their_shapes() -> None:
     inputs = Inputs(positional=(torch.zeros(2, 5),), named={"mask": torch.zeros(2)})
 
-    with pytest.raises(ModelError, match=r"can't run on inputs of shape \[2, 5\], \[2\]: TypeError: .*--input-size"):
+    with pytest.raises(
+        ModelError,
+        match=r"can't run on inputs of shape \[2, 5\], \[2\]: TypeError: .*`input.size` and `input.channels`",
+    ):
         outputs_of(nn.Linear(3, 4), inputs, device=CPU, autocast="none")
 
 

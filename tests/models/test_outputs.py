@@ -90,7 +90,7 @@ def test_an_output_that_is_not_there_is_refused_with_those_that_are(text: str) -
     name = parse_output(text).name
     assert str(refused.value) == (
         f"output {name}: the model returns no 'maks' (it returns: logits [2, 5], masks [2, 3, 8, 8]). Did you mean "
-        f"masks? Name it with --output {name}=FIELD, or take a layer's with --output {name}=layer:NAME."
+        f"masks? Name it with `dump.output = {name}=FIELD`, or take a layer's with `dump.output = {name}=layer:NAME`."
     )
 
 

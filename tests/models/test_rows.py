@@ -114,13 +114,16 @@ def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tupl
 
     assert str(refused.value) == (
         f"output logits: has the shape {list(shape)} for 2 samples, expected [2, classes], [2, positions, classes] or "
-        f"[2, classes, height, width]. Take another one, or store it as it is with --output logits:values."
+        f"[2, classes, height, width]. Take another one, or store it as it is with `dump.output = logits:values`."
     )
 
 
-def test_values_of_one_number_a_sample_are_refused() -> None:
-    with pytest.raises(ModelError, match=re.escape("has the shape [2] for 2 samples, expected [2, ...] with one axis")):
-        values_as_rows(torch.zeros(2), name="score", num_samples=2)
+@pytest.mark.parametrize("counted", [None, units_of(torch.ones(2, 3).bool())], ids=["", "beside counted positions"])
+def test_one_number_a_sample_is_a_row_of_one(counted: Units | None) -> None:
+    found = values_as_rows(torch.tensor([0.5, 2.0]), name="score", num_samples=2, counted=counted)
+
+    assert found.rows.tolist() == [[0.5], [2.0]]
+    assert found.counts_B is None
 
 
 # The logits of a model.

@@ -8,7 +8,7 @@ from typing import Any
 
 from softlab.report.runs import TrainingRun, read_run
 
-FAILURE = "TrainingFailed: student small: its loss is nan by step 12. Lower --learning-rate."
+FAILURE = "TrainingFailed: student small: its loss is nan by step 12. Lower `optimizer.learning_rate`."
 
 Settings = dict[str, Any]
 

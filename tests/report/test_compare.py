@@ -142,7 +142,7 @@ def test_a_run_that_is_given_twice_is_refused(runs: Path, tmp_path: Path) -> Non
 
 def test_one_name_for_several_students_is_told_apart_by_the_first_run(runs: Path, tmp_path: Path) -> None:
     others = [
-        copied(runs / name, tmp_path / f"other-{name}", lambda settings: settings["options"].update(batch_size=7))
+        copied(runs / name, tmp_path / f"other-{name}", lambda settings: settings["run"].update(batch_size=7))
         for name in ("seed-0", "seed-1")
     ]
 

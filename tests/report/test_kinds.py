@@ -31,16 +31,18 @@ def test_they_are_in_the_order_of_the_runs(runs: Path) -> None:
 
 
 DIFFERENCES = {
-    "an option of the run": lambda settings: settings["options"].update(batch_size=7),
+    "an option of the run": lambda settings: settings["run"].update(batch_size=7),
+    "how stores are gone through": lambda settings: settings["distil"].update(view_order="random"),
     "store": lambda settings: settings.update(stores=["0123"]),
     "several stores": lambda settings: settings["stores"].append("0123"),
     "validation": lambda settings: settings.update(valid="0123"),
     "the metric of the best epoch": lambda settings: settings.update(best_by="teacher_kl"),
     "views": lambda settings: settings["views"].update(as_the_teacher_saw="no"),
     "module": lambda settings: settings["students"]["small"].update(module="0123"),
-    "kind of device": lambda settings: settings["students"]["small"].update(device="cuda"),
-    "objective": lambda settings: settings["students"]["small"]["objective"].update(alpha=0.5),
-    "an option of its own": lambda settings: settings["students"]["small"].update(options={"learning_rate": 0.5}),
+    "kind of device": lambda settings: settings["students"]["small"]["device"].update(type="cuda"),
+    "how it runs there": lambda settings: settings["students"]["small"]["device"].update(autocast="bfloat16"),
+    "objective": lambda settings: settings["students"]["small"]["objective"]["teachers"].update(alpha=0.5),
+    "an option of its own": lambda settings: settings["students"]["small"]["optimizer"].update(learning_rate=0.5),
     "something unheard of": lambda settings: settings.update(novelty=True),
 }
 
@@ -53,17 +55,15 @@ def test_students_that_differ_in_more_are_two(runs: Path, tmp_path: Path, what: 
 
 
 def drop_baseline(settings: Settings) -> None:
-    settings["options"]["baseline"] = False
+    settings["distil"]["baseline"] = False
 
 
 SAME = {
-    "one of several devices": lambda settings: settings["options"].update(device="cuda:3"),
     "baselines beside it": drop_baseline,
     "versions of libraries": lambda settings: settings["versions"].update(torch="9.9"),
     "other students beside it": lambda settings: settings["students"]["small-hard"].update(module="0123"),
-    "the run's options where it has its own": lambda settings: (
-        settings["students"]["small"].update(options=dict(settings["options"])),
-        settings["options"].update(learning_rate=0.5),
+    "options of other students": lambda settings: settings["students"]["small-hard"]["optimizer"].update(
+        learning_rate=0.5
     ),
 }
 
@@ -106,7 +106,7 @@ def test_a_run_that_was_repeated_is_the_same_student(runs: Path, tmp_path: Path)
 
 
 def test_a_student_of_an_unfinished_run_stays_alone(runs: Path, tmp_path: Path) -> None:
-    again = copied(runs / "stopped", tmp_path / "again", lambda settings: settings["options"].update(seed=1))
+    again = copied(runs / "stopped", tmp_path / "again", lambda settings: settings["run"].update(seed=1))
 
     assert student_groups(read_run(runs / "stopped"), again) == [["stopped"], ["again"]]
 

@@ -101,12 +101,8 @@ def test_a_loss_that_is_no_number_is_read(runs: Path, tmp_path: Path) -> None:
     assert math.isnan(read_run(run).epochs["small"][0].train_loss)
 
 
-def test_a_student_with_options_of_its_own_has_its_own_seed(runs: Path, tmp_path: Path) -> None:
-    run = copied(
-        runs / "seed-0",
-        tmp_path / "run",
-        lambda settings: settings["students"]["small"].update(options={"seed": 7, "alpha": 0.5}),
-    )
+def test_a_student_may_have_a_seed_of_its_own(runs: Path, tmp_path: Path) -> None:
+    run = copied(runs / "seed-0", tmp_path / "run", lambda settings: settings["students"]["small"].update(seed=7))
 
     assert run.student_seeds == {"small": 7, "small-hard": 0}
 
@@ -146,7 +142,7 @@ def test_what_is_no_run_is_refused(runs: Path, name: str) -> None:
 
     assert str(caught.value) == (
         f"{runs / name}: no run.json here, so this is not a training run. "
-        f"Give the --out folder of `softlab train-student`."
+        f"Give the `out` folder of `softlab train-student`."
     )
 
 
@@ -206,7 +202,7 @@ def test_a_finished_run_without_metrics_is_refused(runs: Path, tmp_path: Path) -
 
 
 OTHER_FORMATS: dict[str, tuple[str, Any]] = {
-    "no options": ("run.json", lambda settings: settings.pop("options")),
+    "no options of the run": ("run.json", lambda settings: settings.pop("run")),
     "students as a list": ("run.json", lambda settings: settings.update(students=["small"])),
     "a result without a name": ("summary.json", lambda results: results[0].pop("name")),
     "no metric that chose the best epoch": ("run.json", lambda settings: settings.pop("best_by")),

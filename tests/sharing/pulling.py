@@ -1,14 +1,18 @@
 """Published stores to pull from, and what is expected of the copies."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
 from softlab.manifest import StorePlan
+from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sharing.publish.push import PushOptions, push
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
+from softlab.store.verify import verify_store
 from tests.store.building import copy_store, make_plan, with_digests
 
 PUSH = PushOptions(licence="CC0-1.0", terms="")
@@ -39,6 +43,39 @@ def open_uncached(path: Path | str) -> Store:
 def write_keys(path: Path, keys: Sequence[str]) -> Path:
     path.write_text("".join(f"{key}\n" for key in keys))
     return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfPart:
+    """What was left of a store when a part of it was pulled, and then a part of that."""
+
+    store: Store
+    views: Sequence[int]
+    """The whole store's, as are features and samples."""
+
+    features: tuple[str, ...]
+    samples: Sequence[int]
+
+
+def pull_part_of_part(whole: Path, data: st.DataObject) -> PartOfPart:
+    """Any views, features and samples, drawn twice; the copies lie beside the store, and the last one is intact."""
+    opened, chosen = open_uncached(whole), whole
+    keys, features = opened.read_samples().keys, opened.feature_names
+    views: Sequence[int] = range(opened.num_views)
+    samples: Sequence[int] = range(opened.num_samples)
+    for step in range(2):
+        first = data.draw(st.integers(0, len(views) - 1))
+        last = data.draw(st.integers(first, len(views) - 1))
+        kept = data.draw(st.sets(st.sampled_from(features))) if features else set()
+        places = sorted(data.draw(st.sets(st.integers(0, len(samples) - 1), min_size=1)))
+        views, samples = views[first : last + 1], [samples[place] for place in places]
+        features = tuple(name for name in features if name in kept)
+        wanted = write_keys(whole.parent / "keys.txt", [keys[sample] for sample in samples])
+        out = whole.parent / f"part {step}"
+        pull(chosen, out, PullOptions(views=f"{first}-{last}", features=features, samples=wanted, jobs=2))
+        chosen = out
+    assert verify_store(chosen).is_intact
+    return PartOfPart(store=open_uncached(chosen), views=views, features=features, samples=samples)
 
 
 def assert_same_rows(

@@ -57,7 +57,7 @@ def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Pa
     write_folder(animals(tmp_path), {"dog/bad.png": truncated_png()})
     source = open_folder(tmp_path)
 
-    with pytest.raises(UnreadableSample, match=r"'dog/bad.png'.*truncated.*--source-skip-unreadable"):
+    with pytest.raises(UnreadableSample, match=r"'dog/bad.png'.*truncated.*`source.skip_unreadable = true`"):
         image_of(source, source.keys.index("dog/bad.png"))
 
 
@@ -82,7 +82,7 @@ def test_a_class_without_a_folder_is_refused(tmp_path: Path) -> None:
 def test_images_outside_class_folders_are_no_data_set(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a.png": encoded(picture())})
 
-    with pytest.raises(SourceError, match=r"no images in 0 class folders\..*check --source"):
+    with pytest.raises(SourceError, match=r"no images in 0 class folders\..*check `source.path`"):
         open_folder(tmp_path)
 
 

@@ -9,10 +9,10 @@ from softlab.sources import SourceOptions
 @pytest.mark.parametrize(
     ("wrong", "next_step"),
     [
-        ({"path": ""}, "Set --source"),
+        ({"path": ""}, "`source.path` is empty"),
         ({"kind": "parket"}, "Did you mean parquet?"),
-        ({"limit": 0}, "Set --source-limit to 1 or more"),
-        ({"image_column": ""}, "Set --source-image-column"),
+        ({"limit": 0}, "Set `source.limit` to 1 or more"),
+        ({"image_column": ""}, "Set `source.image_column`"),
         ({"class_names": ("cat", "dog", "cat")}, "Name each class folder once"),
     ],
 )

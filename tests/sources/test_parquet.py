@@ -120,7 +120,7 @@ def test_a_corrupt_image_is_found_when_it_is_decoded_and_not_before(tmp_path: Pa
     rows[3] = {"bytes": truncated_png(), "path": "bad.png"}
     source = open_parquet(write_parquet(tmp_path / "a.parquet", rows))
 
-    with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*--source-skip-unreadable"):
+    with pytest.raises(UnreadableSample, match=r"a\.parquet, row 3: sample 'bad\.png'.*`source\.skip_unreadable"):
         image_of(source, 3)
 
 
@@ -143,7 +143,7 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", image_rows(1), labels=[0], metadata=hub_metadata("cat", "dog"))
     write_parquet(tmp_path / "b.parquet", image_rows(1), labels=[0], metadata=hub_metadata("dog", "cat"))
 
-    with pytest.raises(SourceError, match=r"b\.parquet: .* not those of a\.parquet\. Give --source files of one"):
+    with pytest.raises(SourceError, match=r"b\.parquet: .* not those of a\.parquet\. Give `source.path` files of one"):
         open_parquet(tmp_path)
 
 
@@ -153,15 +153,15 @@ def test_files_with_different_class_names_are_refused(tmp_path: Path) -> None:
         (
             {"image_column": "imgae"},
             r"no column 'imgae' for the field 'image'\. Did you mean image\? \(There are: image, label, taken\.\).*"
-            r"--source-image-column",
+            r"`source.image_column`",
         ),
         (
             {"fields": {"when": "taken"}},
             r"'taken' for the field 'when' has type date32\[day\], expected binary.*label \(int64\), "
-            r"taken \(date32\[day\]\).*--source-fields when=COLUMN",
+            r"taken \(date32\[day\]\).*`source.fields.when`",
         ),
-        ({"label_column": "lable"}, r"'lable' is not there\. Did you mean label\?.*--source-label-column"),
-        ({"label_column": "image"}, r"'image' has type struct.*--source-label-column"),
+        ({"label_column": "lable"}, r"'lable' is not there\. Did you mean label\?.*`source.label_column`"),
+        ({"label_column": "image"}, r"'image' has type struct.*`source.label_column`"),
     ],
 )
 def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
@@ -272,7 +272,7 @@ def test_damage_under_a_page_checksum_is_found_when_the_row_group_is_read(tmp_pa
 
 
 def test_a_path_with_nothing_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="check --source"):
+    with pytest.raises(SourceError, match=r"check `source\.path`"):
         open_parquet(tmp_path / "nothing")
 
 

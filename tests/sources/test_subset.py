@@ -31,7 +31,7 @@ def test_the_first_samples_are_those_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=re.escape("limit 5, but there are 4 samples. Lower --source-limit")):
+    with pytest.raises(InvalidOption, match=re.escape("limit 5, but there are 4 samples. Lower `source.limit`")):
         first(open_folder(animals(tmp_path)), 5)
 
 
@@ -47,7 +47,7 @@ def test_samples_are_chosen_by_their_hard_targets(tmp_path: Path) -> None:
 
 
 def test_a_hard_target_that_no_sample_has_is_refused(tmp_path: Path) -> None:
-    message = "no sample has the hard target 7 (there are: 0, 1). Correct --source-targets"
+    message = "no sample has the hard target 7 (there are: 0, 1). Correct `source.targets`"
     with pytest.raises(InvalidOption, match=re.escape(message)):
         with_targets(open_folder(animals(tmp_path)), (0, 7))
 
@@ -63,7 +63,7 @@ def test_samples_are_chosen_by_their_keys_in_the_order_of_the_source(tmp_path: P
 
 
 def test_a_key_that_no_sample_has_is_refused(tmp_path: Path) -> None:
-    message = "(--source-keys): 1 of 2 keys are of no sample, the first of them 'cow/0.png'. Correct the file of keys."
+    message = "(`source.keys`): 1 of 2 keys are of no sample, the first of them 'cow/0.png'. Correct the file of keys."
     with pytest.raises(InvalidOption, match=re.escape(message)):
         with_keys(open_folder(animals(tmp_path)), Keys(["cat/0.png", "cow/0.png"]))
 

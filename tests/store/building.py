@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec import UNSET
 
 from softlab.disk import list_files
 from softlab.identity import content_hash, keys_fingerprint
 from softlab.labels.coding import GAP_STEP, Coding, LabelCoding
 from softlab.labels.selection import keep_top_k
+from softlab.labels.values_coding import ValuesCoding, arrays_of_values
 from softlab.manifest import (
     ClassesRecord,
     CodingRecord,
@@ -39,6 +41,7 @@ from tests.manifests import LABELS, make_manifest
 
 FORMATS: tuple[FormatName, ...] = ("zarr", "parquet")
 CODINGS: tuple[Coding, ...] = ("float32", "float16", "uint8")
+VALUES_CODINGS: tuple[ValuesCoding, ...] = ("float32", "float16", "int8")
 CHUNK_ROWS = 2
 
 
@@ -46,6 +49,7 @@ def make_plan(
     *,
     format: FormatName = "zarr",
     coding: Coding = "float16",
+    values_coding: ValuesCoding = "float16",
     num_samples: int = 11,
     num_views: int = 2,
     shard_rows: int = 4,
@@ -61,7 +65,10 @@ def make_plan(
         "outputs/logits/logits": (labels.logit_dtype, (k,), CHUNK_ROWS),
         "outputs/logits/max_logit": (labels.float_dtype, (), shard_rows),
         "outputs/logits/log_tail": (labels.float_dtype, (2,), shard_rows),
-    } | {f"outputs/{name}/values": ("float16", shape, CHUNK_ROWS) for name, shape in features.items()}
+    }
+    for name, shape in features.items():
+        arrays = arrays_of_values(values_coding, shape)
+        shapes |= {f"outputs/{name}/{array}": (*described, CHUNK_ROWS) for array, described in arrays.items()}
     fields = tuple(
         FieldRecord(name=name, dtype=dtype, row_shape=shape, chunk_rows=chunk_rows)
         for name, (dtype, shape, chunk_rows) in shapes.items()
@@ -84,11 +91,16 @@ def make_plan(
                 selection=SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
                 coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
             ),
-            *(ValuesRecord(name=name, taken_from="layer:layer4:mean") for name in features),
+            *(values_record(name, taken_from="layer:layer4:mean", coding=values_coding) for name in features),
         ),
         "storage": StorageRecord(format=format, shard_rows=shard_rows, fields=fields),
     }
     return StorePlan(**values)
+
+
+def values_record(name: str, *, taken_from: str, coding: ValuesCoding, units: bool = False) -> ValuesRecord:
+    other_coding = UNSET if coding == "float16" else coding
+    return ValuesRecord(name=name, taken_from=taken_from, units=units, other_coding=other_coding)
 
 
 def make_logits(plan: StorePlan) -> torch.Tensor:
@@ -113,8 +125,21 @@ def make_arrays(plan: StorePlan) -> dict[str, Array]:
     rows = (plan.views.num_views, plan.source.num_samples)
     for field in plan.storage.fields:
         if field.group != "outputs/logits":
-            flat[field.name] = random.normal(size=(*rows, *field.row_shape)).astype(field.dtype)
+            flat[field.name] = make_values(random, field.dtype, (*rows, *field.row_shape))
     return {field.name: flat[field.name].reshape(*rows, *field.row_shape) for field in plan.storage.fields}
+
+
+def make_values(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Whatever an array of values, or of their scales, may hold."""
+    return (20 * random.normal(size=shape)).clip(-127, 127).astype(dtype)
+
+
+def plain_values(arrays: Mapping[str, Array]) -> Array:
+    """float32, what the arrays of some rows of values stand for, by short name."""
+    values = arrays["values"].astype(np.float32)
+    if "scale" not in arrays:
+        return values
+    return values * arrays["scale"].reshape(len(values), *[1] * (values.ndim - 1))
 
 
 def make_samples(plan: StorePlan) -> SampleTable:
@@ -222,6 +247,11 @@ def changed_plans() -> dict[str, tuple[StorePlan, str]]:
         ),
         "views": (make_plan(num_views=3), "views.num_views was 2, is now 3"),
         "coding": (make_plan(coding="float32"), "outputs.logits.coding.logits was 'float16', is now 'float32'"),
+        "coding of values": (
+            make_plan(values_coding="float32"),
+            "outputs.pooled.coding was 'float16', is now 'float32'",
+        ),
+        "scaled values": (make_plan(values_coding="int8"), "outputs.pooled.coding was 'float16', is now 'int8'"),
         "k": (make_plan(k=4), "outputs.logits.selection.k was 3, is now 4"),
         "shard size": (make_plan(shard_rows=8), "storage.shard_rows was 4, is now 8"),
         "format": (make_plan(format="parquet"), "storage.format was 'zarr', is now 'parquet'"),

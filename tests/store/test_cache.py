@@ -353,7 +353,9 @@ def test_a_file_in_the_cache_folders_place_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreWriteFailed, match="the row cache can't be written") as refused:
         open_cached(tmp_path / "store", tmp_path / "cache").read([0])
 
-    assert "Mend the cause, choose another --cache-dir, or read without it (--cache-max-bytes 0)." in str(refused.value)
+    assert "Mend the cause, choose another `cache.dir`, or read without it (`cache.max_bytes = 0`)." in str(
+        refused.value
+    )
 
 
 def test_a_folder_in_the_place_of_rows_is_said(tmp_path: Path) -> None:
@@ -361,7 +363,7 @@ def test_a_folder_in_the_place_of_rows_is_said(tmp_path: Path) -> None:
     store = open_cached(tmp_path / "store", tmp_path / "cache")
     (tmp_path / "cache" / store.digest / "outputs-logits-view-00000.rows").mkdir(parents=True)
 
-    with pytest.raises(StoreWriteFailed, match=re.escape("Is a directory. Mend the cause, choose another --cache-dir")):
+    with pytest.raises(StoreWriteFailed, match=re.escape("Is a directory. Mend the cause, choose another `cache.dir`")):
         store.read([0])
 
 

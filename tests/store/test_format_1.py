@@ -24,6 +24,7 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
 from softlab.models import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -34,7 +35,6 @@ from softlab.store.format import FormatName
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from softlab.student.feature_losses import FeatureLoss
-from softlab.student.options import TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.teacher.dump import DumpSummary, dump_teacher
@@ -43,6 +43,7 @@ from softlab.teacher.options import DumpOptions
 from tests.sharing.pulling import assert_same_rows, publish, write_keys
 from tests.store.building import FORMATS, contents, make_plan, write_store
 from tests.student.fashion import same_weights
+from tests.student.flat_options import train_options
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "format_1"
 NAMES: tuple[FormatName, ...] = ("zarr", "parquet")
@@ -106,7 +107,7 @@ def assert_expected_rows(store: Store, name: str, expected: dict[str, Any]) -> N
             np.testing.assert_array_equal(tensor.numpy(), expected[f"{name}/{view}/{each}"], strict=True)
 
 
-@pytest.mark.parametrize("feature", ["unit", "class_ids", "logits", "values", "labels"])
+@pytest.mark.parametrize("feature", ["unit", "scale", "class_ids", "logits", "values", "labels"])
 def test_a_feature_may_have_the_name_that_something_else_has_today(
     tmp_path: Path, feature: str, expected: dict[str, Any]
 ) -> None:
@@ -151,7 +152,7 @@ def test_a_conversion_is_of_today_s_format_with_the_same_rows(
 def train(store: Store, name: str) -> tuple[nn.Module, StudentResult]:
     student = make_model(seed=1)
     feature = {each: FeatureLoss(layer=each) for each in FEATURES[name]}
-    options = TrainOptions(
+    options = train_options(
         epochs=3, batch_size=8, device="cpu", temperature=2.0, alpha=0.7, feature=feature, track=(), workers=0
     )
     (result,) = train_students({"student": student}, images(), [store], options)
@@ -228,7 +229,7 @@ def dump(out: Path, *, views: int | str) -> DumpSummary:
         feature={"pool": "pool"},
         shard_rows=16,
         batch_size=8,
-        device="cpu",
+        device=DeviceOptions(name="cpu"),
         pixel_digests="all",
     )
     augment = ViewRecipe(transforms=("RandomCrop(12, padding=2)", "RandomHorizontalFlip()"), seed=3)

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from softlab.labels.coding import Coding
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.parquet_format import ParquetFormat
@@ -26,9 +27,21 @@ LABELS = ("class_ids", "logits", "max_logit", "log_tail")
 class TestParquetFormat(FormatContract):
     name = "parquet"
 
-    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+    def plan(
+        self,
+        *,
+        coding: Coding = "float16",
+        values_coding: ValuesCoding = "float16",
+        num_samples: int = 11,
+        num_classes: int = 20,
+    ) -> StorePlan:
         return make_plan(
-            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+            format=self.name,
+            coding=coding,
+            values_coding=values_coding,
+            num_samples=num_samples,
+            num_classes=num_classes,
+            features=AXES,
         )
 
 

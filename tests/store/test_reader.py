@@ -29,12 +29,14 @@ from tests.manifests import change_manifest, set_at
 from tests.store.building import (
     CODINGS,
     FORMATS,
+    VALUES_CODINGS,
     contents,
     flip_byte,
     make_arrays,
     make_logits,
     make_plan,
     make_samples,
+    plain_values,
     write_some,
     write_store,
 )
@@ -75,12 +77,14 @@ class Example:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Example]:
-    """By format and coding. Tests of damage make their own."""
+    """By format and coding; values have the first coding with the first, and so on. Tests of damage make their own."""
     root = tmp_path_factory.mktemp("examples")
     found: dict[tuple[str, str], Example] = {}
     for format in FORMATS:
         for coding in CODINGS:
-            plan, path = make_plan(format=format, coding=coding, features=FEATURES), root / f"{format}-{coding}"
+            values_coding = VALUES_CODINGS[CODINGS.index(coding)]
+            plan = make_plan(format=format, coding=coding, values_coding=values_coding, features=FEATURES)
+            path = root / f"{format}-{coding}"
             write_store(path, plan)
             cache = CacheOptions(dir=root / "cache")
             found[format, coding] = Example(path=path, plan=plan, arrays=make_arrays(plan), cache=cache)
@@ -159,21 +163,24 @@ def test_any_samples_in_any_order_are_read(
 @pytest.mark.parametrize("name", FEATURES)
 @BOTH_FORMATS
 @BOTH_READERS
+@pytest.mark.parametrize("coding", CODINGS)
 @given(samples=samples_of_any_order, view=views)
 def test_any_features_in_any_order_are_read(
     examples: dict[tuple[str, str], Example],
     format: str,
+    coding: str,
     name: str,
     is_cached: bool,
     samples: list[int],
     view: int,
 ) -> None:
-    example = examples[format, "float16"]
+    example = examples[format, coding]
 
     features = example.open(is_cached=is_cached).read_features(name, samples, view=view)
 
     assert features.dtype == torch.float32
-    expected = example.arrays[f"outputs/{name}/values"][view][samples].astype(np.float32)
+    fields = example.plan.storage.fields_of(f"outputs/{name}")
+    expected = plain_values({field.short_name: example.arrays[field.name][view][samples] for field in fields})
     np.testing.assert_array_equal(features.numpy(), expected, strict=True)
 
 
@@ -359,7 +366,8 @@ def test_views_that_are_not_there_are_refused(examples: dict[tuple[str, str], Ex
 
 def test_a_feature_that_is_not_there_is_refused(examples: dict[tuple[str, str], Example]) -> None:
     with pytest.raises(
-        InvalidOption, match=re.escape("has no feature 'poled' (it has: pooled, map, norm). Dump it with --feature.")
+        InvalidOption,
+        match=re.escape("has no feature 'poled' (it has: pooled, map, norm). Dump it under `dump.feature`."),
     ):
         examples["zarr", "float16"].open().read_features("poled", [0])
 
@@ -367,7 +375,7 @@ def test_a_feature_that_is_not_there_is_refused(examples: dict[tuple[str, str], 
 def test_a_store_without_features_says_so(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan(features={}))
 
-    with pytest.raises(InvalidOption, match=re.escape("(it has: none). Dump it with --feature.")):
+    with pytest.raises(InvalidOption, match=re.escape("(it has: none). Dump it under `dump.feature`.")):
         open_store(tmp_path, cache=NO_CACHE).read_features("pooled", [0])
 
 

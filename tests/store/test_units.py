@@ -244,7 +244,7 @@ def test_a_shard_with_more_rows_than_room_is_refused(tmp_path: Path, format: For
 
     assert str(refused.value) == (
         f"{tmp_path}: samples 0 to 2 have 7 rows, the longest of them 5, but a shard has room for 6. Dump with fewer "
-        f"samples a shard (--shard-rows), or shorten the samples."
+        f"samples a shard (`dump.shard_rows`), or shorten the samples."
     )
     write_units(tmp_path, model)
     assert_holds_all(open_store(tmp_path, cache=NO_CACHE), model)

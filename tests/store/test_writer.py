@@ -371,7 +371,7 @@ def test_going_on_with_another_plan_is_refused_with_the_difference(tmp_path: Pat
     with pytest.raises(StoreMismatch, match=re.escape(difference)) as refused:
         write_store(tmp_path, plan)
 
-    assert "Repeat the first command to go on with it, or choose another --out." in str(refused.value)
+    assert "Repeat the first command to go on with it, or choose another `out`." in str(refused.value)
     assert contents(tmp_path) == before
 
 
@@ -471,10 +471,11 @@ def test_a_process_that_joins_writes_shards_which_the_first_one_finishes(
 def test_a_process_that_joins_sweeps_nothing(tmp_path: Path) -> None:
     """What looks like left behind may be what another process is writing."""
     with writing(tmp_path, make_plan(), lets_others_join=True):
-        (tmp_path / "labels").mkdir()
-        (tmp_path / "labels/half.0123456789ab.tmp").touch()
+        half = tmp_path / "outputs/logits/half.0123456789ab.tmp"
+        half.parent.mkdir(parents=True)
+        half.touch()
         with joining(tmp_path, make_plan()):
-            assert (tmp_path / "labels/half.0123456789ab.tmp").exists()
+            assert half.exists()
 
 
 def test_nobody_joins_a_process_that_writes_alone(tmp_path: Path, workers: ProcessPoolExecutor) -> None:

@@ -6,6 +6,7 @@ import pytest
 import zarr
 
 from softlab.labels.coding import Coding
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -24,9 +25,21 @@ def opened_by_zarr(path: Path) -> Any:
 class TestZarrFormat(FormatContract):
     name = "zarr"
 
-    def plan(self, *, coding: Coding = "float16", num_samples: int = 11, num_classes: int = 20) -> StorePlan:
+    def plan(
+        self,
+        *,
+        coding: Coding = "float16",
+        values_coding: ValuesCoding = "float16",
+        num_samples: int = 11,
+        num_classes: int = 20,
+    ) -> StorePlan:
         return make_plan(
-            format=self.name, coding=coding, num_samples=num_samples, num_classes=num_classes, features=AXES
+            format=self.name,
+            coding=coding,
+            values_coding=values_coding,
+            num_samples=num_samples,
+            num_classes=num_classes,
+            features=AXES,
         )
 
 

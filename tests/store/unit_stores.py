@@ -16,6 +16,7 @@ from softlab.identity import content_hash
 from softlab.labels.coding import GAP_STEP, Coding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.values_coding import ValuesCoding, arrays_of_values
 from softlab.manifest import (
     ClassesRecord,
     CodingRecord,
@@ -38,7 +39,7 @@ from softlab.store.samples import SampleTable
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from tests.manifests import LABELS, make_manifest
-from tests.store.building import CODINGS, FORMATS
+from tests.store.building import CODINGS, FORMATS, VALUES_CODINGS, make_values, plain_values, values_record
 
 TEMPERATURES = (1.0, 4.0)
 SHAPES: dict[str, tuple[int, ...]] = {"states": (3, 2), "pooled": (5,)}
@@ -78,6 +79,7 @@ def make_unit_plan(
     *,
     format: FormatName = "zarr",
     coding: Coding = "float16",
+    values_coding: ValuesCoding = "float16",
     num_views: int = 2,
     shard_rows: int = 3,
     chunk_rows: int = 1,
@@ -92,9 +94,9 @@ def make_unit_plan(
     most = max(sum(rows_N[start : start + shard_rows]) for start in range(0, len(rows_N), shard_rows))
     room = (-(-max(most, 1) // unit_chunk_rows) + spare_chunks) * unit_chunk_rows
     outputs: list[OutputRecord] = [
-        ValuesRecord(name="states", taken_from="layer:encoder:none", units=True),
+        values_record("states", taken_from="layer:encoder:none", coding=values_coding, units=True),
         *(_classes(name, coding=coding, units=name == "tokens", valid=has_valid) for name in classes),
-        ValuesRecord(name="pooled", taken_from="layer:pooler:mean"),
+        values_record("pooled", taken_from="layer:pooler:mean", coding=values_coding),
     ]
     example = make_manifest()
     fields = [
@@ -137,7 +139,7 @@ def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
     """Dtype and row shape of each array of an output, by its short name."""
     arrays: dict[str, tuple[Any, tuple[int, ...]]] = {"unit": ("uint16", ())} if output.units else {}
     if isinstance(output, ValuesRecord):
-        return arrays | {"values": ("float16", SHAPES[output.name])}
+        return arrays | arrays_of_values(output.coding, SHAPES[output.name])
     coding, k = coding_of(output), (output.selection.k,)
     arrays |= {
         "class_ids": (coding.class_id_dtype, k),
@@ -165,7 +167,9 @@ def _one_view(output: OutputRecord, counts: list[int], random: np.random.Generat
     unit = np.concatenate([np.arange(count) * 2 for count in counts]).astype(np.uint16)
     arrays: dict[str, Array] = {"unit": unit} if output.units else {}
     if isinstance(output, ValuesRecord):
-        return arrays | {"values": random.normal(size=(num_rows, *SHAPES[output.name])).astype(np.float16)}
+        for name, (dtype, shape) in arrays_of_values(output.coding, SHAPES[output.name]).items():
+            arrays[name] = make_values(random, dtype, (num_rows, *shape))
+        return arrays
     num_classes = output.label_space.num_classes
     logits_RC = torch.from_numpy(random.normal(scale=3, size=(num_rows, num_classes)))
     if output.valid:
@@ -185,6 +189,7 @@ def unit_models(draw: st.DrawFn, *, min_samples: int = 1, num_views: int | None 
         rows_N,
         format=draw(st.sampled_from(FORMATS)),
         coding=draw(st.sampled_from(CODINGS)),
+        values_coding=draw(st.sampled_from(VALUES_CODINGS)),
         num_views=num_views or draw(st.integers(1, 3)),
         shard_rows=shard_rows,
         chunk_rows=draw(st.sampled_from([rows for rows in range(1, shard_rows + 1) if shard_rows % rows == 0])),
@@ -260,7 +265,7 @@ def assert_holds(
         expected = model.arrays(output, samples, views)
         if isinstance(output, ValuesRecord):
             values = store.read_features(output.name, asked, view=view)
-            np.testing.assert_array_equal(values.numpy(), expected["values"].astype(np.float32), strict=True)
+            np.testing.assert_array_equal(values.numpy(), plain_values(expected), strict=True)
         else:
             found = store.with_labels(output.name).read(asked, view=view)
             counts_B = None if found.counts_B is None else found.counts_B.tolist()

@@ -14,6 +14,7 @@ from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -44,7 +45,7 @@ def make_teacher() -> nn.Module:
 
 def dump(out: Path, part: Literal["train", "test"] = "train", **options: Any) -> Path:
     teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, input=INPUT)
-    defaults: dict[str, Any] = {"device": "cpu", "shard_rows": 128}
+    defaults: dict[str, Any] = {"device": DeviceOptions(name="cpu"), "shard_rows": 128}
     dump_teacher(teacher, fashion(part), out, DumpOptions(**(defaults | options)))
     return out
 

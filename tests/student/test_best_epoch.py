@@ -9,9 +9,9 @@ import pytest
 from softlab.errors import InvalidOption
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.models import load_weights
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store
 from softlab.student.loop import TrainProgress
-from softlab.student.options import Student
 from tests.student.fashion import metrics
 from tests.student.pictures import make_options, make_student, pictures, train
 
@@ -44,8 +44,8 @@ def test_the_best_epoch_is_that_of_the_best_metric_and_its_weights_are_kept(
     assert result.best.values[stands_for] == choose(values) == values[epoch_of(tmp_path) - 1]
     kept = make_student(seed=9)
     load_weights(kept, tmp_path / "small" / "best.safetensors")
-    as_in_the_run = EvaluateOptions(device="cpu", batch_size=make_options().batch_size)
-    assert evaluate_model(kept, pictures(), store=first, options=as_in_the_run) == result.best
+    as_in_the_run, cpu = EvaluateOptions(batch_size=make_options().run.batch_size), DeviceOptions(name="cpu")
+    assert evaluate_model(kept, pictures(), store=first, options=as_in_the_run, device=cpu) == result.best
 
 
 def test_metrics_disagree_about_the_best_epoch(first: Store, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_without_validation_there_is_no_such_metric(first: Store, tmp_path: Path
             True,
             "teacher_kl can't be measured on memory:pictures: there is no store of a teacher's output",
         ),
-        ("teacher_kl", False, r"best_by = teacher_kl: there is nothing to measure it on\. Give --valid\."),
+        ("teacher_kl", False, r"best_by = teacher_kl: there is nothing to measure it on\. Give `valid\.path`\."),
     ],
 )
 def test_a_metric_that_the_run_can_not_have_is_refused_before_the_first_step(
@@ -91,10 +91,3 @@ def test_a_metric_that_the_run_can_not_have_is_refused_before_the_first_step(
     with pytest.raises(InvalidOption, match=message):
         train(make_student(), first, valid=valid, out=tmp_path / "run", best_by=best_by)
     assert not (tmp_path / "run").exists()
-
-
-def test_students_of_a_run_share_it(first: Store) -> None:
-    own = Student(module=make_student(), learn=make_learn(best_by="teacher_kl"))
-
-    with pytest.raises(InvalidOption, match="best_by = teacher_kl, but the run's is auto"):
-        train({"small": own}, first, valid=first)

@@ -40,7 +40,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shuffled_as_a_whole_such_a_store_is_warned_about_with_what_to_say_instead(path: Path) -> None:
-    with pytest.warns(SlowReads, match=r"Say --shuffle blocks, or .* --cache-max-bytes"):
+    with pytest.warns(SlowReads, match=r"Say `distil\.shuffle = blocks`, or .* `cache\.max_bytes`"):
         train(make_student(), uncached(path), epochs=1)
 
 

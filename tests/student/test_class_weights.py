@@ -20,6 +20,7 @@ BATCH = feature_batch()
 def test_the_weighted_mean_is_that_of_torch() -> None:
     found = hard_loss(LOGITS_BC, BATCH, label_smoothing=0.1, class_weights=WEIGHTS)
 
+    assert BATCH.targets_B is not None
     expected = functional.cross_entropy(LOGITS_BC, BATCH.targets_B, weight=torch.tensor(WEIGHTS), label_smoothing=0.1)
     torch.testing.assert_close(found, expected)
 

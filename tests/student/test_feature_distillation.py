@@ -19,12 +19,16 @@ from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.learner import Learner
 from softlab.student.objective import Objective
-from softlab.student.options import Student
+from softlab.student.options import Student, TeachersOptions
 from tests.student.fashion import all_but_seconds, metrics, same_weights
+from tests.student.flat_options import learner_of
 from tests.student.pictures import (
+    FEATURES,
     NUM_PICTURES,
     feature_batch,
+    make_learn,
     make_options,
+    make_store,
     make_student,
     pictures,
     train,
@@ -89,17 +93,21 @@ def test_a_run_is_that_of_plain_torch_code(first: Store) -> None:
     assert not torch.allclose(without.get_parameter("conv.weight"), expected.get_parameter("conv.weight"), atol=1e-3)
 
 
+@pytest.mark.parametrize("coding", ["float32", "int8"])
+def test_features_are_learnt_as_they_are_read_in_whatever_coding(tmp_path: Path, coding: str) -> None:
+    store = make_store(tmp_path, feature=FEATURES, values_coding=coding)
+    student, expected = make_student(), make_student()
+    by_hand(expected, store)
+
+    train(student, store, feature=BOTH, alpha=1.0, **SGD)
+
+    torch.testing.assert_close(student.state_dict(), expected.state_dict())
+
+
 def make_learner(features: dict[str, FeatureLoss]) -> Learner:
-    return Learner(
-        "small",
-        make_student(),
-        Objective(alpha=0.0, features=features),
-        make_options(feature=features),
-        device=torch.device("cpu"),
-        num_steps=9,
-        steps_per_epoch=3,
-        example=feature_batch(),
-    )
+    objective = Objective(teachers=TeachersOptions(alpha=0.0), features=features)
+    options = make_options(feature=features)
+    return learner_of(make_student(), objective, options, num_steps=9, steps_per_epoch=3, example=feature_batch())
 
 
 def test_projectors_train_and_are_in_the_state_but_not_in_the_weights() -> None:
@@ -170,10 +178,10 @@ def test_only_the_features_that_are_learnt_are_read(
 
 
 def test_a_feature_that_one_of_the_students_learns_is_read(damaged: Store) -> None:
-    options = make_options(feature={"pixels": FeatureLoss(layer="hidden")})
+    learn = make_learn(feature={"pixels": FeatureLoss(layer="hidden")})
 
     with pytest.raises(DamagedStore):
-        train({"one": make_student(), "two": Student(module=make_student(), options=options)}, damaged)
+        train({"one": make_student(), "two": Student(module=make_student(), learn=learn)}, damaged)
 
 
 def test_a_feature_comes_from_the_one_store_that_holds_it(first: Store, second: Store) -> None:
@@ -194,7 +202,7 @@ def test_a_feature_comes_from_the_one_store_that_holds_it(first: Store, second: 
         pytest.param(
             {"nose": FeatureLoss(layer="conv")},
             InvalidOption,
-            r"feature 'nose': no store holds it.*map, mean, pixels.*Dump it with --feature nose=LAYER",
+            r"feature 'nose': no store holds it.*map, mean, pixels.*Dump it as `dump.feature.nose`",
             id="not stored",
         ),
         pytest.param({"mean": FeatureLoss(layer="nose")}, ModelError, "has no layer 'nose'", id="no such layer"),

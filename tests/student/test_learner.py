@@ -10,26 +10,17 @@ from softlab.errors import TrainingFailed
 from softlab.ranks import ALONE, Ranks
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS
-from softlab.student.options import TrainOptions
 from tests.modalities.images.batches import images_in
+from tests.student.flat_options import learner_of, train_options
 from tests.student.random_batch import convolution, random_batch, small_module
 
-CPU = torch.device("cpu")
 BATCHES = [random_batch(seed=seed) for seed in range(12)]
 
 
 def make_learner(module: nn.Module | None = None, *, ranks: Ranks = ALONE, **options: Any) -> Learner:
     """Four epochs of three steps."""
-    return Learner(
-        "small",
-        module or small_module(),
-        HARD_TARGETS,
-        TrainOptions(epochs=4, device="cpu", **options),
-        device=CPU,
-        num_steps=12,
-        steps_per_epoch=3,
-        ranks=ranks,
-    )
+    flat = train_options(epochs=4, device="cpu", **options)
+    return learner_of(module or small_module(), HARD_TARGETS, flat, num_steps=12, steps_per_epoch=3, ranks=ranks)
 
 
 def train(learner: Learner, steps: Iterable[int] = range(12)) -> list[float]:
@@ -157,7 +148,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_student() -> 
     learner = make_learner(learning_rate=1e38, optimizer="sgd")
     train(learner)
 
-    with pytest.raises(TrainingFailed, match=r"student small: .* Lower --learning-rate, or set --clip-norm 1"):
+    with pytest.raises(
+        TrainingFailed, match=r"student small: .* Lower `optimizer.learning_rate`, or set `optimizer.clip_norm = 1`"
+    ):
         learner.take_mean_loss(step=12)
 
 
@@ -249,7 +242,7 @@ def test_a_state_holds_no_random_numbers() -> None:
 
     model = {f"model.{name}" for name in convolution().state_dict()}
     optimizer = {f"optimizer.{index}.momentum_buffer" for index in range(len(list(convolution().parameters())))}
-    assert learner.state().keys() == model | optimizer | {"loss_sum", "losses"}
+    assert learner.state().keys() == model | optimizer | {"loss.sum", "loss.count"}
 
 
 def test_a_state_does_not_change_when_training_goes_on() -> None:

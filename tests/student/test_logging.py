@@ -5,7 +5,6 @@ import pytest
 
 from softlab.errors import InvalidOption, StoreExists
 from softlab.report.runs import read_run
-from softlab.student.loop import TrainProgress
 from softlab.student.options import LogOptions
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
@@ -19,15 +18,13 @@ def lines_of(out: Path) -> list[dict[str, object]]:
 
 def test_the_loss_of_some_steps_stands_between_those_of_epochs(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    seen: list[TrainProgress] = []
 
-    train(make_student(), store, out=tmp_path / "run", log_steps=2, on_progress=seen.append)  # 3 epochs of 3 steps
+    train(make_student(), store, out=tmp_path / "run", log_steps=2)  # 3 epochs of 3 steps
     train(make_student(), store, out=tmp_path / "plain")
 
     steps = [line for line in lines_of(tmp_path / "run") if "step_loss" in line]
     assert [line["step"] for line in steps] == [2, 4, 6, 8]
     assert [line for line in lines_of(tmp_path / "run") if "step_loss" not in line] == lines_of(tmp_path / "plain")
-    assert seen[1].losses == {"small": steps[0]["step_loss"]}
     assert len(read_run(tmp_path / "run").epochs["small"]) == 3
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.labels.losses import DecisionLoss, LossName, decision_loss
+from softlab.labels.losses import DecisionLoss, KlLoss, LossName, decision_loss
 from softlab.store.reader import Store, open_store
+from tests.labels.losses.lessons import loss_with
 from tests.student.fashion import same_weights
 from tests.student.pictures import NUM_PICTURES, make_student, pictures, train
 from tests.teacher.dumping import images_of
@@ -23,8 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "symmetric_kl": {"balance": 0.2},
     "jensen_shannon": {"beta": 0.2},
     "hinge": {"margin": 2.0},
-    "dkd": {"dkd_alpha": 2.0, "dkd_beta": 3.0},
-    "dist": {"dist_inter": 2.0, "dist_intra": 0.5},
+    "dkd": {"alpha": 2.0, "beta": 3.0},
+    "dist": {"inter": 2.0, "intra": 0.5},
 }
 """Of one loss each, other than their defaults."""
 
@@ -42,34 +43,34 @@ def logits() -> Tensor:
     return logits_NC
 
 
-def in_one_step(store: Store, **options: Any) -> float:
+def in_one_step(store: Store, loss: DecisionLoss | LossName) -> float:
     """The loss of one step over all pictures."""
-    (result,) = train(make_student(), store, epochs=1, batch_size=NUM_PICTURES, alpha=1.0, **options)
+    (result,) = train(make_student(), store, epochs=1, batch_size=NUM_PICTURES, alpha=1.0, loss=loss)
     assert result.train_loss is not None
     return result.train_loss
 
 
 @pytest.mark.parametrize("name", SOFTMAX_LOSSES)
 def test_a_step_has_the_loss_of_that_name(store: Store, name: LossName) -> None:
-    loss = in_one_step(store, loss=name, temperature=2.0)
+    options = loss_with(name, temperature=2.0)
+
+    loss = in_one_step(store, options)
 
     labels, targets_N = store.read(range(NUM_PICTURES)), torch.from_numpy(pictures().targets_N)
-    options = DecisionLoss(name=name, temperature=2.0)
     expected = decision_loss(logits(), labels, targets_B=targets_N, options=options)
     assert loss == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_loss_has_the_options_of_the_run(store: Store, name: Any) -> None:
-    values = OPTIONS[name]
+    options = loss_with(name, temperature=2.0, **OPTIONS[name])
 
-    loss = in_one_step(store, loss=name, temperature=2.0, **values)
+    loss = in_one_step(store, options)
 
     labels, targets_N = store.read(range(NUM_PICTURES)), torch.from_numpy(pictures().targets_N)
-    options = DecisionLoss(name=name, temperature=2.0, **values)
     expected = decision_loss(logits(), labels, targets_B=targets_N, options=options).item()
     assert loss == pytest.approx(expected, rel=1e-4)
-    assert loss != pytest.approx(in_one_step(store, loss=name, temperature=2.0), rel=1e-3)
+    assert loss != pytest.approx(in_one_step(store, loss_with(name, temperature=2.0)), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SOFTMAX_LOSSES)
@@ -80,7 +81,7 @@ def test_a_student_learns_by_it(first: Store, name: LossName) -> None:
 
     assert result.error is None
     assert not same_weights(student, make_student())
-    assert (result.train_loss or 0) < in_one_step(first, loss=name)
+    assert (result.train_loss or 0) < in_one_step(first, name)
 
 
 def test_beside_it_hard_targets_are_smoothed_as_the_run_says(store: Store) -> None:
@@ -89,7 +90,7 @@ def test_beside_it_hard_targets_are_smoothed_as_the_run_says(store: Store) -> No
     (baseline,) = train(make_student(), label_smoothing=0.2, **run)
 
     targets_N = torch.from_numpy(pictures().targets_N)
-    soft = decision_loss(logits(), store.read(range(NUM_PICTURES)), options=DecisionLoss(temperature=2.0))
+    soft = decision_loss(logits(), store.read(range(NUM_PICTURES)), options=KlLoss(temperature=2.0))
     hard = functional.cross_entropy(logits(), targets_N, label_smoothing=0.2)
     assert result.train_loss == pytest.approx((0.3 * soft + 0.7 * hard).item(), rel=1e-4)
     assert baseline.train_loss == pytest.approx(hard.item(), rel=1e-5)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.labels.losses import DecoupledKlLoss, KlLoss, decision_loss
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from tests.student.pictures import NUM_CLASSES, NUM_PICTURES, make_store, make_student, pictures, train
@@ -77,7 +77,7 @@ def test_a_loss_that_looks_at_targets_does_without_those_the_teacher_never_knew(
     logits_NC, targets_N = on_all_pictures()
     known_N = targets_N.masked_fill(targets_N >= NUM_CLASSES, -1)
     labels = old_store.read(range(NUM_PICTURES))
-    expected = decision_loss(logits_NC[:, :NUM_CLASSES], labels, targets_B=known_N, options=DecisionLoss(name="dkd"))
+    expected = decision_loss(logits_NC[:, :NUM_CLASSES], labels, targets_B=known_N, options=DecoupledKlLoss())
     assert result.train_loss == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_the_new_classes_are_learnt_and_the_old_ones_not_forgotten(old_store: St
     with torch.inference_mode():
         logits_NC, tuned_NC = student.eval()(images_NCHW), tuned.eval()(images_NCHW)
     old, forgotten = (
-        decision_loss(each_NC[:, :NUM_CLASSES], labels, options=DecisionLoss(temperature=1.0))
+        decision_loss(each_NC[:, :NUM_CLASSES], labels, options=KlLoss(temperature=1.0))
         for each_NC in (logits_NC, tuned_NC)
     )
     assert logits_NC[is_new_N, NUM_CLASSES:].argmax(dim=1).equal(targets_N[is_new_N] - NUM_CLASSES)
@@ -114,10 +114,10 @@ def test_a_student_without_outputs_for_the_new_classes_is_refused(old_store: Sto
 def test_mixed_views_have_no_one_class_to_add(tmp_path: Path) -> None:
     store = make_store(tmp_path / "mixed", source=more_pictures(), augment=ViewRecipe(mixup=1.0), views=2)
 
-    with pytest.raises(StoreMismatch, match="--new-classes needs one hard target a row"):
+    with pytest.raises(StoreMismatch, match=r"`distil\.new_classes` needs one hard target a row"):
         train(make_student(num_classes=NUM_ALL), store, source=more_pictures(), new_classes=True)
 
 
 def test_a_store_can_not_measure_classes_that_it_lacks(old_store: Store) -> None:
-    with pytest.raises(InvalidOption, match=r"--valid-store: with --new-classes .* Leave it out"):
+    with pytest.raises(InvalidOption, match=r"`valid_store`: with `distil\.new_classes` .* Leave it out"):
         train(make_student(num_classes=NUM_ALL), old_store, source=more_pictures(), valid=old_store, new_classes=True)

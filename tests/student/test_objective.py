@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.labels.losses import DecisionLoss, Tail, distillation_loss
+from softlab.labels.losses import KlLoss, Tail, distillation_loss
 from softlab.loading.batch import MixedTargets
 from softlab.student.objective import HARD_TARGETS, Objective, hard_loss
+from softlab.student.options import TeachersOptions
 from tests.student.random_batch import NUM_CLASSES, random_batch
 
 LOGITS_BC = torch.randn(8, NUM_CLASSES, generator=torch.Generator().manual_seed(1))
@@ -24,7 +25,7 @@ def test_the_loss_is_the_mix_of_distillation_and_cross_entropy(alpha: float, tai
     assert batch.labels is not None
     assert batch.targets_B is not None
 
-    loss = Objective(alpha=alpha, loss=DecisionLoss(temperature=4.0, tail=tail))(LOGITS_BC, batch)
+    loss = Objective(teachers=TeachersOptions(alpha=alpha), loss=KlLoss(temperature=4.0, tail=tail))(LOGITS_BC, batch)
 
     soft = distillation_loss(LOGITS_BC, batch.labels, temperature=4.0, tail=tail)
     hard = functional.cross_entropy(LOGITS_BC, batch.targets_B)
@@ -38,7 +39,7 @@ def test_with_all_classes_kept_it_is_the_loss_of_hinton_et_al() -> None:
     assert batch.targets_B is not None
     teacher_BC = torch.empty_like(LOGITS_BC).scatter_(1, batch.labels.class_ids_BK, batch.labels.logits_BK)
 
-    loss = Objective(alpha=0.9, loss=DecisionLoss(temperature=2.0))(LOGITS_BC, batch)
+    loss = Objective(teachers=TeachersOptions(alpha=0.9), loss=KlLoss(temperature=2.0))(LOGITS_BC, batch)
 
     divergence = functional.kl_div(
         functional.log_softmax(LOGITS_BC / 2, dim=1), functional.softmax(teacher_BC / 2, dim=1), reduction="batchmean"
@@ -57,15 +58,15 @@ def test_the_baseline_needs_no_soft_labels() -> None:
 
 
 def test_on_soft_labels_alone_no_hard_target_is_needed() -> None:
-    objective = Objective(alpha=1.0, loss=DecisionLoss(temperature=4.0))
+    objective = Objective(teachers=TeachersOptions(alpha=1.0), loss=KlLoss(temperature=4.0))
 
     assert objective(LOGITS_BC, replace(random_batch(), targets_B=None)).isfinite()
 
 
 def test_without_hard_targets_a_mix_is_refused_with_the_options_that_do_without() -> None:
-    objective = Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))
+    objective = Objective(teachers=TeachersOptions(alpha=0.9), loss=KlLoss(temperature=4.0))
 
-    with pytest.raises(StoreMismatch, match="--alpha 1, without --baseline"):
+    with pytest.raises(StoreMismatch, match=r"`teachers\.alpha = 1`, without `distil\.baseline`"):
         objective(LOGITS_BC, replace(random_batch(), targets_B=None))
 
 
@@ -90,7 +91,9 @@ def test_a_batch_of_unknown_targets_has_no_hard_loss_and_no_gradient() -> None:
 
 
 def test_the_loss_is_float32_also_for_shorter_logits() -> None:
-    loss = Objective(alpha=0.5, loss=DecisionLoss(temperature=4.0))(LOGITS_BC.bfloat16(), random_batch())
+    loss = Objective(teachers=TeachersOptions(alpha=0.5), loss=KlLoss(temperature=4.0))(
+        LOGITS_BC.bfloat16(), random_batch()
+    )
 
     assert loss.dtype == torch.float32
     assert math.isfinite(loss.item())
@@ -98,12 +101,12 @@ def test_the_loss_is_float32_also_for_shorter_logits() -> None:
 
 def test_a_student_with_another_number_of_classes_is_refused() -> None:
     with pytest.raises(StoreMismatch, match=f"Build the student with num_classes = {NUM_CLASSES}"):
-        Objective(alpha=1.0, loss=DecisionLoss(temperature=4.0))(LOGITS_BC[:, :-1], random_batch())
+        Objective(teachers=TeachersOptions(alpha=1.0), loss=KlLoss(temperature=4.0))(LOGITS_BC[:, :-1], random_batch())
 
 
 def test_a_temperature_below_the_stored_ones_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"dump again with --temperature 0\.5"):
-        Objective(alpha=1.0, loss=DecisionLoss(temperature=0.5))(LOGITS_BC, random_batch(k=3))
+    with pytest.raises(InvalidOption, match=r"dump again with 0\.5 among `dump\.temperature`"):
+        Objective(teachers=TeachersOptions(alpha=1.0), loss=KlLoss(temperature=0.5))(LOGITS_BC, random_batch(k=3))
 
 
 # Label smoothing.
@@ -118,7 +121,7 @@ def test_smoothed_hard_targets_are_those_of_torch() -> None:
     assert batch.targets_B is not None
     assert batch.labels is not None
 
-    loss = Objective(alpha=0.3, label_smoothing=0.2)(LOGITS_BC, batch)
+    loss = Objective(teachers=TeachersOptions(alpha=0.3), label_smoothing=0.2)(LOGITS_BC, batch)
 
     soft = distillation_loss(LOGITS_BC, batch.labels, temperature=4.0)
     torch.testing.assert_close(loss, 0.3 * soft + 0.7 * smoothed(LOGITS_BC, batch.targets_B))

@@ -19,7 +19,7 @@ from softlab.student.options import Student
 from tests.modalities import text_bytes
 from tests.sources.pictures import encoded, picture
 from tests.student.fashion import all_but_seconds, same_weights
-from tests.student.pictures import make_options, make_student, train
+from tests.student.pictures import make_learn, make_options, make_student, train
 
 Students = dict[str, nn.Module | Student]
 
@@ -60,9 +60,8 @@ def test_students_of_other_sizes_share_a_run_and_are_those_trained_alone(
 
 
 def test_a_run_with_another_input_does_not_go_on_from_its_checkpoint(first: Store, tmp_path: Path) -> None:
-    options = make_options()
-    train({"small": Student(module=make_student(), options=options)}, first, out=tmp_path / "run")
-    other = Student(module=make_student(), options=options, input=ImageInput(mean=(0.1,)))
+    train({"small": Student(module=make_student())}, first, out=tmp_path / "run")
+    other = Student(module=make_student(), input=ImageInput(mean=(0.1,)))
 
     with pytest.raises(softlab.SoftlabError, match="input"):
         train({"small": other}, first, out=tmp_path / "run")
@@ -78,9 +77,10 @@ def test_a_student_of_text_learns_from_a_teacher_of_images(tmp_path: Path) -> No
     fields = {"image": "photo", "text": "caption"}
     source = softlab.open_source(softlab.SourceOptions(path=str(tmp_path / "pairs.parquet"), fields=fields))
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 3))
-    softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device="cpu"))
+    cpu = softlab.DeviceOptions(name="cpu")
+    softlab.dump_teacher(teacher, source, tmp_path / "store", softlab.DumpOptions(device=cpu))
     options = make_options(batch_size=4)
-    reader = Student(module=text_bytes.bag_of_words(), options=options, input=text_bytes.TextInput())
+    reader = Student(module=text_bytes.bag_of_words(), input=text_bytes.TextInput())
 
     alone: Students = {"reader": reader}
     both: Students = {"reader": reader, "seer": nn.Sequential(nn.Flatten(), nn.Linear(72, 3))}

@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from softlab.errors import InvalidOption, ModelError
-from softlab.student.pruning import PruneOptions, Pruner, scheduled_share
+from softlab.student.pruning import PruneOptions, Pruner, exported_state, scheduled_share
 
 NUM_STEPS = 12
 IMAGES_BCHW = torch.rand(12, 16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -334,7 +334,7 @@ def test_before_the_first_mask_nothing_changes() -> None:
         nn.functional.cross_entropy(module(IMAGES_BCHW[step]), TARGETS_B[step]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    assert all(run.pruner.exported_state()[name].equal(tensor) for name, tensor in module.state_dict().items())
+    assert all(exported_state(run.module)[name].equal(tensor) for name, tensor in module.state_dict().items())
 
 
 def test_an_encoder_layer_in_eval_mode_reads_the_present_weights() -> None:
@@ -412,7 +412,7 @@ def test_a_state_exported_on_the_way_is_the_one_that_finishing_would_give(steps:
     run.train(range(steps))
     untouched.train(range(steps))
 
-    exported = run.pruner.exported_state()
+    exported = exported_state(run.module)
     for name, tensor in untouched.module.state_dict().items():
         assert run.module.state_dict()[name].equal(tensor)
     run.pruner.finish()
@@ -428,7 +428,7 @@ def test_a_layer_that_is_used_twice_is_exported_under_both_names() -> None:
 
     one.step(0.75)
 
-    exported = one.exported_state()
+    exported = exported_state(module)
     assert set(exported) == {"0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"}
     assert exported["0.weight"].equal(exported["2.weight"])
     assert num_zeros([exported["0.weight"]]) == 13

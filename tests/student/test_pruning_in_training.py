@@ -12,12 +12,13 @@ from torch import nn
 from softlab.errors import ModelError, StoreMismatch
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.models import load_weights
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store
 from softlab.student.loop import TrainProgress
 from softlab.student.options import Student
 from softlab.student.pruning import PruneOptions
 from tests.student.fashion import all_but_seconds, metrics, same_weights
-from tests.student.pictures import make_options, make_student, pictures, stop_at, train, train_interrupted
+from tests.student.pictures import make_learn, make_student, pictures, stop_at, train, train_interrupted
 
 PRUNE = PruneOptions(amount=0.75, end=0.7, every_steps=1)
 """Of nine steps the sixth is the last that prunes."""
@@ -88,8 +89,8 @@ def test_a_pruned_student_is_measured_as_it_will_be_used(first: Store) -> None:
 
     (result,) = train(student, first, valid=first, prune=PRUNE)
 
-    options = EvaluateOptions(device="cpu", batch_size=8)
-    assert evaluate_model(student, pictures(), store=first, options=options) == result.last
+    options, cpu = EvaluateOptions(batch_size=8), DeviceOptions(name="cpu")
+    assert evaluate_model(student, pictures(), store=first, options=options, device=cpu) == result.last
 
 
 @pytest.mark.parametrize("own", [{}, {"optimizer": "sgd", "momentum": 0.9}])

@@ -60,7 +60,7 @@ def test_a_batch_that_does_not_fall_into_equal_parts_is_refused() -> None:
     ranks = Ranks(rank=0, count=3)
 
     check_batch_size(6, ranks)
-    with pytest.raises(InvalidOption, match=r"batch_size = 8: 3 processes .* multiple of 3 with --batch-size"):
+    with pytest.raises(InvalidOption, match=r"run\.batch_size = 8: 3 processes .* multiple of 3 as `run\.batch_size`"):
         check_batch_size(8, ranks)
 
 
@@ -192,8 +192,8 @@ def test_a_student_whose_loss_is_no_number_in_one_process_is_set_aside_in_both(s
 def test_batches_that_do_not_fall_into_equal_parts_are_refused(shared: Path, name: str, found: int) -> None:
     for rank in (0, 1):
         assert left_by(shared, name, rank=rank)["error"] == (
-            f"InvalidOption: batch_size = {found}: 2 processes share each batch in equal parts. Choose a multiple of 2 "
-            f"with --batch-size."
+            f"InvalidOption: run.batch_size = {found}: 2 processes share each batch in equal parts. Choose a multiple "
+            f"of 2 as `run.batch_size`."
         )
 
 

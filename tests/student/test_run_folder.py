@@ -14,7 +14,7 @@ from softlab.ranks import Ranks
 from softlab.student.pruning import Sparsity
 from softlab.student.run_folder import Position, RunFolder, StudentResult
 
-RUN: dict[str, Any] = {"options": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}
+RUN: dict[str, Any] = {"run": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}
 GOOD = Evaluation(rows=10, values={"accuracy": 0.75, "teacher_kl": 0.1 + 0.2})
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "losses": torch.tensor(7), "mask": torch.arange(5).byte()}
 
@@ -67,23 +67,25 @@ def test_another_run_begins_anew_while_there_is_no_checkpoint(tmp_path: Path) ->
     """The first command may have been refused at its first step; the corrected one must not be held to it."""
     RunFolder(tmp_path, RUN)
 
-    assert RunFolder(tmp_path, RUN | {"options": {"epochs": 3, "seed": 0}}).position() is None
+    assert RunFolder(tmp_path, RUN | {"run": {"epochs": 3, "seed": 0}}).position() is None
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     RunFolder(tmp_path, RUN).save_state({"small": STATE}, make_position(5))
 
     with pytest.raises(StoreMismatch) as caught:
-        RunFolder(tmp_path, RUN | {"options": {"epochs": 3, "seed": 0}})
+        RunFolder(tmp_path, RUN | {"run": {"epochs": 3, "seed": 0}})
     assert "epochs" in str(caught.value)
     assert "seed" not in str(caught.value)
-    assert str(caught.value).endswith("Repeat the first command to go on with it, or choose another --out.")
+    assert str(caught.value).endswith(
+        "Repeat the first command to go on with it, choose another `out`, or say `log.resume = no` to remove it."
+    )
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
 
-    with pytest.raises(StoreExists, match="Choose another --out"):
+    with pytest.raises(StoreExists, match="Choose another `out`"):
         RunFolder(tmp_path, RUN)
     assert files(tmp_path) == ["thesis.tex"]
 
@@ -91,7 +93,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
 
-    with pytest.raises(StoreExists, match="Choose another --out"):
+    with pytest.raises(StoreExists, match="Choose another `out`"):
         RunFolder(tmp_path / "run", RUN)
 
 
@@ -197,7 +199,7 @@ def test_only_the_first_process_writes_and_cleans_up(tmp_path: Path) -> None:
     folder.save_state({"small": STATE}, make_position(5))
     (tmp_path / "run" / "best.json.0123456789ab.tmp").write_bytes(b"half")
     before = files(tmp_path)
-    other = RunFolder(tmp_path / "run", RUN | {"options": {}}, ranks=Ranks(rank=1))
+    other = RunFolder(tmp_path / "run", RUN | {"run": {}}, ranks=Ranks(rank=1))
 
     assert other.position() == make_position(5)
     assert other.load_state(make_position(5), "small")["losses"] == 7

@@ -9,23 +9,25 @@ import torch
 from torch.nn import functional
 
 from softlab.errors import InterpolatedTail
-from softlab.labels.losses import DecisionLoss, LossName, decision_loss
+from softlab.labels.losses import DecoupledKlLoss, KlLoss, LossName, decision_loss, make_loss
 from softlab.store.reader import Store, open_store
-from softlab.student.learner import Learner
 from softlab.student.objective import Objective
-from softlab.student.options import TrainOptions
+from softlab.student.options import TeachersOptions
 from tests.modalities.images.batches import images_in
+from tests.student.flat_options import learner_of, train_options
 from tests.student.pictures import make_student, train
 from tests.student.random_batch import random_batch, small_module
 
 BATCH = random_batch()
-COOLING = Objective(alpha=0.8, alpha_end=0.2, loss=DecisionLoss(temperature=4.0), temperature_end=1.0)
+COOLING = Objective(
+    teachers=TeachersOptions(alpha=0.8, alpha_end=0.2), loss=KlLoss(temperature=4.0, temperature_end=1.0)
+)
 
 
 def expected_loss(logits_BC: torch.Tensor, *, alpha: float, temperature: float, name: LossName = "kl") -> torch.Tensor:
     assert BATCH.labels is not None
     assert BATCH.targets_B is not None
-    options = DecisionLoss(name=name, temperature=temperature)
+    options = make_loss(name, temperature=temperature)
     soft = decision_loss(logits_BC, BATCH.labels, targets_B=BATCH.targets_B, options=options)
     return alpha * soft + (1 - alpha) * functional.cross_entropy(logits_BC, BATCH.targets_B)
 
@@ -39,16 +41,9 @@ def expected_loss(logits_BC: torch.Tensor, *, alpha: float, temperature: float, 
 def test_each_step_of_a_run_has_its_own_mix_and_temperature(
     step: int, alpha: float, temperature: float, name: LossName
 ) -> None:
-    objective = replace(COOLING, loss=DecisionLoss(name=name, temperature=4.0))
-    learner = Learner(
-        "small",
-        small_module(),
-        objective,
-        TrainOptions(epochs=3, device="cpu"),
-        device=torch.device("cpu"),
-        num_steps=9,
-        steps_per_epoch=3,
-    )
+    objective = replace(COOLING, loss=make_loss(name, temperature=4.0, temperature_end=1.0))
+    options = train_options(epochs=3, device="cpu")
+    learner = learner_of(small_module(), objective, options, num_steps=9, steps_per_epoch=3)
 
     loss = learner.step(BATCH, step=step)
 
@@ -57,15 +52,8 @@ def test_each_step_of_a_run_has_its_own_mix_and_temperature(
 
 
 def test_a_run_of_one_step_stays_where_it_begins() -> None:
-    learner = Learner(
-        "small",
-        small_module(),
-        COOLING,
-        TrainOptions(epochs=1, device="cpu"),
-        device=torch.device("cpu"),
-        num_steps=1,
-        steps_per_epoch=1,
-    )
+    options = train_options(epochs=1, device="cpu")
+    learner = learner_of(small_module(), COOLING, options, num_steps=1, steps_per_epoch=1)
 
     loss = learner.step(BATCH, step=0)
 
@@ -76,7 +64,7 @@ def test_a_run_of_one_step_stays_where_it_begins() -> None:
 @pytest.mark.parametrize(("alpha", "alpha_end"), [(0.0, 1.0), (1.0, 0.0)])
 def test_alpha_may_come_from_nothing_or_go_to_it(alpha: float, alpha_end: float) -> None:
     logits_BC = small_module()(images_in(BATCH))
-    objective = Objective(alpha=alpha, alpha_end=alpha_end, loss=DecisionLoss(temperature=2.0))
+    objective = Objective(teachers=TeachersOptions(alpha=alpha, alpha_end=alpha_end), loss=KlLoss(temperature=2.0))
 
     for progress in (0.0, 0.25, 1.0):
         at = alpha + (alpha_end - alpha) * progress
@@ -87,12 +75,12 @@ def test_alpha_may_come_from_nothing_or_go_to_it(alpha: float, alpha_end: float)
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
-        (Objective(alpha=1.0), False),
-        (Objective(alpha=1.0, alpha_end=1.0), False),
-        (Objective(alpha=0.9), True),
-        (Objective(alpha=1.0, alpha_end=0.5), True),
-        (Objective(alpha=0.5, alpha_end=1.0), True),
-        (Objective(alpha=1.0, loss=DecisionLoss(name="dkd")), True),
+        (Objective(teachers=TeachersOptions(alpha=1.0)), False),
+        (Objective(teachers=TeachersOptions(alpha=1.0, alpha_end=1.0)), False),
+        (Objective(teachers=TeachersOptions(alpha=0.9)), True),
+        (Objective(teachers=TeachersOptions(alpha=1.0, alpha_end=0.5)), True),
+        (Objective(teachers=TeachersOptions(alpha=0.5, alpha_end=1.0)), True),
+        (Objective(teachers=TeachersOptions(alpha=1.0), loss=DecoupledKlLoss()), True),
     ],
 )
 def test_targets_are_needed_if_any_step_looks_at_them(objective: Objective, expected: bool) -> None:

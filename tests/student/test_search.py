@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch, TrainingFailed
+from softlab.labels.losses import temperature_of
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
+from softlab.student.options import Student
 from softlab.student.search import Trial
 from softlab.student.validation import Validation
 from tests.student.pictures import make_options, make_store, make_student, pictures, train
@@ -26,7 +27,7 @@ def test_the_best_trial_comes_first_and_trains_again_to_its_score(first: Store, 
     trials = find(first, tmp_path)
 
     scores = [trial.score for trial in trials]
-    (again,) = train(make_student(), first, valid=True, **_chosen(trials[0]))
+    (again,) = train({"again": Student(module=make_student(), learn=trials[0].learn)}, first, valid=True)
     assert sorted(trial.result.name for trial in trials) == [f"trial-{number:03d}" for number in range(4)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > scores[-1]
@@ -34,27 +35,37 @@ def test_the_best_trial_comes_first_and_trains_again_to_its_score(first: Store, 
     assert again.last.values["accuracy"] == scores[0]
 
 
-def _chosen(trial: Trial) -> dict[str, Any]:
-    return {name: getattr(trial.options, name) for name in ("loss", "temperature", "alpha")}
+def temperatures(trials: list[Trial]) -> set[float | None]:
+    """None of a loss that has none."""
+    return {temperature_of(trial.learn.loss) for trial in trials}
 
 
 def test_trials_differ_in_what_is_searched_alone(first: Store, tmp_path: Path) -> None:
     options = make_options(label_smoothing=0.1, seed=3, baseline=True)
 
-    trials = find(first, tmp_path, options=options, temperature=(2.0, 8.0), alpha=(0.3, 0.4), trials=8)
+    trials = find(
+        first, tmp_path, options=options, temperature=(2.0, 8.0), alpha=(0.3, 0.4), trials=12, together=6, seed=1
+    )
 
-    assert {trial.options.loss for trial in trials} == set(LOSSES)
-    assert {trial.options.temperature for trial in trials} == {2.0, 8.0}
-    assert all(0.3 <= trial.options.alpha <= 0.4 for trial in trials)
-    assert len({trial.options.alpha for trial in trials}) > 1
-    assert all((trial.options.label_smoothing, trial.options.seed) == (0.1, 3) for trial in trials)
+    assert {trial.learn.loss.name for trial in trials} == set(LOSSES)
+    assert temperatures(trials) == {2.0, 8.0, None}
+    assert all(0.3 <= trial.learn.teachers.alpha <= 0.4 for trial in trials)
+    assert len({trial.learn.teachers.alpha for trial in trials}) > 1
+    assert all(trial.learn.targets.label_smoothing == 0.1 for trial in trials)
+    assert seeds_in(tmp_path) == {3}
     assert not list(tmp_path.rglob("*-hard"))
+
+
+def seeds_in(out: Path) -> set[int]:
+    """Of the students of all passes."""
+    runs = [json.loads(run.read_text()) for run in out.glob("pass-*/run.json")]
+    return {student["seed"] for run in runs for student in run["students"].values()}
 
 
 def test_the_temperatures_are_the_stored_ones_unless_given(first: Store, tmp_path: Path) -> None:
     trials = find(first, tmp_path, loss=("kl",), trials=12, together=12, alpha=(0.5, 0.5))
 
-    assert {trial.options.temperature for trial in trials} == {1.0, 2.0, 4.0}
+    assert temperatures(trials) == {1.0, 2.0, 4.0}
 
 
 def test_with_several_stores_no_temperature_is_below_the_lowest_of_one(tmp_path: Path) -> None:
@@ -63,13 +74,13 @@ def test_with_several_stores_no_temperature_is_below_the_lowest_of_one(tmp_path:
 
     trials = find([cool, hot], tmp_path / "out", loss=("kl",), trials=8, together=8)
 
-    assert {trial.options.temperature for trial in trials} == {2.0, 4.0}
+    assert temperatures(trials) == {2.0, 4.0}
 
 
 def test_another_seed_tries_others(first: Store, tmp_path: Path) -> None:
     one, other = (find(first, tmp_path / str(seed), seed=seed, trials=2) for seed in (0, 1))
 
-    assert {trial.options.alpha for trial in one}.isdisjoint({trial.options.alpha for trial in other})
+    assert {trial.learn.teachers.alpha for trial in one}.isdisjoint({trial.learn.teachers.alpha for trial in other})
 
 
 def test_without_targets_trials_are_ranked_by_agreement_with_the_teacher(first: Store, tmp_path: Path) -> None:
@@ -139,5 +150,5 @@ def test_trials_that_fail_are_last_and_the_search_goes_on(first: Store, tmp_path
 
 
 def test_a_search_in_which_all_trials_fail_is_an_error(first: Store, tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match=r"all 2 trials failed; the first: .*Lower --learning-rate"):
+    with pytest.raises(TrainingFailed, match=r"all 2 trials failed; the first: .*Lower `optimizer.learning_rate`"):
         find(first, tmp_path, make=failing({0, 1}), trials=2)

@@ -16,15 +16,15 @@ from tests.student.searching import find
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
-        ({"trials": 0}, InvalidOption, "search: trials = 0, together = 2: expected 1 or more of both."),
-        ({"together": 0}, InvalidOption, "search: trials = 4, together = 0: expected 1 or more of both."),
-        ({"loss": ()}, InvalidOption, "search: loss = (): expected one or more. Give --search-loss, or leave it out."),
+        ({"trials": 0}, InvalidOption, "search.trials = 0, search.together = 2: expected 1 or more of both."),
+        ({"together": 0}, InvalidOption, "search.trials = 4, search.together = 0: expected 1 or more of both."),
+        ({"loss": ()}, InvalidOption, "search.loss = (): expected one or more. Give `search.loss`, or leave it out."),
         (
             {"alpha": (0.9, 0.1)},
             InvalidOption,
-            "search: alpha = (0.9, 0.1): expected a lowest and a highest value, 0 to 1. Give --search-alpha twice.",
+            "search.alpha = (0.9, 0.1): expected a lowest and a highest value, 0 to 1. Change `search.alpha`.",
         ),
-        ({"alpha": (0.5,)}, InvalidOption, "search: alpha = (0.5,): expected a lowest and a highest value, 0 to 1."),
+        ({"alpha": (0.5,)}, InvalidOption, "search.alpha = (0.5,): expected a lowest and a highest value, 0 to 1."),
         ({"loss": ("kl", "bce")}, StoreMismatch, "bce is for teachers with a sigmoid head"),
         ({"temperature": (4.0, 0.5)}, InvalidOption, "temperature 0.5: the stored temperatures are 1, 2, 4"),
         ({"temperature": (4.0, -1.0)}, InvalidOption, "temperature = -1.0: expected a positive number."),
@@ -49,7 +49,7 @@ def test_a_mixture_that_a_loss_can_not_learn_from_is_refused_before_the_first_st
 
 
 def test_a_search_without_a_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=r"a search needs a store: .* Give --store\."):
+    with pytest.raises(InvalidOption, match=r"a search needs a store: .* Give `store`\."):
         find([], tmp_path)
 
 

@@ -8,7 +8,7 @@ from softlab.disk import list_files
 from softlab.errors import StoreMismatch
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress, TrainProgress
-from softlab.student.options import TrainOptions
+from softlab.student.options import LearnOptions
 from softlab.student.search import Trial
 from tests.student.pictures import make_options
 from tests.student.searching import find
@@ -29,9 +29,9 @@ def no_step(progress: TrainProgress) -> None:
     raise AssertionError("nothing should be trained")
 
 
-def facts(trials: list[Trial]) -> list[tuple[str, TrainOptions, float]]:
+def facts(trials: list[Trial]) -> list[tuple[str, LearnOptions, float]]:
     """All of the trials but how long they took."""
-    return [(trial.result.name, trial.options, trial.score) for trial in trials]
+    return [(trial.result.name, trial.learn, trial.score) for trial in trials]
 
 
 @pytest.mark.parametrize("stop", [1, 9, 13])  # before the first checkpoint, at the end of a pass, within the next one

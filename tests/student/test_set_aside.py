@@ -15,15 +15,15 @@ from softlab.student.options import Student
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
 from tests.student.fashion import all_but_seconds, metrics, same_weights
-from tests.student.pictures import make_options, make_student, train, train_interrupted
+from tests.student.pictures import make_learn, make_student, train, train_interrupted
 
 Way = Literal["loss", "forward", "memory", "measuring"]
 
 ERRORS: dict[Way, str] = {
     "loss": "TrainingFailed: student bad: its loss is nan by step",
     "forward": "ModelError: the model can't run on inputs of shape [8, 3, 4, 6]: ValueError: a bug",
-    "memory": "TrainingFailed: student bad: CUDA out of memory. Tried to allocate 2.00 GiB. Lower --batch-size "
-    "(now 8), or train fewer students in one pass.",
+    "memory": "TrainingFailed: student bad: CUDA out of memory. Tried to allocate 2.00 GiB. Lower "
+    "`run.batch_size` (now 8), raise `run.accumulate`, or train fewer students in one pass.",
     "measuring": "ModelError: the model can't run on inputs of shape [8, 3, 4, 6]: ValueError: only in eval mode",
 }
 
@@ -143,7 +143,7 @@ def test_if_all_fail_the_last_ones_error_is_raised(first: Store, tmp_path: Path,
 
 
 def test_without_memory_for_one_batch_the_batch_size_is_named(first: Store) -> None:
-    with pytest.raises(TrainingFailed, match=r"CUDA out of memory.*Lower --batch-size \(now 8\)") as caught:
+    with pytest.raises(TrainingFailed, match=r"CUDA out of memory.*Lower `run\.batch_size` \(now 8\)") as caught:
         train({"bad": Failing("memory", after=0)}, first)
 
     assert isinstance(caught.value.__cause__, ModelError)

@@ -176,9 +176,13 @@ def test_an_interrupted_run_goes_on_only_with_the_same_stores_in_the_same_order(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"teacher_weight": (1.0,)}, "1 values of --teacher-weight for 2 stores. Give one a store", id="1"),
-        pytest.param({"teacher_weight": (0.2, 0.3, 0.5)}, "3 values of --teacher-weight for 2 stores", id="3"),
-        pytest.param({"loss": "mse"}, "mse compares raw logits.*Say --combine logits", id="mse of probabilities"),
+        pytest.param(
+            {"teacher_weight": (1.0,)}, "1 values of `teachers.weight` for 2 stores. Give one a store", id="1"
+        ),
+        pytest.param({"teacher_weight": (0.2, 0.3, 0.5)}, "3 values of `teachers.weight` for 2 stores", id="3"),
+        pytest.param(
+            {"loss": "mse"}, "mse compares raw logits.*Say `teachers.combine = logits`", id="mse of probabilities"
+        ),
     ],
 )
 def test_options_that_do_not_fit_two_stores_are_refused(
@@ -189,7 +193,7 @@ def test_options_that_do_not_fit_two_stores_are_refused(
 
 
 def test_weights_that_do_not_sum_to_one_are_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"teacher_weight = \(0\.5, 0\.6\): expected a sum of 1, not 1\.1"):
+    with pytest.raises(InvalidOption, match=r"teachers\.weight = \(0\.5, 0\.6\): expected a sum of 1, not 1\.1"):
         train(make_student(), teacher_weight=(0.5, 0.6))
 
 

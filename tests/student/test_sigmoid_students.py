@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from softlab.errors import StoreMismatch
-from softlab.labels.losses import LossName
+from softlab.labels.losses import BinaryCrossEntropyLoss, LossName
 from softlab.loading.order import ShuffledBatches
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.loop import TrainProgress
 from softlab.student.options import Student
+from tests.labels.losses.lessons import loss_with
 from tests.student.fashion import same_weights
-from tests.student.pictures import NUM_PICTURES, make_options, make_store, pictures, train
+from tests.student.pictures import NUM_PICTURES, make_learn, make_store, pictures, train
 from tests.student.pictures import make_student as make_small_student
 from tests.teacher.dumping import images_of, make_teacher
 
@@ -31,9 +32,8 @@ PICTURES = replace(pictures(), class_names=None, targets_N=None)
 
 OPTIONS: dict[str, Any] = {
     "epochs": 12,
-    "loss": "bce",
+    "loss": BinaryCrossEntropyLoss(temperature=TEMPERATURE),
     "alpha": 1.0,
-    "temperature": TEMPERATURE,
     "warmup_epochs": 0.0,
     "source": PICTURES,
 }
@@ -180,11 +180,13 @@ def refused(students: dict[str, nn.Module | Student], stores: Store | list[Store
 def test_a_softmax_loss_is_refused(full: Store, name: LossName, tmp_path: Path) -> None:
     students: dict[str, nn.Module | Student] = {"one": make_student(), "two": make_student()}
 
-    message = refused(students, full, out=tmp_path / "run", **OPTIONS | {"loss": name})
+    message = refused(
+        students, full, out=tmp_path / "run", **OPTIONS | {"loss": loss_with(name, temperature=TEMPERATURE)}
+    )
 
     assert message == (
-        f"{name} is for teachers with a softmax head, but these labels come from a sigmoid head. Use --loss bce, or "
-        f"mse on the logits."
+        f"{name} is for teachers with a softmax head, but these labels come from a sigmoid head. Choose as "
+        f"`loss.name` bce, or mse on the logits."
     )
     assert not (tmp_path / "run").exists()
 
@@ -192,7 +194,9 @@ def test_a_softmax_loss_is_refused(full: Store, name: LossName, tmp_path: Path) 
 def test_bce_is_refused_for_a_softmax_teacher(first: Store) -> None:
     students: dict[str, nn.Module | Student] = {"one": make_small_student(), "two": make_small_student()}
 
-    assert "come from a softmax head. Use --loss kl, or mse on the logits." in refused(students, first, loss="bce")
+    assert "come from a softmax head. Choose as `loss.name` kl, or mse on the logits." in refused(
+        students, first, loss="bce"
+    )
 
 
 def test_one_students_wrong_loss_is_refused_for_all(few: Store) -> None:
@@ -209,7 +213,7 @@ def test_hard_targets_beside_it_are_refused(few: Store, loss: LossName, options:
     message = refused({"one": make_small_student(), "two": make_small_student()}, few, loss=loss, **options)
 
     assert message.startswith(f"student one: alpha below 1 adds hard targets, one class a sample, but {few.path} is of")
-    assert "with --alpha 1 (" in message
+    assert "with `teachers.alpha = 1` (" in message
 
 
 def test_several_multi_label_teachers_are_refused(dumped: Path, full: Store) -> None:
@@ -217,7 +221,7 @@ def test_several_multi_label_teachers_are_refused(dumped: Path, full: Store) -> 
 
     message = refused(students, [full, open_store(dumped / "narrow")], **OPTIONS)
 
-    assert "only teachers with a softmax head can be combined. Train from one --store." in message
+    assert "only teachers with a softmax head can be combined. Train from one `store`." in message
 
 
 def test_teachers_with_different_heads_are_refused(few: Store, first: Store) -> None:

@@ -10,11 +10,11 @@ from softlab.errors import InvalidOption
 from softlab.models import load_weights
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
-from softlab.student.options import OF_THE_RUN, Student
+from softlab.student.options import Student
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
 from tests.student.fashion import all_but_seconds, metrics, same_weights
-from tests.student.pictures import make_options, make_student, train
+from tests.student.pictures import make_learn, make_student, train
 
 OWN: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -60,8 +60,7 @@ def test_without_options_of_their_own_students_have_the_runs(first: Store) -> No
     bare, given = make_dropping(), make_dropping()
 
     train(bare, first, optimizer="sgd", temperature=2.0)
-    options = make_options(optimizer="sgd", temperature=2.0)
-    train({"small": Student(module=given, options=options)}, first, optimizer="sgd", temperature=2.0)
+    train({"small": Student(module=given, learn=make_learn(optimizer="sgd", temperature=2.0))}, first)
 
     assert same_weights(given, bare)
 
@@ -78,7 +77,7 @@ def test_a_seed_of_its_own_changes_the_dropout_of_a_student_and_not_its_batches(
 
 def test_the_baseline_of_a_student_has_its_options_but_for_the_distillation(first: Store, tmp_path: Path) -> None:
     own = {"optimizer": "sgd", "learning_rate": 0.1, "seed": 7, "label_smoothing": 0.2}
-    student = Student(module=make_dropping(), learn=make_learn(**own, temperature=2.0, baseline=True))
+    student = Student(module=make_dropping(), learn=make_learn(**own, temperature=2.0))
     results = train({"small": student}, first, baseline=True, out=tmp_path)
 
     alone, baseline = make_dropping(), make_student(seed=9)
@@ -100,30 +99,15 @@ def test_each_line_of_the_metrics_has_the_students_own_learning_rate(first: Stor
     assert [line["learning_rate"] for line in metrics(tmp_path)] == 3 * [1e-4, 1e-2]
 
 
-OTHERS: dict[str, Any] = {
-    "epochs": 4,
-    "batch_size": 4,
-    "view_order": "random",
-    "shuffle": "blocks",
-    "new_classes": True,
-    "views_mismatch": "allow",
-    "baseline": True,
-    "max_samples": 8,
-    "subset": True,
-    "verify_inputs": "all",
-    "workers": 1,
-    "device": "cuda",
-    "track": ("tensorboard",),
-    "checkpoint_steps": 2,
-    "best_by": "teacher_kl",
-}
-
-
-@pytest.mark.parametrize("name", OF_THE_RUN)
-def test_an_option_of_the_run_can_not_be_a_students_own(first: Store, name: str) -> None:
+def test_a_warm_up_of_its_own_that_is_longer_than_the_run_is_refused(first: Store) -> None:
     module = make_student()
-    student = Student(module=module, learn=make_learn(**{name: OTHERS[name]}))
+    student = Student(module=module, learn=make_learn(warmup_epochs=3.5))
 
-    with pytest.raises(InvalidOption, match=rf"student small: {name} = .*Leave it out of the student's own options"):
-        train({"small": student}, first)
+    with pytest.raises(InvalidOption) as caught:
+        train({"small": student}, first, epochs=3)
+
+    assert str(caught.value) == (
+        "student.small.optimizer.warmup_epochs = 3.5: expected 0 to 3, the epochs of the run. Change "
+        "`student.small.optimizer.warmup_epochs`."
+    )
     assert same_weights(module, make_student())

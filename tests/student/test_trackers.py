@@ -174,5 +174,5 @@ def test_wandb_that_is_not_installed_is_an_error_before_the_first_step(
     with pytest.raises(InvalidOption) as caught:
         train_two(first, tmp_path, track=("wandb",))
 
-    assert str(caught.value) == "--track wandb: wandb is not installed. Run pip install 'softlab[wandb]'."
+    assert str(caught.value) == "log.track = wandb: wandb is not installed. Run pip install 'softlab[wandb]'."
     assert not (tmp_path / "metrics.jsonl").exists()

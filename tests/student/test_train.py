@@ -13,13 +13,14 @@ from torch.nn import functional
 from softlab.errors import TrainingFailed
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
-from softlab.labels.losses import DecisionLoss
+from softlab.labels.losses import KlLoss
 from softlab.loading.order import ShuffledBatches
 from softlab.models import load_weights
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store
-from softlab.student.learner import Learner
 from softlab.student.loop import TrainProgress
 from softlab.student.objective import Objective
+from softlab.student.options import TeachersOptions
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_of
 from tests.student.fashion import (
@@ -35,8 +36,7 @@ from tests.student.fashion import (
     same_weights,
     train,
 )
-
-CPU = torch.device("cpu")
+from tests.student.flat_options import learner_of
 
 
 def evaluation_in(path: Path) -> Evaluation:
@@ -77,8 +77,8 @@ def with_the_teacher_in_the_loop(student: nn.Module) -> list[float]:
 
 def from_the_store(student: nn.Module, store: Store) -> list[float]:
     options = make_options(epochs=5, batch_size=30, seed=3, warmup_epochs=0.0, learning_rate=1e-2)
-    objective = Objective(alpha=0.9, loss=DecisionLoss(temperature=4.0))
-    learner = Learner("small", student, objective, options, device=CPU, num_steps=50, steps_per_epoch=10)
+    objective = Objective(teachers=TeachersOptions(alpha=0.9), loss=KlLoss(temperature=4.0))
+    learner = learner_of(student, objective, options, num_steps=50, steps_per_epoch=10)
     batches = make_loader(fashion(), store).load(STEPS)
     return [learner.step(batch, step=step).item() for step, batch in enumerate(batches)]
 
@@ -186,7 +186,8 @@ def test_best_and_last_weights_are_as_good_as_recorded(full_store: Store, valid_
             fashion("test"),
             store=valid_store,
             input=INPUT,
-            options=EvaluateOptions(device="cpu", batch_size=50),
+            options=EvaluateOptions(batch_size=50),
+            device=DeviceOptions(name="cpu"),
         )
         assert found == expected == evaluation_in(tmp_path / "small" / f"{kind}.json")
         assert same_weights(module, student) == (kind == "last")
@@ -244,6 +245,32 @@ def test_progress_tells_the_step_the_epoch_and_the_last_evaluation(full_store: S
     assert seen[-1].valid == {"small": result.last}
 
 
+def test_progress_tells_the_loss_and_a_line_about_both(full_store: Store) -> None:
+    seen: list[TrainProgress] = []
+
+    (result,) = train(make_student(), full_store, valid=True, on_progress=seen.append)
+
+    assert result.last is not None
+    assert result.train_loss == pytest.approx(seen[-1].loss["small"], rel=0.3), (
+        "the mean of an epoch, and a smoothed one"
+    )
+    assert seen[0].note == f"epoch 1, loss {seen[0].loss['small']:.4g}"
+    accuracy = f"{result.last.values['accuracy']:.2%}"
+    assert seen[-1].note == f"epoch 2, loss {seen[-1].loss['small']:.4g}, accuracy {accuracy}"
+    assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (12, 12, "steps")
+
+
+def test_of_several_students_the_lowest_and_the_highest_loss_and_the_best_figure_are_told(full_store: Store) -> None:
+    seen: list[TrainProgress] = []
+
+    results = train(make_student(), full_store, valid=True, baseline=True, on_progress=seen.append)
+
+    lowest, highest = sorted(seen[-1].loss.values())
+    best = max(result.last.values["accuracy"] for result in results if result.last)
+    assert seen[-1].loss.keys() == {"small", "small-hard"}
+    assert seen[-1].note == f"epoch 2, loss {lowest:.4g} to {highest:.4g}, best accuracy {best:.2%}"
+
+
 def test_the_first_samples_alone_are_used_if_asked_for(full_store: Store) -> None:
     seen: list[TrainProgress] = []
 
@@ -262,7 +289,9 @@ def test_the_global_random_state_is_left_as_it_was(full_store: Store, valid_stor
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_student(full_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match=r"student small: .*Lower --learning-rate, or set --clip-norm 1"):
+    with pytest.raises(
+        TrainingFailed, match=r"student small: .*Lower `optimizer.learning_rate`, or set `optimizer.clip_norm = 1`"
+    ):
         train(make_student(), full_store, learning_rate=1e9, optimizer="sgd", out=tmp_path)
 
     assert not (tmp_path / "summary.json").exists()

@@ -16,6 +16,7 @@ from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.views import record_views
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.loop import TrainProgress
 from softlab.student.run_folder import StudentResult
@@ -37,7 +38,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     folder = tmp_path_factory.mktemp("views")
     teacher = Teacher(module=make_teacher(), name="softlab:grey_resnet", arguments={}, input=INPUT)
     for name, augment in {"crops": AUGMENT, "mixed": MIXING}.items():
-        options = DumpOptions(device="cpu", k=10, coding="float32", views=NUM_VIEWS, pixel_digests="all")
+        options = DumpOptions(
+            device=DeviceOptions(name="cpu"), k=10, coding="float32", views=NUM_VIEWS, pixel_digests="all"
+        )
         dump_teacher(teacher, fashion(), folder / name, options, augment=augment)
     return {name: open_store(folder / name) for name in ("crops", "mixed")}
 

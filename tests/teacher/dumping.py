@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from softlab.models.device import DeviceOptions
 from softlab.identity import content_hash
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.models.device import DeviceOptions
 from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store

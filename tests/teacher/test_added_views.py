@@ -333,7 +333,7 @@ def test_views_of_something_else_are_not_added(store: Path, change: str) -> None
     assert "views can only be added by the same teacher, over the same source, with the same options" in str(
         refused.value
     )
-    assert "Repeat the command that made it, with --views +N, or choose another --out." in str(refused.value)
+    assert "Repeat the command that made it, with `dump.views = +N`, or choose another `out`." in str(refused.value)
     assert contents(store) == before
 
 
@@ -356,7 +356,7 @@ def test_views_that_would_be_drawn_otherwise_than_those_there_are_not_added(
     with pytest.raises(StoreMismatch, match="isn't what the teacher saw: its pixels differ") as refused:
         add(store)
 
-    assert "Dump with those versions, or anew and into another --out." in str(refused.value)
+    assert "Dump with those versions, or anew and into another `out`." in str(refused.value)
     assert contents(store) == before
 
 

@@ -69,7 +69,7 @@ def test_a_sample_that_changes_between_two_of_its_views_is_refused_by_its_key(
     with pytest.raises(StoreMismatch, match=re.escape("sample '0020.png' has changed since")) as refused:
         dump_views(tmp_path / "store", 3, source=Changing())
 
-    assert "Restore the data, or choose another --out." in str(refused.value)
+    assert "Restore the data, or choose another `out`." in str(refused.value)
     assert is_unfinished(tmp_path / "store")
     assert 5 <= count_finished_shards(tmp_path / "store") < 12, "what came before it is kept"
 

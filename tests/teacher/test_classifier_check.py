@@ -62,8 +62,8 @@ def test_an_embedding_is_refused_with_both_ways_out(tmp_path: Path) -> None:
     found = str(refused.value)
     assert re.match(r"output logits: the 16 largest of its 512 numbers have 0\.0\d\d of the probability, ", found)
     assert "where any 16 would have 0.031: they look like those of an embedding, not like logits over classes." in found
-    assert "Store it as it is with --output logits:values, " in found
-    assert "or say --output logits:classes if these are classes all the same" in found
+    assert "Store it as it is with `dump.output = logits:values`, " in found
+    assert "or say `dump.output = logits:classes` if these are classes all the same" in found
     assert not (tmp_path / "store").exists()
 
 
@@ -89,8 +89,8 @@ def test_probabilities_are_refused_with_all_ways_out(tmp_path: Path) -> None:
 
     assert str(refused.value) == (
         "output logits: its rows lie in 0..1 and sum to 1, so they are probabilities already, not logits. Take the "
-        "layer before the softmax with --output logits=layer:LAYER, store them as they are with --output "
-        "logits:values, or say --output logits:classes if they are logits all the same."
+        "layer before the softmax with `dump.output = logits=layer:LAYER`, store them as they are with "
+        "`dump.output = logits:values`, or say `dump.output = logits:classes` if they are logits all the same."
     )
     assert not (tmp_path / "store").exists()
 
@@ -104,7 +104,7 @@ def test_probabilities_are_refused_in_half_precision_too(dtype: torch.dtype, num
 
 def test_a_survey_refuses_them_too() -> None:
     for teacher in (Embedding(), Probabilities()):
-        with pytest.raises(TeacherError, match=r"tore (it as it is|them as they are) with --output"):
+        with pytest.raises(TeacherError, match=r"tore (it as it is|them as they are) with `dump.output = "):
             survey_teacher(as_teacher(teacher), Pictures(), make_options())
 
 

@@ -156,14 +156,16 @@ def test_logits_that_are_not_finite_are_told_by_the_samples_they_came_from(tmp_p
         dump(tmp_path / "store", teacher=AfraidOfTheDark(value), source=source)
 
     assert "for 2 of 16 samples, such as '0036.png', '0040.png'." in str(refused.value)
-    assert "Check those inputs and the weights, or run with --autocast none." in str(refused.value)
+    assert "Check those inputs and the weights, or run with `device.autocast = none`." in str(refused.value)
     assert count_finished_shards(tmp_path / "store") == 3
 
 
 def test_a_logit_beyond_float16_is_refused_with_the_coding_that_holds_it(tmp_path: Path) -> None:
     teacher, source = AfraidOfTheDark(1e5), Pictures(black=frozenset({40}))
 
-    with pytest.raises(TeacherError, match=r"a logit of 100000 doesn't fit float16.*Store with --coding float32"):
+    with pytest.raises(
+        TeacherError, match=r"a logit of 100000 doesn't fit float16.*Store with `dump.coding = float32`"
+    ):
         dump(tmp_path / "refused", teacher=teacher, source=source)
 
     assert dump(tmp_path / "store", make_options(coding="float32"), teacher=teacher, source=source).rows_computed == 50

@@ -164,7 +164,7 @@ def test_a_sample_that_can_not_be_read_stops_the_dump_with_what_to_do(tmp_path: 
     root = write_folder(animals(tmp_path / "animals", per_class=12), {"dog/9.png": truncated_png()})
     source = open_source(SourceOptions(path=str(root)))
 
-    with pytest.raises(UnreadableSample, match="--source-skip-unreadable"):
+    with pytest.raises(UnreadableSample, match=r"`source\.skip_unreadable = true`"):
         dump(tmp_path / "store", make_options(shard_rows=8), source=source)
 
     assert count_finished_shards(tmp_path / "store") == 2
@@ -307,7 +307,7 @@ def test_going_on_with_something_else_is_refused_with_the_difference(tmp_path: P
     with pytest.raises(StoreMismatch, match=re.escape(difference)) as refused:
         resume(out)
 
-    assert "Repeat the first command to go on with it, or choose another --out." in str(refused.value)
+    assert "Repeat the first command to go on with it, or choose another `out`." in str(refused.value)
     assert contents(out) == before
 
 
@@ -329,7 +329,7 @@ def test_a_sample_that_changed_meanwhile_is_refused_by_its_key(tmp_path: Path) -
     with pytest.raises(StoreMismatch, match=r"sample '0007.png' of .* is not what the teacher saw") as refused:
         dump(tmp_path / "store", source=Pictures(black=frozenset({7})))
 
-    assert "Restore the data, or choose another --out." in str(refused.value)
+    assert "Restore the data, or choose another `out`." in str(refused.value)
     assert count_finished_shards(tmp_path / "store") == 2
 
 
@@ -362,7 +362,7 @@ def test_a_dump_that_failed_keeps_its_shards_and_goes_on_when_the_cause_is_gone(
 
 
 def test_more_logits_than_classes_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=re.escape("Choose --k from 1 to 20.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose `dump.k` from 1 to 20.")):
         dump(tmp_path / "store", make_options(k=21))
 
     assert not (tmp_path / "store").exists()

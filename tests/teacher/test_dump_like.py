@@ -123,9 +123,9 @@ def test_a_survey_looks_at_the_same_views(first: Store) -> None:
     ("options", "name"),
     [
         ({"augment": ViewRecipe()}, "[augment]"),
-        ({"views": 2}, "--views"),
-        ({"views": "+1"}, "--views"),
-        ({"pixel_digests": "all"}, "--pixel-digests"),
+        ({"views": 2}, "`dump.views`"),
+        ({"views": "+1"}, "`dump.views`"),
+        ({"pixel_digests": "all"}, "`dump.pixel_digests`"),
     ],
 )
 def test_views_are_not_said_twice(tmp_path: Path, first: Store, options: dict[str, Any], name: str) -> None:
@@ -147,7 +147,7 @@ class Reversed(Pictures):
 
 @pytest.mark.parametrize("source", [Pictures(count=49), Reversed(), Pictures(black=frozenset(range(50)))])
 def test_other_samples_are_refused(tmp_path: Path, first: Store, source: Source) -> None:
-    with pytest.raises(StoreMismatch, match="Point --source at the data the teacher saw"):
+    with pytest.raises(StoreMismatch, match=r"Point `source\.path` at the data the teacher saw"):
         dump_like(tmp_path / "second", first, source=source)
 
     assert not (tmp_path / "second").exists()

@@ -231,7 +231,7 @@ def test_a_process_with_other_weights_is_refused_and_nothing_is_written(tmp_path
 
     refusal = (tmp_path / "store-1.txt").read_text()
     assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: teacher.wei")
-    assert refusal.endswith("Give all of them the same data and weights, as with --teacher-weights.")
+    assert refusal.endswith("Give all of them the same data and weights, as with `teacher.weights`.")
     assert not (tmp_path / "store").exists()
 
 

@@ -270,7 +270,7 @@ def test_other_views_in_the_same_place_are_refused_with_the_difference(
     with pytest.raises(StoreExists if is_finished else StoreMismatch, match=re.escape(difference)) as refused:
         dump_views(out, **asked)
 
-    assert ("--views +N adds N views to it" in str(refused.value)) == is_finished
+    assert ("`dump.views = +N` adds N views to it" in str(refused.value)) == is_finished
     assert contents(out) == before
 
 
@@ -282,19 +282,19 @@ def test_several_views_without_anything_random_are_refused(tmp_path: Path, views
     with pytest.raises(InvalidOption, match=re.escape(f"views = {views}: without anything random")) as refused:
         dump(tmp_path / "store", make_options(views=views))
 
-    assert "--augment-transforms 'RandomHorizontalFlip()', or keep one view." in str(refused.value)
+    assert "`augment.transforms = RandomHorizontalFlip()`, or keep one view." in str(refused.value)
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("views", [0, -1, "0", "+0", "+-2", "two", "", "+", "1.5"])
 def test_what_is_no_number_of_views_is_refused(views: int | str) -> None:
-    with pytest.raises(InvalidOption, match=r"expected 1 or more|expected a number, as in --views 4, or"):
+    with pytest.raises(InvalidOption, match=r"expected 1 or more|expected a number, as in `dump.views = 4`, or"):
         make_options(views=views)
 
 
 @pytest.mark.parametrize("views", [100_001, "+1000000000000"])
 def test_views_whose_shards_alone_would_fill_the_memory_are_refused(views: int | str) -> None:
-    with pytest.raises(InvalidOption, match=r": expected 100,000 or fewer\. Change --views\."):
+    with pytest.raises(InvalidOption, match=r": expected 100,000 or fewer\. Change `dump.views`\."):
         make_options(views=views)
 
 

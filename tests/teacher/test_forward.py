@@ -160,9 +160,12 @@ def test_an_output_that_is_no_classifiers_is_refused(wrap: Callable[[Tensor], ob
     [
         (
             AssertionError("Wrong image height! Expected 224"),
-            "expects with the options of [input], such as --input-size",
+            "expects with the options of [input], such as `input.size` and `input.channels`",
         ),
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"), "CUDA out of memory. Lower --batch-size."),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+            "CUDA out of memory. Lower the batch size (`dump.batch_size`, `run.batch_size`).",
+        ),
     ],
 )
 def test_a_forward_pass_that_fails_is_told_with_the_shape_of_its_inputs(error: Exception, hint: str) -> None:
@@ -182,7 +185,7 @@ def test_a_layer_that_is_not_there_is_refused_with_near_names() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="Choose --device auto, cuda"):
+    with pytest.raises(InvalidOption, match=r"Choose `device\.name` among auto, cuda"):
         kept_of(make_teacher(), make_options(device="cuda:99"))
 
 

@@ -1,13 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from softlab.models.device import DeviceOptions
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
 from softlab.labels.gap_step import STEPS, choose_gap_step
 from softlab.labels.selection import keep_top_k
+from softlab.models.device import DeviceOptions
 from softlab.store.reader import open_store
 from softlab.teacher.options import DumpOptions
 from tests.teacher.dumping import Pictures, dump, forward_of, make_options, make_teacher, stop_at
@@ -15,12 +16,9 @@ from tests.teacher.dumping import Pictures, dump, forward_of, make_options, make
 
 def small(**values: object) -> DumpOptions:
     """uint8 with the step left open; all pictures in one batch, so that all of them choose."""
-    return DumpOptions(
-        **(
-            {"k": 5, "shard_rows": 16, "batch_size": 64, "device": DeviceOptions(name="cpu"), "coding": "uint8"}
-            | values
-        )
-    )  # type: ignore[arg-type]
+    cpu = DeviceOptions(name="cpu")
+    defaults: dict[str, Any] = {"k": 5, "shard_rows": 16, "batch_size": 64, "device": cpu, "coding": "uint8"}
+    return DumpOptions(**(defaults | values))
 
 
 class Louder(nn.Module):
@@ -81,11 +79,11 @@ def test_another_step_than_the_first_dumps_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [0.0, -1.0, 65.0, float("nan")])
 def test_an_impossible_step_is_refused(step: float) -> None:
-    with pytest.raises(InvalidOption, match="Leave --gap-step out"):
+    with pytest.raises(InvalidOption, match=r"Leave `dump\.gap_step` out"):
         small(gap_step=step)
 
 
 @pytest.mark.parametrize("coding", ["float16", "float32"])
 def test_a_step_for_another_coding_is_refused(coding: str) -> None:
-    with pytest.raises(InvalidOption, match="Say --coding uint8 too"):
+    with pytest.raises(InvalidOption, match=r"Say `dump\.coding = uint8` too"):
         small(coding=coding, gap_step=0.25)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreExists, StoreMismatch, UnfinishedStore
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.store import writer
+from softlab.store import folder, writer
+from softlab.store.commit_record import CommitRecord, read_commit
 from softlab.store.folder import is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
@@ -131,6 +132,24 @@ def test_a_plan_says_what_is_there_and_writes_nothing_but_itself(tmp_path: Path)
         (0, 48, 50),
     ]
     assert contents(tmp_path / "store").keys() == {"commits/plan.json", "commits/samples.parquet"}
+
+
+def test_for_one_shard_no_other_shards_records_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But those of the same samples in other views, with which they are compared."""
+    job = plan(tmp_path / "store", make_options(views=3), augment=AUGMENT)
+    for number in range(8):
+        job.run_shard(number)
+    read: set[str] = set()
+
+    def read_and_note(path: Path) -> CommitRecord | None:
+        read.add(path.name)
+        return read_commit(path)
+
+    monkeypatch.setattr(writer, "read_commit", read_and_note)
+    monkeypatch.setattr(folder, "list_files", lambda _: pytest.fail("looks at every file"))
+
+    assert job.run_shard(9) == "written"
+    assert read == {f"view-{view:05d}-part-00001.json" for view in range(3)}
 
 
 @pytest.mark.parametrize("number", [-1, 4])

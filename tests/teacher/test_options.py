@@ -3,6 +3,7 @@ import re
 import pytest
 
 from softlab.errors import InvalidOption
+from softlab.models.device import DeviceOptions
 from softlab.models.taps import Tap
 from softlab.teacher.options import DumpOptions
 
@@ -19,14 +20,21 @@ def test_features_are_outputs_of_layers_stored_as_values_behind_the_others() -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"k": 0}, "k = 0: expected 1 or more. Choose --k from 1 to the number of classes."),
-        ({"batch_size": 0}, "batch_size = 0: expected 1 or more. Choose another --batch-size."),
-        ({"devices": 0}, "devices = 0: expected 1 or more, or all. Change --devices."),
-        ({"devices": "-1"}, "devices = -1: expected 1 or more, or all."),
+        ({"k": 0}, "dump.k = 0: expected 1 or more. Choose `dump.k` from 1 to the number of classes."),
+        ({"batch_size": 0}, "dump.batch_size = 0: expected 1 or more. Change `dump.batch_size`."),
+        ({"devices": 0}, "dump.devices = 0: expected 1 or more, or all. Change `dump.devices`."),
+        ({"devices": "-1"}, "dump.devices = -1: expected 1 or more, or all."),
         ({"devices": "two"}, "devices = 'two': expected a number, or all."),
-        ({"devices": 2, "device": "cuda:1"}, "devices = 2 with device = cuda:1: each process takes a GPU of its own."),
-        ({"devices": "all", "device": "cuda:0"}, "devices = all with device = cuda:0: each process takes a GPU of its"),
-        ({"temperature": ()}, "expected one or more positive numbers, as in --temperature 1 --temperature 4."),
+        (
+            {"devices": 2, "device": DeviceOptions(name="cuda:1")},
+            "dump.devices = 2 with device.name = cuda:1: each process takes a GPU of its own. Leave `device.name` out, "
+            "or `dump.devices`.",
+        ),
+        (
+            {"devices": "all", "device": DeviceOptions(name="cuda:0")},
+            "dump.devices = all with device.name = cuda:0: each process takes a GPU of its own.",
+        ),
+        ({"temperature": ()}, "expected one or more positive numbers, as in `dump.temperature = [1, 4]`."),
         ({"temperature": (1.0, 0.0)}, "temperatures [1.0, 0.0]: expected one or more positive numbers"),
         ({"temperature": (float("inf"),)}, "temperatures [inf]: expected one or more positive numbers"),
         ({"temperature": (float("nan"),)}, "temperatures [nan]: expected one or more positive numbers"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,7 +49,7 @@ def test_sixteen_logits_are_kept_unless_said_otherwise(k: int | None, num_classe
 
 
 def test_more_logits_than_classes_are_refused() -> None:
-    with pytest.raises(InvalidOption, match=re.escape("the teacher has 10 classes. Choose --k from 1 to 10.")):
+    with pytest.raises(InvalidOption, match=re.escape("the teacher has 10 classes. Choose `dump.k` from 1 to 10.")):
         choose_k(DumpOptions(k=11), num_classes=10)
 
 
@@ -163,7 +162,7 @@ def test_shards_are_sized_by_bytes_unless_said_otherwise() -> None:
 
 @pytest.mark.parametrize("shard_rows", [0, 1 << 29])
 def test_a_shard_size_that_no_store_can_have_is_refused(shard_rows: int) -> None:
-    with pytest.raises(InvalidOption, match="Choose --shard-rows in that range, or leave it out"):
+    with pytest.raises(InvalidOption, match=r"Choose `dump\.shard_rows` in that range, or leave it out"):
         plan(options=make_options(shard_rows=shard_rows))
 
 
@@ -173,5 +172,5 @@ def test_a_teacher_of_other_weights_makes_another_plan() -> None:
         module.get_submodule("classifier").get_parameter("bias")[3] += 1e-6
 
     assert plan(module) != plan()
-    assert replace(make_options(), workers=3) != make_options()
+    assert make_options(workers=3) != make_options()
     assert plan(options=make_options(workers=3)) == plan()  # how it is run changes no value

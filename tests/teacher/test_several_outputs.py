@@ -175,7 +175,7 @@ def test_two_outputs_of_one_name_are_refused(options: dict[str, object]) -> None
 
 
 def test_no_output_at_all_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"nothing is to be stored\. Name an output, as in --output logits\."):
+    with pytest.raises(InvalidOption, match=r"nothing is to be stored\. Name one, as in `dump.output = logits`\."):
         make_options(output=())
 
 
@@ -228,6 +228,16 @@ def test_a_store_may_hold_values_alone(tmp_path: Path, format: FormatName, capsy
     assert store.read_features("embedding", [3, 0]).shape == (2, HEIGHT * WIDTH)
     with pytest.raises(StoreMismatch, match="holds no soft labels, only values"):
         store.read([0])
+
+
+@BOTH_FORMATS
+def test_one_score_a_sample_is_stored_as_a_row_of_one(tmp_path: Path, format: FormatName) -> None:
+    teacher = Several(lambda logits, embedding: {"logits": logits, "score": embedding.sum(dim=1)})
+
+    store = dump_and_open(tmp_path / "store", teacher, "logits", "score:values", format=format)
+
+    expected_N1 = images_of(Pictures(), range(COUNT)).mean(dim=1).flatten(1).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(store.read_features("score", range(COUNT)), expected_N1.half().float())
 
 
 def test_views_are_added_to_values_alone(tmp_path: Path) -> None:

@@ -148,5 +148,5 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 
 def test_more_logits_than_classes_are_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"Choose --k from 1 to 20\."):
+    with pytest.raises(InvalidOption, match=r"Choose `dump.k` from 1 to 20\."):
         ask(make_options(k=21))

@@ -7,10 +7,12 @@ from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
 from softlab.evaluation.metrics.teacher_divergences import TeacherJensenShannon, TeacherKl
+from softlab.evaluation.metrics.top5_accuracy import Top5Accuracy
 from softlab.loading.aligned import Aligned
 
 _IN_ORDER: tuple[type[Metric], ...] = (
     Accuracy,
+    Top5Accuracy,
     CalibrationError,
     TeacherAccuracy,
     TeacherAgreement,

@@ -4,13 +4,14 @@ from typing import Literal
 
 from softlab.loading.aligned import Aligned
 
-Need = Literal["targets", "teacher", "softmax", "all classes"]
-"""Hard targets of each row; stored labels; no teacher with a sigmoid head, which gives no distribution over the
-classes; no rows with fewer classes than others."""
+Need = Literal["targets", "six classes", "teacher", "softmax", "all classes"]
+"""Hard targets of each row; six classes or more; stored labels; no teacher with a sigmoid head, which gives no
+distribution over the classes; no rows with fewer classes than others."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
+    "six classes": "it has no more than five classes",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
@@ -26,8 +27,19 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
     known: dict[Need, bool] = {
         "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
+        "six classes": _count_classes(aligned) >= 6,
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
         "all classes": labels is None or not labels.valid,
     }
     return frozenset(need for need, is_known in known.items() if is_known)
+
+
+def _count_classes(aligned: Aligned) -> int:
+    """By stored labels, class names and hard targets; what tells the most of them is right."""
+    labels = (
+        aligned.store.labels.label_space.num_classes if aligned.store is not None and aligned.store.has_labels else 0
+    )
+    names = len(aligned.source.class_names or ())
+    targets = 0 if aligned.targets_N is None else int(aligned.targets_N.max()) + 1
+    return max(labels, names, targets)

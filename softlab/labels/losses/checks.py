@@ -29,8 +29,8 @@ def check_all_valid(labels: SoftLabels, *, loss: str) -> None:
     """Raises StoreMismatch where rows have fewer classes than C and the loss doesn't know that."""
     if labels.valid_B is not None and loss not in TAKE_VALID:
         raise StoreMismatch(
-            f"{loss} is for rows that all have the same classes, but these labels have rows with fewer of them. Use "
-            f"`loss.name = {' or '.join(TAKE_VALID)}`."
+            f"{loss} is for rows that all have the same classes, but these labels have rows with fewer of them. "
+            f"Choose as `loss.name` {' or '.join(TAKE_VALID)}."
         )
 
 
@@ -64,4 +64,4 @@ def check_same_classes(student_logits_BC: Tensor, labels: SoftLabels) -> None:
 def check_tail(tail: Tail, *, among: tuple[Tail, ...], loss: str) -> None:
     """Raises InvalidOption, naming the tails that do, unless the tail makes sense for the loss."""
     if tail not in among:
-        raise InvalidOption(f"tail = {tail}: {loss} has no such tail. Choose {' or '.join(among)}.")
+        raise InvalidOption(f"tail = {tail}: {loss} has no such tail. Choose as `loss.tail` {' or '.join(among)}.")

@@ -21,6 +21,9 @@ def distillation_loss(
 ) -> Tensor:
     """T^2 * KL(teacher || student) at temperature T, in nats, mean over rows; a float32 scalar.
 
+        labels = store.read(indices).to(logits.device)
+        loss = softlab.distillation_loss(logits, labels, temperature=4.0)
+
     Hinton, Vinyals, Dean (2015), section 2: both distributions are softmax(logits / T), and T^2 keeps the size of the
     gradients independent of T. The teacher's probability outside its K kept classes enters as `tail` says:
 

@@ -16,7 +16,7 @@ from softlab.errors import InvalidOption
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """How a model wants its images."""
+    """How a model wants its images: size, channels and normalisation."""
 
     modality: ClassVar[str] = "images"
 

@@ -18,7 +18,7 @@ from softlab.identity import content_hash
 from softlab.keys import Keys
 from softlab.modalities.images.decode import image_to_tensor
 from softlab.sources.options import SourceOptions
-from softlab.sources.source import Sample, SkippedSample, unreadable
+from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unreadable
 
 # Where torchvision's image classification sets keep their labels; there is no common attribute.
 TARGET_ATTRIBUTES = ("targets", "labels", "_labels", "y")
@@ -59,6 +59,9 @@ class TorchvisionSource:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return source_in_a_line(self)
 
     def read(self, index: int) -> Sample:
         pixels_CHW = self._image(index).numpy()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from softlab.amounts import format_count
 from softlab.errors import NotAStore, ObjectMissing, SoftlabWarning, StoreError
 from softlab.identity import keys_fingerprint, source_fingerprint
 from softlab.manifest import encode
@@ -42,6 +43,10 @@ class Catalog:
     updated: str | None = None
     """When its `catalog.json` was written, where this was read from that; None where the records were listed."""
 
+    def __repr__(self) -> str:
+        versions, names = format_count(len(self.versions), "version"), {record.name for record in self.versions}
+        return f"Catalog({self.root}, {versions} of {format_count(len(names), 'store')})"
+
     def tags_of(self, record: VersionRecord) -> list[str]:
         return [tag.tag for tag in self.tags if (tag.name, tag.version) == (record.name, record.version)]
 
@@ -59,7 +64,12 @@ class Catalog:
 
 
 def read_catalog(root: str | Path) -> Catalog:
-    """What is published at a URL or in a folder. Raises InvalidOption for one store's address, ObjectMissing where
+    """What is published at a URL or in a folder.
+
+        catalog = softlab.read_catalog("s3://bucket/labels")
+        for_my_data = softlab.find_for(catalog, softlab.open_source("pets/train"))
+
+    Raises InvalidOption for one store's address, ObjectMissing where
     there is no such folder, or no catalogue on a web server, and what a remote raises; a record that can't be read is
     left out with a warning."""
     address = parse_catalogue(root)

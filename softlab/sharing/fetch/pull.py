@@ -84,6 +84,8 @@ def pull(
 ) -> Pulled:
     """Copy the store at an address to the folder `out`: all of it, or only the views, features and samples asked for.
 
+        softlab.pull("s3://bucket/labels/pets@latest", "pets.zarr", softlab.PullOptions(views="0-3"))
+
     A whole copy has the same bytes and the same digest. A part is a store with a digest of its own, whose manifest
     names the whole store as its parent.
 

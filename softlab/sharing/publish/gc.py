@@ -32,7 +32,7 @@ BATCH = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcOptions:
-    """What is removed."""
+    """What `collect_garbage` removes."""
 
     older_than_s: float = 7 * 86_400.0
     """What was written to within this time stays: a push may be under way, or may go on tomorrow."""

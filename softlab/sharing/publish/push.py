@@ -83,6 +83,9 @@ def push(
 ) -> Pushed:
     """Publish a store at `s3://bucket/labels/NAME` as the next version, or at `s3://bucket/labels/NAME@3` as version 3.
 
+        options = softlab.PushOptions(licence="CC-BY-4.0", terms="")
+        softlab.push("runs/pets.zarr", "s3://bucket/labels/pets", options=options)
+
     If the newest version (or version 3) is this very store already, no new version is made; its tags, its card and its
     other metadata are brought up to date.
 

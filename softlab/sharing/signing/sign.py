@@ -75,7 +75,7 @@ def sign_store(
     replace: bool = False,
     on_file: Callable[[int, int], None] | None = None,
 ) -> Signed:
-    """Sign a finished store: a folder, or a published NAME@VERSION.
+    """Sign a finished store, a folder or a published NAME@VERSION, so that others can tell whose it is.
 
     Before that, the manifest is compared with the version record, and with `verify` every file of a folder is hashed.
     Raises DamagedStore if any differs, and StoreExists for a store that is signed already, unless `replace` is set.

@@ -49,7 +49,11 @@ def check_trust(where: str | Path, *, signer: SignerOptions, min_version: int | 
 def open_trusted(
     where: str | Path, *, signer: SignerOptions, min_version: int | None = None, cache: CacheOptions | None = None
 ) -> Store:
-    """As `open_store`, but only for the store that a trusted signature vouches for; raises as `verified_digest`."""
+    """As `open_store`, but only for the store that a trusted signature vouches for; raises as `verified_digest`.
+
+    signer = softlab.SignerOptions(key=Path("their-public-key.pem"))
+    store = softlab.open_trusted("s3://bucket/labels/pets@3", signer=signer)
+    """
     digest = verified_digest(where, signer=signer, min_version=min_version)
     store = open_store(where, cache=cache)
     check_digest(store.digest, digest, where=where)

@@ -11,7 +11,9 @@ from msgspec import structs
 
 from softlab.evaluation.measure import evaluate
 from softlab.evaluation.metrics.per_class import ClassFigures, class_figures, count_by_class
-from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.evaluation.one_model import open_inputs
+from softlab.loading.options import CheckOptions
+from softlab.models.device import DeviceOptions
 from tests.evaluation.pictures import PICTURES, STUDENT, TARGETS_N, dense, make_store, measure
 from tests.modalities.images.batches import images_in
 from tests.teacher.dumping import NUM_CLASSES

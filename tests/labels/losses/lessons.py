@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 from torch.testing import assert_close
 
-from softlab.labels.losses import Tail
+from softlab.labels.losses import LOSS_BY_NAME, DecisionLoss, LossName, Tail, make_loss
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import Head, SoftLabels
 
@@ -28,6 +29,12 @@ class Lesson:
     labels: SoftLabels
     targets_B: Tensor
     """-1 where unknown."""
+
+
+def loss_with(name: LossName, **values: Any) -> DecisionLoss:
+    """The loss of that name, with those of the values that it has an option for."""
+    own = {field.name for field in fields(LOSS_BY_NAME[name])}
+    return make_loss(name, **{option: value for option, value in values.items() if option in own})
 
 
 def make_lesson(

@@ -92,12 +92,14 @@ def test_a_loss_between_stored_temperatures_is_close() -> None:
 def test_labels_of_a_softmax_head_are_refused() -> None:
     lesson = make_lesson(head="softmax")
 
-    with pytest.raises(StoreMismatch, match=re.escape("from a softmax head. Use --loss kl, or mse on the logits.")):
+    with pytest.raises(
+        StoreMismatch, match=re.escape("from a softmax head. Choose as `loss.name` kl, or mse on the logits.")
+    ):
         binary_cross_entropy_loss(lesson.student_BC, lesson.labels, temperature=1.0)
 
 
 def test_classes_that_are_judged_each_by_itself_have_no_bucket() -> None:
     lesson = make_lesson(head="sigmoid")
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or renormalise.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or renormalise.")):
         binary_cross_entropy_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="bucket")

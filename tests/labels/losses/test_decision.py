@@ -18,6 +18,7 @@ from softlab.labels.losses import (
     Tail,
     argmax_loss,
     binary_cross_entropy_loss,
+    check_loss_head,
     decision_loss,
     decoupled_kl_loss,
     dist_loss,
@@ -25,12 +26,14 @@ from softlab.labels.losses import (
     hinge_loss,
     jensen_shannon_loss,
     logit_mse_loss,
+    make_loss,
     reverse_kl_loss,
     standardised_kl_loss,
     symmetric_kl_loss,
+    temperature_of,
 )
 from softlab.labels.soft_labels import Head, SoftLabels
-from tests.labels.losses.lessons import Lesson, gradient, make_lesson
+from tests.labels.losses.lessons import Lesson, gradient, loss_with, make_lesson
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -41,15 +44,22 @@ TAILS_OF: dict[LossName, tuple[Tail, ...]] = {
     "symmetric_kl": ("uniform", "bucket"),
     "jensen_shannon": ("uniform", "bucket", "renormalise"),
     "mse": ("uniform", "renormalise"),
-    "hinge": ("uniform", "bucket", "renormalise"),
     "bce": ("uniform", "renormalise"),
     "dkd": ("uniform", "renormalise"),
     "dist": ("uniform", "renormalise"),
     "standardised_kl": ("uniform", "bucket"),
-    "argmax": ("uniform", "bucket", "renormalise"),
 }
-EVERY_LOSS = [DecisionLoss(name=name, tail=tail, temperature=2.0) for name in NAMES for tail in TAILS_OF[name]]
-every_loss = pytest.mark.parametrize("options", EVERY_LOSS, ids=lambda options: f"{options.name}-{options.tail}")
+WITHOUT_TEMPERATURE: tuple[LossName, ...] = ("mse", "hinge", "argmax")
+every_loss_with_a_tail = pytest.mark.parametrize(
+    "options",
+    [loss_with(name, tail=tail, temperature=2.0) for name, tails in TAILS_OF.items() for tail in tails],
+    ids=lambda options: f"{options.name}-{options.tail}",
+)
+every_loss = pytest.mark.parametrize(
+    "options",
+    [loss_with(name, tail=tail, temperature=2.0) for name in NAMES for tail in TAILS_OF.get(name, (None,))],
+    ids=lambda options: f"{options.name}-{getattr(options, 'tail', None)}",
+)
 
 
 def head_for(options: DecisionLoss) -> Head:
@@ -82,10 +92,13 @@ def test_each_name_is_the_loss_of_its_own_function() -> None:
     lesson, multi_label = make_lesson(), make_lesson(head="sigmoid")
     z, labels = lesson.student_BC, lesson.labels
     at: dict[str, Any] = {"temperature": 2.0}
-    settings: dict[str, Any] = {
-        "temperature": 2.0, "balance": 0.2, "beta": 0.3, "margin": 0.4, "dkd_alpha": 5.0, "dkd_beta": 6.0,
-        "dist_inter": 7.0, "dist_intra": 8.0,
-    }  # fmt: skip
+    settings: dict[LossName, dict[str, float]] = {
+        "symmetric_kl": {"balance": 0.2},
+        "jensen_shannon": {"beta": 0.3},
+        "hinge": {"margin": 0.4},
+        "dkd": {"alpha": 5.0, "beta": 6.0},
+        "dist": {"inter": 7.0, "intra": 8.0},
+    }
     expected = {
         "kl": distillation_loss(z, labels, **at),
         "reverse_kl": reverse_kl_loss(z, labels, **at),
@@ -101,7 +114,7 @@ def test_each_name_is_the_loss_of_its_own_function() -> None:
     }
 
     found = {
-        name: loss_of(z, multi_label if name == "bce" else lesson, DecisionLoss(name=name, **settings))
+        name: loss_of(z, multi_label if name == "bce" else lesson, loss_with(name, **at, **settings.get(name, {})))
         for name in NAMES
     }
 
@@ -109,17 +122,16 @@ def test_each_name_is_the_loss_of_its_own_function() -> None:
     assert len({round(loss.item(), 5) for loss in found.values()}) == len(NAMES)
 
 
-@every_loss
+@every_loss_with_a_tail
 def test_the_tail_reaches_the_loss(options: DecisionLoss) -> None:
     lesson = lesson_for(options)
 
     found = {
-        tail: loss_of(lesson.student_BC, lesson, dataclasses.replace(options, tail=tail)).item()
+        tail: loss_of(lesson.student_BC, lesson, loss_with(options.name, tail=tail, temperature=2.0)).item()
         for tail in TAILS_OF[options.name]
     }
 
-    looks_at_the_tail = options.name not in ("hinge", "argmax")
-    assert len(set(found.values())) == (len(found) if looks_at_the_tail else 1)
+    assert len(set(found.values())) == len(found)
 
 
 @every_loss
@@ -241,68 +253,95 @@ def test_labels_and_students_are_left_as_they_were(options: DecisionLoss) -> Non
 def test_a_softmax_loss_refuses_labels_of_a_sigmoid_head(name: LossName) -> None:
     lesson = make_lesson(head="sigmoid")
 
-    with pytest.raises(StoreMismatch, match=re.escape("from a sigmoid head. Use --loss bce, or mse on the logits.")):
-        loss_of(lesson.student_BC, lesson, DecisionLoss(name=name))
+    with pytest.raises(StoreMismatch, match=re.escape("a sigmoid head. Choose as `loss.name` bce, or mse on the")):
+        loss_of(lesson.student_BC, lesson, make_loss(name))
 
 
 @pytest.mark.parametrize("head", get_args(Head))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_head_is_refused_without_labels_as_it_is_with_them(name: LossName, head: Head) -> None:
-    lesson, options = make_lesson(head=head), DecisionLoss(name=name)
+    lesson, options = make_lesson(head=head), make_loss(name)
 
-    found = raised(lambda: options.check_head(head))
+    found = raised(lambda: check_loss_head(options, head))
 
     assert found == raised(lambda: loss_of(lesson.student_BC, lesson, options))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_student_with_other_classes_is_refused(name: LossName) -> None:
-    lesson = lesson_for(DecisionLoss(name=name))
+    lesson = lesson_for(make_loss(name))
 
     with pytest.raises(StoreMismatch, match=re.escape("Build the student with num_classes = 10.")):
-        loss_of(torch.zeros(4, 9), lesson, DecisionLoss(name=name))
+        loss_of(torch.zeros(4, 9), lesson, make_loss(name))
 
 
 def test_a_loss_that_needs_targets_says_so_where_there_are_none() -> None:
     lesson = make_lesson()
 
     with pytest.raises(StoreMismatch, match=re.escape("dkd tells a row's target from its other classes")) as caught:
-        decision_loss(lesson.student_BC, lesson.labels, options=DecisionLoss(name="dkd"))
+        decision_loss(lesson.student_BC, lesson.labels, options=make_loss("dkd"))
 
-    assert "(--source-label-column), or choose another loss." in str(caught.value)
-    assert [name for name in NAMES if DecisionLoss(name=name).needs_targets] == ["dkd"]
+    assert "(`source.label_column`), or choose another `loss.name`." in str(caught.value)
+    assert [name for name in NAMES if make_loss(name).needs_targets] == ["dkd"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TAILS_OF)
 @given(tail=st.sampled_from(get_args(Tail)))
 def test_a_tail_that_makes_no_sense_for_a_loss_is_refused_with_those_that_do(name: LossName, tail: Tail) -> None:
     if tail in TAILS_OF[name]:
-        assert DecisionLoss(name=name, tail=tail).tail == tail
+        assert getattr(make_loss(name, tail=tail), "tail", None) == tail
     else:
-        with pytest.raises(InvalidOption, match=re.escape(f"Choose {' or '.join(TAILS_OF[name])}.")):
-            DecisionLoss(name=name, tail=tail)
+        with pytest.raises(InvalidOption, match=re.escape(f"Choose as `loss.tail` {' or '.join(TAILS_OF[name])}.")):
+            make_loss(name, tail=tail)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "own"),
+    [
+        ("argmax", "tail", "none"),
+        ("hinge", "tail", "margin"),
+        ("mse", "temperature", "tail"),
+        ("kl", "margin", "temperature, temperature_end, tail"),
+        ("dkd", "inter", "temperature, temperature_end, tail, alpha, beta"),
+        ("dist", "alpha", "temperature, temperature_end, tail, inter, intra"),
+    ],
+)
+def test_an_option_of_another_loss_is_refused_with_those_that_there_are(name: str, option: str, own: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        make_loss(name, **{option: 1.0})
+
+    assert str(caught.value) == f"loss {name}: has no option {option}. It has {own}."
 
 
 def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidOption, match=re.escape("loss reverse-kl: no such loss. Did you mean reverse_kl")):
-        DecisionLoss(name="reverse-kl")  # type: ignore[arg-type]
+        make_loss("reverse-kl")
 
 
 @pytest.mark.parametrize(
-    ("field", "values"),
+    ("name", "option", "values"),
     [
-        ("temperature", [0.0, -1.0, math.inf, math.nan]),
-        ("balance", [-0.1, 1.1, math.nan]),
-        ("beta", [0.0, 1.0, math.nan]),
-        ("margin", [0.0, -1.0, math.inf, math.nan]),
-        ("dkd_alpha", [-1.0, math.inf, math.nan]),
-        ("dkd_beta", [-1.0, math.inf, math.nan]),
-        ("dist_inter", [-1.0, math.inf, math.nan]),
-        ("dist_intra", [-1.0, math.inf, math.nan]),
+        *((name, "temperature", [0.0, -1.0, math.inf, math.nan]) for name in NAMES if name not in WITHOUT_TEMPERATURE),
+        *((name, "temperature_end", [0.0, math.inf, math.nan]) for name in NAMES if name not in WITHOUT_TEMPERATURE),
+        ("symmetric_kl", "balance", [-0.1, 1.1, math.nan]),
+        ("jensen_shannon", "beta", [0.0, 1.0, math.nan]),
+        ("hinge", "margin", [0.0, -1.0, math.inf, math.nan]),
+        ("dkd", "alpha", [-1.0, math.inf, math.nan]),
+        ("dkd", "beta", [-1.0, math.inf, math.nan]),
+        ("dist", "inter", [-1.0, math.inf, math.nan]),
+        ("dist", "intra", [-1.0, math.inf, math.nan]),
     ],
 )
-def test_a_setting_out_of_range_is_refused(field: str, values: list[float]) -> None:
+def test_a_setting_out_of_range_is_refused(name: LossName, option: str, values: list[float]) -> None:
     for value in values:
-        settings: dict[str, Any] = {field: value}
-        with pytest.raises(InvalidOption, match=re.escape(f"{field} = {value}: expected ")):
-            DecisionLoss(**settings)
+        with pytest.raises(InvalidOption) as caught:
+            make_loss(name, **{option: value})
+
+        assert str(caught.value).startswith(f"{option} = {value}: expected ")
+        assert str(caught.value).endswith(f". Change `loss.{option}`.")
+
+
+def test_only_a_loss_with_a_temperature_has_one() -> None:
+    found = {name: temperature_of(loss_with(name, temperature=3.0)) for name in NAMES}
+
+    assert found == {name: None if name in WITHOUT_TEMPERATURE else 3.0 for name in NAMES}

@@ -133,5 +133,5 @@ def test_a_teacher_sure_of_the_target_or_of_the_tail_still_gives_finite_gradient
 def test_the_target_can_not_be_found_in_a_bucket() -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or renormalise.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or renormalise.")):
         decoupled_kl_loss(lesson.student_BC, lesson.labels, targets_B=lesson.targets_B, temperature=1.0, tail="bucket")

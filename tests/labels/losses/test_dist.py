@@ -86,5 +86,5 @@ def test_in_one_row_no_class_correlates_and_none_teaches(tail: Tail) -> None:
 def test_a_bucket_is_no_column() -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or renormalise.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or renormalise.")):
         dist_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="bucket")

@@ -118,4 +118,4 @@ def test_a_divergence_that_would_be_infinite_is_refused(loss: Callable[..., Tens
     with pytest.raises(InvalidOption, match=re.escape("tail = renormalise: ")) as caught:
         loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="renormalise")
 
-    assert str(caught.value).endswith("Choose uniform or bucket.")
+    assert str(caught.value).endswith("Choose as `loss.tail` uniform or bucket.")

@@ -183,7 +183,7 @@ def test_a_loss_between_stored_temperatures_is_close(tail: Tail, teacher_scale: 
 def test_a_temperature_below_the_stored_ones_is_refused(tail: Tail) -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("dump again with --temperature 0.25")):
+    with pytest.raises(InvalidOption, match=re.escape("dump again with 0.25 among `dump.temperature`.")):
         distillation_loss(lesson.student_BC, lesson.labels, temperature=0.25, tail=tail)
 
 

@@ -96,7 +96,7 @@ def test_a_tail_without_mass_has_no_logit_to_learn() -> None:
 def test_a_bucket_has_no_logit() -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or renormalise.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or renormalise.")):
         logit_mse_loss(lesson.student_BC, lesson.labels, tail="bucket")
 
 

@@ -122,7 +122,7 @@ def test_tails_that_do_not_tell_their_variance_are_refused(temperatures: tuple[f
     lesson = make_lesson()
     labels = keep_top_k(lesson.teacher_BC, k=3, temperatures=temperatures)
 
-    with pytest.raises(InvalidOption, match=re.escape("as in --temperature 2 --temperature 4.")):
+    with pytest.raises(InvalidOption, match=re.escape("as in `dump.temperature = [2, 4]`.")):
         standardised_kl_loss(lesson.student_BC, labels, temperature=4.0)
 
 
@@ -143,5 +143,5 @@ def test_where_the_tail_has_no_mass_the_kept_classes_are_everything() -> None:
 def test_kept_classes_alone_do_not_tell_a_rows_scale() -> None:
     lesson = make_lesson()
 
-    with pytest.raises(InvalidOption, match=re.escape("Choose uniform or bucket.")):
+    with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or bucket.")):
         standardised_kl_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="renormalise")

@@ -19,13 +19,13 @@ from softlab.labels.coding import Coding, LabelCoding
 from softlab.labels.ensembles import combine
 from softlab.labels.gap_step import STEPS, choose_gap_step
 from softlab.labels.losses import (
-    DecisionLoss,
     LossName,
     Tail,
     decision_loss,
     distillation_loss,
     kl_rows,
     logit_mse_loss,
+    make_loss,
 )
 from softlab.labels.losses.checks import TAKE_VALID
 from softlab.labels.losses.sparse_kl import Target, target_of
@@ -412,15 +412,17 @@ def test_a_loss_that_gives_something_to_every_class_is_refused(name: LossName) -
     labels = replace(lesson.labels, head="sigmoid") if name == "bce" else lesson.labels
     targets_B = torch.zeros(len(labels), dtype=torch.int64)
 
-    with pytest.raises(StoreMismatch, match=f"{name} is for rows that all have the same classes.*--loss kl or hinge"):
-        decision_loss(lesson.student_BC, labels, targets_B=targets_B, options=DecisionLoss(name=name))
+    with pytest.raises(
+        StoreMismatch, match=f"{name} is for rows that all have the same classes.*`loss.name` kl or hinge"
+    ):
+        decision_loss(lesson.student_BC, labels, targets_B=targets_B, options=make_loss(name))
 
 
 @pytest.mark.parametrize("name", TAKE_VALID)
 def test_a_loss_that_knows_them_takes_them(name: LossName) -> None:
     lesson = make_lesson()
 
-    loss = decision_loss(lesson.student_BC, lesson.labels, options=DecisionLoss(name=name))
+    loss = decision_loss(lesson.student_BC, lesson.labels, options=make_loss(name))
 
     assert loss.isfinite()
 
@@ -435,7 +437,7 @@ def test_their_teachers_are_not_combined() -> None:
 def test_raw_logits_are_not_compared_where_only_probabilities_are_known() -> None:
     labels = replace(keep_top_k(torch.randn(3, 9), k=2), absolute=False)
 
-    with pytest.raises(StoreMismatch, match=r"mse compares raw logits, but .* Use --loss kl\."):
+    with pytest.raises(StoreMismatch, match=r"mse compares raw logits, but .* Use `loss.name = kl`\."):
         logit_mse_loss(torch.randn(3, 9), labels)
 
 

@@ -66,7 +66,7 @@ def test_what_cant_be_decoded_is_named_with_its_reason_and_the_way_out(data: byt
         decode_sample(sample, MODALITY)
 
     assert reason in str(caught.value)
-    assert str(caught.value).endswith("leave such samples out with --source-skip-unreadable.")
+    assert str(caught.value).endswith("leave such samples out with `source.skip_unreadable = true`.")
     assert reason in reason_of(caught.value)
     assert "pets" not in reason_of(caught.value)
 

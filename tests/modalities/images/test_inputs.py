@@ -141,35 +141,35 @@ def test_grey_and_rgb_images_share_a_batch_once_made_alike() -> None:
 
 
 def test_grey_and_rgb_images_as_they_are_do_not_share_a_batch() -> None:
-    with pytest.raises(InvalidOption, match="Make them alike with --input-channels 1 or 3"):
+    with pytest.raises(InvalidOption, match=r"Make them alike with `input\.channels = 3`, or 1"):
         make_input([random_image(1, 4, 4), random_image(3, 4, 4)], ImageInput(size=(2, 2)))
 
 
 @pytest.mark.parametrize("resize", [None, 4])
 def test_images_of_different_sizes_do_not_share_a_batch(resize: int | None) -> None:
-    with pytest.raises(InvalidOption, match="Make them alike with --input-size HEIGHT --input-size WIDTH"):
+    with pytest.raises(InvalidOption, match=r"Make them alike with `input\.size`, a height and a width"):
         make_input([random_image(1, 4, 4), random_image(1, 4, 6)], ImageInput(resize=resize))
 
 
 def test_three_means_do_not_fit_grey_images() -> None:
-    with pytest.raises(InvalidOption, match="Give one value, or one a channel with --input-mean"):
+    with pytest.raises(InvalidOption, match=r"Give one value, or one a channel, as `input\.mean`"):
         make_input([random_image(1, 4, 4)], ImageInput(mean=(0.1, 0.2, 0.3)))
 
 
 @pytest.mark.parametrize(
     ("options", "next_step"),
     [
-        ({"size": (224,)}, "Give both: --input-size 224 --input-size 224"),
-        ({"size": (0, 224)}, "Give both: --input-size 224 --input-size 224"),
+        ({"size": (224,)}, "Give both, as in `input.size = [224, 224]`"),
+        ({"size": (0, 224)}, "Give both, as in `input.size = [224, 224]`"),
         ({"size": (224, 224), "resize": 200}, "Give at least 224"),
         ({"resize": 0}, "Give at least 1"),
         ({"channels": 4}, "Give 1 (grey) or 3 (RGB)"),
         ({"mean": (float("nan"),)}, "Give numbers between 0 and 1"),
         ({"std": (0.0,)}, "Give numbers above 0"),
         ({"std": (float("inf"),)}, "Give numbers above 0"),
-        ({"mean": ()}, "Give one value, or one a channel with --input-mean"),
-        ({"std": (0.1, 0.2)}, "Give one value, or one a channel with --input-std"),
-        ({"channels": 1, "mean": (0.1, 0.2, 0.3)}, "Give one value, or one a channel with --input-mean"),
+        ({"mean": ()}, "Give one value, or one a channel, as `input.mean`"),
+        ({"std": (0.1, 0.2)}, "Give one value, or one a channel, as `input.std`"),
+        ({"channels": 1, "mean": (0.1, 0.2, 0.3)}, "Give one value, or one a channel, as `input.mean`"),
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, object], next_step: str) -> None:

@@ -87,7 +87,7 @@ def test_a_corrupt_image_is_found_when_it_is_read_and_not_before(tmp_path: Path)
     (animals(tmp_path) / "dog/9.png").write_bytes(truncated_png())
     source = open_torchvision("ImageFolder", root=tmp_path, arguments={})
 
-    with pytest.raises(UnreadableSample, match=r"torchvision:ImageFolder: sample '4'.*--source-skip-unreadable"):
+    with pytest.raises(UnreadableSample, match=r"torchvision:ImageFolder: sample '4'.*`source.skip_unreadable = true`"):
         source.read(4)
 
 
@@ -107,12 +107,14 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("arguments", [{"trian": True}, {"split": "dev"}])
 def test_wrong_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=r"Correct --source-root and --source-arguments"):
+    with pytest.raises(InvalidOption, match=r"Correct `source.root` and `source.arguments`"):
         open_torchvision("SVHN", root=tmp_path, arguments=arguments)
 
 
 def test_data_that_is_not_there_is_not_downloaded_unasked(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"Dataset not found.*Point --source-root at .*download=true"):
+    with pytest.raises(
+        SourceError, match=r"Dataset not found.*Point `source.root` at .*`source.arguments.download = true`"
+    ):
         open_fashion_mnist(tmp_path)
 
     assert list(tmp_path.iterdir()) == []

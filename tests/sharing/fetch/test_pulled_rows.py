@@ -7,10 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softlab.manifest import StorePlan
-from softlab.sharing.fetch.pull import PullOptions, pull
-from softlab.store.verify import verify_store
-from tests.sharing.pulling import assert_same_rows, open_uncached, write_keys
-from tests.store.building import CODINGS, FORMATS, digest_of_view, make_plan, with_digests, write_store
+from tests.sharing.pulling import assert_same_rows, open_uncached, pull_part_of_part
+from tests.store.building import CODINGS, FORMATS, VALUES_CODINGS, digest_of_view, make_plan, with_digests, write_store
 
 SHAPES: dict[str, tuple[int, ...]] = {"pooled": (6,), "map": (3, 2), "norm": ()}
 
@@ -22,6 +20,7 @@ plans = st.builds(
     names=st.sets(st.sampled_from(sorted(SHAPES))),
     format=st.sampled_from(FORMATS),
     coding=st.sampled_from(CODINGS),
+    values_coding=st.sampled_from(VALUES_CODINGS),
     num_samples=st.integers(1, 13),
     num_views=st.integers(1, 4),
     shard_rows=st.sampled_from([2, 4, 8]),
@@ -34,28 +33,12 @@ _numbers = count()
 def test_the_rows_of_any_part_are_those_of_the_whole(tmp_path: Path, plan: StorePlan, data: st.DataObject) -> None:
     folder = tmp_path / str(next(_numbers))
     write_store(folder / "whole", plan)
-    whole, chosen = open_uncached(folder / "whole"), "whole"
-    views, features = range(whole.num_views), whole.feature_names
-    samples = list(range(whole.num_samples))
+    whole, part = open_uncached(folder / "whole"), pull_part_of_part(folder / "whole", data)
 
-    for step in range(2):  # the second one a part of a part
-        first = data.draw(st.integers(0, len(views) - 1))
-        last = data.draw(st.integers(first, len(views) - 1))
-        kept = data.draw(st.sets(st.sampled_from(features))) if features else set()
-        places = sorted(data.draw(st.sets(st.integers(0, len(samples) - 1), min_size=1)))
-        views, samples = views[first : last + 1], [samples[place] for place in places]
-        features = tuple(name for name in features if name in kept)
-        keys = write_keys(folder / "keys.txt", [f"{sample:03d}.png" for sample in samples])
-        options = PullOptions(views=f"{first}-{last}", features=features, samples=keys, jobs=2)
-        pull(folder / chosen, folder / f"part {step}", options)
-        chosen = f"part {step}"
-
-    part = open_uncached(folder / chosen)
-    assert verify_store(folder / chosen).is_intact
-    assert_same_rows(part, whole, views=views, features=features, samples=samples)
-    for own_view, view in enumerate(views):
-        found = part.read_pixel_digests(own_view)
+    assert_same_rows(part.store, whole, views=part.views, features=part.features, samples=part.samples)
+    for own_view, view in enumerate(part.views):
+        found = part.store.read_pixel_digests(own_view)
         expected = {digest_of_view(view, sample) for sample in whole.read_pixel_digests(view).store_D.tolist()}
-        ours = {digest_of_view(view, sample) for sample in samples}
+        ours = {digest_of_view(view, sample) for sample in part.samples}
         assert set(found.digests_D.tolist()) == expected & ours
-        assert [digest_of_view(view, samples[place]) for place in found.store_D] == found.digests_D.tolist()
+        assert [digest_of_view(view, part.samples[place]) for place in found.store_D] == found.digests_D.tolist()

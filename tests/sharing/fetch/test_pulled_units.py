@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.store.convert import convert_store
 from softlab.store.verify import verify_store
-from tests.sharing.pulling import open_uncached, write_keys
+from tests.sharing.pulling import open_uncached, pull_part_of_part, write_keys
 from tests.store.building import contents
 from tests.store.unit_stores import UnitModel, assert_holds_all, fill, make_unit_plan, unit_models, write_units
 
@@ -25,27 +25,12 @@ def test_the_rows_of_any_part_are_those_of_the_whole(
 ) -> None:
     folder = tmp_path_factory.mktemp("units")
     write_units(folder / "whole", model)
-    chosen, views = "whole", range(model.plan.views.num_views)
-    features: tuple[str, ...] = FEATURES
-    samples = list(range(len(model.rows_N)))
 
-    for step in range(2):  # the second one a part of a part
-        first = data.draw(st.integers(0, len(views) - 1))
-        last = data.draw(st.integers(first, len(views) - 1))
-        kept = data.draw(st.sets(st.sampled_from(features))) if features else set()
-        places = sorted(data.draw(st.sets(st.integers(0, len(samples) - 1), min_size=1)))
-        views, samples = views[first : last + 1], [samples[place] for place in places]
-        features = tuple(name for name in features if name in kept)
-        keys = write_keys(folder / "keys.txt", [f"{sample:03d}" for sample in samples])
-        options = PullOptions(views=f"{first}-{last}", features=features, samples=keys, jobs=2)
-        pull(folder / chosen, folder / f"part {step}", options)
-        chosen = f"part {step}"
+    part = pull_part_of_part(folder / "whole", data)
 
-    part = open_uncached(folder / chosen)
-    assert verify_store(folder / chosen).is_intact
-    assert part.feature_names == features
-    assert list(part.read_samples().keys) == [f"{sample:03d}" for sample in samples]
-    assert_holds_all(part, model, samples=samples, views=views)
+    assert part.store.feature_names == part.features
+    assert list(part.store.read_samples().keys) == [f"{sample:03d}" for sample in part.samples]
+    assert_holds_all(part.store, model, samples=part.samples, views=part.views)
 
 
 @pytest.mark.parametrize(

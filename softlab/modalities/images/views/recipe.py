@@ -17,8 +17,12 @@ MIN_ALPHA = 0.001
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewRecipe:
-    """The random part of a view, which comes before each model's own size and normalisation. View v of sample n is a
-    pure function of it, v and n."""
+    """How images are augmented: the random part of a view, which comes before each model's own size and normalisation.
+
+        augment = softlab.ViewRecipe(transforms=("RandomResizedCrop(224)", "RandomHorizontalFlip()"), mixup=0.2)
+
+    View v of sample n is a pure function of it, v and n, so a teacher and all its students see the same pixels.
+    """
 
     modality: ClassVar[str] = "images"
 

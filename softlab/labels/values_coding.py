@@ -1,0 +1,75 @@
+"""Between values in memory (a feature, an embedding, scores) and the arrays that a store holds.
+
+| array  | shape    | float32 | float16 | int8                             |
+| values | [R, ...] | float32 | float16 | steps of the row's scale, signed |
+| scale  | [R]      | -       | -       | float32                          |
+
+In the int8 coding a value is `values * scale`. The scale is the row's largest magnitude / 127, so no value is off by
+more than half a step. It is cut to 12 significant bits: then the product is exact in float32, and what was decoded is
+encoded to the same bytes again.
+
+A float16 scale would save 0.15 compressed bytes a row and no accuracy, but it has no small numbers: of pooled features
+times 1e-6 nothing was left.
+"""
+
+# Shape letters: R rows in a block.
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ValuesCoding = Literal["float32", "float16", "int8"]
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+MOST_STEPS = 127
+"""-128 isn't used: a row and its negative are the same steps but for their signs."""
+
+SCALE_DTYPE = "float32"
+_KEPT_BITS = np.uint32(0xFFFFF000)
+"""Of a float32: sign, exponent and 11 of 23 bits behind the leading one."""
+
+
+def arrays_of_values(coding: ValuesCoding, row_shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and row shape of each array that rows of such a shape are stored as, by name."""
+    arrays: dict[str, tuple[str, tuple[int, ...]]] = {"values": (coding, row_shape)}
+    return arrays | {"scale": (SCALE_DTYPE, ())} if coding == "int8" else arrays
+
+
+def dtype_before(coding: ValuesCoding) -> torch.dtype:
+    """What `encode_values` wants: float16 where that is stored, as it is half as much to copy from a device."""
+    return torch.float16 if coding == "float16" else torch.float32
+
+
+def encode_values(values: Tensor, coding: ValuesCoding) -> dict[str, Array]:
+    """Arrays by name, of finite values [R, ...] on the host whose dtype is that of `dtype_before`."""
+    assert values.dtype == dtype_before(coding), f"{values.dtype} values for the {coding} coding"
+    array: Array = values.numpy()
+    if coding != "int8":
+        return {"values": array}
+    scale_R = _scales(array)
+    return {"values": _steps(array, scale_R), "scale": scale_R}
+
+
+def decode_values(values: Tensor, *, scale_R: Tensor | None) -> Tensor:
+    """float32 [R, ...], on the device of what is stored; `scale_R` is None where there is no such array."""
+    decoded = values.float().contiguous()
+    return decoded if scale_R is None else decoded.mul_(scale_R.reshape(len(values), *[1] * (values.ndim - 1)))
+
+
+def _scales(values: Floats) -> Floats:
+    """float32 [R]. 0 for a row of zeros, and for one whose steps would be subnormal (nothing in it is over 1.5e-36)."""
+    largest_R = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0)
+    assert np.isfinite(largest_R).all(), "values are checked before they are encoded"
+    scale_R: Floats = ((largest_R / np.float32(MOST_STEPS)).view(np.uint32) & _KEPT_BITS).view(np.float32)
+    return np.where(scale_R < np.finfo(np.float32).smallest_normal, np.float32(0), scale_R)
+
+
+def _steps(values: Floats, scale_R: Floats) -> NDArray[np.int8]:
+    """int8 [R, ...]. Divided in float64: float32 would round some values to the farther of two steps."""
+    divisor_R = np.where(scale_R == 0, np.inf, scale_R.astype(np.float64))
+    steps = values / divisor_R.reshape(len(values), *[1] * (values.ndim - 1))
+    return np.rint(steps, out=steps).astype(np.int8)

@@ -1,0 +1,111 @@
+"""A collate function for torch's loaders that adds what a store holds about the samples of each batch.
+
+a batch that is a mapping         gets `soft_labels`, `index` (or `key`), and `features` where some are asked for
+a tuple or a list                 gets the soft labels as its last item, and behind them the features if asked for
+any other batch, a named tuple    becomes a tuple: the batch, the soft labels, and the features if asked for
+"""
+
+# Shape letters: B samples in a batch.
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import default_collate
+
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.indices import StoreIndex
+from softlab.loading.dataset_labels import DatasetLabels
+from softlab.loading.with_index import INDEX, KEY, IndexedItem, SampleIndex
+
+SOFT_LABELS, FEATURES = "soft_labels", "features"
+
+Collate = Callable[[list[Any]], Any]
+
+
+class Collator:
+    """Collates the items of `softlab.with_index` or `softlab.ViewDataset`, and adds their stored labels: one read a
+    batch, in whichever process collates it."""
+
+    def __init__(
+        self, labels: DatasetLabels, *, collate: Collate = default_collate, features: Sequence[str] = ()
+    ) -> None:
+        """`collate` gets the items of the data set as they are, without their index; `features` names those of the
+        store that are wanted too. Of a store without soft labels the features are added alone. Raises InvalidOption for
+        an unknown feature, and where there is nothing to add."""
+        self.labels, self.collate, self.features = labels, collate, tuple(features)
+        for name in self.features:
+            labels.store.row_bytes(name)  # raises for an unknown one
+        if not labels.store.has_labels and not self.features:
+            raise InvalidOption(
+                f"{labels.store.name}: holds no soft labels, only values. Name those that are wanted: "
+                f"Collator(labels, features={list(labels.store.feature_names)})."
+            )
+
+    def __call__(self, items: Sequence[Any]) -> Any:
+        """Raises StoreMismatch for items that don't tell which sample they are, or that are of another data set than
+        the labels were aligned to."""
+        own, samples = _take_apart(items)
+        batch, added = self.collate(own), self._stored(samples)
+        if isinstance(batch, Mapping):
+            mark: dict[str, Any] = {KEY: samples} if isinstance(samples[0], str) else {INDEX: torch.tensor(samples)}
+            return _joined(batch, mark | added)
+        if type(batch) in (tuple, list):
+            return type(batch)((*batch, *added.values()))
+        return (batch, *added.values())
+
+    def _stored(self, samples: list[Any]) -> dict[str, Any]:
+        store_B, view = self._locate(samples)
+        store, found = self.labels.store, dict[str, Any]()
+        if store.has_labels:
+            found[SOFT_LABELS] = store.read(store_B, view=view)
+        if self.features:
+            found[FEATURES] = {name: store.read_features(name, store_B, view=view) for name in self.features}
+        return found
+
+    def _locate(self, samples: list[Any]) -> tuple[StoreIndex, int | NDArray[np.int64]]:
+        """Where the samples stand in the store, and which views of them are shown."""
+        if isinstance(samples[0], str):
+            return self.labels.find(samples), self.labels.views()
+        self._check_length(samples)
+        samples_B = np.array(samples)
+        store_B = self.labels.to_store(samples_B)
+        if getattr(samples[0], "view", None) is None:
+            return store_B, self.labels.views(samples_B)
+        return store_B, np.array([sample.view for sample in samples])
+
+    def _check_length(self, samples: list[Any]) -> None:
+        expected = len(self.labels)
+        lengths = {sample.num_samples for sample in samples if isinstance(sample, SampleIndex)}
+        for length in lengths - {expected}:
+            raise StoreMismatch(
+                f"{self.labels.store.name}: is aligned to {expected:,} samples, but the items are of a data set of "
+                f"{length:,}, such as sample {samples[0]}. Align the keys of the very data set that is given to "
+                f"with_index; of data sets that are joined, wrap the joined one."
+            )
+
+
+def _take_apart(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The items of the user's data set, and what tells which samples they are."""
+    if all(isinstance(item, IndexedItem) for item in items):
+        return [item.item for item in items], [item.sample for item in items]
+    for mark in (INDEX, KEY):
+        if all(isinstance(item, Mapping) and mark in item for item in items):
+            own = [{name: value for name, value in item.items() if name != mark} for item in items]
+            return own, [item[mark] for item in items]
+    found = items[0]
+    shown = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"type {type(found).__name__}"
+    raise StoreMismatch(
+        f"Collator: the items (of {shown}) don't tell which samples they are, so that no label can be found. Load "
+        f"softlab.with_index(data set), and let nothing in between drop its {INDEX!r}."
+    )
+
+
+def _joined(batch: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    """In the batch itself where it can be changed: a collate function may give a class of its own."""
+    if not isinstance(batch, MutableMapping):
+        return {**batch, **added}
+    batch.update(added)
+    return batch

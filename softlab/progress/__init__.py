@@ -1,0 +1,1 @@
+"""Progress of long work: a bar in a terminal or a notebook, a line every half minute in a log."""

@@ -1,0 +1,99 @@
+"""A step of a loop in plain PyTorch with stored labels through a Collator, against the same loop without labels."""
+
+# Shape letters: N samples, B samples in a batch, C classes, H height, W width.
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from softlab.bench.timing import rates
+from softlab.labels.losses import distillation_loss
+from softlab.loading.collator import Collator
+from softlab.loading.own_loop import align
+from softlab.loading.with_index import with_index
+from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.modality import decode_sample
+from softlab.models.build import build_model
+from softlab.models.device import choose_device
+from softlab.sources.source import Source, hard_targets
+from softlab.sources.subset import first
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import open_store
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.options import DumpOptions
+from tests.benchmarks.report import Report
+from tests.benchmarks.training import CASES
+
+HARD, STORED = "hard labels", "stored, K = 5, through a Collator"
+BATCH_SIZE = 128
+TURN_STEPS, TURNS = 10, 9
+"""Many short turns a round but the first: the speed of a shared machine changes by more than what labels cost."""
+
+
+def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
+    source = first(source, min(TURN_STEPS * BATCH_SIZE, len(source)))
+    dump_teacher(build_model(CASES[0].student).eval(), source, folder / "own-loop", DumpOptions(k=5))
+    store = open_store(folder / "own-loop", cache=CacheOptions(dir=folder / "own-loop-cache"))
+    labels = align(store, source)
+    rows = []
+    for case in CASES:
+        torch.manual_seed(0)
+        student, data = build_model(case.student), _in_memory(source, case.input)
+        ways = {
+            HARD: _loop(student, data, lambda logits_BC, targets_B: cross_entropy(logits_BC, targets_B)),
+            STORED: _loop(student, with_index(data), _on_stored_labels, collate_fn=Collator(labels)),
+        }
+        found = rates(ways, rounds=TURNS * (rounds - 1) + 1)
+        report.bar(
+            f"a plain loop with stored labels against one without: {case.title}",
+            found[STORED] / found[HARD],
+            at_least=0.98,
+        )
+        rows += [[case.title, way, f"{found[way]:,.0f}", f"{found[way] / found[HARD]:.3f}"] for way in ways]
+    report.section(
+        "A loop of one's own",
+        f"Batches of {BATCH_SIZE} from a plain DataLoader without workers, images in memory, many short turns; samples "
+        "per second, and relative to plain hard labels.",
+        ["student", "labels", "samples per second", "relative"],
+        rows,
+    )
+
+
+def _loop(student: nn.Module, data: Dataset[Any], loss_of: Callable[..., Tensor], **options: Any) -> Callable[[], int]:
+    """Steps of one epoch; returns how many samples they took."""
+    device = choose_device("auto")
+    student = copy.deepcopy(student).to(device).train()
+    optimizer = torch.optim.AdamW(student.parameters())
+    loader = DataLoader(data, batch_size=BATCH_SIZE, shuffle=True, **options)
+
+    def run() -> int:
+        loss, count = torch.zeros(()), 0
+        for images_BCHW, *labels in loader:
+            loss = loss_of(student(images_BCHW.to(device)), *(each.to(device) for each in labels))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            count += len(images_BCHW)
+        loss.item()  # waits for the device
+        return count
+
+    return run
+
+
+def _on_stored_labels(logits_BC: Tensor, targets_B: Tensor, soft_labels: Any) -> Tensor:
+    return 0.9 * distillation_loss(logits_BC, soft_labels, temperature=4.0) + 0.1 * cross_entropy(logits_BC, targets_B)
+
+
+def _in_memory(source: Source, input: ImageInput) -> TensorDataset:
+    targets_N = hard_targets(source)
+    assert targets_N is not None
+    images_NCHW = make_input([decode_sample(source.read(index), MODALITY) for index in range(len(source))], input)
+    return TensorDataset(images_NCHW, torch.from_numpy(np.asarray(targets_N)))
