@@ -57,7 +57,7 @@ def explain_flag(flag: str, kind: type[Any]) -> str:
     if found:
         return f"Write {' or '.join(flags.get(key, f'--set {key}=VALUE') for key in found[:3])}."
     by_name = {key: key for key in keys} | {key.rpartition(".")[2]: key for key in keys}
-    near = get_close_matches(flag, flags.values(), n=1) or [
+    near = get_close_matches(flag, flags.values(), n=1, cutoff=0.7) or [
         f"--set {by_name[each]}=VALUE" for each in get_close_matches(name, by_name, n=1, cutoff=0.7)
     ]
     return f"Did you mean {near[0]}?" if near else "See `softlab options` for all of them."

@@ -180,9 +180,9 @@ OF_DATA = ("--source", "--limit")
 OF_INPUT = ("--size", "--mean", "--std")
 FLAGS: dict[str, tuple[str, ...]] = {
     "dump-teacher": (
-        *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", *OF_INPUT, "--augment", "--like", "--plan"),
-        *("--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding", "--format"),
-        *("--batch-size", "--devices", "--device", "--autocast", "--workers"),
+        *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", "--size", "--channels", "--mean", "--std"),
+        *("--augment", "--plan", "--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding"),
+        *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
     ),
     "train-student": (
         *("--out", "--store", "--source", "--valid", "--valid-store", "--student", "--feature", *OF_INPUT),
@@ -259,18 +259,15 @@ def usage_error(softlab: Softlab, *arguments: object) -> str:
     ("flag", "told"),
     [
         ("--label-smoothing", "Write --set targets.label_smoothing=VALUE."),
-        ("--loss-beta", "Write --set loss.beta=VALUE."),
-        ("--source-limit", "Write --set source.limit=VALUE."),
-        ("--input-mean", "Write --mean."),
+        ("--beta", "Write --set loss.beta=VALUE."),
+        ("--limit", "Write --set source.limit=VALUE or --set valid.limit=VALUE."),
         ("--weights", "Write --set teacher.weights=VALUE."),
-        ("--teacher-weights", "Write --set teacher.weights=VALUE."),
         ("--dkd-beta", "Write --set loss.beta=VALUE."),
         ("--optimizer", "Write --set optimizer.name=VALUE."),
         ("--teacher-weight", "Write --set teachers.weight=VALUE."),
         ("--teacher", "Write --set teacher.model=VALUE."),
         ("--prune", "Write --set prune.amount=VALUE."),
         ("--augment", "Write --set augment.transforms=VALUE."),
-        ("--identity", "Write --set identity=VALUE."),
         ("--epoch", "Did you mean --epochs?"),
         ("--tempratur", "Did you mean --temperature?"),
         ("--label-smothing", "Did you mean --set targets.label_smoothing=VALUE?"),
@@ -281,19 +278,23 @@ def test_of_a_flag_that_train_student_lacks_it_is_told_what_to_write(softlab: So
     assert usage_error(softlab, "train-student", flag, "1") == f"No such option: {flag}. {told}"
 
 
+def test_of_an_options_key_as_a_flag_without_a_value_it_is_told_too(softlab: Softlab) -> None:
+    told = usage_error(softlab, "train-student", "--loss-beta")
+
+    assert told == "No such option: --loss-beta. Write --set loss.beta=VALUE."
+
+
 @pytest.mark.parametrize(
     ("command", "flag", "told"),
     [
-        ("dump-teacher", "--source-limit", "Write --limit."),
-        ("dump-teacher", "--teacher-weights", "Write --weights."),
-        ("dump-teacher", "--shard-rows", "Write --set dump.shard_rows=VALUE."),
+        ("dump-teacher", "--transforms", "Write --augment."),
+        ("dump-teacher", "--subset", "See `softlab options` for all of them."),
         ("dump-teacher", "--channels-last", "Write --set device.channels_last=VALUE."),
-        ("dump-teacher", "--augment-transforms", "Write --augment."),
         ("train-teacher", "--track", "Write --set log.track=VALUE."),
         ("train-teacher", "--loss", "See `softlab options` for all of them."),
-        ("evaluate", "--model-weights", "Write --weights."),
+        ("evaluate", "--track", "See `softlab options` for all of them."),
         ("evaluate", "--verify-inputs", "Write --set check.verify_inputs=VALUE."),
-        ("catalog", "--source-limit", "Write --limit."),
+        ("catalog", "--class-names", "Write --set source.class_names=VALUE."),
     ],
 )
 def test_what_is_told_is_of_the_command(softlab: Softlab, command: str, flag: str, told: str) -> None:
@@ -303,10 +304,10 @@ def test_what_is_told_is_of_the_command(softlab: Softlab, command: str, flag: st
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("loss.beta=0.5", "unknown key loss.beta of kl. Known: temperature, temperature_end, tail, name."),
-        ("optimizer.alpha=0.5", "unknown key optimizer.alpha."),
-        ("run.alpha=0.5", "unknown key run.alpha."),
-        ("teachers.temperature=2", "unknown key teachers.temperature."),
+        ("loss.beta=0.5", "unknown key loss.beta of kl. It is an option of jensen_shannon and dkd alone."),
+        ("optimizer.alpha=0.5", "unknown key optimizer.alpha. Did you mean `teachers.alpha` (--alpha) or"),
+        ("run.subset=true", "unknown key run.subset. Did you mean `check.subset` (--subset)?"),
+        ("teachers.temperature=2", "unknown key teachers.temperature. Did you mean `loss.temperature` (--temp"),
         ("train.alpha=0.5", "unknown key train. train.alpha is now `teachers.alpha` (--alpha)."),
         ("train.dist_inter=2", "unknown key train. train.dist_inter is now `loss.inter`."),
     ],
