@@ -18,12 +18,12 @@ from softlab.store.published import read_version, store_path
 
 FOLDER = Path("runs/sharing")
 NAME = "fashion-mnist-grey-resnet"
-SOURCE = ("--source", "data/fashion_mnist/train", "--source-limit", "1000")
+SOURCE = ("--source", "data/fashion_mnist/train", "--set", "source.limit=1000")
 NORMALISED = ("--mean", "0.286", "--std", "0.353")
 DUMP = (
     *("dump-teacher", "--teacher", "softlab:grey_resnet", "--weights", "data/fashion_mnist/teacher.safetensors"),
     *(*SOURCE, *NORMALISED, "--k", "5", "--views", "2", "--feature", "pool=pool.1"),
-    *("--augment-transforms", "RandomCrop(28, padding=2)", "--augment-transforms", "RandomHorizontalFlip()"),
+    *("--augment", "RandomCrop(28, padding=2)", "--augment", "RandomHorizontalFlip()"),
 )
 STUDENT = (*SOURCE, *NORMALISED, "--student", "softlab:grey_mlp", "--epochs", "4")
 
@@ -62,7 +62,7 @@ def main() -> None:
     refused("pull", f"{published}@latest", FOLDER / "tampered.zarr")
 
     say("Somebody publishes other labels under the next number, unsigned.")
-    softlab(*DUMP, "--augment-seed", "1", "--out", FOLDER / "other.zarr")
+    softlab(*DUMP, "--set", "augment.seed=1", "--out", FOLDER / "other.zarr")
     softlab("push", FOLDER / "other.zarr", published, "--licence", "MIT", "--terms", "none")
     refused("train-student", "--store", f"{published}@latest", *STUDENT, "--require-signature", public,
             "--out", FOLDER / "refused")  # fmt: skip

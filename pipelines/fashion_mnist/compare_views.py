@@ -20,10 +20,12 @@ from printing import print_table
 from torch import Tensor, nn
 
 from softlab.evaluation.one_model import evaluate_model
+from softlab.labels.losses import KlLoss
 from softlab.labels.selection import keep_top_k
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.options import CheckOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
@@ -31,13 +33,14 @@ from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.opening import open_source
 from softlab.modalities.views import record_views
 from softlab.models.build import ModelOptions, build_model
-from softlab.models.device import choose_device
+from softlab.models.device import DeviceOptions, choose_device
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
 from softlab.student.learner import Learner
 from softlab.student.objective import Objective
-from softlab.student.options import TrainOptions
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import LearnOptions, RunOptions, TeachersOptions, TrainOptions
 from softlab.student.train import train_students
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
@@ -48,7 +51,9 @@ DATA = Path("data/fashion_mnist")
 INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"))
 STUDENTS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
-TRAIN = TrainOptions(epochs=128, batch_size=64, learning_rate=5e-3, alpha=0.9, temperature=2.0)
+RUN = RunOptions(epochs=128, batch_size=64)
+LOSS = KlLoss(temperature=2.0)
+LEARN = LearnOptions(teachers=TeachersOptions(alpha=0.9), loss=LOSS, optimizer=OptimizerOptions(learning_rate=5e-3))
 NUM_VIEWS = (1, 4, 16)
 
 Way = Callable[[int], dict[str, nn.Module]]
@@ -84,7 +89,7 @@ def main() -> None:
 def _dump(teacher: Teacher, source: Source, num_views: int) -> Store:
     out = FOLDER / f"{num_views}-views.zarr"
     dump_teacher(
-        teacher, source, out, DumpOptions(k=5, temperature=(TRAIN.temperature,), views=num_views), augment=AUGMENT
+        teacher, source, out, DumpOptions(k=5, temperature=(LOSS.temperature,), views=num_views), augment=AUGMENT
     )
     return open_store(out)
 
@@ -111,7 +116,8 @@ def _train(source: Source, stores: list[Store], seed: int, *, fresh_views: bool 
     """On the stored views; without a store, or where that is asked for, on a fresh one in every epoch."""
     students = _students(seed)
     augment = replace(AUGMENT, seed=seed + 1) if fresh_views or not stores else None
-    options = replace(TRAIN, seed=seed, views_mismatch="allow" if fresh_views else "refuse")
+    check = CheckOptions(views_mismatch="allow" if fresh_views else "refuse")
+    options = TrainOptions(run=replace(RUN, seed=seed), check=check, learn=LEARN)
     train_students(students, source, stores, options, input=INPUT, augment=augment)
     return students
 
@@ -122,18 +128,20 @@ def _train_with_teacher(teacher: nn.Module, source: Source, seed: int) -> dict[s
     views = record_views(replace(AUGMENT, seed=seed + 1), num_views=1, digest_every=0)
     aligned = Aligned(source=source, inputs=(INPUT,), replay=ImageReplay(views, num_samples=len(source)))
     order = ShuffledBatches(
-        num_samples=len(source), batch_size=TRAIN.batch_size, epochs=TRAIN.epochs, seed=seed, num_views=None
+        num_samples=len(source), batch_size=RUN.batch_size, epochs=RUN.epochs, seed=seed, num_views=None
     )
-    objective = Objective(alpha=TRAIN.alpha, loss=TRAIN.decision)
+    objective = Objective(teachers=LEARN.teachers, loss=LEARN.loss)
     learners = [
         Learner(
             name,
             module,
             objective,
-            replace(TRAIN, seed=seed),
+            optimizer=LEARN.optimizer,
             device=device,
+            place_on=DeviceOptions(),
             num_steps=order.num_steps,
             steps_per_epoch=order.steps_per_epoch,
+            seed=seed,
         )
         for name, module in students.items()
     ]
@@ -154,7 +162,7 @@ def _with_labels(teacher: nn.Module, loader: BatchLoader, order: ShuffledBatches
     for batch in loader.load(order):
         on_device = batch.to(loader.device)
         logits_BC = _say(teacher, on_device.inputs[0].inputs.positional[0]).clone()
-        yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(TRAIN.temperature,)))
+        yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(LOSS.temperature,)))
 
 
 def _students(seed: int) -> dict[str, nn.Module]:

@@ -17,11 +17,13 @@ import torch
 from printing import print_table
 from torch import Tensor, nn
 
-from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.evaluation.one_model import open_inputs
+from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.recipes.chain import ChainRecipe
 from softlab.recipes.toml import read_toml
 from softlab.sources.options import SourceOptions
@@ -75,7 +77,7 @@ def _measure(weights: Path, test: str, *, num_classes: int) -> list[float | None
 @torch.inference_mode()
 def _logits(module: nn.Module, test: str) -> tuple[Tensor, Tensor]:
     source = open_source(SourceOptions(path=test))
-    loader = open_inputs(source, input=INPUT, options=EvaluateOptions(device="cpu"))
+    loader = open_inputs(source, input=INPUT, device=DeviceOptions(name="cpu"), check=CheckOptions())
     batches = loader.load(in_sequence(0, len(source), batch_size=256))
     targets_N = hard_targets(source)
     assert targets_N is not None

@@ -11,7 +11,7 @@ runs/quality; run again, what is finished is not repeated.
 import argparse
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,19 @@ from torch import Tensor, nn
 
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import evaluate
-from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.evaluation.one_model import open_inputs
+from softlab.labels.losses import ArgmaxLoss, KlLoss
+from softlab.loading.loader import BatchLoader
+from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import Store, open_store
-from softlab.student.options import Student, TrainOptions
+from softlab.student.optimizer import OptimizerOptions
+from softlab.student.options import LearnOptions, LogOptions, RunOptions, Student, TeachersOptions, TrainOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
@@ -45,18 +50,19 @@ DATA = Path("data/fashion_mnist")
 INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 MODELS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
-SMALL = TrainOptions(epochs=60, batch_size=64, learning_rate=5e-3, track=())
-FULL = TrainOptions(epochs=5, batch_size=128, learning_rate=5e-3, track=())
+SMALL = RunOptions(epochs=60, batch_size=64)
+FULL = RunOptions(epochs=5, batch_size=128)
+LEARN = LearnOptions(optimizer=OptimizerOptions(learning_rate=5e-3))
 OMITTED = 3
 """The class that one training set lacks: dresses, which have the number of Hinton's omitted digit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to learn, by the options that set it apart."""
+    """One way to learn, by what it changes."""
 
     title: str
-    options: dict[str, Any]
+    change: Callable[[LearnOptions], LearnOptions]
 
 
 def main() -> None:
@@ -69,25 +75,34 @@ def main() -> None:
     whole = open_source(SourceOptions(path=str(DATA / "train")))
     ten, three = (_dump(whole, FOLDER / f"top-{k}.zarr", k=k) for k in (10, 3))
     chosen = {name: _choose(name, ten) for name in MODELS}
-    print("chosen on 2,000 other images:", {name: (each.temperature, each.alpha) for name, each in chosen.items()})
+    print(
+        "chosen on 2,000 other images:",
+        {name: (_temperature(each), each.teachers.alpha) for name, each in chosen.items()},
+    )
     few = open_source(SourceOptions(path=str(DATA / "train"), limit=1000))
     lacking = _without_class(OMITTED)
     ways = [
-        Way(title="hard labels", options={"alpha": 0.0}),
-        Way(title="all 10 logits", options={}),
-        Way(title="the teacher's first class alone (argmax)", options={"loss": "argmax"}),
+        Way(title="hard labels", change=_with_alpha(0.0)),
+        Way(title="all 10 logits", change=lambda learn: learn),
+        Way(title="the teacher's first class alone (argmax)", change=lambda learn: replace(learn, loss=ArgmaxLoss())),
     ]
     tails = [
-        Way(title="3 logits, exact tail", options={}),
-        Way(title="3 logits, renormalised", options={"tail": "renormalise"}),
+        Way(title="3 logits, exact tail", change=lambda learn: learn),
+        Way(title="3 logits, renormalised", change=_renormalised),
     ]
     runs = [_run("few", few, ten, ways, chosen, test, seed) for seed in seeds]
     print_accuracies("1,000 images", ways, runs)
     runs = [_run("tails", few, three, tails, chosen, test, seed) for seed in seeds]
     print_accuracies("1,000 images", tails, runs)
-    omitted = [Way(title="hard labels", options={"alpha": 0.0}), Way(title="stored labels", options={"alpha": 1.0})]
+    omitted = [
+        Way(title="hard labels", change=_with_alpha(0.0)),
+        Way(title="stored labels", change=_with_alpha(1.0)),
+    ]
     lacked = {name: _choose_by_grid(name, lacking, ten) for name in MODELS}
-    print("and without the class:", {name: (each.temperature, each.learning_rate) for name, each in lacked.items()})
+    print(
+        "and without the class:",
+        {name: (_temperature(each), each.optimizer.learning_rate) for name, each in lacked.items()},
+    )
     runs = [_run("omitted", lacking, ten, omitted, lacked, test, seed) for seed in seeds]
     print_accuracies(f"{len(lacking)} images, none of class {OMITTED}", omitted, runs)
     print_accuracies(f"the same, recall of class {OMITTED}", omitted, runs, of="recall")
@@ -95,9 +110,27 @@ def main() -> None:
         print_accuracies(f"the same with the bias of class {OMITTED} raised", omitted, runs, of=of)
     everything = open_source(SourceOptions(path=str(given.full / "train")))
     all_ten = _dump(everything, FOLDER / "full-top-10.zarr", k=10)
-    chosen = {name: replace(each, epochs=FULL.epochs, batch_size=FULL.batch_size) for name, each in chosen.items()}
-    runs = [_run("full", everything, all_ten, ways[:2], chosen, test, seed) for seed in seeds]
+    runs = [_run("full", everything, all_ten, ways[:2], chosen, test, seed, run=FULL) for seed in seeds]
     print_accuracies("60,000 images", ways[:2], runs)
+
+
+def _with_alpha(alpha: float) -> Callable[[LearnOptions], LearnOptions]:
+    return lambda learn: replace(learn, teachers=TeachersOptions(alpha=alpha))
+
+
+def _renormalised(learn: LearnOptions) -> LearnOptions:
+    return replace(learn, loss=KlLoss(temperature=_temperature(learn), tail="renormalise"))
+
+
+def _temperature(learn: LearnOptions) -> float:
+    assert isinstance(learn.loss, KlLoss)
+    return learn.loss.temperature
+
+
+def _options(run: RunOptions, seed: int) -> TrainOptions:
+    """Of stores that may hold more samples than are learnt from."""
+    check, log = CheckOptions(subset=True), LogOptions(track=())
+    return TrainOptions(run=replace(run, seed=seed), check=check, log=log, learn=LEARN)
 
 
 def _dump(source: Source, out: Path, *, k: int) -> Store:
@@ -108,7 +141,7 @@ def _dump(source: Source, out: Path, *, k: int) -> Store:
     return open_store(out)
 
 
-def _choose(name: str, store: Store) -> TrainOptions:
+def _choose(name: str, store: Store) -> LearnOptions:
     """Temperature and alpha with which the student does best on images 1,000 to 3,000."""
     images = pq.read_table(DATA / "train")
     train = _part("search-train", images.slice(0, 1000))
@@ -117,39 +150,41 @@ def _choose(name: str, store: Store) -> TrainOptions:
         lambda: _build(name, seed=100),
         train,
         [store],
-        replace(SMALL, seed=100, subset=True),
+        _options(SMALL, 100),
         SearchOptions(trials=24, alpha=(0.5, 1.0)),
         valid=Validation(source=valid),
         input=INPUT,
         out=FOLDER / f"search-{name}",
     )
-    best = trials[0].options
-    return replace(SMALL, temperature=best.temperature, alpha=best.alpha, subset=True)
+    return trials[0].learn
 
 
-def _choose_by_grid(name: str, source: Source, store: Store) -> TrainOptions:
+def _choose_by_grid(name: str, source: Source, store: Store) -> LearnOptions:
     """Temperature and learning rate with which stored labels alone do best on images 1,000 to 3,000, in one pass."""
-    common = replace(SMALL, seed=100, alpha=1.0, subset=True)
     grid = [
-        replace(common, temperature=temperature, learning_rate=rate)
+        LearnOptions(
+            teachers=TeachersOptions(alpha=1.0),
+            loss=KlLoss(temperature=temperature),
+            optimizer=OptimizerOptions(learning_rate=rate),
+        )
         for temperature in TEMPERATURES
         for rate in (5e-3, 2e-2)
     ]
     students = {
-        f"point-{number}": Student(module=_build(name, seed=100), options=each) for number, each in enumerate(grid)
+        f"point-{number}": Student(module=_build(name, seed=100), learn=each) for number, each in enumerate(grid)
     }
     valid = _part("search-valid", pq.read_table(DATA / "train").slice(1000, 2000))
     results = train_students(
         students,
         source,
         [store],
-        common,
+        _options(SMALL, 100),
         input=INPUT,
         valid=Validation(source=valid),
         out=FOLDER / f"grid-{name}",
     )
     accuracies = [result.last.values["accuracy"] if result.last else 0.0 for result in results]
-    return replace(grid[accuracies.index(max(accuracies))], seed=0)
+    return grid[accuracies.index(max(accuracies))]
 
 
 def _without_class(number: int) -> Source:
@@ -169,21 +204,21 @@ def _run(
     source: Source,
     store: Store,
     ways: list[Way],
-    chosen: Mapping[str, TrainOptions],
+    chosen: Mapping[str, LearnOptions],
     test: Source,
     seed: int,
+    *,
+    run: RunOptions = SMALL,
 ) -> dict[str, Any]:
     """Every student in every way, in one pass over the data; its evaluation on the test images."""
     path = FOLDER / f"{name}-{seed}.json"
     if not path.exists():
         students = {
-            f"{model}-{number}": Student(
-                module=_build(model, seed=seed), options=replace(chosen[model], seed=seed, **way.options)
-            )
+            f"{model}-{number}": Student(module=_build(model, seed=seed), learn=way.change(chosen[model]))
             for model in MODELS
             for number, way in enumerate(ways)
         }
-        train_students(students, source, [store], replace(next(iter(chosen.values())), seed=seed), input=INPUT)
+        train_students(students, source, [store], _options(run, seed), input=INPUT)
         modules = {name: student.module for name, student in students.items()}
         figures = {name: _figures(each) for name, each in _evaluate(modules, test).items()}
         if name == "omitted":
@@ -197,16 +232,20 @@ def _run(
 
 
 def _evaluate(modules: Mapping[str, nn.Module], test: Source) -> dict[str, Evaluation]:
-    loader = open_inputs(test, input=INPUT, options=EvaluateOptions())
+    loader = _open_inputs(test)
     forwards = {name: _forward(module.eval()) for name, module in modules.items()}
     return evaluate(forwards, loader, per_class=True)
+
+
+def _open_inputs(source: Source) -> BatchLoader:
+    return open_inputs(source, input=INPUT, device=DeviceOptions(), check=CheckOptions())
 
 
 def _raised(module: nn.Module) -> nn.Module:
     """The student with the bias of the omitted class that is best on images 1,000 to 3,000; Hinton, Vinyals, Dean
     (2015), section 3, chose theirs on the test images."""
     source = _part("search-valid", pq.read_table(DATA / "train").slice(1000, 2000))
-    loader = open_inputs(source, input=INPUT, options=EvaluateOptions())
+    loader = _open_inputs(source)
     biases = [_Raised(module, bias / 4) for bias in range(41)]
     forwards = {str(number): _forward(each.eval()) for number, each in enumerate(biases)}
     found = evaluate(forwards, loader)

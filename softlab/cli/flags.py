@@ -22,8 +22,7 @@ SET_OPTION = typer.Option(
     None,
     "--set",
     metavar="KEY=VALUE",
-    help="Any option by its key, e.g. source.limit=100. VALUE is TOML, or else a string. Overrides flags, which "
-    "override RECIPE.",
+    help="Any option by its key, e.g. source.limit=100; softlab options lists them. Overrides flags and RECIPE.",
 )
 
 
@@ -98,7 +97,7 @@ def _option_parameters(name: str, option: OptionField, flag: str) -> Iterator[in
     The flag of a bool's opposite is a hidden parameter of its own, for several names of one take so wide a column of
     the help that all are cut short.
     """
-    texts = [option.help, choices_text(option), _repeat_text(option), default_text(option)]
+    texts = [option.summary, choices_text(option), _repeat_text(option), default_text(option)]
     help_text = escape(" ".join(filter(None, texts)))
     shown = typer.Option(None, flag, metavar=_metavar(option, flag), help=help_text)
     yield _parameter(name, _flag_type(option.type), shown)
@@ -143,6 +142,8 @@ def _metavar(option: OptionField, flag: str) -> str | None:
         return f"[NAME=]{str(head_field(section)).upper()}"
     if get_origin(option.type) is dict:
         return "NAME=VALUE"
+    if get_origin(option.type) is tuple:
+        return option.name.upper()
     is_head = flag == "--" + option.section.rpartition(".")[2].replace("_", "-")
     return option.name.upper() if is_head or _choices(option) else None
 

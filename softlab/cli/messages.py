@@ -41,18 +41,23 @@ def _given(flag: str, value: str) -> str:
 
 
 def explain_flag(flag: str, kind: type[Any]) -> str:
-    """What to write in place of a flag that the command of this recipe doesn't have; empty if nothing is near it."""
-    from softlab.recipes.options import option_fields  # most commands have no recipe, and start without it
+    """What to write in place of a flag that the command of this recipe doesn't have."""
+    from softlab.recipes.options import ANY_NAME, option_fields  # most commands have no recipe, and start without it
     from softlab.recipes.renamed import RENAMED
 
     flags: Mapping[str, str] = kind.flags
-    keys = [option.key for option in option_fields(kind)]
+    keys = [option.key for option in option_fields(kind) if ANY_NAME not in option.key]
     name = flag.lstrip("-").replace("-", "_")
-    before = {new for old, new in RENAMED.items() if old.partition(".")[2] == name and new in keys}
-    whole = [key for key in keys if key.replace(".", "_") == name]
-    found = whole or sorted(before | {key for key in keys if key.rpartition(".")[2] == name})
+    before = {new for old, new in RENAMED.items() if old.partition(".")[2] == name}
+    found = (
+        [key for key in keys if key.replace(".", "_") == name]
+        or [key for key in keys if key in before or key.rpartition(".")[2] == name]
+        or [key for key in keys if key.startswith(f"{name}.")][:1]  # what a section is mostly about
+    )
     if found:
-        ways = [flags.get(key, f"--set {key}=VALUE") for key in found[:3]]
-        return f"Write {' or '.join(ways)}."
-    near = get_close_matches(flag, flags.values(), n=1) or get_close_matches(name, keys, n=1)
+        return f"Write {' or '.join(flags.get(key, f'--set {key}=VALUE') for key in found[:3])}."
+    by_name = {key: key for key in keys} | {key.rpartition(".")[2]: key for key in keys}
+    near = get_close_matches(flag, flags.values(), n=1, cutoff=0.7) or [
+        f"--set {by_name[each]}=VALUE" for each in get_close_matches(name, by_name, n=1, cutoff=0.7)
+    ]
     return f"Did you mean {near[0]}?" if near else "See `softlab options` for all of them."

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from softlab.amounts import format_bytes, format_count
+from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import print_facts
@@ -16,6 +17,12 @@ from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import Vouched, check_trust
 
 NO_FEATURES = "none"
+FLAGS = {
+    "require_signature": "--require-signature",
+    "identity": "--identity",
+    "issuer": "--issuer",
+    "min_version": "--min-version",
+}
 
 
 def pull(
@@ -43,6 +50,7 @@ def pull(
 
     An interrupted pull goes on when the same command is run again; files that were damaged since are fetched anew.
     """
+    say_flags(FLAGS, FLAGS.keys())
     required = required_signer(require_signature, identity=identity, issuer=issuer, min_version=min_version)
     vouched = None if required is None else check_trust(store, signer=required, min_version=min_version)
     digest = None if vouched is None else vouched.digest

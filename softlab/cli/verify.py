@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from softlab.amounts import format_bytes
+from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.sharing.signing.options import signer_from
 from softlab.sharing.signing.trust import Vouched, check_digest, check_trust
 from softlab.store.verify import VerifyReport, verify_store
+
+FLAGS = {"signer": "--signer", "identity": "--identity", "issuer": "--issuer", "min_version": "--min-version"}
 
 
 def verify(
@@ -31,6 +34,7 @@ def verify(
 
     With a signer its signature is checked first, and nothing is hashed unless that is right.
     """
+    say_flags(FLAGS, FLAGS.keys())
     vouched = _check_signature(store, signer, identity=identity, issuer=issuer, min_version=min_version)
     with rows_bar(unit="files") as bar:
         report = verify_store(store, on_file=lambda done, total: bar(done, "", total))

@@ -11,7 +11,9 @@ class CheckOptions:
     """How a source is checked against the stores that were made from it."""
 
     subset: bool = False
-    """Accept a source that holds only some of the store's samples; they are found by key."""
+    """Accept a source with some of the samples.
+
+    Of those that the store holds; they are found by key."""
 
     verify_inputs: VerifyInputs = "some"
     """Which samples must have the content hash that the store records: some at random, or all."""

@@ -30,7 +30,9 @@ class DeviceOptions:
     """Compile models with torch.compile first."""
 
     workers: int | None = None
-    """Processes that decode samples; default: 0 beside a model on the CPU, else up to 8."""
+    """Processes that decode samples; default: 0 to 8.
+
+    0 beside a model on the CPU, else up to 8."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:

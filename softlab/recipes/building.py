@@ -4,6 +4,7 @@ Defaults < TOML < flags < `--set`: tables are merged key by key, anything else g
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ class _Place:
         if not choices:
             return chosen_section(type_, self.table, default=run_modality(self.root))
         name = _name_in(self.table) or _name_in(self.root.get(self.name)) or _default_name(default, choices)
-        if name not in choices:
+        if name not in list(choices):  # a list compares anything, also what has no hash
             given = f"{self.where}: " if self.where else ""
             raise InvalidOption(f"{given}{join_key(self.key, NAME)} is {name!r}. {suggest(str(name), choices)}")
         return choices[name]
@@ -150,12 +151,16 @@ def _default_at(field: Any) -> Any:
 def _unknown(kind: type[Any], name: str, value: Any, *, types: Mapping[str, Any], place: _Place) -> InvalidOption:
     key = join_key(place.key, name)
     if changes := renamed(key, value):
-        told = "; ".join(f"{old} is now `{new}`" for old, new in changes)
-        return InvalidOption(f"{place.where}: unknown key {key}. {told}.")
+        known = types_of(place.kind)
+        told = [
+            f"{old} is now `{new}`" if new.partition(".")[0] in known else f"{old} is no option here"
+            for old, new in changes
+        ]
+        return InvalidOption(f"{place.where}: unknown key {key}. {'; '.join(told)}.")
     choice = getattr(kind, NAME, None)
     is_choice = isinstance(choice, str) and NAME not in types_of(kind)
-    told = _where_it_is(name, place) or suggest(name, types)
-    return InvalidOption(f"{place.where}: unknown key {key}{f' of {choice}' if is_choice else ''}. {told}")
+    where_it_is = _where_it_is(name, place) or suggest(name, types)
+    return InvalidOption(f"{place.where}: unknown key {key}{f' of {choice}' if is_choice else ''}. {where_it_is}")
 
 
 def _where_it_is(name: str, place: _Place) -> str:
@@ -206,31 +211,32 @@ def _expected(type_: Any) -> str:
 
 
 def _build_whole(kind: type[Recipe], table: dict[str, Any], place: _Place) -> Recipe:
-    return _build(kind, _with_runs_sections(kind, table), base=MISSING, place=place)
+    """Of [student.small.optimizer] what isn't given there is as [optimizer] says."""
+    whole = dict(table)
+    for name, type_ in types_of(kind).items():
+        if name in table and is_section(type_):
+            whole[name] = _over_runs(kind, table, type_, table[name], place=place.below(name))
+        elif name in table and (named := named_section(type_)):
+            at = place.below(name)
+            whole[name] = {
+                one: _over_runs(kind, table, named, inner, place=at.below(one)) for one, inner in table[name].items()
+            }
+    return _build(kind, whole, base=MISSING, place=place)
 
 
-def _with_runs_sections(kind: type[Any], table: dict[str, Any]) -> dict[str, Any]:
-    """The same recipe, in which a section of a named one that begins from the recipe's section of that name holds all
-    of it: of [student.small.optimizer] what isn't given there is as [optimizer] says."""
-    table = dict(table)
-    for name, named in ((name, named_section(type_)) for name, type_ in types_of(kind).items()):
-        if named is None or name not in table:
-            continue
-        types = types_of(named)
-        shared = [
-            each.name for each in fields(named) if OVER_RUN in each.metadata and _is_any_section(types[each.name])
-        ]
-        table[name] = {
-            one: inner | {each: _over(table.get(each, {}), inner[each]) for each in shared if each in inner}
-            for one, inner in table[name].items()
-        }
-    return table
-
-
-def _over(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section of another class has nothing of the recipe's."""
-    is_other = NAME in own and NAME in shared and own[NAME] != shared[NAME]
-    return dict(own) if is_other else merged(shared, own)
+def _over_runs(
+    kind: type[Any], table: Mapping[str, Any], inner_kind: type[Any], inner: Mapping[str, Any], *, place: _Place
+) -> dict[str, Any]:
+    """The table of a section, those in it that begin from the recipe's section of their name holding all of that; one
+    of another class (another loss, another modality) has nothing of it."""
+    found, types, own_types = dict(inner), types_of(kind), types_of(inner_kind)
+    defaults = {key_of(field): _default_at(field) for field in keyed_fields(kind)}
+    for name in (field.name for field in fields(inner_kind) if OVER_RUN in field.metadata and field.name in inner):
+        if _is_any_section(own_types[name]):
+            run = replace(place, table=place.root.get(name), key=name).choose(types[name], default=defaults[name])
+            is_same = place.below(name).choose(own_types[name], default=None) is run
+            found[name] = merged(table.get(name, {}) if is_same else {}, inner[name])
+    return found
 
 
 def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Place) -> Recipe:
@@ -248,7 +254,19 @@ def _build(kind: type[Recipe], table: dict[str, Any], *, base: Any, place: _Plac
             }
         else:
             values[field.name] = table[key]
-    return kind(**values)
+    try:
+        return kind(**values)
+    except InvalidOption as error:
+        raise InvalidOption(_in_place(str(error), key=place.key)) from error
+
+
+def _in_place(message: str, *, key: str) -> str:
+    """What a section says of its options, with their keys: `loss.beta` may be `student.small.loss.beta`."""
+    message = (
+        re.sub(rf"(?<![\w.]){re.escape(key.rpartition('.')[2])}\.(?=[a-z])", f"{key}.", message) if key else message
+    )
+    is_named = not key or any(f"{key}{end}" in message for end in ".]`")
+    return message if is_named else f"[{key}]: {message}"
 
 
 def _build_section(type_: Any, table: dict[str, Any], *, default: Any, place: _Place) -> Any:

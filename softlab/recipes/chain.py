@@ -10,6 +10,7 @@ from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.evaluate import EvaluateRecipe
 from softlab.recipes.options import types_of
+from softlab.recipes.renamed import renamed
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.toml import merged, read_toml
 from softlab.recipes.train import TrainRecipe
@@ -104,9 +105,12 @@ def _check_command(command: object, *, where: str) -> None:
 
 def _check_common(common: dict[str, Any], *, where: str) -> None:
     known = {name for command in COMMANDS for name in _keys(command)}
-    for name in common:
+    for name, value in common.items():
         if name not in known:
-            raise InvalidOption(f"{where}: unknown key common.{name}. {suggest(name, sorted(known))}")
+            told = "; ".join(f"{old} is now `{new}`" for old, new in renamed(name, value))
+            raise InvalidOption(
+                f"{where}: unknown key common.{name}. {f'{told}.' if told else suggest(name, sorted(known))}"
+            )
 
 
 def _with_common(stage: dict[str, Any], common: dict[str, Any]) -> tuple[str, dict[str, Any]]:

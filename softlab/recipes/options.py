@@ -1,4 +1,5 @@
-"""The options of a command: every field of its nested frozen dataclasses, with the docstring under it as the help.
+"""The options of a command: every field of its nested frozen dataclasses, with the docstring under it as the help. Its
+first paragraph is what `--help` shows.
 
 A field that is itself a dataclass is a section: `[teacher]` in TOML, `teacher.model` as a dotted key. A section that
 may be one of several dataclasses, each with a `name` of its own, says which by that key: `[loss] name = "dkd"`. A field
@@ -46,11 +47,21 @@ class OptionField:
     default: Any
     """`dataclasses.MISSING` if it must be given; None if it must be given only once its optional section is."""
 
-    help: str
-    """The docstring under the field."""
+    paragraphs: tuple[str, ...]
+    """Of the docstring under the field."""
 
     of: tuple[str, ...] = ()
     """In a section that may be one of several dataclasses: the names of those that have it; none for all."""
+
+    @property
+    def help(self) -> str:
+        """The whole docstring."""
+        return " ".join(self.paragraphs)
+
+    @property
+    def summary(self) -> str:
+        """Its first paragraph."""
+        return self.paragraphs[0] if self.paragraphs else ""
 
     @property
     def section(self) -> str:
@@ -125,15 +136,15 @@ def _walk(kind: type[Any], *, base: Any, section: str) -> Iterator[OptionField]:
     types, docstrings = types_of(kind), _docstrings(kind)
     for field in keyed_fields(kind):
         key, type_, default = join_key(section, key_of(field)), types[key_of(field)], default_of(field, base)
-        text = docstrings.get(field.name, "")
+        text = docstrings.get(field.name, ())
         if OVER_RUN in field.metadata:
-            yield OptionField(key=key, type=type_, default=default, help=text)
+            yield OptionField(key=key, type=type_, default=default, paragraphs=text)
         elif choices := section_choices(type_):
             yield from _walk_choices(choices, default=default, section=key)
         elif is_section(type_):
             yield from _walk(type_, base=default, section=key)
         else:
-            yield OptionField(key=key, type=type_, default=default, help=text)
+            yield OptionField(key=key, type=type_, default=default, paragraphs=text)
             if named := named_section(type_):
                 yield from _walk(named, base=MISSING, section=join_key(key, ANY_NAME))
 
@@ -142,19 +153,19 @@ def _walk_choices(choices: dict[str, type[Any]], *, default: Any, section: str) 
     """Which one it is, and every option that one of them has, once."""
     names = Literal[tuple(choices)]  # type: ignore[valid-type]
     chosen = default if default is MISSING or default is None else getattr(default, NAME)
-    yield OptionField(key=join_key(section, NAME), type=names, default=chosen, help="Which one.")
+    yield OptionField(key=join_key(section, NAME), type=names, default=chosen, paragraphs=())
     found: dict[str, dict[str, OptionField]] = {}
     for name, choice in choices.items():
         for option in _walk(choice, base=MISSING, section=section):
             found.setdefault(option.key, {})[name] = option
     for of in found.values():
         first, *others = of.values()
-        is_alike = all((each.help, each.default) == (first.help, first.default) for each in others)
+        is_alike = all((each.paragraphs, each.default) == (first.paragraphs, first.default) for each in others)
         yield OptionField(
             key=first.key,
             type=first.type,
             default=first.default if is_alike else None,
-            help=first.help if is_alike else _help_of_each(of),
+            paragraphs=first.paragraphs if is_alike else (_help_of_each(of),),
             of=() if len(of) == len(choices) else tuple(of),
         )
 
@@ -171,9 +182,9 @@ def _without_none(type_: Any) -> Any:
     return functools.reduce(operator.or_, members)
 
 
-def _docstrings(kind: type[Any]) -> dict[str, str]:
-    """Of the fields of a dataclass, those that it has from another one too."""
-    texts: dict[str, str] = {}
+def _docstrings(kind: type[Any]) -> dict[str, tuple[str, ...]]:
+    """The paragraphs of each field of a dataclass, of those that it has from another one too."""
+    texts: dict[str, tuple[str, ...]] = {}
     for each in reversed(kind.__mro__):
         if is_dataclass(each):
             texts |= _own_docstrings(each)
@@ -181,12 +192,12 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
 
 
 @functools.cache
-def _own_docstrings(kind: type[Any]) -> dict[str, str]:
+def _own_docstrings(kind: type[Any]) -> dict[str, tuple[str, ...]]:
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     texts = {}
     for pair in itertools.pairwise(tree.body):
         match pair:
             case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text)))):
-                texts[name] = " ".join(text.split())
+                texts[name] = tuple(" ".join(each.split()) for each in text.split("\n\n"))
     return texts

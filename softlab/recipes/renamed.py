@@ -74,8 +74,9 @@ def renamed(key: str, value: Any) -> list[tuple[str, str]]:
             new = RENAMED.get(f"train.{parts[3]}", "")
             if parts[3] == "seed":
                 found.append((each, f"student.{parts[1]}.seed"))
-            elif new.partition(".")[0] in _OWN_SECTIONS:
-                found.append((each, f"student.{parts[1]}.{new}"))
+            elif new:
+                is_own = new.partition(".")[0] in _OWN_SECTIONS
+                found.append((each, f"student.{parts[1]}.{new}" if is_own else new))
     return found
 
 

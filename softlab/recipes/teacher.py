@@ -51,7 +51,9 @@ class TeacherRecipe:
     """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     out: Path
-    """Folder of the run: weights, metrics, what is needed to go on after a kill."""
+    """Folder for weights, metrics, checkpoints.
+
+    A run that was killed goes on from there."""
 
     teacher: TeacherModel
     source: SourceOptions

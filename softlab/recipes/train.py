@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from softlab.errors import InvalidOption
 from softlab.labels.losses import DecisionLoss, KlLoss
@@ -76,21 +76,27 @@ class TrainRecipe:
     """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     out: Path
-    """Folder of the run: weights, metrics, what is needed to go on after a kill."""
+    """Folder for weights, metrics, checkpoints.
+
+    A run that was killed goes on from there."""
 
     store: tuple[str, ...]
-    """A teacher's output for the source: a path, a URL, or NAME@VERSION below where it is published; of several
-    teachers if given several times."""
+    """A teacher's output: a path, URL, or NAME@VERSION; several teach together.
+
+    It is of the samples of the source; NAME@VERSION stands below the place where it is published."""
 
     valid_store: str | None = None
-    """The teacher's output for the validation source; without it only accuracy is measured."""
+    """The teacher's output for the validation source.
+
+    Without it only what needs no teacher is measured."""
 
     output: str | None = None
     """Which output of the stores is taken as soft labels, where they hold several; without it the first one."""
 
     require_signature: Path | None = None
-    """Train only from stores, valid_store included, that this signer signed: PEM file of a public key or of a root
-    certificate."""
+    """Train only from stores that this signer signed: PEM file of a public key or root certificate.
+
+    The validation store is one of them."""
 
     identity: str | None = None
     """Train only from stores that this person signed: the name in the signer's certificate; for Sigstore the login."""
@@ -102,7 +108,7 @@ class TrainRecipe:
     """Train only from signed stores that were published as this version or a later one, whatever a tag says."""
 
     student: dict[str, StudentModel]
-    """A student to train; give it several times to train several in one pass."""
+    """A student to train; several share one pass."""
 
     teacher: TeacherModel | None = None
     """Whose layers students start from, if they ask for it."""
@@ -126,7 +132,9 @@ class TrainRecipe:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
 
     feature: dict[str, FeatureLoss] = field(default_factory=dict)
-    """A stored feature to learn beside the labels, and the student's layer that learns it."""
+    """A stored feature that a layer learns.
+
+    Beside the labels; the layer is the student's."""
 
     prune: PruneOptions | None = None
     search: SearchOptions | None = None
@@ -238,8 +246,10 @@ class TrainRecipe:
         )
         if is_first_rank():
             found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}
-            student = {name: replace(model, **found)}
-            write_recipe(self.best, replace(self, out=self.out / "best", student=student, search=None))
+            own: dict[str, Any] = dict.fromkeys(found) | {"seed": found.pop("seed")}
+            student = replace(model, **own)
+            best = replace(self, out=self.out / "best", student={name: student}, search=None, **found)
+            write_recipe(self.best, best)
         return trials
 
     def _open(self, store: str) -> Store:

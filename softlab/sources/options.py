@@ -15,7 +15,9 @@ class SourceOptions:
     """A data set for `open_source`: a folder of class folders, Parquet files, or one of torchvision's sets."""
 
     path: str
-    """Folder of class folders; a .parquet file, or a folder or glob of them; or torchvision:NAME."""
+    """Class folders, Parquet, or torchvision:NAME.
+
+    Of Parquet a file, a folder or a glob of them."""
 
     kind: Kind = "auto"
     """How to read the path; auto decides by what is there."""

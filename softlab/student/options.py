@@ -30,18 +30,23 @@ class RunOptions:
     """Passes over the training samples."""
 
     batch_size: int = 128
-    """Samples of one step; what doesn't fill a batch at the end of an epoch waits for another epoch's order."""
+    """Samples of one step.
+
+    What doesn't fill a batch at the end of an epoch waits for another epoch's order."""
 
     accumulate: int = 1
     """Parts that each batch is split into, one forward pass each: the step is that of the whole batch, the memory that
     of a part."""
 
     max_samples: int | None = None
-    """Train on the first samples of the source only, this many (of a folder: its first classes); the source must still
-    match the store."""
+    """Train on the first samples of the source only.
+
+    This many (of a folder: its first classes); the source must still match the store."""
 
     seed: int = 0
-    """Of the order of samples, and of dropout and initial weights of students that have no seed of their own."""
+    """Of sample order, weights and dropout.
+
+    Initial weights and dropout are those of students that have no seed of their own."""
 
     best_by: str = AUTO
     """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g. teacher_kl; auto:
@@ -66,7 +71,9 @@ class DistilOptions:
     """How stores are gone through, and what is trained beside the students; shared by a run too."""
 
     baseline: bool = False
-    """Train each student once more on hard targets alone, from the same initial weights, as NAME-hard."""
+    """Each student on hard targets alone too.
+
+    From the same initial weights, as NAME-hard."""
 
     new_classes: bool = False
     """The student has more classes than the teacher, the teacher's first: it keeps these from the store, and learns the
@@ -95,7 +102,9 @@ class LogOptions:
     """Steps between checkpoints that a killed run goes on from; default: one epoch."""
 
     resume: Literal["auto", "no"] = "auto"
-    """auto: go on with the run that the folder holds, or return its results; no: remove that run and begin anew."""
+    """Go on with the folder's run, or begin anew.
+
+    auto: go on with the run that the folder holds, or return its results; no: remove that run and begin anew."""
 
     def __post_init__(self) -> None:
         for name in ("log_steps", "checkpoint_steps"):

@@ -38,7 +38,9 @@ class SearchOptions:
     """What a search tries."""
 
     trials: int
-    """Students to train with different options; the best ones are printed."""
+    """Students to try with different options.
+
+    The best ones are printed."""
 
     together: int = 8
     """Trials in one pass over the data; those of the next pass learn from their results."""

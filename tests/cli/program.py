@@ -14,11 +14,11 @@ from softlab.store.reader import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data/fashion_mnist"
-INPUT = ("--input-mean", "0.286", "--input-std", "0.353")
-TEACHER = ("--teacher", "softlab:grey_resnet", "--teacher-weights", str(DATA / "teacher.safetensors"), *INPUT)
-TRAIN = ("--source", str(DATA / "train"), "--source-limit", "200")
-TEST = ("--source", str(DATA / "test"), "--source-limit", "100")
-SMALL = ("--k", "4", "--shard-rows", "64", "--feature", "pool=pool")
+INPUT = ("--mean", "0.286", "--std", "0.353")
+TEACHER = ("--teacher", "softlab:grey_resnet", "--weights", str(DATA / "teacher.safetensors"), *INPUT)
+TRAIN = ("--source", str(DATA / "train"), "--set", "source.limit=200")
+TEST = ("--source", str(DATA / "test"), "--limit", "100")
+SMALL = ("--k", "4", "--set", "dump.shard_rows=64", "--feature", "pool=pool")
 SHORT = ("--epochs", "1", "--batch-size", "50")
 CNN, MLP = ("--student", "cnn=softlab:grey_cnn"), ("--student", "mlp=softlab:grey_mlp")
 
@@ -82,9 +82,9 @@ def demo_rows(count: int) -> pa.Table:
 
 def assert_refused(answer: Answer, *texts: str) -> None:
     """One line on stderr that says what is wrong and what to do."""
-    assert answer.code == 1
+    assert answer.code == 1, answer
     assert answer.out == ""
     assert answer.err.startswith("error: ")
     assert answer.err.count("\n") == 1
     for text in texts:
-        assert text in answer.err
+        assert text in answer.err, answer.err

@@ -56,7 +56,7 @@ def test_the_student_is_the_demos_unless_one_is_named(run: Bench) -> None:
 
 
 def test_options_of_training_are_those_of_train_student(run: Bench) -> None:
-    found = found_in(run(*TRAIN, *INPUT, *MLP, "--batch-size", "50", "--feature", "pool=1", "--alpha", "1", "--json"))
+    found = found_in(run(*TRAIN, *INPUT, *MLP, "--batch-size", "50", "--feature", "pool=1", "--loss", "mse", "--json"))
 
     assert [rate["batch_size"] for rate in found["training"]] == [50] * 3
     assert found["training"][2]["features"] == {"pool": "1"}
@@ -128,14 +128,14 @@ def test_an_unfinished_store_is_refused(store: Path, softlab: Softlab) -> None:
 
 
 def test_a_source_that_does_not_match_is_refused(stores: Path, run: Bench) -> None:
-    answer = run("--source", DATA / "train", "--source-limit", "201", *INPUT)
+    answer = run("--source", DATA / "train", "--set", "source.limit=201", *INPUT)
 
     assert_refused(answer, f"{stores / 'train.zarr'}: made from 200 samples", "has 201", "or dump again.")
 
 
 def test_a_student_without_a_source_is_refused(run: Bench) -> None:
-    assert_refused(run(*MLP), "--student without a source to train it on.", "Give --source, or leave --student out.")
+    assert_refused(run(*MLP), "`student` (--student) without a source to train it on.", "Give `source.path` (--source)")
 
 
 def test_no_round_is_refused(run: Bench) -> None:
-    assert_refused(run("--rounds", "0"), "rounds = 0: expected 1 or more. Change --rounds.")
+    assert_refused(run("--rounds", "0"), "rounds = 0: expected 1 or more. Change `rounds` (--rounds).")

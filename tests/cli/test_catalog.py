@@ -66,7 +66,7 @@ def test_labels_are_found_for_ones_own_data(
 
 
 def test_no_labels_are_found_for_other_data(root: Path, softlab: Softlab) -> None:
-    answer = softlab("catalog", root, *TRAIN[:2], "--source-limit", "199")
+    answer = softlab("catalog", root, *TRAIN[:2], "--set", "source.limit=199")
 
     assert (answer.code, answer.out) == (0, f"0 of 2 published versions at {root}\n")
 
@@ -83,4 +83,4 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, softlab: Softlab, co
 
 
 def test_contents_without_a_source_are_refused(root: Path, softlab: Softlab) -> None:
-    assert_refused(softlab("catalog", root, "--contents"), "Give --source")
+    assert_refused(softlab("catalog", root, "--contents"), "Give `source.path` (--source)")

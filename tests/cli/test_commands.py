@@ -63,7 +63,7 @@ def test_a_teacher_without_weights_is_a_note(softlab: Softlab) -> None:
     answer = softlab("dump-teacher", "--plan", "--teacher", "softlab:grey_cnn", *INPUT, *TRAIN)
 
     assert answer.code == 0
-    assert answer.err == "note: no --teacher-weights, so the teacher's weights are random\n"
+    assert answer.err == "note: no `teacher.weights` (--weights), so the teacher's weights are random\n"
 
 
 def test_a_plan_shows_what_each_k_would_mean_and_writes_nothing(tmp_path: Path, softlab: Softlab) -> None:
@@ -85,7 +85,7 @@ def test_set_overrides_flags_and_these_a_recipe(
     recipe, out = "pipelines/fashion_mnist/dump.toml", tmp_path / "store"
 
     answer = softlab(
-        *("dump-teacher", recipe, "--out", out, "--source-limit", "50", "--k", "3"),
+        *("dump-teacher", recipe, "--out", out, "--limit", "50", "--k", "3"),
         *("--set", "dump.k=2", "--set", "dump.coding=uint8", "--set", "dump.temperature=[2, 8]"),
     )
 
@@ -181,7 +181,7 @@ def test_convert_writes_the_same_rows_in_the_other_format(tmp_path: Path, stores
 def test_students_are_trained_in_one_pass_beside_their_baselines(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:
-    valid = ("--valid", DATA / "test", "--valid-limit", "100", "--valid-store", stores / "test.zarr")
+    valid = ("--valid", DATA / "test", "--set", "valid.limit=100", "--valid-store", stores / "test.zarr")
     out = tmp_path / "run"
 
     answer = softlab(*train(stores / "train.zarr", out), *CNN, *valid, "--baseline")
@@ -202,7 +202,7 @@ def test_a_teacher_is_trained_and_then_dumped(tmp_path: Path, softlab: Softlab) 
     out = tmp_path / "run"
 
     trained = softlab("train-teacher", "--out", out, *model, *TRAIN, *SHORT)
-    weights = ("--teacher-weights", out / "teacher/last.safetensors")
+    weights = ("--weights", out / "teacher/last.safetensors")
     dumped = softlab("dump-teacher", "--out", tmp_path / "store", *model, *weights, *TRAIN)
 
     assert (trained.code, trained.err) == (0, "")
@@ -212,7 +212,7 @@ def test_a_teacher_is_trained_and_then_dumped(tmp_path: Path, softlab: Softlab) 
 
 def test_evaluate_gives_figures_as_a_table_and_as_json(stores: Path, softlab: Softlab) -> None:
     """The teacher against its own labels."""
-    model = ("--model", "softlab:grey_resnet", "--model-weights", DATA / "teacher.safetensors", *INPUT)
+    model = ("--model", "softlab:grey_resnet", "--weights", DATA / "teacher.safetensors", *INPUT)
 
     table = softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr")
     found = json.loads(softlab("evaluate", *model, *TEST, "--store", stores / "test.zarr", "--json").out)
@@ -243,7 +243,7 @@ def dump_until_ctrl_c(arguments: list[str], out: Path, stderr: Path) -> None:
 @pytest.mark.process
 def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_path: Path, softlab: Softlab) -> None:
     stopped, undisturbed, stderr = tmp_path / "stopped", tmp_path / "undisturbed", tmp_path / "stderr"
-    options = (*TEACHER, *TRAIN, "--source-limit", "1000", "--shard-rows", "64", "--batch-size", "32")
+    options = (*TEACHER, *TRAIN, "--set", "source.limit=1000", "--set", "dump.shard_rows=64", "--batch-size", "32")
     dump = ["dump-teacher", *options, "--device", "cpu", "--out"]
 
     code = run_in_fork(dump_until_ctrl_c, [*dump, str(stopped)], stopped, stderr)

@@ -17,6 +17,7 @@ from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
 from softlab.sources.options import SourceOptions
 from tests.cli.program import DATA, INPUT, TEST, Answer, Softlab, assert_refused, write_rows
 
@@ -38,7 +39,7 @@ def evaluate(module: nn.Module, tmp_path: Path, softlab: Softlab) -> Evaluate:
     save_file(module.state_dict(), weights)
 
     def run(*more: object) -> Answer:
-        model = ("--model", "softlab:grey_mlp", "--model-weights", weights, *INPUT)
+        model = ("--model", "softlab:grey_mlp", "--weights", weights, *INPUT)
         return softlab("evaluate", *model, *TEST, "--device", "cpu", "--batch-size", "32", *more)
 
     return run
@@ -109,9 +110,7 @@ def test_figures_that_are_no_numbers_are_not_in_the_json(
     weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in module.state_dict().items()}
     save_file(weights, tmp_path / "nan.safetensors")
 
-    found = json_of(
-        evaluate("--model-weights", tmp_path / "nan.safetensors", "--store", stores / "test.zarr", "--json")
-    )
+    found = json_of(evaluate("--weights", tmp_path / "nan.safetensors", "--store", stores / "test.zarr", "--json"))
 
     assert found["rows"] == 100
     assert found["values"].keys() == {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
@@ -143,7 +142,7 @@ def test_a_class_without_samples_has_a_dash(tmp_path: Path, evaluate: Evaluate) 
     table = pq.read_table(next((DATA / "test").glob("*.parquet"))).slice(0, 100)
     source = write_rows(tmp_path / "some", table.filter(np.array(table["label"]) != 3))
 
-    answer = evaluate("--source", source, "--source-limit", len(table) - 10, "--per-class")
+    answer = evaluate("--source", source, "--limit", len(table) - 10, "--per-class")
 
     row = next(line for line in answer.out.splitlines() if line.startswith("Dress"))
     assert row.split()[:4] == ["Dress", "0", "0", "-"]
@@ -184,4 +183,7 @@ def test_one_image_and_one_batch_are_timed(evaluate: Evaluate) -> None:
 
 
 def test_an_empty_batch_is_refused(evaluate: Evaluate) -> None:
-    assert_refused(evaluate("--batch-size", "0"), "batch_size = 0: expected 1 or more. Change --batch-size.")
+    assert_refused(
+        evaluate("--batch-size", "0"),
+        "evaluate.batch_size = 0: expected 1 or more. Change `evaluate.batch_size` (--batch-size).",
+    )

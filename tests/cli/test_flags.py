@@ -1,15 +1,28 @@
+"""What a recipe's options are as a command: its flags, `--set` for all else, and what is said of a flag there isn't."""
+
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from softlab.cli.flags import recipe_command
+from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
 from softlab.errors import InvalidOption
-from softlab.recipes.options import option_fields
-from tests.recipes.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
+from tests.cli.program import MLP, TRAIN, Softlab, assert_refused
+from tests.recipes.example_recipe import (
+    DumpOptions,
+    ExampleRecipe,
+    HardLoss,
+    InputOptions,
+    ModelOptions,
+    SourceOptions,
+    StudentOptions,
+    WeighedLoss,
+)
 
 REQUIRED = ["--out", "run", "--teacher", "softlab:big", "--source", "images"]
 
@@ -18,34 +31,17 @@ REQUIRED = ["--out", "run", "--teacher", "softlab:big", "--source", "images"]
 class Clash:
     """Its `views` and its section's have the same flag."""
 
+    flags: ClassVar[dict[str, str]] = {"views": "--views", "dump.views": "--views"}
+
     views: int = 1
     dump: DumpOptions = field(default_factory=DumpOptions)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pruning:
-    amount: float
-    begin: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    prune: Pruning | None = None
-    stages: dict[str, Pruning] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nested:
-    """A section in the main section, and named ones."""
-
-    train: Training = field(default_factory=Training)
 
 
 def run(*arguments: str) -> ExampleRecipe:
     """The recipe that a command receives."""
     received = []
 
-    @recipe_command(ExampleRecipe, main_section="dump")
+    @recipe_command(ExampleRecipe)
     def dump(recipe: ExampleRecipe) -> None:
         """Dump an example."""
         received.append(recipe)
@@ -58,7 +54,7 @@ def run(*arguments: str) -> ExampleRecipe:
 
 
 def show_help(*, columns: int = 160) -> str:
-    @recipe_command(ExampleRecipe, main_section="dump")
+    @recipe_command(ExampleRecipe)
     def dump(recipe: ExampleRecipe) -> None:
         """Dump an example."""
 
@@ -76,16 +72,9 @@ def test_flags_alone_make_a_recipe() -> None:
 def test_every_type_of_option_has_a_flag() -> None:
     recipe = run(
         *REQUIRED,
-        *("--teacher-arguments", "width=8", "--teacher-arguments", "act=relu", "--teacher-weights", "big.safetensors"),
-        *(
-            "--no-source-shuffle-every-epoch",
-            "--source-limit",
-            "100",
-            "--valid",
-            "held-out",
-            "--valid-shuffle-every-epoch",
-        ),
-        *("--input-channels", "1", "--input-files", "a", "--input-files", "b"),
+        *("--arguments", "width=8", "--arguments", "act=relu", "--weights", "big.safetensors"),
+        *("--no-shuffle", "--limit", "100", "--valid", "held-out", "--loss", "hard"),
+        *("--channels", "1", "--files", "a", "--files", "b"),
         *("--student", "softlab:small", "--student", "two=softlab:small"),
         *("--views", "4", "--temperatures", "1", "--temperatures", "4.5", "--selection", "topp"),
         *("--fields", "features", "--taps", "pool=layer4:mean"),
@@ -97,22 +86,34 @@ def test_every_type_of_option_has_a_flag() -> None:
             model="softlab:big", arguments={"width": 8, "act": "relu"}, weights=Path("big.safetensors")
         ),
         source=SourceOptions(path=Path("images"), shuffle_every_epoch=False, limit=100),
-        valid=SourceOptions(path=Path("held-out"), shuffle_every_epoch=True),
+        valid=SourceOptions(path=Path("held-out")),
         input=InputOptions(channels=1, files=(Path("a"), Path("b"))),
-        student={"small": ModelOptions(model="softlab:small"), "two": ModelOptions(model="softlab:small")},
+        student={"small": StudentOptions(model="softlab:small"), "two": StudentOptions(model="softlab:small")},
+        loss=HardLoss(),
         dump=DumpOptions(
             views=4, temperatures=(1.0, 4.5), selection="topp", fields=("features",), taps={"pool": "layer4:mean"}
         ),
     )
 
 
+def test_an_option_without_a_flag_is_set_by_its_key() -> None:
+    recipe = run(
+        *(*REQUIRED, "--valid", "held-out", "--loss", "weighed", "--student", "softlab:small"),
+        *("--set", "valid.limit=7", "--set", "loss.beta=2", "--set", "run.epochs=3"),
+        *("--set", "student.small.loss={name = 'hard'}", "--set", "input.files=['a']"),
+    )
+
+    assert recipe.valid == SourceOptions(path=Path("held-out"), limit=7)
+    assert (recipe.loss, recipe.run_options.epochs) == (WeighedLoss(beta=2.0), 3)
+    assert recipe.student["small"].loss == HardLoss()
+    assert recipe.input.files == (Path("a"),)
+
+
 def test_a_recipe_file_is_overridden_by_flags_and_these_by_set(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text("out = 'run'\nteacher.model = 'a'\nsource = {path = 'b', limit = 1}\nvalid.path = 'c'")
 
-    recipe = run(
-        str(path), "--source-limit", "2", "--teacher", "d", "--set", "teacher.model=e", "--set", "dump.views=3"
-    )
+    recipe = run(str(path), "--limit", "2", "--teacher", "d", "--set", "teacher.model=e", "--set", "dump.views=3")
 
     assert recipe.source == SourceOptions(path=Path("b"), limit=2)
     assert recipe.teacher.model == "e"
@@ -129,11 +130,9 @@ def test_a_recipe_file_is_overridden_by_flags_and_these_by_set(tmp_path: Path) -
             "--student: small is given twice. Give each a name of its own: NAME=VALUE.",
         ),
         (["--fields", "tail"], "--fields: dump.fields is ['tail'], but must be a list, each value one of"),
-        (
-            ["--source-shuffle-every-epoch", "--no-source-shuffle-every-epoch"],
-            "--source-shuffle-every-epoch and --no-source-shuffle-every-epoch contradict each other. Give one of them.",
-        ),
-        (["--views", "0"], "--views 0: no view to store. Give at least 1."),
+        (["--shuffle", "--no-shuffle"], "--shuffle and --no-shuffle contradict each other. Give one of them."),
+        (["--views", "0"], "dump.views = 0: expected 1 or more. Change `dump.views`."),
+        (["--loss", "hard", "--set", "loss.beta=2"], "--set loss.beta=2: unknown key loss.beta of hard."),
     ],
 )
 def test_a_wrong_flag_is_an_invalid_option_that_names_it(arguments: list[str], message: str) -> None:
@@ -146,16 +145,15 @@ def test_a_wrong_flag_is_an_invalid_option_that_names_it(arguments: list[str], m
     [
         r"Dump an example\.",
         r"Usage: .* \[OPTIONS\] \[?RECIPE",
-        r"─ \[student\.NAME\] ─",
         r"--set +KEY=VALUE",
-        r"─ \[teacher\] ─",
         r"--teacher +MODEL +Where the model comes from\. \(required\)",
-        r"--teacher-weights .* Its \[trained\] weights\.",
-        r"--source-shuffle-every-epoch .*Whether the order is random\. \(default: yes; --no-source-shuffle",
-        r"--temperatures .* Where the tail is stored\. Repeatable\. \(default: 1\.0, 2\.0, 4\.0\)",
+        r"--weights .* Its \[trained\] weights\. +│",  # only the first paragraph
+        r"--shuffle .*Whether the order is random\. \(default: yes\)",
+        r"--temperatures +TEMPERATURES +Where the tail is stored\. Repeatable\. \(default: 1\.0, 2\.0, 4\.0\)",
         r"--valid +PATH +Folder of the images\. +│",  # not required: the section may be left out
         r"--selection +SELECTION +How classes are chosen\. One of topk, topp, sampled, hybrid\. \(default: topk\)",
-        r"--input-channels +CHANNELS +Of an image\. One of 1, 3\. \(default: 3\)",
+        r"--loss +NAME +One of plain, weighed, hard\. \(default: plain\)",
+        r"--channels +CHANNELS +Of an image\. One of 1, 3\. \(default: 3\)",
         r"--fields +FIELDS +What is stored\. One of logits, features\.",
         r"--taps +NAME=VALUE +Layer of a feature\.",
         r"--student +\[NAME=\]MODEL +Models to train\.",
@@ -165,22 +163,163 @@ def test_help_tells_each_flag_what_it_takes_and_its_real_default(pattern: str) -
     assert re.search(pattern, show_help())
 
 
-def test_a_section_in_the_main_section_has_flags_without_its_name() -> None:
-    options = option_fields(Nested, main_section="train")
-
-    assert {option.key: option.flag for option in options} == {
-        "train.prune.amount": "--prune",
-        "train.prune.begin": "--prune-begin",
-        "train.stages": "--stages",
-    }
-
-
 def test_two_options_never_share_a_flag() -> None:
     with pytest.raises(AssertionError, match="two options share a flag"):
-        recipe_command(Clash, main_section="dump")
+        recipe_command(Clash)
 
 
 def test_help_cuts_no_flag_short_in_a_terminal_of_80_columns() -> None:
     text = show_help(columns=80)
 
-    assert all(option.flag + " " in text for option in option_fields(ExampleRecipe, main_section="dump"))
+    assert all(flag + " " in text for flag in ExampleRecipe.flags.values())
+
+
+# The flags of each command.
+
+OF_DATA = ("--source", "--limit")
+OF_INPUT = ("--size", "--mean", "--std")
+FLAGS: dict[str, tuple[str, ...]] = {
+    "dump-teacher": (
+        *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", "--size", "--channels", "--mean", "--std"),
+        *("--augment", "--plan", "--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding"),
+        *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
+    ),
+    "train-student": (
+        *("--out", "--store", "--source", "--valid", "--valid-store", "--student", "--feature", *OF_INPUT),
+        *("--epochs", "--batch-size", "--max-samples", "--seed", "--alpha", "--loss", "--temperature"),
+        *("--learning-rate", "--baseline", "--subset", "--device", "--workers", "--search", "--resume"),
+        "--require-signature",
+    ),
+    "train-teacher": (
+        *("--out", "--teacher", "--weights", *OF_DATA, "--valid", *OF_INPUT, "--augment"),
+        *("--epochs", "--batch-size", "--max-samples", "--seed", "--label-smoothing", "--learning-rate"),
+        *("--device", "--autocast", "--workers", "--resume"),
+    ),
+    "evaluate": (
+        *("--model", "--weights", *OF_DATA, "--store", "--output", *OF_INPUT, "--batch-size", "--per-class"),
+        *("--subset", "--device", "--autocast", "--workers", "--json"),
+    ),
+    "bench": (
+        *("--store", "--quick", "--rounds", "--json", "--batch-size", "--student", *OF_DATA, *OF_INPUT, "--feature"),
+        *("--loss", "--device", "--cache-dir", "--cache-max-bytes"),
+    ),
+    "catalog": ("--url", "--search", *OF_DATA, "--contents", "--json"),
+}
+"""All of them: one more is a decision, for each makes the others harder to find."""
+
+MOST_FLAGS = 26
+ARGUMENTS = {"bench": "--store", "catalog": "--url"}
+"""Flags that are an argument instead."""
+
+
+def test_commands_with_a_recipe_are_those_with_frozen_flags() -> None:
+    assert set(FLAGS) == set(RECIPE_COMMANDS)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_a_command_has_these_flags_and_no_others(command: str, softlab: Softlab) -> None:
+    kind = recipe_kind(command)
+
+    shown = re.findall(r"^│ (--[a-z-]+) ", softlab(command, "--help").out, re.MULTILINE)
+
+    assert tuple(kind.flags.values()) == FLAGS[command]
+    assert len(FLAGS[command]) <= MOST_FLAGS
+    assert shown == [*(flag for flag in FLAGS[command] if flag != ARGUMENTS.get(command)), "--set", "--help"]
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_a_flag_is_named_after_its_option(command: str) -> None:
+    """After its section where the last word of its key says too little, or after both."""
+    for key, flag in recipe_kind(command).flags.items():
+        section, _, name = key.rpartition(".")
+        assert flag.removeprefix("--").replace("-", "_") in (name, section, f"{section}_{name}")
+
+
+def test_the_help_of_train_student_fits_on_a_screen(softlab: Softlab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+    lines = softlab("train-student", "--help").out.splitlines()
+
+    assert len(lines) <= 50
+    assert not any("…" in line for line in lines)
+
+
+# Flags that there aren't.
+
+
+def usage_error(softlab: Softlab, *arguments: object) -> str:
+    """What is in the frame, in one line."""
+    answer = softlab(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    framed = [line.strip("│ ") for line in answer.err.splitlines() if line.startswith("│")]
+    return " ".join(framed)
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--label-smoothing", "Write --set targets.label_smoothing=VALUE."),
+        ("--beta", "Write --set loss.beta=VALUE."),
+        ("--limit", "Write --set source.limit=VALUE or --set valid.limit=VALUE."),
+        ("--weights", "Write --set teacher.weights=VALUE."),
+        ("--dkd-beta", "Write --set loss.beta=VALUE."),
+        ("--optimizer", "Write --set optimizer.name=VALUE."),
+        ("--teacher-weight", "Write --set teachers.weight=VALUE."),
+        ("--teacher", "Write --set teacher.model=VALUE."),
+        ("--prune", "Write --set prune.amount=VALUE."),
+        ("--augment", "Write --set augment.transforms=VALUE."),
+        ("--epoch", "Did you mean --epochs?"),
+        ("--tempratur", "Did you mean --temperature?"),
+        ("--label-smothing", "Did you mean --set targets.label_smoothing=VALUE?"),
+        ("--frobnicate", "See `softlab options` for all of them."),
+    ],
+)
+def test_of_a_flag_that_train_student_lacks_it_is_told_what_to_write(softlab: Softlab, flag: str, told: str) -> None:
+    assert usage_error(softlab, "train-student", flag, "1") == f"No such option: {flag}. {told}"
+
+
+def test_of_an_options_key_as_a_flag_without_a_value_it_is_told_too(softlab: Softlab) -> None:
+    told = usage_error(softlab, "train-student", "--loss-beta")
+
+    assert told == "No such option: --loss-beta. Write --set loss.beta=VALUE."
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "told"),
+    [
+        ("dump-teacher", "--transforms", "Write --augment."),
+        ("dump-teacher", "--subset", "See `softlab options` for all of them."),
+        ("dump-teacher", "--channels-last", "Write --set device.channels_last=VALUE."),
+        ("train-teacher", "--track", "Write --set log.track=VALUE."),
+        ("train-teacher", "--loss", "See `softlab options` for all of them."),
+        ("evaluate", "--track", "See `softlab options` for all of them."),
+        ("evaluate", "--verify-inputs", "Write --set check.verify_inputs=VALUE."),
+        ("catalog", "--class-names", "Write --set source.class_names=VALUE."),
+    ],
+)
+def test_what_is_told_is_of_the_command(softlab: Softlab, command: str, flag: str, told: str) -> None:
+    assert usage_error(softlab, command, flag, "1") == f"No such option: {flag}. {told}"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("loss.beta=0.5", "unknown key loss.beta of kl. It is an option of jensen_shannon and dkd alone."),
+        ("optimizer.alpha=0.5", "unknown key optimizer.alpha. Did you mean `teachers.alpha` (--alpha) or"),
+        ("run.subset=true", "unknown key run.subset. Did you mean `check.subset` (--subset)?"),
+        ("teachers.temperature=2", "unknown key teachers.temperature. Did you mean `loss.temperature` (--temp"),
+        ("train.alpha=0.5", "unknown key train. train.alpha is now `teachers.alpha` (--alpha)."),
+        ("train.dist_inter=2", "unknown key train. train.dist_inter is now `loss.inter`."),
+    ],
+)
+def test_an_option_is_of_one_owner(softlab: Softlab, assignment: str, message: str) -> None:
+    answer = softlab("train-student", "--store", "a", "--out", "b", *TRAIN, *MLP, "--set", assignment)
+
+    assert_refused(answer, f"error: --set {assignment}: {message}")
+
+
+@pytest.mark.parametrize("assignment", ["loss.name=dkd", "teachers.alpha=0.5", "distil.baseline=true", "store=['a']"])
+def test_train_teacher_refuses_options_of_distillation(softlab: Softlab, assignment: str) -> None:
+    answer = softlab("train-teacher", "--teacher", "softlab:grey_mlp", "--out", "a", *TRAIN, "--set", assignment)
+
+    assert_refused(answer, f"error: --set {assignment}: unknown key {assignment.split('=')[0].split('.')[0]}.")

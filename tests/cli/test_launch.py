@@ -22,8 +22,8 @@ from softlab.teacher.options import DumpOptions
 from tests.cli.program import ROOT, TEACHER, TRAIN
 from tests.store.building import contents
 
-DUMP = ("dump-teacher", *TEACHER, *TRAIN, "--source-limit", "640", "--device", "cpu")
-SMALL = ("--k", "4", "--shard-rows", "16", "--batch-size", "16")
+DUMP = ("dump-teacher", *TEACHER, *TRAIN, "--set", "source.limit=640", "--device", "cpu")
+SMALL = ("--k", "4", "--set", "dump.shard_rows=16", "--batch-size", "16")
 """40 shards."""
 
 
@@ -135,7 +135,7 @@ def test_an_error_is_told_once_and_without_a_traceback(tmp_path: Path, launch: C
     refused = launch(*DUMP, "--k", "11", "--out", tmp_path / "store", "--devices", "2")
 
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err == "error: k = 11: the teacher has 10 classes. Choose --k from 1 to 10.\n"
+    assert refused.err == "error: k = 11: the teacher has 10 classes. Choose `dump.k` (--k) from 1 to 10.\n"
     assert not (tmp_path / "store").exists()
 
 

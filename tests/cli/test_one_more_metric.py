@@ -15,7 +15,7 @@ from softlab.evaluation.metrics.unit import NATS
 from softlab.loading.batch import Batch
 from tests.cli.program import INPUT, TEST, Softlab, train
 
-VALID = ("--valid", TEST[1], "--valid-limit", "100")
+VALID = ("--valid", TEST[1], "--set", "valid.limit=100")
 
 
 class Entropy:
@@ -46,7 +46,7 @@ def test_it_is_in_all_files_of_a_run_and_can_choose_the_best_epoch(
 ) -> None:
     out = tmp_path / "run"
 
-    answer = softlab(*train(stores / "train.zarr", out, *VALID, "--epochs", 2, "--best-by", "entropy"))
+    answer = softlab(*train(stores / "train.zarr", out, *VALID, "--epochs", 2, "--set", "run.best_by=entropy"))
 
     lines = [json.loads(line)["valid"]["values"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     (result,) = json.loads((out / "summary.json").read_text())

@@ -73,7 +73,7 @@ def test_a_student_trains_from_a_part_with_the_file_it_was_pulled_by(
 
     answer = softlab(
         *("train-student", "--store", tmp_path / "part", "--out", tmp_path / "run"),
-        *("--source", DATA / "train", "--source-keys", keys, *INPUT, *MLP, *SHORT),
+        *("--source", DATA / "train", "--set", f"source.keys={keys}", *INPUT, *MLP, *SHORT),
     )
     whole_source = softlab(*train(tmp_path / "part", tmp_path / "other"))
 
@@ -81,7 +81,7 @@ def test_a_student_trains_from_a_part_with_the_file_it_was_pulled_by(
     assert_refused(
         whole_source,
         "made from 67 samples, but parquet:train has 200",
-        "Give --source-keys the file of keys that the store was pulled with as --samples",
+        "Give `source.keys` the file of keys that the store was pulled with as --samples",
     )
 
 
@@ -119,8 +119,8 @@ def test_another_teacher_is_dumped_like_a_store_and_both_teach_one_student(
 def test_views_are_not_given_beside_a_store_that_says_them(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     like = ("dump-teacher", "--like", stores / "train.zarr", "--out", tmp_path / "second", *TEACHER, *TRAIN)
 
-    assert_refused(softlab(*like, "--views", "1"), "Leave --views out")
-    assert_refused(softlab(*like, "--augment-seed", "0"), "Leave [augment] out")
-    too_few = softlab(*like, "--source-limit", "100")
-    assert_refused(too_few, "Point --source at the data the teacher saw")
-    assert "--subset" not in too_few.err
+    assert_refused(softlab(*like, "--views", "1"), "Leave `dump.views` (--views) out")
+    assert_refused(softlab(*like, "--set", "augment.seed=0"), "Leave [augment] out")
+    too_few = softlab(*like, "--set", "source.limit=100")
+    assert_refused(too_few, "Point `source.path` (--source) at the data the teacher saw")
+    assert "subset" not in too_few.err

@@ -41,7 +41,7 @@ def test_a_source_with_a_changed_sample_is_refused_by_its_key(
     source = write_rows(tmp_path / "train", pa.Table.from_pylist(rows, schema=demo_rows(0).schema))
     arguments = READERS[command](stores / "train.zarr", tmp_path / "out")
 
-    answer = softlab(*arguments, "--source", source, "--verify-inputs", "all")
+    answer = softlab(*arguments, "--source", source, "--set", "check.verify_inputs=all")
 
     assert_refused(answer, "is not what the teacher saw: its content hash differs.", "or dump again.")
 

@@ -30,9 +30,11 @@ def is_same(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
 
 
-def run(softlab: Softlab, store: object, out: Path, *more: str) -> Answer:
+def run(softlab: Softlab, store: object, out: Path, *assignments: str) -> Answer:
+    """Two epochs, with some options given as `KEY=VALUE`."""
+    given = [argument for each in assignments for argument in ("--set", each)]
     return softlab(
-        *("train-student", "--store", store, "--out", out, *TRAIN, *INPUT, *MLP, *SHORT, "--epochs", "2"), *more
+        *("train-student", "--store", store, "--out", out, *TRAIN, *INPUT, *MLP, *SHORT, "--epochs", "2"), *given
     )
 
 
@@ -40,10 +42,10 @@ def run(softlab: Softlab, store: object, out: Path, *more: str) -> Answer:
 def test_a_student_streams_its_labels_from_a_bucket_and_learns_the_same(
     tmp_path: Path, stores: Path, remote: Remote, softlab: Softlab, cache_bytes: int
 ) -> None:
-    cache = ("--cache-dir", str(tmp_path / "cache"), "--cache-max-bytes", str(cache_bytes))
+    cache = f"cache={{dir = '{tmp_path / 'cache'}', max_bytes = {cache_bytes}}}"
 
-    local = run(softlab, stores / "train.zarr", tmp_path / "local", "--cache-max-bytes", "0", "--shuffle", "blocks")
-    streamed = run(softlab, remote, tmp_path / "streamed", *cache, "--shuffle", "blocks")
+    local = run(softlab, stores / "train.zarr", tmp_path / "local", "cache.max_bytes=0", "distil.shuffle=blocks")
+    streamed = run(softlab, remote, tmp_path / "streamed", cache, "distil.shuffle=blocks")
 
     assert (local.code, streamed.code, streamed.err) == (0, 0, "")
     assert is_same(tmp_path / "local", tmp_path / "streamed")
@@ -52,15 +54,15 @@ def test_a_student_streams_its_labels_from_a_bucket_and_learns_the_same(
 def test_a_second_run_fetches_only_what_is_checked_at_its_start(
     tmp_path: Path, remote: Remote, softlab: Softlab
 ) -> None:
-    cache = ("--cache-dir", str(tmp_path / "cache"))
-    assert run(softlab, remote, tmp_path / "first", *cache).code == 0
+    cache = f"cache.dir={tmp_path / 'cache'}"
+    assert run(softlab, remote, tmp_path / "first", cache).code == 0
     remote.delete(each.path for each in remote.list_objects() if not each.path.startswith(NEEDED_AT_START))
 
-    second = run(softlab, remote, tmp_path / "second", *cache)
+    second = run(softlab, remote, tmp_path / "second", cache)
     assert (second.code, second.err) == (0, "")
     assert is_same(tmp_path / "first", tmp_path / "second")
 
-    assert_refused(run(softlab, remote, tmp_path / "third", "--cache-dir", str(tmp_path / "new")), "is missing.")
+    assert_refused(run(softlab, remote, tmp_path / "third", f"cache.dir={tmp_path / 'new'}"), "is missing.")
 
 
 def test_a_published_store_is_named_by_its_version(tmp_path: Path, stores: Path, bucket: str, softlab: Softlab) -> None:
@@ -83,7 +85,7 @@ def test_students_are_measured_against_a_store_in_a_bucket(
 ) -> None:
     test = upload(stores / "test.zarr", f"{bucket}/test")
     out = tmp_path / "run"
-    valid = ("--valid", TEST[1], "--valid-limit", "100", "--valid-store")
+    valid = ("--valid", TEST[1], "--set", "valid.limit=100", "--valid-store")
     assert softlab(*train(stores / "train.zarr", out, *valid, str(test))).code == 0
     model = ("--model", "softlab:grey_mlp", "--weights", str(out / "mlp/last.safetensors"), *INPUT, *TEST)
 

@@ -22,7 +22,7 @@ ERROR = "TrainingFailed: student mlp: its loss is nan by step 8."
 def runs(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of a student beside its baseline."""
     folder = tmp_path_factory.mktemp("runs")
-    valid = ("--valid", TEST[1], "--valid-limit", "100", "--valid-store", stores / "test.zarr")
+    valid = ("--valid", TEST[1], "--set", "valid.limit=100", "--valid-store", stores / "test.zarr")
     for seed in (0, 1):
         options = ("--epochs", "2", "--baseline", "--seed", seed)
         arguments = train(stores / "train.zarr", folder / f"seed-{seed}", *map(str, (*valid, *options)))
@@ -162,7 +162,7 @@ def test_a_student_that_was_set_aside_is_in_the_table_and_its_error_below(
 def test_a_folder_that_is_no_run_is_refused(stores: Path, runs: Path, tmp_path: Path, softlab: Softlab) -> None:
     answer = softlab("report", runs / "seed-0", stores / "train.zarr", "--out", tmp_path / "report")
 
-    assert_refused(answer, f"{stores / 'train.zarr'}: no run.json here", "Give the --out folder of `softlab train-")
+    assert_refused(answer, f"{stores / 'train.zarr'}: no run.json here", "Give the `out` folder of `softlab train-")
     assert not (tmp_path / "report").exists()
 
 

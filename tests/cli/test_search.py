@@ -11,8 +11,8 @@ from tests.cli.program import DATA, Answer, Softlab, assert_refused, train
 from tests.forks import run_in_fork
 from tests.kills import before_change, kill_this_process
 
-VALID = ("--valid", str(DATA / "test"), "--valid-limit", "100")
-FOUR = ("--search", "4", "--search-together", "2", "--search-loss", "kl", "--search-loss", "jensen_shannon")
+VALID = ("--valid", str(DATA / "test"), "--set", "valid.limit=100")
+FOUR = ("--search", "4", "--set", "search={together = 2, loss = ['kl', 'jensen_shannon']}")
 
 
 def search(stores: Path, out: Path, *more: object) -> list[str]:
@@ -83,14 +83,14 @@ def test_why_a_trial_failed_is_told_below_the_table(
 ) -> None:
     (tmp_path / "huge.py").write_text(HUGE)
     monkeypatch.syspath_prepend(tmp_path)
-    more = ("--search-loss", "mse", "--search-seed", "2", "--set", "student.mlp.model=huge:Huge")
+    losses = ("--set", "search.loss=['kl', 'jensen_shannon', 'mse']", "--set", "search.seed=2")
 
-    answer = softlab(*search(stores, tmp_path / "run", *more))
+    answer = softlab(*search(stores, tmp_path / "run", *losses, "--set", "student.mlp.model=huge:Huge"))
 
-    losses, scores = ([row[column] for row in ranking(answer)] for column in (1, 4))
-    num_failed = losses.count("mse")
+    tried, scores = ([row[column] for row in ranking(answer)] for column in (1, 4))
+    num_failed = tried.count("mse")
     assert 0 < num_failed < 4
-    assert losses[-num_failed:] == ["mse"] * num_failed
+    assert tried[-num_failed:] == ["mse"] * num_failed
     assert scores[-num_failed:] == ["failed"] * num_failed
     assert f"{num_failed} of 4 trials failed. trial-00" in answer.out
     assert ": TrainingFailed: student trial-00" in answer.out
@@ -99,4 +99,4 @@ def test_why_a_trial_failed_is_told_below_the_table(
 def test_a_search_in_which_all_trials_fail_is_an_error(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     answer = softlab(*search(stores, tmp_path / "run", "--learning-rate", "1e38"))
 
-    assert_refused(answer, "all 4 trials failed; the first: ", "Lower --learning-rate")
+    assert_refused(answer, "all 4 trials failed; the first: ", "Lower `optimizer.learning_rate` (--learning-rate)")

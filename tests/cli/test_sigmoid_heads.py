@@ -57,13 +57,17 @@ def test_the_default_loss_is_refused_with_the_one_to_choose(
 ) -> None:
     answer = softlab(*train(multi_label, tmp_path / "run", *CNN))
 
-    assert_refused(answer, "kl is for teachers with a softmax head", "Use --loss bce, or mse on the logits.")
+    assert_refused(
+        answer, "kl is for teachers with a softmax head", "Choose as `loss.name` (--loss) bce, or mse on the logits."
+    )
 
 
 def test_bce_is_refused_for_a_softmax_store(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     answer = softlab(*train(stores / "train.zarr", tmp_path / "run", *CNN, *BCE))
 
-    assert_refused(answer, "bce is for teachers with a sigmoid head", "Use --loss kl, or mse on the logits.")
+    assert_refused(
+        answer, "bce is for teachers with a sigmoid head", "Choose as `loss.name` (--loss) kl, or mse on the logits."
+    )
 
 
 def test_hard_targets_beside_bce_are_refused_with_the_alpha_to_choose(
@@ -71,7 +75,7 @@ def test_hard_targets_beside_bce_are_refused_with_the_alpha_to_choose(
 ) -> None:
     answer = softlab(*train(multi_label, tmp_path / "run", "--loss", "bce"))
 
-    assert_refused(answer, "student mlp: alpha below 1 adds hard targets", "with --alpha 1")
+    assert_refused(answer, "student mlp: alpha below 1 adds hard targets", "with `teachers.alpha = 1` (--alpha 1)")
 
 
 def test_an_unknown_head_is_refused(tmp_path: Path, softlab: Softlab) -> None:

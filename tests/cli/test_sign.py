@@ -121,7 +121,7 @@ def test_refusals_name_the_next_step(tmp_path: Path, store: Path, key: KeyFiles,
     assert_refused(softlab("sign", store), "Give one of them; --certificate goes with --key")
     assert_refused(softlab("sign", store, "--key", key.public), "signing takes a private one")
     assert_refused(softlab("verify", store, "--signer", key.public), "is not signed", "`softlab sign`")
-    assert_refused(softlab("verify", store, "--min-version", "2"), "Give --signer with a public key")
+    assert_refused(softlab("verify", store, "--min-version", "2"), "Give `signer` (--signer) with a public key")
     assert softlab("sign", store, "--key", key.private, "--no-verify").code == 0
     assert_refused(softlab("sign", store, "--key", key.private), "--replace")
     assert_refused(softlab("verify", store, "--signer", other.public), "was not made with the key", "Don't use")
@@ -168,20 +168,22 @@ def test_what_is_not_signed_is_not_pulled(tmp_path: Path, published: str, key: K
     assert_refused(softlab("pull", published, out, *require), "is not signed")
     assert softlab("sign", published, "--key", key.private).code == 0
     assert_refused(softlab("pull", published, out, *require, "--min-version", "2"), "is version 1, required is 2")
-    assert_refused(softlab("pull", published, out, "--min-version", "1"), "Give --require-signature as well")
+    refused = softlab("pull", published, out, "--min-version", "1")
+    assert_refused(refused, "Give `require_signature` (--require-signature) as well", "`identity` (--identity)")
     assert not out.exists()
 
 
 def test_of_all_with_a_certificate_one_person_can_be_required(tmp_path: Path, published: str, softlab: Softlab) -> None:
     chain, out = write_chain(tmp_path), tmp_path / "pulled"
-    require = ("--require-signature", chain.root, "--identity")
+    require = ("--require-signature", chain.root)
     assert softlab("sign", published, "--key", chain.private, "--certificate", chain.certificate).code == 0
 
-    for command in (("pull", published, out), train(Path(published), out)):
-        assert_refused(softlab(*command, *require, "Bob"), "was signed by Ada, ada@example.org, not by Bob")
-        assert_refused(softlab(*command, "--identity", "Ada"), "Give --require-signature as well")
+    pull, learn = ("pull", published, out, "--identity"), (*train(Path(published), out), "--set")
+    for command, ada, bob in ((pull, "Ada", "Bob"), (learn, "identity=Ada", "identity=Bob")):
+        assert_refused(softlab(*command, bob, *require), "was signed by Ada, ada@example.org, not by Bob")
+        assert_refused(softlab(*command, ada), "Give `require_signature` (--require-signature) as well")
         assert not out.exists()
-        answer = softlab(*command, *require, "Ada")
+        answer = softlab(*command, ada, *require)
         assert (answer.code, answer.err) == (0, "")
         shutil.rmtree(out)
 
@@ -196,7 +198,9 @@ def test_students_are_trained_from_signed_stores(
     root = published.removesuffix("/pets@1")
 
     answer = softlab(
-        *train(Path(f"{root}/pets@latest"), tmp_path / "run", "--require-signature", key.public, "--min-version", "1")
+        *train(
+            Path(f"{root}/pets@latest"), tmp_path / "run", "--require-signature", key.public, "--set", "min_version=1"
+        )
     )
 
     assert (answer.code, answer.err) == (0, "")
@@ -213,8 +217,8 @@ def test_students_are_not_trained_from_any_store_that_is_not_signed(
     assert_refused(softlab(*train(unsigned, out, *require)), f"{unsigned}: is not signed")
     assert_refused(softlab(*train(signed, out, "--store", unsigned, *require)), f"{unsigned}: is not signed")
     assert_refused(softlab(*train(signed, out, *valid, *require)), f"{stores / 'test.zarr'}: is not signed")
-    assert_refused(softlab(*train(signed, out, *require, "--min-version", "2")), "is version 1, required is 2")
-    assert_refused(softlab(*train(signed, out, "--min-version", "1")), "Give --require-signature as well")
+    assert_refused(softlab(*train(signed, out, *require, "--set", "min_version=2")), "is version 1, required is 2")
+    assert_refused(softlab(*train(signed, out, "--set", "min_version=1")), "Give `require_signature` (--req")
     assert not out.exists()
 
 

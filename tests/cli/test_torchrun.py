@@ -21,7 +21,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def test_two_processes_print_one_table_and_write_the_results_of_one(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:
-    valid = ("--valid", str(DATA / "test"), "--valid-limit", "100", "--device", "cpu")
+    valid = ("--valid", str(DATA / "test"), "--set", "valid.limit=100", "--device", "cpu")
     together, alone = tmp_path / "together", tmp_path / "alone"
     command = [*TORCHRUN, *map(str, train(stores / "train.zarr", together, *valid))]
 

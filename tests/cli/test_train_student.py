@@ -29,9 +29,8 @@ def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def options_of(out: Path, name: str = "mlp") -> dict[str, Any]:
     """What a run's record says about a student."""
-    student = json.loads((out / "run.json").read_text())["students"][name]
-    options: dict[str, Any] = student["options"] | student["objective"]
-    return options
+    student: dict[str, Any] = json.loads((out / "run.json").read_text())["students"][name]
+    return student
 
 
 def write(path: Path, text: str) -> Path:
@@ -42,25 +41,27 @@ def write(path: Path, text: str) -> Path:
 # Options of the loss, for all students.
 
 
-def test_options_of_the_loss_have_flags(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
+def test_options_are_flags_or_set_by_their_keys(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     out = tmp_path / "run"
+    others = ("loss.balance=0.25", "teachers.alpha_end=1", "targets.label_smoothing=0.1", "optimizer.name=sgd")
 
     answer = softlab(
-        *train(stores / "train.zarr", out, "--loss", "symmetric_kl", "--balance", "0.25", "--temperature", "2"),
-        *("--alpha", "0.5", "--alpha-end", "1", "--label-smoothing", "0.1", "--seed", "7", "--optimizer", "sgd"),
+        *train(stores / "train.zarr", out, "--loss", "symmetric_kl", "--temperature", "2", "--alpha", "0.5"),
+        *("--seed", "7", *(argument for each in others for argument in ("--set", each))),
     )
 
     found = options_of(out)
+    objective = found["objective"]
     assert (answer.code, answer.err) == (0, "")
-    assert (found["loss"]["name"], found["loss"]["balance"], found["loss"]["temperature"]) == ("symmetric_kl", 0.25, 2)
-    assert (found["alpha"], found["alpha_end"], found["label_smoothing"]) == (0.5, 1, 0.1)
-    assert (found["seed"], found["optimizer"]) == (7, "sgd")
+    assert (found["loss"], objective["loss"]["balance"], objective["loss"]["temperature"]) == ("symmetric_kl", 0.25, 2)
+    assert (objective["teachers"]["alpha"], objective["teachers"]["alpha_end"]) == (0.5, 1)
+    assert (objective["label_smoothing"], found["seed"], found["optimizer"]["name"]) == (0.1, 7, "sgd")
 
 
 def test_a_student_is_pruned(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     out = tmp_path / "run"
 
-    answer = softlab(*train(stores / "train.zarr", out, "--prune", "0.8", "--prune-every-steps", "1"))
+    answer = softlab(*train(stores / "train.zarr", out, "--set", "prune={amount = 0.8, every_steps = 1}"))
 
     (result,) = json.loads((out / "summary.json").read_text())
     weight = last(out)["1.weight"]
@@ -73,13 +74,13 @@ def test_a_stored_feature_is_learnt(tmp_path: Path, stores: Path, softlab: Softl
     with_feature, without = tmp_path / "with", tmp_path / "without"
 
     answer = softlab(
-        *train(stores / "train.zarr", with_feature, "--feature", "pool=3"), "--set", "train.feature.pool.weight=3"
+        *train(stores / "train.zarr", with_feature, "--feature", "pool=3"), "--set", "feature.pool.weight=3"
     )
     softlab(*train(stores / "train.zarr", without))
 
     assert (answer.code, answer.err) == (0, "")
-    assert options_of(with_feature)["features"]["pool"]["layer"] == "3"
-    assert options_of(with_feature)["features"]["pool"]["weight"] == 3
+    learnt = options_of(with_feature)["objective"]["features"]["pool"]
+    assert (learnt["layer"], learnt["weight"]) == ("3", 3)
     assert not is_same(last(with_feature), last(without))
 
 
@@ -88,14 +89,14 @@ def test_a_stored_feature_is_learnt(tmp_path: Path, stores: Path, softlab: Softl
 
 def test_only_samples_of_some_targets_are_dumped_and_learnt(tmp_path: Path, softlab: Softlab) -> None:
     store, out = tmp_path / "store", tmp_path / "run"
-    chosen = ("--source-targets", "3", "--source-targets", "5")
+    chosen = ("--set", "source.targets=[3, 5]")
 
     dumped = softlab("dump-teacher", "--out", store, *TEACHER, *TRAIN, *SMALL, *chosen)
     trained = softlab(*train(store, out, *chosen))
-    refused = softlab(*train(store, tmp_path / "other", "--source-targets", "3"))
+    refused = softlab(*train(store, tmp_path / "other", "--set", "source.targets=[3]"))
 
     targets = pq.read_table(store / "samples.parquet")["target"].to_pylist()
     assert (dumped.code, trained.code, trained.err) == (0, 0, "")
     assert set(targets) == {3, 5}
     assert dumped.facts()["rows"] == "200"  # the limit counts what is left
-    assert_refused(refused, "Point --source at the data the teacher saw, or dump again.")
+    assert_refused(refused, "Point `source.path` (--source) at the data the teacher saw, or dump again.")

@@ -8,12 +8,17 @@ import pytest
 from softlab.cli.main import main
 from tests.cli.program import TEACHER, TRAIN, Softlab, assert_refused, train
 
-FLIP = ("--augment-transforms", "RandomHorizontalFlip()")
+FLIP = "RandomHorizontalFlip()"
 
 
 def dump(out: Path, *more: object) -> tuple[object, ...]:
     """Arguments of a small dump."""
-    return ("dump-teacher", "--out", out, *TEACHER, *TRAIN, "--source-limit", "20", "--batch-size", "20", *more)
+    return ("dump-teacher", "--out", out, *TEACHER, *TRAIN, "--set", "source.limit=20", "--batch-size", "20", *more)
+
+
+def seeing(transform: str) -> tuple[str, str]:
+    """Arguments of a training run on views of its own."""
+    return ("--set", f"augment.transforms=['{transform}']")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +26,7 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished store of two views."""
     out = tmp_path_factory.mktemp("flipped") / "store"
     with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in dump(out, "--views", "2", *FLIP)])
+        main([str(argument) for argument in dump(out, "--views", "2", "--augment", FLIP)])
     assert not stopped.value.code
     return out
 
@@ -47,14 +52,14 @@ def test_views_are_not_added_without_saying_what_differs(flipped: Path, softlab:
 
 
 def test_views_that_the_teacher_did_not_see_are_refused(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
-    answer = softlab(*train(stores / "train.zarr", tmp_path / "run", *FLIP))
+    answer = softlab(*train(stores / "train.zarr", tmp_path / "run", *seeing(FLIP)))
 
     assert_refused(
         answer,
         f"{stores / 'train.zarr'}: the teacher saw other views: samples as they are.",
         "[augment] asks for RandomHorizontalFlip() (seed 0).",
         "Leave [augment] out, and the store's own views are replayed; or train on other views than the teacher's by "
-        "saying --views-mismatch allow.",
+        "saying `check.views_mismatch = allow` (--set check.views_mismatch=allow).",
     )
     assert not (tmp_path / "run").exists()
 
@@ -62,10 +67,9 @@ def test_views_that_the_teacher_did_not_see_are_refused(tmp_path: Path, stores: 
 def test_another_number_in_a_stores_own_transform_is_another_view(
     tmp_path: Path, flipped: Path, softlab: Softlab
 ) -> None:
-    other = ("--augment-transforms", "RandomHorizontalFlip(0.4)")
-    fitting = ("--source-limit", "20", "--batch-size", "10")
+    fitting = ("--set", "source.limit=20", "--batch-size", "10")
 
-    answer = softlab(*train(flipped, tmp_path / "run", *fitting, *other))
+    answer = softlab(*train(flipped, tmp_path / "run", *fitting, *seeing("RandomHorizontalFlip(0.4)")))
 
     assert_refused(
         answer, "the teacher saw other views: RandomHorizontalFlip() (seed 0).", "RandomHorizontalFlip(p=0.4)"
@@ -73,10 +77,9 @@ def test_another_number_in_a_stores_own_transform_is_another_view(
 
 
 def test_a_stores_own_recipe_is_accepted_however_it_is_written(tmp_path: Path, flipped: Path, softlab: Softlab) -> None:
-    same = ("--augment-transforms", "RandomHorizontalFlip( p = 0.5 )")
-    fitting = ("--source-limit", "20", "--batch-size", "10")
+    fitting = ("--set", "source.limit=20", "--batch-size", "10")
 
-    answer = softlab(*train(flipped, tmp_path / "run", *fitting, *same))
+    answer = softlab(*train(flipped, tmp_path / "run", *fitting, *seeing("RandomHorizontalFlip( p = 0.5 )")))
 
     assert (answer.code, answer.err) == (0, "")
 
@@ -84,7 +87,7 @@ def test_a_stores_own_recipe_is_accepted_however_it_is_written(tmp_path: Path, f
 def test_other_views_are_accepted_where_that_is_said(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     run = tmp_path / "run"
 
-    answer = softlab(*train(stores / "train.zarr", run, *FLIP, "--views-mismatch", "allow"))
+    answer = softlab(*train(stores / "train.zarr", run, *seeing(FLIP), "--set", "check.views_mismatch=allow"))
 
     assert (answer.code, answer.err) == (0, "")
     views = json.loads((run / "run.json").read_text())["views"]
@@ -94,7 +97,7 @@ def test_other_views_are_accepted_where_that_is_said(tmp_path: Path, stores: Pat
 
 def test_mixed_views_are_refused_even_then(tmp_path: Path, stores: Path, softlab: Softlab) -> None:
     """The store's labels are of one sample each."""
-    mixed = ("--augment-mixup", "0.5", "--views-mismatch", "allow")
+    mixed = ("--set", "augment.mixup=0.5", "--set", "check.views_mismatch=allow")
 
     answer = softlab(*train(stores / "train.zarr", tmp_path / "run", *mixed))
 

@@ -28,9 +28,9 @@ def train(store: Path, out: Path, *assignments: str) -> TrainRecipe:
     run = (
         *(f"store=['{store}']", f"out='{out}'", f"source={{path = '{SOURCE.path}', limit = {SOURCE.limit}}}"),
         *("input={mean = [0.286], std = [0.353]}", "student.mlp.model=softlab:grey_mlp"),
-        *("train.epochs=1", "train.batch_size=50"),
+        *("run.epochs=1", "run.batch_size=50"),
     )
-    return load_recipe(TrainRecipe, assignments=[*run, *assignments], main_section=TrainRecipe.main_section)
+    return load_recipe(TrainRecipe, assignments=[*run, *assignments])
 
 
 COMMON = f"""
@@ -38,7 +38,7 @@ COMMON = f"""
 source = {{ path = "{DATA / "train"}", limit = 200 }}
 input = {{ mean = [0.286], std = [0.353] }}
 dump = {{ k = 4, shard_rows = 64 }}
-train = {{ epochs = 1, batch_size = 50 }}
+run = {{ epochs = 1, batch_size = 50 }}
 """
 
 ASSISTANT = """
@@ -69,5 +69,5 @@ command = "train-student"
 out = "student"
 store = ["assistant.zarr"]
 student.small.model = "softlab:grey_mlp"
-train.loss = "jensen_shannon"
+loss.name = "jensen_shannon"
 """

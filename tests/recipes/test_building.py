@@ -6,10 +6,26 @@ from typing import Any
 import pytest
 
 from softlab.errors import InvalidOption
-from softlab.recipes.building import load_recipe, overridden, recipe_from
-from tests.recipes.example_recipe import DumpOptions, ExampleRecipe, InputOptions, ModelOptions, SourceOptions
+from softlab.recipes.building import load_recipe, recipe_from
+from tests.recipes.example_recipe import (
+    DumpOptions,
+    ExampleRecipe,
+    HardLoss,
+    InputOptions,
+    ModelOptions,
+    PlainLoss,
+    RunOptions,
+    SourceOptions,
+    StudentOptions,
+    WeighedLoss,
+)
+
+ANY_WAY = "Give it as a flag, with --set, or in a recipe."
 
 REQUIRED = {"out": Path("run"), "teacher.model": "softlab:big", "source.path": Path("images")}
+
+NEEDS: dict[str, dict[str, Any]] = {"valid.": {"valid.path": Path("held out")}, "loss.beta": {"loss.name": "weighed"}}
+"""What must be given beside some options."""
 
 # For each option: how TOML writes a value, and what the value is.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -25,7 +41,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "valid.limit": ("7", 7),
     "input.channels": ("1", 1),
     "input.files": ('["a", "b"]', (Path("a"), Path("b"))),
-    "student": ('{one = {model = "softlab:small"}}', {"one": ModelOptions(model="softlab:small")}),
+    "student": ('{one = {model = "softlab:small"}}', {"one": StudentOptions(model="softlab:small")}),
+    "run.epochs": ("3", 3),
+    "loss.name": ('"hard"', "hard"),
+    "loss.temperature": ("2", 2.0),
+    "loss.beta": ("3", 3.0),
     "dump.views": ("4", 4),
     "dump.temperatures": ("[1, 4.5]", (1.0, 4.5)),
     "dump.selection": ('"topp"', "topp"),
@@ -38,9 +58,11 @@ def load(
     *, path: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()
 ) -> ExampleRecipe:
     """The example recipe with what it needs given by flags."""
-    return load_recipe(
-        ExampleRecipe, path=path, flags={**REQUIRED, **(flags or {})}, assignments=assignments, main_section="dump"
-    )
+    return load_recipe(ExampleRecipe, path=path, flags=as_flags({**REQUIRED, **(flags or {})}), assignments=assignments)
+
+
+def as_flags(values: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    return {key: (ExampleRecipe.flags.get(key, "--flag"), value) for key, value in values.items()}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -52,21 +74,21 @@ def write(folder: Path, text: str) -> Path:
 def value_at(recipe: ExampleRecipe, key: str) -> Any:
     value: Any = recipe
     for name in key.split("."):
-        value = getattr(value, name)
+        value = getattr(value, "run_options" if name == "run" else name)
     return value
 
 
 @pytest.mark.parametrize("key", VALUES)
 def test_toml_a_flag_and_an_assignment_set_the_same_value(key: str, tmp_path: Path) -> None:
     text, value = VALUES[key]
-    required = {name: given for name, given in REQUIRED.items() if name != key}
-    required |= {"valid.path": Path("held out")} if key.startswith("valid.") else {}
+    needs = next((each for name, each in NEEDS.items() if key.startswith(name)), {})
+    required = {name: given for name, given in (REQUIRED | needs).items() if name != key}
     as_table = {"one": {"model": "softlab:small"}} if key == "student" else value
 
     path = write(tmp_path, f"{key} = {text}")
-    from_toml = load_recipe(ExampleRecipe, path=path, flags={**required, key: None}, assignments=[])
-    from_flag = load_recipe(ExampleRecipe, path=None, flags={**required, key: as_table}, assignments=[])
-    from_assignment = load_recipe(ExampleRecipe, path=None, flags=required, assignments=[f"{key}={text}"])
+    from_toml = load_recipe(ExampleRecipe, path=path, flags=as_flags({**required, key: None}))
+    from_flag = load_recipe(ExampleRecipe, flags=as_flags({**required, key: as_table}))
+    from_assignment = load_recipe(ExampleRecipe, flags=as_flags(required), assignments=[f"{key}={text}"])
 
     assert value_at(from_toml, key) == value
     assert from_toml == from_flag == from_assignment
@@ -80,6 +102,8 @@ def test_what_is_not_given_keeps_its_default() -> None:
         valid=None,
         input=InputOptions(channels=3),
         student={},
+        run_options=RunOptions(),
+        loss=PlainLoss(),
         dump=DumpOptions(),
     )
 
@@ -103,8 +127,8 @@ def test_tables_are_merged_key_by_key(tmp_path: Path) -> None:
 
     assert recipe.teacher.arguments == {"width": 16, "depth": 2}
     assert recipe.student == {
-        "one": ModelOptions(model="softlab:small", arguments={"width": 4}),
-        "two": ModelOptions(model="softlab:tiny"),
+        "one": StudentOptions(model="softlab:small", arguments={"width": 4}),
+        "two": StudentOptions(model="softlab:tiny"),
     }
 
 
@@ -130,7 +154,7 @@ def test_the_value_of_an_assignment_is_toml_or_else_a_bare_string(text: str, val
 def test_a_quoted_key_of_an_assignment_may_hold_dots() -> None:
     recipe = load(assignments=['student."resnet18.a1".model=timm:resnet18.a1'])
 
-    assert recipe.student == {"resnet18.a1": ModelOptions(model="timm:resnet18.a1")}
+    assert recipe.student == {"resnet18.a1": StudentOptions(model="timm:resnet18.a1")}
 
 
 @pytest.mark.parametrize(
@@ -155,12 +179,30 @@ def test_a_quoted_key_of_an_assignment_may_hold_dots() -> None:
         ("student = ['a']", "student is ['a'], but must be a table."),
         ("[student]\none = 'a'", "student.one is 'a', but must be a table."),
         ("[teacher]\narguments = 'a'", "teacher.arguments is 'a', but must be a table."),
-        ("[dump]\nviews = 0", "--views 0: no view to store. Give at least 1."),
-        ("[valid]\nlimit = 3", "valid.path is missing. Give --valid, or valid.path in a recipe."),
+        ("[dump]\nviews = 0", "dump.views = 0: expected 1 or more. Change `dump.views`."),
+        ("[valid]\nlimit = 3", f"`valid.path` is missing. {ANY_WAY}"),
+        ("[student.one]\nweights = 'a'", f"`student.one.model` is missing. {ANY_WAY}"),
+        ("loss = 'plain'", "loss is 'plain', but must be a table."),
+        ("[loss]\nname = 'weighd'", "loss.name is 'weighd'. Did you mean weighed?"),
+        ("[dump]\nepochs = 3", "unknown key dump.epochs. Did you mean `run.epochs`?"),
+        ("[loss]\nname = ['hard']", "loss.name is ['hard']. Did you mean hard?"),
+        ("[loss]\nbeta = 2", "unknown key loss.beta of plain. It is an option of weighed alone."),
         (
-            "[student.one]\nweights = 'a'",
-            "student.one.model is missing. Give --student, or student.one.model in a recipe.",
+            "[loss]\nname = 'hard'\ntemperature = 2",
+            "unknown key loss.temperature of hard. It is an option of plain and weighed alone.",
         ),
+        ("[loss]\ntemperature = 'hot'", "loss.temperature is 'hot', but must be a number."),
+        ("[loss]\ntemperature = 0", "temperature = 0.0: expected more than 0. Change `loss.temperature`."),
+        (
+            "[student.one]\nmodel = 'a'\nloss.beta = 2",
+            "unknown key student.one.loss.beta of plain. It is an option of weighed alone.",
+        ),
+        (
+            "[student.one]\nmodel = 'a'\nloss.temperature = 0",
+            "temperature = 0.0: expected more than 0. Change `student.one.loss.temperature`.",
+        ),
+        ("[dump.run]\nepochs = 3", "unknown key dump.run. Known: views, temperatures, selection, fields, taps."),
+        ("[run_options]\nepochs = 3", "unknown key run_options. Known: out, teacher, source, valid, input, ..."),
     ],
 )
 def test_an_error_names_the_recipe_the_key_and_what_is_expected(text: str, message: str, tmp_path: Path) -> None:
@@ -178,9 +220,15 @@ def test_an_error_names_the_recipe_the_key_and_what_is_expected(text: str, messa
         ({}, ["dump.vews=4"], "--set dump.vews=4: unknown key dump.vews. Did you mean views?"),
         ({}, ["views"], "--set views: not an assignment. Write --set KEY=VALUE, e.g. --set source.limit=100."),
         ({}, ["a b=4"], "--set a b=4: not an assignment. Write --set KEY=VALUE, e.g. --set source.limit=100."),
-        ({"dump.views": 0}, [], "--views 0: no view to store. Give at least 1."),
-        ({"out": None}, [], "out is missing. Give --out, or out in a recipe."),
-        ({"source.path": None}, [], "source.path is missing. Give --source, or source.path in a recipe."),
+        ({"loss.name": "weighd"}, [], "--loss: loss.name is 'weighd'. Did you mean weighed?"),
+        (
+            {"loss.name": "hard"},
+            ["loss.beta=2"],
+            "--set loss.beta=2: unknown key loss.beta of hard. It is an option of weighed alone.",
+        ),
+        ({"dump.views": 0}, [], "dump.views = 0: expected 1 or more. Change `dump.views`."),
+        ({"out": None}, [], f"`out` is missing. {ANY_WAY}"),
+        ({"source.path": None}, [], f"`source.path` is missing. {ANY_WAY}"),
     ],
 )
 def test_an_error_without_a_recipe_names_the_flag_or_the_assignment(
@@ -192,14 +240,6 @@ def test_an_error_without_a_recipe_names_the_flag_or_the_assignment(
 
 TABLE: dict[str, Any] = {"out": "run", "teacher": {"model": "softlab:big"}, "source": {"path": "images"}}
 
-BASE = ExampleRecipe(
-    out=Path("run"),
-    teacher=ModelOptions(model="softlab:big", arguments={"width": 8}),
-    source=SourceOptions(path=Path("images"), limit=5),
-    student={"one": ModelOptions(model="softlab:small")},
-    dump=DumpOptions(views=2, temperatures=(3.0,)),
-)
-
 # From a table.
 
 
@@ -209,7 +249,7 @@ def test_a_table_makes_the_recipe_that_a_file_with_it_makes(tmp_path: Path) -> N
 
     recipe = recipe_from(ExampleRecipe, TABLE | {"dump": {"views": 4}}, where="stage 1")
 
-    assert recipe == load_recipe(ExampleRecipe, path=path, flags={}, assignments=[])
+    assert recipe == load_recipe(ExampleRecipe, path=path)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +257,9 @@ def test_a_table_makes_the_recipe_that_a_file_with_it_makes(tmp_path: Path) -> N
     [
         ({"dump": {"vews": 4}}, "unknown key dump.vews. Did you mean views?"),
         ({"dump": {"views": "many"}}, "dump.views is 'many', but must be a whole number."),
-        ({"dump": {"views": 0}}, "--views 0: no view to store. Give at least 1."),
-        ({"source": {}}, "source.path is missing. Give it there."),
-        ({"student": {"one": {}}}, "student.one.model is missing. Give it there."),
+        ({"dump": {"views": 0}}, "dump.views = 0: expected 1 or more. Change `dump.views`."),
+        ({"source": {}}, f"`source.path` is missing. {ANY_WAY}"),
+        ({"student": {"one": {}}}, f"`student.one.model` is missing. {ANY_WAY}"),
     ],
 )
 def test_an_error_names_the_table(table: dict[str, Any], message: str) -> None:
@@ -227,35 +267,88 @@ def test_an_error_names_the_table(table: dict[str, Any], message: str) -> None:
         recipe_from(ExampleRecipe, TABLE | table, where="stage 1")
 
 
-# Changed by a table.
+# Sections that are one of several, by their name.
 
 
-def test_an_empty_table_changes_nothing() -> None:
-    assert overridden(BASE, {}, where="here") == BASE
+def test_the_name_of_a_section_says_which_options_it_has(tmp_path: Path) -> None:
+    path = write(tmp_path, "[loss]\nname = 'weighed'\nbeta = 2\n")
+
+    assert load(path=path).loss == WeighedLoss(beta=2.0)
+    assert load(assignments=["loss.name=hard"]).loss == HardLoss()
+    assert load(assignments=["loss.temperature=2"]).loss == PlainLoss(temperature=2.0)
 
 
-def test_what_a_table_does_not_name_stays_in_every_section() -> None:
-    changed = overridden(BASE, {"dump": {"views": 4}, "valid": {"path": "held out"}}, where="here")
+def test_the_name_may_be_a_flag_and_the_options_anywhere_else(tmp_path: Path) -> None:
+    path = write(tmp_path, "[loss]\nbeta = 2\n")
 
-    assert changed.dump == DumpOptions(views=4, temperatures=(3.0,))
-    assert changed.valid == SourceOptions(path=Path("held out"))
-    assert (changed.source, changed.teacher, changed.student) == (BASE.source, BASE.teacher, BASE.student)
+    recipe = load(path=path, flags={"loss.name": "weighed"}, assignments=["loss.temperature=3"])
+
+    assert recipe.loss == WeighedLoss(beta=2.0, temperature=3.0)
 
 
-def test_tables_of_names_are_replaced_as_a_whole_so_that_they_can_be_emptied() -> None:
-    assert overridden(BASE, {"student": {}}, where="here").student == {}
-    assert overridden(BASE, {"student": {"two": {"model": "a:b"}}}, where="here").student.keys() == {"two"}
+def test_another_name_that_is_given_later_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, "[loss]\nname = 'hard'\n")
+
+    assert load(path=path, assignments=["loss.name=weighed"]).loss == WeighedLoss()
+
+
+# Sections of a named one that begin from the recipe's.
+
+STUDENTS = """
+[student.plain]
+model = "a:b"
+
+[student.own]
+model = "a:c"
+"""
+
+
+def own_student(folder: Path, *sections: str) -> StudentOptions:
+    """The one of the two that has sections of its own; the other one has none."""
+    students = load(path=write(folder, STUDENTS + "\n".join(sections))).student
+    assert students["plain"] == StudentOptions(model="a:b")
+    return students["own"]
+
+
+def test_what_a_students_section_does_not_say_is_as_the_recipe_says(tmp_path: Path) -> None:
+    own = own_student(
+        tmp_path,
+        *("[input]\nchannels = 1\nfiles = ['a']", "[student.own.input]\nfiles = ['b']"),
+        *("[loss]\nname = 'weighed'\ntemperature = 2\nbeta = 3", "[student.own.loss]\nbeta = 4"),
+    )
+
+    assert own.input == InputOptions(channels=1, files=(Path("b"),))
+    assert own.loss == WeighedLoss(temperature=2.0, beta=4.0)
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("recipes", "own", "expected"),
     [
-        ({"vald": {}}, "unknown key vald. Did you mean valid?"),
-        ({"dump": {"views": "many"}}, "dump.views is 'many', but must be a whole number."),
-        ({"dump": {"views": 0}}, "--views 0: no view to store. Give at least 1."),
-        ({"valid": {"limit": 3}}, "valid.path is missing. Give it there."),
+        ("name = 'weighed'\ntemperature = 2", "name = 'plain'", PlainLoss()),
+        ("temperature = 2", "name = 'weighed'", WeighedLoss()),  # the recipe's is plain, though it doesn't say so
+        ("temperature = 2", "name = 'plain'", PlainLoss(temperature=2.0)),
+        ("name = 'weighed'\nbeta = 2", "name = 'weighed'\ntemperature = 3", WeighedLoss(beta=2.0, temperature=3.0)),
+        ("name = 'weighed'\nbeta = 2", "name = 'hard'", HardLoss()),
+        ("", "temperature = 3", PlainLoss(temperature=3.0)),
     ],
 )
-def test_an_error_names_the_table_that_changes(table: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidOption, match=f"^{re.escape(f'here: {message}')}$"):
-        overridden(BASE, table, where="here")
+def test_a_section_of_another_name_begins_from_its_own_defaults(
+    tmp_path: Path, recipes: str, own: str, expected: object
+) -> None:
+    assert own_student(tmp_path, f"[loss]\n{recipes}", f"[student.own.loss]\n{own}").loss == expected
+
+
+def test_a_students_table_of_names_replaces_the_recipes(tmp_path: Path) -> None:
+    taps = "[dump.taps]\npool = 'layer4'"
+
+    assert own_student(tmp_path, taps, "[student.own.taps]\nstem = 'layer1'").taps == {"stem": "layer1"}
+    assert own_student(tmp_path, taps, "[student.own.taps]").taps == {}
+    assert own_student(tmp_path, taps).taps is None
+
+
+def test_a_students_section_may_be_set_too(tmp_path: Path) -> None:
+    path = write(tmp_path, STUDENTS)
+
+    recipe = load(path=path, flags={"loss.name": "weighed"}, assignments=["student.own.loss.beta=2"])
+
+    assert recipe.student["own"].loss == WeighedLoss(beta=2.0)

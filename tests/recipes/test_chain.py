@@ -38,8 +38,8 @@ def test_a_stage_has_what_is_common_where_it_does_not_say_otherwise() -> None:
     assert {(recipe.source.path, recipe.source.limit) for recipe in recipes} == {(str(DATA / "train"), 200)}
     assert [recipe.dump.k for recipe in dumps] == [6, 4]
     assert {recipe.dump.shard_rows for recipe in dumps} == {64}
-    assert [recipe.train.loss for recipe in trainings] == ["kl", "jensen_shannon"]
-    assert {recipe.train.epochs for recipe in trainings} == {1}
+    assert [recipe.loss.name for recipe in trainings] == ["kl", "jensen_shannon"]
+    assert {recipe.run_options.epochs for recipe in trainings} == {1}
 
 
 @pytest.mark.usefixtures("here")
@@ -87,8 +87,8 @@ def shortened(document: dict[str, Any]) -> dict[str, Any]:
         for source in ("source", "valid"):
             if source in table:
                 table[source]["limit"] = 100
-        if "train" in table:
-            table["train"] |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 50}
+        if "run" in table:
+            table["run"] |= {"epochs": 1, "batch_size": 50}
     return document
 
 
@@ -120,27 +120,30 @@ STUDENT = 'command = "train-student"\nout = "s"\nstore = ["a"]\nstudent.a.model 
             "[common]\nsorce = {path = 'a'}\n" + TEACHER_STAGE,
             "unknown key common.sorce. Did you mean source or store?",
         ),
-        (TEACHER_STAGE + "tran.epochs = 1\n", "stage 1 (train-teacher): unknown key tran. Did you mean train?"),
+        (TEACHER_STAGE + "rum.epochs = 1\n", "stage 1 (train-teacher): unknown key rum. Did you mean run?"),
         (
-            TEACHER_STAGE + "source.path = 'a'\ntrain.epochs = 'many'\n",
-            "stage 1 (train-teacher): train.epochs is 'many', but must be a whole number.",
+            TEACHER_STAGE + "source.path = 'a'\nrun.epochs = 'many'\n",
+            "stage 1 (train-teacher): run.epochs is 'many', but must be a whole number.",
         ),
-        (TEACHER_STAGE, "stage 1 (train-teacher): source.path is missing. Give it there."),
+        (
+            TEACHER_STAGE,
+            "stage 1 (train-teacher): `source.path` is missing. Give it as a flag, with --set, or in a recipe.",
+        ),
         (
             COMMON + TEACHER_STAGE + "[[stage]]\ncommand = 'dump-teacher'\nteacher.model = 'softlab:grey_mlp'\n",
-            "stage 2 (dump-teacher): out is missing. Give --out, or out in a recipe.",
+            "stage 2 (dump-teacher): `out` is missing. Give it as a flag, with --set, or in a recipe.",
         ),
         (
-            COMMON + TEACHER_STAGE + "[[stage]]\n" + STUDENT + "train.alpha = 2",
-            "stage 2 (train-student): alpha = 2.0: expected 0 to 1. Change --alpha.",
+            COMMON + TEACHER_STAGE + "[[stage]]\n" + STUDENT + "teachers.alpha = 2",
+            "stage 2 (train-student): teachers.alpha = 2.0: expected 0 to 1. Change `teachers.alpha`.",
         ),
         (
-            COMMON + TEACHER_STAGE + "[[stage]]\n" + STUDENT + "student.a.train.temperatur = 2",
-            "stage 2 (train-student): [student.a.train]: unknown key temperatur. Did you mean temperature or",
+            COMMON + TEACHER_STAGE + "[[stage]]\n" + STUDENT + "student.a.loss.temperatur = 2",
+            "stage 2 (train-student): unknown key student.a.loss.temperatur of kl. Did you mean temperature or",
         ),
         (
             COMMON + TEACHER_STAGE + "[[stage]]\n" + STUDENT + "search.trials = 2",
-            "stage 2 (train-student): a search tries one student on a validation source. Give one --student, and",
+            "stage 2 (train-student): a search tries one student on a validation source. Give one `student`, and",
         ),
     ],
 )

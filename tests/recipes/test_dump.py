@@ -68,11 +68,11 @@ def test_a_second_teacher_is_shown_the_samples_of_another_store(tmp_path: Path, 
 def test_a_teacher_without_weights_is_warned_about(tmp_path: Path) -> None:
     recipe = dump(tmp_path / "store", teacher=TeacherModel(model="softlab:grey_resnet"))
 
-    with pytest.warns(RandomWeights, match=r"^no --teacher-weights, so the teacher's weights are random$"):
+    with pytest.warns(RandomWeights, match=r"^no `teacher.weights`, so the teacher's weights are random$"):
         recipe.run()
 
 
 def test_a_dump_without_a_place_is_refused_unless_it_is_a_plan() -> None:
-    with pytest.raises(InvalidOption, match=r"^out is missing\. Give --out, or out in a recipe\.$"):
+    with pytest.raises(InvalidOption, match=r"^`out` is missing\. Give it as a flag, with --set, or in a recipe\.$"):
         dump(None)
     assert dump(None, plan=True).out is None

@@ -16,7 +16,7 @@ from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
 from softlab.store.reader import open_store
 from softlab.student.loop import TrainProgress
-from softlab.student.options import TrainOptions
+from softlab.student.options import RunOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
 from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, dump, train
@@ -35,9 +35,8 @@ def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def options_of(out: Path, name: str = "mlp") -> dict[str, Any]:
     """What a run's record holds about a student."""
-    student = json.loads((out / "run.json").read_text())["students"][name]
-    options: dict[str, Any] = student["options"] | student["objective"]
-    return options
+    student: dict[str, Any] = json.loads((out / "run.json").read_text())["students"][name]
+    return student
 
 
 def initial_weights(out: Path, name: str = "mlp") -> str:
@@ -77,10 +76,10 @@ def test_the_output_that_is_chosen_is_learnt_and_belongs_to_the_run(tmp_path: Pa
 
 
 def test_a_recipe_file_is_overridden_by_what_is_set() -> None:
-    recipe = TrainRecipe.load(ROOT / "pipelines/fashion_mnist/train.toml", set=["train.epochs=3", "out=elsewhere"])
+    recipe = TrainRecipe.load(ROOT / "pipelines/fashion_mnist/train.toml", set=["run.epochs=3", "out=elsewhere"])
 
     assert (recipe.store, sorted(recipe.student)) == (("runs/demo/train.zarr",), ["cnn", "mlp"])
-    assert (recipe.train.epochs, recipe.train.batch_size, recipe.out) == (3, 64, Path("elsewhere"))
+    assert (recipe.run_options.epochs, recipe.run_options.batch_size, recipe.out) == (3, 64, Path("elsewhere"))
 
 
 # Options of one student.
@@ -89,11 +88,11 @@ def test_a_recipe_file_is_overridden_by_what_is_set() -> None:
 def test_a_student_has_options_of_its_own(tmp_path: Path, store: Path) -> None:
     """Each ends with the weights of a run in which all students have these options."""
     together, alone, plain = tmp_path / "together", tmp_path / "alone", tmp_path / "plain"
-    hot = "student.hot={model = 'softlab:grey_mlp', train = {temperature = 4, alpha = 0.5, seed = 3}}"
+    hot = "student.hot={model = 'softlab:grey_mlp', loss.temperature = 4, teachers.alpha = 0.5, seed = 3}"
 
-    train(store, together, hot, "train.temperature=2").run()
-    train(store, alone, "train.temperature=4", "train.alpha=0.5", "train.seed=3").run()
-    train(store, plain, "train.temperature=2").run()
+    train(store, together, hot, "loss.temperature=2").run()
+    train(store, alone, "loss.temperature=4", "teachers.alpha=0.5", "run.seed=3").run()
+    train(store, plain, "loss.temperature=2").run()
 
     # The seed of the run also orders its samples, so `hot` alone has another order: only the record is compared.
     assert options_of(together, "hot") == options_of(alone)
@@ -106,13 +105,16 @@ def test_one_student_may_learn_another_feature_or_be_pruned_otherwise(tmp_path: 
     out = tmp_path / "run"
 
     train(
-        *(store, out, "train.prune.amount=0.5", "train.feature.pool.layer='3'", CNN),
-        *("student.cnn.train.prune.amount=0.9", "student.cnn.train.feature={pool={layer='pool'}}"),
+        *(store, out, "prune.amount=0.5", "feature.pool.layer='3'", CNN),
+        *("student.cnn.prune.amount=0.9", "student.cnn.feature={pool={layer='pool'}}"),
     ).run()
 
     mlp, cnn = options_of(out), options_of(out, "cnn")
     assert (mlp["prune"]["amount"], cnn["prune"]["amount"]) == (0.5, 0.9)
-    assert (mlp["features"]["pool"]["layer"], cnn["features"]["pool"]["layer"]) == ("3", "pool")
+    assert (mlp["objective"]["features"]["pool"]["layer"], cnn["objective"]["features"]["pool"]["layer"]) == (
+        "3",
+        "pool",
+    )
 
 
 # Layers of the teacher.
@@ -121,9 +123,9 @@ def test_one_student_may_learn_another_feature_or_be_pruned_otherwise(tmp_path: 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """Weights of a teacher."""
-    options = TrainOptions(epochs=1, batch_size=50, seed=1)
+    run = RunOptions(epochs=1, batch_size=50, seed=1)
     teacher = TeacherModel(model="softlab:grey_cnn")
-    TeacherRecipe(out=tmp_path / "teacher", teacher=teacher, source=SOURCE, input=INPUT, train=options).run()
+    TeacherRecipe(out=tmp_path / "teacher", teacher=teacher, source=SOURCE, input=INPUT, run_options=run).run()
     return tmp_path / "teacher/teacher/last.safetensors"
 
 
@@ -134,7 +136,7 @@ def test_a_student_starts_from_layers_of_the_teacher(tmp_path: Path, store: Path
     train(
         *(store, out, CNN, "student.fresh.model=softlab:grey_cnn"),
         *(f"teacher={{model = 'softlab:grey_cnn', weights = '{trained}'}}",),
-        *("train.learning_rate=1e-12", "train.weight_decay=0", "student.cnn.inherit.every=1"),
+        *("optimizer.learning_rate=1e-12", "optimizer.weight_decay=0", "student.cnn.inherit.every=1"),
         *("student.cnn.inherit.strict=false", "student.cnn.inherit.map={'conv{i}' = 'conv{i}', 'norm{i}' = 'norm{i}'}"),
     ).run()
 
@@ -156,7 +158,7 @@ def test_students_learn_from_several_stores(tmp_path: Path, store: Path) -> None
     both = f"store=['{store}', '{other}']"
 
     train(store, outs[0]).run()
-    train(store, outs[1], both, "train.teacher_weight=[1, 0]").run()
+    train(store, outs[1], both, "teachers.weight=[1, 0]").run()
     train(store, outs[2], both).run()
 
     alone, nothing, half = (last(out)["5.weight"] for out in outs)
@@ -173,7 +175,7 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     """Beside its baseline, which the search itself leaves out, and from the options that are the student's own."""
     recipe = train(
         *(store, tmp_path / "run", VALID, "search={trials = 4, together = 2, loss = ['kl', 'jensen_shannon']}"),
-        *("student.mlp.train={label_smoothing=0.1, alpha=0}", "train.track=[]", "train.baseline=true"),
+        *("student.mlp={targets.label_smoothing=0.1, teachers.alpha=0}", "log.track=[]", "distil.baseline=true"),
     )
     trials = recipe.run()
     best = TrainRecipe.load(recipe.best)
@@ -187,8 +189,5 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     assert isinstance(hard, StudentResult)
     assert mlp.last is not None
     assert (mlp.last.values["accuracy"], hard.name) == (first.score, "mlp-hard")
-    chosen = best.train_options("mlp")
-    assert (chosen.loss, chosen.temperature, chosen.alpha) == (
-        *(first.options.loss, first.options.temperature, first.options.alpha),
-    )
-    assert (chosen.label_smoothing, chosen.track, best.search) == (0.1, (), None)
+    assert best.options.learn == first.learn
+    assert (best.targets.label_smoothing, best.log.track, best.search) == (0.1, (), None)

@@ -21,19 +21,23 @@ class ImageInput:
     modality: ClassVar[str] = "images"
 
     size: tuple[int, ...] = ()
-    """height and width fed to the model; default: the image's own"""
+    """Height, width; default: the image's own."""
 
     resize: int | None = None
-    """length of the shorter side before the centre is cut out; default: resize straight to the size"""
+    """Length of the shorter side before the centre is cut out; default: resize straight to the size."""
 
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for RGB; default: the image's own"""
+    """1 for grey, 3 for RGB; default: the image's own."""
 
     mean: tuple[float, ...] = (0.5,)
-    """subtracted from pixels scaled to 0..1; one value, or one a channel"""
+    """Mean of pixels in 0..1.
+
+    It is subtracted; one value, or one a channel."""
 
     std: tuple[float, ...] = (0.5,)
-    """divides them then; one value, or one a channel"""
+    """Their standard deviation.
+
+    It divides them then; one value, or one a channel."""
 
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):

@@ -57,13 +57,13 @@ class SignerOptions:
     def __post_init__(self) -> None:
         """Refuses what leaves open who is trusted."""
         if self.key is not None and (self.certificate, self.identity, self.issuer) != (None, None, None):
-            raise InvalidOption("a public key says itself who is trusted. Leave --identity and --issuer out.")
+            raise InvalidOption("a public key says itself who is trusted. Leave `identity` and `issuer` out.")
         if self.certificate is not None and self.issuer is not None:
-            raise InvalidOption("--issuer is of Sigstore, and goes with no certificate. Leave it out.")
+            raise InvalidOption("`issuer` is of Sigstore, and goes with no certificate. Leave it out.")
         if self.key is None and self.certificate is None and (self.identity is None or self.issuer is None):
             raise InvalidOption(
-                "nobody is named whose signature is trusted. Give --signer with a public key or root certificate; "
-                "for Sigstore, --identity and --issuer."
+                "nobody is named whose signature is trusted. Give `signer` with a public key or root certificate; "
+                "for Sigstore, `identity` and `issuer`."
             )
 
     def __str__(self) -> str:
@@ -87,13 +87,12 @@ def signer_from(pem: Path | None, *, identity: str | None = None, issuer: str | 
 def required_signer(
     pem: Path | None, *, identity: str | None = None, issuer: str | None = None, min_version: int | None = None
 ) -> SignerOptions | None:
-    """Whose signature --require-signature, --identity, --issuer and --min-version ask for; None if none of them is set.
-    Raises InvalidOption if they name nobody."""
+    """Whose signature these ask for; None if none of them is given. Raises InvalidOption if they name nobody."""
     if (pem, identity, issuer, min_version) == (None, None, None, None):
         return None
     if pem is None and (identity is None or issuer is None):
         raise InvalidOption(
-            "a name, issuer or version proves nothing without who must have signed. Give --require-signature as well; "
-            "for Sigstore, --identity and --issuer."
+            "a name, issuer or version proves nothing without who must have signed. Give `require_signature` as well; "
+            "for Sigstore, `identity` and `issuer`."
         )
     return signer_from(pem, identity=identity, issuer=issuer)

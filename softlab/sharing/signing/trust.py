@@ -88,10 +88,10 @@ def _check_version(where: str, version: int | None, min_version: int) -> None:
     if version is None:
         raise NotTrusted(
             f"{where}: its signature is of no version, required is {min_version} or a later one. Take a published "
-            f"store, NAME@VERSION, or leave --min-version out."
+            f"store, NAME@VERSION, or leave `min_version` out."
         )
     if version < min_version:
         raise NotTrusted(
             f"{where}: is version {version}, required is {min_version} or a later one. A newer one may have been taken "
-            f"back or hidden: ask its publisher, or ask for less with --min-version."
+            f"back or hidden: ask its publisher, or ask for less with `min_version`."
         )

@@ -28,11 +28,11 @@ def test_how_to_sign_must_be_said_in_one_way(options: dict[str, object], next_st
 @pytest.mark.parametrize(
     ("options", "next_step"),
     [
-        ({}, "Give --signer"),
-        ({"identity": "ada@example.org"}, "for Sigstore, --identity and --issuer"),
-        ({"issuer": "https://accounts.example.org"}, "for Sigstore, --identity and --issuer"),
+        ({}, "Give `signer`"),
+        ({"identity": "ada@example.org"}, "for Sigstore, `identity` and `issuer`"),
+        ({"issuer": "https://accounts.example.org"}, "for Sigstore, `identity` and `issuer`"),
         ({"key": PEM, "certificate": PEM}, "says itself who is trusted"),
-        ({"key": PEM, "identity": "ada@example.org"}, "Leave --identity and --issuer out"),
+        ({"key": PEM, "identity": "ada@example.org"}, "Leave `identity` and `issuer` out"),
         ({"certificate": PEM, "issuer": "https://accounts.example.org"}, "goes with no certificate. Leave it out"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_least_version_alone_requires_nothing_that_can_be_proved(tmp_path: Pat
 
     assert required_signer(None, min_version=None) is None
     assert required_signer(key, min_version=3) == SignerOptions(key=key)
-    with pytest.raises(InvalidOption, match=r"Give --require-signature as well"):
+    with pytest.raises(InvalidOption, match=r"Give `require_signature` as well"):
         required_signer(None, min_version=3)
 
 
@@ -69,7 +69,7 @@ def test_a_person_is_required_with_a_certificate_or_through_sigstore(tmp_path: P
 
 @pytest.mark.parametrize("given", [{"identity": "Ada"}, {"issuer": "https://accounts.example.org"}])
 def test_half_of_a_person_is_nobody_who_must_have_signed(given: dict[str, str]) -> None:
-    with pytest.raises(InvalidOption, match=r"Give --require-signature as well; for Sigstore, --identity and --issuer"):
+    with pytest.raises(InvalidOption, match=r"Give `require_signature` as well; for Sigstore, `identity` and `issuer`"):
         required_signer(None, **given)  # type: ignore[arg-type]
 
 

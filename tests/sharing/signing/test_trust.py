@@ -251,7 +251,7 @@ def test_a_tag_that_was_moved_back_is_noticed_with_a_least_version(root: Path, s
     assert verified_digest(where, signer=signer, min_version=2) == open_store(f"{root}/pets@2").digest
     move_latest(str(root), version=1)
 
-    with pytest.raises(NotTrusted, match=r"is version 1, required is 2 or a later one. .* --min-version"):
+    with pytest.raises(NotTrusted, match=r"is version 1, required is 2 or a later one. .* `min_version`"):
         verified_digest(where, signer=signer, min_version=2)
 
 
@@ -268,7 +268,7 @@ def test_a_signed_version_record_cannot_be_added_or_taken_away(
 
 
 def test_a_folder_without_a_version_has_no_least_one(store: Path, signer: SignerOptions) -> None:
-    with pytest.raises(NotTrusted, match=r"its signature is of no version, .* leave --min-version out"):
+    with pytest.raises(NotTrusted, match=r"its signature is of no version, .* leave `min_version` out"):
         verified_digest(store, signer=signer, min_version=1)
 
 
