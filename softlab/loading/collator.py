@@ -89,7 +89,7 @@ class _Told:
     """The items as the user's data set has them."""
 
     samples: Any
-    """Keys, or indices as int64 [B]."""
+    """Keys, or indices as an array [B]."""
 
     lengths: frozenset[int] = frozenset()
     """Of the data sets that the indices count, where they are known."""
@@ -127,7 +127,7 @@ def _told(own: list[Any], samples: Sequence[Any], *, lengths: frozenset[int] = f
     are_views = len(known) == len(samples) and known[0].view is not None
     return _Told(
         own=own,
-        samples=np.fromiter(samples, dtype=np.int64, count=len(samples)),
+        samples=np.array(samples),
         lengths=lengths | {sample.num_samples for sample in known},
         views=[sample.view for sample in known if sample.view is not None] if are_views else None,
     )

@@ -78,7 +78,8 @@ def find_samples(store: Store, source: Source, *, verify: VerifyContents, subset
         _check_complete(store, theirs, store_N)
     if verify != "keys":
         hashes_N16 = ContentHashes(table.content_hashes).bytes_N16[store_N]
-        check_contents(source, hashes_N16, verify=verify, where=store.name, next_step=OTHER_CONTENT)
+        next_step = OTHER_CONTENT if isinstance(source, _OwnSamples) else OTHER_DATA
+        check_contents(source, hashes_N16, verify=verify, where=store.name, next_step=next_step)
     return StoreIndex(store_N)
 
 

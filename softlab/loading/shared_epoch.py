@@ -1,6 +1,7 @@
 """The epoch of a training run, the same for all worker processes, also for those that were started before it began."""
 
 import warnings
+from typing import Any
 
 import torch
 
@@ -10,11 +11,14 @@ EPOCH, IS_SET, HAS_WARNED = range(3)
 
 
 class SharedEpoch:
-    """A number in shared memory. Workers of a loader get it with their data set and see each change of it; whoever
-    unpickles it elsewhere has one of his own."""
+    """A number in shared memory. Workers of a loader get it with their data set and see each change of it; a copy
+    elsewhere is a number of its own."""
 
     def __init__(self) -> None:
         self._state = torch.zeros(3, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._state = state["_state"].share_memory_()  # what came by value is not shared, and workers may be forked
 
     @property
     def value(self) -> int:

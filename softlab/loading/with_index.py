@@ -117,7 +117,9 @@ class IndexedDataset(_Wrapper, Dataset[Any]):
         self.dataset.transform = transform
 
     def _samples(self, own: Sequence[Any], indices: Sequence[int]) -> Sequence[int] | Sequence[str]:
-        return indices if self._key is None else [_read_key(item, self._key) for item in own]
+        if self._key is not None:
+            return [_read_key(item, self._key) for item in own]
+        return indices if min(indices, default=0) >= 0 else [each % len(self) for each in indices]
 
 
 class KeyedStream(_Wrapper, IterableDataset[Any]):
@@ -130,8 +132,8 @@ class KeyedStream(_Wrapper, IterableDataset[Any]):
 
 
 def sample_index(index: int, *, num_samples: int, view: int | None = None) -> SampleIndex:
-    """What a sampler asked for, as an item tells it; negative ones count from the end."""
-    found = SampleIndex(index + num_samples if index < 0 else index)
+    """What an item tells."""
+    found = SampleIndex(index)
     found.num_samples, found.view = num_samples, view
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from softlab.bench.timing import rates
 from softlab.labels.losses import distillation_loss
@@ -34,12 +34,16 @@ from tests.benchmarks.training import CASES
 
 HARD, STORED = "hard labels", "stored, K = 5, through a Collator"
 BATCH_SIZE = 128
-TURN_STEPS, TURNS = 10, 9
-"""Many short turns a round but the first: the speed of a shared machine changes by more than what labels cost."""
+TURN_STEPS, TURNS = {28: 20, 64: 2}, 9
+"""Steps of a turn by the size of the images, about a quarter of a second; many short turns a round but the first: the
+speed of a shared machine changes by more than what labels cost."""
+
+NUM_IMAGES = 1280
 
 
 def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
-    source = first(source, min(TURN_STEPS * BATCH_SIZE, len(source)))
+    """Batches of 128, decoded images in memory, without workers."""
+    source = first(source, min(NUM_IMAGES, len(source)))
     dump_teacher(build_model(CASES[0].student).eval(), source, folder / "own-loop", DumpOptions(k=5))
     store = open_store(folder / "own-loop", cache=CacheOptions(dir=folder / "own-loop-cache"))
     labels = align(store, source)
@@ -47,9 +51,10 @@ def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int)
     for case in CASES:
         torch.manual_seed(0)
         student, data = build_model(case.student), _in_memory(source, case.input)
+        steps = TURN_STEPS[data.tensors[0].shape[-1]]
         ways = {
-            HARD: _loop(student, data, lambda logits_BC, targets_B: cross_entropy(logits_BC, targets_B)),
-            STORED: _loop(student, with_index(data), _on_stored_labels, collate_fn=Collator(labels)),
+            HARD: _loop(student, data, cross_entropy, steps=steps),
+            STORED: _loop(student, with_index(data), _on_stored_labels, steps=steps, collate_fn=Collator(labels)),
         }
         found = rates(ways, rounds=TURNS * (rounds - 1) + 1)
         report.bar(
@@ -67,12 +72,15 @@ def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int)
     )
 
 
-def _loop(student: nn.Module, data: Dataset[Any], loss_of: Callable[..., Tensor], **options: Any) -> Callable[[], int]:
-    """Steps of one epoch; returns how many samples they took."""
+def _loop(
+    student: nn.Module, data: Dataset[Any], loss_of: Callable[..., Tensor], *, steps: int, **options: Any
+) -> Callable[[], int]:
+    """Steps of one turn; returns how many samples they took."""
     device = choose_device("auto")
     student = copy.deepcopy(student).to(device).train()
     optimizer = torch.optim.AdamW(student.parameters())
-    loader = DataLoader(data, batch_size=BATCH_SIZE, shuffle=True, **options)
+    sampler = RandomSampler(data, num_samples=steps * BATCH_SIZE)  # type: ignore[arg-type]
+    loader = DataLoader(data, batch_size=BATCH_SIZE, sampler=sampler, **options)
 
     def run() -> int:
         loss, count = torch.zeros(()), 0

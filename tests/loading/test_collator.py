@@ -92,6 +92,13 @@ def test_any_other_batch_stays_itself_beside_them(store: Store, labels: DatasetL
     assert are_of(soft, store, in_store(range(6)))
 
 
+def test_a_subset_may_count_from_the_end(store: Store, labels: DatasetLabels) -> None:
+    batch = next(iter(load(Subset(own("dict"), [-1, 3, -COUNT]), Collator(labels))))
+
+    assert batch["index"].tolist() == [19, 3, 0]
+    assert are_of(batch["soft_labels"], store, in_store([19, 3, 0]))
+
+
 def test_the_users_own_collate_function_sees_the_users_own_items(labels: DatasetLabels) -> None:
     seen: list[Any] = []
 

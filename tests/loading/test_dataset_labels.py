@@ -140,4 +140,6 @@ def test_a_copy_that_goes_elsewhere_reads_the_same(views: Store) -> None:
 
     copy = pickle.loads(pickle.dumps(labels))
 
+    assert copy.epoch == 2
+    assert copy._epoch._state.is_shared()  # with workers of its own
     assert all(map(torch.equal, copy.read([3, 5]).tensors(), labels.read([3, 5]).tensors()))

@@ -18,6 +18,8 @@ from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ViewOrder, epoch_views
 from softlab.loading.view_dataset import ViewDataset
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.modality import MODALITY
+from softlab.modalities.inputs import Collated, Inputs, Units
 from softlab.sources.source import Sample
 from softlab.store.reader import Store
 from tests.loading.own_data import are_of, dump_plain
@@ -185,6 +187,20 @@ def test_a_sample_that_has_changed_is_refused_when_it_is_first_read(store: Store
     assert views[4]["x"].equal(expected_image(WHOLE, 4, 0))
     with pytest.raises(StoreMismatch, match=r"sample '0005.png' .* content hash differs. Give the very samples"):
         views[5]
+
+
+def test_a_modality_that_counts_rows_is_not_taken_apart_into_items(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = ViewDataset(WHOLE, store)
+    views.labels.set_epoch(0)
+    counted = Collated(
+        inputs=Inputs(positional=(torch.zeros(1, 3),)), units=Units(rows_B=torch.ones(1), keys_R=torch.zeros(1))
+    )
+    monkeypatch.setattr(type(MODALITY), "collate", lambda *_: counted)
+
+    with pytest.raises(InvalidOption, match=r"Read its labels in your own loop, with softlab.align\(store, source\)"):
+        views[0]
 
 
 def test_a_source_of_other_samples_or_an_input_without_such_views_is_refused(store: Store) -> None:
