@@ -33,6 +33,7 @@ def init(
         text = train_draft(store, source=source, student=student, valid=valid, out="runs/students")
     else:
         text = teacher_draft(source, teacher=_given(teacher, "teacher"), valid=valid, out="runs/teacher")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     print(f"{path}: written. Look through it, then: softlab {COMMANDS[what]} {path}")
 

@@ -165,7 +165,12 @@ def _unknown(kind: type[Any], name: str, value: Any, *, types: Mapping[str, Any]
 
 def _where_it_is(name: str, place: _Place) -> str:
     """Which section has an option of this name, or which of the classes that the section may be; empty for none."""
-    options = [option for option in option_fields(place.kind) if option.name == name and ANY_NAME not in option.key]
+    key = join_key(place.key, name)  # of another class, where the section has one that was chosen for it
+    options = [
+        option
+        for option in option_fields(place.kind)
+        if option.name == name and ANY_NAME not in option.key and (option.key != key or option.of)
+    ]
     here = [option for option in options if option.section == place.name and option.of]
     if here:
         return f"It is an option of {' and '.join(here[0].of)} alone."

@@ -8,7 +8,9 @@ import pytest
 import typer
 
 import softlab
+from softlab.cli.key_flags import flags_of_keys
 from softlab.cli.main import COMMANDS, build_app
+from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
 from tests.docs.pages import PAGES, ROOT, Page, read_page
 
 README = PAGES["README.md"]
@@ -66,7 +68,7 @@ def test_every_command_is_run_by_some_page() -> None:
 
 
 def test_every_flag_that_a_page_names_exists() -> None:
-    known = flags_of_all_commands() | flags_of_scripts() | {"--help", "--set"}
+    known = flags_of_all_commands() | flags_of_keys_of_recipes() | flags_of_scripts() | {"--help", "--set"}
     for page in PAGES.values():
         if page.name in ("CHANGELOG.md", "CONTRIBUTING.md"):
             continue
@@ -80,10 +82,14 @@ def test_every_flag_that_a_page_names_exists() -> None:
 
 
 def flags_of_all_commands() -> set[str]:
-    """Those that `--help` shows, and the shorter ones."""
+    """Those that `--help` shows."""
     program = typer.main.get_command(build_app(COMMANDS))
     commands = program.commands.values()  # type: ignore[attr-defined]
     return {flag for command in commands for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+
+
+def flags_of_keys_of_recipes() -> set[str]:
+    return {flag for command in RECIPE_COMMANDS for flag in flags_of_keys(recipe_kind(command))}
 
 
 def flags_of_scripts() -> set[str]:
