@@ -65,7 +65,7 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     if changed:
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
-            f"Choose another folder, or remove that one; `dump.views = +N` adds N views to it."
+            f"Choose another folder, or remove that one; `dump.views` with more than it has adds views to it."
         )
     if (root / COMMITS).exists():
         with exclusive(root / LOCK_NAME):
