@@ -20,6 +20,11 @@ def is_temporary(path: str) -> bool:
     return re.search(rf"\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}\Z", path) is not None
 
 
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed left below a folder, once what they were writing is there."""
+    remove(folder, [path for path in list_files(folder) if is_temporary(path)])
+
+
 def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
     """Write some files, each of which is whole or absent, and on disk when this returns. Raises StoreWriteFailed."""
     with _disk_errors(root):
