@@ -12,7 +12,7 @@ import msgspec
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import beside_store
-from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
+from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord, tell_differences
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
@@ -112,8 +112,8 @@ def check_addition(store: Store, plan: StorePlan) -> None:
     if changed:
         raise StoreMismatch(
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
-            f"{'; '.join(changed)}. Repeat the command that made it, with `dump.views = {plan.views.num_views}`, or "
-            f"choose another `out`."
+            f"{tell_differences(changed)}. Repeat the command that made it, with "
+            f"`dump.views = {plan.views.num_views}`, or choose another `out`."
         )
 
 
