@@ -5,6 +5,7 @@ flipped bit, or a value that somebody edited, is found wherever the store lies. 
 line anew; signatures are for that.)
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -126,6 +127,7 @@ def check_plan(plan: StorePlan) -> None:
         raise InvalidOption(f"a store can't be described like this: {problem}. Change that option.")
 
 
+HASH = re.compile("[0-9a-f]{64}")
 MAX_DIFFERENCES_LENGTH, MAX_VALUE_LENGTH = 240, 60
 """Characters of a message about what differs, and of one value in it."""
 
@@ -153,7 +155,9 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
 
 
 def tell_differences(lines: Sequence[str]) -> str:
-    """Those of `differences` as the middle of a message that is read to its end: the first ones, and how many more."""
+    """Those of `differences` as the middle of a message that is read to its end: the first ones, and how many more.
+    Fingerprints come last, which only tell that something else differs."""
+    lines = sorted(lines, key=lambda line: "fingerprint" in line.partition(" ")[0])
     count, length = 0, 0
     while count < len(lines) and (count == 0 or length + len(lines[count]) <= MAX_DIFFERENCES_LENGTH):
         length += len(lines[count])
@@ -164,6 +168,8 @@ def tell_differences(lines: Sequence[str]) -> str:
 
 def _short(value: Any) -> str:
     text = repr(value)
+    if isinstance(value, str) and HASH.fullmatch(value):
+        return f"{value[:12]}.."
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 2]}.."
 
 

@@ -25,3 +25,9 @@ def test_of_many_differences_the_first_are_told_and_the_others_counted() -> None
 
 def test_one_difference_is_told_however_long_it_is() -> None:
     assert tell_differences(["x" * 400]) == "x" * 400
+
+
+def test_fingerprints_are_short_and_come_last() -> None:
+    lines = differences({"fingerprint": "a" * 64, "seed": 1}, {"fingerprint": "b" * 64, "seed": 2})
+
+    assert tell_differences(lines) == f"seed was 1, is now 2; fingerprint was {'a' * 12}.., is now {'b' * 12}.."
