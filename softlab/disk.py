@@ -15,14 +15,24 @@ from softlab.errors import StoreBusy, StoreWriteFailed
 TEMPORARY_SUFFIX = ".tmp"
 
 
+def temporary_name(name: str) -> str:
+    """Under which what is to have this name is written."""
+    return f"{name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+
+
 def is_temporary(path: str) -> bool:
     """Whether a name is that of a file which a process was still writing when it was killed."""
     return re.search(rf"\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}\Z", path) is not None
 
 
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed left below a folder, once what they were writing is there."""
+    remove(folder, [path for path in list_files(folder) if is_temporary(path)])
+
+
 def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
     """Write some files, each of which is whole or absent, and on disk when this returns. Raises StoreWriteFailed."""
-    with _disk_errors(root):
+    with disk_errors(root):
         finished = [(root / path, _write_temporary(root / path, data)) for path, data in files.items()]
         for target, temporary in finished:
             os.replace(temporary, target)
@@ -32,7 +42,7 @@ def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
 
 def create_file(path: Path, data: bytes | memoryview) -> None:
     """Write one file that must not be there yet; of two processes that try, one gets StoreBusy."""
-    with _disk_errors(path.parent):
+    with disk_errors(path.parent):
         temporary = _write_temporary(path, data)
         try:
             os.link(temporary, path)
@@ -55,7 +65,7 @@ def list_files(root: Path) -> list[str]:
 
 def remove(root: Path, paths: list[str]) -> None:
     """Delete some files of a store, and the folders that this leaves empty; another process may do so too."""
-    with _disk_errors(root):
+    with disk_errors(root):
         for path in paths:
             (root / path).unlink(missing_ok=True)
         for folder in sorted({parent for path in paths for parent in (root / path).parents}, reverse=True):
@@ -64,31 +74,31 @@ def remove(root: Path, paths: list[str]) -> None:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[Callable[[], None]]:
-    """Hold a lock while a store is written; call what it gives to let those in who ask for it as `shared`. Raises
-    StoreBusy at once if another process on this machine holds it.
+def exclusive(path: Path, *, what: str = "store") -> Iterator[Callable[[], None]]:
+    """Hold a lock while a store, or what else is in the folder above the lock's, is written; call what it gives to let
+    those in who ask for it as `shared`. Raises StoreBusy at once if another process on this machine holds it.
 
     Some network file systems grant every lock. Nothing is lost there either: records are created exclusively, and
     `finalize` checks what they name.
     """
-    with _locked(path, fcntl.LOCK_EX) as descriptor:
-        yield lambda: _lock(path, descriptor, fcntl.LOCK_SH)
+    with _locked(path, fcntl.LOCK_EX, what=what) as descriptor:
+        yield lambda: _lock(path, descriptor, fcntl.LOCK_SH, what=what)
 
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
     """Hold a lock together with others. Raises StoreBusy at once if a process on this machine holds it for itself."""
-    with _locked(path, fcntl.LOCK_SH):
+    with _locked(path, fcntl.LOCK_SH, what="store"):
         yield
 
 
 @contextmanager
 def waiting_for(path: Path) -> Iterator[None]:
     """Hold a lock, once every other process on this machine that holds it has let it go."""
-    with _disk_errors(path.parent):
+    with disk_errors(path.parent):
         descriptor = _open_lock(path)
     try:
-        with _disk_errors(path.parent):
+        with disk_errors(path.parent):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -96,22 +106,22 @@ def waiting_for(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, kind: int) -> Iterator[int]:
-    with _disk_errors(path.parent):
+def _locked(path: Path, kind: int, *, what: str) -> Iterator[int]:
+    with disk_errors(path.parent):
         descriptor = _open_lock(path)
     try:
-        _lock(path, descriptor, kind)
+        _lock(path, descriptor, kind, what=what)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path, descriptor: int, kind: int) -> None:
+def _lock(path: Path, descriptor: int, kind: int, *, what: str) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoreBusy(
-            f"{path.parent.parent}: another process is writing this store. Wait until it ends; "
+            f"{path.parent.parent}: another process is writing this {what}. Wait until it ends; "
             f"if it fails, the same command goes on where it stopped."
         ) from None
     except OSError as error:
@@ -122,7 +132,7 @@ def _lock(path: Path, descriptor: int, kind: int) -> None:
 
 def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
     _make_folder(target.parent)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    temporary = target.with_name(temporary_name(target.name))
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -184,7 +194,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
+    """Whatever the disk refuses inside is raised as StoreWriteFailed."""
     try:
         yield
     except OSError as error:

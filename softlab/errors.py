@@ -24,8 +24,9 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, and `EpochNotSet`, when a loop of a user's own shows
-one view of several. All are a `SoftlabWarning`.
+`RandomWeights`, when a teacher that is dumped has none of its own, `EpochNotSet`, when a loop of a user's own shows
+one view of several, `DamagedCheckpoint`, when a run goes on from the one before, and `TrackerFailed`, when live curves
+end before their run. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -138,6 +139,14 @@ class RandomWeights(SoftlabWarning):
 
 class EpochNotSet(SoftlabWarning):
     """A store has several views, and nobody says which epoch it is, so that all epochs show the same one."""
+
+
+class DamagedCheckpoint(SoftlabWarning):
+    """The last checkpoint of a run is not what was written, so that it goes on from the one before."""
+
+
+class TrackerFailed(SoftlabWarning):
+    """Live curves can't be written any longer; the run goes on without them."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

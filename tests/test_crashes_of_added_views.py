@@ -33,14 +33,13 @@ Prepared = Callable[[int, FormatName], Path]
 @pytest.fixture(scope="module")
 def two_views(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Gives a finished store of two views of so many pictures, to be copied."""
-    stores: dict[tuple[int, FormatName], Path] = {}
+    folder = tmp_path_factory.mktemp("two-views")
 
     def dump_once(count: int, format: FormatName) -> Path:
-        if (count, format) not in stores:
-            out = tmp_path_factory.mktemp("two-views") / "store"
+        out = folder / f"{count}-{format}"
+        if not out.exists():
             dump_pictures(out, 2, count, format)
-            stores[count, format] = out
-        return stores[count, format]
+        return out
 
     return dump_once
 
@@ -51,9 +50,9 @@ def dump_pictures(out: Path, views: int | str, count: int, format: FormatName) -
     dump_views(out, views, source=Pictures(count=count), format=format)
 
 
-def add_and_die(out: Path, count: int, format: FormatName, number: int) -> None:
+def add_and_die(out: Path, views: int | str, count: int, format: FormatName, number: int) -> None:
     before_change(out, number, kill_this_process)
-    dump_pictures(out, "+1", count, format)
+    dump_pictures(out, views, count, format)
 
 
 def try_to_add(out: Path, count: int, format: FormatName) -> str:
@@ -79,7 +78,7 @@ def try_to_add_with_a_pause(
     is_paused.set()
 
 
-def added(parent: Path, out: Path, views: str, count: int, format: FormatName) -> dict[str, bytes]:
+def added(parent: Path, out: Path, views: int | str, count: int, format: FormatName) -> dict[str, bytes]:
     """Every byte of a store that views were added to and nothing happened to."""
     shutil.copytree(parent, out)
     dump_pictures(out, views, count, format)
@@ -98,10 +97,12 @@ def assert_is_whole(out: Path, parent: Path) -> None:
 
 
 @BOTH_FORMATS
+@pytest.mark.parametrize("views", ["+1", 3])
 def test_a_kill_before_any_change_to_its_files_costs_an_addition_nothing(
-    tmp_path: Path, two_views: Prepared, format: FormatName
+    tmp_path: Path, two_views: Prepared, format: FormatName, views: int | str
 ) -> None:
-    """Every state in which adding a view can be cut short; the same command then adds that one and no more."""
+    """Every state in which adding a view can be cut short; the same command then adds that one and no more. Asked for
+    as the number of all, it may be repeated for ever."""
     parent = two_views(20, format)
     expected = added(parent, tmp_path / "undisturbed", "+1", 20, format)
     states = set()
@@ -109,15 +110,15 @@ def test_a_kill_before_any_change_to_its_files_costs_an_addition_nothing(
     for number in itertools.count(1):
         out = tmp_path / str(number)
         shutil.copytree(parent, out)
-        code = run_in_fork(add_and_die, out, 20, format, number)
+        code = run_in_fork(add_and_die, out, views, 20, format, number)
         if code == 0:
             break
         assert code == -signal.SIGKILL
         assert_is_whole(out, parent)
         is_tidied = contents(out).keys() == expected.keys()
         states.add((open_uncached(out).num_views, is_adding_views(out), count_finished_shards(out)))
-        if not is_tidied:  # else nothing is left to tell that it isn't asked for one more
-            dump_pictures(out, "+1", 20, format)
+        if views == 3 or not is_tidied:  # else nothing is left to tell that it isn't asked for one more
+            dump_pictures(out, views, 20, format)
         assert contents(out) == expected, f"killed before change {number}"
 
     # Views that readers see, whether some are being added, and their finished shards.

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_note
     say_flags({}, ())
+    if sys.stdout is None:  # closed; without something in its place a file of ours would become it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         try:
             build_app(arguments)(arguments, prog_name="softlab")
@@ -56,9 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has gone (`| head`)
         sys.exit(1)
+    except OSError as error:
+        if not _is_output_refused():
+            raise
+        _drop_output()
+        typer.echo(f"error: standard output: can't be written: {error.strerror}. Send it to another place.", err=True)
+        sys.exit(1)
+
+
+def _is_output_refused() -> bool:
+    """Whether one more line can't be printed either."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Python would complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_app(arguments: Container[str]) -> typer.Typer:

@@ -8,6 +8,7 @@ from softlab.manifest.document import (
     decode_manifest,
     differences,
     encode,
+    tell_differences,
 )
 from softlab.manifest.records import (
     ClassesRecord,
@@ -70,5 +71,6 @@ __all__ = [
     "encode",
     "in_version_1",
     "in_version_2",
+    "tell_differences",
     "views_fingerprint",
 ]

@@ -5,6 +5,8 @@ flipped bit, or a value that somebody edited, is found wherever the store lies. 
 line anew; signatures are for that.)
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import msgspec
@@ -125,9 +127,14 @@ def check_plan(plan: StorePlan) -> None:
         raise InvalidOption(f"a store can't be described like this: {problem}. Change that option.")
 
 
+HASH = re.compile("[0-9a-f]{64}")
+MAX_DIFFERENCES_LENGTH, MAX_VALUE_LENGTH = 240, 60
+"""Characters of a message about what differs, and of one value in it."""
+
+
 def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """`key: found, now expected` for each leaf in which two trees of plain values differ. Lists of tables with other
-    names, or in another order, differ as lists of names."""
+    """`key was found, is now expected` for each leaf in which two trees of plain values differ. Lists of tables with
+    other names, or in another order, differ as lists of names."""
     lines = []
     for key in sorted(found.keys() | expected.keys()):
         ours, theirs = expected.get(key), found.get(key)
@@ -137,10 +144,33 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
             for name, our, their in zip(_names(ours), ours, theirs, strict=True):
                 lines += differences(their, our, prefix=f"{prefix}{key}.{name}.")
         elif _are_tables(ours) and _are_tables(theirs):
-            lines.append(f"{prefix}{key} was {_names(theirs)}, is now {_names(ours)}")
+            lines.append(f"{prefix}{key} was {_short(_names(theirs))}, is now {_short(_names(ours))}")
+        elif isinstance(ours, dict) and key not in found:
+            lines.append(f"{prefix}{key} is new")
+        elif isinstance(theirs, dict) and key not in expected:
+            lines.append(f"{prefix}{key} is no longer there")
         elif ours != theirs:
-            lines.append(f"{prefix}{key} was {theirs!r}, is now {ours!r}")
+            lines.append(f"{prefix}{key} was {_short(theirs)}, is now {_short(ours)}")
     return lines
+
+
+def tell_differences(lines: Sequence[str]) -> str:
+    """Those of `differences` as the middle of a message that is read to its end: the first ones, and how many more.
+    Fingerprints come last, which only tell that something else differs."""
+    lines = sorted(lines, key=lambda line: "fingerprint" in line.partition(" ")[0])
+    count, length = 0, 0
+    while count < len(lines) and (count == 0 or length + len(lines[count]) <= MAX_DIFFERENCES_LENGTH):
+        length += len(lines[count])
+        count += 1
+    more = f"; and {len(lines) - count:,} more" if count < len(lines) else ""
+    return "; ".join(lines[:count]) + more
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    if isinstance(value, str) and HASH.fullmatch(value):
+        return f"{value[:12]}.."
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 2]}.."
 
 
 def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:

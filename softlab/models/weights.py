@@ -13,6 +13,9 @@ from softlab.errors import ModelError
 
 _SHOWN_KEYS = 3
 
+HASH_ENTRY = "softlab.weights_blake3"
+"""Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
+
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Copies the tensors of a `.safetensors` or PyTorch file into the model, all or none.
@@ -27,22 +30,40 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
+def encode_weights(weights: Mapping[str, Tensor]) -> bytes:
+    """A .safetensors file that tells a hash of its own tensors, so that `load_weights` finds a changed bit."""
+    return safetensors.torch.save(dict(weights), metadata={HASH_ENTRY: _fingerprint(weights)})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file. Raises ModelError for one that is damaged."""
+    weights = _read(path)
+    assert isinstance(weights, dict), "as every .safetensors file is"
+    return weights
+
+
 def weights_fingerprint(model: nn.Module) -> str:
     """BLAKE3 over the names, data types, shapes and bytes of all parameters and buffers, sorted by name."""
+    return _fingerprint(model.state_dict())
+
+
+def _fingerprint(weights: Mapping[str, Tensor]) -> str:
     hasher = blake3()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         hasher.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        hasher.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
+        hasher.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 
 def _read(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _checked(safetensors.torch.load_file(path), path)
         return torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file. Check `weights`.") from error
+    except ModelError:
+        raise
     except UnpicklingError as error:
         raise ModelError(
             f"{path}: holds more than tensors, and reading it could run code, which softlab never does. "
@@ -54,6 +75,17 @@ def _read(path: Path) -> object:
             f"{path}: can't be read as weights ({type(error).__name__}: {error}). "
             f"Expected a .safetensors file or one written by torch.save; copy it again."
         ) from error
+
+
+def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(HASH_ENTRY)
+    if expected is not None and expected != _fingerprint(weights):
+        raise ModelError(
+            f"{path}: is damaged: its weights are not those that were written. Get the file back from a copy, or train "
+            f"again with `log.resume = no`."
+        )
+    return weights
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:

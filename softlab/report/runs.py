@@ -18,7 +18,8 @@ from softlab.evaluation.best import score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.report.run_files import convert, damaged, parse, read_file
-from softlab.student.run_folder import METRICS, POSITION, RUN, SUMMARY
+from softlab.student.checkpoints import POSITION
+from softlab.student.run_folder import METRICS, RESUME, RUN, SUMMARY
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +172,8 @@ def _read_epochs(path: Path, *, students: Mapping[str, _Student], is_finished: b
 
 def _read_errors(path: Path) -> dict[str, str]:
     """Of the students that an unfinished run has set aside."""
-    return parse(read_file(path / POSITION) or b"{}", _Position, where=path / POSITION).errors
+    position = path / RESUME / POSITION
+    return parse(read_file(position) or b"{}", _Position, where=position).errors
 
 
 def _results_so_far(

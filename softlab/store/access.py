@@ -7,7 +7,7 @@ from pathlib import Path
 from softlab.disk import exclusive, shared
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
-from softlab.manifest import StorePlan, differences, encode
+from softlab.manifest import StorePlan, differences, encode, tell_differences
 from softlab.store.files import write_files
 from softlab.store.folder import (
     EXPECTED_SAMPLES,
@@ -114,6 +114,6 @@ def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTab
     changed = differences(as_stored(read_plan(root)), as_stored(plan))
     if changed:
         raise StoreMismatch(
-            f"{root}: holds an unfinished dump that was begun differently: {'; '.join(changed)}. "
+            f"{root}: holds an unfinished dump that was begun differently: {tell_differences(changed)}. "
             f"Repeat the first command to go on with it, or choose another `out`."
         )

@@ -18,6 +18,7 @@ from softlab.manifest import (
     decode_manifest,
     differences,
     encode,
+    tell_differences,
 )
 from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import digests_name
@@ -64,8 +65,8 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     changed = differences_but_versions(manifest, plan)
     if changed:
         raise StoreExists(
-            f"{root}: already holds a finished store that was made differently: {'; '.join(changed)}. "
-            f"Choose another folder, or remove that one; `dump.views = +N` adds N views to it."
+            f"{root}: already holds a finished store that was made differently: {tell_differences(changed)}. "
+            f"Choose another folder, or remove that one; `dump.views` with more than it has adds views to it."
         )
     if (root / COMMITS).exists():
         with exclusive(root / LOCK_NAME):

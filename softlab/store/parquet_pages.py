@@ -1,7 +1,8 @@
-"""What the pages of a Parquet file claim to decode to, read from their headers before anything is decoded.
+"""What a Parquet file claims that Arrow believes, read from its footer and its pages' headers before Arrow does.
 
-Arrow allocates what a page's header asks for, so that 33 KB of a file could claim a GiB. A header is a Thrift struct in
-the compact protocol, of which only what pages need is read here: numbers, bytes and structs in structs.
+Arrow allocates what a page's header asks for, so that 33 KB of a file could claim a GiB. And it ends the process where
+a footer counts other levels than its schema has. Both are Thrift structs in the compact protocol, of which only what
+is needed is read here: numbers, bytes, lists and structs.
 """
 
 from collections.abc import Iterator
@@ -12,12 +13,18 @@ SLACK, PAGE_SLACK_BYTES = 4, 256
 """Times what rows take, and besides for each page, that pages may decode to: Parquet has no integers of less than 4
 bytes, and tells where lists begin."""
 
-MAX_DEPTH = 4
-STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, STRUCT = 0, 1, 2, 3, 7, 8, 12
+MAX_DEPTH = 8
+STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, STRUCT = 0, 1, 2, 3, 7, 8, 9, 12
 INTEGERS = (4, 5, 6)
 
 DECODED_BYTES, ENCODED_BYTES = 2, 3
 """Fields of a header."""
+
+ROW_GROUPS, COLUMNS, COLUMN_METADATA, SIZE_STATISTICS = 4, 1, 3, 16
+"""Fields on the way from a file's footer to what it counts of a column's levels."""
+
+REPETITION_LEVELS, DEFINITION_LEVELS = 2, 3
+MAGIC = b"PAR1"
 
 KINDS = (5, 7, 8)
 """Fields of a header that say what kind of page it is: data, a dictionary, data in the newer form. The first field of
@@ -37,6 +44,7 @@ class Page:
 def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int) -> int:
     """How many bytes the largest page says it decodes to. Raises ValueError where all of them say much more than the
     rows of Arrow's `metadata` take."""
+    _check_level_counts(data, metadata.schema)
     num_rows = metadata.num_rows
     found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
     claimed, most = sum(page.decoded_bytes for page in found), num_rows * row_bytes
@@ -46,6 +54,39 @@ def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int)
     if sum(page.num_values for page in found) > SLACK * num_values:
         raise ValueError(f"pages of more values than {num_values:,}")
     return max((page.decoded_bytes for page in found), default=0)
+
+
+def _check_level_counts(data: bytes, schema: Any) -> None:
+    """Raises ValueError unless a footer counts as many levels of each column as its schema has: when Arrow finds that,
+    it ends the process."""
+    columns = [schema.column(number) for number in range(len(schema))]
+    most = [(column.max_repetition_level, column.max_definition_level) for column in columns]
+    for group in _list(_footer(data), ROW_GROUPS):
+        chunks = _list(group, COLUMNS)
+        if len(chunks) != len(most):
+            raise ValueError(f"a row group of {len(chunks)} columns instead of {len(most)}")
+        for chunk, (repetition, definition) in zip(chunks, most, strict=True):
+            counted = _struct(_struct(chunk, COLUMN_METADATA), SIZE_STATISTICS)
+            for field, level in ((REPETITION_LEVELS, repetition), (DEFINITION_LEVELS, definition)):
+                if len(_list(counted, field)) not in (0, level + 1):
+                    raise ValueError(f"counts {len(_list(counted, field))} levels of a column that has {level + 1}")
+
+
+def _footer(data: bytes) -> Struct:
+    size = int.from_bytes(data[-8:-4], "little")
+    if data[-4:] != MAGIC or size > len(data) - 8:
+        raise ValueError("no footer of a Parquet file")
+    return _read_struct(data, len(data) - 8 - size)[0]
+
+
+def _struct(found: object, field: int) -> object:
+    """A struct in a struct; an empty one where there is none."""
+    return found.get(field, {}) if isinstance(found, dict) else {}
+
+
+def _list(found: object, field: int) -> list[object]:
+    listed = _struct(found, field)
+    return listed if isinstance(listed, list) else []
 
 
 def pages(data: bytes, *, start: int, stop: int) -> Iterator[Page]:
@@ -108,6 +149,8 @@ def _read_value(data: bytes, at: int, kind: int, *, depth: int) -> tuple[object,
         return _zigzag(number), at
     if kind == STRUCT:
         return _read_struct(data, at, depth=depth + 1)
+    if kind == LIST:
+        return _read_list(data, at, depth=depth + 1)
     if kind == BINARY:
         size, at = _varint(data, at)
     elif kind in (BYTE, DOUBLE):
@@ -115,6 +158,23 @@ def _read_value(data: bytes, at: int, kind: int, *, depth: int) -> tuple[object,
     else:
         raise ValueError(f"a page's header has a value of type {kind}")
     return data[at : at + size], at + size
+
+
+def _read_list(data: bytes, at: int, *, depth: int) -> tuple[list[object], int]:
+    head, at = _byte(data, at)
+    kind, size = head & 15, head >> 4
+    if size == 15:
+        size, at = _varint(data, at)
+    if depth == MAX_DEPTH or size > len(data) - at:
+        raise ValueError("a list that can't be")
+    found: list[object] = []
+    for _ in range(size):
+        if kind in (TRUE, FALSE):
+            value, at = _byte(data, at)
+        else:
+            value, at = _read_value(data, at, kind, depth=depth)  # type: ignore[assignment]
+        found.append(value)
+    return found, at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@
 A store lies under its own digest, so that two publications can't mix: whatever lies there is of one content.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,9 @@ it lies."""
 
 LEASE_NAMES = ("push.json", "gc.json")
 """Beside the manifest of a published store while somebody is at work on it."""
+
+PROBE = re.compile(r"push-[0-9a-f]{32}\.json")
+"""Objects by which a push tests the server. Each push has one of its own, so that no other push removes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

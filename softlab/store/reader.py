@@ -241,7 +241,7 @@ class Store:
         try:
             table = decode_samples(self._read_table(self.manifest.samples_file), num_samples=self.num_samples)
             _check_table(table, self.manifest)
-        except (ValueError, OSError) as error:  # whatever Arrow raises
+        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: its table of samples: {error}. Get the store again.") from error
         # A store that was pulled without its outputs with units has the table of the whole store.
         return table if self.manifest.has_units else replace(table, rows_N=None)
@@ -252,7 +252,7 @@ class Store:
             return PixelDigests.none()
         try:
             return decode_digests(self._read_table(self.manifest.digest_files[view]), max_rows=self.num_samples)
-        except (ValueError, OSError) as error:  # whatever Arrow raises
+        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: pixel digests of view {view}: {error}. Get the store again.") from error
 
     def read_shard(self, shard: Shard, *, group: str | None = None) -> dict[str, Array]:

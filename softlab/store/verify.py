@@ -7,14 +7,14 @@ from typing import Literal
 
 from softlab.amounts import format_bytes, format_count
 from softlab.card.render import CARD_NAME
-from softlab.disk import list_files
-from softlab.errors import AccessDenied, DamagedStore
-from softlab.manifest import MANIFEST_NAME, FileRecord
+from softlab.disk import is_temporary, list_files, remove
+from softlab.errors import AccessDenied, DamagedStore, StoreError
+from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan
 from softlab.remote.remote import Place, Remote
 from softlab.store.files import hash_matches
-from softlab.store.folder import COMMITS, is_adding_views, layout_records, read_plan, written_by
+from softlab.store.folder import COMMITS, PLAN_NAME, is_adding_views, layout_records, read_plan, written_by
 from softlab.store.manifest_file import check_published, read_manifest
-from softlab.store.published import LEASE_NAMES, SIGNATURE_NAME, VERSION_NAME, locate
+from softlab.store.published import LEASE_NAMES, PROBE, SIGNATURE_NAME, VERSION_NAME, locate
 from softlab.store.read_ahead import ReadAhead
 
 BESIDE = {MANIFEST_NAME, CARD_NAME, VERSION_NAME, SIGNATURE_NAME}
@@ -39,6 +39,10 @@ class VerifyReport:
     foreign: list[str] = field(default_factory=list)
     """Files that the manifest doesn't name; they are never read."""
 
+    temporary: list[str] = field(default_factory=list)
+    """Files of softlab's own that a process which was killed left, or is writing now. They are never read, and the
+    store is intact with them."""
+
     is_listed: bool = True
     """Whether foreign files could be looked for: a web server lists nothing, an object store not to everybody."""
 
@@ -58,32 +62,69 @@ class VerifyReport:
         return not (self.damaged or self.missing or self.foreign)
 
 
-def verify_store(where: str | Path, *, on_file: Callable[[int, int], None] | None = None) -> VerifyReport:
+def verify_store(
+    where: str | Path, *, sweep: bool = False, on_file: Callable[[int, int], None] | None = None
+) -> VerifyReport:
     """Compare every file with the manifest, wherever the store lies; damage is listed, not raised.
 
-    `on_file(done, total)` is called after each file. Raises NotAStore, UnfinishedStore or UnsupportedStore where there
-    is no manifest to compare with, DamagedStore where it is not the one that was published under the version asked
-    for, and what a remote raises.
+    With `sweep` temporary files are removed; the report tells which they were. `on_file(done, total)` is called after
+    each file. Raises NotAStore, UnfinishedStore or UnsupportedStore where there is no manifest to compare with,
+    DamagedStore where it is not the one that was published under the version asked for, and what a remote raises.
     """
     located = locate(where)
     manifest, digest = read_manifest(located.place, version=located.version)
     check_published(digest, located)
-    place, expected = located.place, manifest.files
-    adding, found = isinstance(place, Path) and is_adding_views(place), _list(place)
+    adding = _views_being_added(located.place)
+    report = _compare_all(located.place, manifest, digest, adding, on_file=on_file)
+    is_local = isinstance(located.place, Path)
+    if is_local and not report.is_intact and (digest, adding) != _is_now(located.place):
+        return verify_store(where, sweep=sweep, on_file=on_file)  # views were added meanwhile
+    if sweep:
+        _sweep(located.place, report.temporary)
+    return report
+
+
+def _views_being_added(place: Place) -> StorePlan | None:
+    """The plan by which views are being added to a finished store, if any are."""
+    if not isinstance(place, Path) or not is_adding_views(place):
+        return None
+    try:
+        return read_plan(place)
+    except StoreError:
+        if (place / PLAN_NAME).exists():
+            raise
+        return None  # the dump has tidied up this moment
+
+
+def _is_now(place: Place) -> tuple[str, StorePlan | None]:
+    return read_manifest(place)[1], _views_being_added(place)
+
+
+def _compare_all(
+    place: Place,
+    manifest: Manifest,
+    digest: str,
+    adding: StorePlan | None,
+    *,
+    on_file: Callable[[int, int], None] | None,
+) -> VerifyReport:
+    expected, found = manifest.files, _list(place)
     states: dict[State, list[str]] = {"intact": [], "damaged": [], "missing": []}
-    for done, (path, state) in enumerate(_compare(place, expected, found), start=1):
+    for done, (path, state) in enumerate(_compare(place, expected, found, adding), start=1):
         states[state].append(path)
         if on_file is not None:
             on_file(done, len(expected))
+    foreign, temporary = _find_others(place, (found or set()) - {file.path for file in expected}, adding)
     return VerifyReport(
         digest=digest,
         num_files=len(expected),
         num_bytes=sum(record.bytes for record in expected),
         damaged=states["damaged"],
         missing=sorted(states["missing"]),
-        foreign=[] if found is None else _find_foreign(place, found - {file.path for file in expected}),
+        foreign=foreign,
+        temporary=temporary,
         is_listed=found is not None,
-        is_adding_views=adding,
+        is_adding_views=adding is not None,
     )
 
 
@@ -97,14 +138,16 @@ def _list(place: Place) -> set[str] | None:
         return None
 
 
-def _compare(place: Place, expected: Sequence[FileRecord], found: set[str] | None) -> Iterator[tuple[str, State]]:
+def _compare(
+    place: Place, expected: Sequence[FileRecord], found: set[str] | None, adding: StorePlan | None
+) -> Iterator[tuple[str, State]]:
     there = [file for file in expected if found is None or file.path in found]
     yield from ((file.path, "missing") for file in expected if found is not None and file.path not in found)
-    yield from _compare_local(place, there) if isinstance(place, Path) else _compare_remote(place, there)
+    yield from _compare_local(place, there, adding) if isinstance(place, Path) else _compare_remote(place, there)
 
 
-def _compare_local(root: Path, there: Sequence[FileRecord]) -> Iterator[tuple[str, State]]:
-    renewed = {file.path: file for file in layout_records(read_plan(root))} if is_adding_views(root) else {}
+def _compare_local(root: Path, there: Sequence[FileRecord], adding: StorePlan | None) -> Iterator[tuple[str, State]]:
+    renewed = {} if adding is None else {file.path: file for file in layout_records(adding)}
     for record in there:
         is_intact = any(hash_matches(root, each) for each in (record, renewed.get(record.path)) if each is not None)
         yield record.path, "intact" if is_intact else "damaged"
@@ -124,9 +167,19 @@ def _compare_remote(remote: Remote, there: Sequence[FileRecord]) -> Iterator[tup
             yield record.path, "missing"
 
 
-def _find_foreign(place: Place, others: set[str]) -> list[str]:
-    foreign = others - BESIDE
+def _find_others(place: Place, others: set[str], adding: StorePlan | None) -> tuple[list[str], list[str]]:
+    """Of the files that the manifest doesn't name, those that are foreign, and softlab's own temporary ones. Those of
+    views that are being added are neither: that dump removes them when it goes on."""
+    others = others - BESIDE - set(LEASE_NAMES)
+    if isinstance(place, Path):
+        others -= {path for path in others if path.startswith(f"{COMMITS}/")}  # of a dump that goes on, or was killed
+        others -= set() if adding is None else set(written_by(adding, others))
+    temporary = {path for path in others if is_temporary(path) or PROBE.fullmatch(path)}
+    return sorted(others - temporary), sorted(temporary)
+
+
+def _sweep(place: Place, paths: list[str]) -> None:
     if isinstance(place, Remote):
-        return sorted(foreign - set(LEASE_NAMES))
-    foreign -= {path for path in foreign if path.startswith(f"{COMMITS}/")}  # of a dump that goes on, or was killed
-    return sorted(foreign - set(written_by(read_plan(place), foreign)) if is_adding_views(place) else foreign)
+        place.delete(paths)
+    else:
+        remove(place, paths)

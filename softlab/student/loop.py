@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from softlab.errors import InvalidOption, ModelError, StoreMismatch, TrainingFailed
+from softlab.errors import InvalidOption, ModelError, StoreError, StoreMismatch, TrainingFailed
 from softlab.evaluation.best import is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
@@ -25,8 +25,9 @@ from softlab.student.collectives import own_rows, parts_of
 from softlab.student.latest_loss import LatestLoss
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
-from softlab.student.run_folder import Position, RunFolder, Stopped, StudentResult
-from softlab.student.trackers import curves, finish_trackers, log, start_trackers, step_curves
+from softlab.student.position import Position, Stopped
+from softlab.student.run_folder import RunFolder, StudentResult
+from softlab.student.trackers import curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
 from softlab.student.validation import Comparison
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class Training:
     def run(self, on_progress: OnProgress | None) -> list[StudentResult]:
         """Every step that is left. On Ctrl-C KeyboardInterrupt says how to go on."""
         try:
-            self._train(on_progress)
+            with quiet_threads():
+                self._train(on_progress)
         except KeyboardInterrupt:
             if self._folder is None:
                 raise
@@ -217,7 +219,7 @@ class Training:
         to correct is raised at once, and in a run of several ranks, which would no longer do the same steps, all is."""
         try:
             yield
-        except (InvalidOption, StoreMismatch):
+        except (InvalidOption, StoreError, StoreMismatch):
             raise
         except Exception as error:  # whatever a student's own code raises is its own failure
             is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share

@@ -5,75 +5,45 @@ OUT/metrics.jsonl                one line a student and epoch
 OUT/NAME/best.safetensors, .json the weights of the best validation epoch, and how good they were
 OUT/NAME/last.safetensors, .json the weights after the last step
 OUT/summary.json                 the final table; written last, so its presence means that the run is finished
-OUT/resume/step-N/NAME.safetensors   weights, optimizer and projectors of every student at step N
-OUT/resume/position.json             which N is valid; replaced only after all of its files are on disk
+OUT/resume/                      the last two checkpoints, see checkpoints.py
+OUT/resume/lock                  held by the process that trains
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors.torch import load, save
 from torch import Tensor
 
 from softlab.amounts import format_duration
-from softlab.disk import TEMPORARY_SUFFIX
-from softlab.errors import StoreExists, StoreMismatch
+from softlab.disk import disk_errors, exclusive, is_temporary, list_files, sweep_temporaries
+from softlab.errors import DamagedCheckpoint, DamagedStore, StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
-from softlab.manifest import differences
+from softlab.manifest import differences, tell_differences
+from softlab.models.weights import encode_weights, read_weights
 from softlab.ranks import ALONE, Ranks
 from softlab.store.files import write_files
+from softlab.student.checkpoints import (
+    POSITION,
+    has_checkpoint,
+    newest_whole,
+    read_state,
+    remove_later,
+    write_checkpoint,
+)
 from softlab.student.learner import State
+from softlab.student.position import Position
 from softlab.student.pruning import Sparsity
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
 RESUME = "resume"
-POSITION = f"{RESUME}/position.json"
-
-
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """A student that stopped early."""
-
-    epoch: int
-    """The last one that it learnt in."""
-
-    sparsity: Sparsity | None
-
-
-class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is."""
-
-    step: int
-    """Steps done."""
-
-    metrics_bytes: int
-    """Of metrics.jsonl at that step: what a killed run wrote after it is cut off."""
-
-    best: dict[str, Evaluation]
-    """By student: the best epoch so far."""
-
-    last: dict[str, Evaluation]
-    train_loss: dict[str, float]
-    """By student: of the last finished epoch."""
-
-    seconds: dict[str, float]
-    """By student: time spent in its steps."""
-
-    also: dict[str, dict[str, Evaluation]] = {}
-    """By student and name of a further validation source: of the last epoch."""
-
-    since_best: dict[str, int] = {}
-    """By student: the epochs after its best one."""
-
-    stopped: dict[str, Stopped] = {}
-    """By student: of those that stopped early."""
-
-    errors: dict[str, str]
-    """By student: why it was set aside."""
+LOCK_NAME = f"{RESUME}/lock"
 
 
 class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,18 +107,19 @@ class RunFolder:
         record = self.root / RUN
         if not record.exists():
             return
-        students = json.loads(record.read_text())["students"]
-        for path in (self.root / name for name in (SUMMARY, POSITION, METRICS)):
+        students = _students_of(self.root)
+        for path in (self.root / name for name in (SUMMARY, METRICS, f"{RESUME}/{POSITION}")):
             path.unlink(missing_ok=True)
-        for folder in (self.root / Path(name).name for name in (RESUME, *students)):
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_later(self.root / RESUME, -1)
+        for name in students:
+            shutil.rmtree(self.root / Path(name).name, ignore_errors=True)
         record.unlink()
 
     def _begin(self, run: Mapping[str, Any]) -> None:
         root = self.root
         is_run = (root / RUN).exists()
-        if is_run and any((root / name).exists() for name in (POSITION, SUMMARY)):
-            _check_same_run(root, json.loads((root / RUN).read_text()), json.loads(_json(run)))
+        if is_run and (has_checkpoint(root / RESUME) or (root / SUMMARY).exists()):
+            _check_same_run(root, _read_record(root), json.loads(_json(run)))
         elif not is_run and root.exists() and not _is_free(root):
             raise StoreExists(f"{root}: already holds something that is not a training run. Choose another `out`.")
         else:
@@ -157,20 +128,35 @@ class RunFolder:
     def results(self) -> list[StudentResult] | None:
         """Of a finished run."""
         path = self.root / SUMMARY
-        return msgspec.json.decode(path.read_bytes(), type=list[StudentResult]) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=list[StudentResult])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _damaged(path, error) from error
 
     def position(self) -> Position | None:
         """Where an interrupted run goes on; metrics written after that point, and half-written files, are removed."""
-        path = self.root / POSITION
-        position = msgspec.json.decode(path.read_bytes(), type=Position) if path.exists() else None
+        position = self._find_position()
+        self._ranks.wait()  # all have read the checkpoints
         if self._ranks.is_first:
-            self._remove_what_came_after(position)
+            with disk_errors(self.root):
+                self._remove_what_came_after(position)
         self._ranks.wait()
         return position
 
+    def _find_position(self) -> Position | None:
+        with warnings.catch_warnings():
+            if not self._ranks.is_first:
+                warnings.simplefilter("ignore", DamagedCheckpoint)  # one tells
+            return newest_whole(self.root / RESUME, metrics=self._metrics)
+
     def _remove_what_came_after(self, position: Position | None) -> None:
-        for leftover in self.root.rglob(f"*{TEMPORARY_SUFFIX}"):
-            leftover.unlink()
+        sweep_temporaries(self.root)
+        for half in (self.root / RESUME).glob("step-*"):
+            if is_temporary(half.name):
+                shutil.rmtree(half)
+        remove_later(self.root / RESUME, -1 if position is None else position.step)
         if position is None:
             self._metrics.unlink(missing_ok=True)
             return
@@ -179,22 +165,17 @@ class RunFolder:
 
     def load_state(self, position: Position, name: str) -> State:
         """One student's state at that position."""
-        state: State = load((self.root / _step_folder(position.step) / f"{name}.safetensors").read_bytes())
-        return state
+        return read_state(self.root / RESUME, position.step, name)
 
     def save_state(self, states: Mapping[str, State], position: Position) -> None:
-        """All students' states at one step; the ones of an earlier step are removed afterwards."""
-        _sync(self._metrics)
-        folder = _step_folder(position.step)
-        write_files(self.root, {f"{folder}/{name}.safetensors": save(state) for name, state in states.items()})
-        write_files(self.root, {POSITION: msgspec.json.encode(position)})
-        for other in (self.root / RESUME).glob("step-*"):
-            if other.name != Path(folder).name:
-                shutil.rmtree(other)
+        """All students' states at one step; of those of earlier steps the last is kept. Raises StoreWriteFailed."""
+        with disk_errors(self.root):
+            _sync(self._metrics)
+        write_checkpoint(self.root / RESUME, states, position, metrics=self._metrics)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """One JSON line."""
-        with self._metrics.open("a") as file:
+        """One JSON line. Raises StoreWriteFailed."""
+        with disk_errors(self.root), self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     @property
@@ -205,13 +186,12 @@ class RunFolder:
         """`best` or `last` weights of one student, readable by `load_weights`, and a small JSON beside them."""
         # Cloned, because safetensors refuses tied weights, which share memory.
         tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in weights.items()}
-        files = {f"{name}/{kind}.safetensors": save(tensors), f"{name}/{kind}.json": _json(facts)}
+        files = {f"{name}/{kind}.safetensors": encode_weights(tensors), f"{name}/{kind}.json": _json(facts)}
         write_files(self.root, files)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """The last weights of a student that stopped early."""
-        weights: dict[str, Tensor] = load((self.root / name / "last.safetensors").read_bytes())
-        return weights
+        return read_weights(self.root / name / "last.safetensors")
 
     def finish(self, results: Sequence[StudentResult]) -> None:
         """Write the final table and drop what only an interrupted run needs."""
@@ -221,14 +201,52 @@ class RunFolder:
 
 def _is_free(root: Path) -> bool:
     """Whether a run may begin here: an empty folder, or one where a run was killed while it wrote its first file."""
-    return root.is_dir() and all(path.suffix == TEMPORARY_SUFFIX for path in root.iterdir())
+    return root.is_dir() and all(is_temporary(path) or path == LOCK_NAME for path in list_files(root))
+
+
+@contextmanager
+def holding(root: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Keep others from training into this folder meanwhile. Raises StoreBusy where one is at it already."""
+    is_run = not root.exists() or _is_free(root) or (root / RUN).exists()
+    if not ranks.is_first or not is_run:
+        yield  # a folder of something else is refused before anything is written to it
+        return
+    with exclusive(root / LOCK_NAME, what="training run"):
+        try:
+            yield
+        finally:
+            if (root / SUMMARY).exists():
+                shutil.rmtree(root / RESUME, ignore_errors=True)
+
+
+def _students_of(root: Path) -> list[str]:
+    """Names of a run's students, also where its record is damaged."""
+    try:
+        return list(_read_record(root)["students"])
+    except (DamagedStore, KeyError, TypeError):
+        return sorted({path.parent.name for kind in ("best", "last") for path in root.glob(f"*/{kind}.safetensors")})
+
+
+def _read_record(root: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = msgspec.json.decode((root / RUN).read_bytes(), type=dict)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _damaged(root / RUN, error) from error
+    return record
+
+
+def _damaged(path: Path, error: Exception) -> DamagedStore:
+    return DamagedStore(
+        f"{path}: is damaged ({error}). Get that file back from a copy, choose another `out`, or say "
+        f"`log.resume = no` to begin anew."
+    )
 
 
 def _check_same_run(root: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
     changed = differences(found, run)
     if changed:
         raise StoreMismatch(
-            f"{root}: holds a run that was begun differently: {'; '.join(changed)}. "
+            f"{root}: holds a run that was begun differently: {tell_differences(changed)}. "
             f"Repeat the first command to go on with it, choose another `out`, or say `log.resume = no` to remove it."
         )
 
@@ -238,10 +256,6 @@ def _sync(path: Path) -> None:
     if path.exists():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def _step_folder(step: int) -> str:
-    return f"{RESUME}/step-{step:08d}"
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,15 @@
 """Live curves of a training run, for TensorBoard or Weights & Biases, through Accelerate's trackers."""
 
 import secrets
-from collections.abc import Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, TrackerFailed
 from softlab.evaluation.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -20,24 +24,62 @@ def start_trackers(names: Sequence[TrackerName], out: Path, *, first_step: int) 
     """What `log` writes to; curves of a run that goes on continue at `first_step`.
 
     TensorBoard's files are in OUT/tensorboard; those of Weights & Biases, of which WANDB_MODE=offline uploads nothing,
-    in OUT/wandb. Raises InvalidOption for a tracker whose package isn't installed.
+    in OUT/wandb. Raises InvalidOption for a tracker whose package isn't installed. One that fails later, on a full disk
+    say, is set aside with a note (TrackerFailed): no training ends for its curves.
     """
-    trackers = [_make_tracker(name, out, first_step=first_step) for name in names]
-    for tracker in trackers:
-        tracker.start()
+    trackers: list[GeneralTracker] = []
+    for name in names:
+        with _noting_failure(name):
+            tracker = _make_tracker(name, out, first_step=first_step)
+            tracker.start()
+            trackers.append(tracker)
     return trackers
 
 
-def log(trackers: Sequence["GeneralTracker"], values: dict[str, float], *, step: int) -> None:
-    """Values by `measure/student`, so that the students of a run stand side by side."""
-    for tracker in trackers:
-        tracker.log(values, step=step)
+def log(trackers: list["GeneralTracker"], values: dict[str, float], *, step: int) -> None:
+    """Values by `measure/student`, so that the students of a run stand side by side. A tracker that fails leaves."""
+    for tracker in list(trackers):
+        with _noting_failure(tracker.name, leaves=partial(trackers.remove, tracker)):
+            tracker.log(values, step=step)
 
 
 def finish_trackers(trackers: Sequence["GeneralTracker"]) -> None:
     """Write what is not yet written."""
     for tracker in trackers:
-        tracker.finish()
+        with _noting_failure(tracker.name):
+            tracker.finish()
+
+
+@contextmanager
+def _noting_failure(name: str, *, leaves: Callable[[], None] = lambda: None) -> Iterator[None]:
+    try:
+        yield
+    except InvalidOption:
+        raise
+    except Exception as error:  # whatever another package raises about its files or its server
+        leaves()
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        warnings.warn(
+            f"log.track: {name} fails ({reason}). Its curves end here and the run goes on; metrics.jsonl has all.",
+            TrackerFailed,
+            stacklevel=4,
+        )
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """TensorBoard's writer ends its thread with an error that the next call raises again; that one is told."""
+    told = threading.excepthook
+
+    def tell(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            told(failure)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = told
 
 
 def step_curves(student: str, *, train_loss: float, learning_rate: float) -> dict[str, float]:

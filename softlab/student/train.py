@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from softlab.student.inputs import align_inputs
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
-from softlab.student.run_folder import RunFolder, StudentResult
+from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import describe_run
 from softlab.student.validation import Comparison, Validation, check_comparable
 
@@ -88,9 +89,12 @@ def train_students(
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
-    try:
+    with ExitStack() as held:
+        for learner in learners:
+            held.callback(learner.finish)
         folder = None
         if out is not None:
+            held.enter_context(holding(Path(out), ranks=ranks))
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
             folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", ranks=ranks)
@@ -99,9 +103,6 @@ def train_students(
                 return finished
         loaders = {name: each.loader for name, each in others.items() if each is not None}
         return Training(learners, train_loader, comparison, loaders, order, options, folder, ranks).run(on_progress)
-    finally:
-        for learner in learners:
-            learner.finish()
 
 
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:

@@ -12,7 +12,7 @@ import msgspec
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import beside_store
-from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord
+from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord, tell_differences
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
@@ -79,7 +79,7 @@ def choose_views(
         return views_like(like, options, augment)
     recipe = augment or NoViews()
     if not options.adds_views:
-        return ViewsToDump(record=_views(recipe, options, num_views=options.views_given))
+        return _views_in_all(out, options, recipe)
     store = open_store(out)
     _check_is_whole(store)
     if is_left_over(out) and store.manifest.parent is not None:  # added by a process that died just before its end
@@ -87,6 +87,18 @@ def choose_views(
     else:
         num_views, parent = store.num_views + options.views_given, store.digest
     return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent, seen_in=store)
+
+
+def _views_in_all(out: Path, options: DumpOptions, recipe: ViewOptions) -> ViewsToDump:
+    """So many views, of which a finished store with fewer has the first: repeated, it leads to the same store, which
+    "+N" can't promise once the last trace of the first command is gone."""
+    record = _views(recipe, options, num_views=options.views_given)
+    if options.views_given > 1 and (out / MANIFEST_NAME).is_file():
+        store = open_store(out)
+        if store.num_views < options.views_given:
+            _check_is_whole(store)
+            return ViewsToDump(record=record, parent=store.digest, seen_in=store)
+    return ViewsToDump(record=record)
 
 
 def check_addition(store: Store, plan: StorePlan) -> None:
@@ -100,7 +112,8 @@ def check_addition(store: Store, plan: StorePlan) -> None:
     if changed:
         raise StoreMismatch(
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
-            f"{'; '.join(changed)}. Repeat the command that made it, with `dump.views = +N`, or choose another `out`."
+            f"{tell_differences(changed)}. Repeat the command that made it, with "
+            f"`dump.views = {plan.views.num_views}`, or choose another `out`."
         )
 
 

@@ -42,7 +42,8 @@ class DumpOptions:
     choice of its own."""
 
     views: int | str | None = None
-    """Views of each sample; "+2" adds two to a finished store. Default: 1, or those of the store that --like names."""
+    """Views of each sample, which a finished store with fewer is grown to; "+2" adds two to those it has. Default: 1,
+    or those of the store that --like names."""
 
     pixel_digests: Literal["some", "all", "none"] = "some"
     """Of which views a digest of the pixels is kept, for students to compare theirs with: one in 64, all, or none."""

@@ -79,7 +79,7 @@ def plan_job(
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
     plan = agree_on(plan, ranks)
-    if options.adds_views and find_finished(out, plan) is None:
+    if views.parent is not None and find_finished(out, plan) is None:
         check_addition(open_store(out), plan)
     return DumpJob(
         out=out,
@@ -89,5 +89,5 @@ def plan_job(
         options=options,
         recipe_N=views.recipe_N,
         expected_hashes=views.expected_hashes,
-        first_view=open_store(out).num_views if options.adds_views and not is_left_over(out) else 0,
+        first_view=open_store(out).num_views if views.parent is not None and not is_left_over(out) else 0,
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from softlab.errors import StoreMismatch
-from softlab.manifest import StorePlan, differences, encode
+from softlab.manifest import StorePlan, differences, encode, tell_differences
 from softlab.ranks import Ranks
 from softlab.shards import Shard
 from softlab.store.access import joining, writing
@@ -40,7 +40,7 @@ def agree_on(plan: StorePlan, ranks: Ranks) -> StorePlan:
     if changed:
         raise StoreMismatch(
             f"process {ranks.rank + 1} of {ranks.count} would dump something else than the first one: "
-            f"{'; '.join(changed)}. Give all of them the same data and weights, as with `teacher.weights`."
+            f"{tell_differences(changed)}. Give all of them the same data and weights, as with `teacher.weights`."
         )
     ranks.wait()
     return theirs

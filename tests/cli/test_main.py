@@ -91,6 +91,30 @@ def test_ctrl_c_is_quiet_and_130(lines: list[str], tmp_path: Path) -> None:
     assert make_input(start_verify(tmp_path, "import os, signal", *lines)) == (130, "", "")
 
 
+@pytest.mark.parametrize("text", ["'a line'", "'many lines\\n' * 100_000"])
+def test_an_output_that_can_t_be_written_is_one_line(text: str, tmp_path: Path) -> None:
+    process = start_verify(
+        tmp_path,
+        "import os",
+        "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+        f"def verify() -> None: print({text})",
+    )
+
+    code, _, stderr = make_input(process)
+
+    assert code == 1
+    assert stderr == ("error: standard output: can't be written: No space left on device. Send it to another place.\n")
+
+
+def test_a_closed_output_is_no_complaint(tmp_path: Path) -> None:
+    lines = ["import os, sys", "os.close(1)", "sys.stdout = None", "from softlab.cli.main import main"]
+    (tmp_path / "closed.py").write_text("\n".join([*lines, "main(['--version'])"]))
+
+    ended = subprocess.run([sys.executable, tmp_path / "closed.py"], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -42,7 +42,9 @@ def test_a_finished_store_of_another_plan_is_refused_with_the_difference(tmp_pat
     with pytest.raises(StoreExists, match=re.escape(difference)) as refused:
         find_finished(tmp_path, plan)
 
-    assert "Choose another folder, or remove that one; `dump.views = +N` adds N views to it." in str(refused.value)
+    assert "Choose another folder, or remove that one; `dump.views` with more than it has adds views to it." in str(
+        refused.value
+    )
 
 
 def test_a_plan_with_tuples_in_it_is_the_same_when_read_back(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import resource
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,9 @@ from softlab.identity import digest_of
 from softlab.manifest import FileRecord, Manifest, encode
 from softlab.store.cache import CacheOptions
 from softlab.store.format import FormatName
+from softlab.store.parquet_format import ParquetFormat
 from softlab.store.reader import open_store
+from softlab.store.samples import decode_samples
 from tests.forks import run_in_fork
 from tests.store.building import make_plan, write_store
 
@@ -116,3 +119,35 @@ def test_a_shard_that_claims_to_decode_to_far_more_than_its_rows_is_refused_with
     vouch_for(tmp_path, name, make((tmp_path / name).read_bytes()))
 
     assert run_in_fork(read_with_little_memory, tmp_path, feature, message) == 0
+
+
+def decode_with_each_bit_of_the_footer_changed(name: str, data: bytes) -> None:
+    """In a process of its own, as Arrow would end it. Exit code 0 where each is decoded or refused."""
+    decode = {"samples": decode_samples_of, "labels": decode_labels}[name]
+    size = int.from_bytes(data[-8:-4], "little")
+    for at in range(len(data) - 8 - size, len(data) - 4):
+        for bit in (1, 16):
+            changed = bytearray(data)
+            changed[at] ^= bit
+            with suppress(ValueError, LookupError, OSError, RuntimeError):  # what a reader takes for damage
+                decode(bytes(changed))
+
+
+def decode_samples_of(data: bytes) -> None:
+    decode_samples(data, num_samples=11)
+
+
+def decode_labels(data: bytes) -> None:
+    plan = make_plan(format="parquet")
+    fields = plan.storage.fields_of("outputs/logits")
+    out = {field.name: np.zeros((4, *field.row_shape), dtype=field.dtype) for field in fields}
+    ParquetFormat().decode(plan, plan.grid.shard(0, 0), fields, {PARQUET_FILE: data}, out)
+
+
+@pytest.mark.parametrize(("name", "file"), [("samples", "samples.parquet"), ("labels", PARQUET_FILE)])
+def test_no_changed_bit_of_a_footer_ends_the_process(tmp_path: Path, name: str, file: str) -> None:
+    write_store(tmp_path, make_plan(format="parquet"))
+    data = (tmp_path / file).read_bytes()
+    {"samples": decode_samples_of, "labels": decode_labels}[name](data)
+
+    assert run_in_fork(decode_with_each_bit_of_the_footer_changed, name, data) == 0

@@ -108,6 +108,35 @@ def test_a_person_may_edit_the_card(store: Path) -> None:
     assert verify_store(store).is_intact
 
 
+def test_what_a_killed_process_left_condemns_no_store_and_is_swept(store: Path) -> None:
+    before = contents(store)
+    left = ["README.md.0123456789ab.tmp", f"outputs/{'a' * 8}.0123456789ab.tmp", f"push-{'0' * 32}.json"]
+    for name in left:
+        (store / name).write_text("half")
+
+    report, swept = verify_store(store), verify_store(store, sweep=True)
+
+    assert report == swept
+    assert report.is_intact
+    assert (report.temporary, report.foreign) == (left, [])
+    assert contents(store) == before
+
+
+def test_a_store_that_views_are_added_to_meanwhile_is_verified_as_it_is_then(store: Path, tmp_path: Path) -> None:
+    """The new store takes its place after the first file was compared with the old manifest."""
+    write_store(tmp_path / "larger", make_plan(num_views=3))
+
+    def on_file(done: int, total: int) -> None:
+        if done == 1 and not list(tmp_path.glob("old")):
+            store.rename(tmp_path / "old")
+            (tmp_path / "larger").rename(store)
+
+    report = verify_store(store, on_file=on_file)
+
+    assert report.is_intact
+    assert report.digest != verify_store(tmp_path / "old").digest
+
+
 def test_progress_is_told_file_by_file(store: Path) -> None:
     seen: list[tuple[int, int]] = []
 

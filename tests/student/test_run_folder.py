@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,13 @@ import torch
 from msgspec import structs
 from torch import nn
 
-from softlab.errors import StoreExists, StoreMismatch
+from softlab.errors import DamagedCheckpoint, DamagedStore, ModelError, StoreBusy, StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.models import load_weights
 from softlab.ranks import Ranks
+from softlab.student.position import Position
 from softlab.student.pruning import Sparsity
-from softlab.student.run_folder import Position, RunFolder, StudentResult
+from softlab.student.run_folder import RunFolder, StudentResult, holding
 
 RUN: dict[str, Any] = {"run": {"epochs": 2, "seed": 0}, "stores": ["abc"], "input": {"mean": (0.5,)}}
 GOOD = Evaluation(rows=10, values={"accuracy": 0.75, "teacher_kl": 0.1 + 0.2})
@@ -120,23 +123,25 @@ def test_position_and_states_come_back_to_the_bit(tmp_path: Path) -> None:
     assert all(state[name].equal(tensor) and state[name].dtype == tensor.dtype for name, tensor in STATE.items())
 
 
-def test_only_the_last_state_is_kept(tmp_path: Path) -> None:
+def test_only_the_last_two_states_are_kept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, RUN)
-    folder.save_state({"small": STATE, "large": STATE}, make_position(5))
-    folder.save_state({"small": STATE, "large": STATE}, make_position(9))
+    for step in (2, 5, 9):
+        folder.save_state({"small": STATE, "large": STATE}, make_position(step))
 
-    assert files(tmp_path / "resume") == [
-        "position.json",
-        "step-00000009/large.safetensors",
-        "step-00000009/small.safetensors",
+    assert files(tmp_path / "resume") == ["position.json"] + [
+        f"step-{step}/{name}"
+        for step in ("00000005", "00000009")
+        for name in ("large.safetensors", "position.json", "small.safetensors")
     ]
+    assert (tmp_path / "resume/position.json").read_bytes() == (
+        tmp_path / "resume/step-00000009/position.json"
+    ).read_bytes()
 
 
-def test_a_state_without_its_position_does_not_count(tmp_path: Path) -> None:
-    """A kill between the two leaves the earlier position, whose state is still there."""
+def test_a_half_written_state_does_not_count(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, RUN)
     folder.save_state({"small": STATE}, make_position(5))
-    later = tmp_path / "resume" / "step-00000009"
+    later = tmp_path / "resume" / "step-00000009.0123456789ab.tmp"
     later.mkdir()
     (later / "small.safetensors").write_bytes(b"half of it")
 
@@ -157,6 +162,142 @@ def test_half_written_files_are_removed_when_a_run_goes_on(tmp_path: Path) -> No
 
     assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
     assert (tmp_path / "resume" / "step-00000005" / "small.safetensors").exists()
+
+
+# Damage.
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+DAMAGE = pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+CHECKPOINT_FILES = ["position.json", "small.safetensors"]
+
+
+def two_checkpoints(root: Path) -> None:
+    folder = RunFolder(root, RUN)
+    for step in (5, 9):
+        folder.append_metrics({"epoch": step})
+        folder.save_state({"small": STATE}, make_position(step, metrics_bytes=folder.metrics_bytes))
+
+
+@DAMAGE
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    two_checkpoints(tmp_path)
+    damage(tmp_path / "resume/step-00000009" / name)
+    folder = RunFolder(tmp_path, RUN)
+
+    with pytest.warns(DamagedCheckpoint, match=rf"step-00000009/{name}: .*goes on from the checkpoint before, step 5"):
+        position = folder.position()
+
+    assert position is not None
+    assert position.step == 5
+    assert folder.load_state(position, "small")["weight"].equal(STATE["weight"])
+    assert metrics(tmp_path) == [{"epoch": 5}]
+    assert not (tmp_path / "resume/step-00000009").exists()
+
+
+@DAMAGE
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+def test_where_no_whole_checkpoint_is_left_one_line_says_what_helps(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    two_checkpoints(tmp_path)
+    for step in tmp_path.glob("resume/step-*"):
+        damage(step / name)
+
+    with pytest.raises(DamagedStore, match=rf"step-00000009/{name}: .*`log.resume = no` to begin anew\.$"):
+        RunFolder(tmp_path, RUN).position()
+
+    assert RunFolder(tmp_path, RUN, begin_anew=True).position() is None
+
+
+def test_a_damaged_copy_of_the_newest_position_harms_nothing(tmp_path: Path) -> None:
+    two_checkpoints(tmp_path)
+    empty(tmp_path / "resume/position.json")
+
+    position = RunFolder(tmp_path, RUN).position()
+
+    assert position is not None
+    assert position.step == 9
+
+
+def flip_first(path: Path) -> None:
+    path.write_bytes(b"[" + path.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("damage", [flip_first, empty, Path.unlink])
+def test_damaged_metrics_are_said(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    two_checkpoints(tmp_path)
+    damage(tmp_path / "metrics.jsonl")
+
+    with pytest.raises(DamagedStore, match=r"metrics.jsonl: its first .* bytes are not those"):
+        RunFolder(tmp_path, RUN).position()
+
+
+def test_metrics_that_lost_their_end_are_those_of_the_checkpoint_before(tmp_path: Path) -> None:
+    two_checkpoints(tmp_path)
+    cut(tmp_path / "metrics.jsonl")
+
+    with pytest.warns(DamagedCheckpoint, match=r"metrics.jsonl: its first .* from the checkpoint before, step 5"):
+        RunFolder(tmp_path, RUN).position()
+
+    assert metrics(tmp_path) == [{"epoch": 5}]
+
+
+@pytest.mark.parametrize("damage", [cut, empty])
+@pytest.mark.parametrize("name", ["run.json", "summary.json"])
+def test_a_damaged_record_is_said_with_what_helps(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    folder = RunFolder(tmp_path, RUN | {"students": {"small": {}}})
+    folder.save_weights("small", "last", {"weight": STATE["weight"]}, {})
+    folder.finish([make_result()])
+    damage(tmp_path / name)
+
+    with pytest.raises(DamagedStore, match=rf"{name}: is damaged .*`log.resume = no` to begin anew\.$"):
+        RunFolder(tmp_path, RUN | {"students": {"small": {}}}).results()
+
+    RunFolder(tmp_path, RUN, begin_anew=True)
+    assert files(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_weights_with_a_changed_bit_are_refused(tmp_path: Path, place: float) -> None:
+    module, path = nn.Linear(64, 8), tmp_path / "small/best.safetensors"
+    RunFolder(tmp_path, RUN).save_weights("small", "best", module.state_dict(), {})
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(ModelError, match=re.escape(str(path))):
+        load_weights(nn.Linear(64, 8), path)
+
+
+def test_one_process_trains_into_a_folder(tmp_path: Path) -> None:
+    with holding(tmp_path / "run"):
+        RunFolder(tmp_path / "run", RUN)
+        with (
+            pytest.raises(StoreBusy, match=r"run: another process is writing this training run\. Wait"),
+            holding(tmp_path / "run"),
+        ):
+            pass
+
+    with holding(tmp_path / "run"):
+        RunFolder(tmp_path / "run", RUN).finish([make_result()])
+    assert files(tmp_path / "run") == ["run.json", "summary.json"]
 
 
 # Metrics.

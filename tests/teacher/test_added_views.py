@@ -67,6 +67,26 @@ def files_of_rows(found: dict[str, bytes]) -> dict[str, bytes]:
 # What comes of it.
 
 
+def test_a_store_of_four_views_is_grown_to_six_and_once(store: Path, tmp_path: Path) -> None:
+    added = Path(shutil.copytree(store, tmp_path / "added"))
+    add(added, "+2")
+
+    dump_views(store, 6, feature=FEATURES)
+    again = dump_views(store, 6, feature=FEATURES)
+
+    assert contents(store) == contents(added)
+    assert again.rows_computed == 0
+
+
+def test_views_that_were_begun_as_so_many_more_go_on_as_so_many_in_all(store: Path) -> None:
+    interrupted(store)
+
+    summary = dump_views(store, 6, feature=FEATURES)
+
+    assert summary.manifest.views.num_views == 6
+    assert not is_adding_views(store)
+
+
 @BOTH_FORMATS
 def test_two_views_added_to_four_make_the_store_of_six(tmp_path: Path, four_views: Four, format: FormatName) -> None:
     out = Path(shutil.copytree(four_views(format), tmp_path / "store"))
@@ -333,7 +353,7 @@ def test_views_of_something_else_are_not_added(store: Path, change: str) -> None
     assert "views can only be added by the same teacher, over the same source, with the same options" in str(
         refused.value
     )
-    assert "Repeat the command that made it, with `dump.views = +N`, or choose another `out`." in str(refused.value)
+    assert "Repeat the command that made it, with `dump.views = 6`, or choose another `out`." in str(refused.value)
     assert contents(store) == before
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME
-from softlab.disk import exclusive, is_temporary, list_files, remove, write_whole
+from softlab.disk import exclusive, remove, sweep_temporaries, write_whole
 from softlab.errors import StoreExists
 from softlab.manifest import MANIFEST_NAME, Manifest
 from softlab.sharing.fetch.content import Content
@@ -29,7 +29,7 @@ def make_local_copy(
         try:
             if not _is_there(out, content):
                 settle_plan(out, content.manifest.plan)
-            remove(out, [path for path in list_files(out) if is_temporary(path)])
+            sweep_temporaries(out)
             fetched = download_files(origin.remote, out, content.copies, jobs=jobs, on_bytes=on_bytes)
             write_whole(out, content.made)
             remove(out, _outdated(out, content.beside))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME, render_card
-from softlab.disk import write_whole
+from softlab.disk import sweep_temporaries, write_whole
 from softlab.errors import InvalidOption
 from softlab.identity import digest_of
 from softlab.manifest import Manifest
@@ -112,6 +112,7 @@ def pull(
         rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
         manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
         _complete_card(out, manifest, origin)
+        sweep_temporaries(out)  # those of a pull that was killed when it had written all but the card
     digest = digest_of(read_manifest_bytes(out))
     return Pulled(
         out=out,

@@ -20,7 +20,7 @@ from softlab.remote.remote import Remote
 from softlab.sharing.catalogue.root import check_is_catalogue, parse_catalogue
 from softlab.sharing.catalogue.versions import list_versions
 from softlab.sharing.publish.leases import GC_NAME, PUSH_NAME, GcLease
-from softlab.store.published import read_version, store_path
+from softlab.store.published import PROBE, read_version, store_path
 
 MIN_AGE_S = 3600.0
 """Nothing younger may be removed. A push that is under way renews its lease far more often than this."""
@@ -116,7 +116,7 @@ def _find_of(remote: Remote, name: str, *, age: timedelta) -> list[Leftover]:
     for digest in digests:
         folder = store_path(name, digest)
         if digest in live:
-            found += _find_leases(remote, folder)
+            found += [*_find_leases(remote, folder), *_find_probes(remote, folder, age=age)]
             continue
         objects = remote.list_objects(folder)
         newest = max((each.modified for each in objects), default=None)
@@ -137,6 +137,15 @@ def _find_leases(remote: Remote, folder: str) -> list[Leftover]:
         Leftover(kind="lease", path=path, files=1, bytes=size, newest=None)
         for path, size in sizes.items()
         if size is not None
+    ]
+
+
+def _find_probes(remote: Remote, folder: str, *, age: timedelta) -> list[Leftover]:
+    """By which a push that was killed tested the server."""
+    return [
+        Leftover(kind="temporary", path=each.path, files=1, bytes=each.bytes, newest=each.modified)
+        for each in remote.list_objects(folder)
+        if PROBE.fullmatch(each.path.removeprefix(f"{folder}/")) and datetime.now(UTC) - each.modified > age
     ]
 
 
@@ -161,10 +170,10 @@ def _remove(remote: Remote, leftover: Leftover, *, age: timedelta) -> bool:
     """False for a store that is in use after all."""
     if leftover.kind == "store":
         return _remove_store(remote, leftover.path, age=age)
-    if leftover.kind == "lease":
-        remote.delete([leftover.path])
-    else:
+    if is_temporary(leftover.path):  # which is no object
         remove(Path(remote.root), [leftover.path])
+    else:
+        remote.delete([leftover.path])
     return True
 
 

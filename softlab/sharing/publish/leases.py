@@ -6,7 +6,6 @@ and a `gc` gives up. An owner renews its lease while it works; an hour after the
 Ages come from the dates that the server gives to its objects, not from anyone's clock.
 """
 
-import re
 import secrets
 import time
 from datetime import timedelta
@@ -16,12 +15,9 @@ import msgspec
 from softlab.errors import InvalidOption, ObjectMissing, StoreBusy
 from softlab.remote.remote import ObjectInfo, Remote
 from softlab.sharing.catalogue.versions import this_moment
-from softlab.store.published import LEASE_NAMES
+from softlab.store.published import LEASE_NAMES, PROBE
 
 PUSH_NAME, GC_NAME = LEASE_NAMES
-PROBE = re.compile(r"push-[0-9a-f]{32}\.json")
-"""Objects by which a push tests the server. Each push has one of its own, so that no other push removes it."""
-
 MAX_LEASE_BYTES = 4096
 
 RENEW_S = 300.0

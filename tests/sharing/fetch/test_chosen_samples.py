@@ -199,6 +199,17 @@ def test_the_card_of_chosen_samples_is_written_again_where_it_is_gone(tmp_path: 
     assert contents(tmp_path / "part") == before
 
 
+def test_what_a_killed_pull_left_of_the_card_is_swept_by_the_next(tmp_path: Path) -> None:
+    _, address = publish_new(tmp_path, tmp_path / "shared")
+    pull(address, tmp_path / "part", some(tmp_path))
+    before = contents(tmp_path / "part")
+    (tmp_path / "part/README.md.0123456789ab.tmp").write_text("half")
+
+    pull(address, tmp_path / "part", some(tmp_path))
+
+    assert contents(tmp_path / "part") == before
+
+
 def test_a_part_can_be_published_converted_and_pulled_again(tmp_path: Path) -> None:
     store, address = publish_new(tmp_path, tmp_path / "shared")
     pull(address, tmp_path / "part", some(tmp_path, views="1-2"))

@@ -20,6 +20,7 @@ from softlab.sharing.publish.gc import GcOptions, collect_garbage
 from softlab.sharing.publish.leases import GcLease, PushLease
 from softlab.sharing.publish.push import push
 from softlab.store.published import store_path, version_path
+from softlab.store.verify import verify_store
 from tests.forks import run_in_fork
 from tests.kills import before_change, kill_this_process
 from tests.manifests import make_manifest
@@ -163,6 +164,19 @@ def test_a_push_that_was_given_up_is_removed(root: Path, tree: str) -> None:
 
     assert [each.path for each in report.leftovers] == [store_path("pets", tree)]
     assert not (root / store_path("pets", tree)).exists()
+
+
+def test_what_a_killed_push_tested_the_server_with_goes_from_beside_a_published_store(root: Path, store: Path) -> None:
+    folder = store_path("pets", publish(store, f"{root}/pets@1").digest)
+    before = files_of(root)
+    left = [write(root, f"{folder}/push-{'0' * 32}.json"), write(root, f"{folder}/manifest.json.0123456789ab.tmp")]
+    write(root, f"{folder}/push-{'1' * 32}.json", days_old=1)
+
+    report = collect_garbage(root)
+
+    assert sorted(each.path for each in report.leftovers) == sorted(left)
+    assert files_of(root).keys() == before.keys() | {f"{folder}/push-{'1' * 32}.json"}
+    assert verify_store(f"{root}/pets@1").is_intact
 
 
 def test_a_push_that_begins_after_gc_has_looked_keeps_its_tree(root: Path, tree: str) -> None:

@@ -46,6 +46,14 @@ def test_a_folder_is_signed_beside_its_manifest_and_stays_intact(store: Path, si
     assert verify_store(store).is_intact
 
 
+def test_a_killed_signature_is_repeated_and_leaves_nothing(store: Path, signing: SigningOptions) -> None:
+    (store / "signature.json.0123456789ab.tmp").write_text("half")
+
+    sign_store(store, options=signing)
+
+    assert not list(store.glob("*.tmp"))
+
+
 def test_a_published_store_is_signed_beside_its_version(tmp_path: Path, signing: SigningOptions) -> None:
     root = tmp_path / "labels"
     where = publish_as_next(str(root), tmp_path / "store")
