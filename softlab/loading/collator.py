@@ -112,6 +112,8 @@ def _take_apart(items: Sequence[Any]) -> _Told:
         if all(isinstance(item, Mapping) and mark in item for item in items):
             own = [{name: value for name, value in item.items() if name != mark} for item in items]
             return _told(own, [item[mark] for item in items])
+    if isinstance(items, Mapping | IndexedItem):
+        raise InvalidOption("Collator: this is one item, not those of a batch. Give the loader a batch_size.")
     found = items[0]
     shown = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"type {type(found).__name__}"
     raise StoreMismatch(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from softlab.bench.timing import rates
 from softlab.labels.losses import distillation_loss
+from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.collator import Collator
 from softlab.loading.own_loop import align
 from softlab.loading.with_index import with_index
@@ -96,8 +97,8 @@ def _loop(
     return run
 
 
-def _on_stored_labels(logits_BC: Tensor, targets_B: Tensor, soft_labels: Any) -> Tensor:
-    return 0.9 * distillation_loss(logits_BC, soft_labels, temperature=4.0) + 0.1 * cross_entropy(logits_BC, targets_B)
+def _on_stored_labels(logits_BC: Tensor, _: Tensor, soft_labels: SoftLabels) -> Tensor:
+    return distillation_loss(logits_BC, soft_labels, temperature=4.0)
 
 
 def _in_memory(source: Source, input: ImageInput) -> TensorDataset:

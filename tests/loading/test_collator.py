@@ -212,6 +212,12 @@ def test_the_index_of_another_data_set_is_refused(labels: DatasetLabels, dataset
         list(load(dataset, Collator(labels)))
 
 
+@pytest.mark.parametrize("form", ["dict", "tuple"])
+def test_a_loader_that_makes_no_batches_is_refused(labels: DatasetLabels, form: str) -> None:
+    with pytest.raises(InvalidOption, match=r"one item, not those of a batch. Give the loader a batch_size"):
+        next(iter(DataLoader(own(form), batch_size=None, collate_fn=Collator(labels))))
+
+
 def test_an_index_of_the_users_own_that_is_outside_is_refused_and_named(labels: DatasetLabels) -> None:
     class Numbered(OwnData):
         def __getitem__(self, index: int) -> Any:

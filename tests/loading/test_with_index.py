@@ -35,9 +35,9 @@ def test_any_other_item_stays_as_it_is_beside_its_index(form: str, kind: type) -
 def test_an_index_knows_the_length_of_its_data_set_and_counts_from_the_end() -> None:
     index = told(with_index(OwnData())[-1])
 
-    assert (index, index.num_samples) == (COUNT - 1, COUNT)
-    assert isinstance(index, SampleIndex)
-    assert index.view is None
+    for same in (index, pickle.loads(pickle.dumps(index))):
+        assert isinstance(same, SampleIndex)
+        assert (same, same.num_samples, same.view) == (COUNT - 1, COUNT, None)
 
 
 @pytest.mark.parametrize("form", ["tuple", "dict"])
