@@ -24,8 +24,9 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, and `EpochNotSet`, when a loop of a user's own shows
-one view of several. All are a `SoftlabWarning`.
+`RandomWeights`, when a teacher that is dumped has none of its own, `EpochNotSet`, when a loop of a user's own shows
+one view of several, `OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`,
+when hard targets aren't those of the teacher. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -138,6 +139,14 @@ class RandomWeights(SoftlabWarning):
 
 class EpochNotSet(SoftlabWarning):
     """A store has several views, and nobody says which epoch it is, so that all epochs show the same one."""
+
+
+class OddSource(SoftlabWarning):
+    """A data set isn't quite what its path lets expect: something was left out, or is there twice."""
+
+
+class OddLabels(SoftlabWarning):
+    """Hard targets and a teacher's labels count their classes differently."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
