@@ -33,7 +33,7 @@ def test_the_kind_is_found_from_what_is_there(
 
 def test_a_path_alone_is_enough(tmp_path: Path) -> None:
     assert len(open_source(animals(tmp_path))) == 4
-    with pytest.raises(InvalidOption, match="`source.path` is empty"):
+    with pytest.raises(InvalidOption, match=r"`source\.path` is empty"):
         open_source("")
 
 
