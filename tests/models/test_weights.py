@@ -72,7 +72,7 @@ def test_prefixes_of_wrappers_are_taken_off(prefix: str, saved: nn.Module, model
 
 
 def test_of_raw_and_averaged_weights_one_must_be_named(saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
-    averaged = torch.optim.swa_utils.AveragedModel(saved)  # type: ignore[no-untyped-call]
+    averaged = torch.optim.swa_utils.AveragedModel(saved)
     path, raw = tmp_path / "checkpoint.pth", grey_cnn(width=4)
     torch.save({"epoch": 3, "model": raw.state_dict(), "model_ema": averaged.state_dict()}, path)
 
