@@ -9,6 +9,8 @@ from .errors import (
     NotAStore,
     NotTrusted,
     ObjectMissing,
+    OddLabels,
+    OddSource,
     RandomWeights,
     RemoteError,
     RemoteFailed,
@@ -75,6 +77,7 @@ from .sharing.signing.options import SignerOptions, SigningOptions
 from .sharing.signing.sign import sign_store
 from .sharing.signing.trust import open_trusted
 from .sources.options import SourceOptions
+from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.reader import Store, open_store
@@ -144,6 +147,8 @@ __all__ = [
     "NotAStore",
     "NotTrusted",
     "ObjectMissing",
+    "OddLabels",
+    "OddSource",
     "OptimizerOptions",
     "PruneOptions",
     "PullOptions",
@@ -162,6 +167,7 @@ __all__ = [
     "SoftlabWarning",
     "SourceError",
     "SourceOptions",
+    "SourceSummary",
     "StandardisedKlLoss",
     "Store",
     "StoreBusy",
@@ -192,6 +198,7 @@ __all__ = [
     "collect_garbage",
     "convert_store",
     "decision_loss",
+    "describe_source",
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",

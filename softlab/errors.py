@@ -25,8 +25,9 @@
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
 `RandomWeights`, when a teacher that is dumped has none of its own, `EpochNotSet`, when a loop of a user's own shows
-one view of several, `DamagedCheckpoint`, when a run goes on from the one before, and `TrackerFailed`, when live curves
-end before their run. All are a `SoftlabWarning`.
+one view of several, `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end
+before their run, `OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`, when
+hard targets aren't those of the teacher. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -147,6 +148,14 @@ class DamagedCheckpoint(SoftlabWarning):
 
 class TrackerFailed(SoftlabWarning):
     """Live curves can't be written any longer; the run goes on without them."""
+
+
+class OddSource(SoftlabWarning):
+    """A data set isn't quite what its path lets expect: something was left out, or is there twice."""
+
+
+class OddLabels(SoftlabWarning):
+    """Hard targets and a teacher's labels count their classes differently."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

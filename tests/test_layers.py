@@ -57,6 +57,7 @@ HOMES = {
         "softlab.store.samples",
         "softlab.store.pixel_digests",
         "softlab.sources.parquet",
+        "softlab.sources.label_columns",
     ),
     "torchvision": ("softlab.modalities.images", "softlab.models"),
     "PIL": ("softlab.modalities.images", "softlab.models"),

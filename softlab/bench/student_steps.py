@@ -190,8 +190,8 @@ class StudentSteps:
 def _check_targets(source: Source) -> None:
     if hard_targets(source) is None:
         raise InvalidOption(
-            f"{source.name}: has no hard targets to measure plain steps with. Name the column that holds them "
-            f"(`source.label_column`)."
+            f"{source.name}: has no hard targets to measure plain steps with. Give a source that has them (of a "
+            f"Parquet file, name their column with `source.label_column`)."
         )
 
 

@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,13 +32,19 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     channels_last: bool = False,
     per_class: bool = False,
+    compare_classes: bool = False,
 ) -> dict[str, Evaluation]:
-    """Run some models over every sample of a source, in one pass over it."""
-    tallies = {name: _Tally(loader.aligned, loader.device, per_class=per_class) for name in forwards}
+    """Run some models over every sample of a source, in one pass over it. With `compare_classes`, hard targets count
+    only for models with as many outputs as the source has classes."""
+    tallies: dict[str, _Tally] = {}
     for batch in loader.load(in_sequence(0, len(loader.aligned.source), batch_size=batch_size)):
         on_device = batch.to(loader.device, channels_last=channels_last)
         for name, forward in forwards.items():
-            tallies[name].add(forward(on_device).float(), on_device)
+            logits_BC = forward(on_device).float()
+            if name not in tallies:
+                aligned = replace(loader.aligned, num_classes=logits_BC.shape[1]) if compare_classes else loader.aligned
+                tallies[name] = _Tally(aligned, loader.device, per_class=per_class)
+            tallies[name].add(logits_BC, on_device)
     return {name: tally.evaluation() for name, tally in tallies.items()}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
+from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
@@ -54,7 +56,10 @@ def evaluate_model(
         evaluation = softlab.evaluate_model(model, source, store=store)
         accuracy = evaluation.values["accuracy"]
 
-    Of a store with several views the first is measured. Raises StoreMismatch if the store was made from other samples
+    Of a store with several views the first is measured. Warns with OddLabels where the source's hard targets count
+    other classes than the model: then they are left aside, and there is no accuracy.
+
+    Raises StoreMismatch if the store was made from other samples
     or views, or over other classes.
     """
     device = device or DeviceOptions()
@@ -89,12 +94,18 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     """One model's evaluation; it is left on the loader's device, in eval mode."""
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
+    predicted: list[Tensor] = []
+    num_classes = 0
 
     def forward(batch: Batch) -> Tensor:
+        nonlocal num_classes
         collated = batch.inputs[0]
-        return logits_of(
+        rows = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
+        num_classes = rows.shape[1]
+        predicted.append(rows.argmax(dim=1))
+        return rows
 
     (evaluation,) = evaluate(
         {"model": forward},
@@ -102,8 +113,17 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
         batch_size=options.batch_size,
         channels_last=device.channels_last,
         per_class=options.per_class,
+        compare_classes=loader.aligned.store is None,
     ).values()
+    _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation
+
+
+def _check_labels(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> None:
+    """Warns with OddLabels. Mixed views, and samples of several rows, have no one target."""
+    source = aligned.source
+    if len(predicted_N) == len(source) and not aligned.replay.mixes:
+        warn_of_labels(label_note(source, np.arange(len(source)), predicted_N.cpu().numpy(), num_classes=num_classes))
 
 
 def first_input(loader: BatchLoader, *, channels_last: bool) -> Inputs:

@@ -44,6 +44,9 @@ class Aligned:
     others: tuple[Store, ...] = ()
     """Of further teachers, over the same samples and views; see `check_same_rows`."""
 
+    num_classes: int | None = None
+    """Of the model whose output hard targets are compared with, where there is no store; None: they are its own."""
+
     new_classes: bool = False
     """Whether hard targets go on counting behind the store's classes."""
 
@@ -65,10 +68,13 @@ class Aligned:
 
     @property
     def targets_N(self) -> NDArray[np.int64] | None:
-        """The source's hard targets, unless they count other classes than the store's labels and not new ones too."""
-        if self.store is None or self.new_classes or not self.store.has_labels:
+        """The source's hard targets, unless they count other classes than the store's labels, or the model, and not new
+        ones too."""
+        has_labels = self.store is not None and self.store.has_labels
+        num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
+        if num_classes is None or self.new_classes:
             return hard_targets(self.source)
-        return comparable_targets(self.source, num_classes=self.store.num_classes)
+        return comparable_targets(self.source, num_classes=num_classes)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

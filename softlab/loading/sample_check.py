@@ -79,7 +79,8 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     """A source's hard targets, unless they count other classes than the teacher's; then they mean something else."""
     if source.class_names is not None and len(source.class_names) != num_classes:
         return None
-    return hard_targets(source)
+    targets_N = hard_targets(source)
+    return None if targets_N is None or targets_N.max(initial=-1) >= num_classes else targets_N
 
 
 def check_class_names(source: Source, store: Store) -> None:

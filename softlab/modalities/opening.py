@@ -1,16 +1,19 @@
 """Opens whichever kind of data set the options name."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from softlab.errors import InvalidOption, SourceError
+from softlab.errors import InvalidOption, OddSource, SourceError
 from softlab.keys import read_keys
 from softlab.modalities.modality import DEFAULT_MODALITY, Modality, decode_sample, find_modality
+from softlab.ranks import is_first_rank
 from softlab.sources.folder import open_folder
 from softlab.sources.options import Kind, SourceOptions
 from softlab.sources.parquet import find_parquet_files, open_parquet
 from softlab.sources.source import Source
 from softlab.sources.subset import first, readable, with_keys, with_targets
+from softlab.sources.summary import describe_source
 
 
 def open_source(
@@ -25,7 +28,7 @@ def open_source(
         source = softlab.open_source(softlab.SourceOptions(path="pets.parquet", label_column="breed"))
 
     A path is that of a folder of class folders, of a .parquet file or a folder of them, or torchvision:NAME. Raises
-    SourceError or InvalidOption.
+    SourceError or InvalidOption. Warns with OddSource where something was left out; `describe_source` tells all.
 
     With `skip_unreadable` every sample is decoded once, as the modality does, and `on_scan(done, total)` called after
     each; the limit counts samples before the unreadable ones are left out.
@@ -35,6 +38,9 @@ def open_source(
     source = _open(options, meaning)
     if not len(source):
         raise SourceError(f"{source.name}: no samples. Check `source.path`.")
+    note = describe_source(source).note
+    if note and is_first_rank():
+        warnings.warn(f"{note}. Check `source.path`, or go on if this is meant", OddSource, stacklevel=2)
     if options.targets:
         source = with_targets(source, options.targets)
     if options.keys is not None:
@@ -53,7 +59,9 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
     if prefix:
         return modality.data_sets[prefix](options.path.removeprefix(f"{prefix}:"), options)
     if kind == "parquet":
-        return open_parquet(options.path, fields=options.columns, label_column=options.label_column)
+        return open_parquet(
+            options.path, fields=options.columns, label_column=options.label_column, class_names=options.class_names
+        )
     return open_folder(Path(options.path), class_names=options.class_names)
 
 
@@ -79,8 +87,8 @@ def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_mo
             f"{options.path}: root and arguments are for torchvision's data sets, and this is a source of kind {kind}. "
             f"Leave out `source.root` and `source.arguments`."
         )
-    if kind != "folder" and options.class_names:
+    if kind not in ("folder", "parquet") and options.class_names:
         raise InvalidOption(
-            f"{options.path}: class_names are for class folders, and a source of kind {kind} brings its own. "
+            f"{options.path}: class_names are for class folders and texts, and a source of kind {kind} brings its own. "
             f"Leave out `source.class_names`."
         )

@@ -35,6 +35,12 @@ class ModelOptions:
     weights: Path | None = None
     """.safetensors file, or a PyTorch file that holds only tensors; default: random weights"""
 
+    weights_entry: str | None = None
+    """which entry of the file, where several fit the model: state_dict_ema, for example; default: the one that fits"""
+
+    weights_except: tuple[str, ...] = ()
+    """layers that aren't taken from the file, such as a head for other classes"""
+
     def __post_init__(self) -> None:
         origin, _, name = self.model.partition(":")
         if not (origin and name):
@@ -62,7 +68,7 @@ def build_model(options: ModelOptions) -> nn.Module:
             f"{options.model}: gave a {type(model).__name__}. Name a factory that returns a torch.nn.Module."
         )
     if options.weights is not None:
-        load_weights(model, Path(options.weights))
+        load_weights(model, Path(options.weights), entry=options.weights_entry, leave_out=options.weights_except)
     return model
 
 

@@ -1,6 +1,6 @@
 """Reads weights into a model without unpickling objects, and tells models apart by their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -9,7 +9,12 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
-from softlab.errors import ModelError
+from softlab.errors import ModelError, suggest
+
+Weights = dict[str, Tensor]
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
+"""Of DataParallel and AveragedModel, torch.compile, Lightning's modules, and trainers of pairs."""
 
 _SHOWN_KEYS = 3
 
@@ -17,15 +22,17 @@ HASH_ENTRY = "softlab.weights_blake3"
 """Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, entry: str | None = None, leave_out: Sequence[str] = ()) -> None:
     """Copies the tensors of a `.safetensors` or PyTorch file into the model, all or none.
 
-    A checkpoint with an entry `state_dict` or `model` is read from that entry. The prefix `module.`, which
-    `DataParallel` puts before every key, is taken off. Values are cast to the model's data types.
+    Of a checkpoint, the entry that fits the model is taken, or the one named; with several that fit, as the raw weights
+    and their moving average do, one must be named. A prefix that wrappers put before every name (`PREFIXES`) is taken
+    off. The layers of `leave_out` keep what the model has. Values are cast to the model's data types.
     """
     state = model.state_dict()
-    weights = _without_prefix(_state_dict(_read(path), path), state)
-    _check_fit(weights, state, path)
+    needed = _without_layers(state, leave_out, path)
+    weights = _choose_weights(_read(path), needed, path, entry=entry, leave_out=leave_out)
+    _check_fit(weights, needed, path)
     state.update(weights)  # the model's own state dict carries the layer versions that some layers insist on
     model.load_state_dict(state)
 
@@ -88,7 +95,35 @@ def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
+def _choose_weights(
+    content: object, needed: Weights, path: Path, *, entry: str | None, leave_out: Sequence[str]
+) -> Weights:
+    entries = _entries(content)
+    if entry is not None:
+        if entry not in entries:
+            raise ModelError(f"{path}: has no entry of weights {entry!r}. {suggest(entry, entries)}")
+        return _fitted(entries[entry], needed, leave_out)
+    fitted = {name: _fitted(weights, needed, leave_out) for name, weights in entries.items()}
+    fitting = [name for name, weights in fitted.items() if not any(_findings(weights, needed).values())]
+    if len(fitting) > 1:
+        raise ModelError(
+            f"{path}: holds {len(fitting)} sets of weights that fit the model: {', '.join(fitting)}. Name one beside "
+            f'`weights`, as weights_entry = "{fitting[-1]}".'
+        )
+    return fitted[fitting[0]] if fitting else _fitted(_state_dict(content, path), needed, leave_out)
+
+
+def _entries(content: object) -> dict[str, Weights]:
+    """The sets of weights of a checkpoint by name."""
+    if not isinstance(content, Mapping):
+        return {}
+    sets = {name: value for name, value in content.items() if isinstance(value, Mapping) and value}
+    return {
+        name: dict(value) for name, value in sets.items() if all(isinstance(each, Tensor) for each in value.values())
+    }
+
+
+def _state_dict(content: object, path: Path) -> Weights:
     for entry in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
             content = content[entry]
@@ -103,28 +138,55 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _without_prefix(weights: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if all(name.startswith("module.") for name in weights) and not any(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    return weights
+def _fitted(weights: Weights, needed: Weights, leave_out: Sequence[str]) -> Weights:
+    """Without the prefix of wrappers where that makes the names fit, and without layers that are left out."""
+    whole = kept = {name: tensor for name, tensor in weights.items() if not _is_of(name, leave_out)}
+    stripped = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # of an AveragedModel
+    while not kept.keys() <= needed.keys():
+        prefix = next((each for each in PREFIXES if stripped and all(name.startswith(each) for name in stripped)), None)
+        if prefix is None:
+            return whole
+        stripped = {name.removeprefix(prefix): tensor for name, tensor in stripped.items()}
+        kept = {name: tensor for name, tensor in stripped.items() if not _is_of(name, leave_out)}
+    return kept
 
 
-def _check_fit(weights: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+def _without_layers(state: Weights, layers: Sequence[str], path: Path) -> Weights:
+    for layer in layers:
+        if not any(_is_of(name, [layer]) for name in state):
+            known = dict.fromkeys(name.rpartition(".")[0] for name in reversed(state))
+            raise ModelError(f"{path}: weights_except: the model has no layer {layer!r}. {suggest(layer, known)}")
+    return {name: tensor for name, tensor in state.items() if not _is_of(name, layers)}
+
+
+def _is_of(name: str, layers: Sequence[str]) -> bool:
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+def _findings(weights: Weights, needed: Weights) -> dict[str, list[str]]:
     # Files from before PyTorch 0.4.1 lack the counters of batch normalisation, which inference doesn't use.
-    missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in state]
+    missing = [name for name in needed if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in needed]
     wrong_shape = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
+        f"{name} {tuple(tensor.shape)} instead of {tuple(needed[name].shape)}"
         for name, tensor in weights.items()
-        if name in state and tensor.shape != state[name].shape
+        if name in needed and tensor.shape != needed[name].shape
     ]
-    findings = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong_shape}
-    if any(findings.values()):
-        found = "; ".join(_shown(kind, names) for kind, names in findings.items() if names)
-        raise ModelError(
-            f"{path}: doesn't fit the model: {found}. Set `model` and `arguments` (e.g. num_classes) as they were "
-            f"when these weights were saved."
-        )
+    return {"missing": missing, "unexpected": unexpected, "wrong shape": wrong_shape}
+
+
+def _check_fit(weights: Weights, needed: Weights, path: Path) -> None:
+    findings = _findings(weights, needed)
+    if not any(findings.values()):
+        return
+    found = "; ".join(_shown(kind, names) for kind, names in findings.items() if names)
+    layers = {name.split(" ")[0].rpartition(".")[0] for name in findings["wrong shape"]}
+    is_head = len(layers) == 1 and not findings["missing"] and not findings["unexpected"]
+    hint = f' To train this layer anew, say weights_except = ["{layers.pop()}"] beside `weights`.' if is_head else ""
+    raise ModelError(
+        f"{path}: doesn't fit the model: {found}. Set `model` and `arguments` (e.g. num_classes) as they were "
+        f"when these weights were saved.{hint}"
+    )
 
 
 def _shown(kind: str, names: list[str]) -> str:

@@ -2,8 +2,8 @@
 
 # Shape letters: N samples.
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,34 +13,43 @@ from numpy.typing import NDArray
 from softlab.errors import SourceError, suggest
 from softlab.identity import fields_hash
 from softlab.keys import Keys
+from softlab.sources.folder_walk import Walk
 from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unreadable
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from softlab.sources.splits import check_one_split_of_folders
+from softlab.sources.summary import IMAGE_SUFFIXES, Found, count_suffixes
 
 
 def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSource":
-    """All images in class folders of `root`, at any depth, ordered by their path; hidden files are left out.
+    """All images in class folders of `root`, at any depth, ordered by their path; hidden files and folders are left
+    out, and so are those that systems and programs leave behind. Where there are no class folders, the images of
+    `root` itself, without labels.
 
-    Raises SourceError if there are none, or if the class folders are not those of `class_names`.
+    A class of `class_names` may have no folder. Raises SourceError if there are no images, if a folder can't be listed,
+    if a class folder is none of `class_names`, or if the class folders are splits (train, test).
     """
-    found = _class_folders(root)
+    walk = Walk(root)
+    found = walk.folders()
     _check_class_folders(root, found, class_names)
+    if not class_names:
+        check_one_split_of_folders(root, found)
+    keys = {name: _class_keys(root, walk, name) for name in found}
+    loose = walk.loose_images()
+    if not any(keys.values()):
+        if loose and not class_names:
+            return _without_labels(root, walk, loose)
+        raise SourceError(_no_images(root, found, walk))
     class_names = class_names or tuple(found)
-    ordered = sorted(class_names, key=lambda name: f"{name}/")  # the order of whole paths, one class at a time
-    keys = [_class_keys(root, name) for name in ordered]
-    if not any(keys):
-        raise SourceError(
-            f"{root}: no images in {len(found)} class folders. Expected files such as {root}/CLASS/IMAGE.png "
-            f"({', '.join(IMAGE_SUFFIXES)}): check `source.path`."
-        )
+    ordered = sorted(found, key=lambda name: f"{name}/")  # the order of whole paths, one class at a time
     label_of = {name: label for label, name in enumerate(class_names)}
-    labels, counts = [label_of[name] for name in ordered], [len(each) for each in keys]
+    labels, counts = [label_of[name] for name in ordered], [len(keys[name]) for name in ordered]
+    empty = tuple(name for name in class_names if not keys.get(name))
     return FolderSource(
         name=f"folder:{root.absolute().name}",
         root=root,
-        keys=Keys.join(keys),
+        keys=Keys.join([keys[name] for name in ordered]),
         targets={"label": np.repeat(np.array(labels, dtype=np.int64), counts)},
         class_names=class_names,
+        found=walk.found(empty_classes=empty, loose_images=len(loose)),
     )
 
 
@@ -52,7 +61,8 @@ class FolderSource:
     root: Path
     keys: Sequence[str]
     targets: Mapping[str, NDArray[np.int64]]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    found: Found
     skipped: tuple[SkippedSample, ...] = ()
     field_names: tuple[str, ...] = ("image",)
 
@@ -72,34 +82,39 @@ class FolderSource:
         return Sample(index=index, key=key, fields=fields, content_hash=fields_hash(fields), place=str(path))
 
 
-def _class_folders(root: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise SourceError(
-            f"{root}: {error.strerror}. Expected a folder of class folders: check `source.path`."
-        ) from error
+def _without_labels(root: Path, walk: Walk, names: Sequence[str]) -> FolderSource:
+    keys = sorted(names)
+    _check_encoding(root, keys)
+    return FolderSource(
+        name=f"folder:{root.absolute().name}",
+        root=root,
+        keys=Keys(keys),
+        targets={},
+        class_names=None,
+        found=walk.found(),
+    )
+
+
+def _no_images(root: Path, found: Sequence[str], walk: Walk) -> str:
+    others = Counter(walk.found().other_suffixes)
+    there = f" (there are: {count_suffixes(others)})" if others else ""
+    return (
+        f"{root}: no images in {len(found)} class folders{there}. Expected files such as {root}/CLASS/IMAGE.png "
+        f"({', '.join(IMAGE_SUFFIXES)}): check `source.path`."
+    )
 
 
 def _check_class_folders(root: Path, found: Sequence[str], class_names: tuple[str, ...]) -> None:
-    if not class_names:
-        return
     for name in found:
-        if name not in class_names:
+        if class_names and name not in class_names:
             raise SourceError(
                 f"{root}: the folder {name!r} is none of the {len(class_names)} class names. "
                 f"{suggest(name, class_names)} Rename it, or add it to `source.class_names`."
             )
-    for name in class_names:
-        if name not in found:
-            raise SourceError(
-                f"{root}: there is no folder for the class {name!r}. {suggest(name, found)} "
-                f"Add it, or correct `source.class_names`."
-            )
 
 
-def _class_keys(root: Path, class_name: str) -> Keys:
-    keys = sorted(_image_paths(root, class_name))
+def _class_keys(root: Path, walk: Walk, class_name: str) -> Keys:
+    keys = sorted(walk.images(class_name))
     _check_encoding(root, keys)
     return Keys(keys)
 
@@ -113,11 +128,3 @@ def _check_encoding(root: Path, keys: Sequence[str]) -> None:
         raise SourceError(
             f"{root}: the file name {key!r} is not UTF-8, so it is not the same on every machine. Rename it."
         ) from error
-
-
-def _image_paths(root: Path, class_name: str) -> Iterator[str]:
-    for folder, _, files in os.walk(root / class_name, followlinks=True):
-        relative = Path(folder).relative_to(root).as_posix()
-        for file in files:
-            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith("."):
-                yield f"{relative}/{file}"

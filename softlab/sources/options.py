@@ -35,10 +35,11 @@ class SourceOptions:
     """Parquet: the column of each field of a sample, such as {text = "sentence"}; default: image, from image_column."""
 
     label_column: str = DEFAULT_LABEL_COLUMN
-    """Parquet: the integer column of hard targets; the default may be missing."""
+    """Parquet: the column of hard targets, integers or the names of classes; the default may be missing."""
 
     class_names: tuple[str, ...] = ()
-    """Folder: the class folders in the order of their labels; default: all folders, sorted by name."""
+    """Folder, or labels that are texts: the classes in the order of their labels, those without a sample too; default:
+    all that are found, sorted by name."""
 
     targets: tuple[int, ...] = ()
     """Only samples with these hard targets; default: all samples."""

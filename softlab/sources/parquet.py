@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from softlab.errors import SourceError, suggest
+from softlab.errors import InvalidOption, SourceError, suggest
 from softlab.identity import fields_hash
 from softlab.keys import Keys
+from softlab.sources.label_columns import check_label_column, is_name, name_classes, read_names
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Raw, Sample, SkippedSample, source_in_a_line, unreadable
+from softlab.sources.splits import check_one_split
 
 MAX_CACHED_BYTES = 2 << 30
 
@@ -35,32 +37,46 @@ def find_parquet_files(path: str) -> list[Path]:
     return [Path(path)] if Path(path).is_file() else sorted(Path(match) for match in glob.glob(path, recursive=True))
 
 
-def open_parquet(path: str, *, fields: Mapping[str, str], label_column: str) -> "ParquetSource":
+def open_parquet(
+    path: str, *, fields: Mapping[str, str], label_column: str, class_names: tuple[str, ...] = ()
+) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
-    targets, but no fields.
+    targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
 
-    Raises SourceError if there is no such file, a file is damaged, or the columns aren't what they should be.
+    Raises SourceError if there is no such file, a file is damaged, the files are of several splits (train, test), or
+    the columns aren't what they should be; InvalidOption for `class_names` of integer labels.
     """
-    parts = [_read_part(file, fields=fields, label_column=label_column) for file in find_parquet_files(path)]
+    files = find_parquet_files(path)
+    check_one_split(path, files)
+    parts = [_read_part(file, fields=fields, label_column=label_column) for file in files]
     if not parts:
         raise SourceError(
             f"{path}: no such folder, and no .parquet file. Expected a folder of class folders, "
             f"or a .parquet file, a folder of them or a glob: check `source.path`."
         )
     for part in parts[1:]:
-        if (part.class_names, part.targets_N is None) != (parts[0].class_names, parts[0].targets_N is None):
+        if part.kind_of_labels != parts[0].kind_of_labels:
             raise SourceError(
                 f"{part.file}: its labels or class names are not those of {parts[0].file.name}. "
                 f"Give `source.path` files of one data set."
             )
     targets = [part.targets_N for part in parts if part.targets_N is not None]
+    names = parts[0].class_names
+    texts = [part.label_names for part in parts if part.label_names is not None]
+    if texts:
+        targets, names = name_classes(path, texts, class_names)
+    elif class_names:
+        raise InvalidOption(
+            f"{path}: class_names give the order of labels that are texts, and these are numbers already. "
+            f"Leave out `source.class_names`."
+        )
     targets_N = np.concatenate(targets) if targets else None
     return ParquetSource(
         name=f"parquet:{Path(path).absolute().name}",
         rows=RowGroups([group for part in parts for group in part.groups], fields=fields),
         keys=_keys([part.paths for part in parts]),
         targets={} if targets_N is None or not (targets_N >= 0).any() else {label_column: targets_N},
-        class_names=parts[0].class_names,
+        class_names=names,
         field_names=tuple(fields),
     )
 
@@ -156,7 +172,17 @@ class _Part:
     """One Arrow string a sample, null where there is none."""
 
     targets_N: NDArray[np.int64] | None
+    """Of labels that are integers."""
+
+    label_names: Any
+    """Of labels that are names of classes: one Arrow string a sample, null where unknown; else None."""
+
     class_names: tuple[str, ...] | None
+
+    @property
+    def kind_of_labels(self) -> tuple[tuple[str, ...] | None, bool, bool]:
+        """The same for all files of a data set."""
+        return self.class_names, self.targets_N is None, self.label_names is None
 
 
 class _HubFeature(Struct):
@@ -178,7 +204,7 @@ def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _
         for field, column in fields.items():
             _check_column(path, file.schema_arrow, field, column)
         class_names = _class_names(file.schema_arrow, label_column)
-        targets_N = _read_targets(path, file, label_column)
+        targets_N, label_names = _read_targets(path, file, label_column)
         paths = _read_paths(file, list(fields.values()))
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
@@ -188,7 +214,9 @@ def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _
         _RowGroup(file=path, index=index, start=start, num_rows=num_rows)
         for index, (start, num_rows) in enumerate(zip(starts, rows, strict=False))
     ]
-    return _Part(file=path, groups=groups, paths=paths, targets_N=targets_N, class_names=class_names)
+    return _Part(
+        file=path, groups=groups, paths=paths, targets_N=targets_N, label_names=label_names, class_names=class_names
+    )
 
 
 @contextmanager
@@ -268,18 +296,16 @@ def _read_paths(file: Any, columns: Sequence[str]) -> Any:
     return pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.large_string())])
 
 
-def _read_targets(path: Path, file: Any, column: str) -> NDArray[np.int64] | None:
-    names = file.schema_arrow.names
-    if column not in names and column == DEFAULT_LABEL_COLUMN:
-        return None
-    if column not in names or not pa.types.is_integer(file.schema_arrow.field(column).type):
-        found = f"has type {file.schema_arrow.field(column).type}" if column in names else "is not there"
-        raise SourceError(
-            f"{path}: the column {column!r} {found}. {suggest(column, names)} "
-            f"Name an integer column with `source.label_column`."
-        )
-    labels = file.read(columns=[column]).column(0).cast(pa.int64()).fill_null(-1)
-    return np.array(labels, dtype=np.int64)
+def _read_targets(path: Path, file: Any, column: str) -> tuple[NDArray[np.int64] | None, Any]:
+    """Integers, or the names of classes; both None where there is no column of the default name."""
+    schema = file.schema_arrow
+    if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
+        return None, None
+    check_label_column(path, schema, column)
+    cells = file.read(columns=[column]).column(0)
+    if is_name(cells.type):
+        return None, read_names(cells)
+    return np.array(cells.cast(pa.int64()).fill_null(-1), dtype=np.int64), None
 
 
 def _check_targets(path: Path, targets_N: NDArray[np.int64], class_names: tuple[str, ...] | None) -> None:

@@ -2,19 +2,21 @@
 
 import copy
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.labels.losses import check_loss_head
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
 from softlab.ranks import Ranks
+from softlab.sources.source import hard_targets
 from softlab.store.reader import Store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
@@ -46,7 +48,7 @@ def make_learners(
             new_classes=options.distil.new_classes,
             class_weights=_class_weights(learn, loader.aligned, options),
         )
-        wanted.append((name, student, learn, objective))
+        wanted.append((name, student, learn, _of_known_targets(objective, loader.aligned)))
     if options.distil.baseline and num_stores:
         wanted += [
             (name + HARD_SUFFIX, replace(student, module=copy.deepcopy(student.module)), learn, _hard_alone(objective))
@@ -80,6 +82,21 @@ def make_learners(
     ]
 
 
+def _of_known_targets(objective: Objective, aligned: Aligned) -> Objective:
+    """With alpha 1 where hard targets count other classes than the store, and are left aside."""
+    teachers = objective.teachers
+    is_left_aside = aligned.store is not None and aligned.targets_N is None and hard_targets(aligned.source) is not None
+    if not is_left_aside or teachers.alpha == 0 or (teachers.alpha == 1 and teachers.alpha_end in (None, 1)):
+        return objective
+    warnings.warn(
+        f"{aligned.source.name}: its labels are left aside, so the students learn from the teacher alone, as with "
+        f"`teachers.alpha = 1`",
+        OddLabels,
+        stacklevel=4,
+    )
+    return replace(objective, teachers=replace(teachers, alpha=1.0, alpha_end=None))
+
+
 def _hard_alone(objective: Objective) -> Objective:
     return replace(HARD_TARGETS, label_smoothing=objective.label_smoothing, class_weights=objective.class_weights)
 
@@ -96,7 +113,7 @@ def _class_weights(learn: LearnOptions, aligned: Aligned, options: TrainOptions)
     if targets_N is None:
         raise InvalidOption(
             f"targets.class_weights = {BALANCED!r}: {aligned.source.name} has no hard targets to count. Leave it out, "
-            f"or name their column with `source.label_column`."
+            f"or give a source that has them (of a Parquet file, name their column with `source.label_column`)."
         )
     known_N = targets_N[: options.run.max_samples]
     counts_C = np.bincount(known_N[known_N >= 0], minlength=_num_classes(aligned, targets_N))

@@ -169,9 +169,9 @@ def hard_loss(
     torch's cross_entropy has it."""
     if batch.targets_B is None:
         raise StoreMismatch(
-            "there are no hard targets to learn, or they count other classes than the store. Name the column that "
-            "holds them (`source.label_column`), or train on a store's labels alone (`teachers.alpha = 1`, without "
-            "`distil.baseline`)."
+            "there are no hard targets to learn, or they count other classes than the store. Give a source that has "
+            "them (class folders, or of a Parquet file the column that `source.label_column` names), or train on a "
+            "store's labels alone (`teachers.alpha = 1`, without `distil.baseline`)."
         )
     weight_C = torch.tensor(class_weights, device=student_logits_BC.device) if class_weights else None
     _check_class_weights(weight_C, student_logits_BC)

@@ -11,6 +11,8 @@ from torch import nn
 
 from softlab.errors import InvalidOption, SlowReads
 from softlab.evaluation.best import AUTO, choose_metric
+from softlab.loading.content_check import overlap_note, warn_of_content
+from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input
@@ -19,7 +21,7 @@ from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.collectives import check_batch_size, join_training
-from softlab.student.inputs import align_inputs
+from softlab.student.inputs import TrainingData, align_inputs
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
@@ -60,7 +62,8 @@ def train_students(
     Raises StoreMismatch if stores, source, views, students or an interrupted run don't belong together, InvalidOption
     for a temperature below the stored ones, a metric in `run.best_by` that can't be measured, or options that have no
     effect together, TrainingFailed for a loss that isn't finite. Warns with SlowReads where a store is too large for
-    its row cache and `distil.shuffle` is full.
+    its row cache and `distil.shuffle` is full, with OddLabels where hard targets contradict the teacher or count other
+    classes, and with OddSource where samples are both trained on and measured on.
     """
     options = options or TrainOptions()
     run = options.run
@@ -73,6 +76,8 @@ def train_students(
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
+    if ranks.is_first:
+        _look_at_samples(data, valid)
     comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
     others = {
         name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)
@@ -103,6 +108,15 @@ def train_students(
                 return finished
         loaders = {name: each.loader for name, each in others.items() if each is not None}
         return Training(learners, train_loader, comparison, loaders, order, options, folder, ranks).run(on_progress)
+
+
+def _look_at_samples(data: TrainingData, valid: Validation | None) -> None:
+    """Warns with OddLabels and OddSource."""
+    aligned = data.aligned
+    if aligned.store is not None and not aligned.new_classes:
+        warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N))
+    if valid is not None:
+        warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
 
 
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
@@ -150,6 +164,8 @@ def _compare_on(
         )
     check_comparable(valid, source, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
+    if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
+        aligned = replace(aligned, num_classes=stores[0].num_classes)
     return Comparison(
         loader=BatchLoader(
             aligned, device=device, options=LoaderOptions(workers=options.device.workers), keep_decoded=True

@@ -42,7 +42,7 @@ def check_comparable(valid: Validation, source: Source, stores: Sequence[Store])
     if ours is not None and theirs is not None and ours != theirs:
         raise StoreMismatch(
             f"{valid.source.name}: its classes {list(theirs[:5])} are not those of {source.name}, {list(ours[:5])}. "
-            f"Give both the same class names in the same order."
+            f"Give both the same class names in the same order (as `valid.class_names`; a class may lack a folder)."
         )
     if valid.store is not None and stores:
         teachers = [_teacher_of(store) for store in stores]

@@ -9,6 +9,8 @@ from torch import nn
 
 from softlab.amounts import format_bytes, format_duration
 from softlab.errors import InvalidOption
+from softlab.loading.content_check import duplicates_note, warn_of_content
+from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
 from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
@@ -115,7 +117,10 @@ def dump_teacher(
     Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, views to be
     added to another teacher's store, other samples than those of `like`, processes that would dump different things),
     TeacherError (values that are not finite, an output that looks like no classes), InvalidOption (k over the number
-    of classes, views given twice), UnreadableSample. On Ctrl-C shards that were computed are still written, and
+    of classes, views given twice), UnreadableSample. Warns with OddLabels where the source's hard targets contradict
+    the teacher, or count other classes, and with OddSource where samples are there twice.
+
+    On Ctrl-C shards that were computed are still written, and
     KeyboardInterrupt says how to go on."""
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
@@ -136,6 +141,8 @@ def dump_teacher(
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
+        if ranks.is_first:
+            _look_at_samples(source, open_store(out))
         return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 
@@ -186,6 +193,12 @@ def _finish(writer: StoreWriter, ranks: Ranks) -> None:
             writer.reread()
         writer.finalize(writer.samples())
     ranks.wait()
+
+
+def _look_at_samples(source: Source, store: Store) -> None:
+    """Warns with OddLabels and OddSource."""
+    warn_of_labels(stored_label_note(source, store))
+    warn_of_content(duplicates_note(source, store))
 
 
 def _how_to_resume(writer: StoreWriter) -> str:

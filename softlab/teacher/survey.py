@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +19,7 @@ from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.labels.values_coding import encode_values
 from softlab.loading.aligned import Aligned
+from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
@@ -108,6 +110,7 @@ def survey_teacher(
     name = next(iter(chosen))
     logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
     num_classes = logits_RC.shape[1]
+    _check_labels(source, found, name)
     plan = make_plan(teacher, source, options, views, example=found.keep(chosen, options), most_units=found.most_units)
     mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
     return Survey(
@@ -160,6 +163,9 @@ class _Surveyed:
     """The teacher's whole output for the surveyed samples, on the host."""
 
     whole: WholeOutput
+    looked_at_S: NDArray[np.int64]
+    """Their source indices."""
+
     seconds: float
 
     @property
@@ -197,7 +203,15 @@ def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Surveyed:
     finite = [*whole.values.values(), *([] if options.valid else whole.logits.values())]
     if not all(each.rows.isfinite().all() for each in finite):
         raise TeacherError("the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs.")
-    return _Surveyed(whole=whole, seconds=seconds)
+    return _Surveyed(whole=whole, looked_at_S=spread_N[: whole.num_samples], seconds=seconds)
+
+
+def _check_labels(source: Source, found: _Surveyed, name: str) -> None:
+    """Warns with OddLabels. Outputs with several rows a sample have no one target."""
+    rows = found.whole.logits[name]
+    if rows.counts_B is None:
+        predicted_S = rows.rows.argmax(dim=1).numpy()
+        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=rows.rows.shape[1]))
 
 
 def _on_host(whole: WholeOutput) -> WholeOutput:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from softlab.errors import InvalidOption, SourceError, UnreadableSample
+from softlab.errors import InvalidOption, OddSource, SourceError, UnreadableSample
 from softlab.modalities.opening import open_source
 from softlab.sources import SourceOptions
 from tests.sources.pictures import animals, image_of, image_rows, truncated_png, write_folder, write_parquet
@@ -105,3 +105,12 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
 def test_options_that_dont_fit_the_data_are_refused(tmp_path: Path, options: dict[str, Any], next_step: str) -> None:
     with pytest.raises(InvalidOption, match=next_step):
         open_source(SourceOptions(**{"path": str(animals(tmp_path)), **options}))
+
+
+def test_what_was_left_out_is_told_once_and_a_clean_folder_is_silent(tmp_path: Path) -> None:
+    open_source(animals(tmp_path))
+
+    write_folder(tmp_path, {"cat/a.heic": b""})
+
+    with pytest.warns(OddSource, match=r"left out files that aren't images \(1 \.heic;.*Check `source\.path`"):
+        open_source(tmp_path)

@@ -62,6 +62,56 @@ def test_the_prefix_of_data_parallel_is_taken_off(saved: nn.Module, model: nn.Mo
     assert weights_fingerprint(model) == weights_fingerprint(saved)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "student.", "module._orig_mod.", "model.module."])
+def test_prefixes_of_wrappers_are_taken_off(prefix: str, saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
+    torch.save({f"{prefix}{name}": tensor for name, tensor in saved.state_dict().items()}, tmp_path / "weights.pt")
+
+    load_weights(model, tmp_path / "weights.pt")
+
+    assert weights_fingerprint(model) == weights_fingerprint(saved)
+
+
+def test_of_raw_and_averaged_weights_one_must_be_named(saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(saved)
+    path, raw = tmp_path / "checkpoint.pth", grey_cnn(width=4)
+    torch.save({"epoch": 3, "model": raw.state_dict(), "model_ema": averaged.state_dict()}, path)
+
+    with pytest.raises(ModelError, match=r'2 sets .*: model, model_ema\. Name one .*weights_entry = "model_ema"'):
+        load_weights(model, path)
+    with pytest.raises(ModelError, match=r"no entry of weights 'ema'\. .*model"):
+        load_weights(model, path, entry="ema")
+
+    load_weights(model, path, entry="model_ema")
+    assert weights_fingerprint(model) == weights_fingerprint(saved)
+    load_weights(model, path, entry="model")
+    assert weights_fingerprint(model) == weights_fingerprint(raw)
+
+
+def test_one_set_that_fits_is_taken_whatever_its_name(saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
+    other = grey_cnn(width=8).state_dict()
+    torch.save({"discriminator": other, "generator": saved.state_dict()}, tmp_path / "checkpoint.pth")
+
+    load_weights(model, tmp_path / "checkpoint.pth")
+
+    assert weights_fingerprint(model) == weights_fingerprint(saved)
+
+
+def test_a_layer_that_is_left_out_keeps_what_the_model_has(saved: nn.Module, tmp_path: Path) -> None:
+    path, model = tmp_path / "weights.pt", grey_cnn(width=4, num_classes=3)
+    torch.save(saved.state_dict(), path)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    with pytest.raises(ModelError, match=r'2 wrong shape .*weights_except = \["classifier"\]'):
+        load_weights(model, path)
+    with pytest.raises(ModelError, match=r"no layer 'head'\. Known: classifier"):
+        load_weights(model, path, leave_out=["head"])
+    load_weights(model, path, leave_out=["classifier"])
+
+    loaded, theirs = model.state_dict(), saved.state_dict()
+    assert torch.equal(loaded["classifier.weight"], own["classifier.weight"])
+    assert torch.equal(loaded["conv1.weight"], theirs["conv1.weight"])
+
+
 def test_the_prefix_stays_where_the_model_has_it_too(saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
     torch.save(nn.DataParallel(saved).state_dict(), tmp_path / "weights.pt")
 

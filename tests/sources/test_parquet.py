@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from softlab.errors import SourceError, UnreadableSample
 from softlab.sources import Source, parquet
 from softlab.sources.parquet import find_parquet_files
 from softlab.testing.sources import SourceContract
-from tests.sources.pictures import encoded, image_of, image_rows, picture, truncated_png, write_parquet
+from tests.sources.pictures import IMAGE_TYPE, encoded, image_of, image_rows, picture, truncated_png, write_parquet
 
 
 def hub_metadata(*names: str) -> dict[str, str]:
@@ -173,6 +174,86 @@ def test_a_column_that_is_missing_or_of_the_wrong_type_is_refused(
 
     with pytest.raises(SourceError, match=next_step):
         open_parquet(path, **column)
+
+
+def write_labels(path: Path, labels: Any, **columns: Any) -> Path:
+    images = pa.array(image_rows(len(labels)), type=IMAGE_TYPE)
+    pq.write_table(pa.table({"image": images, "label": labels, **columns}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array(["dog", None, "cat"]),
+        pa.array(["dog", None, "cat"], pa.large_string()),
+        pa.array(["dog", None, "cat"]).dictionary_encode(),
+    ],
+)
+def test_labels_that_are_texts_are_classes_in_sorted_order(tmp_path: Path, labels: Any) -> None:
+    source = open_parquet(write_labels(tmp_path / "a.parquet", labels))
+
+    assert source.targets["label"].tolist() == [1, -1, 0]
+    assert source.class_names == ("cat", "dog")
+
+
+def test_labels_that_are_true_or_false_are_two_classes(tmp_path: Path) -> None:
+    source = open_parquet(write_labels(tmp_path / "a.parquet", pa.array([True, False, None])))
+
+    assert source.targets["label"].tolist() == [1, 0, -1]
+    assert source.class_names == ("false", "true")
+
+
+def test_texts_of_several_files_are_counted_together_and_in_the_order_given(tmp_path: Path) -> None:
+    write_labels(tmp_path / "a.parquet", pa.array(["b"]))
+    write_labels(tmp_path / "b.parquet", pa.array(["a", "c"]))
+    fields = {"image": "image"}
+
+    together = open_parquet(tmp_path)
+    ordered = parquet.open_parquet(str(tmp_path), fields=fields, label_column="label", class_names=("c", "b", "a", "z"))
+
+    assert (together.targets["label"].tolist(), together.class_names) == ([1, 0, 2], ("a", "b", "c"))
+    assert (ordered.targets["label"].tolist(), ordered.class_names) == ([1, 2, 0], ("c", "b", "a", "z"))
+    with pytest.raises(SourceError, match=r"label 'b' is none of the 2 class names\..*`source.class_names`"):
+        parquet.open_parquet(str(tmp_path), fields=fields, label_column="label", class_names=("a", "c"))
+
+
+@pytest.mark.parametrize("labels", [pa.array([0.5, 1.0]), pa.array([[0, 1], [1]])])
+def test_labels_of_another_type_are_refused_with_the_columns_that_would_do(tmp_path: Path, labels: Any) -> None:
+    path = write_labels(tmp_path / "a.parquet", labels, breed=pa.array(["x", "y"]), y=pa.array([0, 1]))
+
+    with pytest.raises(SourceError, match=r"'label' has type .* Known: y, breed\. .*`source.label_column`"):
+        open_parquet(path)
+
+
+def test_captions_are_no_classes(tmp_path: Path) -> None:
+    images = [b""] * 101
+    pq.write_table(pa.table({"image": images, "label": [f"text {row}" for row in range(101)]}), tmp_path / "a.parquet")
+
+    with pytest.raises(SourceError, match=r"101 different texts in 101 rows.*`source.label_column`"):
+        open_parquet(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"],
+        ["train/0000", "train/0001", "test/0000"],
+        ["train", "validation"],
+    ],
+)
+def test_files_of_several_splits_are_refused_with_a_path_that_works(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_parquet(tmp_path / f"{name}.parquet", image_rows(1), labels=[0])
+    path = str(tmp_path / "**/*.parquet")
+
+    with pytest.raises(SourceError, match="splits") as caught:
+        open_parquet(path)
+
+    first = re.findall(r"`source.path = ([^`]+)`", str(caught.value))
+    trains = [each for each in first if "train" in each]
+    assert len(open_parquet(trains[0])) == sum(name.startswith("train") for name in names)
 
 
 # Fields of other kinds.

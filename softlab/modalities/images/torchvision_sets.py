@@ -22,6 +22,8 @@ from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unre
 
 # Where torchvision's image classification sets keep their labels; there is no common attribute.
 TARGET_ATTRIBUTES = ("targets", "labels", "_labels", "y")
+PAIR_ATTRIBUTES = ("_samples", "_flat_character_images")
+"""Where others keep pairs of an image and its label: GTSRB, StanfordCars, FER2013, Imagenette, Omniglot."""
 
 
 def open_named(name: str, options: SourceOptions) -> "TorchvisionSource":
@@ -108,7 +110,22 @@ def _targets(dataset: Any, num_samples: int) -> dict[str, NDArray[np.int64]]:
         values = np.asarray(getattr(dataset, attribute, None))
         if values.shape == (num_samples,) and values.dtype.kind in "iu":
             return {"label": values.astype(np.int64)}
+    for attribute in PAIR_ATTRIBUTES:
+        labels = _second_of_pairs(getattr(dataset, attribute, None), num_samples)
+        if labels is not None:
+            return {"label": labels}
     return {}
+
+
+def _second_of_pairs(pairs: Any, num_samples: int) -> NDArray[np.int64] | None:
+    """The labels of pairs of an image and its label, None where these aren't such pairs, or a test set withholds them;
+    torchvision's hooks for own labels would not be applied to them."""
+    if not isinstance(pairs, list) or len(pairs) != num_samples:
+        return None
+    labels = [pair[1] if isinstance(pair, tuple | list) and len(pair) == 2 else None for pair in pairs]
+    if not all(isinstance(label, int | np.integer) for label in labels):
+        return None
+    return np.asarray(labels, dtype=np.int64)
 
 
 def _class_name(name: str | Sequence[str]) -> str:

@@ -1,0 +1,66 @@
+"""Are hard targets those of the teacher? Compared before they are trained on, or counted."""
+
+# Shape letters: N samples, S of them looked at.
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import OddLabels
+from softlab.indices import StoreIndex
+from softlab.labels.class_mapping import describe_mapping, find_mapping
+from softlab.loading.sample_check import comparable_targets
+from softlab.sources.source import Source, hard_targets
+from softlab.store.reader import Store
+
+LOOKED_AT = 2048
+"""Samples, spread evenly."""
+
+
+def spread(num_samples: int) -> NDArray[np.int64]:
+    """The indices of those that are looked at."""
+    return np.linspace(0, num_samples - 1, min(num_samples, LOOKED_AT)).astype(np.int64)
+
+
+def label_note(source: Source, source_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
+    """What is odd about a source's hard targets, given the teacher's largest class for some of its samples; empty
+    where nothing is."""
+    targets_N = hard_targets(source)
+    if targets_N is None:
+        return ""
+    mapping = find_mapping(predicted_S, targets_N[source_S])
+    if comparable_targets(source, num_classes=num_classes) is None:
+        if mapping is not None and mapping.offset is not None:
+            return f"{_left_aside(source, num_classes)}; {describe_mapping(mapping, source.class_names)}"
+        return _left_aside(source, num_classes)
+    return "" if mapping is None else f"{source.name}: {describe_mapping(mapping, source.class_names)}"
+
+
+def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None = None) -> str:
+    """The same by what a store holds; `store_N` is where the source's samples stand in it, if they aren't all of them.
+    Nothing for mixed views, and where a sample has several rows: they have no one target."""
+    if not store.has_labels or store.labels.units or store.manifest.views.mixing is not None:
+        return ""
+    source_S = spread(len(source))
+    labels = store.read(source_S if store_N is None else store_N[source_S])
+    predicted_S = labels.class_ids_BK[:, 0].long().numpy()
+    return label_note(source, source_S, predicted_S, num_classes=store.num_classes)
+
+
+def warn_of_labels(note: str) -> None:
+    """With OddLabels, where there is something to tell."""
+    if note:
+        warnings.warn(note, OddLabels, stacklevel=3)
+
+
+def _left_aside(source: Source, num_classes: int) -> str:
+    targets_N = hard_targets(source)
+    assert targets_N is not None, "its caller has looked"
+    names = source.class_names
+    found = f"labels up to {int(targets_N.max())}" if names is None else f"{len(names):,} classes"
+    return (
+        f"{source.name}: labels of other classes ({found}, the teacher or model has {num_classes:,}), left aside: they "
+        f"are neither compared nor trained on. Name all of its classes as `source.class_names` (of folders, and of "
+        f"labels that are texts) if these are some of them"
+    )

@@ -1,0 +1,108 @@
+"""What was found where a data set lies, and what of it was left out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from softlab.amounts import format_count
+from softlab.sources.source import Source
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a folder of images holds beside its samples."""
+
+    suffixes: Mapping[str, int] = field(default_factory=dict)
+    """Of the images: how many files have each."""
+
+    other_suffixes: Mapping[str, int] = field(default_factory=dict)
+    """Of files that aren't taken, as no suffix of an image is theirs."""
+
+    hidden_folders: tuple[str, ...] = ()
+    """Left out, with all that is in them: hidden ones, and those that programs leave behind."""
+
+    hidden_files: int = 0
+    """Left out: `.DS_Store`, `Thumbs.db` and such."""
+
+    loops: tuple[str, ...] = ()
+    """Links to a folder that they lie in; left out."""
+
+    links_inside: tuple[str, ...] = ()
+    """Links to another folder of the same data set: its images are there twice."""
+
+    empty_classes: tuple[str, ...] = ()
+    loose_images: int = 0
+    """Images beside the class folders; left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceSummary:
+    """A data set at a glance."""
+
+    name: str
+    num_samples: int
+    num_classes: int | None
+    """By its class names; None where it has none."""
+
+    found: Found | None
+    """Of a folder."""
+
+    @property
+    def note(self) -> str:
+        """What was left out or is odd, in one line; empty where there is nothing to tell."""
+        findings = [] if self.found is None else _odd(self.found)
+        if self.found is not None and self.num_classes is None:
+            findings.insert(0, "images without class folders, taken as samples without labels")
+        return f"{self.name}: {'; '.join(findings)}" if findings else ""
+
+
+def describe_source(source: Source) -> SourceSummary:
+    """What was found, with its `note` for the user.
+
+    print(softlab.describe_source(source).note)
+    """
+    return SourceSummary(
+        name=source.name,
+        num_samples=len(source),
+        num_classes=None if source.class_names is None else len(source.class_names),
+        found=_found_of(source),
+    )
+
+
+def count_suffixes(suffixes: Counter[str]) -> str:
+    """`12 .heic, 3 .gif`, the most frequent first."""
+    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(4))
+
+
+def _found_of(source: object) -> Found | None:
+    whole = getattr(source, "source", None)  # of which this is a part
+    found: Found | None = getattr(source, "found", None) if whole is None else _found_of(whole)
+    return found
+
+
+def _odd(found: Found) -> list[str]:
+    lines = []
+    if found.empty_classes:
+        lines.append(f"no images for {_some(found.empty_classes, 'class', 'classes')}")
+    if found.other_suffixes:
+        suffixes = count_suffixes(Counter(found.other_suffixes))
+        lines.append(f"left out files that aren't images ({suffixes}; {', '.join(IMAGE_SUFFIXES)} are taken)")
+    if found.loose_images:
+        lines.append(f"left out {format_count(found.loose_images, 'image')} beside the class folders")
+    if found.hidden_folders:
+        lines.append(f"left out {_some(found.hidden_folders, 'hidden folder', 'hidden folders')}")
+    if found.loops:
+        lines.append(f"left out {_some(found.loops, 'link that leads', 'links that lead')} back to a folder around it")
+    if found.links_inside:
+        lines.append(
+            f"{_some(found.links_inside, 'link leads', 'links lead')} to a folder of the same data set, whose images "
+            f"are samples twice"
+        )
+    return lines
+
+
+def _some(names: Sequence[str], one: str, several: str) -> str:
+    more = ", .." if len(names) > 3 else ""
+    return f"{len(names):,} {one if len(names) == 1 else several} ({', '.join(names[:3])}{more})"
