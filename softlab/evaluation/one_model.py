@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, ModelError
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
@@ -86,15 +86,20 @@ def open_inputs(
 
 
 def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions, device: DeviceOptions) -> Evaluation:
-    """One model's evaluation; it is left on the loader's device, in eval mode."""
+    """One model's evaluation; it is left on the loader's device, in eval mode. Raises ModelError for outputs that are
+    NaN or infinite."""
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
 
+    bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
+
     def forward(batch: Batch) -> Tensor:
         collated = batch.inputs[0]
-        return logits_of(
+        logits_RC = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
+        bad_rows.add_((logits_RC.isnan() | logits_RC.isposinf()).any(dim=1).sum())
+        return logits_RC
 
     (evaluation,) = evaluate(
         {"model": forward},
@@ -103,6 +108,11 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
         channels_last=device.channels_last,
         per_class=options.per_class,
     ).values()
+    if bad_rows.item():
+        raise ModelError(
+            f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
+            f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
+        )
     return evaluation
 
 
