@@ -24,8 +24,9 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, and `EpochNotSet`, when a loop of a user's own shows
-one view of several. All are a `SoftlabWarning`.
+`RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
+published to take its images, and `EpochNotSet`, when a loop of a user's own shows one view of several. All are a
+`SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -134,6 +135,10 @@ class SlowReads(SoftlabWarning):
 
 class RandomWeights(SoftlabWarning):
     """A teacher was given no weights, so that its labels teach nothing."""
+
+
+class PublishedInput(SoftlabWarning):
+    """A model takes its images as it was published, because nothing else was said; or not as it was published."""
 
 
 class EpochNotSet(SoftlabWarning):
