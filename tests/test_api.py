@@ -51,6 +51,7 @@ PUBLIC_NAMES = [
     "ObjectMissing",
     "OptimizerOptions",
     "PruneOptions",
+    "PublishedInput",
     "PullOptions",
     "PushOptions",
     "RandomWeights",
