@@ -24,10 +24,11 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, `EpochNotSet`, when a loop of a user's own shows
-one view of several, `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end
-before their run, `OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`, when
-hard targets aren't those of the teacher. All are a `SoftlabWarning`.
+`RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
+published to take its images, `EpochNotSet`, when a loop of a user's own shows one view of several,
+`DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
+`OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`, when hard targets
+aren't those of the teacher. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -136,6 +137,10 @@ class SlowReads(SoftlabWarning):
 
 class RandomWeights(SoftlabWarning):
     """A teacher was given no weights, so that its labels teach nothing."""
+
+
+class PublishedInput(SoftlabWarning):
+    """A model takes its images as it was published, because nothing else was said; or not as it was published."""
 
 
 class EpochNotSet(SoftlabWarning):

@@ -55,6 +55,7 @@ PUBLIC_NAMES = [
     "OddSource",
     "OptimizerOptions",
     "PruneOptions",
+    "PublishedInput",
     "PullOptions",
     "PushOptions",
     "RandomWeights",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, ModelError
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
@@ -91,21 +91,25 @@ def open_inputs(
 
 
 def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions, device: DeviceOptions) -> Evaluation:
-    """One model's evaluation; it is left on the loader's device, in eval mode."""
+    """One model's evaluation; it is left on the loader's device, in eval mode. Raises ModelError for outputs that are
+    NaN or infinite."""
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
     predicted: list[Tensor] = []
     num_classes = 0
 
+    bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
+
     def forward(batch: Batch) -> Tensor:
         nonlocal num_classes
         collated = batch.inputs[0]
-        rows = logits_of(
+        logits_RC = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
-        num_classes = rows.shape[1]
-        predicted.append(rows.argmax(dim=1))
-        return rows
+        num_classes = logits_RC.shape[1]
+        predicted.append(logits_RC.argmax(dim=1))
+        bad_rows.add_((logits_RC.isnan() | logits_RC.isposinf()).any(dim=1).sum())
+        return logits_RC
 
     (evaluation,) = evaluate(
         {"model": forward},
@@ -115,6 +119,11 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
         per_class=options.per_class,
         compare_classes=loader.aligned.store is None,
     ).values()
+    if bad_rows.item():
+        raise ModelError(
+            f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
+            f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
+        )
     _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation
 

@@ -86,6 +86,11 @@ def autocast_on(device: torch.device, autocast: Autocast) -> AbstractContextMana
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
+def floating_dtype(module: nn.Module) -> torch.dtype:
+    """Of its first floating-point parameter; float32 where it has none."""
+    return next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
+
+
 def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
     """The model on a device, its convolution weights in the memory order that the inputs will have."""
     model = model.to(device)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softlab.errors import ModelError, SoftlabError
-from softlab.models.device import Autocast, autocast_on
+from softlab.models.device import Autocast, autocast_on, floating_dtype
 
 ONLY = "output"
 """Name of the output of a model that returns a tensor."""
@@ -37,7 +37,8 @@ class ModelInputs(Protocol):
 def outputs_of(
     module: Callable[..., object], inputs: ModelInputs, *, device: torch.device, autocast: Autocast
 ) -> dict[str, Tensor]:
-    """All tensors that a model returns by name, on the device, in the dtype of autocast.
+    """All tensors that a model returns by name, on the device, in the dtype of autocast. A model in half precision gets
+    its inputs in the dtype of its own weights.
 
     A single tensor is named `output`. Those of a tuple or list are named 0, 1 and so on, or as a named tuple says;
     those of a mapping or an object have its keys or attributes. Raises ModelError for a model that can't run on such
@@ -45,7 +46,9 @@ def outputs_of(
     """
     try:
         with autocast_on(device, autocast):
-            returned = module(*inputs.positional, **inputs.named)
+            as_its_weights = _in_dtype(module, autocast=autocast)
+            named = {name: as_its_weights(tensor) for name, tensor in inputs.named.items()}
+            returned = module(*map(as_its_weights, inputs.positional), **named)
     except SoftlabError:
         raise
     except Exception as error:  # whatever code of others raises here is an answer to the inputs it was given
@@ -57,6 +60,11 @@ def outputs_of(
             f"Wrap it in a module that returns them."
         )
     return outputs
+
+
+def _in_dtype(module: Callable[..., object], *, autocast: Autocast) -> Callable[[Tensor], Tensor]:
+    dtype = floating_dtype(module) if isinstance(module, nn.Module) and autocast == "none" else None
+    return lambda tensor: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
 def _by_name(returned: object) -> Mapping[str, object]:
@@ -79,6 +87,8 @@ def _refusal(inputs: ModelInputs, error: Exception) -> str:
     hint = "Make them what it expects with the options of [input], such as `input.size` and `input.channels`"
     if isinstance(error, torch.OutOfMemoryError):
         hint = "Lower the batch size (`dump.batch_size`, `run.batch_size`)"
+    if "more than 1 value per channel" in reason:
+        hint = "Batch normalisation learns from two samples or more: raise `run.batch_size`"
     shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.tensors())
     return f"the model can't run on inputs of shape {shapes}: {type(error).__name__}: {reason}. {hint}."
 

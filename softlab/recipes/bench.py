@@ -52,6 +52,7 @@ class BenchRecipe:
         "source.path": "--source",
         "source.limit": "--limit",
         "input.size": "--size",
+        "input.channels": "--channels",
         "input.mean": "--mean",
         "input.std": "--std",
         "feature": "--feature",

@@ -15,6 +15,7 @@ from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
+from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
@@ -88,7 +89,7 @@ class DumpRecipe:
         """The finished store's summary; with `plan` what several K would keep, weigh and take, and nothing is written.
 
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
-        a teacher that was given no weights.
+        a teacher that was given no weights, and with PublishedInput about the input of a known model.
         """
         teacher = self._build_teacher()
         source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
@@ -118,7 +119,7 @@ class DumpRecipe:
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            input=self.teacher.input or self.input,
+            input=self.teacher.input or input_of(self.teacher, self.input),
         )
 
 

@@ -32,6 +32,7 @@ class EvaluateRecipe:
         "store": "--store",
         "output": "--output",
         "input.size": "--size",
+        "input.channels": "--channels",
         "input.mean": "--mean",
         "input.std": "--std",
         "evaluate.batch_size": "--batch-size",

@@ -34,6 +34,7 @@ class TeacherRecipe:
         "source.limit": "--limit",
         "valid.path": "--valid",
         "input.size": "--size",
+        "input.channels": "--channels",
         "input.mean": "--mean",
         "input.std": "--std",
         "augment.transforms": "--augment",

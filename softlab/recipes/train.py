@@ -55,6 +55,7 @@ class TrainRecipe:
         "student": "--student",
         "feature": "--feature",
         "input.size": "--size",
+        "input.channels": "--channels",
         "input.mean": "--mean",
         "input.std": "--std",
         "run.epochs": "--epochs",

@@ -150,6 +150,12 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"`feature`, with `teachers.alpha = 0`."
         )
     check_loss_head(objective.loss, store.head)
+    if store.num_classes == 1 and objective.loss.head == "softmax":
+        raise StoreMismatch(
+            f"student {name}: {store.name} has one class under a softmax head, which is 1 whatever the logit is, so "
+            f"there is nothing to learn. Dump the teacher again with `dump.head = sigmoid` and train with `loss.name = "
+            f"bce` and `teachers.alpha = 1`, or, if it is a regression, say `loss.name = mse`."
+        )
     if store.labels.units and (objective.needs_targets or objective.teachers.weigh == "correctness"):
         raise StoreMismatch(
             f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "

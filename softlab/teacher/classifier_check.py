@@ -31,8 +31,14 @@ SAME_LENGTH = 1e-3
 
 
 def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head: str) -> None:
-    """Raises TeacherError for rows that are probabilities, or whose mass is spread as if they were no classes at all,
-    unless the user has named the kind."""
+    """Raises TeacherError for a single logit under a softmax. Unless the user has named the kind, also for rows that
+    are probabilities, or whose mass is spread as if they were no classes at all."""
+    if logits_RC.shape[1] == 1 and head == "softmax":
+        raise TeacherError(
+            f"output {wanted.name}: has one number a row, and the softmax over one class is 1 whatever that is. If it "
+            f"is the logit of a yes or no, say `dump.head = sigmoid`, then train with `loss.name = bce` and "
+            f"`teachers.alpha = 1`. If it is a score of a regression, say `dump.output = {wanted.name}:values`."
+        )
     if wanted.is_sure or head != "softmax" or len(logits_RC) == 0:
         return
     name, num_classes = wanted.name, logits_RC.shape[1]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from softlab.loading.aligned import Aligned
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence, spread_out
+from softlab.teacher.batch_check import check_alone
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
@@ -18,7 +19,8 @@ CHECKED_SAMPLES = 8
 
 
 def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled: Settled) -> TeacherOutput:
-    """Of a few samples. Raises TeacherError for an output that looks like no logits over classes.
+    """Of a few samples. Raises TeacherError for an output that looks like no logits over classes, one that depends on
+    more than its sample, and a teacher with parts that aren't registered.
 
     A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
     the step of their coding. Where such a dump was begun, or is finished, its step stands.
@@ -26,6 +28,7 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
     steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
     needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
     count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
+    check_alone(run, aligned)
     order = [spread_out(len(aligned.source), count=min(count, len(aligned.source)))]
     (batch,) = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(order)
     whole = run.whole(batch)

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
-from softlab.models.device import choose_device, place
+from softlab.models.device import choose_device, floating_dtype, place
 from softlab.models.forward import outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
 from softlab.models.rows import OutputRows, classes_as_rows, values_as_rows
@@ -121,7 +122,8 @@ class TeacherRun:
         self._options, self.wanted = options, options.wanted_outputs
         module = place(teacher.module.eval(), self.device, channels_last=options.device.channels_last)
         self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
-        self._module: Callable[..., object] = torch.compile(module) if options.device.compile else module
+        self.module = module
+        self._called: Callable[..., object] = torch.compile(module) if options.device.compile else module
 
     def __enter__(self) -> "TeacherRun":
         self._taps.__enter__()
@@ -130,12 +132,21 @@ class TeacherRun:
     def __exit__(self, *error: object) -> None:
         self._taps.__exit__(None, None, None)
 
+    @property
+    def rounding(self) -> Literal["exact", "short", "half"]:
+        """How much of float32 a forward pass keeps: all, the 10 bits that GPUs may take of it, or half precision."""
+        dtype = floating_dtype(self.module)
+        if self._options.device.autocast != "none" or dtype in (torch.float16, torch.bfloat16):
+            return "half"
+        return "exact" if self.device.type == "cpu" else "short"
+
     @torch.inference_mode()
-    def whole(self, batch: Batch) -> WholeOutput:
-        """All rows of the wanted outputs, on the device. Raises ModelError for an output that isn't there, doesn't have
-        the shape of its kind, or has other units than another one."""
+    def whole(self, batch: Batch, *, compiled: bool = True) -> WholeOutput:
+        """All rows of the wanted outputs, on the device; `compiled` if the options say so. Raises ModelError for an
+        output that isn't there, doesn't have the shape of its kind, or has other units than another one."""
         (collated,) = batch.to(self.device, channels_last=self._options.device.channels_last).inputs
-        returned = outputs_of(self._module, collated.inputs, device=self.device, autocast=self._options.device.autocast)
+        called = self._called if compiled else self.module
+        returned = outputs_of(called, collated.inputs, device=self.device, autocast=self._options.device.autocast)
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)

@@ -31,6 +31,7 @@ from softlab.store.format import Array
 from softlab.store.known_formats import format_named
 from softlab.store.reader import Store
 from softlab.store.unit_rows import UnitRows
+from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun, WholeOutput, keep
@@ -103,6 +104,7 @@ def survey_teacher(
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     with TeacherRun(teacher, options) as run:
+        check_alone(run, aligned)
         found = _run(run, aligned, options)
     chosen = check_classes(found.whole, options)
     if not chosen:

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, ModelError, StoreMismatch
 from softlab.evaluation.measure import evaluate
 from softlab.evaluation.one_model import evaluate_model, first_input, open_inputs
 from softlab.loading.options import CheckOptions
@@ -122,3 +123,21 @@ def test_the_first_input_is_one_as_the_model_is_given_it() -> None:
     (found_BCHW,) = first_input(loader, channels_last=False).tensors()
 
     assert found_BCHW.equal(images_of(PICTURES, [0]))
+
+
+def test_a_model_that_gives_nan_has_no_accuracy() -> None:
+    broken = make_small_teacher()
+    torch.nn.init.constant_(broken.get_submodule("classifier").get_parameter("bias"), float("nan"))
+
+    with pytest.raises(ModelError, match=f"NaN or infinite for {len(PICTURES)} of {len(PICTURES)} rows, .*autocast"):
+        evaluate_model(broken, PICTURES, device=CPU)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_gets_its_inputs_in_the_dtype_of_its_weights(dtype: torch.dtype) -> None:
+    teacher = make_small_teacher()
+
+    expected = evaluate_model(teacher, PICTURES, device=CPU)
+    found = evaluate_model(teacher.to(dtype), PICTURES, device=CPU)
+
+    assert found.values["accuracy"] == pytest.approx(expected.values["accuracy"], abs=0.1)

@@ -97,3 +97,15 @@ def test_an_error_of_softlabs_own_comes_as_it_is() -> None:
 
     with pytest.raises(InvalidOption, match="not this"):
         outputs_of(Refusing(), INPUTS, device=CPU, autocast="none")
+
+
+def test_batch_normalisation_of_one_sample_tells_the_batch_size() -> None:
+    with pytest.raises(ModelError, match=r"raise `run\.batch_size`\."):
+        outputs_of(nn.BatchNorm1d(3), Inputs(positional=(torch.zeros(1, 3),)), device=CPU, autocast="none")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_gets_its_inputs_in_the_dtype_of_its_weights(dtype: torch.dtype) -> None:
+    found = outputs_of(nn.Linear(5, 3, dtype=dtype), INPUTS, device=CPU, autocast="none")
+
+    assert found["output"].dtype == dtype

@@ -1,5 +1,6 @@
 """Students, sources, stores and options that don't belong together are refused, before a wrong step is made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from torch import nn
 
 from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
+from softlab.labels.losses import LogitMseLoss
 from softlab.models.device import DeviceOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.train import train_students
@@ -16,6 +18,9 @@ from softlab.teacher.options import DumpOptions
 from tests.loading.labelled import dump_rows, open_rows
 from tests.sources.pictures import image_rows
 from tests.student.fashion import fashion, make_options, make_student, train
+from tests.student.pictures import make_store, pictures
+from tests.student.pictures import make_student as make_small_student
+from tests.student.pictures import train as train_small
 
 
 @pytest.mark.parametrize(
@@ -122,3 +127,26 @@ def test_hard_targets_that_count_other_classes_than_the_teacher_are_not_learnt(t
     with pytest.raises(StoreMismatch, match=r"`teachers\.alpha = 1`, without `distil\.baseline`"):
         train_students({"small": model}, source, [store], make_options())
     train_students({"small": model}, source, [store], make_options(alpha=1.0))
+
+
+@pytest.fixture
+def one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """As a dump wrote it before it refused such a teacher."""
+    monkeypatch.setattr("softlab.teacher.example.check_is_classifier", lambda *_, **__: None)
+    return make_store(tmp_path / "store", num_classes=1, source=replace(pictures(), class_names=None, targets_N=None))
+
+
+def test_one_class_under_a_softmax_is_refused_with_both_ways_out(one_class: Store) -> None:
+    student = make_small_student(num_classes=1)
+
+    with pytest.raises(StoreMismatch, match=r"with `dump\.head = sigmoid` and .* regression, say `loss\.name = mse`\."):
+        train_small(student, one_class, source=replace(pictures(), class_names=None, targets_N=None), alpha=1.0)
+
+
+def test_a_regression_of_one_number_is_learnt(one_class: Store) -> None:
+    source = replace(pictures(), class_names=None, targets_N=None)
+    (result,) = train_small(
+        make_small_student(num_classes=1), one_class, source=source, alpha=1.0, loss=LogitMseLoss(), epochs=1
+    )
+
+    assert result.error is None

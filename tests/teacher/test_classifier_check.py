@@ -102,6 +102,22 @@ def test_probabilities_are_refused_in_half_precision_too(dtype: torch.dtype, num
         check(noise(num_classes, scale=3).softmax(dim=1).to(dtype).float(), k=2)
 
 
+@pytest.mark.parametrize("wanted", [LOGITS, parse_output("logits:classes")])
+def test_a_single_logit_is_no_softmax(wanted: WantedOutput) -> None:
+    with pytest.raises(TeacherError) as refused:
+        check(noise(1), wanted=wanted, k=1)
+
+    assert str(refused.value) == (
+        "output logits: has one number a row, and the softmax over one class is 1 whatever that is. If it is the "
+        "logit of a yes or no, say `dump.head = sigmoid`, then train with `loss.name = bce` and `teachers.alpha = 1`. "
+        "If it is a score of a regression, say `dump.output = logits:values`."
+    )
+
+
+def test_a_single_logit_is_taken_under_a_sigmoid() -> None:
+    check(noise(1), k=1, head="sigmoid")
+
+
 def test_a_survey_refuses_them_too() -> None:
     for teacher in (Embedding(), Probabilities()):
         with pytest.raises(TeacherError, match=r"tore (it as it is|them as they are) with `dump.output = "):
@@ -143,8 +159,6 @@ def test_the_layer_before_the_softmax_gives_logits(tmp_path: Path) -> None:
         pytest.param(noise(63, scale=0), id="few classes, all alike"),
         pytest.param(noise(10, scale=0.01), id="an untrained model of ten classes"),
         pytest.param(noise(1000, scale=3), id="a classifier of a thousand classes"),
-        pytest.param(noise(1), id="one logit"),
-        pytest.param(torch.ones(8, 1), id="one logit of 1"),
         pytest.param(noise(3).abs().clamp(max=0.3), id="positive, but no distribution"),
         pytest.param(torch.cat([noise(3, rows=7), torch.tensor([[0.2, 0.3, 0.5]])]), id="one row by chance"),
         pytest.param(noise(512, rows=0), id="no rows"),

@@ -56,6 +56,7 @@ class ImageInput:
             raise InvalidOption(f"mean: {self.mean} isn't finite. Give numbers between 0 and 1.")
         if not all(isfinite(value) and value > 0 for value in self.std):
             raise InvalidOption(f"std: {self.std} can't divide pixels. Give numbers above 0.")
+        _check_units(self.mean, self.std)
         _check_lengths(self, num_channels=self.channels)
 
 
@@ -99,6 +100,27 @@ def _check_same_shape(fitted: list[Tensor]) -> None:
 
 def _text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[2]}"
+
+
+def _check_units(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raises InvalidOption for a mean and std of pixels in 0..255, with those of the same pixels in 0..1."""
+    is_mean_wrong = any(not 0 <= value <= 1 for value in mean)
+    if not is_mean_wrong and all(value <= 1 for value in std):
+        return
+    if any(value < 0 for value in mean):
+        raise InvalidOption(f"mean: {mean} is below 0, but pixels lie in 0..1. Give numbers between 0 and 1.")
+    # Beside a mean in 0..255 a std of 1 is in the same units: it leaves them as they are. One below 1 is the default.
+    divided = {"input.mean": mean} if is_mean_wrong else {}
+    divided |= {"input.std": std} if max(std) > 1 or (is_mean_wrong and min(std) == 1) else {}
+    found = " and ".join(f"{name.removeprefix('input.')} {_listed(values)}" for name, values in divided.items())
+    given = " and ".join(f"`{name} = {_listed([value / 255 for value in values])}`" for name, values in divided.items())
+    raise InvalidOption(
+        f"{found}: in units of pixels from 0 to 255, but pixels are scaled to 0..1 before. Divide by 255: give {given}."
+    )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"
 
 
 def _check_lengths(options: ImageInput, *, num_channels: int | None) -> None:

@@ -165,6 +165,7 @@ def test_three_means_do_not_fit_grey_images() -> None:
         ({"resize": 0}, "Give at least 1"),
         ({"channels": 4}, "Give 1 (grey) or 3 (RGB)"),
         ({"mean": (float("nan"),)}, "Give numbers between 0 and 1"),
+        ({"mean": (-0.1,)}, "is below 0, but pixels lie in 0..1. Give numbers between 0 and 1"),
         ({"std": (0.0,)}, "Give numbers above 0"),
         ({"std": (float("inf"),)}, "Give numbers above 0"),
         ({"mean": ()}, "Give one value, or one a channel, as `input.mean`"),
@@ -175,3 +176,38 @@ def test_three_means_do_not_fit_grey_images() -> None:
 def test_a_wrong_option_is_refused(options: dict[str, object], next_step: str) -> None:
     with pytest.raises(InvalidOption, match=re.escape(next_step)):
         ImageInput(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "next_step"),
+    [
+        ((72.93,), (90.015,), "give `input.mean = [0.286]` and `input.std = [0.353]`"),
+        (
+            (123.675, 116.28, 103.53),
+            (58.395, 57.12, 57.375),
+            "give `input.mean = [0.485, 0.456, 0.406]` and `input.std = [0.229, 0.224, 0.225]`",
+        ),
+        ((127.5,), (0.5,), "give `input.mean = [0.5]`"),  # the std is the default
+        ((0.0,), (255.0,), "give `input.std = [1]`"),
+        ((104.0, 117.0, 123.0), (1.0,), "and `input.std = [0.003922]`"),  # as Caffe's models have it
+    ],
+)
+def test_a_mean_and_std_of_pixels_up_to_255_are_refused_with_those_of_pixels_up_to_1(
+    mean: tuple[float, ...], std: tuple[float, ...], next_step: str
+) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(next_step + ".")):
+        ImageInput(mean=mean, std=std)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        ((0.0,), (1.0,)),
+        ((0.0,), (1 / 255,)),  # a model that takes pixels from 0 to 255
+        ((1.0,), (0.5,)),
+    ],
+)
+def test_the_means_and_stds_of_published_models_are_taken(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    assert ImageInput(mean=mean, std=std).std == std

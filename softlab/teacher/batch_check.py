@@ -1,0 +1,156 @@
+"""Does what a teacher gives for a sample depend on that sample alone? A label must: students meet it without the
+samples that happened to share its batch, and a dump that is gone on with cuts other batches.
+
+Batch statistics, dropout that is always on, and attention between the samples of a batch would pass without an error.
+"""
+
+# Shape letters: B samples in a batch, R rows of an output.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from softlab.errors import TeacherError
+from softlab.indices import SourceIndex
+from softlab.loading.aligned import Aligned
+from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.order import RowIndices, spread_out
+from softlab.models.rows import OutputRows
+from softlab.teacher.forward import TeacherRun, WholeOutput
+from softlab.teacher.hidden_parts import check_nothing_hidden, only_own_modules
+
+MOST_SAMPLES = 8
+"""Of a batch: the same as those of an example of the teacher's output, so that no others need be readable."""
+
+REPEATED = 1e-4
+"""By which the same batch may differ when it is run again, relative to the largest number: on the CPU it doesn't, and
+on a GPU sums in another order change the last bits."""
+
+OTHER_BATCH = {"exact": 1e-4, "short": 5e-3, "half": 5e-2}
+"""By which a sample may differ in a batch of another size, whose kernels add up in another order. ResNet-18,
+MobileNetV3, ConvNeXt and Swin differ by up to 6.1e-7 in float32 on the CPU. GPUs round the factors of float32
+convolutions to 10 bits (TF32), which is 1e-3 a step; half precision keeps 8 (bfloat16) or 11. Batch statistics in place
+of the stored ones changed a teacher of the tests by 1e-1."""
+
+
+def check_alone(run: TeacherRun, aligned: Aligned) -> None:
+    """Runs two samples together, each in another batch, and together again. Raises TeacherError, naming the layer where
+    it begins, unless each gets the same numbers; and for a teacher with parts that aren't registered."""
+    check_nothing_hidden(run.module)
+    samples = spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B.tolist()
+    last, batches = samples[-1], _Batches(run, aligned)
+    together = sorted({samples[0], last})
+    with only_own_modules(run.module):
+        first = batches.whole(together)
+    _compare(batches, first, together, together, tolerance=REPEATED)
+    for other in ([last], [*samples[1:-1], last]):
+        _compare(batches, first, together, other, tolerance=OTHER_BATCH[run.rounding])
+
+
+class _Batches:
+    """Runs the teacher on batches of some samples; not compiled, as each has another size."""
+
+    def __init__(self, run: TeacherRun, aligned: Aligned) -> None:
+        self.run, self.source = run, aligned.source
+        self._loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0))
+
+    def whole(self, samples: Sequence[int]) -> WholeOutput:
+        source_B = SourceIndex(np.array(samples, dtype=np.int64))
+        (batch,) = self._loader.load([RowIndices(source_B, np.zeros_like(source_B))])
+        return self.run.whole(batch, compiled=False)
+
+    def seen(self, samples: Sequence[int], sample: int) -> list["_Seen"]:
+        """What each module gave for one of the samples, in the order in which they ran."""
+        names = {id(module): name for name, module in self.run.module.named_modules()}
+        found: list[_Seen] = []
+
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim and len(output) % len(samples) == 0:
+                own = _rows_at(output, samples.index(sample), num_samples=len(samples))
+                found.append(_Seen(names.get(id(module), ""), type(module).__name__, own.float().clone()))
+
+        handle = register_module_forward_hook(keep)
+        try:
+            self.whole(samples)
+        finally:
+            handle.remove()
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    name: str
+    kind: str
+    output: Tensor
+
+    def __str__(self) -> str:
+        return f"layer `{self.name}` ({self.kind})" if self.name else f"a {self.kind}"
+
+
+def _compare(
+    batches: _Batches, first: WholeOutput, together: Sequence[int], other: Sequence[int], *, tolerance: float
+) -> None:
+    """The last sample of both batches, in each output."""
+    sample, second = together[-1], batches.whole(other)
+    for name, rows in first.all_rows.items():
+        one, two = _rows_of(rows, len(together) - 1), _rows_of(second.all_rows[name], len(other) - 1)
+        differs = _difference(one, two)
+        if differs > tolerance:
+            place = _first_difference(batches, together, other, tolerance=tolerance)
+            raise TeacherError(
+                _refusal(name, repr(batches.source.keys[sample]), differs, place, is_random=together == other)
+            )
+
+
+def _first_difference(
+    batches: _Batches, together: Sequence[int], other: Sequence[int], *, tolerance: float
+) -> _Seen | None:
+    sample = together[-1]
+    one, two = batches.seen(together, sample), batches.seen(other, sample)
+    pairs = zip(one, two, strict=False)
+    return next((a for a, b in pairs if a.name == b.name and _difference(a.output, b.output) > tolerance), None)
+
+
+def _difference(one: Tensor, two: Tensor) -> float:
+    """The largest one, relative to the largest finite number; 0 for rows of other shapes, which say nothing."""
+    if one.shape != two.shape or not one.numel():
+        return 0.0
+    one, two = one.float(), two.float()
+    is_finite = one.isfinite() & two.isfinite()
+    if bool((~is_finite & (one != two) & ~(one.isnan() & two.isnan())).any()):
+        return float("inf")
+    largest = one.abs().where(is_finite, 0).max().item()
+    differs = (one - two).abs().where(is_finite, 0).max().item()
+    return differs / max(largest, torch.finfo(torch.float32).tiny)
+
+
+def _rows_of(rows: OutputRows, place: int) -> Tensor:
+    if rows.counts_B is None:
+        return rows.rows[place]
+    stop = int(rows.counts_B[: place + 1].sum())
+    return rows.rows[stop - int(rows.counts_B[place]) : stop]
+
+
+def _rows_at(output: Tensor, place: int, *, num_samples: int) -> Tensor:
+    """Of a layer, which may have several rows a sample, one behind the other."""
+    per_sample = len(output) // num_samples
+    return output[place * per_sample : (place + 1) * per_sample]
+
+
+def _refusal(name: str, key: str, differs: float, place: _Seen | None, *, is_random: bool) -> str:
+    where = "" if place is None else f", first in {place}"
+    if is_random:
+        return (
+            f"output {name}: the row of the sample {key} is another one each time, by {differs:.2g} of its largest "
+            f"number{where}. A label can't be drawn by lot: switch off what is random in eval mode, such as a dropout "
+            f"that doesn't look at `self.training`."
+        )
+    return (
+        f"output {name}: the row of the sample {key} depends on the samples beside it in the batch, by {differs:.2g} "
+        f"of its largest number{where}. A label must be its sample's alone: give batch normalisation its running "
+        f"statistics in eval mode, and let no layer look at other samples."
+    )

@@ -1,0 +1,40 @@
+import warnings
+
+import pytest
+
+from softlab.errors import PublishedInput
+from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.known_inputs import known_input
+from softlab.models.build import ModelOptions
+from softlab.recipes.published_input import input_of
+
+RESNET = ModelOptions(model="torchvision:resnet18")
+OWN_CLASSES = ModelOptions(model="torchvision:resnet18", arguments={"num_classes": 5})
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def test_a_known_model_takes_its_published_input_and_says_so() -> None:
+    with pytest.warns(PublishedInput, match=r"input of torchvision:resnet18 as it was published: size 224 x 224, .*"):
+        found = input_of(RESNET, ImageInput())
+
+    assert found == known_input("torchvision:resnet18")
+
+
+@pytest.mark.parametrize(("model", "given"), [(RESNET, ImageInput(size=(64, 64))), (OWN_CLASSES, ImageInput())])
+def test_another_mean_is_taken_and_the_published_one_told(model: ModelOptions, given: ImageInput) -> None:
+    with pytest.warns(PublishedInput, match=r"with another mean and std than .*: .* mean 0\.485, 0\.456, 0\.406"):
+        assert input_of(model, given) is given
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (RESNET, ImageInput(size=(64, 64), **IMAGENET)),  # type: ignore[arg-type]
+        (ModelOptions(model="softlab:grey_resnet"), ImageInput()),
+    ],
+)
+def test_nothing_is_said_where_there_is_nothing_to_say(model: ModelOptions, given: ImageInput) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert input_of(model, given) is given
