@@ -177,10 +177,10 @@ def test_help_cuts_no_flag_short_in_a_terminal_of_80_columns() -> None:
 # The flags of each command.
 
 OF_DATA = ("--source", "--limit")
-OF_INPUT = ("--size", "--mean", "--std")
+OF_INPUT = ("--size", "--channels", "--mean", "--std")
 FLAGS: dict[str, tuple[str, ...]] = {
     "dump-teacher": (
-        *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", "--size", "--channels", "--mean", "--std"),
+        *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", *OF_INPUT),
         *("--augment", "--plan", "--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding"),
         *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
     ),

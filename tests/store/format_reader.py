@@ -108,7 +108,10 @@ class StoreReader:
     def values(self, output: Tree, *, view: int) -> Array:
         """[R, ...]"""
         arrays = self.arrays(output, view=view)
-        return arrays["values" if self.version == 2 else output["name"]].astype(np.float32)
+        values_R = arrays["values" if self.version == 2 else output["name"]].astype(np.float32)
+        if "scale" not in arrays:
+            return values_R
+        return values_R * arrays["scale"].reshape(-1, *[1] * (values_R.ndim - 1))
 
     def arrays(self, output: Tree, *, view: int) -> dict[str, Array]:
         """As they are stored, by short name, the rows of all samples one behind the other."""

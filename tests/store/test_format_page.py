@@ -15,6 +15,7 @@ import pytest
 
 from softlab.labels.coding import Coding
 from softlab.labels.losses import head_log_probabilities
+from softlab.labels.values_coding import ValuesCoding
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.modality import decode_sample, find_modality
@@ -31,7 +32,7 @@ from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.store import format_reader
-from tests.store.building import CODINGS, FORMATS, make_plan, with_digests, write_some, write_store
+from tests.store.building import CODINGS, FORMATS, VALUES_CODINGS, make_plan, with_digests, write_some, write_store
 from tests.store.format_reader import Labels, StoreReader, Tree, probabilities
 from tests.store.unit_stores import fill, make_unit_plan, write_units
 
@@ -110,6 +111,16 @@ def assert_same_labels(ours: Labels, theirs: Store, output: Tree, view: int) -> 
 def test_labels_and_features(tmp_path: Path, format: FormatName, coding: Coding) -> None:
     features = {"pooled": (6,), "map": (3, 2), "score": ()}
     write_store(tmp_path, with_digests(make_plan(format=format, coding=coding, features=features), every=3))
+
+    assert_reads_the_same(tmp_path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("coding", VALUES_CODINGS)
+def test_codings_of_values(tmp_path: Path, format: FormatName, coding: ValuesCoding) -> None:
+    features = {"pooled": (6,), "map": (3, 2), "score": ()}
+    plan = make_plan(format=format, coding="float16", values_coding=coding, features=features)
+    write_store(tmp_path, with_digests(plan, every=3))
 
     assert_reads_the_same(tmp_path)
 
