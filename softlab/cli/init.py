@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from softlab.disk import write_whole
 from softlab.errors import InvalidOption, StoreExists
 from softlab.recipes.init import dump_draft, teacher_draft, train_draft
 
@@ -33,8 +34,7 @@ def init(
         text = train_draft(store, source=source, student=student, valid=valid, out="runs/students")
     else:
         text = teacher_draft(source, teacher=_given(teacher, "teacher"), valid=valid, out="runs/teacher")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    write_whole(path.parent, {path.name: text.encode()})
     print(f"{path}: written. Look through it, then: softlab {COMMANDS[what]} {path}")
 
 

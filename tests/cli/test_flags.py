@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from softlab.cli.flags import recipe_command
 from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
 from softlab.errors import InvalidOption
-from tests.cli.program import MLP, TRAIN, Softlab, assert_refused
+from tests.cli.program import MLP, ROOT, TRAIN, Softlab, assert_refused
 from tests.recipes.example_recipe import (
     DumpOptions,
     ExampleRecipe,
@@ -242,6 +242,14 @@ def test_the_help_of_train_student_fits_on_a_screen(softlab: Softlab, monkeypatc
 
     assert len(lines) <= 50
     assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("path", ["softlab/card/render.py", "softlab/sharing/catalogue/web/commands.js"])
+def test_commands_that_others_read_on_a_card_or_the_page_have_flags_that_there_are(path: str) -> None:
+    printed = set(re.findall(r"(?<= )--[a-z][a-z-]*", (ROOT / path).read_text()))
+
+    assert {"--store", "--source", "--student", "--loss", "--alpha", "--out"} <= printed
+    assert printed <= set(FLAGS["train-student"])
 
 
 # Flags that there aren't.

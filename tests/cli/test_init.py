@@ -105,3 +105,14 @@ def test_what_is_missing_is_said(arguments: tuple[object, ...], message: str, tm
 
     assert_refused(answer, message)
     assert not (tmp_path / "recipe.toml").exists()
+
+
+def test_the_folder_of_the_file_is_made_and_a_disk_that_refuses_it_is_told(tmp_path: Path, softlab: Softlab) -> None:
+    (tmp_path / "file").write_text("mine")
+    dump = ("init", "dump", "--source", DATA / "test", "--teacher", "softlab:grey_cnn", "--out")
+
+    answer = softlab(*dump, tmp_path / "recipes/first/dump.toml")
+    refused = softlab(*dump, tmp_path / "file/dump.toml")
+
+    assert (answer.code, (tmp_path / "recipes/first/dump.toml").exists()) == (0, True)
+    assert_refused(refused, f"{tmp_path / 'file'}: can't write: ")
