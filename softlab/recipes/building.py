@@ -174,7 +174,8 @@ def _where_it_is(name: str, place: _Place) -> str:
     here = [option for option in options if option.section == place.name and option.of]
     if here:
         return f"It is an option of {' and '.join(here[0].of)} alone."
-    return f"Did you mean {' or '.join(f'`{option.key}`' for option in options)}?" if 0 < len(options) <= 3 else ""
+    keys = [f"`{option.key}`" for option in options if option.section != place.name]  # there it is of another modality
+    return f"Did you mean {' or '.join(keys)}?" if 0 < len(keys) <= 3 else ""
 
 
 def _checked(type_: Any, value: Any, *, default: Any, place: _Place) -> Any:
