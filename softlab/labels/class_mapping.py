@@ -60,8 +60,10 @@ def find_mapping(predicted_N: NDArray[np.int64], targets_N: NDArray[np.int64]) -
     moved_H = (mapped_H >= 0) & (mapped_H != targets_H)
     gained = int((predicted_H == mapped_H)[moved_H].sum())
     lost = int((predicted_H == targets_H)[moved_H].sum())
+    # What is said of moved classes is said of them alone: a teacher that says one class of everything has no mapping.
+    said_H = np.isin(predicted_H, mapped_H[moved_H])
     needed = 0.3 if len(np.unique(targets_N)) > MANY_CLASSES else 0.6
-    if gained < FEWEST_GAINED or gained < needed * moved_H.sum() or gained <= 4 * lost:
+    if gained < FEWEST_GAINED or gained < needed * max(moved_H.sum(), said_H.sum()) or gained <= 4 * lost:
         return None
     return ClassMapping(
         classes={ours: theirs for ours, theirs in sorted(found.items()) if ours != theirs},

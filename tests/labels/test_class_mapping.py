@@ -62,3 +62,12 @@ def test_few_rows_and_unknown_targets_tell_nothing() -> None:
 
     assert find_mapping(shifted[:39], TARGETS[:39]) is None
     assert find_mapping(shifted, np.full(400, -1)) is None
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7])
+def test_a_teacher_that_says_one_class_of_nearly_everything_has_no_mapping(share: float) -> None:
+    draws = np.random.default_rng(3)
+    targets_N = draws.integers(0, 10, 600)
+    predicted_N = np.where(draws.random(600) < share, 5, draws.integers(0, 10, 600))
+
+    assert find_mapping(predicted_N, targets_N) is None
