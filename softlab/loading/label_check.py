@@ -15,12 +15,10 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 LOOKED_AT = 2048
-"""Samples, spread evenly."""
+"""Samples."""
 
-
-def spread(num_samples: int) -> NDArray[np.int64]:
-    """The indices of those that are looked at."""
-    return np.linspace(0, num_samples - 1, min(num_samples, LOOKED_AT)).astype(np.int64)
+MOST_SHARDS = 16
+"""That they are in: to read a row, its whole shard is decoded."""
 
 
 def label_note(source: Source, source_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
@@ -42,10 +40,20 @@ def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None =
     Nothing for mixed views, and where a sample has several rows: they have no one target."""
     if not store.has_labels or store.labels.units or store.manifest.views.mixing is not None:
         return ""
-    source_S = spread(len(source))
-    labels = store.read(source_S if store_N is None else store_N[source_S])
+    source_S, store_S = _looked_at(store, np.arange(len(source)) if store_N is None else store_N)
+    labels = store.read(store_S)
     predicted_S = labels.class_ids_BK[:, 0].long().numpy()
     return label_note(source, source_S, predicted_S, num_classes=store.num_classes)
+
+
+def _looked_at(store: Store, store_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], StoreIndex]:
+    """The indices, of source and store, of some samples of shards from all over the store."""
+    parts_N = store_N // store.manifest.storage.shard_rows
+    parts = np.unique(parts_N)
+    chosen = parts[np.linspace(0, len(parts) - 1, min(len(parts), MOST_SHARDS)).astype(np.int64)]
+    source_S = np.flatnonzero(np.isin(parts_N, chosen))
+    source_S = source_S[np.linspace(0, len(source_S) - 1, min(len(source_S), LOOKED_AT)).astype(np.int64)]
+    return source_S, StoreIndex(store_N[source_S])
 
 
 def warn_of_labels(note: str) -> None:

@@ -156,14 +156,20 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
 
 def tell_differences(lines: Sequence[str]) -> str:
     """Those of `differences` as the middle of a message that is read to its end: the first ones, and how many more.
-    Fingerprints come last, which only tell that something else differs."""
-    lines = sorted(lines, key=lambda line: "fingerprint" in line.partition(" ")[0])
+    Those of whole sections come before those of single arrays, and fingerprints last, which only tell that something
+    else differs."""
+    lines = sorted(lines, key=_place_of)
     count, length = 0, 0
     while count < len(lines) and (count == 0 or length + len(lines[count]) <= MAX_DIFFERENCES_LENGTH):
         length += len(lines[count])
         count += 1
     more = f"; and {len(lines) - count:,} more" if count < len(lines) else ""
     return "; ".join(lines[:count]) + more
+
+
+def _place_of(line: str) -> tuple[bool, int]:
+    key = line.partition(" ")[0]
+    return "fingerprint" in key, key.count(".")
 
 
 def _short(value: Any) -> str:

@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from softlab.errors import TeacherError
 from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
+from softlab.loading.decoded import Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, spread_out
 from softlab.models.rows import OutputRows
@@ -37,12 +38,12 @@ convolutions to 10 bits (TF32), which is 1e-3 a step; half precision keeps 8 (bf
 of the stored ones changed a teacher of the tests by 1e-1."""
 
 
-def check_alone(run: TeacherRun, aligned: Aligned) -> None:
+def check_alone(run: TeacherRun, aligned: Aligned, decoded: Decoded) -> None:
     """Runs two samples together, each in another batch, and together again. Raises TeacherError, naming the layer where
     it begins, unless each gets the same numbers; and for a teacher with parts that aren't registered."""
     check_nothing_hidden(run.module)
     samples = spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B.tolist()
-    last, batches = samples[-1], _Batches(run, aligned)
+    last, batches = samples[-1], _Batches(run, aligned, decoded)
     together = sorted({samples[0], last})
     with only_own_modules(run.module):
         first = batches.whole(together)
@@ -54,9 +55,9 @@ def check_alone(run: TeacherRun, aligned: Aligned) -> None:
 class _Batches:
     """Runs the teacher on batches of some samples; not compiled, as each has another size."""
 
-    def __init__(self, run: TeacherRun, aligned: Aligned) -> None:
+    def __init__(self, run: TeacherRun, aligned: Aligned, decoded: Decoded) -> None:
         self.run, self.source = run, aligned.source
-        self._loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0))
+        self._loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
 
     def whole(self, samples: Sequence[int]) -> WholeOutput:
         source_B = SourceIndex(np.array(samples, dtype=np.int64))

@@ -16,6 +16,7 @@ from softlab.manifest import Manifest
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
 from softlab.sources.source import Source
+from softlab.store.cache import CacheOptions
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
@@ -142,7 +143,7 @@ def dump_teacher(
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
-            _look_at_samples(source, open_store(out))
+            _look_at_samples(source, open_store(out, cache=CacheOptions(max_bytes=0)))
         return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 

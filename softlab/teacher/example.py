@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from softlab.loading.aligned import Aligned
+from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence, spread_out
 from softlab.teacher.batch_check import check_alone
@@ -28,11 +29,13 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
     steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
     needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
     count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
-    check_alone(run, aligned)
     order = [spread_out(len(aligned.source), count=min(count, len(aligned.source)))]
-    (batch,) = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0)).load(order)
+    decoded = Decoded(DECODED_BYTES)
+    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
+    (batch,) = loader.load(order)
     whole = run.whole(batch)
     k = check_classes(whole, options)
+    check_alone(run, aligned, decoded)
     return keep(whole, k=k, options=options)
 
 

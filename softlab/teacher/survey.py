@@ -19,6 +19,7 @@ from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.labels.values_coding import encode_values
 from softlab.loading.aligned import Aligned
+from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
@@ -104,7 +105,7 @@ def survey_teacher(
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
     with TeacherRun(teacher, options) as run:
-        check_alone(run, aligned)
+        check_alone(run, aligned, Decoded(DECODED_BYTES))
         found = _run(run, aligned, options)
     chosen = check_classes(found.whole, options)
     if not chosen:

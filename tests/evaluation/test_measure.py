@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from softlab.errors import StoreMismatch
+from softlab.errors import ModelError, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.evaluation.one_model import open_inputs
@@ -49,11 +49,9 @@ class NotANumber(nn.Module):
         return torch.full((len(images_BCHW), NUM_CLASSES), torch.nan)
 
 
-def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
-    found = measure(make_store(tmp_path), module=NotANumber())
-
-    assert found.rows == COUNT
-    assert found.values.keys() == {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
+def test_a_model_that_gives_no_numbers_has_no_figures(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"NaN or infinite for {COUNT} of {COUNT} rows"):
+        measure(make_store(tmp_path), module=NotANumber())
 
 
 def test_a_model_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_bytes_that_are_no_pages_are_refused_or_end(data: bytes) -> None:
         (b"\x15", "is cut off"),
         (b"\x15" + b"\xff" * 20, "has no end"),
         (b"\x1c" * 20, "nested too deep"),
-        (b"\x19\x00", "value of type 9"),
+        (b"\x1d\x00", "value of type 13"),
         (b"\x15\x00\x00", "without its size"),
         (b"\x35\x7e\x00" + bytes(8), "63 bytes where 8 are left"),
         (b"\x35\x00\x00", "of no kind that is known"),

@@ -313,7 +313,7 @@ def with_one_weight_changed() -> nn.Module:
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "teacher": ({"teacher": with_one_weight_changed()}, "teacher.weights_fingerprint was '"),
+    "teacher": ({"teacher": with_one_weight_changed()}, "teacher.weights_fingerprint was "),
     "source": ({"source": Pictures(name="other")}, "source.name was 'memory:pictures', is now 'other'"),
     "seed": ({"augment": replace(AUGMENT, seed=6)}, "views.seed was 5, is now 6"),
     "transforms": (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.errors import TeacherError
+from softlab.errors import OddSource, TeacherError
 from softlab.labels.selection import keep_top_k
 from softlab.shards import Shard
 from softlab.store.folder import count_finished_shards
@@ -175,7 +175,10 @@ def test_logits_that_the_coding_can_not_hold_are_counted(tmp_path: Path) -> None
     """uint8 gaps reach 255 / 16 nats down; the second logit of black pictures lies further below."""
     source = Pictures(black=frozenset({3, 20}))
 
-    summary = dump(tmp_path / "store", make_options(coding="uint8", k=2), teacher=AfraidOfTheDark(200.0), source=source)
+    with pytest.warns(OddSource, match="1 of 50 samples have the content of another one"):
+        summary = dump(
+            tmp_path / "store", make_options(coding="uint8", k=2), teacher=AfraidOfTheDark(200.0), source=source
+        )
 
     assert summary.manifest.statistics["logits"].clipped_logits == 2
     assert [shard.statistics["logits"].clipped_logits for shard in summary.manifest.shards] == [1, 1, 0, 0]

@@ -269,7 +269,7 @@ def test_a_finished_dump_over_a_sample_that_changed_is_refused_by_its_key(tmp_pa
 
 
 CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
-    "one weight": (lambda out: dump(out, teacher=with_one_weight_changed()), "teacher.weights_fingerprint was '"),
+    "one weight": (lambda out: dump(out, teacher=with_one_weight_changed()), "teacher.weights_fingerprint was "),
     "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "source.num_samples was 50, is now 51"),
     "another source": (lambda out: dump(out, source=Pictures(name="other")), "source.name was 'memory:pictures'"),
     "class names": (

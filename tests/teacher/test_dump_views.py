@@ -144,7 +144,7 @@ def test_each_image_is_decoded_once_for_all_views(tmp_path: Path) -> None:
 
     counted = np.bincount(source.reads, minlength=50)
     assert np.count_nonzero(counted == 1) == 50 - CHECKED_SAMPLES
-    assert (counted > 1).sum() <= 8, "some are read before, to see what the teacher gives"
+    assert counted.max() <= 2, "some are read once before, to see what the teacher gives"
 
 
 @dataclass(frozen=True, kw_only=True)
