@@ -24,6 +24,9 @@ from softlab.models.rows import OutputRows
 from softlab.teacher.forward import TeacherRun, WholeOutput
 from softlab.teacher.hidden_parts import check_nothing_hidden, only_own_modules
 
+ATTEMPTS = 8
+"""To find the layer: what is random may be the same twice."""
+
 MOST_SAMPLES = 8
 """Of a batch: the same as those of an example of the teacher's output, so that no others need be readable."""
 
@@ -95,25 +98,30 @@ class _Seen:
 def _compare(
     batches: _Batches, first: WholeOutput, together: Sequence[int], other: Sequence[int], *, tolerance: float
 ) -> None:
-    """The last sample of both batches, in each output."""
-    sample, second = together[-1], batches.whole(other)
-    for name, rows in first.all_rows.items():
-        one, two = _rows_of(rows, len(together) - 1), _rows_of(second.all_rows[name], len(other) - 1)
+    """The samples that both batches have, in each output."""
+    second = batches.whole(other)
+    shared = [(sample, name) for sample in reversed(together) if sample in other for name in first.all_rows]
+    for sample, name in shared:
+        one = _rows_of(first.all_rows[name], together.index(sample))
+        two = _rows_of(second.all_rows[name], other.index(sample))
         differs = _difference(one, two)
         if differs > tolerance:
-            place = _first_difference(batches, together, other, tolerance=tolerance)
+            place = _first_difference(batches, together, other, sample=sample, tolerance=tolerance)
             raise TeacherError(
                 _refusal(name, repr(batches.source.keys[sample]), differs, place, is_random=together == other)
             )
 
 
 def _first_difference(
-    batches: _Batches, together: Sequence[int], other: Sequence[int], *, tolerance: float
+    batches: _Batches, together: Sequence[int], other: Sequence[int], *, sample: int, tolerance: float
 ) -> _Seen | None:
-    sample = together[-1]
-    one, two = batches.seen(together, sample), batches.seen(other, sample)
-    pairs = zip(one, two, strict=False)
-    return next((a for a, b in pairs if a.name == b.name and _difference(a.output, b.output) > tolerance), None)
+    for _ in range(ATTEMPTS):
+        one, two = batches.seen(together, sample), batches.seen(other, sample)
+        pairs = zip(one, two, strict=False)
+        found = next((a for a, b in pairs if a.name == b.name and _difference(a.output, b.output) > tolerance), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _difference(one: Tensor, two: Tensor) -> float:
