@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def encode_samples(table: SampleTable) -> bytes:
     columns = {RECIPE_INDEX: table.recipe_N, ROWS: table.rows_N}
     further = {field: column for field, column in columns.items() if column is not None}
     schema = pa.schema([*SCHEMA, *further])
-    sink = pa.BufferOutputStream()
+    sink = BytesIO()  # gives its bytes away without a copy
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             here = slice(start, min(start + GROUP_ROWS, len(table)))
@@ -85,8 +86,9 @@ def encode_samples(table: SampleTable) -> bytes:
                 *(pa.array(column[here]) for column in further.values()),
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=GROUP_ROWS)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+            del arrays
+    pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
+    return sink.getvalue()
 
 
 def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
@@ -108,13 +110,22 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
     for block in _blocks(file, "content_hash"):
         hashes += _bytes_of_hashes(block)
     targets_N = np.frombuffer(targets, dtype=np.int64)
+    keys = Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1)))
+    pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
     return SampleTable(
-        keys=Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1))),
+        keys=keys,
         targets_N=targets_N if (targets_N >= 0).any() else None,
         content_hashes=ContentHashes.from_bytes(hashes),
         recipe_N=_decode_recipe_indices(file) if RECIPE_INDEX.name in names else None,
         rows_N=_decode_rows(file) if ROWS.name in names else None,
     )
+
+
+def has_content_hashes(data: bytes) -> bool:
+    """Whether a table that `encode_samples` wrote here has any that is not zeros, by its statistics alone."""
+    metadata, column = pq.read_metadata(pa.BufferReader(data)), SCHEMA.get_field_index("content_hash")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return any(group.column(column).statistics.max != bytes(CONTENT_HASH_BYTES) for group in groups)
 
 
 def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:

@@ -48,8 +48,9 @@ from softlab.store.folder import (
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.known_formats import format_named
+from softlab.store.known_samples import KnownSamples
 from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
-from softlab.store.samples import SAMPLES_NAME, SampleTable, decode_samples, encode_samples
+from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
 
 
 class StoreWriter:
@@ -68,7 +69,7 @@ class StoreWriter:
 
         self._format = format_named(plan.storage.format)
         self._commits = self._read_commits()
-        self._known: SampleTable | None = None
+        self._known = KnownSamples(root, plan, parent=self.parent)
 
     @property
     def finished(self) -> list[CommitRecord]:
@@ -143,34 +144,18 @@ class StoreWriter:
             return False
         return True
 
-    def samples(self) -> SampleTable:
-        """The table of samples, from what was written down before the first shard and what the shards' records hold."""
-        known = self.known_samples()
+    def samples(self, known: SampleTable | None = None) -> SampleTable:
+        """The table of samples, from what was written down before the first shard and what the shards' records hold.
+        Who has the former in memory gives it as `known`, so that it isn't there twice."""
+        hashes, known = ContentHashes.from_bytes(self.known_hashes()), known or self._known.read()
         assert known is not None, "a dump begins with its samples"
-        hashes = self.known_hashes()
-        return replace(known, content_hashes=ContentHashes.from_bytes(hashes), rows_N=self.rows_N())
-
-    def known_samples(self) -> SampleTable | None:
-        """What is known of the samples before the first shard: of a store that views are added to all, else keys and
-        targets, and content hashes where another store tells what they must be (zeros where it doesn't)."""
-        if self._known is None:
-            path = self.root / EXPECTED_SAMPLES
-            if self.parent is not None:
-                data = read_file(self.root, self.parent.samples_file)
-            elif path.exists():
-                data = path.read_bytes()
-            else:
-                return None
-            self._known = decode_samples(data, num_samples=self.plan.source.num_samples)
-        return self._known
+        return replace(known, content_hashes=hashes, rows_N=self.rows_N())
 
     def known_hashes(self) -> NDArray[np.uint8]:
         """Content hashes by store index, [N, 16]; zeros for samples that nothing is known of yet."""
-        known = self.known_samples()
-        if known is None:
-            hashes_N16 = np.zeros((self.plan.source.num_samples, CONTENT_HASH_BYTES), dtype=np.uint8)
-        else:
-            hashes_N16 = ContentHashes(known.content_hashes).bytes_N16.copy()
+        known_N16 = self._known.hashes_N16
+        shape = (self.plan.source.num_samples, CONTENT_HASH_BYTES)
+        hashes_N16 = np.zeros(shape, dtype=np.uint8) if known_N16 is None else known_N16.copy()
         for record in self.finished:
             found = ContentHashes(self.content_hashes(record)).bytes_N16
             self._check_same(hashes_N16[record.shard.start : record.shard.stop], found, start=record.shard.start)
@@ -179,11 +164,9 @@ class StoreWriter:
 
     def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
         """Against what is known of the samples of a shard: from before the dump, or from another view."""
-        found, known = ContentHashes(content_hashes).bytes_N16, self.known_samples()
-        if known is not None:
-            self._check_same(
-                ContentHashes(known.content_hashes[shard.start : shard.stop]).bytes_N16, found, start=shard.start
-            )
+        found, known_N16 = ContentHashes(content_hashes).bytes_N16, self._known.hashes_N16
+        if known_N16 is not None:
+            self._check_same(known_N16[shard.start : shard.stop], found, start=shard.start)
         record = self._in_another_view(shard)
         if record is not None:
             self._check_same(ContentHashes(self.content_hashes(record)).bytes_N16, found, start=shard.start)
@@ -195,7 +178,7 @@ class StoreWriter:
 
     def changed_sample(self, store_index: int) -> StoreMismatch:
         """The error for a sample that is not what it was when it was first read."""
-        known = self.known_samples()
+        known = self._known.read()
         name = store_index if known is None else repr(known.keys[store_index])
         return StoreMismatch(
             f"{self.root}: sample {name} has changed since this dump was begun, or since the store was made that it is "
@@ -260,9 +243,8 @@ class StoreWriter:
         """How many rows each sample has in an output with units, once all shards are written; None without units."""
         if not self.plan.has_units:
             return None
-        known = self.known_samples() if self.parent is not None else None
-        if known is not None:
-            return known.rows_N
+        if self.parent is not None:
+            return self._known.rows_N
         first_view = [record for record in self.finished if record.shard.view == 0]
         return np.concatenate([rows_of(record) for record in first_view])
 
@@ -303,8 +285,8 @@ class StoreWriter:
         record = self._in_another_view(shard)
         if record is not None:
             return rows_of(record)
-        known = self.known_samples() if self.parent is not None else None
-        return None if known is None or known.rows_N is None else known.rows_N[shard.start : shard.stop]
+        known_N = self._known.rows_N
+        return None if known_N is None else known_N[shard.start : shard.stop]
 
     def _in_another_view(self, shard: Shard) -> CommitRecord | None:
         """The record of the same samples in a view that is written already."""

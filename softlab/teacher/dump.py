@@ -138,7 +138,7 @@ def dump_teacher(
             rows = sum(shard.num_rows for shard in writer.pending)
             try:
                 _dump_pending(run, writer, job, ranks, on_progress=on_progress)
-                _finish(writer, ranks)
+                _finish(writer, job, ranks)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
@@ -186,13 +186,13 @@ def _dump_pending(
             commits.put(output)
 
 
-def _finish(writer: StoreWriter, ranks: Ranks) -> None:
+def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks) -> None:
     """The manifest, once all have written their shards; all return when it is there."""
     ranks.wait()
     if ranks.is_first:
         if ranks.count > 1:
             writer.reread()
-        writer.finalize(writer.samples())
+        writer.finalize(writer.samples(job.expected_samples()))
     ranks.wait()
 
 

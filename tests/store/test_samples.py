@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from softlab.identity import content_hash
 from softlab.indices import RecipeIndex
 from softlab.store import samples
-from softlab.store.samples import SCHEMA, SampleTable, decode_samples, encode_samples
+from softlab.store.samples import SCHEMA, SampleTable, decode_samples, encode_samples, has_content_hashes
 
 content_hashes = st.binary(min_size=16, max_size=16)
 entries = st.lists(st.tuples(st.text(), st.integers(-1, 2**62), content_hashes), min_size=1, max_size=20)
@@ -171,3 +171,12 @@ def test_other_readers_see_numbers_keys_targets_and_hashes(tmp_path: Path) -> No
 def test_a_content_hash_of_another_length_is_not_written() -> None:
     with pytest.raises(ValueError, match="16"):
         encode_samples(SampleTable(keys=["a"], targets_N=None, content_hashes=[bytes(15)]))
+
+
+@given(entries)
+def test_a_table_tells_whether_it_has_content_hashes_without_being_decoded(
+    entries: list[tuple[str, int, bytes]],
+) -> None:
+    table = make_table(entries)
+
+    assert has_content_hashes(encode_samples(table)) == any(any(each) for each in table.content_hashes)
