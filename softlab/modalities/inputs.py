@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+RECORDED_ELSEWHERE = "recorded elsewhere"
+"""Metadata of a field of input options that says how a field of a sample is decoded, not what a model is given."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Inputs:

@@ -3,7 +3,7 @@
 # Shape letters: B images in a batch, C channels (1 grey, 3 RGB), H height, W width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Literal
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from softlab.errors import InvalidOption
+from softlab.modalities.images.decoding import MAX_PIXELS, Background, Wanted
+from softlab.modalities.inputs import RECORDED_ELSEWHERE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +29,7 @@ class ImageInput:
     """Length of the shorter side before the centre is cut out; default: resize straight to the size."""
 
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for RGB; default: the image's own."""
+    """1 for grey, 3 for RGB; default: 3 where a look at some images finds RGB ones, or else the image's own."""
 
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in 0..1.
@@ -38,6 +40,20 @@ class ImageInput:
     """Their standard deviation.
 
     It divides them then; one value, or one a channel."""
+
+    background: Background | None = field(default=None, metadata={RECORDED_ELSEWHERE: True})
+    """What transparent images are laid on.
+
+    Default: white; of a store's images what its teacher saw."""
+
+    value_range: tuple[float, ...] = field(default=(), metadata={RECORDED_ELSEWHERE: True})
+    """Of grey images with more than 8 bits, the values that become black and white.
+
+    Such as [0, 4095] where 12 bits are in use; what lies outside is clipped. Default: all 16 bits; images of 32 bits
+    and floats need it."""
+
+    max_pixels: int = field(default=MAX_PIXELS, metadata={RECORDED_ELSEWHERE: True})
+    """Larger images are refused, as they may be made to fill the memory."""
 
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
@@ -56,8 +72,23 @@ class ImageInput:
             raise InvalidOption(f"mean: {self.mean} isn't finite. Give numbers between 0 and 1.")
         if not all(isfinite(value) and value > 0 for value in self.std):
             raise InvalidOption(f"std: {self.std} can't divide pixels. Give numbers above 0.")
+        if self.value_range and not (
+            len(self.value_range) == 2
+            and all(map(isfinite, self.value_range))
+            and self.value_range[0] < self.value_range[1]
+        ):
+            raise InvalidOption(
+                f"value_range: {self.value_range} isn't a darkest and a brightest value. Give both, as in "
+                f"`input.value_range = [0, 4095]`."
+            )
+        if self.max_pixels < 1:
+            raise InvalidOption(f"max_pixels: {self.max_pixels} lets no image pass. Give 1 or more.")
         _check_units(self.mean, self.std)
         _check_lengths(self, num_channels=self.channels)
+
+    @property
+    def wanted_decoding(self) -> Wanted:
+        return Wanted(background=self.background, value_range=self.value_range, max_pixels=self.max_pixels)
 
 
 def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
