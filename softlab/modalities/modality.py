@@ -13,7 +13,7 @@ import softlab.modalities
 from softlab.errors import InvalidOption, OddSource, SoftlabError, UnreadableSample, suggest
 from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.inputs import RECORDED_ELSEWHERE, Collated
+from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER, Collated
 from softlab.modalities.views import Example, Replay
 from softlab.ranks import is_first_rank
 from softlab.sources.options import SourceOptions
@@ -115,9 +115,13 @@ def modality_of(options: InputOptions) -> Modality:
 
 def options_by_name(options: InputOptions) -> dict[str, Any]:
     """For manifests and run records, without those of decoding."""
-    elsewhere = [each.name for each in dataclasses.fields(options) if RECORDED_ELSEWHERE in each.metadata]  # type: ignore[arg-type]
-    whole: dict[str, Any] = dataclasses.asdict(options)  # type: ignore[call-overload]
-    return {name: value for name, value in whole.items() if name not in elsewhere}
+    own: Any = options
+    return {
+        each.name: value
+        for each in dataclasses.fields(own)
+        for value in [dataclasses.asdict(own)[each.name]]
+        if RECORDED_ELSEWHERE not in each.metadata and (RECORDED_IF_OTHER not in each.metadata or value != each.default)
+    }
 
 
 def decoding_for(

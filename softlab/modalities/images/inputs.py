@@ -9,11 +9,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from softlab.errors import InvalidOption
 from softlab.modalities.images.decoding import MAX_PIXELS, Background, Wanted
-from softlab.modalities.inputs import RECORDED_ELSEWHERE
+from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +30,12 @@ class ImageInput:
 
     resize: int | None = None
     """Length of the shorter side before the centre is cut out; default: resize straight to the size."""
+
+    interpolation: Interpolation = field(default="bilinear", metadata={RECORDED_IF_OTHER: True})
+    """How pixels are found when an image is resized."""
+
+    antialias: bool = field(default=True, metadata={RECORDED_IF_OTHER: True})
+    """Smooth an image that gets smaller; bilinear and bicubic alone have the choice."""
 
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for RGB; default: 3 where a look at some images finds RGB ones, or else the image's own."""
@@ -65,6 +74,11 @@ class ImageInput:
             raise InvalidOption(
                 f"resize: the shorter side, {self.resize}, doesn't fill the size {self.size}. "
                 f"Give at least {max(self.size, default=1)}."
+            )
+        if not self.antialias and self.interpolation not in ("bilinear", "bicubic"):
+            raise InvalidOption(
+                f"antialias: {self.interpolation} has no such choice. Leave `input.antialias` out, or say "
+                f"`input.interpolation = bilinear`."
             )
         if self.channels not in (None, 1, 3):
             raise InvalidOption(f"channels: {self.channels} isn't supported. Give 1 (grey) or 3 (RGB).")
@@ -105,9 +119,23 @@ def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
 
 def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
     if options.resize is not None:
-        images_BCHW = functional.resize(images_BCHW, [options.resize], antialias=True)
+        images_BCHW = _resized(images_BCHW, [options.resize], options)
         return functional.center_crop(images_BCHW, list(options.size)) if options.size else images_BCHW
-    return functional.resize(images_BCHW, list(options.size), antialias=True) if options.size else images_BCHW
+    return _resized(images_BCHW, list(options.size), options) if options.size else images_BCHW
+
+
+def _resized(images_BCHW: Tensor, size: list[int], options: ImageInput) -> Tensor:
+    """To a height and a width, or the length of the shorter side."""
+    # torch's own nearest takes the pixel at a corner, Pillow's the one in the middle.
+    how = InterpolationMode("nearest-exact" if options.interpolation == "nearest" else options.interpolation)
+    if how is not InterpolationMode.LANCZOS:
+        resized: Tensor = functional.resize(images_BCHW, size, interpolation=how, antialias=options.antialias)
+        return resized
+    # For tensors there is no such kernel, so Pillow's is taken, an image at a time.
+    images = [
+        functional.resize(functional.to_pil_image(image_CHW), size, interpolation=how) for image_CHW in images_BCHW
+    ]
+    return torch.stack([functional.pil_to_tensor(image) for image in images])
 
 
 def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor:
