@@ -17,7 +17,7 @@ from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
 from softlab.modalities.inputs import Inputs
-from softlab.modalities.modality import InputOptions, default_input
+from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.models.device import DeviceOptions, choose_device, place
 from softlab.models.rows import logits_of
 from softlab.sources.source import Source
@@ -76,7 +76,7 @@ def open_inputs(
     check: CheckOptions,
 ) -> BatchLoader:
     """What models are measured on. Raises as `evaluate_model`."""
-    inputs = (input or default_input(),)
+    inputs = (settle_input(input or default_input(), source),)
     aligned = Aligned(source=source, inputs=inputs)
     if store is not None:
         aligned = beside_store(

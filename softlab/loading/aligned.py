@@ -13,8 +13,8 @@ from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading import sample_check, view_check
 from softlab.loading.sample_check import VerifyInputs, align, comparable_targets
 from softlab.loading.view_check import check_views, store_replay
-from softlab.manifest import ViewsRecord
-from softlab.modalities.modality import InputOptions, Modality, modality_of
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
@@ -53,6 +53,9 @@ class Aligned:
     features: Mapping[str, Store] = field(default_factory=dict)
     """Features to be read, each from the store that holds it."""
 
+    seen: tuple[InputRecord, ...] = ()
+    """How the samples were decoded for the teacher whose labels they meet; without one, as the inputs say."""
+
     other_content: str = sample_check.OTHER_CONTENT
     """The next step that is named for a sample that has changed."""
 
@@ -78,8 +81,9 @@ class Aligned:
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """Of the inputs, each once."""
-        return tuple({options.modality: modality_of(options) for options in self.inputs}.values())
+        """Of the inputs, each once, as it decodes here."""
+        found = {options.modality: modality_of(options) for options in self.inputs}
+        return tuple(decoding_for(each, self.inputs, self.seen) for each in found.values())
 
     def to_store(self, source_B: SourceIndex) -> StoreIndex:
         """Where some samples of the source stand in the store; without a store both count alike."""
@@ -147,14 +151,23 @@ def with_views(
         modality = teachers_modality(each, inputs)
         if modality is not None:
             check_views(source, each, store_N, replay, modality, verify=verify, next_step=next_step_of_views)
-    return Aligned(source=source, inputs=inputs, replay=replay, store=store, store_N=store_N, others=others)
+    return Aligned(
+        source=source,
+        inputs=inputs,
+        replay=replay,
+        store=store,
+        store_N=store_N,
+        others=others,
+        seen=store.manifest.inputs,
+    )
 
 
 def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality | None:
     """The modality that the store's teacher had, if an input has it too: only then its views can be replayed. A name in
     a manifest is compared and never imported."""
     names = [record.modality for record in store.manifest.inputs]
-    return next((modality_of(options) for options in inputs if options.modality in names), None)
+    found = next((modality_of(options) for options in inputs if options.modality in names), None)
+    return None if found is None else decoding_for(found, inputs, store.manifest.inputs)
 
 
 def check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:

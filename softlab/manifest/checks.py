@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import UnsetType
+
 from softlab.labels.values_coding import arrays_of_values
 from softlab.manifest.records import (
     ClassesRecord,
@@ -40,6 +42,7 @@ def find_plan_contradiction(plan: StorePlan) -> str | None:
 def _find_deep_nesting(plan: StorePlan) -> str | None:
     """In what may hold anything: all else is as deep as its types."""
     trees = [plan.teacher.arguments, *(each.options for each in plan.inputs)]
+    trees += [each.decode for each in plan.inputs if not isinstance(each.decode, UnsetType)]
     trees += [transform.arguments for transform in plan.views.transforms]
     if any(_is_deeper(tree, MAX_NESTING) for tree in trees):
         return f"arguments are nested more than {MAX_NESTING} deep"

@@ -54,6 +54,9 @@ class InputRecord(Record, frozen=True, kw_only=True):
     options: dict[str, Any]
     """The modality's own, such as size and normalisation of images."""
 
+    decode: dict[str, Any] | UnsetType = UNSET
+    """How the field was decoded, where the modality has a choice; a store from before says nothing."""
+
 
 class SkippedRecord(Record, frozen=True, kw_only=True):
     key: str

@@ -8,6 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+RECORDED_ELSEWHERE = "recorded elsewhere"
+"""Metadata of a field of input options that says how a field of a sample is decoded, not what a model is given."""
+
+RECORDED_IF_OTHER = "recorded if other"
+"""Metadata of a field of input options that is recorded where it isn't the default, once the only way there was."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Inputs:

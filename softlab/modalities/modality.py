@@ -4,21 +4,26 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import softlab.modalities
-from softlab.errors import InvalidOption, SoftlabError, suggest
+from softlab.errors import InvalidOption, OddSource, SoftlabError, UnreadableSample, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import ViewsRecord
-from softlab.modalities.inputs import Collated
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER, Collated
 from softlab.modalities.views import Example, Replay
+from softlab.ranks import is_first_rank
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Raw, Sample, Source, unreadable
 from softlab.users_code import import_users_module
 
 DEFAULT_MODALITY = "images"
+
+LOOKED_AT = 128
+"""Samples from all over a source that tell what is left to it."""
 
 OpenDataSet = Callable[[str, SourceOptions], Source]
 """From a name behind the prefix, and the options."""
@@ -109,8 +114,56 @@ def modality_of(options: InputOptions) -> Modality:
 
 
 def options_by_name(options: InputOptions) -> dict[str, Any]:
-    """For manifests and run records."""
-    return dataclasses.asdict(options)  # type: ignore[call-overload,no-any-return]
+    """For manifests and run records, without those of decoding."""
+    own: Any = options
+    return {
+        each.name: value
+        for each in dataclasses.fields(own)
+        for value in [dataclasses.asdict(own)[each.name]]
+        if RECORDED_ELSEWHERE not in each.metadata and (RECORDED_IF_OTHER not in each.metadata or value != each.default)
+    }
+
+
+def decoding_for(
+    modality: Modality, inputs: Sequence[InputOptions], seen: Sequence[InputRecord] | None = None
+) -> Modality:
+    """The modality as it decodes samples for those of the inputs that are its own; where a store says what its teacher
+    has `seen`, as for that store. A modality that decodes in one way alone has no `for_inputs`.
+
+    Raises InvalidOption for inputs that contradict each other, StoreMismatch for one that contradicts the store.
+    """
+    bind = getattr(modality, "for_inputs", None)
+    if bind is None:
+        return modality
+    own = [options for options in inputs if options.modality == modality.name]
+    record = next((each for each in seen or () if each.modality == modality.name), None)
+    bound: Modality = bind(own, record)
+    return bound
+
+
+def settle_input(options: Any, source: Source) -> Any:
+    """The input options of a model for a data set, where they leave something to it: some samples tell. A modality that
+    leaves nothing has no `settle_input`. Warns with OddSource about samples that are not ordinary."""
+    modality = modality_of(options)
+    settle = getattr(modality, "settle_input", None)
+    if settle is None:
+        return options
+    count = min(LOOKED_AT, len(source))
+    settled, note = settle(
+        options, _some_raws(source, modality, [index * len(source) // count for index in range(count)])
+    )
+    if note and is_first_rank():
+        warnings.warn(f"{source.name}: {note}", OddSource, stacklevel=3)
+    return settled
+
+
+def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> Iterator[Raw]:
+    for index in indices:
+        try:
+            fields = source.read(index).fields
+        except UnreadableSample:  # told of when all are read
+            continue
+        yield fields[choose_field(modality, tuple(fields), where=source.name)]
 
 
 def decode_sample(sample: Sample, modality: Modality) -> Example:

@@ -119,7 +119,7 @@ class DumpRecipe:
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            input=self.teacher.input or input_of(self.teacher, self.input),
+            input=self.teacher.input or input_of(self.teacher, self.input, key="teacher.input"),
         )
 
 

@@ -15,6 +15,7 @@ from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, choose_output
+from softlab.recipes.published_input import input_of
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -70,12 +71,12 @@ class EvaluateRecipe:
 
     def run(self, *, on_scan: OnScan | None = None) -> tuple[Evaluation, ModelCost]:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
-        module, options = build_model(self.model), self.evaluate
+        module, options, input = build_model(self.model), self.evaluate, input_of(self.model, self.input)
         store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         inputs = open_inputs(
-            open_source(self.source, modality=self.input.modality, on_scan=on_scan),
+            open_source(self.source, modality=input.modality, on_scan=on_scan),
             store=store,
-            input=self.input,
+            input=input,
             device=self.device,
             check=self.check,
         )

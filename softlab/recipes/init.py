@@ -179,6 +179,8 @@ def _fill_known_input(draft: Draft, known: ImageInput, *, model: str, images: Im
         draft.fill("input.resize", known.resize)
     if known.channels is not None:
         draft.fill("input.channels", known.channels)
+    if known.interpolation != "bilinear":
+        draft.fill("input.interpolation", known.interpolation)
     draft.fill("input.mean", list(known.mean))
     draft.fill("input.std", list(known.std))
 

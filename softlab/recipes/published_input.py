@@ -12,10 +12,10 @@ TOLERANCE = 0.01
 """By which a mean and std may differ from the published ones."""
 
 
-def input_of(options: ModelOptions, given: ImageInput) -> ImageInput:
-    """`given`, unless it says nothing and the model is one that was published. Not one of other classes: it was trained
-    anew, with an input that nobody knows here. Warns with PublishedInput where the published input is taken, or where
-    another mean or std is."""
+def input_of(options: ModelOptions, given: ImageInput, *, key: str = "input") -> ImageInput:
+    """`given`, the options of section `key`, unless it says nothing and the model is one that was published. Not one
+    of other classes: it was trained anew, with an input that nobody knows here. Warns with PublishedInput where the
+    published input is taken, or where another mean or std is."""
     if not isinstance(given, ImageInput):  # of another modality
         return given
     model, known = options.model, known_input(options.model)
@@ -23,9 +23,9 @@ def input_of(options: ModelOptions, given: ImageInput) -> ImageInput:
         return given
     takes_known = given == ImageInput() and "num_classes" not in options.arguments
     if takes_known:
-        _note(f"input of {model} as it was published: {_described(known)}; for another say `teacher.input.mean`, ..")
+        _note(f"input of {model} as it was published: {_described(known)}; for another say `{key}.mean`, ..")
     elif not (_are_near(given.mean, known.mean) and _are_near(given.std, known.std)):
-        _note(f"{model} was published with another mean and std than `input.mean` and `input.std`: {_described(known)}")
+        _note(f"{model} was published with another mean and std than `{key}.mean` and `{key}.std`: {_described(known)}")
     return known if takes_known else given
 
 
@@ -38,7 +38,7 @@ def _described(known: ImageInput) -> str:
     height, width = known.size
     return (
         f"size {height} x {width}, resize {known.resize}, mean {', '.join(f'{each:.4g}' for each in known.mean)}, std "
-        f"{', '.join(f'{each:.4g}' for each in known.std)}"
+        f"{', '.join(f'{each:.4g}' for each in known.std)}, {known.interpolation}"
     )
 
 

@@ -12,6 +12,7 @@ from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_validation
 from softlab.recipes.options import KEY
+from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel, build_students
 from softlab.sources.options import SourceOptions
 from softlab.student.loop import OnProgress
@@ -75,7 +76,7 @@ class TeacherRecipe:
 
     def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> list[StudentResult]:
         """The trained teacher, the only one in the list. Raises as `train_students`."""
-        used = self.teacher.input or self.input
+        used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
         valid = open_validation(self.valid, modality=used.modality, on_scan=on_scan)
         source = open_source(self.source, modality=used.modality, on_scan=on_scan)
         learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune)

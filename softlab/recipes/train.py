@@ -16,6 +16,7 @@ from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_signed, open_validation
 from softlab.recipes.options import KEY
+from softlab.recipes.published_input import input_of
 from softlab.recipes.students import StudentModel, TeacherModel, build_students, inherit_layers
 from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
@@ -240,7 +241,7 @@ class TrainRecipe:
             replace(self.options, learn=model.learn(self.options.learn)),
             what,
             valid=valid,
-            input=model.input or self.input,
+            input=self._input_of(name),
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,
@@ -264,12 +265,17 @@ class TrainRecipe:
         )
         return choose_output(opened, self.output)
 
+    def _input_of(self, name: str) -> ImageInput:
+        """Of one student."""
+        model = self.student[name]
+        return model.input or input_of(model, self.input, key=f"student.{name}.input")
+
     def _students(self) -> dict[str, Student]:
         seed, shared = self.run_options.seed, self.options.learn
         seeds = {name: seed if model.seed is None else model.seed for name, model in self.student.items()}
         modules = build_students(self.student, seeds=seeds)
         inherit_layers(modules, self.student, teacher=self.teacher)
         return {
-            name: Student(module=modules[name], learn=model.learn(shared), input=model.input)
+            name: Student(module=modules[name], learn=model.learn(shared), input=self._input_of(name))
             for name, model in self.student.items()
         }

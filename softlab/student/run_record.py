@@ -55,7 +55,7 @@ def describe_run(
                 "module": digest_of(repr(learner.module).encode()),
                 "initial_weights": weights_fingerprint(learner.module),
                 "device": _describe_device(learner, options),
-                "input": _describe_input(data.aligned.inputs[learner.input_index]),
+                "input": _describe_input(data.aligned.inputs[learner.input_index], data),
                 "loss": learner.objective.loss.name,
                 "objective": asdict(learner.objective),
                 "optimizer": asdict(learner.optimizer),
@@ -67,8 +67,11 @@ def describe_run(
     }
 
 
-def _describe_input(options: InputOptions) -> dict[str, Any]:
-    return {"modality": options.modality} | options_by_name(options)
+def _describe_input(options: InputOptions, data: TrainingData) -> dict[str, Any]:
+    modality = next(each for each in data.aligned.modalities if each.name == options.modality)
+    decode = getattr(modality, "decode_record", None)
+    described = {"modality": options.modality} | options_by_name(options)
+    return described if decode is None else described | {"decode": decode}
 
 
 def _describe_device(learner: Learner, options: TrainOptions) -> dict[str, Any]:

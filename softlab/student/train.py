@@ -15,7 +15,7 @@ from softlab.loading.content_check import overlap_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
-from softlab.modalities.modality import InputOptions, default_input
+from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
@@ -70,6 +70,7 @@ def train_students(
     _check_effects(options, has_stores=bool(stores), is_measured=valid is not None)
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     _check_own_options(given, run)
+    given = _with_settled_inputs(given, source)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
@@ -124,6 +125,13 @@ def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
     return student if student.input is not None else replace(student, input=input)
 
 
+def _with_settled_inputs(students: Mapping[str, Student], source: Source) -> dict[str, Student]:
+    settled = {
+        each: settle_input(each, source) for each in dict.fromkeys(student.input for student in students.values())
+    }
+    return {name: replace(student, input=settled[student.input]) for name, student in students.items()}
+
+
 def _check_own_options(students: Mapping[str, Student], run: RunOptions) -> None:
     """Raises InvalidOption for options of a student that don't fit the run."""
     for name, student in students.items():
@@ -164,6 +172,8 @@ def _compare_on(
         )
     check_comparable(valid, source, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
+    if valid.store is None and stores:
+        aligned = replace(aligned, seen=stores[0].manifest.inputs)  # decoded as what students are trained on
     if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
         aligned = replace(aligned, num_classes=stores[0].num_classes)
     return Comparison(

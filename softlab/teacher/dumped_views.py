@@ -12,7 +12,7 @@ import msgspec
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import beside_store
-from softlab.manifest import MANIFEST_NAME, StorePlan, ViewsRecord, tell_differences
+from softlab.manifest import MANIFEST_NAME, InputRecord, StorePlan, ViewsRecord, tell_differences
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
@@ -149,6 +149,7 @@ class Settled:
     """Where there is such a room, which was made for so many samples."""
 
     format_version: int | None = None
+    inputs: tuple[InputRecord, ...] = ()
 
 
 def read_settled(out: Path) -> Settled:
@@ -164,4 +165,5 @@ def read_settled(out: Path) -> Settled:
         shard_units=plan.storage.shard_units,
         shard_rows=plan.storage.shard_rows if plan.storage.shard_units else None,
         format_version=plan.format_version,
+        inputs=plan.inputs,
     )

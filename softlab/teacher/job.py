@@ -122,7 +122,13 @@ class DumpJob:
         """The source as the teacher sees it."""
         views = self.plan.views
         replay = modality_of(self.teacher.input).replay(views, num_samples=len(self.source), recipe_N=self.recipe_N)
-        return Aligned(source=self.source, inputs=(self.teacher.input,), replay=replay, digest_every=views.digest_every)
+        return Aligned(
+            source=self.source,
+            inputs=(self.teacher.input,),
+            replay=replay,
+            digest_every=views.digest_every,
+            seen=self.plan.inputs,
+        )
 
     def targets(self) -> Targets:
         """What the teacher's accuracy is measured on."""

@@ -1,7 +1,7 @@
 """Makes the plan of a dump: what is settled before its first row, and what its manifest repeats."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -32,7 +32,7 @@ from softlab.manifest import (
     check_plan,
     in_version_1,
 )
-from softlab.modalities.modality import choose_field, modality_of, options_by_name
+from softlab.modalities.modality import choose_field, decoding_for, modality_of, options_by_name
 from softlab.models.outputs import WantedOutput
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
@@ -62,9 +62,10 @@ def make_plan(
     *,
     example: TeacherOutput,
     settled: Settled | None = None,
+    seen: Sequence[InputRecord] = (),
     most_units: int | None = None,
 ) -> StorePlan:
-    """The plan of a dump.
+    """The plan of a dump. `seen` is how another teacher, or the one that began, had these samples decoded.
 
     `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
     uint8 coding. `most_units` is how many rows a sample has at most in outputs with units. Raises InvalidOption for a
@@ -81,7 +82,7 @@ def make_plan(
         views=views.record,
         outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
         storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
-        inputs=(_input_record(teacher, source),),
+        inputs=(_input_record(teacher, source, seen),),
         parent=views.parent,
         source=SourceRecord(
             name=source.name,
@@ -211,19 +212,23 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
 def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
     return TeacherRecord(
         model=teacher.name,
-        arguments=_plain(teacher.arguments),
+        arguments=plain(teacher.arguments),
         weights_fingerprint=weights_fingerprint(teacher.module),
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
         precision="float32" if options.device.autocast == "none" else options.device.autocast,
     )
 
 
-def _input_record(teacher: Teacher, source: Source) -> InputRecord:
+def _input_record(teacher: Teacher, source: Source, seen: Sequence[InputRecord]) -> InputRecord:
+    """Of samples that were seen before, decoding is recorded as it was: not at all in a store that says nothing."""
     modality = modality_of(teacher.input)
+    before = next((each for each in seen if each.modality == modality.name), None)
+    decode = getattr(decoding_for(modality, (teacher.input,), seen), "decode_record", UNSET)
     return InputRecord(
         field=choose_field(modality, source.field_names, where=source.name),
         modality=modality.name,
-        options=_plain(options_by_name(teacher.input)),
+        options=plain(options_by_name(teacher.input)),
+        decode=decode if before is None else before.decode,
     )
 
 
@@ -232,7 +237,7 @@ def _libraries(teacher: Teacher) -> dict[str, str]:
     return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: version(name) for name in names}
 
 
-def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+def plain(values: Mapping[str, object]) -> dict[str, Any]:
     """As JSON would hold them, so that a plan read back equals the one that was written."""
     try:
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))

@@ -1,23 +1,24 @@
 """From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from softlab.loading.aligned import Aligned
-from softlab.modalities.modality import InputOptions, default_input, modality_of
+from softlab.modalities.modality import InputOptions, default_input, modality_of, options_by_name, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
-from softlab.teacher.dumped_views import check_addition, check_seen_before, choose_views, read_settled
+from softlab.teacher.dumped_views import Settled, check_addition, check_seen_before, choose_views, read_settled
 from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.plan import make_plan
+from softlab.teacher.plan import make_plan, plain
 from softlab.teacher.shared_dump import agree_on
 
 
@@ -59,6 +60,13 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
     return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
 
 
+def settle_teachers_input(input: InputOptions, source: Source, settled: Settled) -> InputOptions:
+    """As the samples decide what is left to them; a dump that was begun has decided."""
+    found: InputOptions = settle_input(input, source)
+    is_as_begun = any(each.options == plain(options_by_name(input)) for each in settled.inputs)
+    return input if is_as_begun else found
+
+
 def plan_job(
     run: TeacherRun,
     teacher: Teacher,
@@ -72,12 +80,16 @@ def plan_job(
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes."""
     views, settled = choose_views(out, options, augment, like=like), read_settled(out)
+    teacher = replace(teacher, input=settle_teachers_input(teacher.input, source, settled))
     check_seen_before(source, teacher.input, views)
+    seen = settled.inputs if like is None else like.manifest.inputs
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
-    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     example = example_output(run, aligned, options, settled)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
-    plan = make_plan(teacher, source, options, views, example=example, settled=settled, most_units=most_units)
+    plan = make_plan(
+        teacher, source, options, views, example=example, settled=settled, seen=seen, most_units=most_units
+    )
     plan = agree_on(plan, ranks)
     if views.parent is not None and find_finished(out, plan) is None:
         check_addition(open_store(out), plan)

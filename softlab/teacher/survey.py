@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import StorePlan
-from softlab.modalities.modality import modality_of
+from softlab.modalities.modality import modality_of, settle_input
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.models.rows import OutputRows
 from softlab.sources.source import Source
@@ -101,9 +101,11 @@ def survey_teacher(
         views = ViewsToDump(record=record)
     else:
         views = views_like(like, options, augment)
+    teacher = replace(teacher, input=settle_input(teacher.input, source))
     check_seen_before(source, teacher.input, views)
+    seen = () if like is None else like.manifest.inputs
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
-    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay)
+    aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     with TeacherRun(teacher, options) as run:
         check_alone(run, aligned, Decoded(DECODED_BYTES))
         found = _run(run, aligned, options)

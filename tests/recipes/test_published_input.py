@@ -38,3 +38,28 @@ def test_nothing_is_said_where_there_is_nothing_to_say(model: ModelOptions, give
         warnings.simplefilter("error")
 
         assert input_of(model, given) is given
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "resize", "interpolation"),
+    [
+        ("torchvision:resnet50", 224, 232, "bilinear"),
+        ("torchvision:efficientnet_b0", 224, 256, "bicubic"),
+        ("timm:deit_tiny_patch16_224", 224, 248, "bicubic"),  # crop_pct 0.9, rounded down as timm does
+    ],
+)
+def test_a_published_input_has_its_crop_and_interpolation(
+    name: str, size: int, resize: int, interpolation: str
+) -> None:
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+
+    known = known_input(name)
+
+    assert known is not None
+    assert (known.size, known.resize, known.interpolation) == ((size, size), resize, interpolation)
+
+
+def test_the_key_that_is_named_is_that_of_the_model() -> None:
+    with pytest.warns(PublishedInput, match=r"say `student\.small\.input\.mean`"):
+        input_of(ModelOptions(model="torchvision:resnet18"), ImageInput(), key="student.small.input")

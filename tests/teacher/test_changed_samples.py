@@ -12,6 +12,7 @@ from softlab.errors import StoreMismatch
 from softlab.identity import ContentHashes
 from softlab.loading import loader
 from softlab.loading.sample_check import HASHED_AT_START, check_contents
+from softlab.modalities import modality
 from softlab.sources.source import Sample
 from softlab.store.folder import count_finished_shards, is_unfinished
 from tests.teacher.augmenting import dump_views
@@ -65,6 +66,7 @@ def test_a_sample_that_changes_between_two_of_its_views_is_refused_by_its_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "DECODED_BYTES", 0)  # else its first reading would serve all views
+    monkeypatch.setattr(modality, "LOOKED_AT", 0)
 
     with pytest.raises(StoreMismatch, match=re.escape("sample '0020.png' has changed since")) as refused:
         dump_views(tmp_path / "store", 3, source=Changing())

@@ -3,15 +3,20 @@
 # Shape letters: B images in a batch, C channels (1 grey, 3 RGB), H height, W width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from softlab.errors import InvalidOption
+from softlab.modalities.images.decoding import MAX_PIXELS, Background, Wanted
+from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +31,14 @@ class ImageInput:
     resize: int | None = None
     """Length of the shorter side before the centre is cut out; default: resize straight to the size."""
 
+    interpolation: Interpolation = field(default="bilinear", metadata={RECORDED_IF_OTHER: True})
+    """How pixels are found when an image is resized."""
+
+    antialias: bool = field(default=True, metadata={RECORDED_IF_OTHER: True})
+    """Smooth an image that gets smaller; bilinear and bicubic alone have the choice."""
+
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for RGB; default: the image's own."""
+    """1 for grey, 3 for RGB; default: 3 where a look at some images finds RGB ones, or else the image's own."""
 
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in 0..1.
@@ -38,6 +49,20 @@ class ImageInput:
     """Their standard deviation.
 
     It divides them then; one value, or one a channel."""
+
+    background: Background | None = field(default=None, metadata={RECORDED_ELSEWHERE: True})
+    """What transparent images are laid on.
+
+    Default: white; of a store's images what its teacher saw."""
+
+    value_range: tuple[float, ...] = field(default=(), metadata={RECORDED_ELSEWHERE: True})
+    """Of grey images with more than 8 bits, the values that become black and white.
+
+    Such as [0, 4095] where 12 bits are in use; what lies outside is clipped. Default: all 16 bits; images of 32 bits
+    and floats need it."""
+
+    max_pixels: int = field(default=MAX_PIXELS, metadata={RECORDED_ELSEWHERE: True})
+    """Larger images are refused, as they may be made to fill the memory."""
 
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
@@ -50,14 +75,34 @@ class ImageInput:
                 f"resize: the shorter side, {self.resize}, doesn't fill the size {self.size}. "
                 f"Give at least {max(self.size, default=1)}."
             )
+        if not self.antialias and self.interpolation not in ("bilinear", "bicubic"):
+            raise InvalidOption(
+                f"antialias: {self.interpolation} has no such choice. Leave `input.antialias` out, or say "
+                f"`input.interpolation = bilinear`."
+            )
         if self.channels not in (None, 1, 3):
             raise InvalidOption(f"channels: {self.channels} isn't supported. Give 1 (grey) or 3 (RGB).")
         if not all(isfinite(value) for value in self.mean):
             raise InvalidOption(f"mean: {self.mean} isn't finite. Give numbers between 0 and 1.")
         if not all(isfinite(value) and value > 0 for value in self.std):
             raise InvalidOption(f"std: {self.std} can't divide pixels. Give numbers above 0.")
+        if self.value_range and not (
+            len(self.value_range) == 2
+            and all(map(isfinite, self.value_range))
+            and self.value_range[0] < self.value_range[1]
+        ):
+            raise InvalidOption(
+                f"value_range: {self.value_range} isn't a darkest and a brightest value. Give both, as in "
+                f"`input.value_range = [0, 4095]`."
+            )
+        if self.max_pixels < 1:
+            raise InvalidOption(f"max_pixels: {self.max_pixels} lets no image pass. Give 1 or more.")
         _check_units(self.mean, self.std)
         _check_lengths(self, num_channels=self.channels)
+
+    @property
+    def wanted_decoding(self) -> Wanted:
+        return Wanted(background=self.background, value_range=self.value_range, max_pixels=self.max_pixels)
 
 
 def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
@@ -74,9 +119,23 @@ def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
 
 def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
     if options.resize is not None:
-        images_BCHW = functional.resize(images_BCHW, [options.resize], antialias=True)
+        images_BCHW = _resized(images_BCHW, [options.resize], options)
         return functional.center_crop(images_BCHW, list(options.size)) if options.size else images_BCHW
-    return functional.resize(images_BCHW, list(options.size), antialias=True) if options.size else images_BCHW
+    return _resized(images_BCHW, list(options.size), options) if options.size else images_BCHW
+
+
+def _resized(images_BCHW: Tensor, size: list[int], options: ImageInput) -> Tensor:
+    """To a height and a width, or the length of the shorter side."""
+    # torch's own nearest takes the pixel at a corner, Pillow's the one in the middle.
+    how = InterpolationMode("nearest-exact" if options.interpolation == "nearest" else options.interpolation)
+    if how is not InterpolationMode.LANCZOS:
+        resized: Tensor = functional.resize(images_BCHW, size, interpolation=how, antialias=options.antialias)
+        return resized
+    # For tensors there is no such kernel, so Pillow's is taken, an image at a time.
+    images = [
+        functional.resize(functional.to_pil_image(image_CHW), size, interpolation=how) for image_CHW in images_BCHW
+    ]
+    return torch.stack([functional.pil_to_tensor(image) for image in images])
 
 
 def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor:

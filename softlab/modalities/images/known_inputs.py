@@ -1,8 +1,11 @@
 """How published models want their images: what torchvision and timm say of the weights they offer."""
 
+from math import floor
+from typing import cast, get_args
+
 import torchvision.models
 
-from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.images.inputs import ImageInput, Interpolation
 
 
 def known_input(model: str) -> ImageInput | None:
@@ -26,6 +29,7 @@ def _of_torchvision(name: str) -> ImageInput | None:
         channels=3,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
+        interpolation=_interpolation(preset.interpolation.value),
     )
 
 
@@ -44,8 +48,14 @@ def _of_timm(name: str) -> ImageInput | None:
         return None
     return ImageInput(
         size=(height, width),
-        resize=round(min(height, width) / (config.crop_pct or 1)),
+        resize=floor(min(height, width) / (config.crop_pct or 1)),
         channels=3,
         mean=tuple(config.mean),
         std=tuple(config.std),
+        interpolation=_interpolation(config.interpolation),
     )
+
+
+def _interpolation(name: str) -> Interpolation:
+    """Bilinear where nothing is said, or something that there isn't here."""
+    return cast(Interpolation, name) if name in get_args(Interpolation) else "bilinear"

@@ -2,35 +2,56 @@
 
 # Shape letters: C channels, H height, W width.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, ClassVar
 
+from msgspec import UnsetType
 from torch import Tensor
 
 from softlab.indices import RecipeIndex
-from softlab.manifest import ViewsRecord
-from softlab.modalities.images.decode import decode_image
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.images.decode import AS_TODAY, decode_image
+from softlab.modalities.images.decoding import ImageDecoding, decide
 from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.kinds import settle_input
 from softlab.modalities.images.torchvision_sets import open_named
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.inputs import Collated, Inputs
+from softlab.modalities.modality import OpenDataSet
 from softlab.modalities.views import tensor_digest
 from softlab.sources.source import Raw
 
 
+@dataclass(frozen=True, slots=True)
 class Images:
     """An example is an image, uint8 [C, H, W]."""
 
-    name = "images"
-    field = "image"
-    libraries = ("torchvision", "numpy", "pillow")
-    input_options = ImageInput
-    view_options = ViewRecipe
-    data_sets = MappingProxyType({"torchvision": open_named})
+    decoding: ImageDecoding = AS_TODAY
+
+    name: ClassVar[str] = "images"
+    field: ClassVar[str] = "image"
+    libraries: ClassVar[tuple[str, ...]] = ("torchvision", "numpy", "pillow")
+    input_options: ClassVar[type[ImageInput]] = ImageInput
+    view_options: ClassVar[type[ViewRecipe]] = ViewRecipe
+    data_sets: ClassVar[Mapping[str, OpenDataSet]] = MappingProxyType({"torchvision": open_named})
 
     def decode(self, raw: Raw) -> Tensor:
-        return decode_image(raw)
+        return decode_image(raw, self.decoding)
+
+    @property
+    def decode_record(self) -> dict[str, Any]:
+        return self.decoding.record
+
+    def for_inputs(self, inputs: Sequence[ImageInput], seen: InputRecord | None) -> "Images":
+        as_recorded = None if seen is None or isinstance(seen.decode, UnsetType) else seen.decode
+        wanted = [each.wanted_decoding for each in inputs]
+        return Images(decide(wanted, as_recorded=as_recorded, is_of_a_store=seen is not None))
+
+    def settle_input(self, options: ImageInput, raws: Iterable[Raw]) -> tuple[ImageInput, str]:
+        return settle_input(options, raws)
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)

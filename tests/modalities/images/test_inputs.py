@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from softlab.errors import InvalidOption
-from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.inputs import ImageInput, Interpolation, make_input
+from softlab.modalities.modality import options_by_name
 
 # Shape letters: B images in a batch, C channels (1 grey, 3 RGB), H height, W width.
 
@@ -211,3 +212,34 @@ def test_a_mean_and_std_of_pixels_up_to_255_are_refused_with_those_of_pixels_up_
 )
 def test_the_means_and_stds_of_published_models_are_taken(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     assert ImageInput(mean=mean, std=std).std == std
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_each_interpolation_is_that_of_pillow(interpolation: Interpolation) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    filters |= {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
+    expected = np.asarray(Image.fromarray(pixels).resize((6, 8), filters[interpolation])).astype(np.int64)
+
+    image_CHW = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    images_BCHW = make_input([image_CHW], ImageInput(size=(8, 6), interpolation=interpolation, mean=(0,), std=(1,)))
+
+    found = (images_BCHW[0] * 255).round().long().permute(1, 2, 0).numpy()
+    assert (np.abs(found - expected) <= 1).mean() > 0.99
+
+
+def test_without_antialias_fewer_pixels_count() -> None:
+    image_CHW = torch.zeros(1, 9, 9, dtype=torch.uint8)
+    image_CHW[0, 4, 4] = 255
+
+    plain = make_input([image_CHW], ImageInput(size=(3, 3), antialias=False, mean=(0,), std=(1,)))
+
+    assert plain[0, 0, 1, 1] == 1
+    assert make_input([image_CHW], ImageInput(size=(3, 3), mean=(0,), std=(1,)))[0, 0, 1, 1] < 0.5
+    with pytest.raises(InvalidOption, match=r"antialias: lanczos has no such choice"):
+        ImageInput(interpolation="lanczos", antialias=False)
+
+
+def test_interpolation_is_recorded_where_it_is_not_the_only_way_there_once_was() -> None:
+    assert {"interpolation", "antialias"}.isdisjoint(options_by_name(ImageInput()))
+    assert options_by_name(ImageInput(interpolation="bicubic"))["interpolation"] == "bicubic"
