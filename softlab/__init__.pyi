@@ -82,6 +82,7 @@ from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.reader import Store, open_store
+from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
 from .student.optimizer import OptimizerOptions
@@ -160,6 +161,7 @@ __all__ = [
     "RemoteFailed",
     "ReverseKlLoss",
     "RunOptions",
+    "SampleRow",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
@@ -217,6 +219,7 @@ __all__ = [
     "pull",
     "push",
     "read_catalog",
+    "sample_rows",
     "search",
     "sign_store",
     "survey_teacher",
