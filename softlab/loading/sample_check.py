@@ -84,9 +84,12 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
 
 
 def check_class_names(source: Source, store: Store) -> None:
-    """Raises StoreMismatch where both have names and they differ."""
+    """Raises StoreMismatch where both have names and they differ. Another number of classes that have no name in common
+    with the teacher's are others: their labels are left aside."""
     ours, theirs = source.class_names, store.class_names
-    if ours is not None and theirs is not None and ours != theirs:
+    if ours is None or theirs is None or (len(ours) != len(theirs) and set(ours).isdisjoint(theirs)):
+        return
+    if ours != theirs:
         raise StoreMismatch(
             f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
             f"Give the source the same class names in the same order."

@@ -1,7 +1,7 @@
 """Makes the plan of a dump: what is settled before its first row, and what its manifest repeats."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -71,6 +71,7 @@ def make_plan(
     plan that can't be.
     """
     settled = settled or Settled()
+    _check_class_names(teacher, source, example)
     plan = StorePlan(
         format="softlab",
         format_version=2,
@@ -79,7 +80,9 @@ def make_plan(
         libraries=_libraries(teacher),
         teacher=_teacher_record(teacher, options),
         views=views.record,
-        outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
+        outputs=tuple(
+            _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
+        ),
         storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
         inputs=(_input_record(teacher, source),),
         parent=views.parent,
@@ -98,7 +101,12 @@ def make_plan(
 
 
 def _output_record(
-    wanted: WantedOutput, source: Source, options: DumpOptions, example: TeacherOutput, settled: Settled
+    wanted: WantedOutput,
+    teacher: Teacher,
+    source: Source,
+    options: DumpOptions,
+    example: TeacherOutput,
+    settled: Settled,
 ) -> OutputRecord:
     has_units = wanted.name in example.with_units
     if wanted.kind == "values":
@@ -109,7 +117,7 @@ def _output_record(
             other_coding=UNSET if options.values_coding == "float16" else options.values_coding,
         )
     labels = example.labels[wanted.name]
-    class_names = class_names_of(source, num_classes=labels.num_classes)
+    class_names = class_names_of(teacher, source, num_classes=labels.num_classes)
     return ClassesRecord(
         name=wanted.name,
         taken_from=wanted.taken_from,
@@ -132,10 +140,39 @@ def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: float |
     return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(labels))
 
 
-def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | None:
-    """The source's names, where it has as many classes as the teacher."""
-    names = source.class_names
-    return names if names is not None and len(names) == num_classes else None
+def class_names_of(teacher: Teacher, source: Source, *, num_classes: int) -> tuple[str, ...] | None:
+    """The teacher's own names, or else the source's, where there are as many as classes."""
+    known = (teacher.class_names, source.class_names)
+    return next((names for names in known if names is not None and len(names) == num_classes), None)
+
+
+def _check_class_names(teacher: Teacher, source: Source, example: TeacherOutput) -> None:
+    """Raises InvalidOption for names of another number of classes, and where the source has other names for the same
+    classes: its hard targets would be taken for others."""
+    names, counts = teacher.class_names, [labels.num_classes for labels in example.labels.values()]
+    if names is None:
+        return
+    if len(names) not in counts:
+        found = " and ".join(f"{count:,}" for count in counts) or "no"
+        raise InvalidOption(
+            f"`class_names` has {len(names):,} names, but {teacher.name} has {found} classes. Name each class once, in "
+            f"the teacher's order."
+        )
+    if name_other_classes(source, names):
+        raise InvalidOption(
+            f"`class_names` has other names than {source.name}, or in another order, so that its hard targets would be "
+            f"taken for other classes. Leave it out, or give the teacher's order as `source.class_names` (of folders, "
+            f"and of labels that are texts)."
+        )
+
+
+def name_other_classes(source: Source, names: Sequence[str]) -> bool:
+    """Whether a source's names can't stand beside a teacher's: they are as many, but not the same, or some of them in
+    another numbering. Classes that have no name in common are simply others."""
+    ours = source.class_names
+    if ours is None or ours == tuple(names):
+        return False
+    return len(ours) == len(names) or not set(ours).isdisjoint(names)
 
 
 def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:

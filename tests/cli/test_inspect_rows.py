@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.cli.program import DATA, Softlab, assert_refused
+from tests.cli.program import DATA, TEACHER, Softlab, assert_refused
 
 
 def test_inspect_shows_rows_by_class_name(stores: Path, softlab: Softlab) -> None:
@@ -46,3 +47,22 @@ def test_inspect_writes_thumbnails_of_the_source_and_of_no_other(
     other = softlab("inspect", stores / "train.zarr", "--thumbnails", page, "--source", DATA / "test")
     assert_refused(other, "`source` (--source)")
     assert not page.exists()
+
+
+@pytest.mark.filterwarnings("default::softlab.errors.OddSource")
+def test_class_names_of_a_file_are_those_of_the_store(tmp_path: Path, softlab: Softlab) -> None:
+    names, out = tmp_path / "names.txt", tmp_path / "store"
+    names.write_text("\n".join(f"kind {number}" for number in range(10)))
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        Image.new("L", (28, 28), 80 * number).save(images / f"{number}.png")
+    dump = ("dump-teacher", *TEACHER, "--source", images, "--out", out, "--class-names", names)
+
+    dumped = softlab(*dump)
+    shown = softlab("inspect", out, "--rows", "3")
+
+    assert dumped.code == 0, dumped.err
+    assert shown.out.count("kind ") == 9
+    names.write_text("one\ntwo")
+    assert_refused(softlab(*dump[:-4], "--out", tmp_path / "other", *dump[-2:]), "has 2 names, but softlab:grey_resnet")

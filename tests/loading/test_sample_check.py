@@ -168,6 +168,12 @@ def test_other_class_names_or_another_order_of_them_are_refused(
     assert shown in str(caught.value)
 
 
+def test_another_number_of_classes_without_a_common_name_are_others(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "other.parquet", ROWS, class_names=("ash", "elm", "fir", "oak", "yew"))
+
+    assert align(source, store).tolist() == list(range(12))
+
+
 def test_class_names_count_only_where_both_sides_have_some(store: Store, tmp_path: Path) -> None:
     source = open_rows(tmp_path / "nameless.parquet", ROWS, class_names=None)
 
