@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.coding import LabelCoding
 from softlab.labels.gap_step import choose_gap_step
+from softlab.labels.gradient_angle import MANY_CLASSES, k_for_many
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import arrays_of_values
@@ -47,11 +49,24 @@ Shapes = dict[str, tuple[Any, tuple[int, ...]]]
 """By the name of an array: its dtype, and the shape of a row."""
 
 
-def choose_k(options: DumpOptions, *, num_classes: int) -> int:
-    """Raises InvalidOption if more logits are asked for than there are classes."""
+def choose_k(
+    options: DumpOptions, *, num_classes: int, logits_RC: Tensor | None = None, settled: int | None = None
+) -> int:
+    """What the options say; else 16, or all of fewer classes. Of many classes what an unfinished dump has `settled`, or
+    as many as some of the teacher's logits ask for. Raises InvalidOption if more are asked for than there are."""
     k = min(DEFAULT_K, num_classes) if options.k is None else options.k
+    if options.k is None and settled is not None and chooses_k(options, num_classes=num_classes):
+        k = min(settled, num_classes)
+    elif logits_RC is not None and len(logits_RC) and chooses_k(options, num_classes=num_classes):
+        k = k_for_many(logits_RC, temperature=min(options.temperature))
     check_k(k, num_classes=num_classes)
     return k
+
+
+def chooses_k(options: DumpOptions, *, num_classes: int) -> bool:
+    """Whether K depends on what the teacher says."""
+    asked = options.k is not None or options.head != "softmax" or options.valid
+    return num_classes > MANY_CLASSES and not asked
 
 
 def make_plan(
