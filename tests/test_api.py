@@ -44,6 +44,7 @@ PUBLIC_NAMES = [
     "JensenShannonLoss",
     "KlLoss",
     "LearnOptions",
+    "LittleMass",
     "LogOptions",
     "LogitMseLoss",
     "ModelError",

@@ -80,7 +80,7 @@ class DecoupledKlLoss(TemperedLoss):
             student_logits_BC,
             labels,
             targets_B=targets_B,
-            temperature=self.temperature,
+            temperature=self.temperature_for(labels),
             tail=self.tail,
             alpha=self.alpha,
             beta=self.beta,
