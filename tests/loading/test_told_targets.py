@@ -37,7 +37,7 @@ def load(store: Store, targets_N: NDArray[np.int64], form: str) -> Sequence[Any]
     pairs = [(torch.zeros(2), int(target)) for target in targets_N]
     items = pairs if form == "tuple" else [{"pixels": x, "labels": y} for x, y in pairs]
     labels = align(store, SOURCE.keys, verify="keys")
-    return list(DataLoader(with_index(items), 32, collate_fn=Collator(labels)))  # type: ignore[arg-type]
+    return list(DataLoader(with_index(items), 32, collate_fn=Collator(labels)))
 
 
 @pytest.mark.parametrize("form", ["tuple", "dict"])
