@@ -15,6 +15,7 @@ from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.opening import open_source
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
+from softlab.sharing.fetch.signers import claimed_signers
 from softlab.sources.options import SourceOptions
 
 URL_ARGUMENT = typer.Argument(help="Where stores are published: a URL, or a folder.", show_default=False)
@@ -62,11 +63,15 @@ def catalog(recipe: CatalogRecipe) -> None:
     if recipe.source is not None:
         fitting = _find(catalog, recipe.source, contents=recipe.contents)
         found = [each for each in found if each in fitting]
+    signers = claimed_signers(catalog.root, found)
     if recipe.json:
-        values = [msgspec.to_builtins(each) | {"tags": catalog.tags_of(each)} for each in found]
+        values = [
+            msgspec.to_builtins(each) | {"tags": catalog.tags_of(each), "says_signed_by": signer}
+            for each, signer in zip(found, signers, strict=True)
+        ]
         print(msgspec.json.format(msgspec.json.encode({"root": catalog.root, "versions": values})).decode())
         return
-    _show(catalog, found)
+    _show(catalog, found, signers)
 
 
 def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[VersionRecord]:
@@ -79,8 +84,8 @@ def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[V
         )
 
 
-def _show(catalog: Catalog, found: Sequence[VersionRecord]) -> None:
-    rows = [_facts(catalog, each) for each in found]
+def _show(catalog: Catalog, found: Sequence[VersionRecord], signers: Sequence[str | None]) -> None:
+    rows = [_facts(catalog, each, signer) for each, signer in zip(found, signers, strict=True)]
     if fit_as_table(rows):
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
@@ -92,7 +97,7 @@ def _show(catalog: Catalog, found: Sequence[VersionRecord]) -> None:
     print(f"{of}{format_count(len(catalog.versions), 'published version')} at {catalog.root}{written}")
 
 
-def _facts(catalog: Catalog, record: VersionRecord) -> dict[str, str]:
+def _facts(catalog: Catalog, record: VersionRecord, signer: str | None) -> dict[str, str]:
     summary = record.summary
     facts = {
         "store": f"{record.name}@{record.version}",
@@ -105,6 +110,7 @@ def _facts(catalog: Catalog, record: VersionRecord) -> dict[str, str]:
         "K": f"{summary.k:,}",
         "features": ", ".join(summary.features) or "-",
         "size": format_bytes(summary.num_bytes),
+        "signed": "no" if signer is None else signer,
         "licence": record.licence,
         "published": record.published[:10],
         "digest": record.digest[:12],

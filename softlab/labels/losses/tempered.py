@@ -24,8 +24,9 @@ class TemperedLoss:
     tails: ClassVar[tuple[Tail, ...]] = get_args(Tail)
 
     temperature: float | None = None
-    """Of teacher and student; default: 4, or of teachers of more than 100 classes under a softmax 1, or the lowest one
-    that is stored above it."""
+    """Of teacher and student; default: 4, of many classes 1.
+
+    Many are more than 100, under a softmax; then it is the lowest stored one where that is above 1."""
 
     temperature_end: float | None = None
     """Where the temperature moves to, in equal steps over the run; default: it stays."""
