@@ -5,6 +5,7 @@ from .errors import (
     EpochNotSet,
     InterpolatedTail,
     InvalidOption,
+    LittleMass,
     ModelError,
     NotAStore,
     NotTrusted,
@@ -82,6 +83,7 @@ from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.reader import Store, open_store
+from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
 from .student.optimizer import OptimizerOptions
@@ -141,6 +143,7 @@ __all__ = [
     "JensenShannonLoss",
     "KlLoss",
     "LearnOptions",
+    "LittleMass",
     "LogOptions",
     "LogitMseLoss",
     "ModelError",
@@ -160,6 +163,7 @@ __all__ = [
     "RemoteFailed",
     "ReverseKlLoss",
     "RunOptions",
+    "SampleRow",
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
@@ -217,6 +221,7 @@ __all__ = [
     "pull",
     "push",
     "read_catalog",
+    "sample_rows",
     "search",
     "sign_store",
     "survey_teacher",

@@ -27,8 +27,9 @@ Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature tha
 `RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
 published to take its images, `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
-`OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`, when hard targets
-aren't those of the teacher. All are a `SoftlabWarning`.
+`OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
+aren't those of the teacher, and `LittleMass`, when most of the teacher's probability isn't stored. All are
+a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -161,6 +162,10 @@ class OddSource(SoftlabWarning):
 
 class OddLabels(SoftlabWarning):
     """Hard targets and a teacher's labels count their classes differently."""
+
+
+class LittleMass(SoftlabWarning):
+    """The classes that are stored have little of the teacher's probability at the training temperature."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

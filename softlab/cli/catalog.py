@@ -6,16 +6,16 @@ from typing import ClassVar
 
 import msgspec
 import typer
-from rich.console import Console
 
 from softlab.amounts import format_bytes, format_count
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.progress import run_bar, scan_bar
-from softlab.cli.tables import format_share, print_facts, print_table
+from softlab.cli.tables import fit_as_table, format_share, print_facts, print_table, printable
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.opening import open_source
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
+from softlab.sharing.fetch.signers import claimed_signers
 from softlab.sources.options import SourceOptions
 
 URL_ARGUMENT = typer.Argument(help="Where stores are published: a URL, or a folder.", show_default=False)
@@ -63,11 +63,15 @@ def catalog(recipe: CatalogRecipe) -> None:
     if recipe.source is not None:
         fitting = _find(catalog, recipe.source, contents=recipe.contents)
         found = [each for each in found if each in fitting]
+    signers = claimed_signers(catalog.root, found)
     if recipe.json:
-        values = [msgspec.to_builtins(each) | {"tags": catalog.tags_of(each)} for each in found]
+        values = [
+            msgspec.to_builtins(each) | {"tags": catalog.tags_of(each), "says_signed_by": signer}
+            for each, signer in zip(found, signers, strict=True)
+        ]
         print(msgspec.json.format(msgspec.json.encode({"root": catalog.root, "versions": values})).decode())
         return
-    _show(catalog, found)
+    _show(catalog, found, signers)
 
 
 def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[VersionRecord]:
@@ -80,25 +84,20 @@ def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[V
         )
 
 
-def _show(catalog: Catalog, found: Sequence[VersionRecord]) -> None:
-    rows = [_facts(catalog, each) for each in found]
-    if _fit_as_table(rows):
+def _show(catalog: Catalog, found: Sequence[VersionRecord], signers: Sequence[str | None]) -> None:
+    rows = [_facts(catalog, each, signer) for each, signer in zip(found, signers, strict=True)]
+    if fit_as_table(rows):
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
         for row, record in zip(rows, found, strict=True):
-            print_facts(row | {"terms": _printable(record.terms) or "-"})
+            print_facts(row | {"terms": printable(record.terms) or "-"})
             print()
     of = "" if len(found) == len(catalog.versions) else f"{len(found):,} of "
     written = "" if catalog.updated is None else f", as written at {catalog.updated}"
     print(f"{of}{format_count(len(catalog.versions), 'published version')} at {catalog.root}{written}")
 
 
-def _fit_as_table(rows: Sequence[dict[str, str]]) -> bool:
-    widths = [max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0]] if rows else []
-    return bool(rows) and sum(widths) <= Console().width
-
-
-def _facts(catalog: Catalog, record: VersionRecord) -> dict[str, str]:
+def _facts(catalog: Catalog, record: VersionRecord, signer: str | None) -> dict[str, str]:
     summary = record.summary
     facts = {
         "store": f"{record.name}@{record.version}",
@@ -111,13 +110,9 @@ def _facts(catalog: Catalog, record: VersionRecord) -> dict[str, str]:
         "K": f"{summary.k:,}",
         "features": ", ".join(summary.features) or "-",
         "size": format_bytes(summary.num_bytes),
+        "signed": "no" if signer is None else signer,
         "licence": record.licence,
         "published": record.published[:10],
         "digest": record.digest[:12],
     }
-    return {name: _printable(value) for name, value in facts.items()}
-
-
-def _printable(text: str) -> str:
-    """What another team wrote may hold signs that a terminal obeys."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return {name: printable(value) for name, value in facts.items()}

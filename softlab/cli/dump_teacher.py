@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from softlab.amounts import format_bytes
 from softlab.cli.dumping import print_summary, print_survey
 from softlab.cli.flags import recipe_command
 from softlab.cli.launch import launch
@@ -11,7 +10,7 @@ from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.recipes.dump import DumpRecipe
 from softlab.teacher.dump import DumpProgress
-from softlab.teacher.survey import Survey
+from softlab.teacher.survey import Survey, SurveyProgress
 
 
 @recipe_command(DumpRecipe)
@@ -32,8 +31,8 @@ def dump_teacher(recipe: DumpRecipe) -> None:
 def _run(recipe: DumpRecipe, *, num_devices: int) -> None:
     with run_bar() as bar:
 
-        def on_progress(progress: DumpProgress) -> None:
-            bar(progress.rows, f"{format_bytes(progress.bytes_written)} written", progress.total_rows, unit="rows")
+        def on_progress(progress: DumpProgress | SurveyProgress) -> None:
+            bar(progress.done, progress.note, progress.total, unit=progress.unit)
 
         made = recipe.run(on_scan=scan_bar(bar), on_progress=on_progress)
     if isinstance(made, Survey):

@@ -4,13 +4,14 @@ from rich.console import Console
 
 from softlab.amounts import format_bytes, format_duration
 from softlab.cli.quality import quality_facts
-from softlab.cli.tables import print_facts, print_table
+from softlab.cli.tables import print_columns, print_facts
 from softlab.labels.soft_labels import Head
 from softlab.teacher.dump import DumpSummary
 from softlab.teacher.survey import Survey
 
 _LEGENDS: dict[Head, str] = {
-    "softmax": "mass: mean probability of the kept classes. KL: nats lost with the tail shared equally.",
+    "softmax": "mass: mean probability of the kept classes. KL: nats lost with the tail shared equally. "
+    "angle: degrees by which that turns the gradient of a student that knows nothing yet.",
     "sigmoid": "mass: share of the summed probability that the kept classes have. BCE: nats a class by which binary "
     "cross-entropy is off with the mean probability of the classes that are not kept.",
 }
@@ -20,25 +21,35 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
     """What each K would keep, lose and weigh."""
     console = Console()
     on_devices = f" on {num_devices} devices" if num_devices > 1 else ""
+    until = " until the time was up" if survey.is_cut_short else ""
     console.print(
-        f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed, {survey.num_classes:,} classes, "
+        f"{survey.surveyed:,} of {survey.num_samples:,} samples surveyed{until}, {survey.num_classes:,} classes, "
         f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about "
         f"{format_duration(survey.seconds / num_devices)}{on_devices}."
     )
     error = "BCE" if survey.head == "sigmoid" else "KL"
-    columns = [f"{name} T={temperature:g}" for name in ("mass", error) for temperature in survey.temperatures]
+    kinds = ("mass", "angle", error) if survey.head == "softmax" else ("mass", error)
+    columns = [f"{name} T={temperature:g}" for name in kinds for temperature in survey.temperatures]
     rows = [
         [
             f"{choice.k}{' *' if choice.k == survey.chosen_k else ''}",
             *(f"{mass:.4f}" for mass in choice.captured_mass_T),
+            *(f"{angle:.1f}" for angle in choice.angle_T),
             *(f"{divergence:.1e}" for divergence in choice.kl_T),
             f"{choice.bytes_per_row:.1f}",
             format_bytes(survey.store_bytes(choice)),
         ]
         for choice in survey.choices
     ]
-    print_table(["K", *columns, "B/row", "store"], rows, title="What each K keeps, loses and weighs (* chosen)")
+    heads = ["K", *columns, "B/row", "store"]
+    print_columns(
+        {head: [row[place] for row in rows] for place, head in enumerate(heads)},
+        title="What each K keeps, loses and weighs (* chosen)",
+    )
     console.print(_LEGENDS[survey.head])
+    if survey.recommended is not None:
+        best = survey.recommended
+        console.print(f"Recommended: K={best.k}, and to train at T={best.temperature:g}: {best.why}.")
 
 
 def print_summary(summary: DumpSummary) -> None:

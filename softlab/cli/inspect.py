@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from softlab.amounts import format_bytes
+from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import quality_facts
 from softlab.cli.tables import format_share, print_facts
@@ -18,12 +19,29 @@ from softlab.store.folder import count_finished_shards, is_adding_views, is_unfi
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import locate
 
+FLAGS = {"rows": "--rows", "thumbnails": "--thumbnails", "source": "--source"}
+
 
 def inspect(
     store: Annotated[str, typer.Argument(help=STORE_HELP, show_default=False)],
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Show so many samples, with the classes that the teacher gave them.")
+    ] = None,
+    thumbnails: Annotated[
+        Path | None, typer.Option(help="Write the samples, as images, to this HTML file; needs --source.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where the images are, as dump-teacher had it; they are compared by content.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Show what a store holds, from what it was made, how big and how good it is, and whether it is finished."""
+    say_flags(FLAGS, FLAGS.keys())
+    if rows is not None or thumbnails is not None:
+        from softlab.cli.inspect_rows import show_rows  # needs torch, which takes seconds
+
+        show_rows(store, rows, thumbnails=thumbnails, source=source, as_json=as_json)
+        return
     located = locate(store)
     place = located.place
     if isinstance(place, Path) and is_unfinished(place):

@@ -44,6 +44,17 @@ def print_facts(facts: Mapping[str, str]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def fit_as_table(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the terminal has room for them side by side."""
+    widths = [max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0]] if rows else []
+    return bool(rows) and sum(widths) <= Console().width
+
+
+def printable(text: str) -> str:
+    """What another team wrote may hold signs that a terminal obeys."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def format_share(share: float | None) -> str:
     """A percentage, or a dash where there is none."""
     return "-" if share is None else f"{share:.2%}"

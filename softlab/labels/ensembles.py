@@ -66,8 +66,8 @@ def weigh(
     if by == "correctness":
         if targets_B is None:
             raise StoreMismatch(
-                "teachers can't be weighed by correctness without hard targets. Name the column that holds them "
-                "(`source.label_column`), or weigh by confidence."
+                "teachers can't be weighed by correctness without hard targets. Give a source that has them (class "
+                "folders, or a Parquet file whose column of labels is named), or weigh by confidence."
             )
         is_right_BS = torch.stack([each.class_ids_BK[:, 0] == targets_B for each in labels], dim=1)
         is_right_BS = is_right_BS & ~log_weights_BS.isneginf()

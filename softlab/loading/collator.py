@@ -19,6 +19,7 @@ from torch.utils.data import default_collate
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import StoreIndex
 from softlab.loading.dataset_labels import DatasetLabels
+from softlab.loading.told_targets import ToldTargets
 from softlab.loading.with_index import INDEX, KEY, IndexedItem, IndexedItems, SampleIndex
 
 SOFT_LABELS, FEATURES = "soft_labels", "features"
@@ -28,7 +29,7 @@ Collate = Callable[[list[Any]], Any]
 
 class Collator:
     """Collates the items of `softlab.with_index` or `softlab.ViewDataset`, and adds their stored labels: one read a
-    batch, in whichever process collates it."""
+    batch, in whichever process collates it. The first batches' hard targets are compared with the teacher's classes."""
 
     def __init__(
         self, labels: DatasetLabels, *, collate: Collate = default_collate, features: Sequence[str] = ()
@@ -37,6 +38,7 @@ class Collator:
         store that are wanted too. Of a store without soft labels the features are added alone. Raises InvalidOption for
         an unknown feature, and where there is nothing to add."""
         self.labels, self.collate, self.features = labels, collate, tuple(features)
+        self._told = ToldTargets(labels.store)
         for name in self.features:
             labels.store.row_bytes(name)  # raises for an unknown one
         if not labels.store.has_labels and not self.features:
@@ -47,9 +49,11 @@ class Collator:
 
     def __call__(self, items: Sequence[Any]) -> Any:
         """Raises StoreMismatch for items that don't tell which sample they are, or that are of another data set than
-        the labels were aligned to."""
+        the labels were aligned to. Warns with OddLabels where hard targets in the batches contradict the teacher."""
         told = _take_apart(items)
         batch, added = self.collate(told.own), self._stored(told)
+        if not self._told.is_done and SOFT_LABELS in added:
+            self._told.add(batch, added[SOFT_LABELS])
         if isinstance(batch, Mapping):
             mark = {KEY: told.samples} if told.by_key else {INDEX: torch.from_numpy(told.samples)}
             return _joined(batch, mark | added)

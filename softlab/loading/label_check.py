@@ -27,8 +27,9 @@ def label_note(source: Source, source_S: NDArray[np.int64], predicted_S: NDArray
     targets_N = hard_targets(source)
     if targets_N is None:
         return ""
-    mapping = find_mapping(predicted_S, targets_N[source_S])
-    if comparable_targets(source, num_classes=num_classes) is None:
+    comparable_N = comparable_targets(source, num_classes=num_classes)
+    mapping = find_mapping(predicted_S, (targets_N if comparable_N is None else comparable_N)[source_S])
+    if comparable_N is None:
         if mapping is not None and mapping.offset is not None:
             return f"{_left_aside(source, num_classes)}; {describe_mapping(mapping, source.class_names)}"
         return _left_aside(source, num_classes)

@@ -21,6 +21,7 @@ from softlab.identity import ContentHashes, fields_hash
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.dataset_labels import DatasetLabels
+from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import check_class_names, check_contents
 from softlab.modalities.views import describe_views
 from softlab.sources.source import Raw, Sample, SkippedSample, Source
@@ -54,6 +55,7 @@ def align(
     `allow`: its labels are of views that only a `softlab.ViewDataset` shows.
 
     Raises StoreMismatch for keys that are unknown, missing or repeated, for changed contents and other class names.
+    Warns with OddLabels where the hard targets of a source contradict the teacher.
     """
     if views_mismatch == "refuse":
         _check_views(store)
@@ -63,7 +65,10 @@ def align(
     if source is not keys and contents is None:
         _check_keys_say_enough(store, verify)
         verify = "keys"
-    return DatasetLabels(store, find_samples(store, source, verify=verify, subset=subset))
+    store_N = find_samples(store, source, verify=verify, subset=subset)
+    if source.targets:
+        warn_of_labels(stored_label_note(source, store, store_N))
+    return DatasetLabels(store, store_N)
 
 
 def find_samples(store: Store, source: Source, *, verify: VerifyContents, subset: bool) -> StoreIndex:

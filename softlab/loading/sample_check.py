@@ -7,14 +7,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import StoreMismatch
+from softlab.errors import StoreMismatch, first_few
 from softlab.identity import ContentHashes
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
+from softlab.labels.class_mapping import SHOWN_CLASSES
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 VerifyInputs = Literal["some", "all"]
+
+NO_CLASS = "N/A"
 
 HASHED_AT_START = 64
 """Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
@@ -76,7 +79,12 @@ def changed_sample(source: Source, index: int, *, where: str | Path, next_step: 
 
 
 def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64] | None:
-    """A source's hard targets, unless they count other classes than the teacher's; then they mean something else."""
+    """A source's hard targets, unless they count other classes than the teacher's; then they mean something else.
+
+    torchvision counts EMNIST's letters from 1, behind a class `N/A` of no sample: for a teacher without it from 0."""
+    if _begins_with_no_class(source) and len(source.class_names or ()) == num_classes + 1:
+        targets_N = hard_targets(source)
+        return None if targets_N is None else np.where(targets_N < 0, targets_N, targets_N - 1)
     if source.class_names is not None and len(source.class_names) != num_classes:
         return None
     targets_N = hard_targets(source)
@@ -84,13 +92,35 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
 
 
 def check_class_names(source: Source, store: Store) -> None:
-    """Raises StoreMismatch where both have names and they differ."""
+    """Raises StoreMismatch where both have names and they differ. Another number of classes that have no name in common
+    with the teacher's are others: their labels are left aside."""
     ours, theirs = source.class_names, store.class_names
-    if ours is not None and theirs is not None and ours != theirs:
+    if ours is None or theirs is None or (len(ours) != len(theirs) and set(ours).isdisjoint(theirs)):
+        return
+    if ours != theirs:
         raise StoreMismatch(
             f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
-            f"Give the source the same class names in the same order."
+            f"Give the source the same class names in the same order{_as_option(ours, theirs)}."
         )
+
+
+def _as_option(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """What to write where a source lacks some of the classes."""
+    missing = [name for name in theirs if name not in ours]
+    if not missing or not set(ours) <= set(theirs):
+        return ""
+    lacking = f": it has none of {first_few(missing)}, which a folder may lack"
+    if len(theirs) > SHOWN_CLASSES:
+        return f"{lacking} if `source.class_names` names all {len(theirs):,}"
+    names = ", ".join(f'"{name}"' for name in theirs)
+    return f"{lacking} with `source.class_names = [{names}]`"
+
+
+def _begins_with_no_class(source: Source) -> bool:
+    if source.class_names is None or source.class_names[:1] != (NO_CLASS,):
+        return False
+    targets_N = hard_targets(source)
+    return targets_N is not None and not (targets_N == 0).any()
 
 
 def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> StoreIndex:

@@ -1,7 +1,7 @@
 """A complete dump of a teacher, or a plan of one."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,6 +11,7 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions, build_model
+from softlab.models.class_names import published_class_names, read_class_names
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
@@ -18,11 +19,15 @@ from softlab.recipes.opening import OnScan
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
 from softlab.store.reader import open_store
-from softlab.teacher.dump import DumpSummary, OnProgress, dump_teacher
+from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.survey import Survey, survey_teacher
+from softlab.teacher.plan import name_other_classes
+from softlab.teacher.survey import SURVEYED_SECONDS, Survey, SurveyProgress, survey_teacher
+
+OnRecipe = Callable[[DumpProgress | SurveyProgress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,15 @@ class DumpRecipe:
     that both teach together."""
 
     plan: bool = False
-    """Run the teacher on a few thousand samples, print what several K would keep, weigh and take, and write nothing."""
+    """Run the teacher on up to 2,048 samples for half a minute, print what several K would keep, weigh and take, and
+    write nothing."""
+
+    plan_seconds: float = SURVEYED_SECONDS
+    """How long a plan may run the teacher; what was computed by then counts."""
+
+    class_names: Path | None = None
+    """A text file with the names of the teacher's classes, one a line in its order, where they aren't those of the
+    source; weights that torchvision publishes bring theirs."""
 
     teacher: TeacherModel
     source: SourceOptions
@@ -85,7 +98,7 @@ class DumpRecipe:
         """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `dump.k=8`. Raises InvalidOption."""
         return load_recipe(cls, path=Path(path), assignments=set)
 
-    def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> DumpSummary | Survey:
+    def run(self, *, on_scan: OnScan | None = None, on_progress: OnRecipe | None = None) -> DumpSummary | Survey:
         """The finished store's summary; with `plan` what several K would keep, weigh and take, and nothing is written.
 
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
@@ -93,9 +106,18 @@ class DumpRecipe:
         """
         teacher = self._build_teacher()
         source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
+        teacher = replace(teacher, class_names=self._class_names(source))
         like = None if self.like is None else open_store(self.like)
         if self.plan:
-            return survey_teacher(teacher, source, self.options, augment=self.augment, like=like)
+            return survey_teacher(
+                teacher,
+                source,
+                self.options,
+                augment=self.augment,
+                like=like,
+                seconds=self.plan_seconds,
+                on_progress=on_progress,
+            )
         assert self.out is not None, "checked when it was built"
         return dump_teacher(
             teacher,
@@ -111,6 +133,13 @@ class DumpRecipe:
     def options(self) -> DumpOptions:
         """Those of [dump] and [device]."""
         return replace(self.dump, device=self.device)
+
+    def _class_names(self, source: Source) -> tuple[str, ...] | None:
+        """Those that were given; or those of published weights, unless the source's are of the same classes."""
+        if self.class_names is not None:
+            return read_class_names(self.class_names)
+        published = published_class_names(self.teacher)
+        return None if published is None or name_other_classes(source, published) else published
 
     def _build_teacher(self) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):

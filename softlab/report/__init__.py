@@ -1,1 +1,1 @@
-"""Training runs side by side."""
+"""Training runs side by side, and pages of samples."""

@@ -171,7 +171,7 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
         raise StoreMismatch(
             f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.name} is of a teacher "
             f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with `teachers.alpha = "
-            f"1` (in a search with `search.alpha = [1, 1]`)."
+            f"1`, or in a search with `search.alpha = [1, 1]`."
         )
 
 

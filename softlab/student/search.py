@@ -16,7 +16,7 @@ from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
 from softlab.evaluation.best import score
-from softlab.labels.losses import DecisionLoss, LossName, decision_loss, make_loss, temperature_of
+from softlab.labels.losses import DecisionLoss, LossName, decision_loss, has_temperature, make_loss
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
@@ -185,7 +185,7 @@ def _suggest(trial: "Asked", options: LearnOptions, what: SearchOptions, tempera
 def _loss_at(loss: DecisionLoss, *, name: LossName, temperature: float) -> DecisionLoss:
     """The loss of that name at a temperature, where it has one; with the options of the given one if it is the same."""
     named = loss if loss.name == name else make_loss(name)
-    if temperature_of(named) is None:
+    if not has_temperature(named):
         return named
     change: Any = {"temperature": temperature}
     return replace(named, **change)

@@ -27,6 +27,7 @@ from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
 from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import describe_run
+from softlab.student.temperatures import settle_temperatures, warn_of_little_mass
 from softlab.student.validation import Comparison, Validation, check_comparable
 
 
@@ -63,7 +64,8 @@ def train_students(
     for a temperature below the stored ones, a metric in `run.best_by` that can't be measured, or options that have no
     effect together, TrainingFailed for a loss that isn't finite. Warns with SlowReads where a store is too large for
     its row cache and `distil.shuffle` is full, with OddLabels where hard targets contradict the teacher or count other
-    classes, and with OddSource where samples are both trained on and measured on.
+    classes, with OddSource where samples are both trained on and measured on, and with LittleMass where most of the
+    teacher's probability at the training temperature isn't stored.
     """
     options = options or TrainOptions()
     run = options.run
@@ -71,6 +73,7 @@ def train_students(
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
+    options, given = settle_temperatures(options, given, stores)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
@@ -79,6 +82,7 @@ def train_students(
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     if ranks.is_first:
         _look_at_samples(data, valid)
+        warn_of_little_mass([student.learn or options.learn for student in given.values()], stores)
     comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
     others = {
         name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)

@@ -142,6 +142,9 @@ class Settled:
     gap_steps: Mapping[str, float | None] = field(default_factory=dict)
     """Of the uint8 coding, by output."""
 
+    k: Mapping[str, int] = field(default_factory=dict)
+    """By output: where it is chosen by what the teacher says, it is chosen once."""
+
     shard_units: int | None = None
     """A shard's room for units: samples need not be counted again."""
 
@@ -162,6 +165,7 @@ def read_settled(out: Path) -> Settled:
         return Settled()
     return Settled(
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
+        k={output.name: output.selection.k for output in plan.classes},
         shard_units=plan.storage.shard_units,
         shard_rows=plan.storage.shard_rows if plan.storage.shard_units else None,
         format_version=plan.format_version,

@@ -13,10 +13,13 @@ from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.plan import choose_k
+from softlab.teacher.plan import choose_k, chooses_k
 
 CHECKED_SAMPLES = 8
 """From all over a source: enough to tell an embedding from logits over classes."""
+
+MEASURED_SAMPLES = 32
+"""To choose K by, of many classes."""
 
 
 def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled: Settled) -> TeacherOutput:
@@ -29,25 +32,40 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
     steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
     needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
     count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
-    order = [spread_out(len(aligned.source), count=min(count, len(aligned.source)))]
     decoded = Decoded(DECODED_BYTES)
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
-    (batch,) = loader.load(order)
-    whole = run.whole(batch)
-    k = check_classes(whole, options)
+
+    def run_on(count: int) -> WholeOutput:
+        (batch,) = loader.load([spread_out(len(aligned.source), count=min(count, len(aligned.source)))])
+        return run.whole(batch)
+
+    whole = run_on(count)
+    if count < MEASURED_SAMPLES and _is_k_open(whole, options, settled):
+        whole = run_on(min(MEASURED_SAMPLES, options.batch_size))
+    k = check_classes(whole, options, settled)
     check_alone(run, aligned, decoded)
     return keep(whole, k=k, options=options)
 
 
-def check_classes(whole: WholeOutput, options: DumpOptions) -> dict[str, int]:
+def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | None = None) -> dict[str, int]:
     """How many logits are kept of each output of kind `classes`. Raises TeacherError for one that looks like none."""
     found = {}
     for each in options.wanted_outputs:
         if each.kind == "classes":
-            logits_RC = whole.logits[each.name].rows
-            found[each.name] = choose_k(options, num_classes=logits_RC.shape[1])
-            check_is_classifier(each, logits_RC, k=found[each.name], head=options.head)
+            logits_RC, before = whole.logits[each.name].rows, (settled or Settled()).k.get(each.name)
+            num_classes = logits_RC.shape[1]
+            check_is_classifier(
+                each, logits_RC, k=choose_k(options, num_classes=num_classes), head=options.head
+            )  # by the K of few classes: what looks like no classes has no K of its own
+            found[each.name] = choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before)
     return found
+
+
+def _is_k_open(whole: WholeOutput, options: DumpOptions, settled: Settled) -> bool:
+    return any(
+        chooses_k(options, num_classes=rows.rows.shape[1]) and name not in settled.k
+        for name, rows in whole.logits.items()
+    )
 
 
 def most_units_of(

@@ -37,6 +37,9 @@ class Teacher:
     input: InputOptions
     """How it wants its samples."""
 
+    class_names: tuple[str, ...] | None = None
+    """What its classes are called, where the source doesn't name the same ones."""
+
     def __repr__(self) -> str:
         num_parameters = sum(parameter.numel() for parameter in self.module.parameters())
         return f"Teacher({self.name}, {format_count(num_parameters, 'parameter')}, {self.input.modality})"

@@ -32,7 +32,8 @@ class DumpOptions:
     """Everything about a dump but the teacher, the source and the place."""
 
     k: int | None = None
-    """Logits kept of each row, the largest ones; default: 16, or all classes if there are fewer."""
+    """Logits kept of each row, the largest ones; default: 16, or all classes if there are fewer. Of more than 100
+    classes 16, 32, 64 or 128: the fewest by which a gradient at the lowest temperature turns by at most 5 degrees."""
 
     temperature: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Temperatures at which the exact tail mass is stored."""

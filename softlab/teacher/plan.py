@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.coding import LabelCoding
 from softlab.labels.gap_step import choose_gap_step
+from softlab.labels.gradient_angle import MANY_CLASSES, k_for_many
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import arrays_of_values
@@ -47,11 +49,24 @@ Shapes = dict[str, tuple[Any, tuple[int, ...]]]
 """By the name of an array: its dtype, and the shape of a row."""
 
 
-def choose_k(options: DumpOptions, *, num_classes: int) -> int:
-    """Raises InvalidOption if more logits are asked for than there are classes."""
+def choose_k(
+    options: DumpOptions, *, num_classes: int, logits_RC: Tensor | None = None, settled: int | None = None
+) -> int:
+    """What the options say; else 16, or all of fewer classes. Of many classes what an unfinished dump has `settled`, or
+    as many as some of the teacher's logits ask for. Raises InvalidOption if more are asked for than there are."""
     k = min(DEFAULT_K, num_classes) if options.k is None else options.k
+    if options.k is None and settled is not None and chooses_k(options, num_classes=num_classes):
+        k = min(settled, num_classes)
+    elif logits_RC is not None and len(logits_RC) and chooses_k(options, num_classes=num_classes):
+        k = k_for_many(logits_RC, temperature=min(options.temperature))
     check_k(k, num_classes=num_classes)
     return k
+
+
+def chooses_k(options: DumpOptions, *, num_classes: int) -> bool:
+    """Whether K depends on what the teacher says."""
+    asked = options.k is not None or options.head != "softmax" or options.valid
+    return num_classes > MANY_CLASSES and not asked
 
 
 def make_plan(
@@ -72,6 +87,7 @@ def make_plan(
     plan that can't be.
     """
     settled = settled or Settled()
+    _check_class_names(teacher, source, example)
     plan = StorePlan(
         format="softlab",
         format_version=2,
@@ -80,7 +96,9 @@ def make_plan(
         libraries=_libraries(teacher),
         teacher=_teacher_record(teacher, options),
         views=views.record,
-        outputs=tuple(_output_record(each, source, options, example, settled) for each in options.wanted_outputs),
+        outputs=tuple(
+            _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
+        ),
         storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
         inputs=(_input_record(teacher, source, seen),),
         parent=views.parent,
@@ -99,7 +117,12 @@ def make_plan(
 
 
 def _output_record(
-    wanted: WantedOutput, source: Source, options: DumpOptions, example: TeacherOutput, settled: Settled
+    wanted: WantedOutput,
+    teacher: Teacher,
+    source: Source,
+    options: DumpOptions,
+    example: TeacherOutput,
+    settled: Settled,
 ) -> OutputRecord:
     has_units = wanted.name in example.with_units
     if wanted.kind == "values":
@@ -110,7 +133,7 @@ def _output_record(
             other_coding=UNSET if options.values_coding == "float16" else options.values_coding,
         )
     labels = example.labels[wanted.name]
-    class_names = class_names_of(source, num_classes=labels.num_classes)
+    class_names = class_names_of(teacher, source, num_classes=labels.num_classes)
     return ClassesRecord(
         name=wanted.name,
         taken_from=wanted.taken_from,
@@ -133,10 +156,39 @@ def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: float |
     return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(labels))
 
 
-def class_names_of(source: Source, *, num_classes: int) -> tuple[str, ...] | None:
-    """The source's names, where it has as many classes as the teacher."""
-    names = source.class_names
-    return names if names is not None and len(names) == num_classes else None
+def class_names_of(teacher: Teacher, source: Source, *, num_classes: int) -> tuple[str, ...] | None:
+    """The teacher's own names, or else the source's, where there are as many as classes."""
+    known = (teacher.class_names, source.class_names)
+    return next((names for names in known if names is not None and len(names) == num_classes), None)
+
+
+def _check_class_names(teacher: Teacher, source: Source, example: TeacherOutput) -> None:
+    """Raises InvalidOption for names of another number of classes, and where the source has other names for the same
+    classes: its hard targets would be taken for others."""
+    names, counts = teacher.class_names, [labels.num_classes for labels in example.labels.values()]
+    if names is None:
+        return
+    if len(names) not in counts:
+        found = " and ".join(f"{count:,}" for count in counts) or "no"
+        raise InvalidOption(
+            f"`class_names` has {len(names):,} names, but {teacher.name} has {found} classes. Name each class once, in "
+            f"the teacher's order."
+        )
+    if name_other_classes(source, names):
+        raise InvalidOption(
+            f"`class_names` has other names than {source.name}, or in another order, so that its hard targets would be "
+            f"taken for other classes. Leave it out, or give the teacher's order as `source.class_names` (of folders, "
+            f"and of labels that are texts)."
+        )
+
+
+def name_other_classes(source: Source, names: Sequence[str]) -> bool:
+    """Whether a source's names can't stand beside a teacher's: they are as many, but not the same, or some of them in
+    another numbering. Classes that have no name in common are simply others."""
+    ours = source.class_names
+    if ours is None or ours == tuple(names):
+        return False
+    return len(ours) == len(names) or not set(ours).isdisjoint(names)
 
 
 def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:

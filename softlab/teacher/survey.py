@@ -3,7 +3,8 @@
 # Shape letters: B rows in a batch, N rows surveyed, C classes, K entries kept (K <= C), T temperatures.
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -15,6 +16,13 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, TeacherError
 from softlab.indices import SourceIndex
+from softlab.labels.gradient_angle import (
+    KEPT_OF_MANY,
+    MANY_CLASSES,
+    MOST_DEGREES,
+    MOST_DEGREES_OF_FEW,
+    gradient_angle,
+)
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.labels.values_coding import encode_values
@@ -36,10 +44,16 @@ from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun, WholeOutput, keep
-from softlab.teacher.options import DumpOptions
+from softlab.teacher.options import DEFAULT_K, DumpOptions
 from softlab.teacher.plan import coding_for, make_plan, plan_storage
 
 SURVEYED_SAMPLES = 2048
+SURVEYED_SECONDS = 30.0
+"""By default: of a slow teacher, or data that are slow to read, fewer samples are surveyed."""
+
+FIRST_SAMPLES = 8
+"""Run first, to learn how long a sample takes."""
+
 SURVEYED_BYTES = 256 << 20
 """Of logits and features held at once: where they are large, fewer samples are surveyed."""
 
@@ -57,8 +71,36 @@ class Choice:
     """Mean KL, in nats, from the teacher's full distribution to the stored one with its tail shared equally; under a
     sigmoid head from each class's own yes or no, mean over classes: by how much the binary cross-entropy is off."""
 
+    angle_T: tuple[float, ...]
+    """Degrees by which a student's first gradient turns away from that of the full distribution; empty under a sigmoid
+    head."""
+
     bytes_per_row: float
     """Everything but keys, targets and content hashes of samples."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recommended:
+    """What to keep, and the temperature to train at."""
+
+    k: int
+    temperature: float
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurveyProgress:
+    """How far a survey is."""
+
+    done: int
+    """Samples."""
+
+    total: int
+    note: str
+    unit = "samples"
+
+
+OnSurvey = Callable[[SurveyProgress], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +118,11 @@ class Survey:
     temperatures: tuple[float, ...]
     rows_per_second: float
     choices: tuple[Choice, ...]
+    is_cut_short: bool = False
+    """Whether the time was up before the samples were."""
+
+    recommended: Recommended | None = None
+    """None under a sigmoid head."""
 
     @property
     def seconds(self) -> float:
@@ -93,8 +140,13 @@ def survey_teacher(
     *,
     augment: ViewOptions | None = None,
     like: Store | None = None,
+    seconds: float = SURVEYED_SECONDS,
+    on_progress: OnSurvey | None = None,
 ) -> Survey:
-    """Run the teacher on one view of samples spread evenly over the source; raises as `dump_teacher`."""
+    """Run the teacher on one view of samples spread evenly over the source, for about so many seconds at most; raises
+    as `dump_teacher`, and InvalidOption for no time at all. What was computed when the time is up is what counts."""
+    if not seconds > 0:
+        raise InvalidOption(f"plan_seconds = {seconds:g}: expected more than 0. Change `plan_seconds`.")
     if like is None:
         recipe = augment or NoViews()
         record = record_views(recipe, num_views=options.views_given, digest_every=options.digest_every)
@@ -108,7 +160,7 @@ def survey_teacher(
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     with TeacherRun(teacher, options) as run:
         check_alone(run, aligned, Decoded(DECODED_BYTES))
-        found = _run(run, aligned, options)
+        found = _run(run, aligned, options, seconds=seconds, on_progress=on_progress or _silent)
     chosen = check_classes(found.whole, options)
     if not chosen:
         raise InvalidOption("a plan shows what each K would keep, but no output of kind classes is asked for.")
@@ -118,6 +170,7 @@ def survey_teacher(
     _check_labels(source, found, name)
     plan = make_plan(teacher, source, options, views, example=found.keep(chosen, options), most_units=found.most_units)
     mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
+    angle_KT = gradient_angle(logits_RC, temperatures=temperatures) if options.head == "softmax" else None
     return Survey(
         num_samples=len(source),
         num_views=views.record.num_views,
@@ -127,11 +180,14 @@ def survey_teacher(
         chosen_k=chosen[name],
         temperatures=temperatures,
         rows_per_second=found.num_samples / found.seconds,
+        is_cut_short=found.is_cut_short,
+        recommended=None if angle_KT is None or options.valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(
                 k=candidate,
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
+                angle_T=() if angle_KT is None else tuple(angle_KT[candidate - 1].tolist()),
                 bytes_per_row=_bytes_per_row(plan, options, found.keep(chosen | {name: candidate}, options)),
             )
             for candidate in _candidates(chosen[name], num_classes=num_classes)
@@ -172,6 +228,7 @@ class _Surveyed:
     """Their source indices."""
 
     seconds: float
+    is_cut_short: bool
 
     @property
     def num_samples(self) -> int:
@@ -186,29 +243,90 @@ class _Surveyed:
         return keep(self.whole, k=k, options=options)
 
 
-def _run(run: TeacherRun, aligned: Aligned, options: DumpOptions) -> _Surveyed:
-    """The first batch is run twice, because the first forward pass of a model takes longer than the others."""
-    count = min(SURVEYED_SAMPLES, len(aligned.source))
-    spread_N = np.linspace(0, len(aligned.source) - 1, count).astype(np.int64)
-    starts = range(0, count, options.batch_size)
-    parts = [spread_N[start : start + options.batch_size] for start in starts]
-    order = [RowIndices(SourceIndex(source_B), np.zeros_like(source_B)) for source_B in parts]
+def _silent(_: SurveyProgress) -> None:
+    pass
+
+
+def _run(
+    run: TeacherRun, aligned: Aligned, options: DumpOptions, *, seconds: float, on_progress: OnSurvey
+) -> _Surveyed:
+    """Each size of a batch is run once before it counts, because the first forward pass of a model takes longer than
+    the others; but not where a whole batch would take much of the time."""
+    begun = time.perf_counter()
+    total = min(SURVEYED_SAMPLES, len(aligned.source))
+    spread_N = np.linspace(0, len(aligned.source) - 1, total).astype(np.int64)
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.device.workers))
-    batches = loader.load([order[0], *order])
-    run.whole(next(batches))
-    start, held_bytes = time.perf_counter(), 0
+
+    def run_on(parts: Sequence[NDArray[np.int64]]) -> Iterator[WholeOutput]:
+        order = [RowIndices(SourceIndex(part), np.zeros_like(part)) for part in parts]
+        with closing(loader.load(order)) as batches:
+            for batch in batches:
+                yield _on_host(run.whole(batch))
+
+    on_progress(SurveyProgress(done=0, total=total, note="surveying"))
+    size = _choose_size(run_on, spread_N, options, seconds=seconds)
+    num_parts = -(-total // size)
+    firsts = np.random.default_rng(0).permutation(num_parts)
+    parts = [spread_N[first::num_parts] for first in firsts]  # all from all over, as the time may end
+    if size == options.batch_size:
+        list(run_on(parts[:1]))
+    start, held_bytes, done, is_late = time.perf_counter(), 0, 0, False
     found: list[WholeOutput] = []
-    for batch in batches:
-        found.append(_on_host(run.whole(batch)))
-        held_bytes += sum(rows.rows.nbytes for rows in found[-1].all_rows.values())
-        if held_bytes > SURVEYED_BYTES:
+    for output in run_on(parts):
+        found.append(output)
+        held_bytes += sum(rows.rows.nbytes for rows in output.all_rows.values())
+        done += output.num_samples
+        on_progress(SurveyProgress(done=done, total=total, note="surveying"))
+        is_late = time.perf_counter() - begun > seconds
+        if held_bytes > SURVEYED_BYTES or is_late:
             break
-    seconds = time.perf_counter() - start
+    spent = time.perf_counter() - start
     whole = _join(found)
     finite = [*whole.values.values(), *([] if options.valid else whole.logits.values())]
     if not all(each.rows.isfinite().all() for each in finite):
         raise TeacherError("the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs.")
-    return _Surveyed(whole=whole, looked_at_S=spread_N[: whole.num_samples], seconds=seconds)
+    return _Surveyed(
+        whole=whole,
+        looked_at_S=np.concatenate(parts)[:done],
+        seconds=spent,
+        is_cut_short=is_late and done < total,
+    )
+
+
+def _choose_size(
+    run_on: Callable[[Sequence[NDArray[np.int64]]], Iterator[WholeOutput]],
+    spread_N: NDArray[np.int64],
+    options: DumpOptions,
+    *,
+    seconds: float,
+) -> int:
+    """Of a batch: that of the dump, or a smaller one where eight of those would take longer than there is."""
+    few = spread_N[:FIRST_SAMPLES]
+    for _ in range(2):
+        start = time.perf_counter()
+        list(run_on([few]))
+        spent = time.perf_counter() - start
+        if spent > seconds / 8:
+            break
+    return min(options.batch_size, max(int(seconds / 8 / (spent / len(few))), 1))
+
+
+def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float]) -> Recommended:
+    """The default K, or of many classes the smallest one that is good enough at the lowest temperature; and the highest
+    temperature that it is good enough at."""
+    num_classes = len(angle_KT)
+    are_many = num_classes > MANY_CLASSES
+    able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [min(DEFAULT_K, num_classes)]
+    k = next((k for k in able if angle_KT[k - 1, 0] <= MOST_DEGREES), able[-1])
+    most = MOST_DEGREES if are_many else MOST_DEGREES_OF_FEW
+    good = [place for place in range(len(temperatures)) if angle_KT[k - 1, place] <= most]
+    place = good[-1] if good else 0
+    angle, mass, temperature = float(angle_KT[k - 1, place]), float(mass_KT[k - 1, place]), temperatures[place]
+    why = f"it holds {mass:.2f} of the probability there, and turns a student's first gradient by {angle:.1f} degrees"
+    if place + 1 < len(temperatures):
+        worse = float(angle_KT[k - 1, place + 1])
+        why += f"; at T={temperatures[place + 1]:g} by {worse:.1f}, where at most {most:g} are good"
+    return Recommended(k=k, temperature=temperature, why=why)
 
 
 def _check_labels(source: Source, found: _Surveyed, name: str) -> None:

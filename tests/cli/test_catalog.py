@@ -1,10 +1,15 @@
 import json
+import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from softlab.sharing.publish.push import PushOptions, push
+from softlab.sharing.signing.options import SigningOptions
+from softlab.sharing.signing.sign import sign_store
 from tests.cli.program import TEST, TRAIN, Softlab, assert_refused, open_uncached
+from tests.sharing.signing.key_files import write_key
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,25 @@ def test_where_a_table_is_too_wide_facts_stand_under_each_other(
     assert (facts["store"], facts["tags"], facts["K"]) == ("train@1", "latest", "4")
     assert facts["features"] == "pool"
     assert answer.out.endswith(f"1 of 2 published versions at {root}\n")
+
+
+def test_who_a_version_says_has_signed_it_is_told(
+    root: Path, softlab: Softlab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    copy = tmp_path / "labels"
+    shutil.copytree(root, copy)
+    key = write_key(tmp_path)
+    sign_store(f"{copy}/train@1", options=SigningOptions(key=key.private))
+    (copy / "test/versions/1.sig").write_text("{}")
+
+    facts = softlab("catalog", copy, "--search", "train@1").facts()
+
+    assert facts["signed"] == f"key {sha256(key.public.read_bytes()).hexdigest()[:12]}"
+    assert softlab("catalog", copy, "--search", "test@1").facts()["signed"] == "unreadable"
+    assert softlab("catalog", root, "--search", "train@1").facts()["signed"] == "no"
+    listed = json.loads(softlab("catalog", copy, "--json").out)["versions"]
+    assert [each["says_signed_by"] for each in listed] == ["unreadable", facts["signed"]]
 
 
 def test_what_another_team_wrote_can_not_steer_the_terminal(

@@ -211,6 +211,16 @@ MOST_FLAGS = 26
 ARGUMENTS = {"bench": "--store", "catalog": "--url"}
 """Flags that are an argument instead."""
 
+WITHOUT_A_RECIPE = {"inspect": ("--rows", "--thumbnails", "--source", "--json")}
+"""Of a command whose options can't be set by key."""
+
+
+@pytest.mark.parametrize("command", WITHOUT_A_RECIPE)
+def test_a_command_without_a_recipe_has_these_flags_and_no_others(command: str, softlab: Softlab) -> None:
+    shown = re.findall(r"^│ (--[a-z-]+) ", softlab(command, "--help").out, re.MULTILINE)
+
+    assert shown == [*WITHOUT_A_RECIPE[command], "--help"]
+
 
 def test_commands_with_a_recipe_are_those_with_frozen_flags() -> None:
     assert set(FLAGS) == set(RECIPE_COMMANDS)
@@ -249,7 +259,7 @@ def test_commands_that_others_read_on_a_card_or_the_page_have_flags_that_there_a
     printed = set(re.findall(r"(?<= )--[a-z][a-z-]*", (ROOT / path).read_text()))
 
     assert {"--store", "--source", "--student", "--loss", "--alpha", "--out"} <= printed
-    assert printed <= set(FLAGS["train-student"])
+    assert printed <= {*FLAGS["train-student"], "--set", "--signer"}  # the last is one of `softlab verify`
 
 
 # Flags that there aren't.

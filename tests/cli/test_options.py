@@ -19,7 +19,8 @@ def test_an_option_is_told_with_its_flag_choices_default_and_who_has_it(softlab:
     text = softlab("options", "train-student", "loss").out
 
     assert "loss.temperature   --temperature\n" in text
-    assert "(default: 4.0)" in text
+    assert "default: 4, of many classes 1." in text
+    assert "(default: uniform)" in text
     assert "Of symmetric_kl." in text
     assert "One of kl, reverse_kl," in text
     assert "run.epochs" not in text

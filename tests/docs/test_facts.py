@@ -7,8 +7,10 @@ from typing import get_args
 import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.labels.gradient_angle import MANY_CLASSES
 from softlab.labels.losses import LOSS_BY_NAME, LossName, Tail, check_loss_head, make_loss
 from softlab.labels.losses.checks import TAKE_VALID
+from softlab.labels.losses.tempered import default_temperature
 from softlab.labels.soft_labels import Head
 from softlab.modalities.images.views.transforms import ALLOWED
 from softlab.student.feature_losses import FeatureLossName
@@ -67,9 +69,20 @@ def test_the_options_of_losses_have_the_defaults_of_the_page() -> None:
 
     for losses, option, default, _ in rows:
         for loss in losses_of(losses):
-            assert str(getattr(make_loss(loss), option.strip("`"))) in (default, f"{default}.0"), option
+            found = default_temperature_cell() if option == "`temperature`" else default_of(loss, option.strip("`"))
+            assert found in (default, f"{default}.0"), option
     told = {(loss, option.strip("`")) for losses, option, *_ in rows for loss in losses_of(losses)}
     assert told == {(loss, name) for loss in get_args(LossName) for name in names_of(loss) if name != "temperature_end"}
+
+
+def default_of(loss: str, option: str) -> str:
+    return str(getattr(make_loss(loss), option))
+
+
+def default_temperature_cell() -> str:
+    """Of few classes, and of many."""
+    few, many = (default_temperature(count, head="softmax", lowest=1.0) for count in (MANY_CLASSES, MANY_CLASSES + 1))
+    return f"{few:g}; of more than {MANY_CLASSES} classes {many:g}"
 
 
 def losses_of(cell: str) -> list[str]:

@@ -147,8 +147,8 @@ def test_correctness_without_targets_is_refused() -> None:
     with pytest.raises(StoreMismatch) as caught:
         weigh([says(0), says(1)], given=(0.5, 0.5), by="correctness")
     assert str(caught.value) == (
-        "teachers can't be weighed by correctness without hard targets. Name the column that holds them "
-        "(`source.label_column`), or weigh by confidence."
+        "teachers can't be weighed by correctness without hard targets. Give a source that has them (class "
+        "folders, or a Parquet file whose column of labels is named), or weigh by confidence."
     )
 
 

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from softlab.errors import StoreMismatch
-from softlab.loading.sample_check import HASHED_AT_START, align
+from softlab.loading.sample_check import HASHED_AT_START, align, comparable_targets
 from softlab.modalities.opening import open_source
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import Store, open_store
-from tests.loading.labelled import CLASS_NAMES, Row, dump_rows, open_rows
+from tests.loading.labelled import CLASS_NAMES, NUM_CLASSES, Row, dump_rows, open_rows
 from tests.sources.pictures import animals, encoded, image_rows, picture
+from tests.teacher.dumping import Pictures
 
 ROWS = image_rows(12)
 OTHER_PICTURE = encoded(picture(seed=99))
@@ -166,6 +167,37 @@ def test_other_class_names_or_another_order_of_them_are_refused(
         align(source, store, subset=subset)
     assert "its classes are ant, bee, cat, dog, but" in str(caught.value)
     assert shown in str(caught.value)
+
+
+def test_a_source_that_lacks_a_class_is_told_what_to_write(store: Store, tmp_path: Path) -> None:
+    rows = [row for row in ROWS if int(Path(row["path"]).stem) % NUM_CLASSES < 3]
+    source = open_rows(tmp_path / "lacking.parquet", rows, class_names=CLASS_NAMES[:3])
+
+    with pytest.raises(StoreMismatch) as caught:
+        align(source, store, subset=True)
+
+    step = """it has none of 'dog', which a folder may lack with `source.class_names = ["ant", "bee", "cat", "dog"]`."""
+    assert str(caught.value).endswith(f"Give the source the same class names in the same order: {step}")
+
+
+def test_letters_that_count_from_1_behind_no_class_are_those_of_a_teacher_without_it() -> None:
+    targets_N, names = np.array([1, 26, -1, 3]), ("N/A", *"abcdefghijklmnopqrstuvwxyz")
+    letters = Pictures(count=4, class_names=names, targets_N=targets_N)
+
+    counted = comparable_targets(letters, num_classes=26)
+
+    assert counted is not None
+    assert counted.tolist() == [0, 25, -1, 2]
+    assert comparable_targets(letters, num_classes=27) is targets_N
+    assert comparable_targets(letters, num_classes=25) is None
+    with_some = Pictures(count=4, class_names=names, targets_N=np.array([0, 26, -1, 3]))
+    assert comparable_targets(with_some, num_classes=26) is None
+
+
+def test_another_number_of_classes_without_a_common_name_are_others(store: Store, tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "other.parquet", ROWS, class_names=("ash", "elm", "fir", "oak", "yew"))
+
+    assert align(source, store).tolist() == list(range(12))
 
 
 def test_class_names_count_only_where_both_sides_have_some(store: Store, tmp_path: Path) -> None:

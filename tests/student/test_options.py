@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from softlab.errors import InvalidOption
-from softlab.labels.losses import HingeLoss, KlLoss, LogitMseLoss, SymmetricKlLoss
+from softlab.labels.losses import HingeLoss, KlLoss, LogitMseLoss, SymmetricKlLoss, settled_loss
 from softlab.models.device import DeviceOptions
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import (
@@ -177,7 +177,8 @@ def test_gradients_in_float16_are_refused() -> None:
 def test_options_that_nothing_is_said_of_are_those_of_hintons_distillation() -> None:
     options = TrainOptions()
 
-    assert options.learn.loss == KlLoss(temperature=4.0, tail="uniform")
+    loss = settled_loss(options.learn.loss, num_classes=10, head="softmax", lowest=1.0)
+    assert loss == KlLoss(temperature=4.0, tail="uniform")
     assert options.learn.teachers == TeachersOptions(alpha=0.9)
     assert (options.distil, options.learn.prune, options.learn.seed) == (DistilOptions(), None, None)
 

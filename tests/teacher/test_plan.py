@@ -176,3 +176,32 @@ def test_a_teacher_of_other_weights_makes_another_plan() -> None:
     assert plan(module) != plan()
     assert make_options(workers=3) != make_options()
     assert plan(options=make_options(workers=3)) == plan()  # how it is run changes no value
+
+
+OWN_NAMES = tuple(f"kind {number}" for number in range(20))
+
+
+def named(names: tuple[str, ...]) -> Teacher:
+    return Teacher(module=make_teacher(), name="my:net", arguments={}, input=ImageInput(), class_names=names)
+
+
+@pytest.mark.parametrize("theirs", [None, ("cat", "dog")])
+def test_a_teachers_own_class_names_stand_where_the_source_has_other_classes(theirs: tuple[str, ...] | None) -> None:
+    made = plan(named(OWN_NAMES), pictures=Pictures(class_names=theirs))
+
+    assert made.classes[0].label_space.class_names == OWN_NAMES
+
+
+@pytest.mark.parametrize(
+    ("names", "theirs", "found"),
+    [
+        (OWN_NAMES[1:], None, "has 19 names, but my:net has 20 classes. Name each class once"),
+        (OWN_NAMES, OWN_NAMES[::-1], "or in another order"),
+        (OWN_NAMES, OWN_NAMES[:5], "the teacher's order as `source.class_names`"),
+    ],
+)
+def test_class_names_that_are_too_few_or_contradict_the_source_are_refused(
+    names: tuple[str, ...], theirs: tuple[str, ...] | None, found: str
+) -> None:
+    with pytest.raises(InvalidOption, match=found):
+        plan(named(names), pictures=Pictures(class_names=theirs))

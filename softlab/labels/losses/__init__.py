@@ -25,7 +25,9 @@ from softlab.labels.losses.decision import (
     LossName,
     check_loss_head,
     decision_loss,
+    has_temperature,
     make_loss,
+    settled_loss,
     temperature_of,
 )
 from softlab.labels.losses.decoupled_kl import DecoupledKlLoss, decoupled_kl_loss
@@ -69,6 +71,7 @@ __all__ = [
     "dist_loss",
     "distillation_loss",
     "hard_cross_entropy",
+    "has_temperature",
     "head_log_probabilities",
     "hinge_loss",
     "jensen_shannon_loss",
@@ -76,6 +79,7 @@ __all__ = [
     "logit_mse_loss",
     "make_loss",
     "reverse_kl_loss",
+    "settled_loss",
     "standardised_kl_loss",
     "symmetric_kl_loss",
     "temperature_of",

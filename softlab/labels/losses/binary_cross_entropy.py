@@ -53,4 +53,6 @@ class BinaryCrossEntropyLoss(TemperedLoss):
     tails: ClassVar[tuple[Tail, ...]] = TAILS
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
-        return binary_cross_entropy_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+        return binary_cross_entropy_loss(
+            student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail
+        )

@@ -2,7 +2,7 @@
 
 # Shape letters: B rows in a batch, C classes.
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from softlab.labels.losses.forward_kl import KlLoss
 from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss
 from softlab.labels.losses.logit_mse import LogitMseLoss
 from softlab.labels.losses.standardised_kl import StandardisedKlLoss
+from softlab.labels.losses.tempered import TemperedLoss, default_temperature
 from softlab.labels.soft_labels import Head, SoftLabels
 
 LossName = Literal[
@@ -82,5 +83,18 @@ def check_loss_head(loss: DecisionLoss, head: Head) -> None:
 
 
 def temperature_of(loss: DecisionLoss) -> float | None:
-    """None of a loss that has none."""
+    """None of a loss that has none, or whose labels tell it."""
     return getattr(loss, "temperature", None)
+
+
+def has_temperature(loss: DecisionLoss) -> bool:
+    return isinstance(loss, TemperedLoss)
+
+
+def settled_loss(loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float) -> DecisionLoss:
+    """The same loss with the temperature that these labels give it, where none was given; `lowest` is the smallest that
+    all stores hold."""
+    if not isinstance(loss, TemperedLoss) or loss.temperature is not None:
+        return loss
+    change: Any = {"temperature": default_temperature(num_classes, head=head, lowest=lowest)}
+    return replace(loss, **change)

@@ -73,14 +73,14 @@ class DecoupledKlLoss(TemperedLoss):
         if targets_B is None:
             raise StoreMismatch(
                 "dkd tells a row's target from its other classes, but there are no hard targets, or they count other "
-                "classes than the store. Name the column that holds them (`source.label_column`), or choose another "
-                "`loss.name`."
+                "classes than the store. Give a source that has them (class folders, or a Parquet file whose column of "
+                "labels is named), or choose another `loss.name`."
             )
         return decoupled_kl_loss(
             student_logits_BC,
             labels,
             targets_B=targets_B,
-            temperature=self.temperature,
+            temperature=self.temperature_for(labels),
             tail=self.tail,
             alpha=self.alpha,
             beta=self.beta,

@@ -76,7 +76,7 @@ class DistLoss(TemperedLoss):
         return dist_loss(
             student_logits_BC,
             labels,
-            temperature=self.temperature,
+            temperature=self.temperature_for(labels),
             tail=self.tail,
             inter=self.inter,
             intra=self.intra,

@@ -87,7 +87,7 @@ class ReverseKlLoss(TemperedLoss):
     tails: ClassVar[tuple[Tail, ...]] = REVERSE_TAILS
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
-        return reverse_kl_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+        return reverse_kl_loss(student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ class SymmetricKlLoss(TemperedLoss):
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
         return symmetric_kl_loss(
-            student_logits_BC, labels, temperature=self.temperature, tail=self.tail, balance=self.balance
+            student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail, balance=self.balance
         )
 
 
@@ -126,7 +126,7 @@ class JensenShannonLoss(TemperedLoss):
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
         return jensen_shannon_loss(
-            student_logits_BC, labels, temperature=self.temperature, tail=self.tail, beta=self.beta
+            student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail, beta=self.beta
         )
 
 

@@ -63,7 +63,7 @@ class KlLoss(TemperedLoss):
     tails: ClassVar[tuple[Tail, ...]] = TAILS
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
-        return distillation_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+        return distillation_loss(student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail)
 
 
 def _check(student_logits_BC: Tensor, labels: SoftLabels, tail: Tail) -> None:

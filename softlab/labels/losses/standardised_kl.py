@@ -60,7 +60,7 @@ class StandardisedKlLoss(TemperedLoss):
     tails: ClassVar[tuple[Tail, ...]] = TAILS
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
-        return standardised_kl_loss(student_logits_BC, labels, temperature=self.temperature, tail=self.tail)
+        return standardised_kl_loss(student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail)
 
 
 def _kept_alone(labels: SoftLabels, temperature: float) -> SparseDistribution:

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 SCRIPTS = (
     *("elements.js", "formats.js", "catalog.js", "columns.js", "table.js"),
-    *("markdown.js", "plots.js", "commands.js", "store.js", "main.js"),
+    *("markdown.js", "plots.js", "beside.js", "commands.js", "store.js", "main.js"),
 )
 STYLES = ("base.css", "list.css", "store.css", "screens.css")
 """Each in this order, as one."""

@@ -9,6 +9,7 @@ from softlab.manifest import MANIFEST_NAME, FileRecord
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.sharing.catalogue.croissant import render_croissant
+from softlab.sharing.publish.about import describe_store, encode_about
 from softlab.sharing.publish.figures import encode_figures, measure_figures
 from softlab.store.files import read_file
 from softlab.store.published import version_path
@@ -19,7 +20,8 @@ MAX_CARD_BYTES = MAX_RECORD_BYTES
 
 
 def metadata_files(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> dict[str, bytes]:
-    """Path below ROOT/NAME to bytes: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`.
+    """Path below ROOT/NAME to bytes: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`,
+    `versions/3.about.json`.
 
     `address` is that of the version, ROOT/NAME@3; a path on this machine is not written into the files. `own_card` is
     the card beside the store. If a person has rewritten it, it is published as it is. Else a card is generated for the
@@ -36,6 +38,7 @@ def metadata_files(store: Store, version: VersionRecord, *, address: str, own_ca
         f"{stem}.md": encode_card(store, version, address=address, own_card=own_card),
         f"{stem}.croissant.json": render_croissant(store.manifest, version, address=_shown(address), sha256=sha256),
         f"{stem}.figures.json": encode_figures(measure_figures(store)),
+        f"{stem}.about.json": encode_about(describe_store(store.manifest, digest=store.digest)),
     }
 
 

@@ -281,7 +281,7 @@ def test_a_loss_that_needs_targets_says_so_where_there_are_none() -> None:
     with pytest.raises(StoreMismatch, match=re.escape("dkd tells a row's target from its other classes")) as caught:
         decision_loss(lesson.student_BC, lesson.labels, options=make_loss("dkd"))
 
-    assert "(`source.label_column`), or choose another `loss.name`." in str(caught.value)
+    assert "is named), or choose another `loss.name`." in str(caught.value)
     assert [name for name in NAMES if make_loss(name).needs_targets] == ["dkd"]
 
 

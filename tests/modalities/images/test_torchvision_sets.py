@@ -8,6 +8,7 @@ import torch
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.identity import content_hash
+from softlab.loading.sample_check import comparable_targets
 from softlab.modalities.images.torchvision_sets import open_torchvision
 from softlab.sources import Source
 from softlab.testing.sources import SourceContract
@@ -52,6 +53,22 @@ def test_targets_and_class_names_are_those_of_the_set(tmp_path: Path) -> None:
     assert source.class_names is not None
     assert source.class_names[9] == "Ankle boot"
     assert image_of(source, 0).shape == (1, 28, 28)
+
+
+def test_letters_of_emnist_are_read_as_torchvision_counts_them(tmp_path: Path) -> None:
+    raw = tmp_path / "EMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "emnist-letters-test-images-idx3-ubyte").write_bytes(_idx_header(4, 28, 28) + bytes(4 * 28 * 28))
+    (raw / "emnist-letters-test-labels-idx1-ubyte").write_bytes(_idx_header(4) + bytes([1, 26, 2, 3]))
+
+    source = open_torchvision("EMNIST", root=tmp_path, arguments={"split": "letters", "train": False})
+
+    targets_N = source.targets["label"]
+    assert source.class_names is not None
+    assert [source.class_names[target] for target in targets_N.tolist()] == ["a", "z", "b", "c"]
+    of_26 = comparable_targets(source, num_classes=26)
+    assert of_26 is not None
+    assert of_26.tolist() == [0, 25, 1, 2]
 
 
 def test_content_hashes_tell_pictures_of_different_shapes_apart() -> None:

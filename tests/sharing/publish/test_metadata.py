@@ -14,13 +14,14 @@ from tests.store.building import flip_byte, make_plan, write_store
 ADDRESS = "s3://bucket/labels/pets@3"
 
 
-def test_three_files_lie_beside_a_version_and_are_the_same_each_time(tmp_path: Path) -> None:
+def test_four_files_lie_beside_a_version_and_are_the_same_each_time(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan())
     store = open_store(tmp_path)
 
     made = metadata_files(store, version_of(store), address=ADDRESS, own_card=None)
 
-    assert sorted(made) == ["versions/3.croissant.json", "versions/3.figures.json", "versions/3.md"]
+    endings = ["about.json", "croissant.json", "figures.json", "md"]
+    assert sorted(made) == [f"versions/3.{ending}" for ending in endings]
     assert made == metadata_files(store, version_of(store), address=ADDRESS, own_card=None)
     assert json.loads(made["versions/3.figures.json"])["digest"] == store.digest
 

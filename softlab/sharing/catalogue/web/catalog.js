@@ -27,7 +27,9 @@ async function readCatalog() {
 // Raises for a status other than 200, and for more bytes than are sensible, which are not read on.
 async function readText(path, maxBytes) {
   const response = await fetch(path, { cache: "no-cache", redirect: "error" });
-  if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
+  if (!response.ok) {
+    throw Object.assign(new Error(`${path}: the server answers ${response.status}`), { status: response.status });
+  }
   const parts = [];
   let size = 0;
   const reader = response.body.getReader();

@@ -4,11 +4,10 @@ const SHELL_SAFE = /^[A-Za-z0-9_.:/@~+=,-]+$/;
 
 let address = "";
 
-function commands(version) {
+function commands(version, about, signer) {
   const whole = () => quoted(`${address.replace(/\/+$/, "")}/${addressOf(version)}`);
-  const options = version.summary.head === "sigmoid" ? " --loss bce --alpha 1" : "";
-  const train = (store) =>
-    `softlab train-student --store ${store} --source YOUR_DATA --student torchvision:resnet18${options} --out RUN`;
+  let options = trainOptions(version, null);
+  const train = (store) => `softlab train-student --store ${store} --source YOUR_DATA${options} --out RUN`;
   const all = [
     ["Pull it", () => `softlab pull ${whole()} ${version.name}`],
     ["Train from what was pulled", () => train(version.name)],
@@ -17,8 +16,10 @@ function commands(version) {
       "Read it in Python",
       () => `store = softlab.open_store(${JSON.stringify(`${address.replace(/\/+$/, "")}/${addressOf(version)}`)})`,
     ],
+    ["Check who signed it", () => `softlab verify ${whole()} --signer THEIR_KEY.pem`],
   ];
   const blocks = all.map(([title, text]) => ({ text, code: make("code"), title }));
+  const ofSigned = blocks.at(-1);
   const show = () => blocks.forEach((block) => block.code.replaceChildren(...words(block.text())));
   const field = make("input", {
     type: "text",
@@ -32,6 +33,17 @@ function commands(version) {
   });
   field.value = address;
   show();
+  about.then(
+    (found) => {
+      options = trainOptions(version, found);
+      show();
+    },
+    () => {}, // what went wrong is told among the facts
+  );
+  signer.then(
+    (found) => found !== null && ofSigned.element.removeAttribute("hidden"),
+    () => {},
+  );
   return [
     labelled("Address of the catalogue", field, "address"),
     isWeb(address)
@@ -42,10 +54,10 @@ function commands(version) {
           "s3://bucket/labels.",
         )
       : null,
-    blocks.map((block) =>
-      make(
+    blocks.map((block) => {
+      block.element = make(
         "div",
-        { class: "command" },
+        { class: "command", hidden: block === ofSigned },
         make("h3", {}, block.title),
         make(
           "div",
@@ -53,9 +65,30 @@ function commands(version) {
           make("pre", { tabindex: "0" }, block.code),
           copyButton(block.title.toLowerCase(), () => tidy(block.text())),
         ),
-      ),
-    ),
+      );
+      return block.element;
+    }),
   ];
+}
+
+// A student with as many outputs, on images of the teacher's size, at a temperature that is stored; built of numbers
+// alone, as others wrote what they are read from.
+function trainOptions({ summary }, about) {
+  const words = [" --student torchvision:resnet18"];
+  if (summary.num_classes !== 1000) words.push(` --set student.resnet18.arguments.num_classes=${summary.num_classes}`);
+  if (about !== null && about.modality === "images") {
+    const { size } = about.input;
+    const isSize = Array.isArray(size) && size.length === 2 && size.every((side) => Number.isInteger(side) && side > 0);
+    words.push(...(isSize ? size.map((side) => ` --size ${side}`) : []), " --channels 3");
+  }
+  if (summary.head === "sigmoid") words.push(" --loss bce");
+  if (summary.head === "sigmoid" || summary.accuracy === null) words.push(" --alpha 1");
+  const stored = summary.temperatures;
+  const usual = summary.num_classes > 100 && summary.head === "softmax" ? 1 : 4;
+  const below = stored.filter((each) => each <= usual);
+  const best = below.length ? Math.max(...below) : Math.min(...stored);
+  if (best !== usual) words.push(` --temperature ${best}`);
+  return words.join("");
 }
 
 // So that a line breaks between words, and not behind the hyphens of an option.

@@ -4,8 +4,10 @@ const MAX_CARD_BYTES = 128 << 10;
 const MAX_FIGURES_BYTES = 1 << 20;
 
 function storePage(catalog, version) {
-  const stem = `${version.name}/versions/${version.version}`;
+  const stem = stemOf(version);
   const { summary } = version;
+  const about = readAbout(version);
+  const signer = readSigner(version);
   return make(
     "article",
     { class: "store" },
@@ -25,14 +27,14 @@ function storePage(catalog, version) {
       summary.num_views > 1 ? `${count(summary.num_views)} views of each, ` : "",
       `${count(summary.k)} of ${count(summary.num_classes)} classes kept`,
     ),
-    newerNote(catalog, version),
+    newerNote(catalog, version, signer),
     make(
       "div",
       { class: "columns" },
       make(
         "div",
         { class: "main" },
-        make("section", { class: "use" }, make("h2", {}, "Use it"), commands(version)),
+        make("section", { class: "use" }, make("h2", {}, "Use it"), commands(version, about, signer)),
         make(
           "section",
           { class: "said" },
@@ -51,7 +53,7 @@ function storePage(catalog, version) {
       make(
         "aside",
         {},
-        make("section", { class: "facts" }, make("h2", {}, "Facts"), facts(version)),
+        make("section", { class: "facts" }, make("h2", {}, "Facts"), facts(version), factsBeside(about, signer)),
         make("section", { class: "others" }, make("h2", {}, "Versions"), otherVersions(catalog, version)),
         make("section", { class: "beside" }, make("h2", {}, "Files"), files(stem)),
       ),
@@ -59,16 +61,34 @@ function storePage(catalog, version) {
   );
 }
 
-function newerNote(catalog, version) {
+// It says first whether the newer one is signed too: else it could be anybody's who can write there.
+function newerNote(catalog, version, signer) {
   const [newest] = versionsNamed(catalog, version.name);
   if (newest.version === version.version) return null;
-  return make(
-    "p",
-    { class: "notice" },
+  return whenRead(Promise.all([signer, readSigner(newest)]), "p", { class: "notice" }, ([ours, theirs]) => [
     "There is a newer version: ",
     make("a", { href: `#${addressOf(newest)}` }, addressOf(newest)),
-    ".",
-  );
+    theirs === ours ? "." : `. ${signedOtherwise(ours, theirs)}`,
+  ]);
+}
+
+function signedOtherwise(ours, theirs) {
+  if (ours === null) return `It is signed (${theirs}), and this one is not.`;
+  if (theirs === null) return "It is not signed, as this one is: ask its publisher before you take it.";
+  return `It is signed by another signer (${theirs}) than this one (${ours}): ask its publisher before you take it.`;
+}
+
+// An element that is filled once something is read; what went wrong is said in it.
+function whenRead(promise, tag, attributes, render) {
+  const place = make(tag, { ...attributes, "aria-busy": "true" }, "Reading ..");
+  promise
+    .then(render)
+    .then(
+      (content) => place.replaceChildren(...content),
+      (error) => place.replaceChildren(`This can't be told: ${error.message}.`),
+    )
+    .finally(() => place.removeAttribute("aria-busy"));
+  return place;
 }
 
 // What is read after the page is there; what is missing is said in its place.
@@ -116,6 +136,25 @@ function facts(version) {
   );
 }
 
+function factsBeside(about, signer) {
+  const signed = (found) => [
+    found === null ? "no" : `by ${found}, says the file; this page checks nothing, softlab verify does`,
+  ];
+  const fact = (of) => (found) => [found === null ? "not told: published by an earlier softlab" : of(found)];
+  const rows = [
+    ["Signed", signer, signed],
+    ["Teacher's input", about, fact(inputText)],
+    ["Labels", about, fact((found) => bytes(found.label_bytes))],
+    ["Other outputs", about, fact((found) => (found.value_bytes ? bytes(found.value_bytes) : "none"))],
+    ["Class names", about, fact((found) => found.class_names.slice(0, 8).join(", ") || "none")],
+  ];
+  return make(
+    "dl",
+    {},
+    rows.map(([term, promise, render]) => [make("dt", {}, term), whenRead(promise, "dd", {}, render)]),
+  );
+}
+
 function digest(what, hex) {
   return make(
     "span",
@@ -148,6 +187,7 @@ function files(stem) {
     ".md": "card",
     ".croissant.json": "Croissant metadata",
     ".figures.json": "figures",
+    ".about.json": "weights and input",
   };
   return make(
     "ul",

@@ -9,6 +9,7 @@ import msgspec
 from softlab.card.render import render_card
 from softlab.manifest.versions import CatalogRecord, TagRecord, VersionRecord
 from softlab.sharing.catalogue.page import page_files
+from softlab.sharing.publish.about import describe_store, encode_about
 from softlab.sharing.publish.figures import BINS, Figures, encode_figures
 from tests.manifests import make_manifest
 from tests.sharing.records import WRITER, make_tag, make_version
@@ -60,6 +61,16 @@ def write_figures(root: Path, version: VersionRecord, **changes: Any) -> None:
         captured_mass=tuple(rising for _ in version.summary.temperatures),
     )
     _write(root, version, "figures.json", encode_figures(msgspec.structs.replace(figures, **changes)))
+
+
+def write_about(root: Path, version: VersionRecord, **changes: Any) -> None:
+    about = describe_store(make_manifest(), digest=version.digest)
+    _write(root, version, "about.json", encode_about(msgspec.structs.replace(about, **changes)))
+
+
+def write_signature(root: Path, version: VersionRecord, *, hint: str = "c" * 64) -> None:
+    """Not one that can be checked: the page doesn't."""
+    _write(root, version, "sig", msgspec.json.encode({"verificationMaterial": {"publicKey": {"hint": hint}}}))
 
 
 def _write(root: Path, version: VersionRecord, ending: str, data: bytes) -> None:

@@ -8,7 +8,16 @@ from playwright.sync_api import Browser
 
 from tests.servers.web import serving
 from tests.sharing.catalogue.web.browsing import Visit, running_chromium, visiting
-from tests.sharing.catalogue.web.catalogues import PETS, TAGS, VERSIONS, write_card, write_catalogue, write_figures
+from tests.sharing.catalogue.web.catalogues import (
+    PETS,
+    TAGS,
+    VERSIONS,
+    write_about,
+    write_card,
+    write_catalogue,
+    write_figures,
+    write_signature,
+)
 
 
 @pytest.fixture(scope="package")
@@ -24,6 +33,8 @@ def catalogue_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_catalogue(root / "labels", VERSIONS, TAGS)
     write_card(root / "labels", PETS)
     write_figures(root / "labels", PETS)
+    write_about(root / "labels", PETS)
+    write_signature(root / "labels", PETS)
     with serving(root) as server:
         yield f"{server}/labels/"
 

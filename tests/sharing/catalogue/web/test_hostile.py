@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.sharing.catalogue.web.browsing import Visit
-from tests.sharing.catalogue.web.catalogues import VERSIONS, write_card, write_catalogue, write_figures
+from tests.sharing.catalogue.web.catalogues import (
+    VERSIONS,
+    write_about,
+    write_card,
+    write_catalogue,
+    write_figures,
+    write_signature,
+)
 from tests.sharing.records import make_version
 
 ATTACK = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
@@ -36,6 +43,10 @@ def test_nothing_that_others_wrote_is_run_or_fetched(tmp_path: Path, site: Visit
     write_catalogue(tmp_path, [hostile])
     write_card(tmp_path, hostile, CARD)
     write_figures(tmp_path, hostile)
+    write_about(
+        tmp_path, hostile, modality=ATTACK, class_names=(ATTACK,), input={"size": [ATTACK, 1], "mean": [ATTACK]}
+    )
+    write_signature(tmp_path, hostile, hint=ATTACK)
 
     site.show()
     listed = site.texts("td.source")

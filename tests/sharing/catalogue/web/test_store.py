@@ -1,9 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sharing.catalogue.web.browsing import Visit
-from tests.sharing.catalogue.web.catalogues import PETS, VERSIONS, write_card, write_catalogue, write_figures
+from tests.sharing.catalogue.web.catalogues import (
+    PETS,
+    VERSIONS,
+    write_card,
+    write_catalogue,
+    write_figures,
+    write_signature,
+)
+from tests.sharing.records import make_version
 
 
 def test_an_address_with_a_version_shows_it(visit: Visit) -> None:
@@ -31,6 +40,8 @@ def test_an_older_version_points_to_the_newest(visit: Visit) -> None:
     visit.show("#pets@1")
 
     visit.page.click(".notice a")
+    visit.page.wait_for_selector("text=All stores")
+    visit.page.wait_for_function("document.querySelector('h1').textContent.includes('@3')")
 
     assert visit.texts("h1") == ["pets@3 latest"]
 
@@ -46,12 +57,15 @@ def test_what_is_not_published_is_said(visit: Visit, route: str) -> None:
 def test_commands_name_the_place_of_the_page(visit: Visit, catalogue_url: str) -> None:
     visit.show("#pets@3")
 
-    whole, options = f"{catalogue_url}pets@3", "--source YOUR_DATA --student torchvision:resnet18 --out RUN"
+    whole = f"{catalogue_url}pets@3"
+    student = "--student torchvision:resnet18 --set student.resnet18.arguments.num_classes=5"
+    options = f"--source YOUR_DATA {student} --size 224 --size 224 --channels 3 --out RUN"
     assert visit.texts(".command code") == [
         f"softlab pull {whole} pets",
         f"softlab train-student --store pets {options}",
         f"softlab train-student --store {whole} {options}",
         f'store = softlab.open_store("{whole}")',
+        f"softlab verify {whole} --signer THEIR_KEY.pem",
     ]
 
 
@@ -66,7 +80,65 @@ def test_commands_follow_the_address_that_is_typed(visit: Visit) -> None:
 def test_labels_of_a_multi_label_teacher_are_trained_with_their_own_loss(visit: Visit) -> None:
     visit.show("#scenes@5")
 
-    assert "--student torchvision:resnet18 --loss bce --alpha 1 --out RUN" in visit.texts(".command code")[1]
+    assert "num_classes=5 --loss bce --alpha 1 --out RUN" in visit.texts(".command code")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"accuracy": None}, "num_classes=5 --alpha 1 --out RUN"),
+        ({"num_classes": 1000, "temperatures": (1.0, 4.0)}, "--student torchvision:resnet18 --out RUN"),
+        ({"num_classes": 1000, "temperatures": (2.0, 4.0)}, "torchvision:resnet18 --temperature 2 --out RUN"),
+        ({"temperatures": (1.0, 2.0)}, "num_classes=5 --temperature 2 --out RUN"),
+    ],
+)
+def test_commands_are_those_that_work_for_the_store(
+    tmp_path: Path, site: Visit, changes: dict[str, Any], told: str
+) -> None:
+    write_catalogue(tmp_path, [make_version("pets", 1, **changes)])
+
+    site.show("#pets@1")
+
+    assert told in site.texts(".command code")[1]
+
+
+def test_who_signed_it_is_told_and_how_to_check_it(visit: Visit) -> None:
+    visit.show("#pets@3")
+
+    facts = dict(zip(visit.texts("dt"), visit.texts("dd"), strict=True))
+    assert facts["Signed"] == f"by key {'c' * 12}, says the file; this page checks nothing, softlab verify does"
+    assert visit.page.get_by_text("Check who signed it", exact=True).is_visible()
+    assert facts["Teacher's input"] == "images, size 224 x 224, mean 0.5, std 0.5"
+    assert facts["Class names"] == "a, b, c, d, e"
+    assert facts["Labels"].endswith("B")
+    visit.show("#pets@2")
+    facts = dict(zip(visit.texts("dt"), visit.texts("dd"), strict=True))
+    assert facts["Signed"] == "no"
+    assert facts["Labels"] == "not told: published by an earlier softlab"
+    assert not visit.page.get_by_text("Check who signed it", exact=True).is_visible()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        (None, None, "There is a newer version: pets@3."),
+        ("a" * 64, "a" * 64, "There is a newer version: pets@3."),
+        ("a" * 64, None, "pets@3. It is not signed, as this one is: ask its publisher before you take it."),
+        (None, "b" * 64, f"pets@3. It is signed (key {'b' * 12}), and this one is not."),
+        ("a" * 64, "b" * 64, f"pets@3. It is signed by another signer (key {'b' * 12}) than this one (key {'a' * 12})"),
+    ],
+)
+def test_a_newer_version_is_told_with_who_signed_it(
+    tmp_path: Path, site: Visit, ours: str | None, theirs: str | None, told: str
+) -> None:
+    write_catalogue(tmp_path, VERSIONS)
+    for version, hint in ((VERSIONS[1], ours), (PETS, theirs)):
+        if hint is not None:
+            write_signature(tmp_path, version, hint=hint)
+
+    site.show("#pets@2")
+
+    assert told in site.texts(".notice")[0]
 
 
 def test_a_digest_is_copied_whole(visit: Visit) -> None:

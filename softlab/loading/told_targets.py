@@ -1,0 +1,59 @@
+"""Are the hard targets of a user's own batches those of the teacher? Looked at while the first batches are collated."""
+
+# Shape letters: B samples in a batch, N looked at.
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from softlab.labels.class_mapping import describe_mapping, find_mapping
+from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.label_check import LOOKED_AT, warn_of_labels
+from softlab.store.reader import Store
+
+TARGET_NAMES = ("labels", "label", "targets", "target")
+
+
+class ToldTargets:
+    """Collects targets and the teacher's largest class beside them, and compares them once; each process of a loader
+    its own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._predicted: list[NDArray[np.int64]] = []
+        self._targets: list[NDArray[np.int64]] = []
+        self.is_done = not store.has_labels or store.labels.units or store.manifest.views.mixing is not None
+        """What is mixed, or has several rows, has no one target."""
+
+    def add(self, batch: Any, labels: SoftLabels) -> None:
+        """Warns with OddLabels, once there are enough of them."""
+        targets_B = targets_of(batch, num_samples=len(labels))
+        if self.is_done or targets_B is None:
+            self.is_done = True
+            return
+        self._predicted.append(labels.class_ids_BK[:, 0].numpy())
+        self._targets.append(targets_B.numpy())
+        if sum(map(len, self._targets)) >= min(LOOKED_AT, self.store.num_samples):
+            self.is_done = True
+            self._compare()
+
+    def _compare(self) -> None:
+        mapping = find_mapping(np.concatenate(self._predicted), np.concatenate(self._targets))
+        if mapping is not None:
+            warn_of_labels(f"your data set: {describe_mapping(mapping, None)}")
+        self._predicted, self._targets = [], []
+
+
+def targets_of(batch: Any, *, num_samples: int) -> Tensor | None:
+    """int64 [B]: the only such tensor of a tuple, or what a mapping calls its labels or targets."""
+    if isinstance(batch, Mapping):
+        found = [batch[name] for name in TARGET_NAMES if name in batch]
+    else:
+        found = list(batch) if isinstance(batch, tuple | list) else []
+    able = [each for each in found if isinstance(each, Tensor) and each.dtype == torch.int64]
+    able = [each for each in able if each.shape == (num_samples,)]
+    return able[0] if len(able) == 1 else None
