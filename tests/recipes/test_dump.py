@@ -7,12 +7,12 @@ from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.students import TeacherModel
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary
-from softlab.teacher.survey import Survey
+from softlab.teacher.survey import Survey, SurveyProgress
 from tests.recipes.demo import DATA, ROOT, dump
 
 
 def test_a_run_gives_the_summary_of_the_store_and_tells_its_progress(tmp_path: Path) -> None:
-    progress: list[DumpProgress] = []
+    progress: list[DumpProgress | SurveyProgress] = []
 
     summary = dump(tmp_path / "store").run(on_progress=progress.append)
 
@@ -20,7 +20,7 @@ def test_a_run_gives_the_summary_of_the_store_and_tells_its_progress(tmp_path: P
     assert isinstance(summary, DumpSummary)
     assert (summary.digest, summary.rows_computed) == (store.digest, 200)
     assert (store.num_samples, store.k, store.feature_names) == (200, 4, ("pool",))
-    assert (progress[-1].rows, progress[-1].total_rows) == (200, 200)
+    assert (progress[-1].done, progress[-1].total) == (200, 200)
 
 
 def test_a_finished_dump_returns_at_once(store: Path) -> None:
