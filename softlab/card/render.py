@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from softlab.card.front_matter import front_matter
 from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
-from softlab.labels.soft_labels import Head
 from softlab.manifest import ClassesRecord, Manifest, ValuesRecord
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
+
+if TYPE_CHECKING:
+    from softlab.labels.soft_labels import Head  # which imports torch
 
 CARD_NAME = "README.md"
 
@@ -24,7 +26,7 @@ class _Words(NamedTuple):
     train_options: str
 
 
-_WORDS: dict[Head, _Words] = {
+_WORDS: "dict[Head, _Words]" = {
     "softmax": _Words(
         head="softmax: a probability of each class among all",
         tail="its exact log mass",

@@ -13,7 +13,6 @@ from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import fit_as_table, format_share, print_facts, print_table, printable
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
-from softlab.modalities.opening import open_source
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
 from softlab.sharing.fetch.signers import claimed_signers
 from softlab.sources.options import SourceOptions
@@ -75,6 +74,8 @@ def catalog(recipe: CatalogRecipe) -> None:
 
 
 def _find(catalog: Catalog, options: SourceOptions, *, contents: bool) -> list[VersionRecord]:
+    from softlab.modalities.opening import open_source  # data sets need more imports than the catalogue does
+
     with run_bar() as bar:
         return find_for(
             catalog,

@@ -14,12 +14,14 @@ times 1e-6 nothing was left.
 
 # Shape letters: R rows in a block.
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ValuesCoding = Literal["float32", "float16", "int8"]
 Array = NDArray[Any]
@@ -39,12 +41,14 @@ def arrays_of_values(coding: ValuesCoding, row_shape: tuple[int, ...]) -> dict[s
     return arrays | {"scale": (SCALE_DTYPE, ())} if coding == "int8" else arrays
 
 
-def dtype_before(coding: ValuesCoding) -> torch.dtype:
+def dtype_before(coding: ValuesCoding) -> "torch.dtype":
     """What `encode_values` wants: float16 where that is stored, as it is half as much to copy from a device."""
+    import torch  # here, because checks of manifests read this file, and commands that only check start without torch
+
     return torch.float16 if coding == "float16" else torch.float32
 
 
-def encode_values(values: Tensor, coding: ValuesCoding) -> dict[str, Array]:
+def encode_values(values: "Tensor", coding: ValuesCoding) -> dict[str, Array]:
     """Arrays by name, of finite values [R, ...] on the host whose dtype is that of `dtype_before`."""
     assert values.dtype == dtype_before(coding), f"{values.dtype} values for the {coding} coding"
     array: Array = values.numpy()
@@ -54,7 +58,7 @@ def encode_values(values: Tensor, coding: ValuesCoding) -> dict[str, Array]:
     return {"values": _steps(array, scale_R), "scale": scale_R}
 
 
-def decode_values(values: Tensor, *, scale_R: Tensor | None) -> Tensor:
+def decode_values(values: "Tensor", *, scale_R: "Tensor | None") -> "Tensor":
     """float32 [R, ...], on the device of what is stored; `scale_R` is None where there is no such array."""
     decoded = values.float().contiguous()
     return decoded if scale_R is None else decoded.mul_(scale_R.reshape(len(values), *[1] * (values.ndim - 1)))

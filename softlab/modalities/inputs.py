@@ -4,9 +4,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 RECORDED_ELSEWHERE = "recorded elsewhere"
 """Metadata of a field of input options that says how a field of a sample is decoded, not what a model is given."""
@@ -19,17 +21,17 @@ RECORDED_IF_OTHER = "recorded if other"
 class Inputs:
     """Arguments of a model's forward pass. The first tensor has one row a sample."""
 
-    positional: tuple[Tensor, ...] = ()
-    named: Mapping[str, Tensor] = field(default_factory=dict)
+    positional: "tuple[Tensor, ...]" = ()
+    named: "Mapping[str, Tensor]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(self.tensors()))
 
-    def tensors(self) -> Iterator[Tensor]:
+    def tensors(self) -> "Iterator[Tensor]":
         yield from self.positional
         yield from self.named.values()
 
-    def to(self, device: torch.device, *, channels_last: bool = False) -> "Inputs":
+    def to(self, device: "torch.device", *, channels_last: bool = False) -> "Inputs":
         """The same on a device; `channels_last` is the memory order of the tensors with four axes. Copies from pinned
         memory don't wait."""
         return Inputs(
@@ -49,13 +51,13 @@ class Inputs:
 class Units:
     """Where an output has several rows a sample: which of them count."""
 
-    rows_B: Tensor
+    rows_B: "Tensor"
     """int64, how many rows each sample has."""
 
-    keys_R: Tensor
+    keys_R: "Tensor"
     """int64, where each row lies in the model's output, flattened."""
 
-    def to(self, device: torch.device) -> "Units":
+    def to(self, device: "torch.device") -> "Units":
         return Units(rows_B=self.rows_B.to(device, non_blocking=True), keys_R=self.keys_R.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Units":
@@ -73,13 +75,13 @@ class Collated:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def tensors(self) -> Iterator[Tensor]:
+    def tensors(self) -> "Iterator[Tensor]":
         """All that `to` moves."""
         yield from self.inputs.tensors()
         if self.units is not None:
             yield from (self.units.rows_B, self.units.keys_R)
 
-    def to(self, device: torch.device, *, channels_last: bool = False) -> "Collated":
+    def to(self, device: "torch.device", *, channels_last: bool = False) -> "Collated":
         return replace(
             self,
             inputs=self.inputs.to(device, channels_last=channels_last),
@@ -93,7 +95,7 @@ class Collated:
             units=None if self.units is None else self.units.pin_memory(),
         )
 
-    def is_on(self, device: torch.device, *, channels_last: bool) -> bool:
+    def is_on(self, device: "torch.device", *, channels_last: bool) -> bool:
         """Whether `to` would change nothing."""
         return all(
             tensor.device == device and tensor.is_contiguous(memory_format=_memory_format(tensor, channels_last))
@@ -101,9 +103,11 @@ class Collated:
         )
 
 
-def _moved(tensor: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+def _moved(tensor: "Tensor", device: "torch.device", channels_last: bool) -> "Tensor":
     return tensor.to(device, non_blocking=True, memory_format=_memory_format(tensor, channels_last))
 
 
-def _memory_format(tensor: Tensor, channels_last: bool) -> torch.memory_format:
+def _memory_format(tensor: "Tensor", channels_last: bool) -> "torch.memory_format":
+    import torch  # here, because options name the classes of this file, and most commands start without it
+
     return torch.channels_last if channels_last and tensor.ndim == 4 else torch.contiguous_format

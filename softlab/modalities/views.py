@@ -6,15 +6,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from blake3 import blake3
-from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord, views_fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Example = Any
 """A decoded field of one sample, in the form that its modality has chosen."""
@@ -131,8 +132,10 @@ def draw(seed: int, view: int, recipe_index: int, *, purpose: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=16, person=purpose).digest(), "little")
 
 
-def tensor_digest(tensor: Tensor) -> int:
+def tensor_digest(tensor: "Tensor") -> int:
     """64 bits that stand for a view's values: BLAKE3 of its shape and bytes, truncated."""
+    import torch  # here, because `softlab inspect` describes views without it
+
     shape = struct.pack(f"<{tensor.ndim}q", *tensor.shape)
     values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return int.from_bytes(blake3(shape).update(values.data).digest(8), "little")
@@ -154,8 +157,7 @@ def record_views(options: ViewOptions, *, num_views: int, digest_every: int) -> 
 
 def describe_views(record: ViewsRecord) -> str:
     """The random part in one line."""
-    # Imported here, because only torchvision knows which arguments are its defaults and need not be shown.
-    from softlab.modalities.images.views.transforms import describe_transform
+    from softlab.modalities.images.views.described import describe_transform  # views of other kinds don't need it
 
     parts = [describe_transform(transform) for transform in record.transforms]
     mixing = record.mixing

@@ -5,17 +5,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
 from softlab.indices import StoreIndex
-from softlab.labels.coding import GAP_STEP, LabelCoding
-from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.labels.values_coding import decode_values
 from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
@@ -33,6 +30,12 @@ from softlab.store.samples import SampleTable, decode_samples
 from softlab.store.shard_files import ShardFiles
 from softlab.store.shard_rows import ShardRows
 from softlab.store.unit_rows import UnitRows, places_of_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from softlab.labels.coding import LabelCoding
+    from softlab.labels.soft_labels import Head, SoftLabels
 
 MAX_DECODED_BYTES = 1 << 30
 """Of decoded shards in one reader's memory, all views and groups together; at least those of one view."""
@@ -58,7 +61,7 @@ class Store:
         self.name = str(path) if name is None else name
         self._cache = cache
         self._format = format_named(manifest.storage.format)
-        self._codings = {output.name: coding_of(output) for output in manifest.classes}
+        self._coding: LabelCoding | None = None
         self._named: dict[str | None, str] = {each.name: manifest.group_of(each) for each in manifest.values}
         """Groups by feature; that of the labels by None. Looked up in every read."""
         if manifest.classes:
@@ -110,7 +113,7 @@ class Store:
         return self.labels.label_space.class_names if self.has_labels else None
 
     @property
-    def head(self) -> Head:
+    def head(self) -> "Head":
         return self.labels.head
 
     @property
@@ -118,9 +121,11 @@ class Store:
         return self.labels.selection.k
 
     @property
-    def coding(self) -> LabelCoding:
+    def coding(self) -> "LabelCoding":
         """How soft labels became its arrays."""
-        return self._codings[self.labels.name]
+        if self._coding is None:  # made when it is first asked for: whoever only copies files starts without torch
+            self._coding = coding_of(self.labels)
+        return self._coding
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -171,13 +176,13 @@ class Store:
         units = self.units if self.labels.units else None
         return 1.0 if units is None else units.num_rows / self.num_samples
 
-    def read_units(self, samples: ArrayLike) -> Tensor | None:
+    def read_units(self, samples: ArrayLike) -> "Tensor | None":
         """Which position of its sample each row of soft labels is, int64 [R]; None where each sample has one row.
         Raises as `read`."""
         if not self.labels.units:
             return None
         group = self._group_named(None)
-        stored = self._unpack(group, torch.from_numpy(self._take(group, samples, view=0)))
+        stored = self._unpack(group, _tensor(self._take(group, samples, view=0)))
         return stored[f"{group}/unit"].long() & 0xFFFFFFFF
 
     def fits_cache(self, features: Iterable[str] = ()) -> bool:
@@ -186,14 +191,14 @@ class Store:
         groups += [self._group_named(name) for name in features]
         return sum(map(self._bytes_when_decoded, groups)) <= self._cache.max_bytes
 
-    def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> SoftLabels:
+    def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "SoftLabels":
         """Soft labels of B samples, in the order asked for, in one view or each in its own.
 
         Where samples have units: the rows of all of them, one sample behind the other, and in `counts_B` how many each
         has. Raises InvalidOption for a sample or view that isn't there, DamagedStore if a shard's bytes differ from the
         manifest, StoreMismatch for a store without soft labels.
         """
-        return self.unpack(torch.from_numpy(self.read_packed(samples, view=view)), counts_B=self.counts(samples))
+        return self.unpack(_tensor(self.read_packed(samples, view=view)), counts_B=self.counts(samples))
 
     def read_packed(self, samples: ArrayLike, *, view: ArrayLike = 0, feature: str | None = None) -> Rows:
         """The labels, or one feature, of B samples as they lie in the row cache, uint8 [B, row bytes]: one gather, the
@@ -216,19 +221,19 @@ class Store:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
         return self._layouts[self._group_named(feature)].row_bytes
 
-    def unpack(self, rows: Tensor, *, counts_B: NDArray[np.int64] | None = None) -> SoftLabels:
+    def unpack(self, rows: "Tensor", *, counts_B: NDArray[np.int64] | None = None) -> "SoftLabels":
         """Of what `read_packed` gave, on the device of `rows`; `counts_B` is from `counts`. Raises InvalidOption for
         rows of another length."""
         stored = self._unpack(self._group_named(None), rows)
         tensors = {name.rpartition("/")[2]: tensor for name, tensor in stored.items()}
-        return self.coding.decode_tensors(tensors, counts_B=None if counts_B is None else torch.from_numpy(counts_B))
+        return self.coding.decode_tensors(tensors, counts_B=None if counts_B is None else _tensor(counts_B))
 
-    def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> Tensor:
+    def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> "Tensor":
         """One feature of B samples, float32 [B, ...], with units [R, ...]. Raises InvalidOption for an unknown name,
         else as `read`."""
-        return self.unpack_features(name, torch.from_numpy(self.read_packed(samples, view=view, feature=name)))
+        return self.unpack_features(name, _tensor(self.read_packed(samples, view=view, feature=name)))
 
-    def unpack_features(self, name: str, rows: Tensor) -> Tensor:
+    def unpack_features(self, name: str, rows: "Tensor") -> "Tensor":
         """Of what `read_packed` gave for this feature, on the device of `rows`. Raises InvalidOption as `unpack`."""
         group = self._group_named(name)
         stored = self._unpack(group, rows)
@@ -285,7 +290,9 @@ class Store:
         output = next(each for each in self.manifest.outputs if self.manifest.group_of(each) == group)
         return self.units if output.units else None
 
-    def _unpack(self, group: str, rows: Tensor) -> dict[str, Tensor]:
+    def _unpack(self, group: str, rows: "Tensor") -> "dict[str, Tensor]":
+        import torch  # see `_tensor`
+
         layout = self._layouts[group]
         if rows.dtype != torch.uint8 or rows.shape[1:] != (layout.row_bytes,):
             raise InvalidOption(
@@ -420,6 +427,13 @@ def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store
     return Store(located.place, manifest, digest, cache=cache or CacheOptions(), name=located.name)
 
 
+def _tensor(array: NDArray[Any]) -> "Tensor":
+    """The same memory. torch is imported when rows are read, so that commands that only copy files start without it."""
+    import torch
+
+    return torch.from_numpy(array)
+
+
 def _check_table(table: SampleTable, manifest: Manifest) -> None:
     """Raises ValueError unless it is told which samples the teacher saw where it saw others, and how many rows each has
     where there are units."""
@@ -440,8 +454,10 @@ def _most_in_a_shard(rows_N: NDArray[np.int64], manifest: Manifest) -> int:
     return int(np.add.reduceat(rows_N, starts).max()) if len(rows_N) else 0
 
 
-def coding_of(output: ClassesRecord) -> LabelCoding:
+def coding_of(output: ClassesRecord) -> "LabelCoding":
     """How soft labels become the arrays of an output and come back; writers and readers ask here."""
+    from softlab.labels.coding import GAP_STEP, LabelCoding  # see `_tensor`
+
     return LabelCoding(
         coding=output.coding.logits,
         gap_step=output.coding.gap_step or GAP_STEP,

@@ -4,28 +4,30 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from softlab.manifest import FieldRecord
 from softlab.shards import Dtype
 from softlab.store.format import Array
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Rows = NDArray[np.uint8]
 """[rows, row_bytes]"""
 
-TORCH_DTYPES: dict[Dtype, torch.dtype] = {
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "uint16": torch.int16,
-    "uint32": torch.int32,
-    "float16": torch.float16,
-    "float32": torch.float32,
+TORCH_DTYPES: dict[Dtype, str] = {
+    "int8": "int8",
+    "uint8": "uint8",
+    "uint16": "int16",
+    "uint32": "int32",
+    "float16": "float16",
+    "float32": "float32",
 }
-"""Wide unsigned integers are read as signed ones, with which torch can compute."""
+"""torch's names. Wide unsigned integers are read as signed ones, with which torch can compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,23 @@ class RowLayout:
         """Equal rows are then equal bytes."""
         rows[:, sum(field.row_bytes for field in self.fields) :] = 0
 
-    def unpack(self, rows: Tensor) -> dict[str, Tensor]:
+    def unpack(self, rows: "Tensor") -> "dict[str, Tensor]":
         """Views into packed rows on any device, by field name. Each begins at a multiple of its items' size."""
+        import torch  # here, because commands that only copy or check files start without it
+
         if len(rows) == 0:
             rows = rows.new_empty(rows.shape)  # numpy gives arrays without rows strides that can't be viewed so
         # Whole rows are viewed once as each type, as every operation costs microseconds however little it does.
-        whole = {dtype: rows.view(TORCH_DTYPES[dtype]) for dtype in {field.dtype for field in self.fields}}
+        whole = {
+            dtype: rows.view(getattr(torch, TORCH_DTYPES[dtype])) for dtype in {field.dtype for field in self.fields}
+        }
         return {
             field.name: _column(whole[field.dtype], start // np.dtype(field.dtype).itemsize, field.row_shape)
             for field, start in zip(self.fields, self.starts, strict=True)
         }
 
 
-def _column(items: Tensor, start: int, row_shape: tuple[int, ...]) -> Tensor:
+def _column(items: "Tensor", start: int, row_shape: tuple[int, ...]) -> "Tensor":
     if not row_shape:
         return items[:, start]
     columns = items[:, start : start + math.prod(row_shape)]

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numcodecs import Blosc
 from numpy.typing import NDArray
 
@@ -55,6 +54,8 @@ class _Chunk:
 
 def decode_shards(wanted: Sequence[Wanted]) -> None:
     """Fill rows from shard files. Raises ValueError or RuntimeError if one isn't such a file."""
+    import torch  # here, because commands that only copy or check files start without it
+
     chunks = [chunk for each in wanted for chunk in _chunks(each)]
     threads = min(torch.get_num_threads(), MAX_THREADS, max(len(chunks), 1))  # as many as torch may use
     with ThreadPoolExecutor(threads) as pool:  # also for one: in a main thread Blosc would start threads of its own

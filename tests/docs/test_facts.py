@@ -12,7 +12,7 @@ from softlab.labels.losses import LOSS_BY_NAME, LossName, Tail, check_loss_head,
 from softlab.labels.losses.checks import TAKE_VALID
 from softlab.labels.losses.tempered import default_temperature
 from softlab.labels.soft_labels import Head
-from softlab.modalities.images.views.transforms import ALLOWED
+from softlab.modalities.images.views.described import ALLOWED
 from softlab.student.feature_losses import FeatureLossName
 from tests.docs.pages import PAGES, Page
 

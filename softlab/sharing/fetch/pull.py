@@ -10,7 +10,6 @@ from softlab.errors import InvalidOption
 from softlab.identity import digest_of
 from softlab.manifest import Manifest
 from softlab.manifest.versions import VersionRecord
-from softlab.sharing.fetch.chosen_rows import ChosenRows
 from softlab.sharing.fetch.chosen_samples import choose_samples, plan_samples
 from softlab.sharing.fetch.content import Part, choose_features, choose_views, content_of, plan_part
 from softlab.sharing.fetch.download import OnBytes
@@ -108,6 +107,8 @@ def pull(
     if chosen is None:
         manifest, fetched = make_local_copy(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
     else:
+        from softlab.sharing.fetch.chosen_rows import ChosenRows  # it measures rows, and so imports torch
+
         plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
         rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
         manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes

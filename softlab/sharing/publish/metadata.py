@@ -10,7 +10,6 @@ from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.sharing.catalogue.croissant import render_croissant
 from softlab.sharing.publish.about import describe_store, encode_about
-from softlab.sharing.publish.figures import encode_figures, measure_figures
 from softlab.store.files import read_file
 from softlab.store.published import version_path
 from softlab.store.reader import Store
@@ -28,6 +27,8 @@ def metadata_files(store: Store, version: VersionRecord, *, address: str, own_ca
     version, with the sections that they filled in. Raises DamagedStore as reading does, and InvalidOption as
     `encode_card`.
     """
+    from softlab.sharing.publish.figures import encode_figures, measure_figures  # rows are measured with torch
+
     stem = version_path(version.name, version.version).removeprefix(f"{version.name}/").removesuffix(".json")
     files = [
         FileRecord(path=MANIFEST_NAME, bytes=version.manifest_bytes, blake3=version.digest),

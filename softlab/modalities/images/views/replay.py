@@ -13,8 +13,9 @@ from torch import Tensor
 from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex
 from softlab.manifest import TransformRecord, ViewsRecord
+from softlab.modalities.images.views.described import describe_transform
 from softlab.modalities.images.views.mixing import draw_mix, mix_images
-from softlab.modalities.images.views.transforms import build_transform, describe_transform, reason_of
+from softlab.modalities.images.views.transforms import build_transform, reason_of
 from softlab.modalities.views import ReadExample, View, draw, in_recipe
 
 

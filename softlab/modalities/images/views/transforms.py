@@ -16,62 +16,28 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from softlab.errors import InvalidOption, suggest
 from softlab.manifest import TransformRecord
+from softlab.modalities.images.views.described import (
+    ALLOWED,
+    MAX_DEPTH,
+    MAX_SHOWN,
+    NESTED,
+    as_record,
+    describe_transform,
+    shorten,
+    show,
+)
 
 Transform = Callable[[Tensor], Tensor]
 """From uint8 [C, H, W] to uint8 [C, H', W']; draws from torch's global random state."""
 
-ALLOWED = (
-    "AugMix",
-    "AutoAugment",
-    "CenterCrop",
-    "ColorJitter",
-    "ElasticTransform",
-    "GaussianBlur",
-    "Grayscale",
-    "Pad",
-    "RGB",
-    "RandAugment",
-    "RandomAdjustSharpness",
-    "RandomAffine",
-    "RandomApply",
-    "RandomAutocontrast",
-    "RandomChannelPermutation",
-    "RandomChoice",
-    "RandomCrop",
-    "RandomEqualize",
-    "RandomErasing",
-    "RandomGrayscale",
-    "RandomHorizontalFlip",
-    "RandomInvert",
-    "RandomOrder",
-    "RandomPerspective",
-    "RandomPhotometricDistort",
-    "RandomPosterize",
-    "RandomResizedCrop",
-    "RandomRotation",
-    "RandomSolarize",
-    "RandomVerticalFlip",
-    "Resize",
-    "TrivialAugmentWide",
-)
-
 MAX_NUMBER = 1 << 16
 """No image is wider, no list longer: a manifest can't ask for a canvas that fills the memory."""
-
-MAX_DEPTH = 4
-"""Of transforms within transforms, and of lists within lists."""
 
 MAX_TEXT = 10_000
 """Characters of one transform as a person writes it."""
 
-MAX_SHOWN = 300
-"""Characters of what is wrong that a message repeats."""
-
 CHOICES: dict[str, type[Enum]] = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}
 """Arguments that torchvision takes as members of an enumeration; here they are the members' values."""
-
-NESTED = "transforms"
-"""The argument that holds further transforms."""
 
 PIXELS = ("fill", "value")
 """Arguments that become pixels: what is no uint8 would be cast to one in each machine's own way."""
@@ -104,36 +70,15 @@ def build_transform(record: TransformRecord, *, depth: int = 0) -> Transform:
     try:
         built: Transform = getattr(v2, record.name)(**values, **FIXED.get(record.name, {}))
     except Exception as error:  # whatever torchvision runs into with arguments that it doesn't check
-        what = _shorten(describe_transform(record))
+        what = shorten(describe_transform(record))
         raise InvalidOption(f"transform {what}: {reason_of(error)}. Change its arguments.") from error
     return built
-
-
-def describe_transform(record: TransformRecord, *, depth: int = 0) -> str:
-    """As a person would write it, with the arguments that differ from torchvision's defaults."""
-    if depth > MAX_DEPTH:  # of a manifest whose transforms were never built
-        return f"{record.name}(...)"
-    known = record.name in ALLOWED
-    order, defaults = (_parameters(record.name), _defaults(record.name)) if known else ([], {})
-    arguments = [
-        f"{name}={_describe_value(name, record.arguments[name], depth=depth)}"
-        for name in dict.fromkeys([*order, *record.arguments])
-        if name in record.arguments
-        and (name not in defaults or repr(defaults[name]) != repr(record.arguments[name]))  # 0 is not 0.0 in JSON
-    ]
-    return f"{record.name}({', '.join(arguments)})"
 
 
 def reason_of(error: Exception) -> str:
     """Somebody else's error as the middle of a sentence."""
     lines = str(error).splitlines() or [type(error).__name__]
-    return _shorten(lines[0].rstrip("."))
-
-
-def _describe_value(name: str, value: Any, *, depth: int) -> str:
-    if name == NESTED and isinstance(value, list):
-        return "[" + ", ".join(describe_transform(_as_record(item), depth=depth + 1) for item in value) + "]"
-    return repr(value)
+    return shorten(lines[0].rstrip("."))
 
 
 def _read_call(node: ast.expr, text: str) -> TransformRecord:
@@ -170,7 +115,7 @@ def _read_value(node: ast.expr, text: str) -> Any:
         value = ast.literal_eval(node)
         if value is None or isinstance(value, int | float | str):
             return value
-    found = _show(ast.get_source_segment(text, node))
+    found = show(ast.get_source_segment(text, node))
     raise _wrong(text, f"{found} is neither a number, a string, a transform, nor a list of such")
 
 
@@ -180,32 +125,24 @@ def _as_argument(name: str, value: Any, record: TransformRecord, *, depth: int) 
         items = value if isinstance(value, list) and len(value) <= MAX_NUMBER else []
         if not items:
             raise InvalidOption(f"transform {record.name}: needs a list of transforms. Give it some.")
-        return [build_transform(_as_record(item), depth=depth + 1) for item in items]
+        return [build_transform(as_record(item), depth=depth + 1) for item in items]
     if name in CHOICES:
         choices = [member.value for member in CHOICES[name]]
         if value not in choices:
             near = suggest(str(value)[:MAX_SHOWN], choices)
-            raise InvalidOption(f"transform {record.name}: {name} = {_show(value)}. {near}")
+            raise InvalidOption(f"transform {record.name}: {name} = {show(value)}. {near}")
         return CHOICES[name](value)
     if not _is_plain(value):
         raise InvalidOption(
-            f"transform {record.name}: {name} = {_show(value)} isn't a finite number up to {MAX_NUMBER:,}, a string, "
+            f"transform {record.name}: {name} = {show(value)} isn't a finite number up to {MAX_NUMBER:,}, a string, "
             f"or a list of such. Change it."
         )
     if name in PIXELS and not _are_pixels(value) and not (name == "fill" and value is None):
         raise InvalidOption(
-            f"transform {record.name}: {name} = {_show(value)}, but pixels are numbers from 0 to 255 here. Give such a "
+            f"transform {record.name}: {name} = {show(value)}, but pixels are numbers from 0 to 255 here. Give such a "
             f"number, or one a channel."
         )
     return value
-
-
-def _as_record(value: Any) -> TransformRecord:
-    if isinstance(value, Mapping) and value.keys() == {"name", "arguments"}:
-        name, arguments = value["name"], value["arguments"]
-        if isinstance(name, str) and isinstance(arguments, dict):
-            return TransformRecord(name=name, arguments=arguments)
-    raise InvalidOption(f"{_show(value)} isn't a transform. Write a call, such as RandomHorizontalFlip(0.5).")
 
 
 def _is_plain(value: Any, *, depth: int = 0) -> bool:
@@ -226,7 +163,7 @@ def _are_pixels(value: Any) -> bool:
 def _check_name(name: str) -> None:
     if name not in ALLOWED:
         raise InvalidOption(
-            f"transform {_show(name)} isn't one that views are made of. {suggest(name[:MAX_SHOWN], ALLOWED)} "
+            f"transform {show(name)} isn't one that views are made of. {suggest(name[:MAX_SHOWN], ALLOWED)} "
             f"Normalisation and a model's input size are not augmentations: they are the options of [input]."
         )
 
@@ -236,7 +173,7 @@ def _check_names_of_arguments(name: str, arguments: Mapping[str, object]) -> Non
     for argument in arguments:
         if argument not in parameters:
             near = suggest(argument[:MAX_SHOWN], parameters)
-            raise InvalidOption(f"transform {name} has no argument {_show(argument)}. {near}")
+            raise InvalidOption(f"transform {name} has no argument {show(argument)}. {near}")
 
 
 def _parameters(name: str) -> list[str]:
@@ -266,14 +203,6 @@ def _plain_default(value: Any) -> Any:
 
 def _wrong(text: str, what: str) -> InvalidOption:
     return InvalidOption(
-        f"transform {_show(text)}: {what}. Write a call of a torchvision v2 transform, such as "
+        f"transform {show(text)}: {what}. Write a call of a torchvision v2 transform, such as "
         f"RandomCrop(28, padding=2)."
     )
-
-
-def _show(value: object) -> str:
-    return _shorten(repr(value))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

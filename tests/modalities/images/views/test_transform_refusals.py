@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from softlab.errors import InvalidOption
 from softlab.manifest import TransformRecord
-from softlab.modalities.images.views.transforms import ALLOWED, build_transform, describe_transform, parse_transform
+from softlab.modalities.images.views.described import ALLOWED, describe_transform
+from softlab.modalities.images.views.transforms import build_transform, parse_transform
 
 
 def from_json(text: str) -> TransformRecord:

@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from softlab.manifest import TransformRecord
+from softlab.modalities.images.views import transforms
+from softlab.modalities.images.views.described import ALLOWED, NEEDED, PARAMETERS, describe_transform
 from softlab.modalities.images.views.transforms import (
-    ALLOWED,
     Transform,
     build_transform,
-    describe_transform,
     parse_transform,
 )
 from tests.modalities.images.views.calls import CALLS, random_image
@@ -80,6 +80,12 @@ def test_choices_are_torchvisions_enumerations() -> None:
     assert torch.equal(blocky(image_CHW), v2.Resize([30, 30], InterpolationMode.NEAREST)(image_CHW))
     for seed in SEEDS:
         assert torch.equal(apply_with(seed, learnt, image_CHW), apply_with(seed, torchvisions, image_CHW))
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_the_listed_parameters_and_defaults_are_torchvisions(name: str) -> None:
+    assert [*PARAMETERS[name]] == transforms._parameters(name)
+    assert {key: value for key, value in PARAMETERS[name].items() if value is not NEEDED} == transforms._defaults(name)
 
 
 def test_transforms_hold_transforms() -> None:
