@@ -16,6 +16,7 @@ from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
+from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.models.device import DeviceOptions, choose_device, place
@@ -74,10 +75,12 @@ def open_inputs(
     input: InputOptions | None = None,
     device: DeviceOptions,
     check: CheckOptions,
+    seen: tuple[InputRecord, ...] = (),
 ) -> BatchLoader:
-    """What models are measured on. Raises as `evaluate_model`."""
+    """What models are measured on; without a store decoded as in training, which `seen` tells. Raises as
+    `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
-    aligned = Aligned(source=source, inputs=inputs)
+    aligned = Aligned(source=source, inputs=inputs, seen=seen)
     if store is not None:
         aligned = beside_store(
             source,

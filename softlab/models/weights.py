@@ -37,9 +37,10 @@ def load_weights(model: nn.Module, path: Path, *, entry: str | None = None, leav
     model.load_state_dict(state)
 
 
-def encode_weights(weights: Mapping[str, Tensor]) -> bytes:
+def encode_weights(weights: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> bytes:
     """A .safetensors file that tells a hash of its own tensors, so that `load_weights` finds a changed bit."""
-    return safetensors.torch.save(dict(weights), metadata={HASH_ENTRY: _fingerprint(weights)})
+    entries = {HASH_ENTRY: _fingerprint(weights)} | dict(metadata or {})
+    return safetensors.torch.save(dict(weights), metadata=entries)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,11 +11,13 @@ from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_inp
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
+from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.recipes.published_input import input_of
+from softlab.recipes.weights_input import about_weights, check_classes, input_of_weights, note_of_unknown
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -71,14 +73,19 @@ class EvaluateRecipe:
 
     def run(self, *, on_scan: OnScan | None = None) -> tuple[Evaluation, ModelCost]:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
-        module, options, input = build_model(self.model), self.evaluate, input_of(self.model, self.input)
+        module, options, about = build_model(self.model), self.evaluate, about_weights(self.model)
+        input = self._input(about)
+        source = open_source(self.source, modality=input.modality, on_scan=on_scan)
+        if about is not None:
+            check_classes(about, source)
         store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         inputs = open_inputs(
-            open_source(self.source, modality=input.modality, on_scan=on_scan),
+            source,
             store=store,
             input=input,
             device=self.device,
             check=self.check,
+            seen=() if about is None else (about.input,),
         )
         evaluation = evaluate_on(inputs, module, options, self.device)
         cost = describe_model(
@@ -88,3 +95,12 @@ class EvaluateRecipe:
             autocast=self.device.autocast,
         )
         return evaluation, cost
+
+    def _input(self, about: AboutWeights | None) -> ImageInput:
+        """As the weights say, or else the recipe, or else as the model was published."""
+        if about is not None:
+            recorded: ImageInput = input_of_weights(about, self.input)
+            return recorded
+        used = input_of(self.model, self.input)
+        note_of_unknown(self.model, used)
+        return used

@@ -91,10 +91,21 @@ class StudentResult(msgspec.Struct, frozen=True, kw_only=True):
 class RunFolder:
     """One run's folder, new or interrupted."""
 
-    def __init__(self, root: Path, run: Mapping[str, Any], *, begin_anew: bool = False, ranks: Ranks = ALONE) -> None:
-        """Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind; one
+    def __init__(
+        self,
+        root: Path,
+        run: Mapping[str, Any],
+        *,
+        about: Mapping[str, Mapping[str, str]] | None = None,
+        begin_anew: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """`about` is what each student's weights say of themselves.
+
+        Raises StoreExists for a folder of something else, StoreMismatch for an interrupted run of another kind; one
         that has no checkpoint yet is begun anew, and with `begin_anew` any run."""
         self.root, self._ranks = root, ranks
+        self._about = about or {}
         self._metrics = root / METRICS
         if ranks.is_first:
             if begin_anew:
@@ -186,7 +197,10 @@ class RunFolder:
         """`best` or `last` weights of one student, readable by `load_weights`, and a small JSON beside them."""
         # Cloned, because safetensors refuses tied weights, which share memory.
         tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in weights.items()}
-        files = {f"{name}/{kind}.safetensors": encode_weights(tensors), f"{name}/{kind}.json": _json(facts)}
+        files = {
+            f"{name}/{kind}.safetensors": encode_weights(tensors, metadata=self._about.get(name)),
+            f"{name}/{kind}.json": _json(facts),
+        }
         write_files(self.root, files)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:

@@ -5,9 +5,13 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
+from msgspec import UNSET
+
 from softlab.identity import digest_of, keys_fingerprint
-from softlab.modalities.modality import InputOptions, options_by_name
+from softlab.manifest import InputRecord
+from softlab.modalities.modality import InputOptions, find_modality, options_by_name
 from softlab.modalities.views import describe_views
+from softlab.models.about import AboutWeights, as_metadata
 from softlab.models.weights import weights_fingerprint
 from softlab.store.reader import Store
 from softlab.student.inputs import TrainingData
@@ -65,6 +69,19 @@ def describe_run(
             for learner in learners
         },
     }
+
+
+def about_students(record: Mapping[str, Any], *, class_names: tuple[str, ...] | None) -> dict[str, dict[str, str]]:
+    """What each student's weights say of themselves, from the run's description."""
+    shared = {name: record[name] for name in ("versions", "stores", "outputs", "run", "distil")}
+    found = {}
+    for name, student in record["students"].items():
+        options = dict(student["input"])
+        modality, decode = options.pop("modality"), options.pop("decode", UNSET)
+        input = InputRecord(field=find_modality(modality).field, modality=modality, options=options, decode=decode)
+        recipe = shared | {"student": {each: value for each, value in student.items() if each != "input"}}
+        found[name] = as_metadata(AboutWeights(input=input, class_names=class_names, recipe=recipe))
+    return found
 
 
 def _describe_input(options: InputOptions, data: TrainingData) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
 from softlab.student.run_folder import RunFolder, StudentResult, holding
-from softlab.student.run_record import describe_run
+from softlab.student.run_record import about_students, describe_run
 from softlab.student.temperatures import settle_temperatures, warn_of_little_mass
 from softlab.student.validation import Comparison, Validation, check_comparable
 
@@ -107,7 +107,8 @@ def train_students(
             held.enter_context(holding(Path(out), ranks=ranks))
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
-            folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", ranks=ranks)
+            about = about_students(record, class_names=_class_names(source, stores))
+            folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", about=about, ranks=ranks)
             finished = folder.results()
             if finished is not None:
                 return finished
@@ -122,6 +123,12 @@ def _look_at_samples(data: TrainingData, valid: Validation | None) -> None:
         warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N))
     if valid is not None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
+
+
+def _class_names(source: Source, stores: Sequence[Store]) -> tuple[str, ...] | None:
+    """What the students' classes are called."""
+    names = stores[0].labels.label_space.class_names if stores and stores[0].has_labels else None
+    return names or source.class_names
 
 
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:

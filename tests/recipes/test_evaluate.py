@@ -1,14 +1,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
 
-from softlab.errors import PublishedInput
+from softlab.errors import InvalidOption, ModelError, PublishedInput
+from softlab.evaluation.one_model import EvaluateOptions
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
+from softlab.models.about import read_about
 from softlab.models.build import ModelOptions
+from softlab.models.weights import encode_weights
 from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.recipes.weights_input import check_classes
 from softlab.store.reader import open_store
-from tests.recipes.demo import INPUT, SOURCE, TEACHER
+from tests.recipes.demo import INPUT, SOURCE, TEACHER, train
 
 
 def test_a_run_gives_how_good_a_model_is_and_what_it_costs(store: Path) -> None:
@@ -26,10 +33,60 @@ def test_a_run_gives_how_good_a_model_is_and_what_it_costs(store: Path) -> None:
 @pytest.mark.filterwarnings("ignore::softlab.errors.OddLabels")
 def test_a_named_model_is_shown_images_as_it_was_published() -> None:
     recipe = EvaluateRecipe(
-        model=ModelOptions(model="torchvision:mobilenet_v3_small"), source=replace(SOURCE, limit=2), input=ImageInput()
+        model=ModelOptions(model="torchvision:mobilenet_v3_small"),
+        source=replace(SOURCE, limit=2),
+        evaluate=EvaluateOptions(batch_size=1),
     )
 
     with pytest.warns(PublishedInput, match=r"say `input\.mean`"):
         evaluation, _ = recipe.run()
 
     assert evaluation.rows == 2
+
+
+def test_weights_of_a_student_bring_their_input(tmp_path: Path, store: Path) -> None:
+    train(store, tmp_path / "run").run()
+    weights = tmp_path / "run/mlp/last.safetensors"
+    recipe = EvaluateRecipe(model=ModelOptions(model="softlab:grey_mlp", weights=weights), source=SOURCE)
+
+    about = read_about(weights)
+    evaluation, _ = recipe.run()
+
+    assert about is not None
+    assert (about.input.options["mean"], about.input.decode) == ([0.286], {"rules": 2, "background": "white"})
+    assert (about.class_names or ())[0] == "T-shirt/top"
+    assert about.recipe["student"]["loss"] == "kl"
+    assert evaluation.values == replace(recipe, input=INPUT).run()[0].values
+    with pytest.raises(
+        InvalidOption, match=r"`input\.mean = \[0\.4\]`, but .* with \[0\.286\]\. Leave `input\.mean` out"
+    ):
+        replace(recipe, input=ImageInput(mean=(0.4,))).run()
+
+
+def test_a_source_that_counts_the_classes_of_the_weights_otherwise_is_refused(tmp_path: Path, store: Path) -> None:
+    train(store, tmp_path / "run").run()
+    about = read_about(tmp_path / "run/mlp/last.safetensors")
+    assert about is not None
+    assert about.class_names is not None
+    source = open_source(SOURCE)
+
+    check_classes(about, source)
+    with pytest.raises(InvalidOption, match=r"Give the classes of the weights as `source\.class_names`"):
+        check_classes(msgspec.structs.replace(about, class_names=about.class_names[::-1]), source)
+
+
+def test_what_weights_say_of_themselves_is_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(
+        encode_weights({"a": torch.zeros(1)}, metadata={"softlab.about": "{}", "softlab.about_blake3": "0"})
+    )
+
+    with pytest.raises(ModelError, match=r"what it says of its input is damaged"):
+        read_about(path)
+
+
+def test_an_input_that_nobody_has_told_is_named() -> None:
+    with pytest.warns(
+        PublishedInput, match=r"neither the weights of softlab:grey_resnet nor the recipe .* mean \[0\.5\]"
+    ):
+        EvaluateRecipe(model=TEACHER, source=replace(SOURCE, limit=8)).run()

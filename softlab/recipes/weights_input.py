@@ -1,0 +1,76 @@
+"""The input of a model whose weights tell it, as those of students do."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+from softlab.errors import InvalidOption, PublishedInput
+from softlab.manifest import InputRecord
+from softlab.modalities.modality import find_modality
+from softlab.models.about import AboutWeights, read_about
+from softlab.models.build import ModelOptions
+from softlab.ranks import is_first_rank
+from softlab.sources.source import Source
+
+
+def about_weights(options: ModelOptions) -> AboutWeights | None:
+    """What a model's weights say of themselves. Raises ModelError where that is damaged."""
+    return None if options.weights is None else read_about(options.weights)
+
+
+def input_of_weights(about: AboutWeights, given: Any, *, key: str = "input") -> Any:
+    """The input options that these weights were trained with. Raises InvalidOption for an option of section `key` that
+    says something else."""
+    recorded, defaults = _options_of(about.input), type(given)()
+    if about.input.modality != given.modality:
+        raise InvalidOption(
+            f"`{key}.modality = {given.modality}`, but the weights were trained on the modality "
+            f"{about.input.modality}. Give that as `{key}.modality`."
+        )
+    for field in dataclasses.fields(given):
+        value, own = getattr(given, field.name), getattr(recorded, field.name)
+        if value not in (getattr(defaults, field.name), own) and field.name != "max_pixels":
+            raise InvalidOption(
+                f"`{key}.{field.name} = {_told(value)}`, but the weights were trained with {_told(own)}. Leave "
+                f"`{key}.{field.name}` out: they bring their own input."
+            )
+    return recorded
+
+
+def check_classes(about: AboutWeights, source: Source) -> None:
+    """Raises InvalidOption for a source that counts the classes of the weights in another way."""
+    ours, theirs = source.class_names, about.class_names
+    if ours is None or theirs is None or ours == theirs or not set(ours) & set(theirs):
+        return
+    raise InvalidOption(
+        f"{source.name}: its {len(ours):,} classes ({', '.join(ours[:3])}, ..) are not the {len(theirs):,} that the "
+        f"weights were trained on ({', '.join(theirs[:3])}, ..), or stand in another order, so that its labels mean "
+        f"others. Give the classes of the weights as `source.class_names`; a class may lack a folder."
+    )
+
+
+def note_of_unknown(options: ModelOptions, given: Any, *, key: str = "input") -> None:
+    """Warns with PublishedInput about an input that nobody has told."""
+    if given == type(given)() and given.modality == "images" and is_first_rank():
+        warnings.warn(
+            f"neither the weights of {options.model} nor the recipe say what images it takes, so that they have their "
+            f"own size, mean {_told(given.mean)} and std {_told(given.std)}; for others say `{key}.mean`, ..",
+            PublishedInput,
+            stacklevel=3,
+        )
+
+
+def _options_of(record: InputRecord) -> Any:
+    """Raises InvalidOption for options that this softlab doesn't know."""
+    kind = find_modality(record.modality).input_options
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.options.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InvalidOption(
+            f"the weights' input has options that are unknown here ({error}). Upgrade softlab."
+        ) from error
+
+
+def _told(value: object) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
