@@ -229,6 +229,13 @@ def check_warmup(optimizer: OptimizerOptions, run: RunOptions, *, student: str |
     _check(warmup <= most, key, warmup, f"0 to {most}, the epochs of the run")
 
 
+def check_warmup_steps(optimizer: OptimizerOptions, *, num_steps: int, student: str) -> None:
+    """Raises InvalidOption for a warm-up in steps that is longer than the run."""
+    steps = optimizer.warmup_steps
+    expected = f"0 to {num_steps:,}, the steps of the run of student {student}"
+    _check(steps is None or steps <= num_steps, "optimizer.warmup_steps", steps, expected)
+
+
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:
     if not is_right:
         raise InvalidOption(f"{name} = {found}: expected {expected}. Change `{name}`.")
