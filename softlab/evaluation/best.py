@@ -9,8 +9,9 @@ from softlab.evaluation.metrics.needs import LACKING, what_is_known
 from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
-AUTO_METRICS = ("accuracy", "teacher_agreement")
-"""What `auto` stands for: the first of them that can be measured."""
+AUTO_METRICS = ("accuracy", "teacher_kl", "teacher_bucket_kl", "teacher_agreement")
+"""What `auto` stands for: the first of them that can be measured. Agreement counts only where there is no KL, as it has
+ties: with 100 samples it takes 101 values."""
 
 
 def check_best_by(name: str) -> None:
@@ -25,9 +26,10 @@ def choose_metric(best_by: str, aligned: Aligned) -> str:
     """The name of the metric by which models are compared on a validation source, from an option that `check_best_by`
     has accepted. Raises InvalidOption for one that can't be measured there."""
     can = [metric.name for metric in measurable(aligned)]
-    wanted = AUTO_METRICS if best_by == AUTO else (best_by,)
+    wanted: tuple[str, ...] = AUTO_METRICS if best_by == AUTO else (best_by,)
     chosen = next((name for name in wanted if name in can), None)
     if chosen is None:
+        wanted = tuple(dict.fromkeys([wanted[0], wanted[-1]]))  # what KL needs, agreement does
         missing = frozenset().union(*(METRIC_BY_NAME[name].needs for name in wanted)) - what_is_known(aligned)
         raise InvalidOption(
             f"run.best_by = {best_by}: {' and '.join(wanted)} can't be measured on {aligned.source.name}: "

@@ -17,6 +17,9 @@ Shuffle = Literal["full", "blocks"]
 WINDOW_BLOCKS = 8
 """Shards whose samples are shuffled together where whole stores are not: half of what a reader keeps decoded."""
 
+ORDERED_NUMBERS = 1 << 20
+"""Put in order at a time where views are shown in random order: 8 MiB of them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowIndices:
@@ -53,8 +56,9 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
 def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> ViewNumbers:
     """Which view of each sample an epoch shows, int64 [N].
 
-    `cycle`: view e mod V in epoch e. `random`: over V epochs each sample shows each of its V views once, in an order
-    that differs between samples. Views without number (None) are all different: view e in epoch e.
+    `cycle`: view e mod V in epoch e. `random`: over V epochs, a cycle, each sample shows each of its V views once, in
+    an order that is drawn anew for each sample and cycle: a function of (seed, sample, cycle), whatever N is. Views
+    without number (None) are all different: view e in epoch e.
     """
     if num_views is None or order == "cycle":
         view = epoch if num_views is None else epoch % num_views
@@ -63,9 +67,12 @@ def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: in
     # The counter's highest word keeps these numbers apart from those of epoch_order.
     key, counter = np.array([seed, cycle], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    permuted_V = generator.permutation(num_views)
-    start_N = generator.integers(num_views, size=num_samples)
-    return permuted_V[(start_N + position) % num_views]
+    shown_N = np.empty(num_samples, dtype=np.int64)
+    block_rows = max(ORDERED_NUMBERS // num_views, 1)
+    for start in range(0, num_samples, block_rows):  # sample n has the numbers n * V .. n * V + V - 1 of the generator
+        keys_BV = generator.random((min(block_rows, num_samples - start), num_views))
+        shown_N[start : start + block_rows] = keys_BV.argsort(axis=1, kind="stable")[:, position]
+    return shown_N
 
 
 def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> list[RowIndices]:

@@ -152,14 +152,19 @@ def relational_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """RKD-A: Huber loss (delta 1) between cos(x_i - x_j, x_k - x_j) of both, mean over triples of distinct rows.
 
     Park, Kim, Lu, Cho (2019), section 3.2.2; as there, the cosine is compared and not the angle. The paper has the sum,
-    the authors' code a mean over all B^3. The cosine is 0 where row j coincides with i or k. 0 for fewer than 3 rows.
+    the authors' code a mean over all B^3, which is (B - 1) (B - 2) / B^2 of this. The cosine is 0 where row j coincides
+    with i or k. 0 for fewer than 3 rows.
     Holds a few tensors of B^3 / 2 numbers, 32 MiB each at B = 256, however wide the feature.
     """
     return _angle_loss(*_relative_distances(student, teacher))
 
 
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
-    """RKD-DA: RKD-D + 2 RKD-A (Park, Kim, Lu, Cho, 2019), weighted against each other as in the authors' commands."""
+    """RKD-DA: RKD-D + 2 RKD-A (Park, Kim, Lu, Cho, 2019), weighted against each other as in the authors' commands.
+
+    Their code has (1 - 1/B) RKD-D + 2 (B - 1) (B - 2) / B^2 RKD-A, see above: at B = 8 .88 and .66 of the two, at B =
+    128 .99 and .98.
+    """
     student_BB, teacher_BB = _relative_distances(student, teacher)
     return _distance_loss(student_BB, teacher_BB) + RELATIONAL_ANGLE_WEIGHT * _angle_loss(student_BB, teacher_BB)
 

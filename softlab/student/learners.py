@@ -3,14 +3,14 @@
 import copy
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, StoreMismatch
-from softlab.labels.losses import check_loss_head
+from softlab.labels.losses import check_loss_head, temperature_of
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
@@ -20,7 +20,7 @@ from softlab.sources.source import hard_targets
 from softlab.store.reader import Store
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
-from softlab.student.options import BALANCED, LearnOptions, Student, TrainOptions
+from softlab.student.options import BALANCED, LearnOptions, Student, TrainOptions, check_warmup_steps
 from softlab.student.run_folder import RESUME
 
 HARD_SUFFIX = "-hard"
@@ -57,6 +57,9 @@ def make_learners(
     if loader.aligned.store is not None:
         for name, *_, objective in wanted:
             _check_head(name, objective, loader.aligned.store, num_stores=num_stores)
+    for name, _, learn, objective in wanted:
+        check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
+        _check_temperatures(name, objective, loader.aligned.labelled)
     _check_modules(students)
     _check_names([name for name, *_ in wanted])
     example = None
@@ -173,6 +176,28 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with `teachers.alpha = "
             f"1`, or in a search with `search.alpha = [1, 1]`."
         )
+
+
+def _check_temperatures(name: str, objective: Objective, stores: Sequence[Store]) -> None:
+    """Raises InvalidOption for a step of the run at a temperature that a stored tail can't be told at. It moves in
+    equal steps, so it is coolest at one of its ends."""
+    loss, end = objective.loss, objective.temperature_end
+    start = temperature_of(loss)
+    if start is None or not objective.learns_labels or loss.name == "standardised_kl":
+        return
+    coolest = start if end is None else min(start, end)
+    drops_tail = len(stores) == 1 and getattr(loss, "tail", None) == "renormalise"
+    for store in stores:
+        selection = store.labels.selection
+        lowest = selection.temperatures[0]
+        if selection.k < store.num_classes and coolest < lowest and not drops_tail:
+            option = "temperature" if coolest == start else "temperature_end"
+            raise InvalidOption(
+                f"student {name}: loss.{option} = {coolest:g}, but {store.name} has tails at "
+                f"{', '.join(f'{stored:g}' for stored in selection.temperatures)}, and a tail can't be rebuilt below "
+                f"them. Say `loss.{option} = {lowest:g}` or more, or dump again with {coolest:g} among "
+                f"`dump.temperature`."
+            )
 
 
 def _check_samples_are_rows(name: str, objective: Objective, store: Store) -> None:

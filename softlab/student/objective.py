@@ -246,4 +246,8 @@ def _between_stored_temperatures() -> AbstractContextManager[object]:
 
 
 def _between(start: float, end: float | None, progress: float) -> float:
-    return start if end is None else start + (end - start) * progress
+    """Exactly the end at the end, and never beyond it on the way: 4 + (0.3 - 4) is 0.2999999999999998."""
+    if end is None:
+        return start
+    at = start + (end - start) * progress
+    return end if progress >= 1 else min(max(at, min(start, end)), max(start, end))

@@ -49,8 +49,9 @@ class RunOptions:
     Initial weights and dropout are those of students that have no seed of their own."""
 
     best_by: str = AUTO
-    """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g. teacher_kl; auto:
-    accuracy where targets are known, else teacher_agreement."""
+    """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g.
+    teacher_bucket_kl; auto: accuracy where targets are known, else KL to the teacher (teacher_kl, or teacher_bucket_kl
+    of a store that keeps some classes), else teacher_agreement."""
 
     patience: int | None = None
     """A student stops after so many epochs in a row that were not its best; default: none stops early."""
@@ -226,6 +227,13 @@ def check_warmup(optimizer: OptimizerOptions, run: RunOptions, *, student: str |
     warmup, most = optimizer.warmup_epochs, run.epochs
     key = "optimizer.warmup_epochs" if student is None else f"student.{student}.optimizer.warmup_epochs"
     _check(warmup <= most, key, warmup, f"0 to {most}, the epochs of the run")
+
+
+def check_warmup_steps(optimizer: OptimizerOptions, *, num_steps: int, student: str) -> None:
+    """Raises InvalidOption for a warm-up in steps that is longer than the run."""
+    steps = optimizer.warmup_steps
+    expected = f"0 to {num_steps:,}, the steps of the run of student {student}"
+    _check(steps is None or steps <= num_steps, "optimizer.warmup_steps", steps, expected)
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:

@@ -99,9 +99,10 @@ def test_with_a_store_the_table_has_the_divergences_of_the_json(stores: Path, ev
     assert facts["calibration error"] == share(values["calibration_error"])
     assert facts["the teacher's accuracy"] == share(values["teacher_accuracy"])
     assert facts["agreement with the teacher"] == share(values["teacher_agreement"])
-    assert facts["KL to the teacher"] == f"{values['teacher_kl']:.4f} nats"
-    assert facts["Jensen-Shannon to the teacher"] == f"{values['teacher_jensen_shannon']:.4f} nats"
-    assert 0 < values["teacher_jensen_shannon"] < values["teacher_kl"]
+    assert facts["KL to the teacher, other classes as one"] == f"{values['teacher_bucket_kl']:.4f} nats"
+    shannon = values["teacher_bucket_jensen_shannon"]
+    assert facts["Jensen-Shannon to the teacher, other classes as one"] == f"{shannon:.4f} nats"
+    assert 0 < shannon < values["teacher_bucket_kl"]
 
 
 def test_a_model_that_gives_no_numbers_has_no_figures(

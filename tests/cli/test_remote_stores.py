@@ -93,9 +93,9 @@ def test_students_are_measured_against_a_store_in_a_bucket(
 
     ours, theirs = json.loads(here.out), json.loads(there.out)
     assert there.code == 0
-    assert theirs["values"]["teacher_kl"] == ours["values"]["teacher_kl"]
+    assert theirs["values"]["teacher_bucket_kl"] == ours["values"]["teacher_bucket_kl"]
     (result,) = json.loads((out / "summary.json").read_text())
-    assert result["last"]["values"]["teacher_kl"] == pytest.approx(ours["values"]["teacher_kl"])
+    assert result["last"]["values"]["teacher_bucket_kl"] == pytest.approx(ours["values"]["teacher_bucket_kl"])
 
 
 def test_what_a_store_in_a_bucket_holds_is_shown(stores: Path, remote: Remote, softlab: Softlab) -> None:

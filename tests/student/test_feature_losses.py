@@ -510,3 +510,25 @@ def test_options_that_make_no_sense_are_refused(values: dict[str, Any], message:
         FeatureLoss(**{"layer": "pool"} | values)
 
     assert str(caught.value) == message
+
+
+def relations_over_all_rows(feature: Tensor) -> tuple[Tensor, Tensor]:
+    """Relative distances [B, B] and cosines [B, B, B], from vectors, equal rows and all."""
+    from_to = feature[None] - feature[:, None]
+    distances = torch.linalg.vector_norm(from_to, dim=-1)
+    units = from_to / distances.clamp(min=1e-12)[..., None]
+    return distances / distances[distances > 0].mean(), units @ units.transpose(1, 2)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8])
+def test_the_mean_over_all_rows_is_a_fixed_share_of_the_relational_losses(rows: int) -> None:
+    """As the authors' code has it."""
+    generator = torch.Generator().manual_seed(rows)
+    student, teacher = (torch.randn(rows, width, generator=generator, dtype=torch.float64) for width in (5, 9))
+
+    pairs = zip(relations_over_all_rows(student), relations_over_all_rows(teacher), strict=True)
+    distance, angle = (functional.huber_loss(ours, theirs).item() for ours, theirs in pairs)
+
+    ours = relational_distance(student, teacher).item(), relational_angle(student, teacher).item()
+    assert distance == pytest.approx((1 - 1 / rows) * ours[0], rel=1e-5)
+    assert angle == pytest.approx((rows - 1) * (rows - 2) / rows**2 * ours[1], rel=1e-5, abs=1e-9)

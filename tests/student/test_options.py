@@ -189,12 +189,16 @@ def test_options_that_nothing_is_said_of_are_those_of_hintons_distillation() -> 
 @pytest.mark.parametrize(
     ("loss", "values", "message"),
     [
-        (KlLoss, {"temperature": 0.0}, "temperature = 0.0: expected a positive number. Change `loss.temperature`."),
-        (KlLoss, {"temperature": math.inf}, "temperature = inf: expected a positive number"),
-        (KlLoss, {"temperature_end": 0.0}, "temperature_end = 0.0: expected a positive number. Change `loss.temp"),
-        (KlLoss, {"temperature_end": math.inf}, "temperature_end = inf: expected a positive number"),
-        (HingeLoss, {"margin": 0.0}, "margin = 0.0: expected a positive number. Change `loss.margin`."),
-        (SymmetricKlLoss, {"balance": 1.5}, "balance = 1.5: expected 0 to 1. Change `loss.balance`."),
+        (
+            KlLoss,
+            {"temperature": 0.0},
+            "loss.temperature = 0.0: expected a positive number. Change `loss.temperature`.",
+        ),
+        (KlLoss, {"temperature": math.inf}, "loss.temperature = inf: expected a positive number"),
+        (KlLoss, {"temperature_end": 0.0}, "loss.temperature_end = 0.0: expected a positive number. Change `loss.temp"),
+        (KlLoss, {"temperature_end": math.inf}, "loss.temperature_end = inf: expected a positive number"),
+        (HingeLoss, {"margin": 0.0}, "loss.margin = 0.0: expected a positive number. Change `loss.margin`."),
+        (SymmetricKlLoss, {"balance": 1.5}, "loss.balance = 1.5: expected 0 to 1. Change `loss.balance`."),
         (LogitMseLoss, {"tail": "bucket"}, "tail = bucket: mse has no such tail. Choose as `loss.tail` uniform or"),
     ],
 )

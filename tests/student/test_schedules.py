@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from softlab.errors import InterpolatedTail
-from softlab.labels.losses import DecoupledKlLoss, KlLoss, LossName, decision_loss, make_loss
+from softlab.errors import InterpolatedTail, InvalidOption
+from softlab.labels.losses import DecoupledKlLoss, KlLoss, LossName, decision_loss, make_loss, temperature_of
 from softlab.store.reader import Store, open_store
 from softlab.student.objective import Objective
 from softlab.student.options import TeachersOptions
@@ -61,6 +61,16 @@ def test_a_run_of_one_step_stays_where_it_begins() -> None:
     torch.testing.assert_close(loss, expected.detach())
 
 
+@pytest.mark.parametrize(("start", "end"), [(4.0, 0.3), (4.0, 0.1), (0.7, 3.3), (1.0, 0.9)])
+def test_a_schedule_ends_exactly_where_it_says_and_is_never_beyond(start: float, end: float) -> None:
+    objective = Objective(loss=KlLoss(temperature=start, temperature_end=end))
+
+    found = [temperature_of(objective._loss_at(step / 19)) for step in range(20)]
+
+    assert (found[0], found[-1]) == (start, end)
+    assert all(each is not None and min(start, end) <= each <= max(start, end) for each in found)
+
+
 @pytest.mark.parametrize(("alpha", "alpha_end"), [(0.0, 1.0), (1.0, 0.0)])
 def test_alpha_may_come_from_nothing_or_go_to_it(alpha: float, alpha_end: float) -> None:
     logits_BC = small_module()(images_in(BATCH))
@@ -103,3 +113,30 @@ def test_temperatures_on_the_way_are_not_warned_about_one_by_one(narrow: Store) 
 def test_an_end_that_is_not_stored_is_warned_about(narrow: Store) -> None:
     with pytest.warns(InterpolatedTail, match="temperature 3 is not stored"):
         train(make_student(), narrow, temperature=4.0, temperature_end=3.0)
+
+
+@pytest.mark.parametrize(("start", "end", "option"), [(4.0, 0.5, "temperature_end"), (0.5, 4.0, "temperature")])
+def test_an_end_that_cannot_be_trained_at_is_refused_before_the_first_step(
+    narrow: Store, start: float, end: float, option: str
+) -> None:
+    student, steps = make_student(), list[int]()
+
+    with pytest.raises(InvalidOption, match=rf"loss\.{option} = 0\.5, but .* Say `loss\.{option} = 1` or more"):
+        train(
+            student,
+            narrow,
+            temperature=start,
+            temperature_end=end,
+            on_progress=lambda progress: steps.append(progress.step),
+        )
+
+    assert steps == []
+
+
+def test_without_a_tail_any_temperature_can_be_trained_at(narrow: Store) -> None:
+    train(make_student(), narrow, temperature=4.0, temperature_end=0.3, tail="renormalise", epochs=1)
+
+
+def test_a_warm_up_of_more_steps_than_the_run_has_is_refused(narrow: Store) -> None:
+    with pytest.raises(InvalidOption, match=r"optimizer\.warmup_steps = 100000: expected 0 to .* steps of the run"):
+        train(make_student(), narrow, warmup_steps=100_000)

@@ -83,17 +83,18 @@ def test_another_seed_tries_others(first: Store, tmp_path: Path) -> None:
     assert {trial.learn.teachers.alpha for trial in one}.isdisjoint({trial.learn.teachers.alpha for trial in other})
 
 
-def test_without_targets_trials_are_ranked_by_agreement_with_the_teacher(first: Store, tmp_path: Path) -> None:
+def test_without_targets_trials_are_ranked_by_kl_to_the_teacher(first: Store, tmp_path: Path) -> None:
     unlabelled = Validation(source=replace(pictures(), targets_N=None), store=first)
 
     trials = find(first, tmp_path, valid=unlabelled, trials=2)
 
-    assert [trial.score for trial in trials] == [agreement(trial) for trial in trials]
-    assert all(trial.score > 0 for trial in trials)
+    assert [trial.score for trial in trials] == [-divergence(trial) for trial in trials]
+    assert all(trial.score < 0 for trial in trials)
 
 
-def agreement(trial: Trial) -> float | None:
-    return None if trial.result.last is None else trial.result.last.values["teacher_agreement"]
+def divergence(trial: Trial) -> float:
+    assert trial.result.last is not None
+    return trial.result.last.values["teacher_kl"]
 
 
 def test_trials_are_shown_the_views_that_were_asked_for(first: Store, tmp_path: Path) -> None:

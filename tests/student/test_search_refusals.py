@@ -27,7 +27,7 @@ from tests.student.searching import find
         ({"alpha": (0.5,)}, InvalidOption, "search.alpha = (0.5,): expected a lowest and a highest value, 0 to 1."),
         ({"loss": ("kl", "bce")}, StoreMismatch, "bce is for teachers with a sigmoid head"),
         ({"temperature": (4.0, 0.5)}, InvalidOption, "temperature 0.5: the stored temperatures are 1, 2, 4"),
-        ({"temperature": (4.0, -1.0)}, InvalidOption, "temperature = -1.0: expected a positive number."),
+        ({"temperature": (4.0, -1.0)}, InvalidOption, "loss.temperature = -1.0: expected a positive number."),
     ],
 )
 def test_what_can_not_be_tried_is_refused_before_the_first_step(

@@ -6,7 +6,12 @@ from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
-from softlab.evaluation.metrics.teacher_divergences import TeacherJensenShannon, TeacherKl
+from softlab.evaluation.metrics.teacher_divergences import (
+    TeacherBucketJensenShannon,
+    TeacherBucketKl,
+    TeacherJensenShannon,
+    TeacherKl,
+)
 from softlab.evaluation.metrics.top5_accuracy import Top5Accuracy
 from softlab.loading.aligned import Aligned
 
@@ -17,7 +22,9 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     TeacherAccuracy,
     TeacherAgreement,
     TeacherKl,
+    TeacherBucketKl,
     TeacherJensenShannon,
+    TeacherBucketJensenShannon,
 )
 
 METRIC_BY_NAME = {metric.name: metric for metric in _IN_ORDER}

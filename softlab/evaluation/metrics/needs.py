@@ -4,9 +4,10 @@ from typing import Literal
 
 from softlab.loading.aligned import Aligned
 
-Need = Literal["targets", "six classes", "teacher", "softmax", "all classes"]
+Need = Literal["targets", "six classes", "teacher", "softmax", "all classes", "whole rows", "cut rows"]
 """Hard targets of each row; six classes or more; stored labels; no teacher with a sigmoid head, which gives no
-distribution over the classes; no rows with fewer classes than others."""
+distribution over the classes; no rows with fewer classes than others; stored labels that keep all classes, or that
+leave some out."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
@@ -15,6 +16,8 @@ LACKING: dict[Need, str] = {
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
+    "whole rows": "its store keeps only some classes of each row",
+    "cut rows": "its store keeps all classes",
 }
 """Why a metric can't be measured."""
 
@@ -31,6 +34,8 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
         "all classes": labels is None or not labels.valid,
+        "whole rows": labels is not None and labels.selection.k == labels.label_space.num_classes,
+        "cut rows": labels is not None and labels.selection.k < labels.label_space.num_classes,
     }
     return frozenset(need for need, is_known in known.items() if is_known)
 

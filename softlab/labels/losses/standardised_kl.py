@@ -30,11 +30,12 @@ def standardised_kl_loss(
 
     Sun et al. (2024), algorithms 1 and 2: each row's logits, the teacher's and the student's, become
     (z - mean) / (standard deviation + 1e-7) before softmax(. / T), so that a student needs the teacher's ranking and
-    proportions, not its scale. The standard deviation is that over C classes, sum divided by C; dividing by C - 1, as
-    the authors' code does, is the same up to T. T^2 is applied. Exact with K = C. Else the teacher's standard
-    deviation, and the tail's mass at the temperature that it makes, follow from the mean and the variance of the tail's
-    logits as `tail_logits` estimates them (one logit for the whole tail would make a teacher of 1,000 classes with 16
-    kept 3 times as sharp), and the tail is
+    proportions, not its scale. The standard deviation is that over C classes, sum divided by C. The authors' code
+    divides by C - 1: its loss at T is (C - 1) / C times this one at T * sqrt(C / (C - 1)). T^2 is applied.
+
+    Exact with K = C. Else the teacher's standard deviation, and the tail's mass at the temperature that it makes,
+    follow from the mean and the variance of the tail's logits as `tail_logits` estimates them (one logit for the whole
+    tail would make a teacher of 1,000 classes with 16 kept 3 times as sharp), and the tail is
 
     - `uniform`: shared equally by the classes outside, or
     - `bucket`: one more class, against the student's whole probability outside the kept classes.

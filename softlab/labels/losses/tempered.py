@@ -57,4 +57,4 @@ def default_temperature(num_classes: int, *, head: Head, lowest: float) -> float
 def check_option(is_right: bool, name: str, found: object, expected: str) -> None:
     """Raises InvalidOption, naming the option of the loss, unless its value is right."""
     if not is_right:
-        raise InvalidOption(f"{name} = {found}: expected {expected}. Change `loss.{name}`.")
+        raise InvalidOption(f"loss.{name} = {found}: expected {expected}. Change `loss.{name}`.")

@@ -145,3 +145,24 @@ def test_kept_classes_alone_do_not_tell_a_rows_scale() -> None:
 
     with pytest.raises(InvalidOption, match=re.escape("Choose as `loss.tail` uniform or bucket.")):
         standardised_kl_loss(lesson.student_BC, lesson.labels, temperature=1.0, tail="renormalise")
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_deviations_divided_by_one_less_are_another_temperature_and_a_factor(
+    num_classes: int, temperature: float
+) -> None:
+    """As the authors' code has it."""
+    generator = torch.Generator().manual_seed(0)
+    student_BC, teacher_BC = torch.randn(2, 16, num_classes, generator=generator)
+    (log_q_BC, log_p_BC) = (
+        log_softmax(each.double() / each.double().std(dim=1, keepdim=True) / temperature, dim=1)
+        for each in (student_BC, teacher_BC)
+    )
+    theirs = temperature**2 * kl_div(log_q_BC, log_p_BC, log_target=True, reduction="batchmean").item()
+
+    labels = keep_top_k(teacher_BC, k=num_classes)
+    same = temperature * math.sqrt(num_classes / (num_classes - 1))
+    ours = standardised_kl_loss(student_BC, labels, temperature=same).item()
+
+    assert theirs == pytest.approx((num_classes - 1) / num_classes * ours, rel=1e-4, abs=1e-7)
