@@ -35,8 +35,8 @@ class ToldTargets:
         if self.is_done or targets_B is None or not self._can_be_classes(targets_B):
             self.is_done = True
             return
-        self._predicted.append(labels.class_ids_BK[:, 0].numpy())
-        self._targets.append(targets_B.numpy())
+        self._predicted.append(labels.class_ids_BK[:, 0].numpy().copy())  # a worker gives its memory away
+        self._targets.append(targets_B.numpy().copy())
         if sum(map(len, self._targets)) >= min(LOOKED_AT, self.store.num_samples):
             self.is_done = True
             self._compare()
