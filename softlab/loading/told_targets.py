@@ -32,14 +32,18 @@ class ToldTargets:
     def add(self, batch: Any, labels: SoftLabels) -> None:
         """Warns with OddLabels, once there are enough of them."""
         targets_B = targets_of(batch, num_samples=len(labels))
-        if self.is_done or targets_B is None:
+        if self.is_done or targets_B is None or not self._can_be_classes(targets_B):
             self.is_done = True
             return
-        self._predicted.append(labels.class_ids_BK[:, 0].numpy())
-        self._targets.append(targets_B.numpy())
+        self._predicted.append(labels.class_ids_BK[:, 0].numpy().copy())  # a worker gives its memory away
+        self._targets.append(targets_B.numpy().copy())
         if sum(map(len, self._targets)) >= min(LOOKED_AT, self.store.num_samples):
             self.is_done = True
             self._compare()
+
+    def _can_be_classes(self, targets_B: Tensor) -> bool:
+        """The only integers of a batch may also be indices, or identifiers of any size."""
+        return bool(((targets_B >= -1) & (targets_B <= self.store.num_classes)).all())
 
     def _compare(self) -> None:
         mapping = find_mapping(np.concatenate(self._predicted), np.concatenate(self._targets))

@@ -54,6 +54,10 @@ def test_targets_that_are_the_teachers_or_nobodys_are_not_told(store: Store, for
     load(store, np.random.default_rng(0).integers(0, NUM_CLASSES, COUNT), form)
 
 
+def test_integers_that_can_be_no_classes_are_not_compared(store: Store) -> None:
+    load(store, np.arange(COUNT) * 10**15 - 5, "tuple")
+
+
 def test_a_source_that_is_aligned_is_compared_too(store: Store) -> None:
     shifted = Pictures(count=COUNT, class_names=None, targets_N=predicted(store) + 1)
 
