@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from softlab.disk import disk_errors, temporary_name, write_whole
 from softlab.errors import DamagedCheckpoint, DamagedStore
 from softlab.identity import digest_of
+from softlab.student.growing_file import GrowingFile
 from softlab.student.learner import State
 from softlab.student.position import Position
 
@@ -48,16 +49,16 @@ class _Damaged(Exception):
     """What is wrong with a checkpoint, in words."""
 
 
-def write_checkpoint(folder: Path, states: Mapping[str, State], position: Position, *, metrics: Path) -> None:
+def write_checkpoint(folder: Path, states: Mapping[str, State], position: Position, *, metrics: GrowingFile) -> None:
     """All students' states at one step, in the folder of a run's checkpoints. The one before it stays. Raises
     StoreWriteFailed."""
     data = {f"{name}.safetensors": save(state) for name, state in states.items()}
     with disk_errors(folder.parent):
-        metrics_until_then = _first_bytes(metrics, position.metrics_bytes)
+        metrics_blake3 = metrics.digest_until(position.metrics_bytes)
     written = Written(
         **{name: getattr(position, name) for name in Position.__struct_fields__},
         files={name: digest_of(each) for name, each in data.items()},
-        metrics_blake3=digest_of(metrics_until_then),
+        metrics_blake3=metrics_blake3,
     )
     text = msgspec.json.encode(msgspec.structs.replace(written, blake3=_digest(written)))
     target = folder / _name(position.step)
@@ -123,10 +124,10 @@ def _read_checked(step: Path, *, metrics: Path) -> Written:
     for name, expected in written.files.items():
         _read_hashed(step / name, expected)
     try:
-        metrics_until_then = _first_bytes(metrics, written.metrics_bytes)
+        metrics_blake3 = GrowingFile(metrics).digest_until(written.metrics_bytes)
     except OSError as error:
         raise _Damaged(f"{metrics}: can't be read: {error.strerror}.") from None
-    if digest_of(metrics_until_then) != written.metrics_blake3:
+    if metrics_blake3 != written.metrics_blake3:
         raise _Damaged(f"{metrics}: its first {written.metrics_bytes:,} bytes are not those that were written.")
     return written
 
@@ -156,15 +157,6 @@ def _read(path: Path) -> bytes:
         raise _Damaged(f"{path}: is missing.") from None
     except OSError as error:
         raise _Damaged(f"{path}: can't be read: {error.strerror}.") from None
-
-
-def _first_bytes(path: Path, count: int) -> bytes:
-    """Fewer where there are no more."""
-    try:
-        with path.open("rb") as file:
-            return file.read(min(count, os.fstat(file.fileno()).st_size))
-    except FileNotFoundError:
-        return b""
 
 
 def _digest(written: Written) -> str:

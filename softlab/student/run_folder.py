@@ -37,6 +37,7 @@ from softlab.student.checkpoints import (
     remove_later,
     write_checkpoint,
 )
+from softlab.student.growing_file import GrowingFile
 from softlab.student.learner import State
 from softlab.student.position import Position
 from softlab.student.pruning import Sparsity
@@ -107,6 +108,7 @@ class RunFolder:
         self.root, self._ranks = root, ranks
         self._about = about or {}
         self._metrics = root / METRICS
+        self._growing = GrowingFile(self._metrics)
         if ranks.is_first:
             if begin_anew:
                 self._remove_run()
@@ -182,7 +184,7 @@ class RunFolder:
         """All students' states at one step; of those of earlier steps the last is kept. Raises StoreWriteFailed."""
         with disk_errors(self.root):
             _sync(self._metrics)
-        write_checkpoint(self.root / RESUME, states, position, metrics=self._metrics)
+        write_checkpoint(self.root / RESUME, states, position, metrics=self._growing)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """One JSON line. Raises StoreWriteFailed."""
