@@ -25,7 +25,8 @@
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
 `RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
-published to take its images, `EpochNotSet`, when a loop of a user's own shows one view of several,
+published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
+`EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, and `OddLabels`, when hard targets
 aren't those of the teacher. All are a `SoftlabWarning`.
@@ -141,6 +142,10 @@ class RandomWeights(SoftlabWarning):
 
 class PublishedInput(SoftlabWarning):
     """A model takes its images as it was published, because nothing else was said; or not as it was published."""
+
+
+class DoubtfulLayout(SoftlabWarning):
+    """A layer's output is read as channels first, and looks as if they were last."""
 
 
 class EpochNotSet(SoftlabWarning):

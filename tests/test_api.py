@@ -28,6 +28,7 @@ PUBLIC_NAMES = [
     "DeviceOptions",
     "DistLoss",
     "DistilOptions",
+    "DoubtfulLayout",
     "DumpJob",
     "DumpOptions",
     "DumpRecipe",

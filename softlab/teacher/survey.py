@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -76,6 +76,8 @@ class Survey:
     temperatures: tuple[float, ...]
     rows_per_second: float
     choices: tuple[Choice, ...]
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Shape of a row by output of kind `values`: `768`, or `512x7x7`."""
 
     @property
     def seconds(self) -> float:
@@ -134,6 +136,7 @@ def survey_teacher(
             )
             for candidate in _candidates(chosen[name], num_classes=num_classes)
         ),
+        features={each.name: plan.shape_in_words(each) for each in plan.values},
     )
 
 
