@@ -60,6 +60,7 @@ PUBLIC_NAMES = [
     "PullOptions",
     "PushOptions",
     "RandomWeights",
+    "RedoneInFloat32",
     "RemoteError",
     "RemoteFailed",
     "ReverseKlLoss",
