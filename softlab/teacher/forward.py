@@ -165,8 +165,8 @@ class TeacherRun:
         )
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
-        """What is kept of a batch, on the device. Under autocast samples whose numbers aren't finite are run again in
-        float32, so that one overflow costs no dump; only then is the device waited for."""
+        """What is kept of a batch, on the device, nothing waited for. But under autocast the device is waited for, and
+        samples whose numbers aren't finite are run again in float32, so that one overflow costs no dump."""
         whole = self.whole(batch)
         kept = keep(whole, k=k, options=self._options)
         if self._options.device.autocast == "none" or bool(kept.is_finite_B.all()):
