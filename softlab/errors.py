@@ -25,7 +25,9 @@
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
 `RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
-published to take its images, `EpochNotSet`, when a loop of a user's own shows one view of several,
+published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
+`RedoneInFloat32`, when rows overflowed under autocast and were run again,
+`EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
 aren't those of the teacher, and `LittleMass`, when most of the teacher's probability isn't stored. All are
@@ -142,6 +144,14 @@ class RandomWeights(SoftlabWarning):
 
 class PublishedInput(SoftlabWarning):
     """A model takes its images as it was published, because nothing else was said; or not as it was published."""
+
+
+class DoubtfulLayout(SoftlabWarning):
+    """A layer's output is read as channels first, and looks as if they were last."""
+
+
+class RedoneInFloat32(SoftlabWarning):
+    """Rows of a teacher overflowed in half precision, and were run again in float32."""
 
 
 class EpochNotSet(SoftlabWarning):

@@ -1,5 +1,7 @@
 """What `dump-teacher` prints: the table of a plan, the facts of a finished store."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 
 from softlab.amounts import format_bytes, format_duration
@@ -27,6 +29,8 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about "
         f"{format_duration(survey.seconds / num_devices)}{on_devices}."
     )
+    if survey.features:
+        console.print(f"Features: {_in_a_line(survey.features)}.", markup=False)
     error = "BCE" if survey.head == "sigmoid" else "KL"
     kinds = ("mass", "angle", error) if survey.head == "softmax" else ("mass", error)
     columns = [f"{name} T={temperature:g}" for name in kinds for temperature in survey.temperatures]
@@ -65,7 +69,14 @@ def print_summary(summary: DumpSummary) -> None:
     }
     if manifest.classes:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
+    if manifest.values:
+        facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"
     if rate is not None:
         facts["rate"] = f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)"
     print_facts(facts | {"digest": summary.digest})
+
+
+def _in_a_line(shapes: Mapping[str, str]) -> str:
+    """`pool [768], map [512x7x7]`."""
+    return ", ".join(f"{name} [{shape}]" for name, shape in shapes.items())

@@ -86,7 +86,9 @@ def _what(store: str, plan: StorePlan) -> dict[str, str]:
     teacher, source = plan.teacher, plan.source
     weights = teacher.weights_fingerprint[:12]
     features = [
-        f"{each.name} = {each.taken_from.removeprefix('layer:')} as {each.coding}{_units(each)}" for each in plan.values
+        f"{each.name} = {each.taken_from.removeprefix('layer:')} as {each.coding} [{plan.shape_in_words(each)}]"
+        f"{_units(each)}"
+        for each in plan.values
     ]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",

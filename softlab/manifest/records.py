@@ -323,14 +323,15 @@ class StorePlan(Record, frozen=True, kw_only=True):
     def _output_in_a_line(self, output: OutputRecord) -> str:
         units = ", a row for each unit" if output.units else ""
         if isinstance(output, ValuesRecord):
-            fields = self.storage.fields_of(self.group_of(output))
-            field = next(
-                (each for each in fields if each.short_name == "values"), fields[0]
-            )  # in format 1 the only one
-            shape = "x".join(map(str, field.row_shape)) or "1"
-            return f"{output.name}: values [{shape}]{units}"
+            return f"{output.name}: values [{self.shape_in_words(output)}]{units}"
         name = f"{output.name}: " if len(self.outputs) > 1 else ""
         return f"{name}{output.in_a_line}{units}"
+
+    def shape_in_words(self, output: ValuesRecord) -> str:
+        """Of one row: `768`, or `512x7x7`."""
+        fields = self.storage.fields_of(self.group_of(output))
+        field = next((each for each in fields if each.short_name == "values"), fields[0])  # in format 1 the only one
+        return "x".join(map(str, field.row_shape)) or "1"
 
     def output_of(self, field: FieldRecord) -> OutputRecord:
         """The output that an array belongs to."""

@@ -3,7 +3,7 @@
 NAME                    what the model returns by this name; or all that it returns, if that is one tensor
 NAME=FIELD              what it returns as FIELD
 NAME=layer:LAYER        the output of a layer
-NAME=layer:LAYER:POOL   the same, pooled: mean, cls, flatten
+NAME=layer:LAYER:POOL   the same, pooled: mean, cls, flatten; and :channels_last where the layer gives [B, H, W, C]
 NAME:values..           stored as it is, not as classes
 NAME:classes..          classes, even if its numbers don't look like logits over classes
 """
@@ -48,7 +48,7 @@ class WantedOutput:
         tap = self.tap
         if tap is None:
             return self.place or ONLY
-        return f"{LAYER}{tap.layer}:{tap.pooling}"
+        return f"{LAYER}{tap}"
 
 
 def parse_output(text: str) -> WantedOutput:

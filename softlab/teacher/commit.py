@@ -130,6 +130,5 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
         hint = " Values over 65,504 are kept with `dump.values_coding = float32`." if is_float16 else ""
         raise TeacherError(
             f"the teacher's logits or values are NaN or infinite for {len(bad):,} of {shard.num_rows:,} samples, such "
-            f"as {names}. Check those inputs and the weights, or run with `device.autocast = none`.{hint} Shards "
-            f"before this one are kept."
+            f"as {names}. Check those inputs and the weights.{hint} Shards before this one are kept."
         )

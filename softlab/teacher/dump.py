@@ -1,14 +1,15 @@
 """Run a teacher over a source once, and write its outputs; go on where an earlier run stopped."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from softlab.amounts import format_bytes, format_duration
-from softlab.errors import InvalidOption
+from softlab.amounts import format_bytes, format_count, format_duration
+from softlab.errors import InvalidOption, RedoneInFloat32
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
@@ -141,6 +142,7 @@ def dump_teacher(
                 _finish(writer, job, ranks)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
+        _tell_redone(run, options)
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
             _look_at_samples(source, open_store(out, cache=CacheOptions(max_bytes=0)))
@@ -200,6 +202,17 @@ def _look_at_samples(source: Source, store: Store) -> None:
     """Warns with OddLabels and OddSource."""
     warn_of_labels(stored_label_note(source, store))
     warn_of_content(duplicates_note(source, store))
+
+
+def _tell_redone(run: TeacherRun, options: DumpOptions) -> None:
+    """Warns with RedoneInFloat32."""
+    if run.num_redone:
+        warnings.warn(
+            f"{format_count(run.num_redone, 'row')} of the teacher overflowed in {options.device.autocast}: only "
+            f"those were run again in float32. With `device.autocast = none` all rows are.",
+            RedoneInFloat32,
+            stacklevel=3,
+        )
 
 
 def _how_to_resume(writer: StoreWriter) -> str:

@@ -17,7 +17,7 @@ from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
-from softlab.models.device import choose_device, floating_dtype, place
+from softlab.models.device import Autocast, choose_device, floating_dtype, place
 from softlab.models.forward import outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
 from softlab.models.rows import OutputRows, classes_as_rows, values_as_rows
@@ -126,6 +126,9 @@ class TeacherRun:
         module = place(teacher.module.eval(), self.device, channels_last=options.device.channels_last)
         self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
         self.module = module
+        self.num_redone = 0
+        """Samples that were run again in float32."""
+
         self._called: Callable[..., object] = torch.compile(module) if options.device.compile else module
 
     def __enter__(self) -> "TeacherRun":
@@ -144,12 +147,14 @@ class TeacherRun:
         return "exact" if self.device.type == "cpu" else "short"
 
     @torch.inference_mode()
-    def whole(self, batch: Batch, *, compiled: bool = True) -> WholeOutput:
-        """All rows of the wanted outputs, on the device; `compiled` if the options say so. Raises ModelError for an
-        output that isn't there, doesn't have the shape of its kind, or has other units than another one."""
+    def whole(self, batch: Batch, *, compiled: bool = True, autocast: Autocast | None = None) -> WholeOutput:
+        """All rows of the wanted outputs, on the device; `compiled`, and under autocast, if the options say so. Raises
+        ModelError for an output that isn't there, doesn't have the shape of its kind, or has other units than another
+        one."""
         (collated,) = batch.to(self.device, channels_last=self._options.device.channels_last).inputs
         called = self._called if compiled else self.module
-        returned = outputs_of(called, collated.inputs, device=self.device, autocast=self._options.device.autocast)
+        autocast = autocast or self._options.device.autocast
+        returned = outputs_of(called, collated.inputs, device=self.device, autocast=autocast)
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)
@@ -163,8 +168,15 @@ class TeacherRun:
         )
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
-        """What is kept of a batch; on the device, nothing waited for."""
-        return keep(self.whole(batch), k=k, options=self._options)
+        """What is kept of a batch, on the device, nothing waited for. But under autocast the device is waited for, and
+        samples whose numbers aren't finite are run again in float32, so that one overflow costs no dump."""
+        whole = self.whole(batch)
+        kept = keep(whole, k=k, options=self._options)
+        if self._options.device.autocast == "none" or bool(kept.is_finite_B.all()):
+            return kept
+        self.num_redone += int((~kept.is_finite_B).sum())
+        again = self.whole(batch, compiled=False, autocast="none")
+        return keep(_replaced(whole, again, ~kept.is_finite_B), k=k, options=self._options)
 
 
 @torch.inference_mode()
@@ -187,6 +199,21 @@ def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> T
         units_R=None if units is None else units.positions_R,
         with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
     )
+
+
+@torch.inference_mode()
+def _replaced(whole: WholeOutput, again: WholeOutput, redone_B: Tensor) -> WholeOutput:
+    """The same output, with some samples' rows from another pass over the same batch."""
+
+    def of_each(ours: dict[str, OutputRows], theirs: dict[str, OutputRows]) -> dict[str, OutputRows]:
+        return {name: replace(rows, rows=_with_rows(rows, theirs[name].rows, redone_B)) for name, rows in ours.items()}
+
+    return replace(whole, logits=of_each(whole.logits, again.logits), values=of_each(whole.values, again.values))
+
+
+def _with_rows(ours: OutputRows, theirs: Tensor, redone_B: Tensor) -> Tensor:
+    redone_R = redone_B if ours.counts_B is None else torch.repeat_interleave(redone_B, ours.counts_B)
+    return torch.where(redone_R.reshape(-1, *[1] * (theirs.ndim - 1)), theirs, ours.rows)
 
 
 def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:

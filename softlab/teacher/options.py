@@ -58,7 +58,8 @@ class DumpOptions:
     """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
 
     feature: dict[str, str] = field(default_factory=dict)
-    """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten."""
+    """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten;
+    with :channels_last behind it where the layer gives [B, H, W, C]."""
 
     coding: Coding = "float16"
     """How logits are stored; uint8 holds the gaps between successive ones at about half the size of float16."""

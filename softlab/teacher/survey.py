@@ -5,7 +5,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -124,6 +124,9 @@ class Survey:
     recommended: Recommended | None = None
     """None under a sigmoid head."""
 
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Shape of a row by output of kind `values`: `768`, or `512x7x7`."""
+
     @property
     def seconds(self) -> float:
         """For the whole dump, at the rate of the survey."""
@@ -192,6 +195,7 @@ def survey_teacher(
             )
             for candidate in _candidates(chosen[name], num_classes=num_classes)
         ),
+        features={each.name: plan.shape_in_words(each) for each in plan.values},
     )
 
 

@@ -6,7 +6,7 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from softlab.errors import InvalidOption, ModelError
+from softlab.errors import DoubtfulLayout, InvalidOption, ModelError
 from softlab.modalities.images.models import grey_cnn
 from softlab.models.taps import FeatureTaps, Pooling, Tap, parse_tap
 
@@ -50,6 +50,8 @@ def taps(**texts: str) -> dict[str, Tap]:
         ("layer4.1", Tap(layer="layer4.1")),
         ("layer4.1:mean", Tap(layer="layer4.1", pooling="mean")),
         ("norm:cls", Tap(layer="norm", pooling="cls")),
+        ("layers.3:mean:channels_last", Tap(layer="layers.3", pooling="mean", layout="channels_last")),
+        ("layers.3:channels_last", Tap(layer="layers.3", layout="channels_last")),
     ],
 )
 def test_a_tap_is_read_from_text(text: str, tap: Tap) -> None:
@@ -206,3 +208,70 @@ def test_features_stay_on_the_device_of_the_model(resnet: nn.Module, pooling: Po
         resnet(torch.rand(2, 3, 64, 64, device="meta"))
 
         assert features.collect()["last"].is_meta
+
+
+class ChannelsLast(nn.Module):
+    """Its layer gives [B, H, W, C], as those of Swin do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self.proj = nn.Conv2d(9, 9, 1)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        found: Tensor = self.layer(images_BCHW.movedim(1, -1))
+        pooled: Tensor = self.proj(found.movedim(-1, 1)).mean(dim=(2, 3))
+        return pooled
+
+
+IMAGES = torch.arange(2 * 9 * 2 * 2.0).reshape(2, 9, 2, 2)
+
+
+def collect(model: nn.Module, **texts: str) -> dict[str, Tensor]:
+    with torch.inference_mode(), FeatureTaps(model, taps(**texts)) as features:
+        model(IMAGES)
+        return features.collect()
+
+
+def test_channels_that_are_last_are_turned_round_where_the_tap_says_so() -> None:
+    found = collect(ChannelsLast(), mean="layer:mean:channels_last", whole="layer:channels_last")
+
+    assert found["mean"].equal(IMAGES.mean(dim=(2, 3)))
+    assert found["whole"].equal(IMAGES)
+
+
+def test_a_model_of_timm_says_itself_that_its_channels_are_last() -> None:
+    model = ChannelsLast()
+    model.output_fmt = "NHWC"  # type: ignore[assignment]
+
+    found = collect(model, mean="layer:mean", proj="proj")
+
+    assert found["mean"].equal(IMAGES.mean(dim=(2, 3)))
+    assert found["proj"].shape == IMAGES.shape  # a convolution knows its own
+
+
+def test_a_feature_of_swin_has_the_width_of_its_layer() -> None:
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=56, window_size=2, depths=(1,) * 4)
+
+    with torch.inference_mode(), FeatureTaps(swin.eval(), taps(last="layers.3:mean", norm="norm:mean")) as features:
+        swin(torch.rand(1, 3, 56, 56))
+        collected = features.collect()
+
+    assert (collected["last"].shape, collected["norm"].shape) == ((1, swin.num_features), (1, swin.num_features))
+
+
+def test_an_output_that_looks_like_channels_last_is_told_once_with_both_ways_out() -> None:
+    model = ChannelsLast()
+
+    with FeatureTaps(model, taps(mean="layer:mean")) as features:
+        model(IMAGES)
+        with pytest.warns(
+            DoubtfulLayout, match=r"gives \[2, 2, 2, 9\], which is read as \[B, C, H, W\]: as 2 channels"
+        ):
+            features.collect()
+        model(IMAGES)
+        assert features.collect()["mean"].shape == (2, 2)
+
+
+def test_channels_first_that_are_said_to_be_are_no_doubt() -> None:
+    assert collect(ChannelsLast(), mean="layer:mean:channels_first")["mean"].shape == (2, 2)
