@@ -52,7 +52,8 @@ INPUT = ImageInput(mean=(0.286,), std=(0.353,))
 AUGMENT = ViewRecipe(transforms=("RandomCrop(28, padding=2)", "RandomHorizontalFlip()"))
 STUDENTS = {"cnn": "softlab:grey_cnn", "mlp": "softlab:grey_mlp"}
 RUN = RunOptions(epochs=128, batch_size=64)
-LOSS = KlLoss(temperature=2.0)
+TEMPERATURE = 2.0
+LOSS = KlLoss(temperature=TEMPERATURE)
 LEARN = LearnOptions(teachers=TeachersOptions(alpha=0.9), loss=LOSS, optimizer=OptimizerOptions(learning_rate=5e-3))
 NUM_VIEWS = (1, 4, 16)
 
@@ -88,9 +89,7 @@ def main() -> None:
 
 def _dump(teacher: Teacher, source: Source, num_views: int) -> Store:
     out = FOLDER / f"{num_views}-views.zarr"
-    dump_teacher(
-        teacher, source, out, DumpOptions(k=5, temperature=(LOSS.temperature,), views=num_views), augment=AUGMENT
-    )
+    dump_teacher(teacher, source, out, DumpOptions(k=5, temperature=(TEMPERATURE,), views=num_views), augment=AUGMENT)
     return open_store(out)
 
 
@@ -162,7 +161,7 @@ def _with_labels(teacher: nn.Module, loader: BatchLoader, order: ShuffledBatches
     for batch in loader.load(order):
         on_device = batch.to(loader.device)
         logits_BC = _say(teacher, on_device.inputs[0].inputs.positional[0]).clone()
-        yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(LOSS.temperature,)))
+        yield replace(on_device, labels=keep_top_k(logits_BC, k=logits_BC.shape[1], temperatures=(TEMPERATURE,)))
 
 
 def _students(seed: int) -> dict[str, nn.Module]:

@@ -122,7 +122,7 @@ def _renormalised(learn: LearnOptions) -> LearnOptions:
     return replace(learn, loss=KlLoss(temperature=_temperature(learn), tail="renormalise"))
 
 
-def _temperature(learn: LearnOptions) -> float:
+def _temperature(learn: LearnOptions) -> float | None:
     assert isinstance(learn.loss, KlLoss)
     return learn.loss.temperature
 
