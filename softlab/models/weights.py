@@ -1,5 +1,6 @@
 """Reads weights into a model without unpickling objects, and tells models apart by their weights."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +20,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
 _SHOWN_KEYS = 3
 
 HASH_ENTRY = "softlab.weights_blake3"
+HEADER_START = 8
+"""Bytes of a .safetensors file that tell how long its header is."""
 """Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
 
 
@@ -40,7 +43,17 @@ def load_weights(model: nn.Module, path: Path, *, entry: str | None = None, leav
 def encode_weights(weights: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> bytes:
     """A .safetensors file that tells a hash of its own tensors, so that `load_weights` finds a changed bit."""
     entries = {HASH_ENTRY: _fingerprint(weights)} | dict(metadata or {})
-    return safetensors.torch.save(dict(weights), metadata=entries)
+    return _in_order(safetensors.torch.save(dict(weights), metadata=entries))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted by name: safetensors writes them in another order each time."""
+    length = int.from_bytes(data[:HEADER_START], "little")
+    header = json.loads(data[HEADER_START : HEADER_START + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    assert len(text) == length, "the same entries in another order"
+    return data[:HEADER_START] + text + data[HEADER_START + length :]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ def test_inspect_shows_what_a_store_holds(stores: Path, softlab: Softlab) -> Non
     assert facts["source"] == "parquet:train, 200 samples, 0 skipped"
     assert facts["kept"] == "4 largest logits as float16"
     assert facts["tail at"] == "T=1, T=2, T=4"
-    assert facts["features"] == "pool = pool:none as float16"
+    assert facts["features"] == "pool = pool:none as float16 [128]"
     assert facts["finished"] == "yes"
     assert facts["digest"] == store.digest
 

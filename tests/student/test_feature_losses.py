@@ -480,7 +480,11 @@ def test_options_name_a_layer_as_taps_do() -> None:
     ("values", "message"),
     [
         ({"layer": ""}, "feature: no layer is named. Write LAYER or LAYER:POOLING, e.g. layer4.1:mean."),
-        ({"layer": "pool:max"}, "feature pool: unknown pooling `max`. Use one of none, mean, cls, flatten."),
+        (
+            {"layer": "pool:max"},
+            "feature pool: unknown pooling `max`. Use one of none, mean, cls, flatten. Where the layer gives "
+            "[B, H, W, C], say :channels_last behind it.",
+        ),
         (
             {"loss": "cosin"},
             "loss = cosin: expected one of mse, cosine, angle, attention, relational, relational_distance, "

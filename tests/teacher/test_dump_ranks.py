@@ -93,9 +93,10 @@ def test_each_process_reads_the_samples_of_its_own_shards_and_progress_counts_al
     dump_together(2, tmp_path / "store", make_options())
 
     first, second = (left_by(tmp_path / "store", rank=rank) for rank in (0, 1))
+    looked_at = range(50)  # for the kinds of images; of more than 128 some
     settled = spread_out(50, count=CHECKED_SAMPLES).source_B.tolist()  # tell each what its teacher's outputs are like
-    assert first["read"] == [*settled, *range(16), *range(32, 48)]
-    assert second["read"] == [*settled, *range(16, 32), 48, 49]
+    assert first["read"] == [*looked_at, *settled, *range(16), *range(32, 48)]
+    assert second["read"] == [*looked_at, *settled, *range(16, 32), 48, 49]
     assert sorted(first["rows"] + second["rows"])[-1] == 50
     assert len(set(first["rows"] + second["rows"])) == 7  # each batch is counted once
     assert first["totals"] == second["totals"] == [50]
@@ -155,14 +156,14 @@ def test_a_kill_of_any_process_at_any_moment_costs_nothing_whoever_goes_on(tmp_p
         assert contents(out) == contents(tmp_path / "alone")
 
 
-class Held(Pictures):
-    """Picture 20 can't be read before the test allows it."""
+class Held(Watched):
+    """Picture 20 was looked at, but can't be read for the teacher before the test allows it."""
 
     is_waiting: Event
     may_go_on: Event
 
     def read(self, index: int) -> Sample:
-        if index == 20:
+        if self.seen.count(20) == 1 and index == 20:
             self.is_waiting.set()
             assert self.may_go_on.wait(60)
         return super().read(index)
@@ -170,6 +171,7 @@ class Held(Pictures):
 
 def share_held(out: Path, is_waiting: Event, may_go_on: Event) -> None:
     source = Held()
+    object.__setattr__(source, "seen", [])
     object.__setattr__(source, "is_waiting", is_waiting)
     object.__setattr__(source, "may_go_on", may_go_on)
     dump(out, source=source)

@@ -38,7 +38,7 @@ class ImageInput:
     """Smooth an image that gets smaller; bilinear and bicubic alone have the choice."""
 
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for RGB; default: 3 where a look at some images finds RGB ones, or else the image's own."""
+    """1 for grey, 3 for RGB; default: 3 where some images are RGB, else their own."""
 
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in 0..1.

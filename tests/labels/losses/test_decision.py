@@ -337,7 +337,7 @@ def test_a_setting_out_of_range_is_refused(name: LossName, option: str, values: 
         with pytest.raises(InvalidOption) as caught:
             make_loss(name, **{option: value})
 
-        assert str(caught.value).startswith(f"{option} = {value}: expected ")
+        assert str(caught.value).startswith(f"loss.{option} = {value}: expected ")
         assert str(caught.value).endswith(f". Change `loss.{option}`.")
 
 
