@@ -5,7 +5,7 @@ adds what is known at the end.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -379,6 +379,11 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         """Every file that the manifest vouches for."""
         own = [self.samples_file, *self.layout_files, *self.digest_files]
         return own + [file for shard in self.shards for file in shard.files]
+
+    def bytes_of(self, outputs: Iterable[OutputRecord]) -> int:
+        """What the files of some outputs take."""
+        groups = tuple(f"{self.group_of(output)}/" for output in outputs)
+        return sum(file.bytes for file in self.files if file.path.startswith(groups))
 
 
 def add_up(statistics: Sequence[Statistics]) -> Statistics:

@@ -76,9 +76,7 @@ class DumpSummary:
 
     @property
     def label_bytes_per_row(self) -> float:
-        groups = tuple(f"{self.manifest.group_of(output)}/" for output in self.manifest.classes)
-        files = [file for file in self.manifest.files if file.path.startswith(groups)]
-        return sum(file.bytes for file in files) / max(self.manifest.num_rows, 1)
+        return self.manifest.bytes_of(self.manifest.classes) / max(self.manifest.num_rows, 1)
 
     @property
     def bytes_per_row(self) -> float:

@@ -38,13 +38,11 @@ class About(Record, frozen=True, kw_only=True):
 
 def describe_store(manifest: Manifest, *, digest: str) -> About:
     """Of a finished store."""
-    labels = tuple(f"{manifest.group_of(output)}/" for output in manifest.classes)
-    values = tuple(f"{manifest.group_of(output)}/" for output in manifest.values)
     used, names = manifest.inputs[0], manifest.classes[0].label_space.class_names if manifest.classes else None
     return About(
         digest=digest,
-        label_bytes=sum(file.bytes for file in manifest.files if file.path.startswith(labels)),
-        value_bytes=sum(file.bytes for file in manifest.files if file.path.startswith(values)),
+        label_bytes=manifest.bytes_of(manifest.classes),
+        value_bytes=manifest.bytes_of(manifest.values),
         modality=used.modality,
         input=used.options,
         chosen_from=manifest.source.chosen_from,
