@@ -36,7 +36,7 @@ def read_about(path: Path) -> AboutWeights | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except Exception:  # no such file, or not one that can be read: loading the weights tells
+    except (OSError, safetensors.SafetensorError):  # no such file, or a damaged one: loading the weights tells
         return None
     if ENTRY not in metadata:
         return None

@@ -122,10 +122,11 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
 
 
 def has_content_hashes(data: bytes) -> bool:
-    """Whether a table that `encode_samples` wrote here has any that is not zeros, by its statistics alone."""
+    """Whether a table has any that is not zeros, by its statistics alone; one without statistics may have some."""
     metadata, column = pq.read_metadata(pa.BufferReader(data)), SCHEMA.get_field_index("content_hash")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return any(group.column(column).statistics.max != bytes(CONTENT_HASH_BYTES) for group in groups)
+    found = [group.column(column).statistics for group in groups]
+    return any(each is None or each.max != bytes(CONTENT_HASH_BYTES) for each in found)
 
 
 def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:
