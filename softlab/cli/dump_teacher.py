@@ -10,7 +10,8 @@ from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.recipes.dump import DumpRecipe
 from softlab.teacher.dump import DumpProgress
-from softlab.teacher.survey import Survey, SurveyProgress
+from softlab.teacher.survey import Survey
+from softlab.teacher.survey_run import SurveyProgress
 
 
 @recipe_command(DumpRecipe)

@@ -25,7 +25,8 @@ from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.plan import name_other_classes
-from softlab.teacher.survey import SURVEYED_SECONDS, Survey, SurveyProgress, survey_teacher
+from softlab.teacher.survey import Survey, survey_teacher
+from softlab.teacher.survey_run import SURVEYED_SECONDS, SurveyProgress
 
 OnRecipe = Callable[[DumpProgress | SurveyProgress], None]
 

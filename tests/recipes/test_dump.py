@@ -7,7 +7,8 @@ from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.students import TeacherModel
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary
-from softlab.teacher.survey import Survey, SurveyProgress
+from softlab.teacher.survey import Survey
+from softlab.teacher.survey_run import SurveyProgress
 from tests.recipes.demo import DATA, ROOT, dump
 
 

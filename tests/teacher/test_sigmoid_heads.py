@@ -18,12 +18,13 @@ from softlab.card.render import render_card
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
 from softlab.labels.coding import Coding
 from softlab.labels.selection import keep_top_k
+from softlab.labels.truncation import truncation
 from softlab.manifest import decode_manifest
 from softlab.store.convert import convert_store
 from softlab.store.format import FormatName
 from softlab.store.statistics import measure
 from softlab.teacher.planning import as_teacher
-from softlab.teacher.survey import survey_teacher, truncation
+from softlab.teacher.survey import survey_teacher
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT, dump_views, forward_of_view
 from tests.teacher.dumping import (

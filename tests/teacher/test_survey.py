@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, TeacherError
 from softlab.labels.coding import Coding
+from softlab.labels.truncation import truncation
 from softlab.store.folder import read_plan
 from softlab.store.format import FormatName
-from softlab.teacher import plan, survey
+from softlab.teacher import plan, survey_run
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import as_teacher
-from softlab.teacher.survey import Survey, SurveyProgress, survey_teacher, truncation
+from softlab.teacher.survey import Survey, survey_teacher
+from softlab.teacher.survey_run import SurveyProgress
 from tests.store.building import CODINGS, FORMATS, contents
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, forward_of, make_options, make_teacher, stop_at
 
@@ -117,7 +119,7 @@ def test_bytes_per_row_are_those_of_the_dump(
 
 
 def test_a_survey_of_some_samples_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "SURVEYED_SAMPLES", 10)
+    monkeypatch.setattr(survey_run, "SURVEYED_SAMPLES", 10)
 
     found = ask(source=Pictures(count=91))
 
@@ -129,7 +131,7 @@ def test_a_survey_of_some_samples_speaks_for_all(monkeypatch: pytest.MonkeyPatch
 
 
 def test_where_features_are_large_fewer_samples_are_surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "SURVEYED_BYTES", 3000)  # logits of two batches, or logits and a map of one
+    monkeypatch.setattr(survey_run, "SURVEYED_BYTES", 3000)  # logits of two batches, or logits and a map of one
 
     assert ask(make_options(feature={})).surveyed in (42, 43)  # batches of 7, one of 8
     assert ask(make_options(feature={"map": "conv"})).surveyed in (21, 22)
@@ -174,7 +176,7 @@ def test_what_is_surveyed_when_the_time_ends_is_from_all_over(monkeypatch: pytes
     """The last quarter of the pictures is black, and the teacher is sure of them."""
     source = Pictures(count=400, black=frozenset(range(300, 400)))
 
-    monkeypatch.setattr(survey, "SURVEYED_BYTES", 20 * 80)
+    monkeypatch.setattr(survey_run, "SURVEYED_BYTES", 20 * 80)
 
     found = survey_teacher(as_teacher(AfraidOfTheDark(1000.0)), source, make_options(batch_size=1))
 

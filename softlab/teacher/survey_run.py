@@ -1,0 +1,170 @@
+"""A teacher's whole output for samples from all over a source, for as long as there is time."""
+
+# Shape letters: B rows in a batch, N rows surveyed, R rows of an output, S samples looked at.
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.errors import TeacherError
+from softlab.indices import SourceIndex
+from softlab.loading.aligned import Aligned
+from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.order import RowIndices
+from softlab.models.rows import OutputRows
+from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
+from softlab.teacher.options import DumpOptions
+
+SURVEYED_SAMPLES = 2048
+SURVEYED_SECONDS = 30.0
+"""By default: of a slow teacher, or data that are slow to read, fewer samples are surveyed."""
+
+FIRST_SAMPLES = 8
+"""Run first, to learn how long a sample takes."""
+
+SURVEYED_BYTES = 256 << 20
+"""Of logits and features held at once: where they are large, fewer samples are surveyed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurveyProgress:
+    """How far a survey is."""
+
+    done: int
+    """Samples."""
+
+    total: int
+    note: str
+    unit = "samples"
+
+
+OnSurvey = Callable[[SurveyProgress], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surveyed:
+    """The teacher's whole output for the surveyed samples, on the host."""
+
+    whole: WholeOutput
+    looked_at_S: NDArray[np.int64]
+    """Their source indices."""
+
+    seconds: float
+    is_cut_short: bool
+
+    @property
+    def num_samples(self) -> int:
+        return self.whole.num_samples
+
+    @property
+    def most_units(self) -> int | None:
+        units = self.whole.with_units
+        return None if units is None or units.counts_B is None else int(units.counts_B.max())
+
+    def keep(self, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
+        return keep(self.whole, k=k, options=options)
+
+
+def run_survey(
+    run: TeacherRun, aligned: Aligned, options: DumpOptions, *, seconds: float, on_progress: OnSurvey | None
+) -> Surveyed:
+    """Each size of a batch is run once before it counts, because the first forward pass of a model takes longer than
+    the others; but not where a whole batch would take much of the time."""
+    begun = time.perf_counter()
+    total = min(SURVEYED_SAMPLES, len(aligned.source))
+    spread_N = np.linspace(0, len(aligned.source) - 1, total).astype(np.int64)
+    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.device.workers))
+
+    def tell(done: int) -> None:
+        if on_progress is not None:
+            on_progress(SurveyProgress(done=done, total=total, note="surveying"))
+
+    def run_on(parts: Sequence[NDArray[np.int64]]) -> Iterator[WholeOutput]:
+        order = [RowIndices(SourceIndex(part), np.zeros_like(part)) for part in parts]
+        with closing(loader.load(order)) as batches:
+            for batch in batches:
+                yield _on_host(run.whole(batch))
+
+    tell(0)
+    size = _choose_size(run_on, spread_N, options, seconds=seconds)
+    num_parts = -(-total // size)
+    firsts = np.random.default_rng(0).permutation(num_parts)
+    parts = [spread_N[first::num_parts] for first in firsts]  # all from all over, as the time may end
+    if size == options.batch_size:
+        list(run_on(parts[:1]))
+    start, held_bytes, done, is_late = time.perf_counter(), 0, 0, False
+    found: list[WholeOutput] = []
+    for output in run_on(parts):
+        found.append(output)
+        held_bytes += sum(rows.rows.nbytes for rows in output.all_rows.values())
+        done += output.num_samples
+        tell(done)
+        is_late = time.perf_counter() - begun > seconds
+        if held_bytes > SURVEYED_BYTES or is_late:
+            break
+    spent = time.perf_counter() - start
+    whole = _join(found)
+    finite = [*whole.values.values(), *([] if options.valid else whole.logits.values())]
+    if not all(each.rows.isfinite().all() for each in finite):
+        raise TeacherError("the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs.")
+    return Surveyed(
+        whole=whole,
+        looked_at_S=np.concatenate(parts)[:done],
+        seconds=spent,
+        is_cut_short=is_late and done < total,
+    )
+
+
+def _choose_size(
+    run_on: Callable[[Sequence[NDArray[np.int64]]], Iterator[WholeOutput]],
+    spread_N: NDArray[np.int64],
+    options: DumpOptions,
+    *,
+    seconds: float,
+) -> int:
+    """Of a batch: that of the dump, or a smaller one where eight of those would take longer than there is."""
+    few = spread_N[:FIRST_SAMPLES]
+    for _ in range(2):
+        start = time.perf_counter()
+        list(run_on([few]))
+        spent = time.perf_counter() - start
+        if spent > seconds / 8:
+            break
+    return min(options.batch_size, max(int(seconds / 8 / (spent / len(few))), 1))
+
+
+def _on_host(whole: WholeOutput) -> WholeOutput:
+    def moved(rows: OutputRows) -> OutputRows:
+        return OutputRows(
+            rows=rows.rows.cpu(),
+            counts_B=None if rows.counts_B is None else rows.counts_B.cpu(),
+            positions_R=None if rows.positions_R is None else rows.positions_R.cpu(),
+        )
+
+    return WholeOutput(
+        num_samples=whole.num_samples,
+        logits={name: moved(rows) for name, rows in whole.logits.items()},
+        values={name: moved(rows) for name, rows in whole.values.items()},
+    )
+
+
+def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
+    def joined(rows: Sequence[OutputRows]) -> OutputRows:
+        counts = [each.counts_B for each in rows if each.counts_B is not None]
+        positions = [each.positions_R for each in rows if each.positions_R is not None]
+        return OutputRows(
+            rows=torch.cat([each.rows for each in rows]),
+            counts_B=torch.cat(counts) if counts else None,
+            positions_R=torch.cat(positions) if positions else None,
+        )
+
+    return WholeOutput(
+        num_samples=sum(part.num_samples for part in parts),
+        logits={name: joined([part.logits[name] for part in parts]) for name in parts[0].logits},
+        values={name: joined([part.values[name] for part in parts]) for name in parts[0].values},
+    )
