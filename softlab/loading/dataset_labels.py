@@ -18,6 +18,7 @@ from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.order import ViewNumbers, ViewOrder, epoch_views
 from softlab.loading.shared_epoch import SharedEpoch
 from softlab.store.reader import Store
+from softlab.store.row_checks import are_within
 
 STATE_VERSION = 1
 
@@ -87,8 +88,8 @@ class DatasetLabels:
     def to_store(self, samples: ArrayLike) -> StoreIndex:
         """Where B samples of the data set stand in the store. Raises StoreMismatch as `read`."""
         samples_B, num_samples = _as_indices(samples), self._require_indices()
-        outside = (samples_B < 0) | (samples_B >= num_samples)
-        if outside.any():
+        if not are_within(samples_B, num_samples):
+            outside = (samples_B < 0) | (samples_B >= num_samples)
             raise StoreMismatch(
                 f"{self.store.name}: is aligned to a data set of {num_samples:,} samples, which has no sample "
                 f"{first_few(samples_B[outside].tolist())}. Align the keys of the very data set that is loaded."
@@ -142,7 +143,9 @@ class DatasetLabels:
 
 
 def _as_indices(samples: ArrayLike) -> NDArray[np.int64]:
-    given = np.asarray(samples).reshape(-1)
+    given = np.asarray(samples)
+    if given.dtype == np.int64 and given.ndim == 1:  # asked as most are, where microseconds count
+        return given
     if given.size and given.dtype.kind not in "iu":  # a mask, cast to numbers, would mean samples 0 and 1
         raise InvalidOption(f"{given.dtype} values are no sample indices. Ask by the indices of the data set.")
-    return given.astype(np.int64, copy=False)
+    return given.astype(np.int64, copy=False).reshape(-1)

@@ -16,11 +16,16 @@ def check_samples(samples: ArrayLike, *, num_samples: int, where: object) -> Sto
         if store_B.size and store_B.dtype.kind not in "iu":  # a mask, cast to numbers, would read samples 0 and 1
             raise InvalidOption(f"{where}: {store_B.dtype} values are no sample indices. Ask by sample indices.")
         store_B = store_B.astype(np.int64, copy=False).reshape(-1)
-    # One pass for both ends, as a negative number is a huge one without its sign; argmax takes a sixth of max's time.
-    if len(store_B) and not 0 <= store_B.item(store_B.view(np.uint64).argmax()) < num_samples:
+    if not are_within(store_B, num_samples):
         outside = store_B.min() if store_B.min() < 0 else store_B.max()
         raise InvalidOption(f"{where}: has samples 0 to {num_samples - 1}, not {outside}. Ask for one of those.")
     return StoreIndex(store_B)
+
+
+def are_within(index_B: NDArray[np.int64], num_samples: int) -> bool:
+    """Whether all are from 0 to below so many. One pass for both ends, as a negative number is a huge one without its
+    sign; argmax takes a sixth of max's time."""
+    return not len(index_B) or 0 <= index_B.item(index_B.view(np.uint64).argmax()) < num_samples
 
 
 def check_views(view: ArrayLike, *, num_views: int, where: object) -> NDArray[np.int64]:

@@ -1,4 +1,7 @@
-"""A step of a loop in plain PyTorch with stored labels through a Collator, against the same loop without labels."""
+"""A step of a loop in plain PyTorch with stored labels through a Collator, against the same loop without labels.
+
+What any soft labels cost is measured too: probabilities of all classes in memory, with torch's own KL.
+"""
 
 # Shape letters: N samples, B samples in a batch, C classes, H height, W width.
 
@@ -10,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from softlab.bench.timing import rates
 from softlab.labels.losses import distillation_loss
+from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.collator import Collator
+from softlab.loading.dataset_labels import DatasetLabels
 from softlab.loading.own_loop import align
 from softlab.loading.with_index import with_index
 from softlab.modalities.images.inputs import ImageInput, make_input
@@ -34,7 +39,8 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.training import CASES
 
 HARD, STORED = "hard labels", "stored, K = 5, through a Collator"
-BATCH_SIZE = 128
+DENSE = "soft labels of all classes, as a tensor in memory"
+BATCH_SIZE, TEMPERATURE = 128, 4.0
 TURN_STEPS, TURNS = {28: 20, 64: 2}, 9
 """Steps of a turn by the size of the images, about a quarter of a second; many short turns a round but the first: the
 speed of a shared machine changes by more than what labels cost."""
@@ -55,6 +61,7 @@ def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int)
         steps = TURN_STEPS[data.tensors[0].shape[-1]]
         ways = {
             HARD: _loop(student, data, cross_entropy, steps=steps),
+            DENSE: _loop(student, _with_dense_labels(data, labels), _on_dense_labels, steps=steps),
             STORED: _loop(student, with_index(data), _on_stored_labels, steps=steps, collate_fn=Collator(labels)),
         }
         found = rates(ways, rounds=TURNS * (rounds - 1) + 1)
@@ -98,7 +105,20 @@ def _loop(
 
 
 def _on_stored_labels(logits_BC: Tensor, _: Tensor, soft_labels: SoftLabels) -> Tensor:
-    return distillation_loss(logits_BC, soft_labels, temperature=4.0)
+    return distillation_loss(logits_BC, soft_labels, temperature=TEMPERATURE)
+
+
+def _with_dense_labels(data: TensorDataset, labels: DatasetLabels) -> TensorDataset:
+    """The same labels as probabilities [N, C]: what a script without a store would keep in memory."""
+    soft_labels = labels.read(range(len(data)))
+    teacher = distribution_at(soft_labels, temperature=TEMPERATURE, tail="uniform")
+    dense_NC = teacher.log_share_B.exp()[:, None].repeat(1, soft_labels.num_classes)
+    dense_NC.scatter_(1, teacher.class_ids_BK, teacher.log_kept_BK.exp())
+    return TensorDataset(data.tensors[0], dense_NC)
+
+
+def _on_dense_labels(logits_BC: Tensor, dense_BC: Tensor) -> Tensor:
+    return TEMPERATURE**2 * kl_div((logits_BC / TEMPERATURE).log_softmax(dim=1), dense_BC, reduction="batchmean")
 
 
 def _in_memory(source: Source, input: ImageInput) -> TensorDataset:
