@@ -19,6 +19,7 @@ from torch.utils.data import default_collate
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import StoreIndex
 from softlab.loading.dataset_labels import DatasetLabels
+from softlab.loading.decoded_labels import DecodedLabels
 from softlab.loading.told_targets import ToldTargets
 from softlab.loading.with_index import INDEX, KEY, IndexedItem, IndexedItems, SampleIndex
 
@@ -38,7 +39,7 @@ class Collator:
         store that are wanted too. Of a store without soft labels the features are added alone. Raises InvalidOption for
         an unknown feature, and where there is nothing to add."""
         self.labels, self.collate, self.features = labels, collate, tuple(features)
-        self._told = ToldTargets(labels.store)
+        self._told, self._decoded = ToldTargets(labels.store), DecodedLabels(labels.store)
         for name in self.features:
             labels.store.row_bytes(name)  # raises for an unknown one
         if not labels.store.has_labels and not self.features:
@@ -65,7 +66,7 @@ class Collator:
         store_B, view = self._locate(told)
         store, found = self.labels.store, dict[str, Any]()
         if store.has_labels:
-            found[SOFT_LABELS] = store.read(store_B, view=view)
+            found[SOFT_LABELS] = self._decoded.read(store_B, view=view)
         if self.features:
             found[FEATURES] = {name: store.read_features(name, store_B, view=view) for name in self.features}
         return found
