@@ -1,5 +1,6 @@
 from .errors import (
     AccessDenied,
+    ChangedCache,
     DamagedCheckpoint,
     DamagedStore,
     DoubtfulLayout,
@@ -119,6 +120,7 @@ __all__ = [
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "ChangedCache",
     "CheckOptions",
     "Collator",
     "DamagedCheckpoint",

@@ -1,13 +1,12 @@
-"""Files that are whole or absent: written beside their place, fsync, rename, fsync of the folder; and locks on them."""
+"""Files that are whole or absent: written beside their place, fsync, rename, fsync of the folder."""
 
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from softlab.errors import StoreBusy, StoreWriteFailed
@@ -73,63 +72,6 @@ def remove(root: Path, paths: list[str]) -> None:
                 _remove_if_empty(folder)
 
 
-@contextmanager
-def exclusive(path: Path, *, what: str = "store") -> Iterator[Callable[[], None]]:
-    """Hold a lock while a store, or what else is in the folder above the lock's, is written; call what it gives to let
-    those in who ask for it as `shared`. Raises StoreBusy at once if another process on this machine holds it.
-
-    Some network file systems grant every lock. Nothing is lost there either: records are created exclusively, and
-    `finalize` checks what they name.
-    """
-    with _locked(path, fcntl.LOCK_EX, what=what) as descriptor:
-        yield lambda: _lock(path, descriptor, fcntl.LOCK_SH, what=what)
-
-
-@contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Hold a lock together with others. Raises StoreBusy at once if a process on this machine holds it for itself."""
-    with _locked(path, fcntl.LOCK_SH, what="store"):
-        yield
-
-
-@contextmanager
-def waiting_for(path: Path) -> Iterator[None]:
-    """Hold a lock, once every other process on this machine that holds it has let it go."""
-    with disk_errors(path.parent):
-        descriptor = _open_lock(path)
-    try:
-        with disk_errors(path.parent):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(path: Path, kind: int, *, what: str) -> Iterator[int]:
-    with disk_errors(path.parent):
-        descriptor = _open_lock(path)
-    try:
-        _lock(path, descriptor, kind, what=what)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path, descriptor: int, kind: int, *, what: str) -> None:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreBusy(
-            f"{path.parent.parent}: another process is writing this {what}. Wait until it ends; "
-            f"if it fails, the same command goes on where it stopped."
-        ) from None
-    except OSError as error:
-        raise StoreWriteFailed(
-            f"{path}: can't be locked: {error.strerror}. Choose an `out` on a file system with locks."
-        ) from error
-
-
 def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
     _make_folder(target.parent)
     temporary = target.with_name(temporary_name(target.name))
@@ -142,31 +84,6 @@ def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
-
-
-def _open_lock(path: Path) -> int:
-    """Its descriptor, in a folder that a process which finishes its store may remove at this very moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return _open_for_all(path)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _open_for_all(path)
-
-
-def _open_for_all(path: Path) -> int:
-    """Also where another user made it: to lock a file takes no right to write it but on NFS, so whoever makes it gives
-    that to all."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        if not path.exists():
-            raise
-        return os.open(path, os.O_RDONLY)
-    if os.fstat(descriptor).st_uid == os.geteuid():
-        with suppress(OSError):  # a file system that has no rights to give
-            os.fchmod(descriptor, 0o666)
-    return descriptor
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -200,6 +117,8 @@ def disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.ELOOP:
+            raise StoreWriteFailed(f"{error.filename}: {reason}, then run the same command again.") from None
         if error.errno == errno.ENOSPC:
             reason += f" ({shutil.disk_usage(_existing(root)).free:,} bytes free)"
         raise StoreWriteFailed(

@@ -30,8 +30,8 @@ published to take its images, `DoubtfulLayout`, when a layer's output may have i
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
-aren't those of the teacher, and `LittleMass`, when most of the teacher's probability isn't stored. All are
-a `SoftlabWarning`.
+aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, and `ChangedCache`,
+when somebody else wrote rows into the cache. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -172,6 +172,10 @@ class OddSource(SoftlabWarning):
 
 class OddLabels(SoftlabWarning):
     """Hard targets and a teacher's labels count their classes differently."""
+
+
+class ChangedCache(SoftlabWarning):
+    """Decoded rows on this machine are not those of their store, though nothing had damaged them."""
 
 
 class LittleMass(SoftlabWarning):

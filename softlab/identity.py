@@ -83,6 +83,11 @@ def digest_of(data: bytes | memoryview) -> str:
     return blake3(data).hexdigest()
 
 
+def keyed_digest_of(data: bytes | memoryview, *, key: str) -> str:
+    """BLAKE3 of some bytes under a key: whoever doesn't know the key's text can't make it, 64 hex digits."""
+    return blake3(data, key=blake3(key.encode()).digest()).hexdigest()
+
+
 def keys_fingerprint(keys: Sequence[str]) -> str:
     """Of the samples' keys in their order, without their contents: cheap, and known before the first sample is read."""
     return _fingerprint(b"keys", (key.encode() for key in keys))

@@ -18,6 +18,7 @@ PUBLIC_NAMES = [
     "CacheOptions",
     "Catalog",
     "ChainRecipe",
+    "ChangedCache",
     "CheckOptions",
     "Collator",
     "DamagedCheckpoint",

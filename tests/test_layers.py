@@ -24,8 +24,9 @@ ROWS = """
     card
     manifest
     remote | sources | progress
+    locks
     labels | identity | keys | shards | ranks | disk | users_code
-    errors | indices | amounts
+    errors | indices | amounts | plain_files
 """
 # The same for the folders of a room.
 SHARING_ROWS = """

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from softlab.disk import create_file, is_temporary, list_files, remove, waiting_for, write_whole
+from softlab.disk import create_file, is_temporary, list_files, remove, write_whole
 from softlab.errors import AccessDenied, ObjectMissing, RemoteFailed, StoreBusy
 from softlab.identity import digest_of
+from softlab.locks import waiting_for
 from softlab.remote.remote import MAX_SINGLE_BYTES, ObjectInfo, Tagged, TooLarge
 
 LOCK_NAME = ".softlab-lock"

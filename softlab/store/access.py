@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from softlab.disk import exclusive, shared
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
+from softlab.locks import exclusive, shared
 from softlab.manifest import StorePlan, differences, encode, tell_differences
-from softlab.store.files import write_files
+from softlab.plain_files import MAX_TABLE_BYTES
+from softlab.store.files import read_own, write_files
 from softlab.store.folder import (
     EXPECTED_SAMPLES,
     LOCK_NAME,
@@ -97,10 +98,8 @@ def _check_complete(writer: StoreWriter) -> None:
 
 
 def _expected_recipe(root: Path) -> RecipeIndex | None:
-    path = root / EXPECTED_SAMPLES
-    if not path.exists():
-        return None
-    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
+    data = read_own(root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
+    return None if data is None else decode_samples(data, num_samples=read_plan(root).source.num_samples).recipe_N
 
 
 def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:

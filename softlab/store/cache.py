@@ -6,30 +6,44 @@
 A process trusts a shard's rows only after it has hashed them itself, which also reads a cold file in order. Rows that
 don't fit their hash, from a crash or a full disk, are decoded anew. So no locks are needed: two processes that fill a
 shard at once write the same bytes. Whoever has a file open keeps it when another process makes room by deleting it.
+
+Rows become labels without another look at the store, so nobody else may write them: a store's folder is its user's
+alone, and the hash is keyed by what the manifest records for the shard's files. Whoever can write there all the same
+could make such a hash, so shards are decoded again and compared, as `CacheOptions.check` says.
 """
 
 import errno
 import mmap
 import os
 import re
+import secrets
+import stat
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import platformdirs
 
-from softlab.disk import remove
-from softlab.errors import InvalidOption, StoreWriteFailed
-from softlab.identity import digest_of
+from softlab.disk import remove, temporary_name
+from softlab.errors import ChangedCache, InvalidOption, StoreWriteFailed
+from softlab.identity import keyed_digest_of
 from softlab.indices import StoreIndex
+from softlab.plain_files import open_plain, read_plain
 from softlab.shards import Shard, ShardGrid
 from softlab.store.rows import Rows
 from softlab.store.unit_rows import UnitRows, gather
 
 DEFAULT_CACHE_BYTES = 64 << 30
+MAX_MARKER_BYTES = 64
+TRIES = 100
+"""At a folder that other processes delete to make room: each of theirs begins with an opening of its own."""
+
+Check = Literal["none", "some", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +55,11 @@ class CacheOptions:
 
     max_bytes: int = DEFAULT_CACHE_BYTES
     """Of all stores together; least recently used ones make room. 0 reads every batch from the compressed shards."""
+
+    check: Check = "some"
+    """Of rows that are there, which are decoded again and compared when a process first reads them: no shard, one
+    shard of each view of a store on this machine, chosen at random (`some`), or every shard of any store. A store on
+    this machine whose signature is required has all of them checked."""
 
     def __post_init__(self) -> None:
         if self.max_bytes < 0:
@@ -62,11 +81,16 @@ class CachedRows:
         grid: ShardGrid,
         row_bytes: int,
         decode: Callable[[Shard, Rows], None],
+        recorded: Callable[[Shard], str],
         view: int,
         units: UnitRows | None = None,
+        check: Check = "none",
     ) -> None:
-        """`decode` fills the rows of one shard; `units` says which rows a sample has where it hasn't just one."""
+        """`decode` fills the rows of one shard; `recorded` gives what the manifest says of its files; `units` says
+        which rows a sample has where it hasn't just one; `check` is that of the options."""
         self._grid, self._view, self._decode, self._units = grid, view, decode, units
+        self._recorded, parts = recorded, range(grid.parts_per_view)
+        self._to_check = set(parts) if check == "all" else {secrets.choice(parts)} if check == "some" else set()
         self._markers = folder / f"{name}-view-{view:05d}"
         num_rows = grid.num_samples if units is None else units.num_rows
         size = max(num_rows * row_bytes, 1)  # nothing can't be mapped
@@ -99,13 +123,23 @@ class CachedRows:
         return [each for each in shards if not (self._is_ready[each.part] or self._marker(each).exists())]
 
     def _make_ready(self, shard: Shard) -> None:
-        marker = self._marker(shard)
-        recorded = _read_marker(marker)
+        marker, key = self._marker(shard), self._recorded(shard)
         first, stop = (shard.start, shard.stop) if self._units is None else self._units.span(shard)
-        if recorded is None or recorded != digest_of(self._rows[first:stop].data):
+        said = _read_marker(marker)  # without any, a look at the rows might ask for room on a full disk
+        is_right = said is not None and said == keyed_digest_of(self._rows[first:stop].data, key=key)
+        if not is_right or shard.part in self._to_check:
             rows = np.empty((stop - first, self._rows.shape[1]), dtype=np.uint8)
             self._decode(shard, rows)
-            _write_rows(self._descriptor, rows, offset=first * rows.shape[1], marker=marker)
+            if is_right and not np.array_equal(rows, self._rows[first:stop]):
+                warnings.warn(
+                    f"{marker.parent}: held other rows than the store has for shard {shard.name}, under a hash that "
+                    f"fits them. They are made anew; find out who wrote them.",
+                    ChangedCache,
+                    stacklevel=2,
+                )
+                is_right = False
+            if not is_right:
+                _write_rows(self._descriptor, rows, offset=first * rows.shape[1], marker=marker, key=key)
         self._is_ready[shard.part] = True
 
     def _marker(self, shard: Shard) -> Path:
@@ -114,16 +148,34 @@ class CachedRows:
 
 def cache_folder(options: CacheOptions, *, digest: str, name: str, needed_bytes: int) -> Path | None:
     """The folder for the rows of one group of a store, with room made for them; None if, with the store's groups that
-    are there already, they are larger than the whole cache may be."""
+    are there already, they are larger than the whole cache may be, and where others keep making room of it."""
     folder = options.folder / digest
     with _cache_errors(folder):
-        needed_bytes += sum(file.stat().st_size for file in folder.glob("*.rows") if _group_of(file) != name)
-        if needed_bytes > options.max_bytes:
-            return None
-        folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)
-        _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - needed_bytes)
-    return folder
+        for _ in range(TRIES):
+            with suppress(FileNotFoundError):  # another process made room just then
+                others = sum(file.stat().st_size for file in folder.glob("*.rows") if _group_of(file) != name)
+                if others + needed_bytes > options.max_bytes:
+                    return None
+                _make_private(folder)
+                os.utime(folder)
+                _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - others - needed_bytes)
+                return folder
+    return None
+
+
+def _make_private(folder: Path) -> None:
+    """Raises StoreWriteFailed for a folder of another user, who could write other rows into it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StoreWriteFailed(
+            f"{folder}: is a link, no folder, or another user's, so that what it holds proves nothing. Choose a "
+            f"`cache.dir` of your own, or read without the cache (`cache.max_bytes = 0`)."
+        )
+    if found.st_mode & 0o077:  # made by softlab when it was less strict
+        folder.chmod(0o700)
 
 
 @contextmanager
@@ -184,25 +236,41 @@ def _group_of(file: Path) -> str:
 def _open_rows(path: Path, *, size: int) -> int:
     """A descriptor of a sparse file of the right size; never shortened, as another process may have it mapped."""
     with _cache_errors(path.parent):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open_own(path)
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
     return descriptor
 
 
-def _write_rows(descriptor: int, rows: Rows, *, offset: int, marker: Path) -> None:
+def _open_own(path: Path) -> int:
+    """In place of a link or a pipe, and in a folder of which another process may make room at this very moment."""
+    for _ in range(TRIES):
+        try:
+            return open_plain(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            _make_private(path.parent)
+        except OSError as error:
+            if error.errno != errno.ELOOP or path.is_dir():
+                raise
+            path.unlink()
+    return open_plain(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _write_rows(descriptor: int, rows: Rows, *, offset: int, marker: Path, key: str) -> None:
     """Rows, then the marker; without a marker if the folder was deleted meanwhile, as the open file still serves us."""
     left = rows.reshape(-1).data
     with _cache_errors(marker.parent):
         while left:
             written = os.pwrite(descriptor, left, offset)
             left, offset = left[written:], offset + written
+        temporary = marker.with_name(temporary_name(marker.name))
         with suppress(FileNotFoundError):
-            marker.write_text(digest_of(rows.data))
+            temporary.write_text(keyed_digest_of(rows.data, key=key))
+            os.replace(temporary, marker)  # whatever was in its place: a link isn't followed
 
 
 def _read_marker(marker: Path) -> str | None:
     try:
-        return marker.read_text(errors="replace")
-    except FileNotFoundError:
+        return read_plain(marker, max_bytes=MAX_MARKER_BYTES).decode(errors="replace")
+    except OSError:  # whatever it is, the rows are decoded anew, and the marker replaced
         return None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from softlab.manifest import FileRecord, Record, ShardRecord
 from softlab.shards import Shard
+from softlab.store.files import read_own
 from softlab.store.folder import COMMITS
 
 
@@ -32,9 +33,10 @@ def record_name(shard: Shard) -> str:
 
 
 def read_commit(path: Path) -> CommitRecord | None:
+    data = read_own(path)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CommitRecord)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None if data is None else msgspec.json.decode(data, type=CommitRecord)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from softlab.disk import write_whole
 from softlab.errors import DamagedStore, ObjectMissing, StoreError
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
+from softlab.plain_files import MAX_RECORD_BYTES, open_plain, read_if_there
 from softlab.remote.remote import Place, Remote, TooLarge
 
 
@@ -46,16 +46,22 @@ def read_file(place: Place, record: FileRecord, *, next_step: str | None = None)
     return data
 
 
+def read_own(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None:
+    """The bytes of a file that keeps track of a store and that no manifest records; None if there is none. Raises
+    StoreError for a link, for what is no plain file, and for one that can't be read."""
+    try:
+        return read_if_there(path, max_bytes=max_bytes)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}. Then run the same command again.") from None
+
+
 def _read_local(path: Path, record: FileRecord) -> bytes:
     """Never more than is recorded, and never from a link, a pipe or a device, which a store that was unpacked from an
     archive may hold."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.ELOOP, "is no plain file")
-        if found.st_size != record.bytes:
-            raise TooLarge(path, found.st_size, record.bytes)
+    with open(open_plain(path, os.O_RDONLY), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record.bytes:
+            raise TooLarge(path, size, record.bytes)
         return file.read(record.bytes)
 
 

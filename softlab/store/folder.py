@@ -6,11 +6,13 @@ from typing import Any
 
 import msgspec
 
-from softlab.disk import exclusive, is_temporary, list_files, remove
+from softlab.disk import is_temporary, list_files, remove
 from softlab.errors import StoreError, StoreExists
 from softlab.identity import digest_of
+from softlab.locks import exclusive
 from softlab.manifest import (
     MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
     FileRecord,
     Manifest,
     StorePlan,
@@ -20,6 +22,7 @@ from softlab.manifest import (
     encode,
     tell_differences,
 )
+from softlab.plain_files import read_plain
 from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import digests_name
 
@@ -98,7 +101,7 @@ def check_vacant(root: Path, plan: StorePlan) -> None:
 def read_plan(root: Path) -> StorePlan:
     """Of an unfinished store. Raises StoreError if it can't be read."""
     try:
-        return msgspec.json.decode((root / PLAN_NAME).read_bytes(), type=StorePlan)
+        return msgspec.json.decode(read_plain(root / PLAN_NAME, max_bytes=MAX_MANIFEST_BYTES), type=StorePlan)
     except (OSError, msgspec.MsgspecError) as error:
         next_step = f"Remove {root} and dump again."
         if (root / MANIFEST_NAME).exists():
@@ -159,7 +162,7 @@ def remove_finished_commits(root: Path) -> None:
 
 def _read_manifest(root: Path) -> tuple[Manifest, str]:
     path = root / MANIFEST_NAME
-    return decode_manifest(path.read_bytes(), where=str(path))
+    return decode_manifest(read_plain(path, max_bytes=MAX_MANIFEST_BYTES), where=str(path))
 
 
 def _holds_other_files(root: Path) -> bool:

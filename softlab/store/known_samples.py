@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from softlab.identity import ContentHashes
 from softlab.manifest import Manifest, StorePlan
-from softlab.store.files import read_file
+from softlab.plain_files import MAX_TABLE_BYTES
+from softlab.store.files import read_file, read_own
 from softlab.store.folder import EXPECTED_SAMPLES
 from softlab.store.samples import SampleTable, decode_samples, has_content_hashes
 
@@ -52,4 +53,4 @@ class KnownSamples:
         path = self._root / EXPECTED_SAMPLES
         if self._parent is not None:
             return read_file(self._root, self._parent.samples_file)
-        return path.read_bytes() if path.exists() else None
+        return read_own(path, max_bytes=MAX_TABLE_BYTES)

@@ -1,10 +1,12 @@
 """The manifest of a finished store, read from wherever the store lies."""
 
+import os
 from pathlib import Path
 
 from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnfinishedStore
 from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from softlab.manifest.versions import VersionRecord
+from softlab.plain_files import open_plain
 from softlab.remote.remote import Place, Remote, TooLarge
 from softlab.store.folder import is_unfinished
 from softlab.store.published import Located
@@ -36,17 +38,20 @@ def read_manifest_bytes(place: Place, *, version: VersionRecord | None = None) -
         if version is not None and error.size != expected:
             raise _not_published(place, version, f"{error.size:,} bytes, not {expected:,}") from None
         raise NotAStore(f"{where}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.") from None
-    except ObjectMissing:
+    except (FileNotFoundError, ObjectMissing):
         raise _missing(where) from None
+    except OSError as error:
+        raise NotAStore(f"{where}: {error.strerror}. {NEXT_STEP}") from None
 
 
 def _read_bytes(place: Place, *, max_bytes: int) -> bytes:
     if isinstance(place, Remote):
         return place.read(MANIFEST_NAME, max_bytes=max_bytes)
-    path = place / MANIFEST_NAME
-    if path.stat().st_size > max_bytes:
-        raise TooLarge(path, path.stat().st_size, max_bytes)
-    return path.read_bytes()
+    with open(open_plain(place / MANIFEST_NAME, os.O_RDONLY), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise TooLarge(place / MANIFEST_NAME, size, max_bytes)
+        return file.read(size)
 
 
 def _not_published(place: Place, version: VersionRecord, difference: str) -> DamagedStore:

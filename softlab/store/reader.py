@@ -4,6 +4,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -370,7 +371,15 @@ class Store:
         if folder is None:
             return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units)
         return CachedRows(
-            folder, name=name, grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units
+            folder,
+            name=name,
+            grid=grid,
+            row_bytes=layout.row_bytes,
+            decode=decode,
+            recorded=partial(self._files.recorded, group=group),
+            view=view,
+            units=units,
+            check="none" if self._cache.check == "some" and not isinstance(self.path, Path) else self._cache.check,
         )
 
     def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:

@@ -48,6 +48,10 @@ class ShardFiles:
         """What the manifest says about one shard."""
         return self._manifest.shards[shard.view * self._manifest.grid.parts_per_view + shard.part]
 
+    def recorded(self, shard: Shard, *, group: str) -> str:
+        """The hashes that the manifest records for the files of one shard and group, in one text."""
+        return " ".join(record.blake3 for record in self._records(shard, group))
+
     def _records(self, shard: Shard, group: str) -> list[FileRecord]:
         records = {file.path: file for file in self.shard_record(shard).files}
         paths = sorted({self._format.path_of(field, shard) for field in self._manifest.storage.fields_of(group)})

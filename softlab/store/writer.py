@@ -37,7 +37,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
-from softlab.store.files import read_file, records_of, write_files
+from softlab.store.files import read_file, read_own, records_of, write_files
 from softlab.store.folder import (
     COMMITS,
     EXPECTED_SAMPLES,
@@ -342,5 +342,5 @@ class StoreWriter:
 
 
 def _read_card(root: Path) -> str | None:
-    path = root / CARD_NAME
-    return path.read_text(errors="replace") if path.exists() else None
+    card = read_own(root / CARD_NAME)
+    return None if card is None else card.decode(errors="replace")

@@ -20,12 +20,15 @@ from safetensors.torch import load, save
 from softlab.disk import disk_errors, temporary_name, write_whole
 from softlab.errors import DamagedCheckpoint, DamagedStore
 from softlab.identity import digest_of
+from softlab.plain_files import read_plain
 from softlab.student.growing_file import GrowingFile
 from softlab.student.learner import State
 from softlab.student.position import Position
 
 KEPT = 2
 POSITION = "position.json"
+MAX_STATE_BYTES = 64 << 30
+"""Of one student's weights, optimizer and projectors."""
 
 
 class Written(Position, frozen=True, kw_only=True):
@@ -152,7 +155,7 @@ def _read_hashed(path: Path, expected: str | None) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, max_bytes=MAX_STATE_BYTES)
     except FileNotFoundError:
         raise _Damaged(f"{path}: is missing.") from None
     except OSError as error:

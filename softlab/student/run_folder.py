@@ -22,11 +22,13 @@ import msgspec
 from torch import Tensor
 
 from softlab.amounts import format_duration
-from softlab.disk import disk_errors, exclusive, is_temporary, list_files, sweep_temporaries
+from softlab.disk import disk_errors, is_temporary, list_files, sweep_temporaries
 from softlab.errors import DamagedCheckpoint, DamagedStore, StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
+from softlab.locks import exclusive
 from softlab.manifest import differences, tell_differences
 from softlab.models.weights import encode_weights, read_weights
+from softlab.plain_files import read_plain
 from softlab.ranks import ALONE, Ranks
 from softlab.store.files import write_files
 from softlab.student.checkpoints import (
@@ -144,7 +146,7 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return msgspec.json.decode(path.read_bytes(), type=list[StudentResult])
+            return msgspec.json.decode(read_plain(path), type=list[StudentResult])
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
@@ -245,7 +247,7 @@ def _students_of(root: Path) -> list[str]:
 
 def _read_record(root: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = msgspec.json.decode((root / RUN).read_bytes(), type=dict)
+        record: dict[str, Any] = msgspec.json.decode(read_plain(root / RUN), type=dict)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(root / RUN, error) from error
     return record

@@ -2,6 +2,7 @@ import gc
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -12,10 +13,11 @@ import platformdirs
 import pytest
 
 from softlab.disk import list_files
-from softlab.errors import DamagedStore, InvalidOption, StoreWriteFailed
+from softlab.errors import ChangedCache, DamagedStore, InvalidOption, StoreWriteFailed
+from softlab.identity import digest_of, keyed_digest_of
 from softlab.indices import StoreIndex
 from softlab.shards import Shard, ShardGrid
-from softlab.store.cache import CachedRows, CacheOptions
+from softlab.store.cache import CachedRows, CacheOptions, Check
 from softlab.store.reader import Store, open_store
 from softlab.store.rows import Rows
 from tests.store.building import flip_byte, make_arrays, make_plan, write_store
@@ -45,12 +47,26 @@ def shards() -> Shards:
     return Shards()
 
 
-def open_rows(folder: Path, shards: Shards) -> CachedRows:
-    return CachedRows(folder, name="outputs-logits", grid=GRID, row_bytes=24, decode=shards.decode, view=1)
+def recorded(shard: Shard) -> str:
+    """What a manifest would say of a shard's files."""
+    return f"hashes of shard {shard.part}"
+
+
+def open_rows(folder: Path, shards: Shards, *, check: Check = "none") -> CachedRows:
+    return CachedRows(
+        folder,
+        name="outputs-logits",
+        grid=GRID,
+        row_bytes=24,
+        decode=shards.decode,
+        recorded=recorded,
+        view=1,
+        check=check,
+    )
 
 
 def open_cached(root: Path, cache: Path, *, max_bytes: int = 1 << 20) -> Store:
-    return open_store(root, cache=CacheOptions(dir=cache, max_bytes=max_bytes))
+    return open_store(root, cache=CacheOptions(dir=cache, max_bytes=max_bytes, check="none"))
 
 
 def read_right(store: Store) -> bool:
@@ -363,7 +379,9 @@ def test_a_folder_in_the_place_of_rows_is_said(tmp_path: Path) -> None:
     store = open_cached(tmp_path / "store", tmp_path / "cache")
     (tmp_path / "cache" / store.digest / "outputs-logits-view-00000.rows").mkdir(parents=True)
 
-    with pytest.raises(StoreWriteFailed, match=re.escape("Is a directory. Mend the cause, choose another `cache.dir`")):
+    with pytest.raises(
+        StoreWriteFailed, match=re.escape("no plain file; remove it. Mend the cause, choose another `cache.dir`")
+    ):
         store.read([0])
 
 
@@ -380,6 +398,125 @@ def test_a_full_disk_is_said_and_kills_no_process(
 
     resize_disk(4096)
     assert workers.submit(read_right, store).result()
+
+
+# What others wrote.
+
+
+def swap_rows(folder: Path, *, key: Callable[[int], str] | None) -> None:
+    """As somebody does who can write there: each shard's rows in another order, and under the key their new hash."""
+    path = folder / f"{NAME}.rows"
+    rows = np.frombuffer(path.read_bytes(), dtype=np.uint8).reshape(11, 24)
+    for part in range(3):
+        swapped = np.ascontiguousarray(rows[4 * part : 4 * part + 4][::-1])
+        with path.open("r+b") as file:
+            file.seek(4 * part * 24)
+            file.write(swapped.tobytes())
+        digest = digest_of(swapped.data) if key is None else keyed_digest_of(swapped.data, key=key(part))
+        (folder / f"{NAME}.part-{part:05d}").write_text(digest)
+
+
+def test_a_hash_of_the_rows_alone_vouches_for_nothing(tmp_path: Path, shards: Shards) -> None:
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
+    swap_rows(tmp_path, key=None)
+
+    np.testing.assert_array_equal(open_rows(tmp_path, shards).take(StoreIndex(np.arange(11))), ROWS)
+
+
+def test_rows_of_another_shard_under_their_own_hash_are_decoded_again(tmp_path: Path, shards: Shards) -> None:
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
+    rows = (tmp_path / f"{NAME}.rows").read_bytes()
+    (tmp_path / f"{NAME}.rows").write_bytes(rows[4 * 24 : 8 * 24] + rows[: 4 * 24] + rows[8 * 24 :])
+    first, second = (tmp_path / f"{NAME}.part-0000{part}" for part in (0, 1))
+    text = first.read_text()
+    first.write_text(second.read_text())
+    second.write_text(text)
+
+    np.testing.assert_array_equal(open_rows(tmp_path, shards).take(StoreIndex(np.arange(11))), ROWS)
+
+
+@pytest.mark.parametrize("check", ["some", "all"])
+def test_rows_under_a_hash_that_fits_are_compared_with_the_store(tmp_path: Path, shards: Shards, check: Check) -> None:
+    open_rows(tmp_path, shards).take(StoreIndex(np.arange(11)))
+    swap_rows(tmp_path, key=lambda part: f"hashes of shard {part}")
+
+    with pytest.warns(ChangedCache, match=r"held other rows than the store has for shard view-00001-part-0000\d"):
+        taken = open_rows(tmp_path, shards, check=check).take(StoreIndex(np.arange(11)))
+
+    is_right = [np.array_equal(taken[4 * part : 4 * part + 4], ROWS[4 * part : 4 * part + 4]) for part in range(3)]
+    assert sum(is_right) == (1 if check == "some" else 3)
+
+
+def test_a_link_in_the_place_of_rows_or_hashes_is_replaced_and_not_followed(tmp_path: Path, shards: Shards) -> None:
+    folder, other = tmp_path / "cache", tmp_path / "other"
+    folder.mkdir()
+    other.write_bytes(b"private")
+    (folder / f"{NAME}.rows").symlink_to(other)
+    (folder / f"{NAME}.part-00000").symlink_to(other)
+    os.mkfifo(folder / f"{NAME}.part-00001")
+
+    for _ in range(2):
+        np.testing.assert_array_equal(open_rows(folder, shards).take(StoreIndex(np.arange(11))), ROWS)
+
+    assert shards.decoded == [0, 1, 2]
+    assert other.read_bytes() == b"private"
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_what_is_cached_is_its_users_alone(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+    (tmp_path / "cache" / store.digest).mkdir(parents=True, mode=0o755)
+
+    store.read([0])
+
+    assert stat.S_IMODE((tmp_path / "cache" / store.digest).stat().st_mode) == 0o700
+    files = [path for path in (tmp_path / "cache" / store.digest).iterdir() if path.suffix == ".rows"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_a_cache_of_another_user_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+    (tmp_path / "cache" / store.digest).mkdir(parents=True)
+    os.chown(tmp_path / "cache" / store.digest, 65534, 65534)
+
+    with pytest.raises(StoreWriteFailed, match=r"another user's, so that what it holds proves nothing. Choose"):
+        store.read([0])
+
+
+def test_a_link_in_the_place_of_a_stores_folder_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_plan())
+    store = open_cached(tmp_path / "store", tmp_path / "cache")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / store.digest).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreWriteFailed, match=r"is a link, no folder, or"):
+        store.read([0])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def read_in_turn(roots: list[Path], *, cache: Path, start: Path, times: int) -> bool:
+    """Each time from a new opening, for which the cache has no room beside the others."""
+    while not start.exists():
+        time.sleep(0.001)
+    return all(read_right(open_cached(roots[turn % len(roots)], cache, max_bytes=4096)) for turn in range(times))
+
+
+def test_processes_whose_stores_take_turns_in_a_small_cache_fail_none_of_each_others_reads(
+    tmp_path: Path, workers: ProcessPoolExecutor
+) -> None:
+    roots = [tmp_path / name for name in ("one", "two", "three")]
+    for root in roots:
+        write_store(root, make_plan(features={"pooled": (len(root.name),)}))
+    start, turns = tmp_path / "start", (roots, roots[::-1], roots[1:])
+
+    answers = [workers.submit(read_in_turn, turn, cache=tmp_path / "cache", start=start, times=60) for turn in turns]
+    start.touch()
+
+    assert [answer.result() for answer in answers] == [True] * 3
 
 
 # Options.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from softlab.disk import create_file, exclusive, list_files, remove, shared
+from softlab.disk import create_file, list_files, remove
 from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreWriteFailed
 from softlab.identity import digest_of
+from softlab.locks import exclusive, shared
 from softlab.manifest import FileRecord
 from softlab.store.files import hash_matches, read_file, write_files
 from tests.store.building import contents, flip_byte

@@ -17,6 +17,7 @@ from softlab.sharing.fetch.local_copy import make_local_copy
 from softlab.sharing.fetch.origin import Origin, open_origin
 from softlab.sharing.signing.trust import check_digest
 from softlab.store.cache import CacheOptions
+from softlab.store.files import read_own
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.reader import Store
 
@@ -129,5 +130,5 @@ def pull(
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
     """Add the whole store's licence, and what its owner wrote, to a card that the writer made; a changed card stays."""
     path = out / CARD_NAME
-    if not path.exists() or path.read_bytes() == render_card(manifest).encode():
+    if read_own(path) in (None, render_card(manifest).encode()):
         write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})

@@ -12,6 +12,7 @@ from pathlib import Path
 from softlab.card.render import CARD_NAME
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord, summarise
+from softlab.plain_files import read_if_there
 from softlab.remote.address import VERSION, Address, parse_place
 from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
@@ -177,11 +178,13 @@ def _finish(
 def _own_card(store: Store) -> str | None:
     """The card beside a local store, which a person may have added to."""
     path = store.path / CARD_NAME if isinstance(store.path, Path) else None
-    if path is None or not path.is_file():
-        return None
-    if path.stat().st_size > MAX_CARD_BYTES:
-        raise InvalidOption(f"{path}: a card of over {MAX_CARD_BYTES:,} bytes. Shorten it.")
-    return path.read_text(encoding="utf-8", errors="replace")
+    try:
+        card = None if path is None else read_if_there(path, max_bytes=MAX_CARD_BYTES)
+    except OSError as error:
+        raise InvalidOption(
+            f"{path}: {error.strerror}. Only a card of its own, and a short one, is published."
+        ) from None
+    return None if card is None else card.decode(errors="replace")
 
 
 def _write_if_different(remote: Remote, path: str, data: bytes) -> None:
