@@ -11,6 +11,7 @@ from softlab.bench.store_figures import StoreFigures
 from softlab.bench.training import StepRate
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.progress import run_bar, scan_bar
+from softlab.cli.say import say
 from softlab.cli.tables import print_facts, print_table
 from softlab.recipes.bench import BenchRecipe
 
@@ -53,11 +54,11 @@ def _print_reading(reads: Sequence[ReadRate]) -> None:
         ]
         print()
         print_table(["batches of 256 rows", "as", "rows/s", "relative"], rows, title=f"Reading {group}")
-    print("relative: to np.take on a memory-mapped file of the same packed rows (plain file).")
+    say("relative: to np.take on a memory-mapped file of the same packed rows (plain file).")
     if not any(read.place == "row cache" for read in reads):
-        print("row cache: not measured, for a decoded store is larger than --cache-max-bytes.")
+        say("row cache: not measured, for a decoded store is larger than --cache-max-bytes.")
     disk = "their files dropped from memory first" if CAN_FORGET else "this system can't drop them from memory first"
-    print(f"first touch: decoded into an empty row cache, {disk}.")
+    say(f"first touch: decoded into an empty row cache, {disk}.")
 
 
 def _print_steps(steps: Sequence[StepRate]) -> None:
@@ -71,7 +72,7 @@ def _print_steps(steps: Sequence[StepRate]) -> None:
         size = next(step.batch_size for step in steps if step.student == student)
         print_table(["labels", "samples/s", "relative"], rows, title=f"Steps of {student}, batches of {size:,}")
     if steps:
-        print("relative: to plain hard labels; the same batches of decoded samples in memory.")
+        say("relative: to plain hard labels; the same batches of decoded samples in memory.")
 
 
 def _labels(step: StepRate) -> str:

@@ -10,7 +10,8 @@ import typer
 from softlab.amounts import format_bytes, format_count
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.progress import run_bar, scan_bar
-from softlab.cli.tables import fit_as_table, format_share, print_facts, print_table, printable
+from softlab.cli.say import say
+from softlab.cli.tables import fit_as_table, format_share, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.manifest.versions import VersionRecord
 from softlab.sharing.catalogue.catalog import Catalog, find_for, read_catalog
@@ -91,16 +92,16 @@ def _show(catalog: Catalog, found: Sequence[VersionRecord], signers: Sequence[st
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
         for row, record in zip(rows, found, strict=True):
-            print_facts(row | {"terms": printable(record.terms) or "-"})
+            print_facts(row | {"terms": record.terms or "-"})
             print()
     of = "" if len(found) == len(catalog.versions) else f"{len(found):,} of "
     written = "" if catalog.updated is None else f", as written at {catalog.updated}"
-    print(f"{of}{format_count(len(catalog.versions), 'published version')} at {catalog.root}{written}")
+    say(f"{of}{format_count(len(catalog.versions), 'published version')} at {catalog.root}{written}")
 
 
 def _facts(catalog: Catalog, record: VersionRecord, signer: str | None) -> dict[str, str]:
     summary = record.summary
-    facts = {
+    return {
         "store": f"{record.name}@{record.version}",
         "tags": ", ".join(catalog.tags_of(record)) or "-",
         "data set": f"{summary.source} ({summary.num_samples:,})",
@@ -116,4 +117,3 @@ def _facts(catalog: Catalog, record: VersionRecord, signer: str | None) -> dict[
         "published": record.published[:10],
         "digest": record.digest[:12],
     }
-    return {name: printable(value) for name, value in facts.items()}

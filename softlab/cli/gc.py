@@ -8,6 +8,7 @@ import typer
 
 from softlab.amounts import format_bytes, format_count
 from softlab.cli.progress import rows_bar
+from softlab.cli.say import say
 from softlab.cli.tables import print_table
 from softlab.errors import InvalidOption
 from softlab.sharing.publish.gc import GcOptions, GcReport, collect_garbage
@@ -52,6 +53,6 @@ def _show(report: GcReport, *, dry_run: bool) -> None:
     if rows:
         print_table(["leftover", "what", "files", "size", "written"], rows)
     files, size = sum(each.files for each in report.leftovers), sum(each.bytes for each in report.leftovers)
-    print(f"{'would remove' if dry_run else 'removed'} {format_count(files, 'file')}, {format_bytes(size)}")
+    say(f"{'would remove' if dry_run else 'removed'} {format_count(files, 'file')}, {format_bytes(size)}")
     for path in report.in_use:
-        print(f"left alone, because somebody is at work on it: {path}")
+        say(f"left alone, because somebody is at work on it: {path}")

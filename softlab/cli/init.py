@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from softlab.cli.say import say
 from softlab.disk import write_whole
 from softlab.errors import InvalidOption, StoreExists
 from softlab.recipes.init import dump_draft, teacher_draft, train_draft
@@ -35,7 +36,7 @@ def init(
     else:
         text = teacher_draft(source, teacher=_given(teacher, "teacher"), valid=valid, out="runs/teacher")
     write_whole(path.parent, {path.name: text.encode()})
-    print(f"{path}: written. Look through it, then: softlab {COMMANDS[what]} {path}")
+    say(f"{path}: written. Look through it, then: softlab {COMMANDS[what]} {path}")
 
 
 def _given(value: str, name: str) -> str:

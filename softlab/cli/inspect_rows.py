@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from softlab.amounts import format_count
-from softlab.cli.tables import fit_as_table, print_facts, print_table, printable
+from softlab.cli.say import say
+from softlab.cli.tables import fit_as_table, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.modalities.opening import open_source
 from softlab.report.sample_page import check_page, write_sample_page
@@ -32,7 +33,7 @@ def show_rows(name: str, count: int | None, *, thumbnails: Path | None, source: 
         )
     rows = sample_rows(store, count or PICTURES)
     write_sample_page(store, rows, open_source(source), thumbnails)
-    print(f"{thumbnails}: {format_count(len(rows), 'sample')}")
+    say(f"{thumbnails}: {format_count(len(rows), 'sample')}")
 
 
 def _print(rows: Sequence[SampleRow], *, as_json: bool) -> None:
@@ -60,4 +61,4 @@ def _facts(row: SampleRow) -> dict[str, str]:
     }
     if row.unit is not None:
         facts["unit"] = str(row.unit)
-    return {name: printable(value) for name, value in facts.items()}
+    return facts

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from softlab.cli.messages import explain_flag, say_flags, with_flags
+from softlab.cli.say import say_beside
 from softlab.errors import SoftlabError, SoftlabWarning
 from softlab.ranks import is_first_to_fail
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except SoftlabError as error:
         if is_first_to_fail():
-            typer.echo(f"error: {with_flags(str(error))}", err=True)
+            say_beside(f"error: {with_flags(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -121,7 +122,7 @@ def _load(command: str) -> Callable[..., Any]:
             function(**options)
         except KeyboardInterrupt as interrupt:  # Typer makes it exit code 130, but drops its text
             if str(interrupt):
-                typer.echo(str(interrupt), err=True)
+                say_beside(str(interrupt))
             raise
 
     return run
@@ -140,12 +141,8 @@ def _show_note(
     line: str | None = None,
 ) -> None:
     """Our own warnings as a note for the user; others as Python shows them."""
-    text = (
-        f"note: {with_flags(str(message))}"
-        if issubclass(category, SoftlabWarning)
-        else f"{category.__name__}: {message}"
-    )
-    typer.echo(text, err=True)
+    is_ours = issubclass(category, SoftlabWarning)
+    say_beside(f"note: {with_flags(str(message))}" if is_ours else f"{category.__name__}: {message}")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, explain_heads, head_of, metrics_among
+from softlab.cli.say import say
 from softlab.cli.tables import print_columns
 from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.unit import Unit
@@ -92,17 +93,18 @@ def _known(students: Sequence[ComparedStudent]) -> set[str]:
 def _print_errors(students: Sequence[ComparedStudent]) -> None:
     for student in students:
         if student.error is not None:
-            print(f"{student.label}: {student.error}\n")
+            say(f"{student.label}: {student.error}")
+            print()
 
 
 def _print_legend(made: Report, out: Path) -> None:
-    print("metrics: of the validation source after the last epoch. best: of the best epoch. loss: in training.")
-    print("gain: by how much better than the same run's NAME-hard.")
+    say("metrics: of the validation source after the last epoch. best: of the best epoch. loss: in training.")
+    say("gain: by how much better than the same run's NAME-hard.")
     if explained := explain_heads(metrics_among(_known(made.students))):
-        print(explained)
+        say(explained)
     if any(len(student.runs) > 1 for student in made.students):
-        print("mean ± standard deviation over the runs.")
-    print(f"written to {out}: {', '.join([REPORT, *made.plots])}")
+        say("mean ± standard deviation over the runs.")
+    say(f"written to {out}: {', '.join([REPORT, *made.plots])}")
 
 
 def _wrapped(label: str) -> str:

@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softlab.cli.say import printable, say
+
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """The first column to the left, figures to the right."""
@@ -13,7 +15,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     for index, header in enumerate(headers):
         table.add_column(header, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
@@ -41,18 +43,13 @@ def print_facts(facts: Mapping[str, str]) -> None:
     """One fact a line, values under each other."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def fit_as_table(rows: Sequence[Mapping[str, str]]) -> bool:
     """Whether the terminal has room for them side by side."""
     widths = [max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0]] if rows else []
     return bool(rows) and sum(widths) <= Console().width
-
-
-def printable(text: str) -> str:
-    """What another team wrote may hold signs that a terminal obeys."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def format_share(share: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from softlab.cli.flags import recipe_command
 from softlab.cli.progress import run_bar, scan_bar
+from softlab.cli.say import say
 from softlab.cli.training import print_results, print_trials, training_bar
 from softlab.ranks import is_first_rank
 from softlab.recipes.train import TrainRecipe
@@ -21,4 +22,4 @@ def train_student(recipe: TrainRecipe) -> None:
         print_results([each for each in found if isinstance(each, StudentResult)], out=recipe.out)
     elif is_first_rank():
         print_trials([each for each in found if isinstance(each, Trial)])
-        print(f"The best as a recipe: softlab train-student {recipe.best}")
+        say(f"The best as a recipe: softlab train-student {recipe.best}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
+from softlab.cli.say import say
 from softlab.cli.tables import print_columns, print_table
 from softlab.errors import TrainingFailed
 from softlab.evaluation.metrics import METRIC_BY_NAME
@@ -35,9 +36,9 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     print_columns(_columns(results, best_by=best_by, known=known), title=f"Students of {out}")
     if best_by is not None:
         label = METRIC_BY_NAME[best_by].label
-        print(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
+        say(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
     if explained := explain_heads(metrics_among(known)):
-        print(explained)
+        say(explained)
     failed = [result for result in results if result.error is not None]
     if failed:
         lines = "; ".join(f"{result.name}: {result.error}" for result in failed)
@@ -72,7 +73,7 @@ def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
     print_table(["", "loss", "T", "alpha", "validation"], rows, title=f"The best of {len(trials)} trials")
     failed = [trial for trial in trials if trial.result.error]
     if failed:
-        print(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")
+        say(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")
 
 
 def _temperature(learn: LearnOptions) -> str:

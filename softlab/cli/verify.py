@@ -11,6 +11,7 @@ from softlab.amounts import format_bytes, format_count
 from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
+from softlab.cli.say import say
 from softlab.sharing.signing.options import signer_from
 from softlab.sharing.signing.trust import Vouched, check_digest, check_trust
 from softlab.store.verify import VerifyReport, verify_store
@@ -62,17 +63,17 @@ def _check_signature(
 def _print_report(store: str, report: VerifyReport, vouched: Vouched | None, *, is_swept: bool) -> None:
     if vouched is not None:
         version = "" if vouched.version is None else f", as {vouched.name}@{vouched.version}"
-        print(f"signed by {vouched.signer}{version}")
+        say(f"signed by {vouched.signer}{version}")
     for state in ["damaged", "missing", "foreign"]:
         for path in getattr(report, state):
-            print(f"{state}: {path}")
+            say(f"{state}: {path}")
     state = "intact" if report.is_intact else "NOT intact"
-    print(f"{store}: {state}, {report.num_files:,} files, {format_bytes(report.num_bytes)}, digest {report.digest}")
+    say(f"{store}: {state}, {report.num_files:,} files, {format_bytes(report.num_bytes)}, digest {report.digest}")
     if report.temporary:
         files = format_count(len(report.temporary), "temporary file")
         where = f"`softlab verify {store} --sweep`"
-        print(f"{files} of softlab's own, left by a process that was killed: " + ("removed" if is_swept else where))
+        say(f"{files} of softlab's own, left by a process that was killed: " + ("removed" if is_swept else where))
     if not report.is_listed:
-        print("foreign files were not looked for: what this place holds can't be listed")
+        say("foreign files were not looked for: what this place holds can't be listed")
     if report.is_adding_views:
-        print("views are being added; the same `softlab dump-teacher` command goes on with them")
+        say("views are being added; the same `softlab dump-teacher` command goes on with them")

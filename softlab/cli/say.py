@@ -1,0 +1,20 @@
+"""Lines for a terminal. Stores, cards and catalogues of others may hold signs that a terminal obeys, and line ends with
+which they could speak in softlab's name."""
+
+import typer
+
+
+def say(line: str) -> None:
+    """One line of the output."""
+    print(printable(line))
+
+
+def say_beside(text: str) -> None:
+    """What isn't the output: an error, a note. Lines after the first are indented, so that none passes for another."""
+    first, *others = text.split("\n")
+    typer.echo("\n".join([printable(first), *(f"  {printable(line)}" for line in others)]), err=True)
+
+
+def printable(text: str) -> str:
+    """With a question mark for each sign that isn't printed but obeyed."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
