@@ -11,8 +11,11 @@ SCHEMES = ("s3", "gs", "az", "http", "https", "hf")
 WEB = ("http://", "https://")
 """Web servers hand out what is asked for by name: they are only read, and list nothing."""
 
-MISTYPED = re.compile(rf"({'|'.join(SCHEMES)})(:/|//)", re.ASCII | re.IGNORECASE)
-"""What a URL begins with that lacks a sign."""
+MISTYPED = re.compile(rf"({'|'.join(SCHEMES)})(:[/\\]?|;?//)", re.ASCII | re.IGNORECASE)
+"""What a URL begins with that lacks a sign, or has another."""
+
+CREDENTIALS = re.compile(r":[^/\\@]*@")
+"""As in user:password@host. No published name has a colon."""
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.ASCII)
 VERSION = re.compile(r"[1-9][0-9]{0,8}|[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
@@ -100,15 +103,12 @@ def _checked_root(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator:
         _check_not_mistyped(text)
+        _check_no_credentials("..", text)
         return text.rstrip("/") or text
     if scheme not in SCHEMES:
         raise InvalidOption(f"{scheme!r}: not a kind of address that softlab reads. Known: {', '.join(SCHEMES)}.")
     host, _, path = rest.partition("/")
-    if "@" in host:
-        raise InvalidOption(
-            f"{scheme}://..: addresses don't hold credentials, because addresses end up in logs. Give them in the "
-            f"environment or profile of your cloud's own tools."
-        )
+    _check_no_credentials(f"{scheme}://..", rest if "@" not in host else ":@")
     if "?" in rest or "#" in rest:
         raise InvalidOption(
             f"{_one_line(re.split('[?#]', text)[0])}: addresses have no part behind ? or #, where credentials may "
@@ -123,6 +123,14 @@ def _checked_root(text: str) -> str:
             f"{_one_line(text)}: has the part {wrong[0]!r}. Give an address of plain names, as in s3://bucket/labels."
         )
     return "/".join([f"{scheme}://{host}", *segments])
+
+
+def _check_no_credentials(shown: str, text: str) -> None:
+    if CREDENTIALS.search(text) and not os.path.exists(text):
+        raise InvalidOption(
+            f"{shown}: addresses don't hold credentials, because addresses end up in logs. Give them in the "
+            f"environment or profile of your cloud's own tools."
+        )
 
 
 def _check_not_mistyped(text: str) -> None:

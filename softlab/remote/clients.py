@@ -27,6 +27,9 @@ RETRIES: dict[str, Any] = {
     "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)},
 }
 KINDS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore, "http": HTTPStore, "https": HTTPStore}
+SETTINGS_OF_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "HF_")
+"""What names of environment variables begin with."""
+
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 _used_by: int | None = None
@@ -64,8 +67,19 @@ def _refuse_forks(url: str) -> None:
     _used_by = os.getpid()
 
 
+def _refuse_line_ends(url: str) -> None:
+    """A variable that was read from a file often has its line end too, at which a client's thread would panic."""
+    for name, value in os.environ.items():
+        if name.startswith(SETTINGS_OF_CLOUDS) and not value.isprintable():
+            raise InvalidOption(
+                f"{url}: the environment variable {name} holds a line end, or another sign that isn't printed. Set it "
+                f"without, as in export {name}=$(cat FILE)."
+            )
+
+
 def _open(url: str, *, timeout_s: float) -> Client:
     scheme = url.partition("://")[0]
+    _refuse_line_ends(url)
     options: dict[str, Any] = {
         "client_options": CLIENT_OPTIONS | {"timeout": timedelta(seconds=timeout_s)},
         "retry_config": RETRIES,

@@ -110,6 +110,27 @@ def test_a_mistyped_url_is_not_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https:u:a-secret@host/labels",
+        "s3:\\\\u:a-secret@bucket",
+        "https;//u:a-secret@host/labels",
+        "u:a-secret@host/labels",
+        "labels/u:a-secret@host",
+        "s3://bucket/u:a-secret@host//labels",
+        " https:u:a-secret@host",
+        "s3:a-secret",
+    ],
+)
+@pytest.mark.parametrize("parse", [parse_address, parse_place])
+def test_what_looks_like_credentials_is_refused_and_not_repeated(parse: Callable[[str], Address], text: str) -> None:
+    with pytest.raises(InvalidOption, match=r"Did you mean|addresses don't hold credentials") as caught:
+        parse(text)
+
+    assert "secret" not in str(caught.value)
+
+
 def test_a_folder_that_is_named_as_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s3:/labels").mkdir(parents=True)

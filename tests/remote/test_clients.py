@@ -149,3 +149,13 @@ def test_large_objects_are_waited_for_longer(monkeypatch: pytest.MonkeyPatch) ->
         some.waiting_for(num_bytes)
 
     assert opened == [64.0, 128.0, 32768.0]
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY"])
+def test_a_credential_with_a_line_end_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "a-secret\n")
+
+    with pytest.raises(InvalidOption, match=rf"the environment variable {name} holds a line end") as refused:
+        clients.Clients("s3://bucket/labels").waiting_for(1)
+
+    assert "a-secret" not in str(refused.value)
