@@ -4,7 +4,7 @@ It is listed from the version records. `catalog.json` holds the same list for a 
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -76,7 +76,7 @@ def read_catalog(root: str | Path) -> Catalog:
     remote = connect(address)
     if not remote.can_list:
         return _read_written(remote)
-    versions, tags = _list_records(remote, known={})
+    versions, tags = _list_records(remote)
     if not versions:
         check_is_catalogue(remote)
     return Catalog(root=address.root, versions=versions, tags=tags)
@@ -111,8 +111,7 @@ def update_catalog(remote: Remote, *, writer: str) -> None:
     for _ in attempts():
         found = _read_tagged(remote)
         before = None if found is None else _decode(found, remote)
-        known = {(each.name, each.version): each for each in before.versions} if before else {}
-        versions, tags = _list_records(remote, known=known)
+        versions, tags = _list_records(remote)
         if before and (before.versions, before.tags) == (versions, tags):
             return
         data = encode(CatalogRecord(updated=this_moment(), writer=writer, versions=versions, tags=tags))
@@ -153,18 +152,16 @@ def _decode(found: Tagged, remote: Remote) -> CatalogRecord | None:
         return None
 
 
-def _list_records(
-    remote: Remote, *, known: Mapping[tuple[str, int], VersionRecord]
-) -> tuple[tuple[VersionRecord, ...], tuple[TagRecord, ...]]:
-    """All that is published; versions never change, so those that are known aren't read again."""
+def _list_records(remote: Remote) -> tuple[tuple[VersionRecord, ...], tuple[TagRecord, ...]]:
+    """All that is published. Nothing is taken from `catalog.json`, which anybody who may write there can change, while
+    a version's record is what its signature covers."""
     names = [name for name in remote.list_folders() if NAME.fullmatch(name)]
     numbers = sorted((name, number) for name, found in _ask(list_versions, remote, names) for number in found)
     tags = sorted((name, tag) for name, found in _ask(list_tags, remote, names) for tag in found)
-    new = [key for key in numbers if key not in known]
-    read = dict(in_parallel(lambda key: _readable(lambda: read_version(remote, *key)), new, jobs=JOBS))
-    versions = [read[key] if key in read else known[key] for key in numbers]
+    read = dict(in_parallel(lambda key: _readable(lambda: read_version(remote, *key)), numbers, jobs=JOBS))
     moved = dict(in_parallel(lambda key: _readable(lambda: read_tag(remote, *key)), tags, jobs=JOBS))
-    return tuple(each for each in versions if each), tuple(found for key in tags if (found := moved[key]))
+    versions = tuple(found for key in numbers if (found := read[key]))
+    return versions, tuple(found for key in tags if (found := moved[key]))
 
 
 def _ask(
