@@ -24,8 +24,8 @@ ROWS = """
     card
     manifest
     remote | sources | progress
-    labels | identity | keys | shards | ranks | disk | users_code
-    errors | indices | amounts
+    labels | identity | keys | shards | ranks | disk | users_code | foreign_parquet
+    errors | indices | amounts | parquet_pages
 """
 # The same for the folders of a room.
 SHARING_ROWS = """
@@ -52,6 +52,7 @@ HOMES = {
     "huggingface_hub": ("softlab.remote.hub",),
     "zarr": ("softlab.store.zarr_format",),
     "pyarrow": (
+        "softlab.foreign_parquet",
         "softlab.keys",
         "softlab.store.parquet_format",
         "softlab.store.samples",
