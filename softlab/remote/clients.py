@@ -48,7 +48,7 @@ class Patience:
         return replace(self, timeout_s=timeout_s, retry_s=max(self.retry_s, timeout_s))
 
 
-READING = Patience(timeout_s=14.0, silence_s=10.0, retry_s=15.0)
+READING = Patience(timeout_s=12.0, silence_s=10.0, retry_s=13.0)
 """Two turns, so that a server that says nothing, or a byte a minute, is given up within 30 seconds."""
 
 CHANGING = Patience(timeout_s=64.0, silence_s=None, retry_s=180.0)
