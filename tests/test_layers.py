@@ -25,8 +25,8 @@ ROWS = """
     manifest
     remote | sources | progress
     locks
-    labels | identity | keys | shards | ranks | disk | users_code
-    errors | indices | amounts | plain_files
+    labels | identity | keys | shards | ranks | disk | users_code | foreign_parquet
+    errors | indices | amounts | plain_files | parquet_pages
 """
 # The same for the folders of a room.
 SHARING_ROWS = """
@@ -53,6 +53,7 @@ HOMES = {
     "huggingface_hub": ("softlab.remote.hub",),
     "zarr": ("softlab.store.zarr_format",),
     "pyarrow": (
+        "softlab.foreign_parquet",
         "softlab.keys",
         "softlab.store.parquet_format",
         "softlab.store.samples",

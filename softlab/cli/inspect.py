@@ -15,7 +15,7 @@ from softlab.cli.tables import format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan, encode
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views
-from softlab.store.folder import count_finished_shards, is_adding_views, is_unfinished, read_plan
+from softlab.store.folder import count_finished_shards, is_unfinished, plan_of_added_views, read_plan
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import locate
 
@@ -53,8 +53,9 @@ def inspect(
         print(json.dumps({"finished": True, "digest": digest, "manifest": json.loads(encode(manifest))}, indent=1))
         return
     facts = _what(located.name, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
-    if isinstance(place, Path) and is_adding_views(place):
-        facts["being added"] = f"{_how_far(place, read_plan(place), manifest.views.num_views)} with --views +N"
+    adding = plan_of_added_views(place) if isinstance(place, Path) else None
+    if adding is not None:
+        facts["being added"] = f"{_how_far(place, adding, manifest.views.num_views)} with --views +N"
     print_facts(facts)
 
 

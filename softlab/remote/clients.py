@@ -3,6 +3,7 @@ the clouds' own tools do: environment, profile, machine role."""
 
 import os
 import threading
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
@@ -15,15 +16,11 @@ from softlab.remote.failures import SETTINGS, no_credentials
 
 Client = S3Store | GCSStore | AzureStore | HTTPStore
 
-TIMEOUT_S = 64.0
-"""Of a request, doubled until its bytes can pass at `SLOWEST_BYTES_PER_S`."""
-
 SLOWEST_BYTES_PER_S = 256 << 10
 
 CLIENT_OPTIONS: dict[str, Any] = {"connect_timeout": "10s", "user_agent": "softlab"}
 RETRIES: dict[str, Any] = {
     "max_retries": 5,
-    "retry_timeout": timedelta(seconds=180),  # lets a request that got no answer be asked twice more
     "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)},
 }
 KINDS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore, "http": HTTPStore, "https": HTTPStore}
@@ -31,6 +28,34 @@ SETTINGS_OF_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "HF_")
 """What names of environment variables begin with."""
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long a request is waited for."""
+
+    timeout_s: float
+    """For all of it, doubled until its bytes can pass at `SLOWEST_BYTES_PER_S`."""
+
+    silence_s: float | None
+    """For the first byte, and from one to the next; None for as long as all of it."""
+
+    retry_s: float
+    """From its beginning, for as long as it is sent again where it failed."""
+
+    def for_bytes(self, num_bytes: int) -> "Patience":
+        """With that of the bytes of one object."""
+        timeout_s = self.timeout_s
+        while timeout_s * SLOWEST_BYTES_PER_S < num_bytes:
+            timeout_s *= 2
+        return replace(self, timeout_s=timeout_s, retry_s=max(self.retry_s, timeout_s))
+
+
+READING = Patience(timeout_s=12.0, silence_s=10.0, retry_s=13.0)
+"""Two turns, so that a server that says nothing, or a byte a minute, is given up within 30 seconds."""
+
+CHANGING = Patience(timeout_s=64.0, silence_s=None, retry_s=180.0)
+"""A server says nothing while it takes what is uploaded, copies or deletes; three turns."""
 
 _used_by: int | None = None
 """The process in which clients were opened. Their threads aren't there in its forks, which would wait for them for
@@ -42,19 +67,23 @@ class Clients:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._opened: dict[float, Client] = {}
+        self._opened: dict[Patience, Client] = {}
         self._opening = threading.Lock()
 
-    def waiting_for(self, num_bytes: int) -> Client:
-        """One that doesn't give a request up while so many bytes may still be on their way."""
+    def reading(self, num_bytes: int = 0) -> Client:
+        """One that doesn't give a request up while so many bytes still come."""
+        return self._with(READING.for_bytes(num_bytes))
+
+    def changing(self, num_bytes: int = 0) -> Client:
+        """The same for what changes something."""
+        return self._with(CHANGING.for_bytes(num_bytes))
+
+    def _with(self, patience: Patience) -> Client:
         _refuse_forks(self._url)
-        timeout_s = TIMEOUT_S
-        while timeout_s * SLOWEST_BYTES_PER_S < num_bytes:
-            timeout_s *= 2
         with self._opening:
-            if timeout_s not in self._opened:
-                self._opened[timeout_s] = _open(self._url, timeout_s=timeout_s)
-            return self._opened[timeout_s]
+            if patience not in self._opened:
+                self._opened[patience] = _open(self._url, patience)
+            return self._opened[patience]
 
 
 def _refuse_forks(url: str) -> None:
@@ -77,13 +106,15 @@ def _refuse_line_ends(url: str) -> None:
             )
 
 
-def _open(url: str, *, timeout_s: float) -> Client:
+def _open(url: str, patience: Patience) -> Client:
     scheme = url.partition("://")[0]
     _refuse_line_ends(url)
     options: dict[str, Any] = {
-        "client_options": CLIENT_OPTIONS | {"timeout": timedelta(seconds=timeout_s)},
-        "retry_config": RETRIES,
+        "client_options": CLIENT_OPTIONS | {"timeout": timedelta(seconds=patience.timeout_s)},
+        "retry_config": RETRIES | {"retry_timeout": timedelta(seconds=patience.retry_s)},
     }
+    if patience.silence_s is not None:
+        options["client_options"]["read_timeout"] = timedelta(seconds=patience.silence_s)
     # Client options replace those that obstore would take from the environment.
     if scheme == "http" or _is_set("AWS_ALLOW_HTTP"):
         options["client_options"]["allow_http"] = True

@@ -13,7 +13,7 @@ from obstore import exceptions
 
 from softlab.errors import InvalidOption, ObjectMissing, RemoteError, RemoteFailed
 from softlab.remote.address import WEB
-from softlab.remote.clients import Client, Clients
+from softlab.remote.clients import READING, Client, Clients
 from softlab.remote.failures import explain
 from softlab.remote.remote import ObjectInfo, Tagged, TooLarge
 
@@ -26,8 +26,18 @@ COPIED_BYTES = 256 << 20
 """Of an object of any size that is copied on a server, which tells nothing meanwhile: as many as it is waited for."""
 
 
-class BrokenOff(RemoteFailed):
+class BrokenOff(Exception):
     """An object's bytes ended early."""
+
+    def __init__(self, num_bytes: int, *, is_slow: bool) -> None:
+        super().__init__()
+        self.num_bytes, self.is_slow = num_bytes, is_slow
+
+    @property
+    def patience_s(self) -> float:
+        """From its first time, for as long as it is asked for again. obstore has asked for the rest where it stopped,
+        so that of an object of any size more silence is no better."""
+        return READING.retry_s if self.is_slow else READING.for_bytes(self.num_bytes).retry_s
 
 
 class ObjectStoreBackend:
@@ -41,11 +51,20 @@ class ObjectStoreBackend:
         return ObjectStoreBackend, (self._url,)
 
     def read(self, path: str, *, max_bytes: int) -> Tagged:
-        for pause_s in PAUSES_S:
-            with suppress(BrokenOff):
+        start = time.monotonic()
+        for times, pause_s in enumerate((*PAUSES_S, None), start=1):
+            try:
                 return self._read_once(path, max_bytes=max_bytes)
+            except BrokenOff as error:
+                if pause_s is None or time.monotonic() - start > error.patience_s:
+                    reason = "came too slowly" if error.is_slow else "broke off"
+                    often = f", {times} times" if times > 1 else ""
+                    raise RemoteFailed(
+                        f"{self._url}/{path}: its {error.num_bytes:,} bytes {reason}{often}. Try again; if it stays "
+                        f"so, check the server."
+                    ) from None
             time.sleep(pause_s)
-        return self._read_once(path, max_bytes=max_bytes)
+        raise AssertionError("the last turn has no pause after it")
 
     def size(self, path: str) -> int | None:
         try:
@@ -71,13 +90,13 @@ class ObjectStoreBackend:
             return False
 
     def list_objects(self, folder: str) -> Iterator[ObjectInfo]:
-        pages = self._ask(lambda: list(obstore.list(self._changing(), folder or None)), folder)
+        pages = self._ask(lambda: list(obstore.list(self._listing(), folder or None)), folder)
         for page in pages:
             for each in page:
                 yield ObjectInfo(path=each["path"], bytes=each["size"], modified=each["last_modified"])
 
     def list_folders(self, folder: str) -> list[str]:
-        found = self._ask(lambda: obstore.list_with_delimiter(self._changing(), folder or None), folder)
+        found = self._ask(lambda: obstore.list_with_delimiter(self._listing(), folder or None), folder)
         return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def delete(self, paths: list[str]) -> None:
@@ -93,27 +112,29 @@ class ObjectStoreBackend:
         self._ask(lambda: obstore.copy(self._changing(COPIED_BYTES), source, target), source)
 
     def _reading(self, num_bytes: int = 0) -> Client:
-        return self._clients.waiting_for(num_bytes)
+        return self._clients.reading(num_bytes)
+
+    def _listing(self) -> Client:
+        self._refuse_web()
+        return self._clients.reading()
 
     def _changing(self, num_bytes: int = 0) -> Client:
-        """Also for lists: neither is asked of web servers."""
+        self._refuse_web()
+        return self._clients.changing(num_bytes)
+
+    def _refuse_web(self) -> None:
         if self._url.startswith(WEB):
             raise InvalidOption(
                 f"{self._url}: web servers are only read, and don't list what they hold. Choose an object store or a "
                 f"folder."
             )
-        return self._clients.waiting_for(num_bytes)
 
     def _read_once(self, path: str, *, max_bytes: int) -> Tagged:
         found = self._get(path, max_bytes=max_bytes)
         try:
             data = found.bytes()
         except exceptions.BaseError as error:
-            reason = "came too slowly" if "kind: Timeout" in str(error) else "broke off"
-            raise BrokenOff(
-                f"{self._url}/{path}: its {found.meta['size']:,} bytes {reason}, {1 + len(PAUSES_S)} times. Try again; "
-                f"if it stays so, check the server."
-            ) from None
+            raise BrokenOff(int(found.meta["size"]), is_slow="kind: Timeout" in str(error)) from None
         return Tagged(data=data.to_bytes(), tag=_tag(found.meta))
 
     def _get(self, path: str, *, max_bytes: int, waited_for: int = 0) -> Any:

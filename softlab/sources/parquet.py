@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, suggest
+from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import fields_hash
 from softlab.keys import Keys
 from softlab.sources.label_columns import check_label_column, is_name, name_classes, read_names
@@ -143,8 +143,8 @@ class RowGroups:
         return bisect_right(self._starts, row) - 1
 
     def _load(self, group: "_RowGroup") -> dict[str, Any]:
-        with _naming(group.file), pq.ParquetFile(group.file, page_checksum_verification=True) as file:
-            table = file.read_row_group(group.index, columns=list(dict.fromkeys(self._fields.values())))
+        with _naming(group.file), ForeignParquet(group.file) as file:
+            table = file.read_group(group.index, list(dict.fromkeys(self._fields.values())))
         columns = {field: _without_path(table.column(column)) for field, column in self._fields.items()}
         size = _bytes_of(columns)
         while self._cache and size + sum(map(_bytes_of, self._cache.values())) > MAX_CACHED_BYTES:
@@ -200,10 +200,10 @@ class _HubMetadata(Struct):
 
 
 def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _Part:
-    with _naming(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _naming(path), ForeignParquet(path) as file:
         for field, column in fields.items():
-            _check_column(path, file.schema_arrow, field, column)
-        class_names = _class_names(file.schema_arrow, label_column)
+            _check_column(path, file.schema, field, column)
+        class_names = _class_names(file.schema, label_column)
         targets_N, label_names = _read_targets(path, file, label_column)
         paths = _read_paths(file, list(fields.values()))
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
@@ -223,7 +223,7 @@ def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _
 def _naming(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (ValueError, OSError) as error:
         reason = str(error).rstrip(".")
         raise SourceError(f"{path}: can't be read as Parquet: {reason}. Check the file, or get it again.") from error
 
@@ -286,23 +286,23 @@ def _raw(scalar: Any, field: str) -> Raw:
     return np.array(pa.array([scalar.as_py()], scalar.type))[0:1].reshape(())
 
 
-def _read_paths(file: Any, columns: Sequence[str]) -> Any:
+def _read_paths(file: ForeignParquet, columns: Sequence[str]) -> Any:
     """Those beside the encoded data of the first field that has any."""
     for column in columns:
-        found = file.schema_arrow.field(column).type
+        found = file.schema.field(column).type
         if pa.types.is_struct(found) and found.get_field_index("path") >= 0:
-            cells = file.read(columns=[f"{column}.path"]).column(0)
+            cells = file.read([f"{column}.path"]).column(0)
             return pc.struct_field(cells, "path").cast(pa.large_string())
-    return pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.large_string())])
+    return pa.chunked_array([pa.nulls(file.num_rows, pa.large_string())])
 
 
-def _read_targets(path: Path, file: Any, column: str) -> tuple[NDArray[np.int64] | None, Any]:
+def _read_targets(path: Path, file: ForeignParquet, column: str) -> tuple[NDArray[np.int64] | None, Any]:
     """Integers, or the names of classes; both None where there is no column of the default name."""
-    schema = file.schema_arrow
+    schema = file.schema
     if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
         return None, None
     check_label_column(path, schema, column)
-    cells = file.read(columns=[column]).column(0)
+    cells = file.read([column]).column(0)
     if is_name(cells.type):
         return None, read_names(cells)
     return np.array(cells.cast(pa.int64()).fill_null(-1), dtype=np.int64), None

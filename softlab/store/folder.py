@@ -42,6 +42,19 @@ def is_adding_views(root: Path) -> bool:
     return (root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists() and not is_left_over(root)
 
 
+def plan_of_added_views(root: Path) -> StorePlan | None:
+    """The plan by which views are being added to a finished store, if any are. Raises StoreError if it can't be
+    read."""
+    if not is_adding_views(root):
+        return None
+    try:
+        return read_plan(root)
+    except StoreError:
+        if (root / PLAN_NAME).exists():
+            raise
+        return None  # the dump has tidied up this moment
+
+
 def is_left_over(root: Path) -> bool:
     """Whether a dump finished its store here, and was killed before it had tidied up."""
     if not ((root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists()):
@@ -146,8 +159,13 @@ def written_by(plan: StorePlan, paths: Iterable[str]) -> list[str]:
 
 def layout_records(plan: StorePlan) -> tuple[FileRecord, ...]:
     """Of the files that describe the whole of a plan's store: they are renewed just before its manifest."""
+    return tuple(make_layout(plan))
+
+
+def make_layout(plan: StorePlan) -> dict[FileRecord, bytes]:
+    """The bytes of those files, by their records."""
     files = format_named(plan.storage.format).layout_files(plan)
-    return tuple(FileRecord(path=path, bytes=len(data), blake3=digest_of(data)) for path, data in files.items())
+    return {FileRecord(path=path, bytes=len(data), blake3=digest_of(data)): data for path, data in files.items()}
 
 
 def remove_finished_commits(root: Path) -> None:

@@ -7,16 +7,18 @@ are flattened; their shape is in the schema's metadata. An output with units has
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.foreign_parquet import ForeignParquet
 from softlab.manifest import FieldRecord, OutputRecord, StorePlan
+from softlab.parquet_pages import check_claims
 from softlab.shards import Shard
 from softlab.store.format import Array, Arrays, decoding_facts, find_wrong_arrays
-from softlab.store.parquet_pages import check_claims
 
 
 class ParquetFormat:
@@ -39,13 +41,15 @@ class ParquetFormat:
     def decode(
         self, plan: StorePlan, shard: Shard, fields: Sequence[FieldRecord], files: Mapping[str, bytes], out: Arrays
     ) -> None:
+        opened = {path: ForeignParquet(data) for path, data in files.items()}
         for path, data in files.items():
             own = [field for field in plan.storage.fields if self.path_of(field, shard) == path]
             num_rows = next(len(out[field.name]) for field in fields if field in own)
-            _check_claims(data, own, num_rows=num_rows)
-        tables = {
-            path: pq.read_table(pa.BufferReader(data), page_checksum_verification=True) for path, data in files.items()
-        }
+            _check_claims(data, opened[path].metadata, own, num_rows=num_rows)
+        wanted: dict[str, list[str]] = {}
+        for field in fields:
+            wanted.setdefault(self.path_of(field, shard), []).append(field.short_name)
+        tables = {path: opened[path].read(names) for path, names in wanted.items()}
         for field in fields:
             column = _decode_column(tables[self.path_of(field, shard)], field)
             problem = find_wrong_arrays([field], {field.name: column}, num_rows=len(out[field.name]))
@@ -54,10 +58,9 @@ class ParquetFormat:
             out[field.name][...] = column
 
 
-def _check_claims(data: bytes, fields: Sequence[FieldRecord], *, num_rows: int) -> None:
+def _check_claims(data: bytes, metadata: Any, fields: Sequence[FieldRecord], *, num_rows: int) -> None:
     """Raises ValueError for a file that says of itself that it has other rows, or decodes to much more than they take:
     Arrow would allocate it."""
-    metadata = pq.read_metadata(pa.BufferReader(data))
     if metadata.num_rows != num_rows:
         raise ValueError(f"a file of {metadata.num_rows:,} rows instead of {num_rows:,}")
     num_values = 1 + sum(math.prod(field.row_shape) for field in fields)
@@ -113,6 +116,10 @@ def _columns_of_bytes(fields: Sequence[FieldRecord]) -> list[str]:
 
 def _decode_column(table: pa.Table, field: FieldRecord) -> Array:
     column = table[field.short_name].combine_chunks()
+    is_list = pa.types.is_nested(column.type)
+    of = getattr(column.type, "value_type", None) if is_list else column.type
+    if is_list != bool(field.row_shape) or of != pa.from_numpy_dtype(field.dtype):
+        raise ValueError(f"{field.name} has the type {column.type}")
     values: Array = (column.flatten() if field.row_shape else column).to_numpy(zero_copy_only=False)
     return values.reshape(-1, *field.row_shape)
 

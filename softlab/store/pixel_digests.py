@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.foreign_parquet import ForeignParquet
 from softlab.indices import RecipeIndex, StoreIndex
-from softlab.store.parquet_pages import check_claims
+from softlab.parquet_pages import check_claims
 
 SCHEMA = pa.schema(
     [pa.field("sample", pa.int64(), nullable=False), pa.field("pixel_digest", pa.uint64(), nullable=False)]
@@ -58,14 +59,13 @@ def encode_digests(digests: PixelDigests) -> bytes:
 
 def decode_digests(data: bytes, *, max_rows: int) -> PixelDigests:
     """The inverse of `encode_digests`; raises ValueError for anything else, and for more rows than may be."""
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(data))
-        if metadata.num_rows > max_rows:
-            raise ValueError(f"{metadata.num_rows:,} of them, of {max_rows:,} samples")
-        check_claims(data, metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA))
-        table = pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(str(error)) from error
+    file = ForeignParquet(data)
+    if file.num_rows > max_rows:
+        raise ValueError(f"{file.num_rows:,} of them, of {max_rows:,} samples")
+    if not file.schema.equals(SCHEMA):
+        raise ValueError(f"the columns are {', '.join(file.schema.names)}")
+    check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA))
+    table = file.read(SCHEMA.names)
     if any(column.null_count for column in table.columns):
         raise ValueError("values are missing")
     return PixelDigests(store_D=StoreIndex(table["sample"].to_numpy()), digests_D=table["pixel_digest"].to_numpy())

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.keys import Keys
-from softlab.store.parquet_pages import SLACK, check_claims
+from softlab.parquet_pages import SLACK, check_claims
 
 SAMPLES_NAME = "samples.parquet"
 GROUP_ROWS = 1 << 20
@@ -94,20 +95,18 @@ def encode_samples(table: SampleTable) -> bytes:
 def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
     """The inverse of `encode_samples`. Raises ValueError for something that it can't have written of so many samples,
     before that takes memory."""
-    file = pq.ParquetFile(pa.BufferReader(data))
-    names = file.schema_arrow.names
-    if not file.schema_arrow.equals(
-        pa.schema([*SCHEMA, *(each for each in (RECIPE_INDEX, ROWS) if each.name in names)])
-    ):
-        found = str(file.schema_arrow.remove_metadata()).replace("\n", ", ")
+    file = ForeignParquet(data)
+    names = file.schema.names
+    if not file.schema.equals(pa.schema([*SCHEMA, *(each for each in (RECIPE_INDEX, ROWS) if each.name in names)])):
+        found = str(file.schema.remove_metadata()).replace("\n", ", ")
         raise ValueError(f"the columns are {found}")
-    if file.metadata.num_rows != num_samples:
-        raise ValueError(f"lists {file.metadata.num_rows:,} samples, the manifest says {num_samples:,}")
+    if file.num_rows != num_samples:
+        raise ValueError(f"lists {file.num_rows:,} samples, the manifest says {num_samples:,}")
     longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)
     targets, hashes = bytearray(), bytearray()
-    for block in _blocks(file, "target"):
+    for block in file.blocks("target", rows=BLOCK_ROWS):
         targets += block.fill_null(-1).to_numpy().data
-    for block in _blocks(file, "content_hash"):
+    for block in file.blocks("content_hash", rows=BLOCK_ROWS):
         hashes += _bytes_of_hashes(block)
     targets_N = np.frombuffer(targets, dtype=np.int64)
     keys = Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1)))
@@ -123,48 +122,44 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
 
 def has_content_hashes(data: bytes) -> bool:
     """Whether a table has any that is not zeros, by its statistics alone; one without statistics may have some."""
-    metadata, column = pq.read_metadata(pa.BufferReader(data)), SCHEMA.get_field_index("content_hash")
+    metadata, column = ForeignParquet(data).metadata, SCHEMA.get_field_index("content_hash")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     found = [group.column(column).statistics for group in groups]
     return any(each is None or each.max != bytes(CONTENT_HASH_BYTES) for each in found)
 
 
-def _decode_keys(file: Any, *, rows: int) -> Iterator[Keys]:
+def _decode_keys(file: ForeignParquet, *, rows: int) -> Iterator[Keys]:
     """So many at a time. A small page can name one long key for every row."""
-    left = SLACK * KEY_BYTES * file.metadata.num_rows
-    for batch in file.iter_batches(rows, columns=["key"]):
-        left -= batch.nbytes
+    left = SLACK * KEY_BYTES * file.num_rows
+    for block in file.blocks("key", rows=rows):
+        left -= block.nbytes
         if left < 0:
             raise ValueError(f"its keys have more than {SLACK * KEY_BYTES:,} bytes each")
-        yield Keys.from_arrow(batch.column(0))
+        yield Keys.from_arrow(block)
 
 
-def _decode_rows(file: Any) -> NDArray[np.int64]:
+def _decode_rows(file: ForeignParquet) -> NDArray[np.int64]:
     rows_N = _decode_integers(file, ROWS.name)
     if len(rows_N) and not (rows_N.min() >= 0 and int(rows_N.max()) * len(rows_N) <= MAX_ROWS):
         raise ValueError(f"samples of {rows_N.min()} to {rows_N.max():,} rows")
     return rows_N
 
 
-def _decode_recipe_indices(file: Any) -> RecipeIndex:
+def _decode_recipe_indices(file: ForeignParquet) -> RecipeIndex:
     recipe_N = _decode_integers(file, RECIPE_INDEX.name)
     if len(recipe_N) and (recipe_N[0] < 0 or (np.diff(recipe_N) <= 0).any()):
         raise ValueError("the recipe indices don't ascend")
     return RecipeIndex(recipe_N)
 
 
-def _decode_integers(file: Any, column: str) -> NDArray[np.int64]:
-    return np.concatenate([block.to_numpy() for block in _blocks(file, column)] or [np.empty(0, dtype=np.int64)])
+def _decode_integers(file: ForeignParquet, column: str) -> NDArray[np.int64]:
+    blocks = file.blocks(column, rows=BLOCK_ROWS)
+    return np.concatenate([block.to_numpy() for block in blocks] or [np.empty(0, dtype=np.int64)])
 
 
 def _hashes_to_arrow(hashes: ContentHashes) -> Any:
     buffer = pa.py_buffer(hashes.bytes_N16)
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(CONTENT_HASH_BYTES), len(hashes), [None, buffer])
-
-
-def _blocks(file: Any, column: str) -> Iterator[Any]:
-    """One column piece by piece: Arrow would hold all of it, twice, beside what is made of it."""
-    return (batch.column(0) for batch in file.iter_batches(BLOCK_ROWS, columns=[column]))
 
 
 def _bytes_of_hashes(block: Any) -> memoryview:

@@ -8,11 +8,11 @@ from typing import Literal
 from softlab.amounts import format_bytes, format_count
 from softlab.card.render import CARD_NAME
 from softlab.disk import is_temporary, list_files, remove
-from softlab.errors import AccessDenied, DamagedStore, StoreError
+from softlab.errors import AccessDenied, DamagedStore
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan
 from softlab.remote.remote import Place, Remote
 from softlab.store.files import hash_matches
-from softlab.store.folder import COMMITS, PLAN_NAME, is_adding_views, layout_records, read_plan, written_by
+from softlab.store.folder import COMMITS, layout_records, plan_of_added_views, written_by
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import LEASE_NAMES, PROBE, SIGNATURE_NAME, VERSION_NAME, locate
 from softlab.store.read_ahead import ReadAhead
@@ -76,8 +76,7 @@ def verify_store(
     check_published(digest, located)
     adding = _views_being_added(located.place)
     report = _compare_all(located.place, manifest, digest, adding, on_file=on_file)
-    is_local = isinstance(located.place, Path)
-    if is_local and not report.is_intact and (digest, adding) != _is_now(located.place):
+    if not report.is_intact and located.version is None and (digest, adding) != _is_now(located.place):
         return verify_store(where, sweep=sweep, on_file=on_file)  # views were added meanwhile
     if sweep:
         _sweep(located.place, report.temporary)
@@ -85,15 +84,7 @@ def verify_store(
 
 
 def _views_being_added(place: Place) -> StorePlan | None:
-    """The plan by which views are being added to a finished store, if any are."""
-    if not isinstance(place, Path) or not is_adding_views(place):
-        return None
-    try:
-        return read_plan(place)
-    except StoreError:
-        if (place / PLAN_NAME).exists():
-            raise
-        return None  # the dump has tidied up this moment
+    return plan_of_added_views(place) if isinstance(place, Path) else None
 
 
 def _is_now(place: Place) -> tuple[str, StorePlan | None]:

@@ -140,15 +140,19 @@ def test_a_container_of_an_unknown_account_is_refused_with_the_setting_that_name
         connect(parse_address("az://labels")).size("plain")
 
 
-def test_large_objects_are_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    monkeypatch.setattr(clients, "_open", lambda url, timeout_s: opened.append(timeout_s))
-    some = clients.Clients("s3://bucket")
+def test_large_objects_are_waited_for_longer() -> None:
+    timeouts = [clients.CHANGING.for_bytes(size).timeout_s for size in (0, 1 << 20, 16 << 20, 17 << 20, 5 << 30)]
 
-    for num_bytes in (0, 1 << 20, 16 << 20, 17 << 20, 5 << 30):
-        some.waiting_for(num_bytes)
+    assert timeouts == [64.0, 64.0, 64.0, 128.0, 32768.0]
 
-    assert opened == [64.0, 128.0, 32768.0]
+
+def test_whoever_says_nothing_is_given_up_within_30_seconds() -> None:
+    """A second turn begins within `retry_s`."""
+    small = clients.READING.for_bytes(1 << 20)
+
+    assert small.silence_s is not None
+    assert max(small.retry_s, small.silence_s) + small.timeout_s < 30
+    assert small == clients.READING
 
 
 @pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY"])
@@ -156,6 +160,6 @@ def test_a_credential_with_a_line_end_is_refused_by_its_name(monkeypatch: pytest
     monkeypatch.setenv(name, "a-secret\n")
 
     with pytest.raises(InvalidOption, match=rf"the environment variable {name} holds a line end") as refused:
-        clients.Clients("s3://bucket/labels").waiting_for(1)
+        clients.Clients("s3://bucket/labels").reading()
 
     assert "a-secret" not in str(refused.value)

@@ -165,6 +165,23 @@ def pausing(*, pause_s: float) -> Fault:
     return answer
 
 
+def stalling(*, after: int) -> Fault:
+    """So many bytes of those that it announced, and then nothing, while the connection stays; no more of a range."""
+
+    def answer(handler: Handler) -> None:
+        size, tag = len(handler.data), f'"{digest_of(handler.data)[:16]}"'
+        if "Range" in handler.headers:
+            start = int(handler.headers["Range"].removeprefix("bytes=").split("-")[0])
+            handler.start(206, length=size - start, ETag=tag, Content_Range=f"bytes {start}-{size - 1}/{size}")
+        else:
+            handler.start(200, length=size, ETag=tag)
+            handler.give(handler.data[:after])
+        handler.wfile.flush()
+        handler.faulty.closing.wait()
+
+    return answer
+
+
 def silent(handler: Handler) -> None:
     """No answer at all."""
     handler.faulty.closing.wait()

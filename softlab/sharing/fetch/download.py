@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 
 from softlab.disk import write_whole
-from softlab.manifest import FileRecord
+from softlab.manifest import FileRecord, Manifest
 from softlab.remote.parallel import in_parallel
 from softlab.remote.remote import Remote
-from softlab.store.files import hash_matches, read_file
+from softlab.store.files import hash_matches
+from softlab.store.growing import read_as_it_was
 
 OnBytes = Callable[[int, int], None]
 """Called with the bytes that are there by now, and those there will be."""
@@ -31,15 +32,22 @@ class Copy:
 
 
 def download_files(
-    remote: Remote, out: Path, copies: Sequence[Copy], *, jobs: int, on_bytes: OnBytes | None = None
+    remote: Remote,
+    out: Path,
+    copies: Sequence[Copy],
+    *,
+    manifest: Manifest,
+    jobs: int,
+    on_bytes: OnBytes | None = None,
 ) -> int:
-    """How many bytes were fetched. A file gets its name only when it is complete and has the recorded hash.
+    """How many bytes were fetched. A file gets its name only when it is complete and has the recorded hash; `manifest`
+    is that of the remote.
 
     Raises DamagedStore for a file with other bytes, StoreWriteFailed, and what a remote raises; files that were
     finished stay.
     """
     total, done, fetched = sum(copy.source.bytes for copy in copies), 0, 0
-    for copy, count in in_parallel(lambda copy: _fetch(remote, out, copy), copies, jobs=jobs):
+    for copy, count in in_parallel(lambda copy: _fetch(remote, out, copy, manifest), copies, jobs=jobs):
         fetched += count
         done += copy.source.bytes
         if on_bytes is not None:
@@ -47,8 +55,8 @@ def download_files(
     return fetched
 
 
-def _fetch(remote: Remote, out: Path, copy: Copy) -> int:
+def _fetch(remote: Remote, out: Path, copy: Copy, manifest: Manifest) -> int:
     if hash_matches(out, copy.target):
         return 0
-    write_whole(out, {copy.path: read_file(remote, copy.source, next_step=NEXT_STEP)})
+    write_whole(out, {copy.path: read_as_it_was(remote, copy.source, manifest, next_step=NEXT_STEP)})
     return copy.source.bytes

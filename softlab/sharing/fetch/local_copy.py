@@ -32,7 +32,9 @@ def make_local_copy(
             if not _is_there(out, content):
                 settle_plan(out, content.manifest.plan)
             sweep_temporaries(out)
-            fetched = download_files(origin.remote, out, content.copies, jobs=jobs, on_bytes=on_bytes)
+            fetched = download_files(
+                origin.remote, out, content.copies, manifest=origin.manifest, jobs=jobs, on_bytes=on_bytes
+            )
             write_whole(out, content.made)
             remove(out, _outdated(out, content.beside))
             write_whole(out, {name: data for name, data in content.beside.items() if not _is_kept(out / name)})

@@ -5,7 +5,7 @@ import hashlib
 from softlab.card.kept_sections import is_generated
 from softlab.card.render import CARD_NAME, render_card
 from softlab.errors import InvalidOption
-from softlab.manifest import MANIFEST_NAME, FileRecord
+from softlab.manifest import MANIFEST_NAME
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import Address, parse_address
 from softlab.sharing.catalogue.croissant import render_croissant
@@ -18,23 +18,23 @@ MAX_CARD_BYTES = MAX_RECORD_BYTES
 """`pull` reads no larger card."""
 
 
-def metadata_files(store: Store, version: VersionRecord, *, address: str, own_card: str | None) -> dict[str, bytes]:
+def metadata_files(
+    store: Store, version: VersionRecord, *, manifest: bytes, address: str, own_card: str | None
+) -> dict[str, bytes]:
     """Path below ROOT/NAME to bytes: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`,
     `versions/3.about.json`.
 
-    `address` is that of the version, ROOT/NAME@3; a path on this machine is not written into the files. `own_card` is
-    the card beside the store. If a person has rewritten it, it is published as it is. Else a card is generated for the
-    version, with the sections that they filled in. Raises DamagedStore as reading does, and InvalidOption as
-    `encode_card`.
+    `manifest` is the store's as it was pushed. `address` is that of the version, ROOT/NAME@3; a path on this machine
+    is not written into the files. `own_card` is the card beside the store. If a person has rewritten it, it is
+    published as it is. Else a card is generated for the version, with the sections that they filled in. Raises
+    DamagedStore as reading does, and InvalidOption as `encode_card`.
     """
     from softlab.sharing.publish.figures import encode_figures, measure_figures  # rows are measured with torch
 
     stem = version_path(version.name, version.version).removeprefix(f"{version.name}/").removesuffix(".json")
-    files = [
-        FileRecord(path=MANIFEST_NAME, bytes=version.manifest_bytes, blake3=version.digest),
-        store.manifest.samples_file,
-    ]
-    sha256 = {file.path: hashlib.sha256(read_file(store.path, file)).hexdigest() for file in files}
+    samples = store.manifest.samples_file
+    files = {MANIFEST_NAME: manifest, samples.path: read_file(store.path, samples)}
+    sha256 = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     return {
         f"{stem}.md": encode_card(store, version, address=address, own_card=own_card),
         f"{stem}.croissant.json": render_croissant(store.manifest, version, address=_shown(address), sha256=sha256),

@@ -21,9 +21,9 @@ from softlab.sharing.catalogue.page import page_files
 from softlab.sharing.catalogue.versions import LATEST, check_version_free, move_tag, publish_version, this_moment
 from softlab.sharing.publish.leases import PushLease
 from softlab.sharing.publish.metadata import MAX_CARD_BYTES, encode_card, metadata_files
-from softlab.sharing.publish.upload import OnProgress, read_own_manifest, upload_store
+from softlab.sharing.publish.upload import OnProgress, open_with_manifest, upload_store
 from softlab.store.published import store_path as tree_path
-from softlab.store.reader import Store, open_store
+from softlab.store.reader import Store
 
 MAX_TEXT, MAX_VERSION = 4096, 999_999_999
 
@@ -97,9 +97,9 @@ def push(
     """
     address, version = _parse_target(place)
     assert address.name is not None, "checked above"
-    store, remote, writer = open_store(store_path), connect(address), secrets.token_hex(16)
+    store, manifest = open_with_manifest(store_path)
+    remote, writer, own_card = connect(address), secrets.token_hex(16), _own_card(store)
     _check_no_catalogue(remote, address.name, place=place)
-    manifest, own_card = read_own_manifest(store), _own_card(store)
     draft = _draft(store, address.name, options, manifest_bytes=len(manifest), writer=writer)
     check_version_free(remote, draft, version=version)
     encode_card(store, draft, address=_published_at(address, draft), own_card=own_card)
@@ -117,7 +117,7 @@ def push(
     record = publish_version(remote, draft, version=version)
     lease.release()
     published = _published_at(address, record)
-    beside = metadata_files(store, record, address=published, own_card=own_card)
+    beside = metadata_files(store, record, manifest=manifest, address=published, own_card=own_card)
     _finish(remote, record, beside, tags=options.tags, writer=writer)
     return Pushed(address=published, version=record.version, digest=record.digest, **asdict(uploaded))
 

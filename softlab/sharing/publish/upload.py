@@ -8,6 +8,7 @@ it is also read and hashed.
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from softlab.errors import DamagedStore, RemoteFailed, SoftlabWarning, StoreError
 from softlab.identity import digest_of
@@ -17,10 +18,10 @@ from softlab.remote.remote import Remote
 from softlab.sharing.catalogue.versions import list_versions
 from softlab.sharing.publish.intact import find_intact, is_intact
 from softlab.sharing.publish.leases import PushLease
-from softlab.store.files import read_file
+from softlab.store.growing import read_as_it_was
 from softlab.store.manifest_file import read_manifest, read_manifest_bytes
 from softlab.store.published import read_version, store_path
-from softlab.store.reader import Store
+from softlab.store.reader import Store, open_store
 
 MAX_HELD_BYTES = 512 << 20
 """Most bytes in memory of files that are being uploaded; a larger file is uploaded alone."""
@@ -76,7 +77,7 @@ def upload_store(
             if not check or is_intact(tree, file):
                 copied.add(file.path)
                 return
-        tree.write(file.path, read_file(store.path, file))
+        tree.write(file.path, read_as_it_was(store.path, file, store.manifest))
 
     done = sum(file.bytes for file in files) - sum(file.bytes for file in missing)
     for file, _ in in_parallel(send, missing, jobs=_jobs_in_memory(missing, jobs)):
@@ -152,9 +153,12 @@ def _check_complete(there: Mapping[str, int], files: Collection[FileRecord], *, 
         raise RemoteFailed(f"{where / wrong}: is not there as it was uploaded. Run the same command again to go on.")
 
 
-def read_own_manifest(store: Store) -> bytes:
-    """The manifest's bytes as they are stored, which the digest is computed from."""
+def open_with_manifest(where: str | Path) -> tuple[Store, bytes]:
+    """A store, and its manifest's bytes as they are stored, which the digest is computed from."""
+    store = open_store(where)
     data = read_manifest_bytes(store.path)
-    if digest_of(data) != store.digest:
-        raise DamagedStore(f"{store.name}: its manifest was changed while it was pushed. Push again.")
-    return data
+    if digest_of(data) == store.digest:
+        return store, data
+    if isinstance(store.path, Path):
+        return open_with_manifest(where)  # views were added meanwhile
+    raise DamagedStore(f"{store.name}: its manifest was changed while it was pushed. Push again.")

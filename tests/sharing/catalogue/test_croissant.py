@@ -29,7 +29,13 @@ def publish(root: Path, format: FormatName = "zarr", **changes: str) -> tuple[Ve
     store = open_store(root / "new")
     version = version_of(store, "pets", 3, **changes)
     path = root / version.name / "versions" / "3.croissant.json"
-    described = metadata_files(store, version, address="s3://bucket/labels/pets@3", own_card=None)
+    described = metadata_files(
+        store,
+        version,
+        manifest=(root / "new/manifest.json").read_bytes(),
+        address="s3://bucket/labels/pets@3",
+        own_card=None,
+    )
     path.parent.mkdir(parents=True)
     path.write_bytes(described["versions/3.croissant.json"])
     (root / store_path(version.name, version.digest)).parent.mkdir()

@@ -172,8 +172,7 @@ def test_a_manifest_that_changes_during_the_push_is_never_published(store: Path,
         shutil.copy(changed / "manifest.json", store / "manifest.json")
 
     before = digest_of_store(store)
-    with pytest.raises(DamagedStore, match=r"manifest\.json"):  # which the card is made from
-        push(store, f"{folder}/pets", options=OPTIONS, on_progress=change)
+    push(store, f"{folder}/pets", options=OPTIONS, on_progress=change)
 
     assert published(folder) == {1: before}
     assert_is_readable(folder, 1)
@@ -225,14 +224,6 @@ def test_a_gc_that_comes_meanwhile_and_gives_up_costs_a_push_nothing(
 
     giving_up.join()
     assert_is_readable(folder, 1)
-
-
-def test_a_manifest_that_was_changed_since_the_store_was_opened_is_refused(store: Path, tmp_path: Path) -> None:
-    opened = open_store(store)
-    shutil.copy(variant(store, tmp_path / "other", 1) / "manifest.json", store / "manifest.json")
-
-    with pytest.raises(DamagedStore, match=r"was changed while it was pushed\. Push again"):
-        upload.read_own_manifest(opened)
 
 
 def test_a_push_that_takes_long_writes_its_lease_again_and_again(
@@ -298,6 +289,6 @@ def test_as_many_files_as_asked_for_are_uploaded_at_once_as_far_as_memory_allows
     remote = Remote(folder, backend)
     lease = PushLease(remote.within(store_path("pets", opened.digest)), writer="0" * 32)
 
-    upload.upload_store(opened, upload.read_own_manifest(opened), remote, "pets", lease=lease, jobs=jobs)
+    upload.upload_store(opened, (store / "manifest.json").read_bytes(), remote, "pets", lease=lease, jobs=jobs)
 
     assert backend.most == most

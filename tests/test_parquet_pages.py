@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.store.parquet_pages import Page, pages
+from softlab.parquet_pages import Page, pages
 
 VALUES = np.arange(5000, dtype=np.int64)
 

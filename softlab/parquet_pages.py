@@ -24,7 +24,8 @@ ROW_GROUPS, COLUMNS, COLUMN_METADATA, SIZE_STATISTICS = 4, 1, 3, 16
 """Fields on the way from a file's footer to what it counts of a column's levels."""
 
 REPETITION_LEVELS, DEFINITION_LEVELS = 2, 3
-MAGIC = b"PAR1"
+MAGIC, TAIL_BYTES = b"PAR1", 8
+"""At the very end of a file: the size of its footer, and this."""
 
 KINDS = (5, 7, 8)
 """Fields of a header that say what kind of page it is: data, a dictionary, data in the newer form. The first field of
@@ -44,7 +45,6 @@ class Page:
 def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int) -> int:
     """How many bytes the largest page says it decodes to. Raises ValueError where all of them say much more than the
     rows of Arrow's `metadata` take."""
-    _check_level_counts(data, metadata.schema)
     num_rows = metadata.num_rows
     found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
     claimed, most = sum(page.decoded_bytes for page in found), num_rows * row_bytes
@@ -56,12 +56,12 @@ def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int)
     return max((page.decoded_bytes for page in found), default=0)
 
 
-def _check_level_counts(data: bytes, schema: Any) -> None:
+def check_level_counts(footer: bytes, schema: Any) -> None:
     """Raises ValueError unless a footer counts as many levels of each column as its schema has: when Arrow finds that,
     it ends the process."""
     columns = [schema.column(number) for number in range(len(schema))]
     most = [(column.max_repetition_level, column.max_definition_level) for column in columns]
-    for group in _list(_footer(data), ROW_GROUPS):
+    for group in _list(_read_struct(footer, 0)[0], ROW_GROUPS):
         chunks = _list(group, COLUMNS)
         if len(chunks) != len(most):
             raise ValueError(f"a row group of {len(chunks)} columns instead of {len(most)}")
@@ -72,11 +72,12 @@ def _check_level_counts(data: bytes, schema: Any) -> None:
                     raise ValueError(f"counts {len(_list(counted, field))} levels of a column that has {level + 1}")
 
 
-def _footer(data: bytes) -> Struct:
-    size = int.from_bytes(data[-8:-4], "little")
-    if data[-4:] != MAGIC or size > len(data) - 8:
+def footer_bytes(data: bytes) -> bytes:
+    """Of the end of a file."""
+    size = int.from_bytes(data[-TAIL_BYTES:-4], "little")
+    if data[-4:] != MAGIC or size > len(data) - TAIL_BYTES:
         raise ValueError("no footer of a Parquet file")
-    return _read_struct(data, len(data) - 8 - size)[0]
+    return data[len(data) - TAIL_BYTES - size : len(data) - TAIL_BYTES]
 
 
 def _struct(found: object, field: int) -> object:
