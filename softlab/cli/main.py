@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except SoftlabError as error:
         if is_first_to_fail():
-            typer.echo(f"error: {with_flags(str(error))}", err=True)
+            lines = with_flags(str(error)).splitlines()  # what another package says, in the middle, may have several
+            typer.echo(f"error: {' '.join(lines)}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from softlab.disk import list_files
@@ -13,17 +15,21 @@ from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.store.published import version_path
 from softlab.store.reader import open_store
-from tests.campaign.programs import Fault, Outcome, run_program, softlab
+from tests.campaign.programs import Fault, Outcome, Program, run_program, softlab
 from tests.cli.program import DATA
+from tests.kills import before_change, kill_this_process
 from tests.sharing.signing.key_files import write_key
+from tests.store.building import FORMATS
+from tests.store.unit_stores import fill, make_unit_plan, write_units
 
 SOURCE = f"--source {DATA / 'train'} --set source.limit=12 --mean 0.286 --std 0.353 --device cpu --workers 0"
 TEACHER = f"--teacher softlab:grey_resnet --weights {DATA / 'teacher.safetensors'}"
 DUMP = f"{TEACHER} {SOURCE} --k 4 --set dump.shard_rows=8 --feature pool=pool --augment RandomHorizontalFlip()"
 STUDENT = "--student small=softlab:grey_mlp --epochs 3 --batch-size 6 --set log.checkpoint_steps=1"
 TRAIN = f"train-student --out {{here}}/run --store {{made}}/two {SOURCE} {STUDENT} --set cache.dir={{here}}/cache"
+FORMAT_1 = Path(__file__).parents[1] / "fixtures/format_1"
 LICENCE = "--licence CC0-1.0 --terms none"
-IGNORED = re.compile(r"^(cache|run/tensorboard)/|/push-[0-9a-f]{32}\.json$")
+IGNORED = re.compile(r"^cache/|/tensorboard/|/push-[0-9a-f]{32}\.json$")
 """Caches, curves, and leases of pushes that may go on for all that others know: `gc` removes them when they are old."""
 
 OLD_S = 30 * 86_400
@@ -50,12 +56,15 @@ class Command:
     waits_s: float = 0.0
     """Before it is repeated: leases of others are respected so long."""
 
+    tidies: str | None = None
+    """A command that removes what a process which was killed left, once it is old."""
+
     is_endless: bool = False
     """Whether the same command, once it has ended, does more."""
 
 
 VERIFY_OUT, REPORT = "verify {here}/out", "report {here}/run --out {here}/cache/report"
-SWEEP = "verify {here}/labels/pets@1 --sweep"
+GC = "gc {here}/labels --older-than 1h"
 COMMANDS = {
     "dump": Command(line=f"dump-teacher --out {{here}}/out --views 2 {DUMP}", checks=VERIFY_OUT),
     "dump parquet": Command(line=f"dump-teacher --out {{here}}/out --format parquet {DUMP}", checks=VERIFY_OUT),
@@ -99,12 +108,17 @@ COMMANDS = {
     "pull views": Command(
         line="pull {made}/labels/pets@1 {here}/out --jobs 1 --views 1 --features none", checks=VERIFY_OUT
     ),
-    "push": Command(line=f"push {{made}}/two {{here}}/labels/pets {LICENCE} --jobs 1", checks=SWEEP),
+    "push": Command(
+        line=f"push {{made}}/two {{here}}/labels/pets {LICENCE} --jobs 1",
+        checks="verify {here}/labels/pets@1",
+        tidies=GC,
+    ),
     "push another": Command(
         line=f"push {{made}}/parquet {{here}}/labels/pets {LICENCE} --jobs 1",
         begins="labels",
         whole="verify {here}/labels/pets@1",
-        checks="verify {here}/labels/pets@2 --sweep",
+        checks="verify {here}/labels/pets@2",
+        tidies=GC,
     ),
     "push to a bucket": Command(
         line=f"push {{made}}/two {{bucket}}/pets {LICENCE} --jobs 1",
@@ -145,6 +159,13 @@ class Workshop:
         remote.delete([each.path for each in remote.list_objects()])
         return Place(made=self.made, here=self.here, bucket=self.bucket, environment=self.environment)
 
+    def begin_with(self, name: str, *, number: int) -> "Place":
+        """A folder that holds something of {made} under the name it has there; there may be many such at once."""
+        here = self.here / f"{number:02d}"
+        shutil.rmtree(here, ignore_errors=True)
+        shutil.copytree(self.made / name, here / name)
+        return Place(made=self.made, here=here)
+
     def can(self, command: Command) -> bool:
         return bool(self.bucket) or not command.in_bucket
 
@@ -159,12 +180,16 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, line: str, *, fault: Fault | None = None) -> Outcome:
-        filled = line.format(made=self.made, here=self.here, bucket=self.bucket)
-        return run_program(softlab(*filled.split(" ")), self.made.parent, environment=self.environment, fault=fault)
+        return run_program(self.command(line), self.made.parent, environment=self.environment, fault=fault)
 
-    def contents(self) -> dict[str, bytes]:
+    def command(self, line: str) -> Program:
+        filled = line.format(made=self.made, here=self.here, bucket=self.bucket)
+        return softlab(*filled.split(" "))
+
+    def contents(self, *, below: str = "") -> dict[str, bytes]:
         """What a command made, apart from what tells when and by whom, and from curves and caches."""
-        found = {path: (self.here / path).read_bytes() for path in list_files(self.here)}
+        paths = [path for path in list_files(self.here) if path.startswith(below)]
+        found = {path: (self.here / path).read_bytes() for path in paths}
         if self.bucket:
             remote = connect(parse_address(self.bucket))
             found |= {each.path: remote.read(each.path, max_bytes=1 << 24) for each in remote.list_objects()}
@@ -208,6 +233,13 @@ def make_all(made: Path) -> None:
         assert outcome.code == 0, outcome
     for path in (made / "given-up" / version_path("pets", 2)).parent.glob("2.*"):
         path.unlink()  # as if it had never been finished, and long ago
+    shutil.copytree(made / "run", made / "finished")
+    die = partial(before_change, made, 60, kill_this_process)
+    stopped = place.run(TRAIN.replace("{here}/run", "{made}/stopped"), fault=die)
+    assert stopped.code == -signal.SIGKILL, stopped
+    for format in FORMATS:
+        write_units(made / f"units-{format}", fill(make_unit_plan([2, 0, 3, 1], format=format), [2, 0, 3, 1]))
+    shutil.copytree(FORMAT_1, made / "format_1")
     replace(place, here=made / "given-up").wait_for(OLD_S)
     keys_of_store = open_store(made / "two").read_samples().keys
     (made / "keys.txt").write_text("".join(f"{keys_of_store[number]}\n" for number in (0, 5, 9)))

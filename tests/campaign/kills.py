@@ -10,7 +10,7 @@ from typing import Any
 
 import obstore
 
-from tests.campaign.commands import COMMANDS, Command, Place, Workshop
+from tests.campaign.commands import COMMANDS, OLD_S, Command, Place, Workshop
 from tests.campaign.counts import Try
 from tests.kills import before_change, before_each_change, kill_this_process
 
@@ -77,6 +77,9 @@ def come_through(place: Place, command: Command, expected: dict[str, bytes]) -> 
             return f"{outcome.complaint or 'refused'} when repeated\n{outcome.err}"
     if command.checks is not None and (outcome := place.run(command.checks)).code != 0:
         return f"`{command.checks.split(' ')[0]}` complains\n{outcome.out}{outcome.err}"
+    if command.tidies is not None:
+        place.wait_for(OLD_S)
+        place.run(command.tidies)
     return tell_difference(place.contents(), expected)
 
 

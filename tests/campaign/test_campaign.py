@@ -6,9 +6,10 @@ import pytest
 
 from tests.campaign.commands import Workshop
 from tests.campaign.counts import Counts, carry_out
+from tests.campaign.damage import damage, forgeries
 from tests.campaign.kills import kills
 
-PARTS = {"kills": kills}
+PARTS = {"kills": kills, "damage": damage, "forgeries": forgeries}
 
 pytestmark = [pytest.mark.campaign, pytest.mark.process]
 
