@@ -4,12 +4,13 @@ import random
 
 import pytest
 
+from tests.campaign.calls import failing_calls
 from tests.campaign.commands import Workshop
 from tests.campaign.counts import Counts, carry_out
 from tests.campaign.damage import damage, forgeries
 from tests.campaign.kills import kills
 
-PARTS = {"kills": kills, "damage": damage, "forgeries": forgeries}
+PARTS = {"kills": kills, "calls": failing_calls, "damage": damage, "forgeries": forgeries}
 
 pytestmark = [pytest.mark.campaign, pytest.mark.process]
 
