@@ -3,19 +3,26 @@ BIN := .venv/bin
 # One more than cores, at most 4: tests often wait for processes, servers and disks.
 WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
-.PHONY: demo test test-fast test-slow lint bench
+# Of a campaign: how long it goes on, and what it tries; its counts are printed with the seed.
+MINUTES ?= 10
+SEED ?= $(shell $(PYTHON) -c "import random; print(random.randrange(10**6))")
+
+.PHONY: demo test test-fast test-slow campaign lint bench
 
 demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
 
 test: .venv/.stamp
-	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not campaign"
 
 test-fast: .venv/.stamp
-	$(BIN)/pytest -n $(WORKERS) -m "not process and not slow"
+	$(BIN)/pytest -n $(WORKERS) -m "not process and not slow and not campaign"
 
 test-slow: .venv/.stamp
 	$(BIN)/pytest -n $(WORKERS) -m slow
+
+campaign: .venv/.stamp
+	$(BIN)/pytest tests/campaign -m campaign --minutes $(MINUTES) --seed $(SEED)
 
 lint: .venv/.stamp
 	$(BIN)/ruff check

@@ -29,6 +29,11 @@ settings.register_profile("searching", deadline=None)
 settings.load_profile("softlab")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", type=float, default=1.0, help="How long a campaign goes on.")
+    parser.addoption("--seed", type=int, default=0, help="Of what a campaign tries.")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

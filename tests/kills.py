@@ -13,12 +13,17 @@ CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir")
 
 def before_change(out: Path, number: int, act: Callable[[], object]) -> None:
     """Have this process do something before its so-manieth change to files of a store."""
+    before_each_change(out, lambda at: act() if at == number else None)
+
+
+def before_each_change(out: Path, act: Callable[[int], object]) -> None:
+    """The same before every change, with its number, from 1."""
     changes = itertools.count(1)
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
         is_change = event in CHANGES and str(arguments[0]).startswith(f"{out}{os.sep}")
-        if is_change and not _only_reads(event, arguments) and next(changes) == number:
-            act()
+        if is_change and not _only_reads(event, arguments):
+            act(next(changes))
 
     sys.addaudithook(audit)
 

@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except SoftlabError as error:
         if is_first_to_fail():
-            say_beside(f"error: {with_flags(str(error))}")
+            lines = with_flags(str(error)).splitlines()  # what another package says, in the middle, may have several
+            say_beside(f"error: {' '.join(lines)}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -43,6 +43,7 @@ from softlab.student.growing_file import GrowingFile
 from softlab.student.learner import State
 from softlab.student.position import Position
 from softlab.student.pruning import Sparsity
+from softlab.student.trackers import TRACKER_FOLDERS
 
 RUN, SUMMARY, METRICS = "run.json", "summary.json", "metrics.jsonl"
 RESUME = "resume"
@@ -123,10 +124,11 @@ class RunFolder:
         if not record.exists():
             return
         students = _students_of(self.root)
+        _sweep_half_written(self.root)
         for path in (self.root / name for name in (SUMMARY, METRICS, f"{RESUME}/{POSITION}")):
             path.unlink(missing_ok=True)
         remove_later(self.root / RESUME, -1)
-        for name in students:
+        for name in (*students, *TRACKER_FOLDERS):
             shutil.rmtree(self.root / Path(name).name, ignore_errors=True)
         record.unlink()
 
@@ -167,10 +169,7 @@ class RunFolder:
             return newest_whole(self.root / RESUME, metrics=self._metrics)
 
     def _remove_what_came_after(self, position: Position | None) -> None:
-        sweep_temporaries(self.root)
-        for half in (self.root / RESUME).glob("step-*"):
-            if is_temporary(half.name):
-                shutil.rmtree(half)
+        _sweep_half_written(self.root)
         remove_later(self.root / RESUME, -1 if position is None else position.step)
         if position is None:
             self._metrics.unlink(missing_ok=True)
@@ -235,6 +234,14 @@ def holding(root: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
         finally:
             if (root / SUMMARY).exists():
                 shutil.rmtree(root / RESUME, ignore_errors=True)
+
+
+def _sweep_half_written(root: Path) -> None:
+    """What a process that was killed left: files, and checkpoints, of which some files may be whole."""
+    sweep_temporaries(root)
+    for half in (root / RESUME).glob("step-*"):
+        if is_temporary(half.name):
+            shutil.rmtree(half)
 
 
 def _students_of(root: Path) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from softlab.errors import InvalidOption, TrackerFailed
 from softlab.evaluation.evaluation import Evaluation
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TrackerName = Literal["tensorboard", "wandb"]
 
 PROJECT = "softlab"
+
+TRACKER_FOLDERS: tuple[TrackerName, ...] = get_args(TrackerName)
+"""In the folder of a run, each named as its tracker."""
 
 
 def start_trackers(names: Sequence[TrackerName], out: Path, *, first_step: int) -> list["GeneralTracker"]:

@@ -62,11 +62,13 @@ def test_an_unknown_command_is_wrong_usage_that_names_the_nearest(capsys: pytest
     assert "Did you mean 'dump-teacher'?" in capsys.readouterr().err
 
 
-def test_an_error_that_a_user_can_cause_is_one_line_on_stderr(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [" ", "\n"])
+def test_an_error_that_a_user_can_cause_is_one_line_on_stderr(end: str, tmp_path: Path) -> None:
+    """Also where it tells what another package said in two."""
     process = start_verify(
         tmp_path,
         "from softlab.errors import StoreError",
-        "def verify() -> None: raise StoreError('store: gone. Dump again.')",
+        f"def verify() -> None: raise StoreError({f'store: gone.{end}Dump again.'!r})",
     )
 
     assert make_input(process) == (1, "", "error: store: gone. Dump again.\n")

@@ -123,7 +123,7 @@ def test_refusals_name_the_next_step(tmp_path: Path, store: Path, key: KeyFiles,
     assert_refused(softlab("verify", store, "--signer", key.public), "is not signed", "`softlab sign`")
     assert_refused(softlab("verify", store, "--min-version", "2"), "Give `signer` (--signer) with a public key")
     assert softlab("sign", store, "--key", key.private, "--no-verify").code == 0
-    assert_refused(softlab("sign", store, "--key", key.private), "--replace")
+    assert_refused(softlab("sign", store, "--key", other.private), "--replace")
     assert_refused(softlab("verify", store, "--signer", other.public), "was not made with the key", "Don't use")
     assert_refused(softlab("verify", store, "--signer", key.private), "openssl ec -in key.pem -pubout")
     assert softlab("sign", store, "--key", other.private, "--replace").code == 0

@@ -164,6 +164,20 @@ def test_half_written_files_are_removed_when_a_run_goes_on(tmp_path: Path) -> No
     assert (tmp_path / "resume" / "step-00000005" / "small.safetensors").exists()
 
 
+def test_a_run_that_is_begun_anew_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """Neither its curves nor a checkpoint that was being written when it was killed, of which one file was whole."""
+    folder = RunFolder(tmp_path, RUN | {"students": {"small": {}}})
+    folder.save_state({"small": STATE}, make_position(5))
+    folder.save_weights("small", "best", {"weight": STATE["weight"]}, {})
+    for name in ("tensorboard/events", "wandb/id", "resume/step-00000009.0123456789ab.tmp/small.safetensors"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("of before")
+
+    RunFolder(tmp_path, RUN, begin_anew=True)
+
+    assert files(tmp_path) == ["run.json"]
+
+
 # Damage.
 
 

@@ -49,6 +49,17 @@ def check_private_key(path: Path, *, password: bytes | None) -> "EllipticCurvePr
     return key  # type: ignore[return-value]
 
 
+def public_pem(path: Path, *, password: bytes | None) -> bytes:
+    """The public half of a private key, as the file that others check its signatures with."""
+    from cryptography.hazmat.primitives import serialization
+
+    return (
+        check_private_key(path, password=password)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
 def check_public_key(path: Path) -> None:
     """Raises InvalidOption for a file that no signature can be checked with."""
     from cryptography.hazmat.primitives import serialization

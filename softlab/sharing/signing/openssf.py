@@ -19,6 +19,7 @@ from softlab.sharing.signing.keys import (
     check_public_key,
     check_signing_certificate,
     names_in,
+    public_pem,
     read_password,
 )
 from softlab.sharing.signing.options import SignerOptions, SigningOptions
@@ -58,6 +59,21 @@ def check_signature(data: bytes, files: Mapping[str, bytes], *, signer: SignerOp
     if differing:
         raise NotTrusted(f"{where}: {_of_other_bytes(differing)}")
     return name_signer(bundle, signer, where=where)
+
+
+def is_signed_with(options: SigningOptions, data: bytes, files: Mapping[str, bytes], *, where: str) -> bool:
+    """Whether a signature of exactly these files was made with this very key. Of certificates and Sigstore it can't be
+    told."""
+    if options.key is None or options.certificate is not None:
+        return False
+    with TemporaryDirectory(prefix="softlab-") as folder:
+        public = Path(folder) / "key.pub"
+        public.write_bytes(public_pem(options.key, password=read_password(options.key_password_env)))
+        try:
+            check_signature(data, files, signer=SignerOptions(key=public), where=where)
+        except NotTrusted:
+            return False
+        return True
 
 
 def _library() -> tuple[Any, Any, Any]:

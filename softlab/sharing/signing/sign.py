@@ -11,8 +11,9 @@ from softlab.manifest import MANIFEST_NAME, decode_manifest
 from softlab.manifest.versions import MAX_RECORD_BYTES, VersionRecord
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
-from softlab.remote.remote import Remote
-from softlab.sharing.signing.openssf import sign_files
+from softlab.remote.remote import Remote, TooLarge
+from softlab.sharing.signing.bundle import MAX_SIGNATURE_BYTES
+from softlab.sharing.signing.openssf import is_signed_with, sign_files
 from softlab.sharing.signing.options import SigningOptions
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.published import (
@@ -79,7 +80,8 @@ def sign_store(
     """Sign a finished store, a folder or a published NAME@VERSION, so that others can tell whose it is.
 
     Before that, the manifest is compared with the version record, and with `verify` every file of a folder is hashed.
-    Raises DamagedStore if any differs, and StoreExists for a store that is signed already, unless `replace` is set.
+    Raises DamagedStore if any differs, and StoreExists for a store that is signed already, unless `replace` is set or
+    it is signed with this very key: an earlier command may have been stopped at its end.
     """
     signable = read_signable(where)
     decode_manifest(signable.files[MANIFEST_NAME], where=signable.where)
@@ -89,7 +91,7 @@ def sign_store(
     data = sign_files(signable.files, options)
     if replace:
         signable.remote.write(signable.signature, data)
-    elif not signable.remote.create(signable.signature, data):
+    elif not signable.remote.create(signable.signature, data) and not _is_signed_with(options, signable):
         raise StoreExists(
             f"{signable.remote / signable.signature}: is signed already. `softlab verify {where} --signer PUBLIC.pem` "
             f"tells by whom; --replace puts yours in its place."
@@ -116,6 +118,14 @@ def read_signable(where: str | Path) -> Signable:
     if record is not None:
         files[VERSION_NAME] = record
     return Signable(where=str(where), remote=remote, signature=SIGNATURE_NAME, files=files)
+
+
+def _is_signed_with(options: SigningOptions, signable: Signable) -> bool:
+    try:
+        data = signable.remote.read(signable.signature, max_bytes=MAX_SIGNATURE_BYTES)
+    except TooLarge:
+        return False
+    return is_signed_with(options, data, signable.files, where=signable.where)
 
 
 def _read_record(remote: Remote, version: VersionRecord) -> bytes:

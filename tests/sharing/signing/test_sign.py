@@ -13,7 +13,7 @@ from softlab.sharing.signing.sign import sign_store
 from softlab.sharing.signing.trust import verified_digest
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from tests.sharing.signing.key_files import KeyFiles, publish_as_next, write_key
+from tests.sharing.signing.key_files import PASSWORD, KeyFiles, publish_as_next, write_key
 from tests.store.building import contents, flip_byte, make_plan, write_some, write_store
 
 SHARD_FILE = "outputs/logits/logits/c/1/0/0"
@@ -75,7 +75,7 @@ def test_a_published_store_is_signed_in_a_bucket(
     assert signed.signature == f"{bucket}/labels/pets/versions/1.sig"
     assert verified_digest(where, signer=SignerOptions(key=key.public)) == open_store(where).digest
     with pytest.raises(StoreExists, match="--replace puts yours in its place"):
-        sign_store(where, options=signing)
+        sign_store(where, options=SigningOptions(key=write_key(tmp_path, name="other").private))
 
 
 def test_a_signature_is_of_the_format_that_other_tools_check(store: Path, key: KeyFiles) -> None:
@@ -99,6 +99,22 @@ def test_a_signed_store_is_signed_anew_only_on_request(tmp_path: Path, store: Pa
     sign_store(store, options=SigningOptions(key=other.private), replace=True)
 
     assert verified_digest(store, signer=SignerOptions(key=other.public)) == open_store(store).digest
+
+
+@pytest.mark.parametrize("password", [None, PASSWORD])
+def test_a_signature_with_the_same_key_is_repeated_as_one_that_was_stopped_at_its_end(
+    tmp_path: Path, store: Path, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_PASSWORD", PASSWORD)
+    own = write_key(tmp_path, name="own", password=password)
+    signing = SigningOptions(key=own.private, key_password_env="KEY_PASSWORD" if password else None)
+    first, signature = sign_store(store, options=signing), (store / "signature.json").read_bytes()
+
+    assert sign_store(store, options=signing) == first
+    assert (store / "signature.json").read_bytes() == signature
+    flip_byte(store / "signature.json", position=len(signature) // 2)
+    with pytest.raises(StoreExists, match="is signed already"):
+        sign_store(store, options=signing)
 
 
 @pytest.mark.parametrize("fault", ["damaged", "missing", "foreign"])
