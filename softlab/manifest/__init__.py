@@ -10,6 +10,7 @@ from softlab.manifest.document import (
     encode,
     tell_differences,
 )
+from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
 from softlab.manifest.records import (
     ClassesRecord,
     CodingRecord,
@@ -20,6 +21,7 @@ from softlab.manifest.records import (
     Manifest,
     MixingRecord,
     OutputRecord,
+    PrecisionRecord,
     Record,
     SelectionRecord,
     ShardRecord,
@@ -51,6 +53,7 @@ __all__ = [
     "Manifest",
     "MixingRecord",
     "OutputRecord",
+    "PrecisionRecord",
     "Record",
     "SelectionRecord",
     "ShardRecord",
@@ -71,6 +74,10 @@ __all__ = [
     "encode",
     "in_version_1",
     "in_version_2",
+    "precision_of_each",
+    "samples_by_precision",
+    "spans_of",
     "tell_differences",
     "views_fingerprint",
+    "with_precision",
 ]

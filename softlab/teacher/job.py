@@ -39,6 +39,7 @@ from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.overflow import run_batches, tell_redone
 
 ShardState = Literal["written", "already there"]
 
@@ -101,6 +102,8 @@ class DumpJob:
             with TeacherRun(self.teacher, self.options) as run:
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
+            if output.num_redone:
+                tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
 
     def check_contents(self, writer: StoreWriter) -> None:
@@ -157,8 +160,8 @@ def compute(
         outputs: list[OutputOnHost] = []
         hashes: list[bytes] = []
         digests: list[int] = []
-        for batch in batches:
-            outputs.append(run.run(batch, k=k).start_to_host())
+        for batch, output in run_batches(run, batches, k=k):
+            outputs.append(output)
             hashes += batch.content_hashes
             digests += batch.view_digests
             if on_batch is not None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from softlab.errors import (
     DamagedStore,
     InvalidOption,
-    RedoneInFloat32,
     StoreExists,
     StoreMismatch,
     TeacherError,
@@ -352,41 +351,6 @@ def test_a_shard_that_was_damaged_meanwhile_is_told_and_then_written_anew(tmp_pa
 
     assert dump(tmp_path / "store", options).rows_computed == 16
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
-
-
-class Overflowing(nn.Module):
-    """Gives inf for some pictures, as long as it runs in half precision."""
-
-    def __init__(self, *, overflows: bool = True) -> None:
-        super().__init__()
-        self.teacher, self.overflows = make_teacher(), overflows
-
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        logits_BC: torch.Tensor = self.teacher(images_BCHW)
-        is_black_B = (images_BCHW == -1).flatten(1).all(dim=1)
-        if self.overflows and logits_BC.dtype != torch.float32:
-            return logits_BC.masked_fill(is_black_B[:, None], torch.inf)
-        return logits_BC
-
-
-def test_rows_that_overflow_under_autocast_are_run_again_in_float32_and_those_alone(tmp_path: Path) -> None:
-    features = {name: f"teacher.{layer}" for name, layer in FEATURES.items()}
-    source, half = Pictures(black=frozenset({40})), make_options(autocast="bfloat16", feature=features)
-    dump(tmp_path / "float32", make_options(feature=features), teacher=Overflowing(), source=source)
-    dump(tmp_path / "half", half, teacher=Overflowing(overflows=False), source=source)
-
-    with pytest.warns(RedoneInFloat32, match="^1 row of the teacher overflowed in bfloat16: only those were run again"):
-        dump(tmp_path / "store", half, teacher=Overflowing(), source=source)
-
-    (store, found), (_, of_half), (whole, of_float32) = (
-        read_all(tmp_path / name) for name in ("store", "half", "float32")
-    )
-    others = [number for number in range(50) if number != 40]
-    assert found.logits_BK[others].equal(of_half.logits_BK[others])
-    assert found.logits_BK[[40]].equal(of_float32.logits_BK[[40]])
-    assert not found.logits_BK[[40]].equal(of_half.logits_BK[[40]])
-    for name in features:
-        assert store.read_features(name, [40]).equal(whole.read_features(name, [40]))
 
 
 # What is refused.
