@@ -1,14 +1,13 @@
 """The manifest: the immutable description of a store, and the only place that says which files belong to it."""
 
+from softlab.manifest.differences import differences, tell_differences
 from softlab.manifest.document import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     check_plan,
     decode_manifest,
-    differences,
     encode,
-    tell_differences,
 )
 from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
 from softlab.manifest.records import (

@@ -276,30 +276,36 @@ def test_a_finished_dump_over_a_sample_that_changed_is_refused_by_its_key(tmp_pa
 
 
 CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
-    "one weight": (lambda out: dump(out, teacher=with_one_weight_changed()), "teacher.weights_fingerprint was "),
-    "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "source.num_samples was 50, is now 51"),
-    "another source": (lambda out: dump(out, source=Pictures(name="other")), "source.name was 'memory:pictures'"),
+    "one weight": (
+        lambda out: dump(out, teacher=with_one_weight_changed()),
+        "(`teacher.weights`) was ",
+    ),
+    "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "the number of samples was 50, is now 51"),
+    "another source": (
+        lambda out: dump(out, source=Pictures(name="other")),
+        "(`source.path`) was 'memory:pictures'",
+    ),
     "class names": (
         lambda out: dump(out, source=Pictures(class_names=None)),
-        "label_space.class_names was ['class 0'",
+        "the list of classes was ['class 0'",
     ),
-    "k": (lambda out: dump(out, make_options(k=6)), "selection.k was 5, is now 6"),
+    "k": (lambda out: dump(out, make_options(k=6)), "`dump.k` was 5, is now 6"),
     "head": (
         lambda out: dump(out, make_options(head="sigmoid")),
-        "outputs.logits.head was 'softmax', is now 'sigmoid'",
+        "`dump.head` was 'softmax', is now 'sigmoid'",
     ),
-    "coding": (lambda out: dump(out, make_options(coding="uint8")), "coding.logits was 'float16', is now 'uint8'"),
+    "coding": (lambda out: dump(out, make_options(coding="uint8")), "`dump.coding` was 'float16', is now 'uint8'"),
     "temperatures": (
         lambda out: dump(out, make_options(temperature=(1.0, 3.0))),
-        "selection.temperatures was [1.0, 2.0, 4.0], is now [1.0, 3.0]",
+        "`dump.temperature` was [1.0, 2.0, 4.0], is now [1.0, 3.0]",
     ),
     "a feature": (
         lambda out: dump(out, make_options(feature={"pooled": "relu:mean"})),
-        "outputs was ['logits'], is now ['logits', 'pooled']",
+        "what is stored (`dump.output`, `dump.feature`) was ['logits'], is now ['logits', 'pooled']",
     ),
     "precision": (
         lambda out: dump(out, make_options(autocast="bfloat16")),
-        "teacher.precision was 'float32', is now 'bfloat16'",
+        "the precision (`device.autocast`) was 'float32', is now 'bfloat16'",
     ),
 }
 
