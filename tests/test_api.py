@@ -37,6 +37,7 @@ PUBLIC_NAMES = [
     "Evaluation",
     "FeatureLoss",
     "GcOptions",
+    "GoesOnDifferently",
     "HingeLoss",
     "ImageInput",
     "InheritOptions",

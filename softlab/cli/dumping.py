@@ -75,9 +75,7 @@ def print_summary(summary: DumpSummary) -> None:
     if manifest.classes:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
     if summary.rows_redone:
-        facts["run again in float32"] = (
-            f"{summary.rows_redone:,} rows, which overflowed in {manifest.teacher.precision}"
-        )
+        facts["run again in float32"] = f"{format_count(summary.rows_redone, 'row')} that overflowed before"
     if manifest.values:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"

@@ -1,14 +1,15 @@
 """Run a teacher over a source once, and write its outputs; go on where an earlier run stopped."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from softlab.amounts import format_bytes, format_duration
-from softlab.errors import InvalidOption
+from softlab.amounts import format_bytes, format_count, format_duration
+from softlab.errors import GoesOnDifferently, InvalidOption
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
@@ -137,7 +138,10 @@ def dump_teacher(
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
             align(source, open_store(out))  # it may be other data by now
-            return _summary(out, rows_computed=0, seconds=0.0)
+            summary = _summary(out, rows_computed=0, seconds=0.0)
+            if ranks.is_first:
+                _tell_precision(summary, asked=job.plan.teacher.precision)
+            return summary
         with writing_together(job, ranks) as writer:
             job.check_contents(writer)
             start = time.perf_counter()
@@ -209,6 +213,19 @@ def _look_at_samples(source: Source, store: Store) -> None:
     """Warns with OddLabels and OddSource."""
     warn_of_labels(stored_label_note(source, store))
     warn_of_content(duplicates_note(source, store))
+
+
+def _tell_precision(summary: DumpSummary, *, asked: str) -> None:
+    """Warns with GoesOnDifferently where a store that was finished before has another precision."""
+    precision = summary.manifest.teacher.precision
+    if precision != asked:
+        redone = f", but for {format_count(summary.rows_redone, 'row')} that overflowed" if summary.rows_redone else ""
+        warnings.warn(
+            f"{summary.out}: is finished, so that nothing is left to do. Its teacher ran in {precision}{redone}, and "
+            f"not in {asked}, as is asked for now. To have all rows in {asked}, choose another `out`",
+            GoesOnDifferently,
+            stacklevel=3,
+        )
 
 
 def _how_to_resume(writer: StoreWriter) -> str:

@@ -34,12 +34,14 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
+from softlab.teacher.revising import find_staying
 
 ShardState = Literal["written", "already there"]
 
@@ -110,6 +112,10 @@ class DumpJob:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
         step = "Restore the data, or choose another `out`."
         check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
+
+    def find_staying(self, begun: StorePlan) -> Stays | None:
+        """What of an unfinished dump that was begun with another plan stays."""
+        return find_staying(begun, self.plan, self.source, self.out)
 
     def expected_samples(self) -> SampleTable:
         """Keys and targets; content hashes only where another teacher's store tells what they must be."""
