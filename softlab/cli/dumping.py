@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from softlab.amounts import format_bytes, format_duration
+from softlab.amounts import format_bytes, format_count, format_duration
 from softlab.cli.quality import quality_facts
 from softlab.cli.tables import print_columns, print_facts
 from softlab.labels.soft_labels import Head
@@ -75,7 +75,7 @@ def print_summary(summary: DumpSummary) -> None:
     if manifest.classes:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
     if summary.rows_redone:
-        facts["run again in float32"] = f"{format_count(summary.rows_redone, 'row')} that overflowed before"
+        facts["run again in float32"] = f"{format_count(summary.rows_redone, 'row')} that overflowed in half precision"
     if manifest.values:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"
