@@ -19,7 +19,7 @@ IN_WORDS = {
     r"source\.skipped": "the list of samples left out (`source.skip_unreadable`)",
     r"inputs\.\d+\.options\.(.*)": r"`input.\1`",
     r"inputs\.\d+\.decode\.(.*)": r"`input.\1`",
-    r"outputs": "what is stored (`dump.output`, `dump.feature`)",
+    r"outputs": "the list of outputs",
     OUTPUT + r"head": "`dump.head`",
     OUTPUT + r"selection\.k": "`dump.k`",
     OUTPUT + r"selection\.temperatures": "`dump.temperature`",

@@ -329,7 +329,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "temperatures": ({"temperature": (1.0, 3.0)}, "`dump.temperature` was [1.0, 2.0, 4.0], is now [1.0, 3.0]"),
     "features": (
         {"feature": {}},
-        "`dump.feature`) was ['logits', 'pooled'], is now ['logits']",
+        "the list of outputs was ['logits', 'pooled'], is now ['logits']",
     ),
     "format": ({"format": "parquet"}, "`dump.format` was 'zarr', is now 'parquet'"),
     "shards": ({"shard_rows": 32}, "`dump.shard_rows` was 16, is now 32"),

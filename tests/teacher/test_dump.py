@@ -301,7 +301,7 @@ CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
     ),
     "a feature": (
         lambda out: dump(out, make_options(feature={"pooled": "relu:mean"})),
-        "what is stored (`dump.output`, `dump.feature`) was ['logits'], is now ['logits', 'pooled']",
+        "the list of outputs was ['logits'], is now ['logits', 'pooled']",
     ),
     "precision": (
         lambda out: dump(out, make_options(autocast="bfloat16")),
