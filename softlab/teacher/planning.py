@@ -1,5 +1,6 @@
 """From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from softlab.modalities.modality import (
 )
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
+from softlab.shards import MAX_SHARD_ROWS
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
@@ -26,6 +28,7 @@ from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.pace import Pace
 from softlab.teacher.plan import make_plan
 from softlab.teacher.shared_dump import agree_on
 
@@ -102,10 +105,23 @@ def plan_job(
     seen = how_seen(teacher.input, settled, like)
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
+    start = time.perf_counter()
     example = example_output(run, aligned, options, settled)
+    most_rows = MAX_SHARD_ROWS
+    if options.shard_rows is None and settled.shard_rows is None:
+        pace = Pace(run=run, aligned=aligned, options=options)
+        most_rows = pace.most_rows(seen_s=time.perf_counter() - start, ranks=ranks)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(
-        teacher, source, options, views, example=example, settled=settled, seen=seen, most_units=most_units
+        teacher,
+        source,
+        options,
+        views,
+        example=example,
+        settled=settled,
+        seen=seen,
+        most_units=most_units,
+        most_rows=most_rows,
     )
     plan = agree_on(plan, ranks)
     if views.parent is not None and find_finished(out, plan) is None:
