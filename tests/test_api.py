@@ -38,6 +38,7 @@ PUBLIC_NAMES = [
     "Evaluation",
     "FeatureLoss",
     "GcOptions",
+    "GoesOnDifferently",
     "HingeLoss",
     "ImageInput",
     "InheritOptions",

@@ -15,6 +15,7 @@ from softlab.manifest import Statistics, add_up, decode_manifest, encode
 from tests.manifests import GRID, make_manifest, set_at, with_own_hash
 
 GOOD = encode(make_manifest())
+SPAN = {"start": 0, "stop": 1, "precision": "float32"}
 HEADER = b'{"format": "softlab", "format_version": 2, '
 
 
@@ -275,6 +276,12 @@ WRONG: dict[str, dict[str, bytes]] = {
     },
     "a file would have 5,368,709,121 bytes (limit 5,368,709,120)": {
         "larger than an object may be": changed(("shards.0.files.0.bytes", (5 << 30) + 1)),
+    },
+    "precisions of other samples than": {
+        "before the shard": changed(("shards.1.precisions", [SPAN | {"start": 0}])),
+        "behind the shard": changed(("shards.0.precisions", [SPAN | {"stop": 1000}])),
+        "none": changed(("shards.0.precisions", [SPAN | {"start": 1}])),
+        "twice": changed(("shards.0.precisions", [SPAN, SPAN])),
     },
     "stand where": {
         "shard of another view in its place": changed(("shards.5.view", 0)),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from softlab.amounts import format_bytes, format_duration
+from softlab.amounts import format_bytes, format_count, format_duration
 from softlab.cli.quality import quality_facts
 from softlab.cli.tables import print_columns, print_facts
 from softlab.labels.soft_labels import Head
@@ -29,6 +29,11 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         f"{survey.rows_per_second:,.0f} rows/s: the whole dump takes about "
         f"{format_duration(survey.seconds / num_devices)}{on_devices}."
     )
+    if survey.num_redone:
+        console.print(
+            f"{survey.num_redone:,} of the surveyed samples overflowed in half precision: a dump runs such rows again "
+            f"in float32, those alone."
+        )
     if survey.features:
         console.print(f"Features: {_in_a_line(survey.features)}.", markup=False)
     error = "BCE" if survey.head == "sigmoid" else "KL"
@@ -69,6 +74,8 @@ def print_summary(summary: DumpSummary) -> None:
     }
     if manifest.classes:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
+    if summary.rows_redone:
+        facts["run again in float32"] = f"{format_count(summary.rows_redone, 'row')} that overflowed in half precision"
     if manifest.values:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from softlab.amounts import format_bytes
+from softlab.amounts import format_bytes, format_count
 from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import quality_facts
 from softlab.cli.tables import format_share, print_facts
-from softlab.manifest import Manifest, OutputRecord, StorePlan, encode
+from softlab.manifest import Manifest, OutputRecord, StorePlan, encode, samples_by_precision
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views
 from softlab.store.folder import count_finished_shards, is_unfinished, plan_of_added_views, read_plan
@@ -140,5 +140,10 @@ def _how_good(manifest: Manifest) -> dict[str, str]:
         "finished": "yes",
         "size": f"{format_bytes(total)}, {total / max(rows, 1):.1f} bytes per row, {len(manifest.shards):,} shards",
     }
+    precisions = samples_by_precision(manifest)
+    if precisions:
+        facts["other precision"] = ", ".join(
+            f"{format_count(count, 'row')} in {precision}" for precision, count in precisions.items()
+        )
     facts |= quality_facts(manifest, without_targets=format_share(None))
     return facts | {"source fingerprint": manifest.source_fingerprint}

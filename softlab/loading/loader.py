@@ -23,7 +23,8 @@ from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.stored import read_stored
-from softlab.modalities.modality import Modality, decode_sample, modality_of
+from softlab.modalities.inputs import Collated
+from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
 from softlab.ranks import num_local_ranks
 from softlab.store.pixel_digests import is_digested
@@ -72,15 +73,26 @@ class Batches(Dataset[Batch | SoftlabError]):
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
-            inputs=tuple(
-                modality_of(options).collate([view.example for view in views[options.modality]], options)
-                for options in aligned.inputs
-            ),
+            inputs=tuple(self._collate(options, views[options.modality], rows) for options in aligned.inputs),
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views[first.name], targets_N),
         )
+
+    def _collate(self, options: InputOptions, views: list[View], rows: RowIndices) -> Collated:
+        """Raises InvalidOption naming a sample that doesn't fit to the first one, where the modality can't make one
+        input of them."""
+        modality, examples = modality_of(options), [view.example for view in views]
+        try:
+            collated: Collated = modality.collate(examples, options)
+        except InvalidOption as error:
+            keys = [self.aligned.source.keys[index] for index in rows.source_B.tolist()]
+            for key, example in zip(keys[1:], examples[1:], strict=True):
+                if not _fit(modality, [examples[0], example], options):
+                    raise InvalidOption(f"samples {keys[0]!r} and {key!r}: {error}") from error
+            raise
+        return collated
 
     def _digests(
         self, modality: Modality, store_B: StoreIndex, views_B: ViewNumbers, views: list[View]
@@ -126,6 +138,14 @@ class Batches(Dataset[Batch | SoftlabError]):
             content_hash=sample.content_hash,
             examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},
         )
+
+
+def _fit(modality: Modality, examples: list[Example], options: InputOptions) -> bool:
+    try:
+        modality.collate(examples, options)
+    except InvalidOption:
+        return False
+    return True
 
 
 def _mixed(views: list[View], targets_N: NDArray[np.int64]) -> MixedTargets:

@@ -1,15 +1,15 @@
 """The manifest: the immutable description of a store, and the only place that says which files belong to it."""
 
+from softlab.manifest.differences import differences, tell_differences
 from softlab.manifest.document import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     check_plan,
     decode_manifest,
-    differences,
     encode,
-    tell_differences,
 )
+from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
 from softlab.manifest.records import (
     ClassesRecord,
     CodingRecord,
@@ -20,6 +20,7 @@ from softlab.manifest.records import (
     Manifest,
     MixingRecord,
     OutputRecord,
+    PrecisionRecord,
     Record,
     SelectionRecord,
     ShardRecord,
@@ -51,6 +52,7 @@ __all__ = [
     "Manifest",
     "MixingRecord",
     "OutputRecord",
+    "PrecisionRecord",
     "Record",
     "SelectionRecord",
     "ShardRecord",
@@ -71,6 +73,10 @@ __all__ = [
     "encode",
     "in_version_1",
     "in_version_2",
+    "precision_of_each",
+    "samples_by_precision",
+    "spans_of",
     "tell_differences",
     "views_fingerprint",
+    "with_precision",
 ]

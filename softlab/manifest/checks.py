@@ -1,5 +1,6 @@
 """What types can't say: that paths are safe, sizes bounded, parts agree, and shards cover every row once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UnsetType
@@ -9,6 +10,8 @@ from softlab.manifest.records import (
     ClassesRecord,
     Manifest,
     OutputRecord,
+    PrecisionRecord,
+    ShardRecord,
     StorePlan,
     ValuesRecord,
     views_fingerprint,
@@ -189,7 +192,14 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
         if record.start != start or record.stop != stop or record.view != view:
             name = grid.shard_at(view, start).name
             return f"rows {record.start}..{record.stop} of view {record.view} stand where {name} belongs"
+        if not isinstance(record.precisions, UnsetType) and not _are_within(record, record.precisions):
+            return f"precisions of other samples than {start}..{stop}, or of some of them twice"
     return _find_wrong_statistics(manifest)
+
+
+def _are_within(shard: ShardRecord, spans: Sequence[PrecisionRecord]) -> bool:
+    ends = [shard.start, *(end for span in spans for end in (span.start, span.stop)), shard.stop]
+    return ends == sorted(ends) and all(span.start < span.stop for span in spans)
 
 
 def _find_wrong_statistics(manifest: Manifest) -> str | None:

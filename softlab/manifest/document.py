@@ -5,10 +5,6 @@ flipped bit, or a value that somebody edited, is found wherever the store lies. 
 line anew; signatures are for that.)
 """
 
-import re
-from collections.abc import Sequence
-from typing import Any, TypeGuard
-
 import msgspec
 from msgspec import Struct
 
@@ -125,63 +121,3 @@ def check_plan(plan: StorePlan) -> None:
         problem = str(error)
     if problem is not None:
         raise InvalidOption(f"a store can't be described like this: {problem}. Change that option.")
-
-
-HASH = re.compile("[0-9a-f]{64}")
-MAX_DIFFERENCES_LENGTH, MAX_VALUE_LENGTH = 240, 60
-"""Characters of a message about what differs, and of one value in it."""
-
-
-def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """`key was found, is now expected` for each leaf in which two trees of plain values differ. Lists of tables with
-    other names, or in another order, differ as lists of names."""
-    lines = []
-    for key in sorted(found.keys() | expected.keys()):
-        ours, theirs = expected.get(key), found.get(key)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            lines += differences(theirs, ours, prefix=f"{prefix}{key}.")
-        elif _are_tables(ours) and _are_tables(theirs) and _names(ours) == _names(theirs):
-            for name, our, their in zip(_names(ours), ours, theirs, strict=True):
-                lines += differences(their, our, prefix=f"{prefix}{key}.{name}.")
-        elif _are_tables(ours) and _are_tables(theirs):
-            lines.append(f"{prefix}{key} was {_short(_names(theirs))}, is now {_short(_names(ours))}")
-        elif isinstance(ours, dict) and key not in found:
-            lines.append(f"{prefix}{key} is new")
-        elif isinstance(theirs, dict) and key not in expected:
-            lines.append(f"{prefix}{key} is no longer there")
-        elif ours != theirs:
-            lines.append(f"{prefix}{key} was {_short(theirs)}, is now {_short(ours)}")
-    return lines
-
-
-def tell_differences(lines: Sequence[str]) -> str:
-    """Those of `differences` as the middle of a message that is read to its end: the first ones, and how many more.
-    Those of whole sections come before those of single arrays, and fingerprints last, which only tell that something
-    else differs."""
-    lines = sorted(lines, key=_place_of)
-    count, length = 0, 0
-    while count < len(lines) and (count == 0 or length + len(lines[count]) <= MAX_DIFFERENCES_LENGTH):
-        length += len(lines[count])
-        count += 1
-    more = f"; and {len(lines) - count:,} more" if count < len(lines) else ""
-    return "; ".join(lines[:count]) + more
-
-
-def _place_of(line: str) -> tuple[bool, int]:
-    key = line.partition(" ")[0]
-    return "fingerprint" in key, key.count(".")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    if isinstance(value, str) and HASH.fullmatch(value):
-        return f"{value[:12]}.."
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 2]}.."
-
-
-def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-
-
-def _names(tables: list[dict[str, Any]]) -> list[Any]:
-    return [table.get("name", number) for number, table in enumerate(tables)]

@@ -250,6 +250,14 @@ class Statistics(Record, frozen=True, kw_only=True, gc=False):
         return tuple(total / max(self.rows, 1) for total in self.captured_mass)
 
 
+class PrecisionRecord(Record, frozen=True, kw_only=True, gc=False):
+    """Samples start..stop-1, which were run in another precision than `teacher.precision`."""
+
+    start: Count
+    stop: Positive
+    precision: str
+
+
 class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     view: Count
     start: Count
@@ -257,6 +265,10 @@ class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     files: tuple[FileRecord, ...]
     statistics: dict[str, Statistics]
     """By output, of kind `classes`."""
+
+    precisions: tuple[PrecisionRecord, ...] | UnsetType = UNSET
+    """Its samples of another precision than `teacher.precision`, where there are such: those that overflowed in half
+    precision and were run again, or that were there before a dump went on in float32."""
 
 
 class StorePlan(Record, frozen=True, kw_only=True):

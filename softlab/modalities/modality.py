@@ -157,6 +157,29 @@ def settle_input(options: Any, source: Source) -> Any:
     return settled
 
 
+def as_settled(options: Any, record: InputRecord) -> Any:
+    """The same, where a dump that was begun has settled it: no sample is read."""
+    settle = getattr(modality_of(options), "as_settled", None)
+    return options if settle is None else settle(options, record)
+
+
+def restate_input(record: InputRecord, options: InputOptions) -> InputRecord:
+    """How a begun dump decodes its samples from now on, where options say something of it that they didn't before."""
+    restate = getattr(modality_of(options), "restated", None)
+    restated: InputRecord = record if restate is None else restate(record, options)
+    return restated
+
+
+def find_same_input(begun: InputRecord, now: InputRecord, *, is_random: bool) -> Callable[[Raw], bool] | None:
+    """Which samples are the same input by both records, though these differ; None where that can't be told of any.
+    `is_random` is whether views are."""
+    find = getattr(find_modality(now.modality), "find_same", None)
+    if begun == now or begun.modality != now.modality or begun.field != now.field or find is None:
+        return (lambda _: True) if begun == now else None
+    found: Callable[[Raw], bool] | None = find(begun, now, is_random=is_random)
+    return found
+
+
 def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> Iterator[Raw]:
     for index in indices:
         try:

@@ -1,12 +1,20 @@
 """Opens whichever kind of data set the options name."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from softlab.errors import InvalidOption, OddSource, SourceError
 from softlab.keys import read_keys
-from softlab.modalities.modality import DEFAULT_MODALITY, Modality, decode_sample, find_modality
+from softlab.manifest import InputRecord
+from softlab.modalities.modality import (
+    DEFAULT_MODALITY,
+    InputOptions,
+    Modality,
+    decode_sample,
+    decoding_for,
+    find_modality,
+)
 from softlab.ranks import is_first_rank
 from softlab.sources.folder import open_folder
 from softlab.sources.options import Kind, SourceOptions
@@ -20,6 +28,8 @@ def open_source(
     options: SourceOptions | str | Path,
     *,
     modality: str = DEFAULT_MODALITY,
+    inputs: Sequence[InputOptions] = (),
+    seen: Sequence[InputRecord] = (),
     on_scan: Callable[[int, int], None] | None = None,
 ) -> Source:
     """The data set at a path, or of options that say more than a path; nothing is decoded yet.
@@ -30,8 +40,9 @@ def open_source(
     A path is that of a folder of class folders, of a .parquet file or a folder of them, or torchvision:NAME. Raises
     SourceError or InvalidOption. Warns with OddSource where something was left out; `describe_source` tells all.
 
-    With `skip_unreadable` every sample is decoded once, as the modality does, and `on_scan(done, total)` called after
-    each; the limit counts samples before the unreadable ones are left out.
+    With `skip_unreadable` every sample is decoded once, as it will be for models with these `inputs`, or as a store's
+    teacher has `seen` it, and `on_scan(done, total)` called after each; the limit counts samples before the unreadable
+    ones are left out.
     """
     options = options if isinstance(options, SourceOptions) else SourceOptions(path=str(options))
     meaning = find_modality(modality)
@@ -49,7 +60,8 @@ def open_source(
         source = first(source, options.limit)
     if not options.skip_unreadable:
         return source
-    return readable(source, decode=lambda sample: decode_sample(sample, meaning), on_scan=on_scan)
+    decoding = decoding_for(meaning, inputs, seen)
+    return readable(source, decode=lambda sample: decode_sample(sample, decoding), on_scan=on_scan)
 
 
 def _open(options: SourceOptions, modality: Modality) -> Source:

@@ -133,7 +133,13 @@ class BenchRecipe:
         students = self.student or DEFAULT_STUDENT
         modules = build_students(students, seeds=dict.fromkeys(students, 0))
         store = open_store(self.store, cache=self.cache)
-        source = open_source(options, modality=self.input.modality, on_scan=on_scan)
+        source = open_source(
+            options,
+            modality=self.input.modality,
+            inputs=(self.input,),
+            seen=store.manifest.inputs,
+            on_scan=on_scan,
+        )
         return measure_training(
             modules,
             source,

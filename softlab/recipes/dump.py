@@ -22,9 +22,11 @@ from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
+from softlab.teacher.dumped_views import Settled, read_settled
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.plan import name_other_classes
+from softlab.teacher.planning import how_seen
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.teacher.survey_run import SURVEYED_SECONDS, SurveyProgress
 
@@ -106,9 +108,15 @@ class DumpRecipe:
         a teacher that was given no weights, and with PublishedInput about the input of a known model.
         """
         teacher = self._build_teacher()
-        source = open_source(self.source, modality=teacher.input.modality, on_scan=on_scan)
-        teacher = replace(teacher, class_names=self._class_names(source))
         like = None if self.like is None else open_store(self.like)
+        source = open_source(
+            self.source,
+            modality=teacher.input.modality,
+            inputs=(teacher.input,),
+            seen=how_seen(teacher.input, self._settled, like),
+            on_scan=on_scan,
+        )
+        teacher = replace(teacher, class_names=self._class_names(source))
         if self.plan:
             return survey_teacher(
                 teacher,
@@ -134,6 +142,11 @@ class DumpRecipe:
     def options(self) -> DumpOptions:
         """Those of [dump] and [device]."""
         return replace(self.dump, device=self.device)
+
+    @property
+    def _settled(self) -> Settled:
+        """By a dump that was begun at the same place."""
+        return Settled() if self.out is None or self.plan else read_settled(self.out)
 
     def _class_names(self, source: Source) -> tuple[str, ...] | None:
         """Those that were given; or those of published weights, unless the source's are of the same classes."""

@@ -75,17 +75,24 @@ class EvaluateRecipe:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
         module, options, about = build_model(self.model), self.evaluate, about_weights(self.model)
         input = self._input(about)
-        source = open_source(self.source, modality=input.modality, on_scan=on_scan)
+        store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
+        seen = () if about is None else (about.input,)
+        source = open_source(
+            self.source,
+            modality=input.modality,
+            inputs=(input,),
+            seen=seen if store is None else store.manifest.inputs,
+            on_scan=on_scan,
+        )
         if about is not None:
             check_classes(about, source)
-        store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         inputs = open_inputs(
             source,
             store=store,
             input=input,
             device=self.device,
             check=self.check,
-            seen=() if about is None else (about.input,),
+            seen=seen,
         )
         evaluation = evaluate_on(inputs, module, options, self.device)
         cost = describe_model(

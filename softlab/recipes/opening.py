@@ -1,9 +1,11 @@
 """Opens what a recipe names: stores, signed ones where that is asked for, and the source to validate on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlab.manifest import InputRecord
+from softlab.modalities.modality import InputOptions
 from softlab.modalities.opening import open_source
 from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import open_trusted
@@ -51,9 +53,17 @@ def choose_output(store: Store, output: str | None) -> Store:
 
 
 def open_validation(
-    source: SourceOptions | None, *, modality: str, store: Store | None = None, on_scan: OnScan | None = None
+    source: SourceOptions | None,
+    *,
+    inputs: Sequence[InputOptions],
+    seen: Sequence[InputRecord] = (),
+    store: Store | None = None,
+    on_scan: OnScan | None = None,
 ) -> Validation | None:
-    """None where there is no source to validate on."""
+    """None where there is no source to validate on. `inputs` are those of the models, and `seen` is how the teacher of
+    their stores saw its samples."""
     if source is None:
         return None
-    return Validation(source=open_source(source, modality=modality, on_scan=on_scan), store=store)
+    seen = seen if store is None else store.manifest.inputs
+    opened = open_source(source, modality=inputs[0].modality, inputs=inputs, seen=seen, on_scan=on_scan)
+    return Validation(source=opened, store=store)

@@ -77,8 +77,8 @@ class TeacherRecipe:
     def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> list[StudentResult]:
         """The trained teacher, the only one in the list. Raises as `train_students`."""
         used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
-        valid = open_validation(self.valid, modality=used.modality, on_scan=on_scan)
-        source = open_source(self.source, modality=used.modality, on_scan=on_scan)
+        valid = open_validation(self.valid, inputs=(used,), on_scan=on_scan)
+        source = open_source(self.source, modality=used.modality, inputs=(used,), on_scan=on_scan)
         learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune)
         return train_students(
             build_students({"teacher": self.teacher}, seeds={"teacher": self.run_options.seed}),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from softlab.errors import InvalidOption
 from softlab.labels.losses import DecisionLoss, KlLoss
 from softlab.loading.options import CheckOptions
+from softlab.manifest import InputRecord
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
@@ -197,8 +198,9 @@ class TrainRecipe:
         recipe of its best trial. Raises as `train_students` and `open_trusted`.
         """
         stores = [self._open(path) for path in self.store]
-        valid = self._open_validation(self.valid, self.valid_store, on_scan)
-        source = open_source(self.source, modality=self.input.modality, on_scan=on_scan)
+        inputs, seen = self._inputs, stores[0].manifest.inputs if stores else ()
+        valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
+        source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
             return self._search(self.search, source, stores, valid, on_progress)
@@ -210,19 +212,25 @@ class TrainRecipe:
             input=self.input,
             augment=self.augment,
             valid=valid,
-            also_valid=self._open_others(on_scan),
+            also_valid=self._open_others(seen, on_scan),
             out=self.out,
             on_progress=on_progress,
         )
 
     def _open_validation(
-        self, source: SourceOptions | None, store: str | None, on_scan: OnScan | None
+        self,
+        source: SourceOptions | None,
+        store: str | None,
+        seen: Sequence[InputRecord],
+        on_scan: OnScan | None,
     ) -> Validation | None:
         opened = self._open(store) if store else None
-        return open_validation(source, modality=self.input.modality, store=opened, on_scan=on_scan)
+        return open_validation(source, inputs=self._inputs, seen=seen, store=opened, on_scan=on_scan)
 
-    def _open_others(self, on_scan: OnScan | None) -> dict[str, Validation]:
-        opened = {name: self._open_validation(each, each.store, on_scan) for name, each in self.also_valid.items()}
+    def _open_others(self, seen: Sequence[InputRecord], on_scan: OnScan | None) -> dict[str, Validation]:
+        opened = {
+            name: self._open_validation(each, each.store, seen, on_scan) for name, each in self.also_valid.items()
+        }
         return {name: valid for name, valid in opened.items() if valid is not None}
 
     def _search(
@@ -264,6 +272,10 @@ class TrainRecipe:
             cache=self.cache,
         )
         return choose_output(opened, self.output)
+
+    @property
+    def _inputs(self) -> tuple[ImageInput, ...]:
+        return tuple(self._input_of(name) for name in self.student) or (self.input,)
 
     def _input_of(self, name: str) -> ImageInput:
         """Of one student."""

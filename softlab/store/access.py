@@ -1,7 +1,7 @@
 """Who may write a store: one process alone, several together, or the one that finishes it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from softlab.errors import StoreMismatch, UnfinishedStore
@@ -21,6 +21,7 @@ from softlab.store.folder import (
     remove_finished_commits,
 )
 from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.revision import FindStaying, Revision, revise
 from softlab.store.samples import SampleTable, decode_samples, encode_samples
 from softlab.store.writer import StoreWriter
 
@@ -33,8 +34,10 @@ def writing(
     lets_others_join: bool = False,
     recipe_N: RecipeIndex | None = None,
     expected: Callable[[], SampleTable] | None = None,
+    find_staying: FindStaying | None = None,
 ) -> Iterator[StoreWriter]:
-    """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`.
+    """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`. With
+    `find_staying` one that was begun differently is gone on with too, where something of it can stay.
 
     Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
     writes it, StoreMismatch if the interrupted dump was of another plan.
@@ -42,7 +45,7 @@ def writing(
     check_vacant(root, plan)
     with exclusive(root / LOCK_NAME) as let_others_share:
         try:
-            settle_plan(root, plan, expected=expected)
+            settle_plan(root, plan, expected=expected, find_staying=find_staying, hold=nullcontext)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
             writer.sweep()
             if lets_others_join:
@@ -58,9 +61,11 @@ def joining(
 ) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
     ended, so that no other dump begins while one of them still writes. With `part` only the shards of that part of each
-    view. Raises StoreBusy if that process lets none in.
+    view. Raises StoreBusy if that process lets none in, StoreMismatch where the store is of another plan by now.
     """
     with shared(root / LOCK_NAME):
+        if (root / PLAN_NAME).exists():
+            _check_same(root, _changed(root, plan))
         yield StoreWriter(root, plan, recipe_N=recipe_N, part=part)
 
 
@@ -102,15 +107,40 @@ def _expected_recipe(root: Path) -> RecipeIndex | None:
     return None if data is None else decode_samples(data, num_samples=read_plan(root).source.num_samples).recipe_N
 
 
-def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:
+def settle_plan(
+    root: Path,
+    plan: StorePlan,
+    *,
+    expected: Callable[[], SampleTable] | None = None,
+    find_staying: FindStaying | None = None,
+    hold: Callable[[], AbstractContextManager[object]] | None = None,
+) -> None:
     """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
-    table of samples as far as it is known, with content hashes of zeros where they aren't."""
+    table of samples as far as it is known, with content hashes of zeros where they aren't. `hold` is how the store is
+    held while another plan is replaced, if it isn't held already."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
         files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
         write_files(root, files | {PLAN_NAME: encode(plan)})
         return
-    changed = differences(as_stored(read_plan(root)), as_stored(plan))
+    if find_staying is None or not _changed(root, plan):
+        _check_same(root, _changed(root, plan))
+        return
+    with exclusive(root / LOCK_NAME) if hold is None else hold():
+        changed, begun = _changed(root, plan), read_plan(root)
+        stays = find_staying(begun)
+        if stays is None:
+            _check_same(root, changed)
+        elif changed:
+            revision = Revision(begun=begun, plan=plan, changed=changed, stays=stays)
+            revise(root, revision, expected=None if expected is None else expected())
+
+
+def _changed(root: Path, plan: StorePlan) -> list[str]:
+    return differences(as_stored(read_plan(root)), as_stored(plan))
+
+
+def _check_same(root: Path, changed: Sequence[str]) -> None:
     if changed:
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {tell_differences(changed)}. "

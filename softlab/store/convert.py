@@ -46,6 +46,7 @@ def convert_store(
                 statistics=store.shard_record(shard).statistics,
                 pixel_digests=digests[shard.view].within(shard.start, shard.stop),
                 rows_S=None if samples.rows_N is None else samples.rows_N[shard.start : shard.stop],
+                precisions=store.shard_record(shard).precisions,
             )
             if on_shard is not None:
                 on_shard(done, len(pending))

@@ -73,13 +73,14 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
     """The manifest if this very dump is already finished; None if there is nothing finished here, or the store that
     this plan adds views to.
 
-    Raises StoreExists if what is finished was dumped differently.
+    Raises StoreExists if what is finished was dumped differently; but a store of half precision is also that of a dump
+    in float32, as a message about rows that overflow may have asked for it.
     """
     if not (root / MANIFEST_NAME).exists() or find_parent(root, plan) is not None:
         return None
     manifest, _ = _read_manifest(root)
     changed = differences_but_versions(manifest, plan)
-    if changed:
+    if changed and differences_but_versions(manifest, in_precision_of(manifest, plan)):
         raise StoreExists(
             f"{root}: already holds a finished store that was made differently: {tell_differences(changed)}. "
             f"Choose another folder, or remove that one; `dump.views` with more than it has adds views to it."
@@ -137,6 +138,15 @@ def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
     for name in ("softlab_version", "libraries", *(["parent"] if plan.parent is None else [])):
         theirs[name] = ours[name]
     return differences(theirs, ours)
+
+
+def in_precision_of(found: StorePlan, plan: StorePlan) -> StorePlan:
+    """The plan in the precision of what is there already, if it is one in float32."""
+    if plan.teacher.precision != "float32":
+        return plan
+    return msgspec.structs.replace(
+        plan, teacher=msgspec.structs.replace(plan.teacher, precision=found.teacher.precision)
+    )
 
 
 def as_stored(plan: StorePlan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
@@ -28,6 +29,7 @@ from softlab.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
+    PrecisionRecord,
     ShardRecord,
     Statistics,
     StorePlan,
@@ -104,10 +106,12 @@ class StoreWriter:
         statistics: Mapping[str, Statistics],
         pixel_digests: Sequence[int] = (),
         rows_S: NDArray[np.int64] | None = None,
+        precisions: tuple[PrecisionRecord, ...] | UnsetType = UNSET,
     ) -> int:
         """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
 
-        `rows_S` says how many rows each of its samples has in an output with units. Raises StoreMismatch for a sample
+        `rows_S` says how many rows each of its samples has in an output with units, `precisions` which of them were run
+        in another precision than `teacher.precision`. Raises StoreMismatch for a sample
         whose content was another one before; TeacherError where its rows are more than a shard has room for, or others
         than in another view.
         """
@@ -120,7 +124,12 @@ class StoreWriter:
         hashes = {f"{COMMITS}/{shard.name}.hashes": b"".join(content_hashes)}
         record = CommitRecord(
             shard=ShardRecord(
-                view=shard.view, start=shard.start, stop=shard.stop, files=records_of(data), statistics=dict(statistics)
+                view=shard.view,
+                start=shard.start,
+                stop=shard.stop,
+                files=records_of(data),
+                statistics=dict(statistics),
+                precisions=precisions,
             ),
             hashes_file=records_of(hashes)[0],
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),

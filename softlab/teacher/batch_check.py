@@ -17,12 +17,14 @@ from torch.nn.modules.module import register_module_forward_hook
 from softlab.errors import TeacherError
 from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
+from softlab.loading.batch import Batch
 from softlab.loading.decoded import Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, spread_out
 from softlab.models.rows import OutputRows
 from softlab.teacher.forward import TeacherRun, WholeOutput
 from softlab.teacher.hidden_parts import check_nothing_hidden, only_own_modules
+from softlab.teacher.overflow import whole_mended
 
 ATTEMPTS = 8
 """To find the layer: what is random may be the same twice."""
@@ -63,9 +65,12 @@ class _Batches:
         self._loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
 
     def whole(self, samples: Sequence[int]) -> WholeOutput:
+        return whole_mended(self.run, self._load(samples), compiled=False)
+
+    def _load(self, samples: Sequence[int]) -> Batch:
         source_B = SourceIndex(np.array(samples, dtype=np.int64))
         (batch,) = self._loader.load([RowIndices(source_B, np.zeros_like(source_B))])
-        return self.run.whole(batch, compiled=False)
+        return batch
 
     def seen(self, samples: Sequence[int], sample: int) -> list["_Seen"]:
         """What each module gave for one of the samples, in the order in which they ran."""
@@ -79,7 +84,7 @@ class _Batches:
 
         handle = register_module_forward_hook(keep)
         try:
-            self.whole(samples)
+            self.run.whole(self._load(samples), compiled=False)
         finally:
             handle.remove()
         return found

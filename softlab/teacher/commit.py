@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from msgspec import UnsetType
 from numpy.typing import NDArray
 
 from softlab.errors import TeacherError
 from softlab.labels.soft_labels import SoftLabels, join_labels
 from softlab.labels.values_coding import encode_values
-from softlab.manifest import ClassesRecord, Statistics, StorePlan
+from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePlan, spans_of
 from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
@@ -38,6 +39,11 @@ class ShardOutput:
     batches: Sequence[OutputOnHost]
     content_hashes: list[bytes]
     view_digests: list[int]
+
+    @property
+    def num_redone(self) -> int:
+        """Samples that overflowed under autocast and were run again."""
+        return sum(int(each.redone_B.sum()) for batch in self.batches if (each := batch.wait()).redone_B is not None)
 
 
 class BackgroundCommits:
@@ -90,7 +96,18 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         pixel_digests=output.view_digests,
         statistics=statistics,
         rows_S=_rows(batches),
+        precisions=_precisions(batches, output.shard, plan),
     )
+
+
+def _precisions(
+    batches: Sequence[TeacherOutput], shard: Shard, plan: StorePlan
+) -> tuple[PrecisionRecord, ...] | UnsetType:
+    """Those that were run again in float32."""
+    redone = [torch.zeros_like(each.is_finite_B) if each.redone_B is None else each.redone_B for each in batches]
+    usual = plan.teacher.precision
+    precision_S = np.where(torch.cat(redone).numpy(), "float32", usual)
+    return spans_of(precision_S, start=shard.start, usual=usual)
 
 
 def _measure(

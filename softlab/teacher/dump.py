@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import nn
 
 from softlab.amounts import format_bytes, format_count, format_duration
-from softlab.errors import InvalidOption, RedoneInFloat32
+from softlab.errors import GoesOnDifferently, InvalidOption
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
-from softlab.manifest import Manifest
+from softlab.manifest import Manifest, samples_by_precision
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
 from softlab.sources.source import Source
@@ -26,6 +26,7 @@ from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.overflow import tell_redone
 from softlab.teacher.planning import named_teacher, plan_job
 from softlab.teacher.shared_dump import own_shards, writing_together
 
@@ -84,6 +85,13 @@ class DumpSummary:
         return sum(file.bytes for file in self.manifest.files) / max(self.manifest.num_rows, 1)
 
     @property
+    def rows_redone(self) -> int:
+        """By this run and earlier ones: rows that overflowed in half precision and were run again in float32. The
+        manifest says which, as `precisions` of its shards."""
+        is_half = self.manifest.teacher.precision != "float32"
+        return samples_by_precision(self.manifest).get("float32", 0) if is_half else 0
+
+    @property
     def rows_per_second(self) -> float | None:
         return self.rows_computed / self.seconds if self.rows_computed else None
 
@@ -130,7 +138,10 @@ def dump_teacher(
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
             align(source, open_store(out))  # it may be other data by now
-            return _summary(out, rows_computed=0, seconds=0.0)
+            summary = _summary(out, rows_computed=0, seconds=0.0)
+            if ranks.is_first:
+                _tell_precision(summary, asked=job.plan.teacher.precision)
+            return summary
         with writing_together(job, ranks) as writer:
             job.check_contents(writer)
             start = time.perf_counter()
@@ -140,11 +151,13 @@ def dump_teacher(
                 _finish(writer, job, ranks)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
-        _tell_redone(run, options)
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
             _look_at_samples(source, open_store(out, cache=CacheOptions(max_bytes=0)))
-        return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
+        summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
+        if ranks.is_first and summary.rows_redone:
+            tell_redone(summary.rows_redone, options)
+        return summary
 
 
 def _check_devices(options: DumpOptions) -> None:
@@ -202,13 +215,15 @@ def _look_at_samples(source: Source, store: Store) -> None:
     warn_of_content(duplicates_note(source, store))
 
 
-def _tell_redone(run: TeacherRun, options: DumpOptions) -> None:
-    """Warns with RedoneInFloat32."""
-    if run.num_redone:
+def _tell_precision(summary: DumpSummary, *, asked: str) -> None:
+    """Warns with GoesOnDifferently where a store that was finished before has another precision."""
+    precision = summary.manifest.teacher.precision
+    if precision != asked:
+        redone = f", but for {format_count(summary.rows_redone, 'row')} that overflowed" if summary.rows_redone else ""
         warnings.warn(
-            f"{format_count(run.num_redone, 'row')} of the teacher overflowed in {options.device.autocast}: only "
-            f"those were run again in float32. With `device.autocast = none` all rows are.",
-            RedoneInFloat32,
+            f"{summary.out}: is finished, so that nothing is left to do. Its teacher ran in {precision}{redone}, and "
+            f"not in {asked}, as is asked for now. To have all rows in {asked}, choose another `out`",
+            GoesOnDifferently,
             stacklevel=3,
         )
 

@@ -149,10 +149,12 @@ class Settled:
     """A shard's room for units: samples need not be counted again."""
 
     shard_rows: int | None = None
-    """Where there is such a room, which was made for so many samples."""
+    """So that a dump which goes on with a few samples fewer has the same shards."""
 
     format_version: int | None = None
     inputs: tuple[InputRecord, ...] = ()
+    is_unfinished: bool = False
+    """Whether it is a dump under way, and not one that is finished or has views added to it."""
 
 
 def read_settled(out: Path) -> Settled:
@@ -167,7 +169,8 @@ def read_settled(out: Path) -> Settled:
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
         shard_units=plan.storage.shard_units,
-        shard_rows=plan.storage.shard_rows if plan.storage.shard_units else None,
+        shard_rows=plan.storage.shard_rows,
         format_version=plan.format_version,
         inputs=plan.inputs,
+        is_unfinished=is_unfinished(out),
     )

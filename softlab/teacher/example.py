@@ -13,6 +13,7 @@ from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.overflow import whole_mended
 from softlab.teacher.plan import choose_k, chooses_k
 
 CHECKED_SAMPLES = 8
@@ -37,7 +38,7 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
 
     def run_on(count: int) -> WholeOutput:
         (batch,) = loader.load([spread_out(len(aligned.source), count=min(count, len(aligned.source)))])
-        return run.whole(batch)
+        return whole_mended(run, batch)
 
     whole = run_on(count)
     if count < MEASURED_SAMPLES and _is_k_open(whole, options, settled):

@@ -56,6 +56,9 @@ class WholeOutput:
     values: dict[str, OutputRows]
     """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
+    num_redone: int = 0
+    """Samples of another pass in float32, because they overflowed under autocast."""
+
     @property
     def with_units(self) -> OutputRows | None:
         """An output with several rows a sample, where there is one: all of them have the same rows."""
@@ -87,6 +90,9 @@ class TeacherOutput:
 
     with_units: frozenset[str] = frozenset()
     """Names of the outputs with units."""
+
+    redone_B: Tensor | None = None
+    """bool, on the host: which samples overflowed under autocast and were run again; None for none."""
 
     def start_to_host(self) -> "OutputOnHost":
         """Begin the copies to the host without waiting for the device."""
@@ -122,13 +128,10 @@ class TeacherRun:
 
     def __init__(self, teacher: Teacher, options: DumpOptions) -> None:
         self.device = choose_device(options.device.name)
-        self._options, self.wanted = options, options.wanted_outputs
+        self.options, self.wanted = options, options.wanted_outputs
         module = place(teacher.module.eval(), self.device, channels_last=options.device.channels_last)
         self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
         self.module = module
-        self.num_redone = 0
-        """Samples that were run again in float32."""
-
         self._called: Callable[..., object] = torch.compile(module) if options.device.compile else module
 
     def __enter__(self) -> "TeacherRun":
@@ -142,23 +145,28 @@ class TeacherRun:
     def rounding(self) -> Literal["exact", "short", "half"]:
         """How much of float32 a forward pass keeps: all, the 10 bits that GPUs may take of it, or half precision."""
         dtype = floating_dtype(self.module)
-        if self._options.device.autocast != "none" or dtype in (torch.float16, torch.bfloat16):
+        if self.options.device.autocast != "none" or dtype in (torch.float16, torch.bfloat16):
             return "half"
         return "exact" if self.device.type == "cpu" else "short"
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether float32 would hold numbers that are infinite here."""
+        return self.options.device.autocast != "none"
 
     @torch.inference_mode()
     def whole(self, batch: Batch, *, compiled: bool = True, autocast: Autocast | None = None) -> WholeOutput:
         """All rows of the wanted outputs, on the device; `compiled`, and under autocast, if the options say so. Raises
         ModelError for an output that isn't there, doesn't have the shape of its kind, or has other units than another
         one."""
-        (collated,) = batch.to(self.device, channels_last=self._options.device.channels_last).inputs
+        (collated,) = batch.to(self.device, channels_last=self.options.device.channels_last).inputs
         called = self._called if compiled else self.module
-        autocast = autocast or self._options.device.autocast
+        autocast = autocast or self.options.device.autocast
         returned = outputs_of(called, collated.inputs, device=self.device, autocast=autocast)
         tapped = self._taps.collect()
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)
-        kinds, dtype = {each.name: each.kind for each in self.wanted}, dtype_before(self._options.values_coding)
+        kinds, dtype = {each.name: each.kind for each in self.wanted}, dtype_before(self.options.values_coding)
         # Values are always copied: they wait to be written while the next batches run, and a model may use the memory
         # of its output again, or return a small part of a large tensor.
         return WholeOutput(
@@ -168,15 +176,8 @@ class TeacherRun:
         )
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
-        """What is kept of a batch, on the device, nothing waited for. But under autocast the device is waited for, and
-        samples whose numbers aren't finite are run again in float32, so that one overflow costs no dump."""
-        whole = self.whole(batch)
-        kept = keep(whole, k=k, options=self._options)
-        if self._options.device.autocast == "none" or bool(kept.is_finite_B.all()):
-            return kept
-        self.num_redone += int((~kept.is_finite_B).sum())
-        again = self.whole(batch, compiled=False, autocast="none")
-        return keep(_replaced(whole, again, ~kept.is_finite_B), k=k, options=self._options)
+        """What is kept of a batch, on the device; nothing is waited for."""
+        return keep(self.whole(batch), k=k, options=self.options)
 
 
 @torch.inference_mode()
@@ -199,21 +200,6 @@ def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> T
         units_R=None if units is None else units.positions_R,
         with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
     )
-
-
-@torch.inference_mode()
-def _replaced(whole: WholeOutput, again: WholeOutput, redone_B: Tensor) -> WholeOutput:
-    """The same output, with some samples' rows from another pass over the same batch."""
-
-    def of_each(ours: dict[str, OutputRows], theirs: dict[str, OutputRows]) -> dict[str, OutputRows]:
-        return {name: replace(rows, rows=_with_rows(rows, theirs[name].rows, redone_B)) for name, rows in ours.items()}
-
-    return replace(whole, logits=of_each(whole.logits, again.logits), values=of_each(whole.values, again.values))
-
-
-def _with_rows(ours: OutputRows, theirs: Tensor, redone_B: Tensor) -> Tensor:
-    redone_R = redone_B if ours.counts_B is None else torch.repeat_interleave(redone_B, ours.counts_B)
-    return torch.where(redone_R.reshape(-1, *[1] * (theirs.ndim - 1)), theirs, ours.rows)
 
 
 def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:

@@ -34,11 +34,14 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.overflow import run_batches, tell_redone
+from softlab.teacher.revising import find_staying
 
 ShardState = Literal["written", "already there"]
 
@@ -101,12 +104,18 @@ class DumpJob:
             with TeacherRun(self.teacher, self.options) as run:
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
+            if output.num_redone:
+                tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
 
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
         step = "Restore the data, or choose another `out`."
         check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
+
+    def find_staying(self, begun: StorePlan) -> Stays | None:
+        """What of an unfinished dump that was begun with another plan stays."""
+        return find_staying(begun, self.plan, self.source, self.out)
 
     def expected_samples(self) -> SampleTable:
         """Keys and targets; content hashes only where another teacher's store tells what they must be."""
@@ -157,8 +166,8 @@ def compute(
         outputs: list[OutputOnHost] = []
         hashes: list[bytes] = []
         digests: list[int] = []
-        for batch in batches:
-            outputs.append(run.run(batch, k=k).start_to_host())
+        for batch, output in run_batches(run, batches, k=k):
+            outputs.append(output)
             hashes += batch.content_hashes
             digests += batch.view_digests
             if on_batch is not None:

@@ -76,7 +76,11 @@ class DumpOptions:
     """zarr, or parquet for SQL and data-frame tools."""
 
     shard_rows: int | None = None
-    """Rows of one shard, which is what a crash may cost; default: about 16 MiB."""
+    """Rows of one shard, which is what a crash may cost; default: about 16 MiB, or fewer of a slow teacher."""
+
+    shard_minutes: float = 5.0
+    """Minutes of work that a shard may take, unless its rows are given: of a slow teacher a shard has fewer rows than
+    its size would allow. That is measured when a dump is begun, and settled then."""
 
     batch_size: int = 256
     """Samples in one forward pass."""
@@ -113,6 +117,10 @@ class DumpOptions:
             raise InvalidOption(
                 f"gap_step = {self.gap_step}: expected more than 0 and at most {MAX_GAP_STEP} nats. Leave "
                 f"`dump.gap_step` out, and it is chosen from what the teacher says."
+            )
+        if not self.shard_minutes > 0:
+            raise InvalidOption(
+                f"dump.shard_minutes = {self.shard_minutes:g}: expected more than 0. Change `dump.shard_minutes`."
             )
         if self.batch_size < 1:
             raise InvalidOption(f"dump.batch_size = {self.batch_size}: expected 1 or more. Change `dump.batch_size`.")

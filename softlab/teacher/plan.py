@@ -37,7 +37,7 @@ from softlab.manifest import (
 from softlab.modalities.modality import choose_field, decoding_for, modality_of, options_by_name
 from softlab.models.outputs import WantedOutput
 from softlab.models.weights import weights_fingerprint
-from softlab.shards import check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
+from softlab.shards import MAX_SHARD_ROWS, check_shard_rows, choose_chunk_rows, choose_shard_rows, row_bytes
 from softlab.sources.source import Source
 from softlab.teacher.dumped_views import Settled, ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
@@ -79,12 +79,13 @@ def make_plan(
     settled: Settled | None = None,
     seen: Sequence[InputRecord] = (),
     most_units: int | None = None,
+    most_rows: int = MAX_SHARD_ROWS,
 ) -> StorePlan:
     """The plan of a dump. `seen` is how another teacher, or the one that began, had these samples decoded.
 
     `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
-    uint8 coding. `most_units` is how many rows a sample has at most in outputs with units. Raises InvalidOption for a
-    plan that can't be.
+    uint8 coding. `most_units` is how many rows a sample has at most in outputs with units, `most_rows` how many samples
+    a shard has at most, unless the options say it. Raises InvalidOption for a plan that can't be.
     """
     settled = settled or Settled()
     _check_class_names(teacher, source, example)
@@ -99,7 +100,14 @@ def make_plan(
         outputs=tuple(
             _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
         ),
-        storage=plan_storage(options, example, num_samples=len(source), most_units=most_units, settled=settled),
+        storage=plan_storage(
+            options,
+            example,
+            num_samples=len(source),
+            most_units=most_units,
+            most_rows=most_rows,
+            settled=settled,
+        ),
         inputs=(_input_record(teacher, source, seen),),
         parent=views.parent,
         source=SourceRecord(
@@ -208,6 +216,7 @@ def plan_storage(
     *,
     num_samples: int,
     most_units: int | None = None,
+    most_rows: int = MAX_SHARD_ROWS,
     settled: Settled | None = None,
 ) -> StorageRecord:
     """Which arrays a store has, and how they are cut into shards and chunks. Where a shard's room for units is settled,
@@ -220,7 +229,7 @@ def plan_storage(
     shard_rows = settled.shard_rows if options.shard_rows is None else options.shard_rows
     if shard_rows is None:
         per_sample = sum(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
-        shard_rows = choose_shard_rows(per_sample, num_samples=num_samples)
+        shard_rows = min(choose_shard_rows(per_sample, num_samples=num_samples), most_rows)
     check_shard_rows(
         shard_rows, largest_row_bytes=max(rows[name] * sizes[array] for name, own in shapes.items() for array in own)
     )

@@ -1,14 +1,24 @@
 """From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from softlab.loading.aligned import Aligned
-from softlab.modalities.modality import InputOptions, default_input, modality_of, options_by_name, settle_input
+from softlab.manifest import InputRecord
+from softlab.modalities.modality import (
+    InputOptions,
+    as_settled,
+    default_input,
+    modality_of,
+    restate_input,
+    settle_input,
+)
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
+from softlab.shards import MAX_SHARD_ROWS
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
@@ -18,7 +28,8 @@ from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.plan import make_plan, plain
+from softlab.teacher.pace import Pace
+from softlab.teacher.plan import make_plan
 from softlab.teacher.shared_dump import agree_on
 
 
@@ -45,7 +56,7 @@ def plan_dump(
     with TeacherRun(teacher, options) as run:
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
     if find_finished(out, job.plan) is None:
-        settle_plan(out, job.plan, expected=job.expected_samples)
+        settle_plan(out, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
     return job
 
 
@@ -61,10 +72,19 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
 
 
 def settle_teachers_input(input: InputOptions, source: Source, settled: Settled) -> InputOptions:
-    """As the samples decide what is left to them; a dump that was begun has decided."""
-    found: InputOptions = settle_input(input, source)
-    is_as_begun = any(each.options == plain(options_by_name(input)) for each in settled.inputs)
-    return input if is_as_begun else found
+    """As the samples decide what is left to them; a dump that was begun has decided, so that none is looked at."""
+    begun = next((each for each in settled.inputs if each.modality == input.modality), None)
+    found: InputOptions = settle_input(input, source) if begun is None else as_settled(input, begun)
+    return found
+
+
+def how_seen(input: InputOptions, settled: Settled, like: Store | None) -> tuple[InputRecord, ...]:
+    """How another teacher had these samples decoded, or a dump that was begun; an unfinished one may be told more."""
+    if like is not None:
+        return like.manifest.inputs
+    if not settled.is_unfinished:
+        return settled.inputs
+    return tuple(restate_input(each, input) if each.modality == input.modality else each for each in settled.inputs)
 
 
 def plan_job(
@@ -82,13 +102,26 @@ def plan_job(
     views, settled = choose_views(out, options, augment, like=like), read_settled(out)
     teacher = replace(teacher, input=settle_teachers_input(teacher.input, source, settled))
     check_seen_before(source, teacher.input, views)
-    seen = settled.inputs if like is None else like.manifest.inputs
+    seen = how_seen(teacher.input, settled, like)
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
+    start = time.perf_counter()
     example = example_output(run, aligned, options, settled)
+    most_rows = MAX_SHARD_ROWS
+    if options.shard_rows is None and settled.shard_rows is None:
+        pace = Pace(run=run, aligned=aligned, options=options)
+        most_rows = pace.most_rows(seen_s=time.perf_counter() - start, ranks=ranks)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(
-        teacher, source, options, views, example=example, settled=settled, seen=seen, most_units=most_units
+        teacher,
+        source,
+        options,
+        views,
+        example=example,
+        settled=settled,
+        seen=seen,
+        most_units=most_units,
+        most_rows=most_rows,
     )
     plan = agree_on(plan, ranks)
     if views.parent is not None and find_finished(out, plan) is None:

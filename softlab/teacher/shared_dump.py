@@ -52,7 +52,12 @@ def writing_together(job: DumpJob, ranks: Ranks) -> Iterator[StoreWriter]:
     pending."""
     if ranks.is_first:
         with writing(
-            job.out, job.plan, lets_others_join=ranks.count > 1, recipe_N=job.recipe_N, expected=job.expected_samples
+            job.out,
+            job.plan,
+            lets_others_join=ranks.count > 1,
+            recipe_N=job.recipe_N,
+            expected=job.expected_samples,
+            find_staying=job.find_staying,
         ) as writer:
             ranks.wait()
             ranks.wait()

@@ -88,6 +88,9 @@ class Survey:
     is_cut_short: bool = False
     """Whether the time was up before the samples were."""
 
+    num_redone: int = 0
+    """Surveyed samples that overflowed in half precision, as a dump would run again in float32."""
+
     recommended: Recommended | None = None
     """None under a sigmoid head."""
 
@@ -151,6 +154,7 @@ def survey_teacher(
         temperatures=temperatures,
         rows_per_second=found.num_samples / found.seconds,
         is_cut_short=found.is_cut_short,
+        num_redone=found.whole.num_redone,
         recommended=None if angle_KT is None or options.valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(

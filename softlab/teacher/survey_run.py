@@ -19,6 +19,7 @@ from softlab.loading.order import RowIndices
 from softlab.models.rows import OutputRows
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.overflow import whole_mended
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_SECONDS = 30.0
@@ -88,7 +89,7 @@ def run_survey(
         order = [RowIndices(SourceIndex(part), np.zeros_like(part)) for part in parts]
         with closing(loader.load(order)) as batches:
             for batch in batches:
-                yield _on_host(run.whole(batch))
+                yield _on_host(whole_mended(run, batch))
 
     tell(0)
     size = _choose_size(run_on, spread_N, options, seconds=seconds)
@@ -150,6 +151,7 @@ def _on_host(whole: WholeOutput) -> WholeOutput:
         num_samples=whole.num_samples,
         logits={name: moved(rows) for name, rows in whole.logits.items()},
         values={name: moved(rows) for name, rows in whole.values.items()},
+        num_redone=whole.num_redone,
     )
 
 
@@ -167,4 +169,5 @@ def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
         num_samples=sum(part.num_samples for part in parts),
         logits={name: joined([part.logits[name] for part in parts]) for name in parts[0].logits},
         values={name: joined([part.values[name] for part in parts]) for name in parts[0].values},
+        num_redone=sum(part.num_redone for part in parts),
     )

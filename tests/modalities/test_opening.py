@@ -1,12 +1,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from softlab.errors import InvalidOption, OddSource, SourceError, UnreadableSample
+from softlab.manifest import InputRecord
+from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.sources import SourceOptions
-from tests.sources.pictures import animals, image_of, image_rows, truncated_png, write_folder, write_parquet
+from tests.sources.pictures import animals, encoded, image_of, image_rows, truncated_png, write_folder, write_parquet
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,38 @@ def test_a_limit_and_skipping_go_together(tmp_path: Path) -> None:
 
     assert list(source.keys) == ["cat/0.png", "dog/0.png"]
     assert [skipped.key for skipped in source.skipped] == ["cat/1.png"]
+
+
+def with_a_wide_image(root: Path) -> SourceOptions:
+    """Of numbers up to 500, which only those can read who say what is white."""
+    wide = Image.fromarray(np.full((4, 5), 500, dtype=np.int32))
+    write_folder(animals(root), {"cat/wide.tif": encoded(wide, form="TIFF")})
+    return SourceOptions(path=str(root), skip_unreadable=True)
+
+
+@pytest.mark.parametrize(
+    ("input", "left_out"),
+    [
+        (ImageInput(), ["cat/wide.tif"]),
+        (ImageInput(value_range=(0, 1000)), []),
+        (ImageInput(value_range=(0, 1000), max_pixels=20), ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]),
+    ],
+)
+def test_what_is_skipped_is_what_the_models_input_can_not_decode(
+    tmp_path: Path, input: ImageInput, left_out: list[str]
+) -> None:
+    source = open_source(with_a_wide_image(tmp_path), inputs=(input,))
+
+    assert [skipped.key for skipped in source.skipped] == left_out
+
+
+def test_beside_a_store_it_is_what_its_teacher_could_not_decode(tmp_path: Path) -> None:
+    decode = {"rules": 2, "background": "white", "value_range": [0, 1000]}
+    seen = InputRecord(field="image", modality="images", options={}, decode=decode)
+
+    source = open_source(with_a_wide_image(tmp_path), inputs=(ImageInput(),), seen=(seen,))
+
+    assert not source.skipped
 
 
 def test_the_scan_for_unreadable_samples_tells_its_progress(tmp_path: Path) -> None:

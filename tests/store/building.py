@@ -238,21 +238,21 @@ def changed_plans() -> dict[str, tuple[StorePlan, str]]:
     """Plans that differ in one thing from that of `make_plan`, and how this is told."""
     plan = make_plan()
     return {
-        "teacher": (with_arguments(plan, {"num_classes": 6}), "teacher.arguments.num_classes was 5, is now 6"),
+        "teacher": (with_arguments(plan, {"num_classes": 6}), "`teacher.arguments.num_classes` was 5, is now 6"),
         "source": (
             msgspec.structs.replace(
                 plan, source=msgspec.structs.replace(plan.source, keys_fingerprint=keys_fingerprint(["other"]))
             ),
             "source.keys_fingerprint was ",
         ),
-        "views": (make_plan(num_views=3), "views.num_views was 2, is now 3"),
-        "coding": (make_plan(coding="float32"), "outputs.logits.coding.logits was 'float16', is now 'float32'"),
+        "views": (make_plan(num_views=3), "`dump.views` was 2, is now 3"),
+        "coding": (make_plan(coding="float32"), "`dump.coding` was 'float16', is now 'float32'"),
         "coding of values": (
             make_plan(values_coding="float32"),
-            "outputs.pooled.coding was 'float16', is now 'float32'",
+            "`dump.values_coding` was 'float16', is now 'float32'",
         ),
-        "scaled values": (make_plan(values_coding="int8"), "outputs.pooled.coding was 'float16', is now 'int8'"),
-        "k": (make_plan(k=4), "outputs.logits.selection.k was 3, is now 4"),
-        "shard size": (make_plan(shard_rows=8), "storage.shard_rows was 4, is now 8"),
-        "format": (make_plan(format="parquet"), "storage.format was 'zarr', is now 'parquet'"),
+        "scaled values": (make_plan(values_coding="int8"), "`dump.values_coding` was 'float16', is now 'int8'"),
+        "k": (make_plan(k=4), "`dump.k` was 3, is now 4"),
+        "shard size": (make_plan(shard_rows=8), "`dump.shard_rows` was 4, is now 8"),
+        "format": (make_plan(format="parquet"), "`dump.format` was 'zarr', is now 'parquet'"),
     }

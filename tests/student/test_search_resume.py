@@ -66,5 +66,5 @@ def test_a_finished_search_is_read_back_and_goes_on_with_more_passes(first: Stor
 def test_a_search_for_something_else_is_refused_in_the_same_folder(first: Store, tmp_path: Path) -> None:
     find(first, tmp_path, trials=2)
 
-    with pytest.raises(StoreMismatch, match=r"pass-000: holds a run that was begun differently: .*alpha was 0\.\d+"):
+    with pytest.raises(StoreMismatch, match=r"pass-000: holds a run that was begun differently: .*alpha` was 0\.\d+"):
         find(first, tmp_path, trials=2, alpha=(0.0, 0.05))

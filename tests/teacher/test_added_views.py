@@ -270,7 +270,7 @@ def test_another_number_of_views_is_not_added_on_top_of_those_being_added(store:
     interrupted(store)
     before = contents(store)
 
-    with pytest.raises(StoreMismatch, match=r"views\.num_views was 6, is now 7") as refused:
+    with pytest.raises(StoreMismatch, match=r"`dump.views` was 6, is now 7") as refused:
         add(store, "+3")
 
     assert "Repeat the first command to go on with it" in str(refused.value)
@@ -313,22 +313,28 @@ def with_one_weight_changed() -> nn.Module:
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "teacher": ({"teacher": with_one_weight_changed()}, "teacher.weights_fingerprint was "),
-    "source": ({"source": Pictures(name="other")}, "source.name was 'memory:pictures', is now 'other'"),
-    "seed": ({"augment": replace(AUGMENT, seed=6)}, "views.seed was 5, is now 6"),
+    "teacher": ({"teacher": with_one_weight_changed()}, "the hash of the weights (`teacher.weights`) was "),
+    "source": (
+        {"source": Pictures(name="other")},
+        "(`source.path`) was 'memory:pictures', is now 'other'",
+    ),
+    "seed": ({"augment": replace(AUGMENT, seed=6)}, "`augment.seed` was 5, is now 6"),
     "transforms": (
         {"augment": replace(AUGMENT, transforms=AUGMENT.transforms[::-1])},
-        "views.transforms was ['RandomCrop', 'RandomHorizontalFlip'], is now",
+        "`augment.transforms` was ['RandomCrop', 'RandomHorizontalFlip'], is now",
     ),
-    "mixing": ({"augment": replace(AUGMENT, cutmix=1.0)}, "views.mixing"),
-    "k": ({"k": 6}, "selection.k was 5, is now 6"),
-    "coding": ({"coding": "uint8"}, "coding.logits was 'float16', is now 'uint8'"),
-    "temperatures": ({"temperature": (1.0, 3.0)}, "selection.temperatures was [1.0, 2.0, 4.0], is now [1.0, 3.0]"),
-    "features": ({"feature": {}}, "outputs was ['logits', 'pooled'], is now ['logits']"),
-    "format": ({"format": "parquet"}, "storage.format was 'zarr', is now 'parquet'"),
-    "shards": ({"shard_rows": 32}, "storage.shard_rows was 16, is now 32"),
-    "digests": ({"pixel_digests": "none"}, "views.digest_every was 1, is now 0"),
-    "precision": ({"autocast": "bfloat16"}, "teacher.precision was 'float32', is now 'bfloat16'"),
+    "mixing": ({"augment": replace(AUGMENT, cutmix=1.0)}, "how views are mixed (`augment`)"),
+    "k": ({"k": 6}, "`dump.k` was 5, is now 6"),
+    "coding": ({"coding": "uint8"}, "`dump.coding` was 'float16', is now 'uint8'"),
+    "temperatures": ({"temperature": (1.0, 3.0)}, "`dump.temperature` was [1.0, 2.0, 4.0], is now [1.0, 3.0]"),
+    "features": (
+        {"feature": {}},
+        "the list of outputs was ['logits', 'pooled'], is now ['logits']",
+    ),
+    "format": ({"format": "parquet"}, "`dump.format` was 'zarr', is now 'parquet'"),
+    "shards": ({"shard_rows": 32}, "`dump.shard_rows` was 16, is now 32"),
+    "digests": ({"pixel_digests": "none"}, "`dump.pixel_digests`, one in so many, was 1, is now 0"),
+    "precision": ({"autocast": "bfloat16"}, "the precision (`device.autocast`) was 'float32', is now 'bfloat16'"),
 }
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from softlab.errors import (
     DamagedStore,
     InvalidOption,
-    RedoneInFloat32,
     StoreExists,
     StoreMismatch,
     TeacherError,
@@ -277,30 +276,36 @@ def test_a_finished_dump_over_a_sample_that_changed_is_refused_by_its_key(tmp_pa
 
 
 CHANGES: dict[str, tuple[Callable[[Path], DumpSummary], str]] = {
-    "one weight": (lambda out: dump(out, teacher=with_one_weight_changed()), "teacher.weights_fingerprint was "),
-    "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "source.num_samples was 50, is now 51"),
-    "another source": (lambda out: dump(out, source=Pictures(name="other")), "source.name was 'memory:pictures'"),
+    "one weight": (
+        lambda out: dump(out, teacher=with_one_weight_changed()),
+        "(`teacher.weights`) was ",
+    ),
+    "one sample more": (lambda out: dump(out, source=Pictures(count=51)), "the number of samples was 50, is now 51"),
+    "another source": (
+        lambda out: dump(out, source=Pictures(name="other")),
+        "(`source.path`) was 'memory:pictures'",
+    ),
     "class names": (
         lambda out: dump(out, source=Pictures(class_names=None)),
-        "label_space.class_names was ['class 0'",
+        "the list of classes was ['class 0'",
     ),
-    "k": (lambda out: dump(out, make_options(k=6)), "selection.k was 5, is now 6"),
+    "k": (lambda out: dump(out, make_options(k=6)), "`dump.k` was 5, is now 6"),
     "head": (
         lambda out: dump(out, make_options(head="sigmoid")),
-        "outputs.logits.head was 'softmax', is now 'sigmoid'",
+        "`dump.head` was 'softmax', is now 'sigmoid'",
     ),
-    "coding": (lambda out: dump(out, make_options(coding="uint8")), "coding.logits was 'float16', is now 'uint8'"),
+    "coding": (lambda out: dump(out, make_options(coding="uint8")), "`dump.coding` was 'float16', is now 'uint8'"),
     "temperatures": (
         lambda out: dump(out, make_options(temperature=(1.0, 3.0))),
-        "selection.temperatures was [1.0, 2.0, 4.0], is now [1.0, 3.0]",
+        "`dump.temperature` was [1.0, 2.0, 4.0], is now [1.0, 3.0]",
     ),
     "a feature": (
         lambda out: dump(out, make_options(feature={"pooled": "relu:mean"})),
-        "outputs was ['logits'], is now ['logits', 'pooled']",
+        "the list of outputs was ['logits'], is now ['logits', 'pooled']",
     ),
     "precision": (
         lambda out: dump(out, make_options(autocast="bfloat16")),
-        "teacher.precision was 'float32', is now 'bfloat16'",
+        "the precision (`device.autocast`) was 'float32', is now 'bfloat16'",
     ),
 }
 
@@ -352,41 +357,6 @@ def test_a_shard_that_was_damaged_meanwhile_is_told_and_then_written_anew(tmp_pa
 
     assert dump(tmp_path / "store", options).rows_computed == 16
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
-
-
-class Overflowing(nn.Module):
-    """Gives inf for some pictures, as long as it runs in half precision."""
-
-    def __init__(self, *, overflows: bool = True) -> None:
-        super().__init__()
-        self.teacher, self.overflows = make_teacher(), overflows
-
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        logits_BC: torch.Tensor = self.teacher(images_BCHW)
-        is_black_B = (images_BCHW == -1).flatten(1).all(dim=1)
-        if self.overflows and logits_BC.dtype != torch.float32:
-            return logits_BC.masked_fill(is_black_B[:, None], torch.inf)
-        return logits_BC
-
-
-def test_rows_that_overflow_under_autocast_are_run_again_in_float32_and_those_alone(tmp_path: Path) -> None:
-    features = {name: f"teacher.{layer}" for name, layer in FEATURES.items()}
-    source, half = Pictures(black=frozenset({40})), make_options(autocast="bfloat16", feature=features)
-    dump(tmp_path / "float32", make_options(feature=features), teacher=Overflowing(), source=source)
-    dump(tmp_path / "half", half, teacher=Overflowing(overflows=False), source=source)
-
-    with pytest.warns(RedoneInFloat32, match="^1 row of the teacher overflowed in bfloat16: only those were run again"):
-        dump(tmp_path / "store", half, teacher=Overflowing(), source=source)
-
-    (store, found), (_, of_half), (whole, of_float32) = (
-        read_all(tmp_path / name) for name in ("store", "half", "float32")
-    )
-    others = [number for number in range(50) if number != 40]
-    assert found.logits_BK[others].equal(of_half.logits_BK[others])
-    assert found.logits_BK[[40]].equal(of_float32.logits_BK[[40]])
-    assert not found.logits_BK[[40]].equal(of_half.logits_BK[[40]])
-    for name in features:
-        assert store.read_features(name, [40]).equal(whole.read_features(name, [40]))
 
 
 # What is refused.

@@ -244,14 +244,14 @@ def test_an_interruption_counts_the_shards_of_all_views(tmp_path: Path) -> None:
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "number of views": ({"views": 1}, "views.num_views was 2, is now 1"),
-    "seed": ({"views": 2, "augment": replace(AUGMENT, seed=6)}, "views.seed was 5, is now 6"),
+    "number of views": ({"views": 1}, "`dump.views` was 2, is now 1"),
+    "seed": ({"views": 2, "augment": replace(AUGMENT, seed=6)}, "`augment.seed` was 5, is now 6"),
     "transforms": (
         {"views": 2, "augment": replace(AUGMENT, transforms=AUGMENT.transforms[:1])},
-        "views.transforms was [",
+        "`augment.transforms` was [",
     ),
-    "mixing": ({"views": 2, "augment": replace(AUGMENT, mixup=0.2)}, "views.mixing"),
-    "digests": ({"views": 2, "pixel_digests": "some"}, "views.digest_every was 1, is now 64"),
+    "mixing": ({"views": 2, "augment": replace(AUGMENT, mixup=0.2)}, "how views are mixed (`augment`)"),
+    "digests": ({"views": 2, "pixel_digests": "some"}, "`dump.pixel_digests`, one in so many, was 1, is now 64"),
 }
 
 

@@ -71,9 +71,9 @@ def test_another_step_than_the_first_dumps_is_refused(tmp_path: Path) -> None:
         dump(tmp_path / "begun", small(gap_step=0.5), on_progress=stop_at(20))
     dump(tmp_path / "finished", small(gap_step=0.5))
 
-    with pytest.raises(StoreMismatch, match=r"coding\.gap_step was 0\.5, is now 0\.25"):
+    with pytest.raises(StoreMismatch, match=r"`dump.gap_step` was 0\.5, is now 0\.25"):
         dump(tmp_path / "begun", small(gap_step=0.25))
-    with pytest.raises(StoreExists, match=r"coding\.gap_step was 0\.5, is now 0\.25"):
+    with pytest.raises(StoreExists, match=r"`dump.gap_step` was 0\.5, is now 0\.25"):
         dump(tmp_path / "finished", small(gap_step=0.25))
 
 

@@ -178,9 +178,9 @@ def test_another_plan_in_the_folder_is_refused_with_the_difference(tmp_path: Pat
     plan(tmp_path / "begun").run_shard(0)
     dump(tmp_path / "finished")
 
-    with pytest.raises(StoreMismatch, match=re.escape("selection.k was 5, is now 6")):
+    with pytest.raises(StoreMismatch, match=re.escape("`dump.k` was 5, is now 6")):
         plan(tmp_path / "begun", make_options(k=6))
-    with pytest.raises(StoreExists, match=re.escape("selection.k was 5, is now 6")):
+    with pytest.raises(StoreExists, match=re.escape("`dump.k` was 5, is now 6")):
         plan(tmp_path / "finished", make_options(k=6))
 
 
@@ -189,7 +189,7 @@ def test_a_job_whose_folder_was_taken_by_another_one_is_refused(tmp_path: Path) 
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     plan(tmp_path / "store", make_options(k=6))
 
-    with pytest.raises(StoreMismatch, match=re.escape("selection.k was 6, is now 5")):
+    with pytest.raises(StoreMismatch, match=re.escape("`dump.k` was 6, is now 5")):
         job.run_shard(0)
 
 

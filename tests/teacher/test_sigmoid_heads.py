@@ -125,7 +125,7 @@ def test_an_interrupted_dump_goes_on_with_the_same_head_alone(tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         dump(tmp_path / "store", SIGMOID, on_progress=stop_at(33))
 
-    with pytest.raises(StoreMismatch, match=re.escape("outputs.logits.head was 'sigmoid', is now 'softmax'")):
+    with pytest.raises(StoreMismatch, match=re.escape("`dump.head` was 'sigmoid', is now 'softmax'")):
         dump(tmp_path / "store", make_options(k=K, coding="float32"))
     dump(tmp_path / "store", SIGMOID)
 
@@ -135,7 +135,7 @@ def test_an_interrupted_dump_goes_on_with_the_same_head_alone(tmp_path: Path) ->
 def test_a_finished_store_of_another_head_is_not_written_over(tmp_path: Path) -> None:
     dump(tmp_path / "store")
 
-    with pytest.raises(StoreExists, match=re.escape("outputs.logits.head was 'softmax', is now 'sigmoid'")):
+    with pytest.raises(StoreExists, match=re.escape("`dump.head` was 'softmax', is now 'sigmoid'")):
         dump(tmp_path / "store", make_options(head="sigmoid"))
 
 
@@ -143,7 +143,7 @@ def test_added_views_have_the_head_of_the_others(tmp_path: Path) -> None:
     out = tmp_path / "store"
     dump_views(out, 1, augment=AUGMENT, head="sigmoid", coding="float32", k=K)
 
-    with pytest.raises(StoreMismatch, match=re.escape("outputs.logits.head was 'sigmoid', is now 'softmax'")):
+    with pytest.raises(StoreMismatch, match=re.escape("`dump.head` was 'sigmoid', is now 'softmax'")):
         dump_views(out, "+1", augment=AUGMENT, coding="float32", k=K)
     dump_views(out, "+1", augment=AUGMENT, head="sigmoid", coding="float32", k=K)
 

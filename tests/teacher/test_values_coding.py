@@ -80,7 +80,7 @@ def test_a_dump_is_not_gone_on_with_in_another_coding(tmp_path: Path, coding: Va
         dump(tmp_path / "store", make_options(feature=FEATURES), on_progress=stop_at(33))
     dump(tmp_path / "finished", make_options(feature=FEATURES))
     other = make_options(feature=FEATURES, values_coding=coding)
-    difference = re.escape(f"outputs.map.coding was 'float16', is now '{coding}'")
+    difference = re.escape(f"`dump.values_coding` was 'float16', is now '{coding}'")
 
     with pytest.raises(StoreMismatch, match=difference):
         dump(tmp_path / "store", other)
@@ -94,7 +94,7 @@ def test_views_are_added_in_the_same_coding_alone(tmp_path: Path, format: Format
     dump_views(tmp_path / "alone", 2, **options)
     dump_views(tmp_path / "store", 1, **options)
 
-    with pytest.raises(StoreMismatch, match=re.escape("outputs.map.coding was 'int8', is now 'float16'")):
+    with pytest.raises(StoreMismatch, match=re.escape("`dump.values_coding` was 'int8', is now 'float16'")):
         dump_views(tmp_path / "store", "+1", feature=FEATURES, format=format)
     dump_views(tmp_path / "store", "+1", **options)
 

@@ -16,6 +16,7 @@ from softlab.modalities.images.decode import AS_TODAY, decode_image
 from softlab.modalities.images.decoding import ImageDecoding, decide
 from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.modalities.images.kinds import settle_input
+from softlab.modalities.images.restated import LooksSame, as_settled, find_same, restated
 from softlab.modalities.images.torchvision_sets import open_named
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
@@ -52,6 +53,15 @@ class Images:
 
     def settle_input(self, options: ImageInput, raws: Iterable[Raw]) -> tuple[ImageInput, str]:
         return settle_input(options, raws)
+
+    def as_settled(self, options: ImageInput, record: InputRecord) -> ImageInput:
+        return as_settled(options, record)
+
+    def restated(self, record: InputRecord, options: ImageInput) -> InputRecord:
+        return restated(record, options)
+
+    def find_same(self, begun: InputRecord, now: InputRecord, *, is_random: bool) -> LooksSame | None:
+        return find_same(begun, now, is_random=is_random)
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)

@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from msgspec import UnsetType
 from numpy.typing import NDArray
 
 from softlab.identity import ContentHashes
-from softlab.manifest import ClassesRecord, FileRecord, Manifest, Statistics, StorePlan
+from softlab.manifest import (
+    ClassesRecord,
+    FileRecord,
+    Manifest,
+    PrecisionRecord,
+    Statistics,
+    StorePlan,
+    precision_of_each,
+    spans_of,
+)
 from softlab.remote.parallel import in_parallel
 from softlab.shards import Shard
 from softlab.sharing.fetch.chosen_samples import ChosenSamples
@@ -95,7 +105,17 @@ class ChosenRows:
             statistics=self._measure(shard, sources, arrays),
             pixel_digests=pixel_digests,
             rows_S=None if rows_N is None else rows_N[shard.start : shard.stop],
+            precisions=self._precisions(shard, sources),
         )
+
+    def _precisions(self, shard: Shard, sources: Sequence[Shard]) -> tuple[PrecisionRecord, ...] | UnsetType:
+        """Which of the chosen samples were run in another precision than the teacher's."""
+        usual, found = self.plan.teacher.precision, []
+        for source in sources:
+            first, last = self._span(source)
+            chosen_S = self.chosen.store_N[max(shard.start, first) : min(shard.stop, last)]
+            found.append(precision_of_each(self.store.shard_record(source), usual=usual)[chosen_S - source.start])
+        return spans_of(np.concatenate(found), start=shard.start, usual=usual)
 
     def _read(self, source: Shard) -> dict[str, Array]:
         """All chosen rows of a source."""
