@@ -26,7 +26,8 @@
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
 `RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
 published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
-`RedoneInFloat32`, when rows overflowed under autocast and were run again,
+`RedoneInFloat32`, when rows overflowed under autocast and were run again, `OtherNumerics`, when a dump goes on with a
+teacher that rounds differently,
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
@@ -152,6 +153,10 @@ class DoubtfulLayout(SoftlabWarning):
 
 class RedoneInFloat32(SoftlabWarning):
     """Rows of a teacher overflowed in half precision, and were run again in float32."""
+
+
+class OtherNumerics(SoftlabWarning):
+    """A teacher gives nearly, but not quite, what it gave when its dump was begun."""
 
 
 class EpochNotSet(SoftlabWarning):

@@ -56,6 +56,7 @@ PUBLIC_NAMES = [
     "OddLabels",
     "OddSource",
     "OptimizerOptions",
+    "OtherNumerics",
     "PruneOptions",
     "PublishedInput",
     "PullOptions",
