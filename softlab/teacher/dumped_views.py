@@ -158,11 +158,11 @@ class Settled:
 def read_settled(out: Path) -> Settled:
     """Nothing where no dump was begun here."""
     if is_unfinished(out):
-        plan = read_plan(out)
-    elif (out / MANIFEST_NAME).is_file():
-        plan = read_manifest(out)[0]
-    else:
-        return Settled()
+        return settled_by(read_plan(out))
+    return settled_by(read_manifest(out)[0]) if (out / MANIFEST_NAME).is_file() else Settled()
+
+
+def settled_by(plan: StorePlan) -> Settled:
     return Settled(
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
