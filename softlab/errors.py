@@ -27,7 +27,7 @@ Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature tha
 `RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
 published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
 `RedoneInFloat32`, when rows overflowed under autocast and were run again, `GoesOnDifferently`, when a dump goes on with
-other options than it was begun with,
+other options than it was begun with, `OtherNumerics`, when it goes on with a teacher that rounds differently,
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
@@ -157,6 +157,10 @@ class RedoneInFloat32(SoftlabWarning):
 
 class GoesOnDifferently(SoftlabWarning):
     """A dump goes on, or is finished already, with other options than it was begun with; nothing of it is wrong."""
+
+
+class OtherNumerics(SoftlabWarning):
+    """A teacher gives nearly, but not quite, what it gave when its dump was begun."""
 
 
 class EpochNotSet(SoftlabWarning):

@@ -58,6 +58,7 @@ PUBLIC_NAMES = [
     "OddLabels",
     "OddSource",
     "OptimizerOptions",
+    "OtherNumerics",
     "PruneOptions",
     "PublishedInput",
     "PullOptions",

@@ -46,6 +46,13 @@ class OutputRows:
     positions_R: Tensor | None = None
     """int64, which position of its sample each row is."""
 
+    def extent(self, sample: int) -> slice:
+        """Which rows are those of one sample of the batch."""
+        if self.counts_B is None:
+            return slice(sample, sample + 1)
+        stop = int(self.counts_B[: sample + 1].sum())
+        return slice(stop - int(self.counts_B[sample]), stop)
+
 
 def classes_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
     """Of logits over classes: [B, C], [B, L, C] or [B, C, H, W]. Raises ModelError for another shape."""

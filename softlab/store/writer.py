@@ -199,6 +199,19 @@ class StoreWriter:
         data = self._read_written(record, record.hashes_file)
         return [data[start : start + CONTENT_HASH_BYTES] for start in range(0, len(data), CONTENT_HASH_BYTES)]
 
+    def read_files(self, record: CommitRecord) -> dict[str, bytes]:
+        """Those of one finished shard by path. Raises DamagedStore as `finalize`."""
+        return {file.path: self._read_written(record, file) for file in record.shard.files}
+
+    def others(self) -> list[CommitRecord]:
+        """For a writer of one part, which doesn't read all records: those of the first and the last shard that others
+        have written, as their names say it."""
+        if self._part is None:
+            return []
+        paths = sorted((self.root / COMMITS).glob("view-*.json"))
+        found = [read_commit(path) for path in (*paths[:1], *paths[1:][-1:])]
+        return [record for record in found if record is not None and self._is_present(record)]
+
     def finalize(self, samples: SampleTable) -> Manifest:
         """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that.
 
@@ -334,9 +347,10 @@ class StoreWriter:
 
     def _present_commit(self, shard: Shard) -> CommitRecord | None:
         record = read_commit(self.root / record_name(shard))
-        if record and all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)):
-            return record
-        return None
+        return record if record is not None and self._is_present(record) else None
+
+    def _is_present(self, record: CommitRecord) -> bool:
+        return all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file))
 
     def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""

@@ -107,8 +107,8 @@ def _compare(
     second = batches.whole(other)
     shared = [(sample, name) for sample in reversed(together) if sample in other for name in first.all_rows]
     for sample, name in shared:
-        one = _rows_of(first.all_rows[name], together.index(sample))
-        two = _rows_of(second.all_rows[name], other.index(sample))
+        one = _of_sample(first.all_rows[name], together.index(sample))
+        two = _of_sample(second.all_rows[name], other.index(sample))
         differs = _difference(one, two)
         if differs > tolerance:
             place = _first_difference(batches, together, other, sample=sample, tolerance=tolerance)
@@ -142,11 +142,8 @@ def _difference(one: Tensor, two: Tensor) -> float:
     return differs / max(largest, torch.finfo(torch.float32).tiny)
 
 
-def _rows_of(rows: OutputRows, place: int) -> Tensor:
-    if rows.counts_B is None:
-        return rows.rows[place]
-    stop = int(rows.counts_B[: place + 1].sum())
-    return rows.rows[stop - int(rows.counts_B[place]) : stop]
+def _of_sample(rows: OutputRows, place: int) -> Tensor:
+    return rows.rows[rows.extent(place)]
 
 
 def _rows_at(output: Tensor, place: int, *, num_samples: int) -> Tensor:

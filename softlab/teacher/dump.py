@@ -123,7 +123,8 @@ def dump_teacher(
     shards of its own, and the bytes are those of one process. All return the same summary.
 
     Raises StoreExists, StoreBusy, StoreWriteFailed, StoreMismatch (an unfinished dump of something else, views to be
-    added to another teacher's store, other samples than those of `like`, processes that would dump different things),
+    added to another teacher's store, a teacher that no longer gives what is stored, other samples than those of `like`,
+    processes that would dump different things),
     TeacherError (values that are not finite, an output that looks like no classes), InvalidOption (k over the number
     of classes, views given twice), UnreadableSample. Warns with OddLabels where the source's hard targets contradict
     the teacher, or count other classes, and with OddSource where samples are there twice.
@@ -137,13 +138,15 @@ def dump_teacher(
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
-            align(source, open_store(out))  # it may be other data by now
+            align(source, open_store(out))  # it may be other data by now, or another teacher
+            job.check_teacher(run, None)
             summary = _summary(out, rows_computed=0, seconds=0.0)
             if ranks.is_first:
                 _tell_precision(summary, asked=job.plan.teacher.precision)
             return summary
         with writing_together(job, ranks) as writer:
             job.check_contents(writer)
+            job.check_teacher(run, writer)
             start = time.perf_counter()
             rows = sum(shard.num_rows for shard in writer.pending)
             try:

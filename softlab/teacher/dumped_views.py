@@ -4,7 +4,7 @@ what was settled by a dump that was begun in the same folder."""
 # Shape letters: N samples.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -160,11 +160,11 @@ class Settled:
 def read_settled(out: Path) -> Settled:
     """Nothing where no dump was begun here."""
     if is_unfinished(out):
-        plan = read_plan(out)
-    elif (out / MANIFEST_NAME).is_file():
-        plan = read_manifest(out)[0]
-    else:
-        return Settled()
+        return replace(settled_by(read_plan(out)), is_unfinished=True)
+    return settled_by(read_manifest(out)[0]) if (out / MANIFEST_NAME).is_file() else Settled()
+
+
+def settled_by(plan: StorePlan) -> Settled:
     return Settled(
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
@@ -172,5 +172,4 @@ def read_settled(out: Path) -> Settled:
         shard_rows=plan.storage.shard_rows,
         format_version=plan.format_version,
         inputs=plan.inputs,
-        is_unfinished=is_unfinished(out),
     )

@@ -68,6 +68,18 @@ class WholeOutput:
     def all_rows(self) -> dict[str, OutputRows]:
         return self.logits | self.values
 
+    def on_host(self) -> "WholeOutput":
+        def moved(rows: OutputRows) -> OutputRows:
+            return OutputRows(
+                rows=rows.rows.cpu(),
+                counts_B=None if rows.counts_B is None else rows.counts_B.cpu(),
+                positions_R=None if rows.positions_R is None else rows.positions_R.cpu(),
+            )
+
+        logits = {name: moved(rows) for name, rows in self.logits.items()}
+        values = {name: moved(rows) for name, rows in self.values.items()}
+        return replace(self, logits=logits, values=values)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TeacherOutput:

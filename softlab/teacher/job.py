@@ -34,14 +34,17 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.reader import open_store
 from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
+from softlab.store.stored_shards import ends_of_dump, ends_of_store
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
 from softlab.teacher.revising import find_staying
+from softlab.teacher.same_teacher import check_same_teacher
 
 ShardState = Literal["written", "already there"]
 
@@ -93,7 +96,8 @@ class DumpJob:
     def run_shard(self, number: int) -> ShardState:
         """Compute and commit one shard, or find that it is there already. Any number of processes may do this at a
         time, also twice for the same shard: equal files are no error. Raises InvalidOption for a number that no shard
-        has, StoreBusy where a second commit of a shard has other files, and as `dump_teacher`."""
+        has, StoreBusy where a second commit of a shard has other files, StoreMismatch where the teacher isn't that of
+        the shards which are there, and as `dump_teacher`."""
         shard = self.shard(number)
         if find_finished(self.out, self.plan) is not None:
             return "already there"
@@ -102,6 +106,7 @@ class DumpJob:
             if writer.is_written(shard):
                 return "already there"
             with TeacherRun(self.teacher, self.options) as run:
+                self.check_teacher(run, writer)
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             if output.num_redone:
@@ -116,6 +121,15 @@ class DumpJob:
     def find_staying(self, begun: StorePlan) -> Stays | None:
         """What of an unfinished dump that was begun with another plan stays."""
         return find_staying(begun, self.plan, self.source, self.out)
+
+    def check_teacher(self, run: TeacherRun, writer: StoreWriter | None) -> None:
+        """Compare what the teacher gives for two samples with what is stored, as far as something is; without a writer
+        with the finished store. Raises StoreMismatch, and warns, as `check_same_teacher`."""
+        stored = [] if writer is None else ends_of_dump(writer)
+        if writer is None or writer.parent is not None:
+            before = ends_of_store(open_store(self.out))
+            stored = [before[0], (stored or before)[-1]]
+        check_same_teacher(run, self.aligned(), stored, where=self.out)
 
     def expected_samples(self) -> SampleTable:
         """Keys and targets; content hashes only where another teacher's store tells what they must be."""

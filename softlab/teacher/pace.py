@@ -11,7 +11,6 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.decoded import Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import spread_out
-from softlab.ranks import Ranks
 from softlab.shards import MAX_SHARD_ROWS
 from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.forward import TeacherRun
@@ -29,11 +28,8 @@ class Pace:
     aligned: Aligned
     options: DumpOptions
 
-    def most_rows(self, *, seen_s: float, ranks: Ranks) -> int:
-        """A power of two, which all processes get from the first one. `seen_s` is how long the example took."""
-        return int(ranks.share(str(self._most_rows(seen_s) if ranks.is_first else 0)))
-
-    def _most_rows(self, seen_s: float) -> int:
+    def most_rows(self, *, seen_s: float) -> int:
+        """A power of two. `seen_s` is how long the example took."""
         enough = min(len(self.aligned.source), MAX_SHARD_ROWS)
         rows, largest = self._in_time(CHECKED_SAMPLES, seen_s), min(len(self.aligned.source), self.options.batch_size)
         count = largest if self.options.device.compile else min(CHECKED_SAMPLES, largest)

@@ -23,14 +23,21 @@ from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
-from softlab.teacher.dumped_views import Settled, check_addition, check_seen_before, choose_views, read_settled
+from softlab.teacher.dumped_views import (
+    Settled,
+    check_addition,
+    check_seen_before,
+    choose_views,
+    read_settled,
+    settled_by,
+)
 from softlab.teacher.example import example_output, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.pace import Pace
 from softlab.teacher.plan import make_plan
-from softlab.teacher.shared_dump import agree_on
+from softlab.teacher.shared_dump import agree_on, plan_of_first
 
 
 def plan_dump(
@@ -98,8 +105,11 @@ def plan_job(
     like: Store | None,
     ranks: Ranks,
 ) -> DumpJob:
-    """The teacher sees a few samples for it, because only its output tells classes and shapes."""
+    """The teacher sees a few samples for it, because only its output tells classes and shapes. What hangs on the
+    numbers of its output (K, the step of a coding) the first of several processes settles for all."""
     views, settled = choose_views(out, options, augment, like=like), read_settled(out)
+    theirs = plan_of_first(ranks)
+    settled = settled if theirs is None else settled_by(theirs)
     teacher = replace(teacher, input=settle_teachers_input(teacher.input, source, settled))
     check_seen_before(source, teacher.input, views)
     seen = how_seen(teacher.input, settled, like)
@@ -110,7 +120,7 @@ def plan_job(
     most_rows = MAX_SHARD_ROWS
     if options.shard_rows is None and settled.shard_rows is None:
         pace = Pace(run=run, aligned=aligned, options=options)
-        most_rows = pace.most_rows(seen_s=time.perf_counter() - start, ranks=ranks)
+        most_rows = pace.most_rows(seen_s=time.perf_counter() - start)
     most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
     plan = make_plan(
         teacher,
@@ -123,7 +133,7 @@ def plan_job(
         most_units=most_units,
         most_rows=most_rows,
     )
-    plan = agree_on(plan, ranks)
+    agree_on(plan, theirs, ranks)
     if views.parent is not None and find_finished(out, plan) is None:
         check_addition(open_store(out), plan)
     return DumpJob(

@@ -29,21 +29,27 @@ def own_shards(shards: Sequence[Shard], ranks: Ranks) -> list[Shard]:
     return [shard for shard in shards if shard.part in own]
 
 
-def agree_on(plan: StorePlan, ranks: Ranks) -> StorePlan:
-    """The first one's plan, for all. Raises StoreMismatch in a process that would dump something else."""
+def plan_of_first(ranks: Ranks) -> StorePlan | None:
+    """What the first one has planned, for the others to plan by; None for the first one itself."""
+    return None if ranks.is_first else msgspec.json.decode(ranks.share(""), type=StorePlan)
+
+
+def agree_on(plan: StorePlan, theirs: StorePlan | None, ranks: Ranks) -> None:
+    """All have the plan of the first one, which is `theirs` to the others. Raises StoreMismatch in a process that would
+    dump something else."""
     if ranks.count == 1:
-        return plan
-    theirs = msgspec.json.decode(ranks.share(encode(plan).decode()), type=StorePlan)
-    # The outputs hold the step of a coding, which may depend on what the teacher gave on its own device.
-    ours = msgspec.structs.replace(plan, outputs=theirs.outputs)
-    changed = differences(as_stored(theirs), as_stored(ours))
-    if changed:
-        raise StoreMismatch(
-            f"process {ranks.rank + 1} of {ranks.count} would dump something else than the first one: "
-            f"{tell_differences(changed)}. Give all of them the same data and weights, as with `teacher.weights`."
-        )
+        return
+    if theirs is None:
+        ranks.share(encode(plan).decode())
+    else:
+        changed = differences(as_stored(theirs), as_stored(plan))
+        if changed:
+            raise StoreMismatch(
+                f"process {ranks.rank + 1} of {ranks.count} would dump something else than the first one: "
+                f"{tell_differences(changed)}. Give all of them the same options, data and weights, as with "
+                f"`teacher.weights`."
+            )
     ranks.wait()
-    return theirs
 
 
 @contextmanager

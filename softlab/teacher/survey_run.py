@@ -89,7 +89,7 @@ def run_survey(
         order = [RowIndices(SourceIndex(part), np.zeros_like(part)) for part in parts]
         with closing(loader.load(order)) as batches:
             for batch in batches:
-                yield _on_host(whole_mended(run, batch))
+                yield whole_mended(run, batch).on_host()
 
     tell(0)
     size = _choose_size(run_on, spread_N, options, seconds=seconds)
@@ -137,22 +137,6 @@ def _choose_size(
         if spent > seconds / 8:
             break
     return min(options.batch_size, max(int(seconds / 8 / (spent / len(few))), 1))
-
-
-def _on_host(whole: WholeOutput) -> WholeOutput:
-    def moved(rows: OutputRows) -> OutputRows:
-        return OutputRows(
-            rows=rows.rows.cpu(),
-            counts_B=None if rows.counts_B is None else rows.counts_B.cpu(),
-            positions_R=None if rows.positions_R is None else rows.positions_R.cpu(),
-        )
-
-    return WholeOutput(
-        num_samples=whole.num_samples,
-        logits={name: moved(rows) for name, rows in whole.logits.items()},
-        values={name: moved(rows) for name, rows in whole.values.items()},
-        num_redone=whole.num_redone,
-    )
 
 
 def _join(parts: Sequence[WholeOutput]) -> WholeOutput:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from softlab.errors import InvalidOption, SoftlabError, StoreBusy
@@ -20,6 +21,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.folder import count_finished_shards
 from softlab.store.format import FormatName
+from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
 from softlab.teacher.dump import DumpProgress
 from softlab.teacher.example import CHECKED_SAMPLES
@@ -233,7 +235,59 @@ def test_a_process_with_other_weights_is_refused_and_nothing_is_written(tmp_path
 
     refusal = (tmp_path / "store-1.txt").read_text()
     assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: teacher.wei")
-    assert refusal.endswith("Give all of them the same data and weights, as with `teacher.weights`.")
+    assert refusal.endswith("Give all of them the same options, data and weights, as with `teacher.weights`.")
+    assert not (tmp_path / "store").exists()
+
+
+class Sharper(nn.Module):
+    """A teacher of many classes, whose logits differ more in the first process than in the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = make_teacher(num_classes=400)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        logits_BC: Tensor = self.teacher(images_BCHW)
+        return logits_BC * (4 if rank() == 0 else 1)
+
+
+def share_many_classes(out: Path) -> None:
+    dump(out, make_options(k=None, coding="uint8", gap_step=None), teacher=Sharper(), source=Pictures(class_names=None))
+
+
+def test_k_and_the_step_of_a_coding_are_those_of_the_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what its own teacher gives, the second would choose others."""
+    share_many_classes(tmp_path / "first")
+    monkeypatch.setenv("RANK", "1")
+    share_many_classes(tmp_path / "second")
+
+    with started(2, share_many_classes, tmp_path / "store") as processes:
+        assert wait_for_end(processes) == [0, 0]
+
+    found, first, second = (open_store(tmp_path / name).manifest.classes[0] for name in ("store", "first", "second"))
+    assert (found.selection, found.coding) == (first.selection, first.coding)
+    assert found.selection.k != second.selection.k
+    assert found.coding != second.coding
+    assert verify_store(tmp_path / "store").is_intact
+
+
+def share_own_temperatures(out: Path) -> None:
+    try:
+        dump(out, make_options(temperature=(1.0, 2.0 + rank())))
+    except SoftlabError as error:
+        out.with_name(f"{out.name}-{rank()}.txt").write_text(f"{type(error).__name__}: {error}")
+        os._exit(1)
+
+
+def test_a_process_with_other_temperatures_is_refused(tmp_path: Path) -> None:
+    with started(2, share_own_temperatures, tmp_path / "store") as processes:
+        assert wait_for_end(processes) == [None, 1]
+
+    refusal = (tmp_path / "store-1.txt").read_text()
+    assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: ")
+    assert "temperatures" in refusal
     assert not (tmp_path / "store").exists()
 
 

@@ -160,8 +160,10 @@ def _list_records(remote: Remote) -> tuple[tuple[VersionRecord, ...], tuple[TagR
     tags = sorted((name, tag) for name, found in _ask(list_tags, remote, names) for tag in found)
     read = dict(in_parallel(lambda key: _readable(lambda: read_version(remote, *key)), numbers, jobs=JOBS))
     moved = dict(in_parallel(lambda key: _readable(lambda: read_tag(remote, *key)), tags, jobs=JOBS))
-    versions = tuple(found for key in numbers if (found := read[key]))
-    return versions, tuple(found for key in tags if (found := moved[key]))
+    return (
+        tuple(record for key in numbers if (record := read[key])),
+        tuple(tag for key in tags if (tag := moved[key])),
+    )
 
 
 def _ask(
