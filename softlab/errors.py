@@ -30,8 +30,8 @@ published to take its images, `DoubtfulLayout`, when a layer's output may have i
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
-aren't those of the teacher, and `LittleMass`, when most of the teacher's probability isn't stored. All are
-a `SoftlabWarning`.
+aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, and `LossyLabels`,
+when a loss looks at what a store left out or rounded. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -176,6 +176,10 @@ class OddLabels(SoftlabWarning):
 
 class LittleMass(SoftlabWarning):
     """The classes that are stored have little of the teacher's probability at the training temperature."""
+
+
+class LossyLabels(SoftlabWarning):
+    """A loss looks at logits that a store left out, or could not hold within its rounding."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

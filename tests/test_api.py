@@ -48,6 +48,7 @@ PUBLIC_NAMES = [
     "LittleMass",
     "LogOptions",
     "LogitMseLoss",
+    "LossyLabels",
     "ModelError",
     "ModelOptions",
     "NotAStore",

@@ -14,11 +14,16 @@ from torch.nn import functional
 
 from softlab.amounts import format_count
 from softlab.errors import InterpolatedTail, InvalidOption
-from softlab.labels.tail_curve import Interpolated, interpolate_convex, interpolate_mean_sigmoid, tail_error
+from softlab.labels.origin import Origin
+from softlab.labels.tail_curve import Interpolated, TailError, interpolate_convex, interpolate_mean_sigmoid, tail_error
 from softlab.labels.told import is_told
 
 Head = Literal["softmax", "sigmoid"]
 """How a teacher's logits become probabilities: of one class among C, or of each class by itself (multi-label)."""
+
+
+_FIRST_ERRORS: dict[tuple[Origin, float], TailError] = {}
+"""Of interpolated tails, by the store and the temperature."""
 
 
 class Splittable(Protocol):
@@ -72,6 +77,9 @@ class SoftLabels:
     counts_B: Tensor | None = None
     """int64, on the CPU: how many of the rows belong to each sample in turn; None where each sample has one row. Then B
     counts samples here, and rows everywhere else."""
+
+    origin: Origin | None = None
+    """The store that they are from; None of labels that were made in memory."""
 
     block: "Block | None" = None
     """What these rows were split from."""
@@ -191,10 +199,15 @@ class SoftLabels:
         return tails.changed(lambda log_tail_B: log_tail_B.masked_fill(has_none_B, -math.inf))
 
     def _interpolation_note(self, temperature: float, tails: Interpolated) -> str:
-        error = tail_error(tails)
+        """Of a store what its first batch told: Python shows the same text once, and the others needn't be waited
+        for."""
+        known = None if self.origin is None else _FIRST_ERRORS.get((self.origin, temperature))
+        error = tail_error(tails) if known is None else known
+        if self.origin is not None:
+            _FIRST_ERRORS[self.origin, temperature] = error
         return (
             f"temperature {temperature:g} is not stored (stored: {self._stored_in_words}): its tail mass is "
-            f"interpolated, {error}"
+            f"interpolated: {error}"
         )
 
     @property
@@ -242,6 +255,7 @@ class SoftLabels:
             absolute=self.absolute,
             valid_B=valid_B,
             counts_B=self.counts_B,
+            origin=self.origin,
         )
 
 

@@ -80,8 +80,8 @@ class TailError:
     """A bound; only the rounding of what is stored comes on top."""
 
     def __str__(self) -> str:
-        """`off by about 0.003 nats, at most 0.08`."""
-        return f"off by about {self.about:.1g} nats, at most {self.most:.1g}"
+        """`0.41 in the mean, and off by about 0.003 nats, at most 0.08`."""
+        return f"{self.mass:.2g} in the mean, and off by about {self.about:.1g} nats, at most {self.most:.1g}"
 
 
 def tail_error(tails: Interpolated) -> TailError:

@@ -132,7 +132,7 @@ def test_a_store_of_uint8_is_off_by_no_more_than_the_bound_and_its_rounding() ->
 def test_the_note_says_by_how_much() -> None:
     labels = keep_top_k(logits_like("normal", scale=3.0, num_classes=1000), k=16)
 
-    with pytest.warns(InterpolatedTail, match=re.escape("interpolated, off by about 0.001 nats, at most 0.01")):
+    with pytest.warns(InterpolatedTail, match=re.escape("in the mean, and off by about 0.001 nats, at most 0.01")):
         labels.log_tail_at(3.0)
 
 
