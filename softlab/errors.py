@@ -31,8 +31,9 @@ other options than it was begun with, `OtherNumerics`, when it goes on with a te
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
-aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, and `ChangedCache`,
-when somebody else wrote rows into the cache. All are a `SoftlabWarning`.
+aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, `LossyLabels`, when a
+loss looks at what a store left out or rounded, and `ChangedCache`, when somebody else wrote rows into the cache. All
+are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -189,6 +190,10 @@ class ChangedCache(SoftlabWarning):
 
 class LittleMass(SoftlabWarning):
     """The classes that are stored have little of the teacher's probability at the training temperature."""
+
+
+class LossyLabels(SoftlabWarning):
+    """A loss looks at logits that a store left out, or could not hold within its rounding."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

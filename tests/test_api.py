@@ -50,6 +50,7 @@ PUBLIC_NAMES = [
     "LittleMass",
     "LogOptions",
     "LogitMseLoss",
+    "LossyLabels",
     "ModelError",
     "ModelOptions",
     "NotAStore",

@@ -3,7 +3,7 @@
 from softlab.cli.flags import recipe_command
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.say import say
-from softlab.cli.training import print_results, print_trials, training_bar
+from softlab.cli.training import print_results, print_start, print_trials, training_bar
 from softlab.ranks import is_first_rank
 from softlab.recipes.train import TrainRecipe
 from softlab.student.run_folder import StudentResult
@@ -17,7 +17,7 @@ def train_student(recipe: TrainRecipe) -> None:
     A killed run goes on exactly where its last checkpoint was when the same command is run again.
     """
     with run_bar() as bar:
-        found = recipe.run(on_scan=scan_bar(bar), on_progress=training_bar(bar))
+        found = recipe.run(on_scan=scan_bar(bar), on_progress=training_bar(bar), on_start=print_start)
     if recipe.search is None:
         print_results([each for each in found if isinstance(each, StudentResult)], out=recipe.out)
     elif is_first_rank():

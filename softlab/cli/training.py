@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
@@ -26,6 +28,12 @@ def training_bar(bar: RunBar) -> OnProgress:
         bar(progress.done, progress.note, progress.total, unit=progress.unit)
 
     return show
+
+
+def print_start(lines: Sequence[str]) -> None:
+    """What is to be known of the labels before the first step."""
+    for line in lines:
+        typer.echo(f"note: {line}", err=True)
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:

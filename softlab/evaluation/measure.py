@@ -13,6 +13,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import measurable
 from softlab.evaluation.metrics.metric import Outputs
 from softlab.evaluation.metrics.per_class import ClassCounts
+from softlab.labels.told import already_told
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
@@ -44,7 +45,8 @@ def evaluate(
             if name not in tallies:
                 aligned = replace(loader.aligned, num_classes=logits_BC.shape[1]) if compare_classes else loader.aligned
                 tallies[name] = _Tally(aligned, loader.device, per_class=per_class)
-            tallies[name].add(logits_BC, on_device)
+            with already_told():
+                tallies[name].add(logits_BC, on_device)
     return {name: tally.evaluation() for name, tally in tallies.items()}
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import TeacherError
+from softlab.labels.origin import Origin
 from softlab.labels.soft_labels import Head, SoftLabels
 
 Coding = Literal["float32", "float16", "uint8"]
@@ -101,9 +102,11 @@ class LabelCoding:
         """The inverse of `encode`, up to the coding's rounding."""
         return self.decode_tensors({name: as_tensor(array) for name, array in arrays.items()})
 
-    def decode_tensors(self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None) -> SoftLabels:
+    def decode_tensors(
+        self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None, origin: Origin | None = None
+    ) -> SoftLabels:
         """The same for tensors on any device, whose integers are signed, with the bits of those that are stored.
-        `counts_B` is that of the labels."""
+        `counts_B` and `origin` are those of the labels."""
         class_ids_BK = self._decode_integers(stored["class_ids"], most=self.num_classes - 1)
         logits_BK, valid_B = self._decode_logits(stored["logits"]), None
         if self.has_valid:  # a gap can't tell that there is no class: it would be one of 16 nats less than the last
@@ -120,6 +123,7 @@ class LabelCoding:
             absolute=self.absolute,
             valid_B=valid_B,
             counts_B=counts_B,
+            origin=origin,
         )
 
     def _encode_logits(self, logits_NK: Array) -> Array:

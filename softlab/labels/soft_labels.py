@@ -14,9 +14,16 @@ from torch.nn import functional
 
 from softlab.amounts import format_count
 from softlab.errors import InterpolatedTail, InvalidOption
+from softlab.labels.origin import Origin
+from softlab.labels.tail_curve import Interpolated, TailError, interpolate_convex, interpolate_mean_sigmoid, tail_error
+from softlab.labels.told import is_told
 
 Head = Literal["softmax", "sigmoid"]
 """How a teacher's logits become probabilities: of one class among C, or of each class by itself (multi-label)."""
+
+
+_FIRST_ERRORS: dict[tuple[Origin, float], TailError] = {}
+"""Of interpolated tails, by the store and the temperature."""
 
 
 class Splittable(Protocol):
@@ -70,6 +77,9 @@ class SoftLabels:
     counts_B: Tensor | None = None
     """int64, on the CPU: how many of the rows belong to each sample in turn; None where each sample has one row. Then B
     counts samples here, and rows everywhere else."""
+
+    origin: Origin | None = None
+    """The store that they are from; None of labels that were made in memory."""
 
     block: "Block | None" = None
     """What these rows were split from."""
@@ -151,49 +161,65 @@ class SoftLabels:
         """float32 [B], what `log_tail_BT` holds, at any temperature not below the smallest stored one.
 
         -inf if no class is outside. At a stored temperature this is the stored value. Between stored ones, and above,
-        it is interpolated and an `InterpolatedTail` warning says so. Raises InvalidOption below the smallest one.
+        it is interpolated, and an `InterpolatedTail` warning says by how much it may be off. Raises InvalidOption below
+        the smallest one.
         """
         if self.k == self.num_classes:
             return torch.full_like(self.max_logit_B, -math.inf)
         if temperature in self.temperatures:
             return self.log_tail_BT[:, self.temperatures.index(temperature)]
-        stored = ", ".join(f"{stored:g}" for stored in self.temperatures)
+        tails = self.interpolate_log_tail(temperature)
+        if not is_told():
+            warnings.warn(self._interpolation_note(temperature, tails), InterpolatedTail, stacklevel=2)
+        return tails.value_B
+
+    def interpolate_log_tail(self, temperature: float) -> Interpolated:
+        """Log tails at a temperature that isn't stored, and between what bounds the true ones are; where classes are
+        outside. Raises InvalidOption below the smallest stored temperature.
+
+        The kept logits give the head's weight at any beta = 1/T exactly; only the tail's has to be interpolated. It is
+        log(C - K) at beta = 0 without being stored: of a row with fewer classes than C, of its own number. The log of a
+        mean sigmoid needs no head, and is log(1/2) there.
+        """
         if not temperature >= self.temperatures[0] or math.isinf(temperature):
             raise InvalidOption(
-                f"temperature {temperature:g}: the stored temperatures are {stored}, and a tail can't be rebuilt "
-                f"below them. Train at {self.temperatures[0]:g} or more, or dump again with "
+                f"temperature {temperature:g}: the stored temperatures are {self._stored_in_words}, and a tail can't "
+                f"be rebuilt below them. Train at {self.temperatures[0]:g} or more, or dump again with "
                 f"{temperature:g} among `dump.temperature`."
             )
-        warnings.warn(
-            f"temperature {temperature:g} is not stored (stored: {stored}): its tail mass is interpolated",
-            InterpolatedTail,
-            stacklevel=2,
-        )
-        return self._interpolate_log_tail(1 / temperature)
-
-    def _interpolate_log_tail(self, beta: float) -> Tensor:
-        """The kept logits give the head's weight at any beta = 1/T exactly; only the tail's has to be interpolated.
-
-        Its logarithm, log sum over the tail of exp(beta * logit), is smooth and convex in beta (a cumulant generating
-        function, quadratic for normally distributed logits), and is log(C - K) at beta = 0 without being stored. The
-        log of a mean sigmoid is smooth too, needs no head, and is log(1/2) there.
-        """
-        betas = [1 / temperature for temperature in self.temperatures]
-        stored = dict(zip(betas, self.log_tail_BT.unbind(1), strict=True))
+        beta, has_none_B = 1 / temperature, self.log_tail_BT.isneginf().any(dim=1)
+        stored = {1 / each: log_tail_B for each, log_tail_B in zip(self.temperatures, self.log_tail_BT.T, strict=True)}
         if self.head == "sigmoid":
-            log_tail_B = _polynomial(stored | {0.0: torch.full_like(self.max_logit_B, math.log(0.5))}, beta).clamp(
-                max=0
-            )
+            knots = stored | {0.0: torch.full_like(self.max_logit_B, math.log(0.5))}
+            tails = interpolate_mean_sigmoid(knots, beta, largest_B=self.logits_BK[:, -1] + self.max_logit_B)
         else:
-            log_tail_B = functional.logsigmoid(self._log_tail_weight(stored, beta) - self._log_head_weight(beta))
-        return log_tail_B.masked_fill(self.log_tail_BT.isneginf().any(dim=1), -math.inf)
+            weights = interpolate_convex(self._log_tail_weights(stored), beta, steepest_B=self.logits_BK[:, -1])
+            log_head_B = self._log_head_weight(beta)
+            tails = weights.changed(lambda log_weight_B: functional.logsigmoid(log_weight_B - log_head_B))
+        return tails.changed(lambda log_tail_B: log_tail_B.masked_fill(has_none_B, -math.inf))
 
-    def _log_tail_weight(self, stored: dict[float, Tensor], beta: float) -> Tensor:
+    def _interpolation_note(self, temperature: float, tails: Interpolated) -> str:
+        """Of a store what its first batch told: Python shows the same text once, and the others needn't be waited
+        for."""
+        known = None if self.origin is None else _FIRST_ERRORS.get((self.origin, temperature))
+        error = tail_error(tails) if known is None else known
+        if self.origin is not None:
+            _FIRST_ERRORS[self.origin, temperature] = error
+        return (
+            f"temperature {temperature:g} is not stored (stored: {self._stored_in_words}): its tail mass is "
+            f"interpolated: {error}"
+        )
+
+    @property
+    def _stored_in_words(self) -> str:
+        return ", ".join(f"{stored:g}" for stored in self.temperatures)
+
+    def _log_tail_weights(self, stored: dict[float, Tensor]) -> dict[float, Tensor]:
         knots = {knot: log_odds(log_tail_B) + self._log_head_weight(knot) for knot, log_tail_B in stored.items()}
         log_num_tail_B = self.num_tail_B.clamp(min=1).log()
         if self.valid_B is None:  # as ever to the bit: torch's logarithm of 7 is another than Python's
             log_num_tail_B = torch.full_like(self.max_logit_B, math.log(self.num_classes - self.k))
-        return _polynomial(knots | {0.0: log_num_tail_B}, beta)
+        return knots | {0.0: log_num_tail_B}
 
     @property
     def num_tail_B(self) -> Tensor:
@@ -229,6 +255,7 @@ class SoftLabels:
             absolute=self.absolute,
             valid_B=valid_B,
             counts_B=self.counts_B,
+            origin=self.origin,
         )
 
 
@@ -263,12 +290,3 @@ class Block:
 def log_odds(log_probability: Tensor) -> Tensor:
     """log(p / (1 - p)) from log p, precise however small p is; +inf for p = 1."""
     return log_probability - torch.log(-torch.expm1(log_probability))
-
-
-def _polynomial(knots: dict[float, Tensor], at: float) -> Tensor:
-    """The value of the polynomial through the nearest knots, four at most (Lagrange's form)."""
-    nearest = sorted(knots, key=lambda knot: abs(knot - at))[:4]
-    terms = [
-        knots[knot] * math.prod((at - other) / (knot - other) for other in nearest if other != knot) for knot in nearest
-    ]
-    return torch.stack(terms).sum(dim=0)

@@ -41,13 +41,13 @@ def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None =
     Nothing for mixed views, and where a sample has several rows: they have no one target."""
     if not store.has_labels or store.labels.units or store.manifest.views.mixing is not None:
         return ""
-    source_S, store_S = _looked_at(store, np.arange(len(source)) if store_N is None else store_N)
+    source_S, store_S = looked_at(store, np.arange(len(source)) if store_N is None else store_N)
     labels = store.read(store_S)
     predicted_S = labels.class_ids_BK[:, 0].long().numpy()
     return label_note(source, source_S, predicted_S, num_classes=store.num_classes)
 
 
-def _looked_at(store: Store, store_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], StoreIndex]:
+def looked_at(store: Store, store_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], StoreIndex]:
     """The indices, of source and store, of some samples of shards from all over the store."""
     parts_N = store_N // store.manifest.storage.shard_rows
     parts = np.unique(parts_N)

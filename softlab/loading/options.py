@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from softlab.errors import InvalidOption
 from softlab.loading.sample_check import VerifyInputs
 
 
@@ -20,3 +21,12 @@ class CheckOptions:
 
     views_mismatch: Literal["refuse", "allow"] = "refuse"
     """Whether inputs may be other views than those the teacher saw; allowed, that is written into a run's record."""
+
+    tail_nats: float = 0.2
+    """By how many nats a tail at a temperature that isn't stored may be off at most, by what the stored ones tell.
+
+    Of a run that trains there; one that may be farther off is refused before its first step."""
+
+    def __post_init__(self) -> None:
+        if not self.tail_nats >= 0:
+            raise InvalidOption(f"check.tail_nats = {self.tail_nats}: expected 0 or more. Change `check.tail_nats`.")

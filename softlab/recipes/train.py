@@ -40,7 +40,7 @@ from softlab.student.options import (
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, Trial, search
-from softlab.student.train import train_students
+from softlab.student.train import OnStart, train_students
 from softlab.student.validation import Validation
 
 
@@ -190,7 +190,11 @@ class TrainRecipe:
         return self.out / "best.toml"
 
     def run(
-        self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None
+        self,
+        *,
+        on_scan: OnScan | None = None,
+        on_progress: OnProgress | None = None,
+        on_start: OnStart | None = None,
     ) -> list[StudentResult] | list[Trial]:
         """The trained students in the order of the recipe; with `search` all trials, the best first.
 
@@ -203,7 +207,7 @@ class TrainRecipe:
         source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
-            return self._search(self.search, source, stores, valid, on_progress)
+            return self._search(self.search, source, stores, valid, on_progress, on_start)
         return train_students(
             self._students(),
             source,
@@ -215,6 +219,7 @@ class TrainRecipe:
             also_valid=self._open_others(seen, on_scan),
             out=self.out,
             on_progress=on_progress,
+            on_start=on_start,
         )
 
     def _open_validation(
@@ -240,6 +245,7 @@ class TrainRecipe:
         stores: list[Store],
         valid: Validation,
         on_progress: OnProgress | None,
+        on_start: OnStart | None,
     ) -> list[Trial]:
         ((name, model),) = self.student.items()
         trials = search(
@@ -253,6 +259,7 @@ class TrainRecipe:
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,
+            on_start=on_start,
         )
         if is_first_rank():
             found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
 from softlab.indices import StoreIndex
+from softlab.labels.origin import Origin
 from softlab.labels.values_coding import decode_values
 from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
@@ -63,6 +64,7 @@ class Store:
         self._cache = cache
         self._format = format_named(manifest.storage.format)
         self._coding: LabelCoding | None = None
+        self._origin: Origin | None = None
         self._named: dict[str | None, str] = {each.name: manifest.group_of(each) for each in manifest.values}
         """Groups by feature; that of the labels by None. Looked up in every read."""
         if manifest.classes:
@@ -136,6 +138,13 @@ class Store:
     def statistics(self) -> Statistics:
         """How good its soft labels are."""
         return self.manifest.statistics[self.labels.name]
+
+    @property
+    def origin(self) -> Origin:
+        """What its soft labels tell a loss of it."""
+        if self._origin is None:
+            self._origin = _origin_of(self)
+        return self._origin
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -227,7 +236,8 @@ class Store:
         rows of another length."""
         stored = self._unpack(self._group_named(None), rows)
         tensors = {name.rpartition("/")[2]: tensor for name, tensor in stored.items()}
-        return self.coding.decode_tensors(tensors, counts_B=None if counts_B is None else _tensor(counts_B))
+        counts = None if counts_B is None else _tensor(counts_B)
+        return self.coding.decode_tensors(tensors, counts_B=counts, origin=self.origin)
 
     def read_features(self, name: str, samples: ArrayLike, *, view: ArrayLike = 0) -> "Tensor":
         """One feature of B samples, float32 [B, ...], with units [R, ...]. Raises InvalidOption for an unknown name,
@@ -461,6 +471,21 @@ def _check_table(table: SampleTable, manifest: Manifest) -> None:
 def _most_in_a_shard(rows_N: NDArray[np.int64], manifest: Manifest) -> int:
     starts = np.arange(0, len(rows_N), manifest.storage.shard_rows)
     return int(np.add.reduceat(rows_N, starts).max()) if len(rows_N) else 0
+
+
+def _origin_of(store: Store) -> Origin:
+    statistics, labels = store.statistics, store.labels
+    return Origin(
+        name=store.name,
+        k=store.k,
+        num_classes=store.num_classes,
+        is_multi_label=store.head == "sigmoid",
+        temperatures=store.temperatures,
+        captured_mass=statistics.mean_captured_mass,
+        num_logits=statistics.rows * store.k,
+        clipped_logits=statistics.clipped_logits,
+        gap_step=labels.coding.gap_step,
+    )
 
 
 def coding_of(output: ClassesRecord) -> "LabelCoding":

@@ -2,9 +2,7 @@
 
 # Shape letters: B rows in a batch, C classes.
 
-import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.ensembles import combine, weigh
 from softlab.labels.losses import DecisionLoss, KlLoss, decision_loss, hard_cross_entropy, temperature_of
 from softlab.labels.soft_labels import SoftLabels
+from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
 from softlab.student.feature_losses import FeatureLoss, feature_loss
 from softlab.student.options import LearnOptions, TeachersOptions
@@ -65,7 +64,7 @@ class Objective:
         a batch without what alpha or the loss asks for.
         """
         alpha = _between(self.teachers.alpha, self.teachers.alpha_end, progress)
-        with _between_stored_temperatures() if self.temperature_end and 0 < progress < 1 else nullcontext():
+        with already_told():  # when the run began
             loss = self._decision(student_logits_BC, batch, alpha=alpha, decision=self._loss_at(progress))
         for name, options in self.features.items():
             found = (features or {})[name]
@@ -238,11 +237,6 @@ def _cross_entropy(
     if class_weights_C is not None:
         counts_B = counts_B * class_weights_C[targets_B.clamp(min=0)]
     return (weights_B * losses_B).sum(), (weights_B * counts_B).sum()
-
-
-def _between_stored_temperatures() -> AbstractContextManager[object]:
-    """A temperature on its way is a new one in each step, and each would be warned about."""
-    return warnings.catch_warnings(action="ignore", category=InterpolatedTail)
 
 
 def _between(start: float, end: float | None, progress: float) -> float:

@@ -17,6 +17,7 @@ from torch import nn
 from softlab.errors import InvalidOption, TrainingFailed
 from softlab.evaluation.best import score
 from softlab.labels.losses import DecisionLoss, LossName, decision_loss, has_temperature, make_loss
+from softlab.labels.told import already_told
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
@@ -25,7 +26,7 @@ from softlab.student.loop import OnProgress
 from softlab.student.objective import make_objective
 from softlab.student.options import LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.train import train_students
+from softlab.student.train import OnStart, train_students
 from softlab.student.validation import Validation
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def search(
     augment: ViewOptions | None = None,
     out: str | Path,
     on_progress: OnProgress | None = None,
+    on_start: OnStart | None = None,
 ) -> list[Trial]:
     """All trials of losses, temperatures and alphas, the best first.
 
@@ -130,6 +132,7 @@ def search(
                 valid=valid,
                 out=Path(out) / f"pass-{number:03d}",
                 on_progress=on_progress,
+                on_start=on_start if number == 0 else None,
             )
         except TrainingFailed as error:
             results = _all_failed(students, error)
@@ -159,7 +162,8 @@ def _check_all_can_be_tried(
         for store in stores:
             labels = store.read([0], view=0)
             logits_BC, targets_B = torch.zeros(1, labels.num_classes), torch.zeros(1, dtype=torch.int64)
-            decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.loss)
+            with already_told():  # each run tells it
+                decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.loss)
 
 
 def _study(what: SearchOptions) -> "Study":

@@ -1,7 +1,7 @@
 """Train students from stored labels, all of them in one pass over the data; or a teacher, on hard targets alone."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student import label_notes
 from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import TrainingData, align_inputs
 from softlab.student.learners import make_learners
@@ -27,8 +28,11 @@ from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
 from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
-from softlab.student.temperatures import settle_temperatures, warn_of_little_mass
+from softlab.student.temperatures import settle_temperatures
 from softlab.student.validation import Comparison, Validation, check_comparable
+
+OnStart = Callable[[Sequence[str]], None]
+"""Called once, with lines that a person should read before the first step."""
 
 
 def train_students(
@@ -43,6 +47,7 @@ def train_students(
     also_valid: Mapping[str, Validation] | None = None,
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
+    on_start: OnStart | None = None,
 ) -> list[StudentResult]:
     """Train the given modules in place, in one pass over the data; their results in the same order.
 
@@ -54,18 +59,21 @@ def train_students(
     module learns as `options.learn` says. Students are measured on `valid`, which decides what epoch is the best, and
     on the sets of `also_valid`. With `out`, weights and metrics are written there, a killed run goes on exactly
     where its last checkpoint was, and a finished one returns its results without training (the modules then stay as
-    they are).
+    they are). `on_start` is called with what is to be known of the labels: how much of the teacher they hold at the
+    temperature of training.
 
     A student that fails (a loss that isn't finite, no memory) is set aside, its result has the error, and the others go
     on; if all fail, the last one's error is raised. Processes started by torchrun share the work: each gets its part of
     every batch, and the first one writes.
 
     Raises StoreMismatch if stores, source, views, students or an interrupted run don't belong together, InvalidOption
-    for a temperature below the stored ones, a metric in `run.best_by` that can't be measured, or options that have no
-    effect together, TrainingFailed for a loss that isn't finite. Warns with SlowReads where a store is too large for
-    its row cache and `distil.shuffle` is full, with OddLabels where hard targets contradict the teacher or count other
-    classes, with OddSource where samples are both trained on and measured on, and with LittleMass where most of the
-    teacher's probability at the training temperature isn't stored.
+    for a temperature below the stored ones or too far from them (`check.tail_nats`), a metric in `run.best_by` that
+    can't be measured, or options that have no effect together, TrainingFailed for a loss that isn't finite. Warns with
+    SlowReads where a store is too large for its row cache and `distil.shuffle` is full, with OddLabels where hard
+    targets contradict the teacher or count other classes, with OddSource where samples are both trained on and measured
+    on, with LittleMass where most of the teacher's probability at the training temperature isn't stored, with
+    InterpolatedTail where that temperature isn't, and with LossyLabels where a loss looks at logits that were left out
+    or clipped.
     """
     options = options or TrainOptions()
     run = options.run
@@ -80,9 +88,13 @@ def train_students(
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
+    learnt = [student.learn or options.learn for student in given.values()]
+    label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid)
-        warn_of_little_mass([student.learn or options.learn for student in given.values()], stores)
+        told = label_notes.warn_of_labels(learnt, stores)
+        if on_start is not None and told:
+            on_start(told)
     comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
     others = {
         name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)

@@ -50,6 +50,7 @@ def in_one_step(store: Store, loss: DecisionLoss | LossName) -> float:
     return result.train_loss
 
 
+@pytest.mark.filterwarnings("ignore::softlab.errors.LossyLabels")
 @pytest.mark.parametrize("name", SOFTMAX_LOSSES)
 def test_a_step_has_the_loss_of_that_name(store: Store, name: LossName) -> None:
     options = loss_with(name, temperature=2.0)

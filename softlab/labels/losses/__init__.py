@@ -43,6 +43,7 @@ from softlab.labels.losses.divergences import (
 from softlab.labels.losses.forward_kl import KlLoss, distillation_loss, kl_rows
 from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss, argmax_loss, hard_cross_entropy, hinge_loss
 from softlab.labels.losses.logit_mse import LogitMseLoss, logit_mse_loss
+from softlab.labels.losses.notes import loss_notes
 from softlab.labels.losses.standardised_kl import StandardisedKlLoss, standardised_kl_loss
 from softlab.labels.losses.teacher import head_log_probabilities
 
@@ -77,6 +78,7 @@ __all__ = [
     "jensen_shannon_loss",
     "kl_rows",
     "logit_mse_loss",
+    "loss_notes",
     "make_loss",
     "reverse_kl_loss",
     "settled_loss",

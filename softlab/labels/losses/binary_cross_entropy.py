@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.tempered import TemperedLoss
 from softlab.labels.soft_labels import Head, SoftLabels
 
@@ -33,6 +34,7 @@ def binary_cross_entropy_loss(
     """
     check_fit(student_logits_BC, labels, loss="bce", head="sigmoid")
     check_tail(tail, among=TAILS, loss="bce")
+    tell(labels, loss="bce", temperature=temperature, tail=tail)
     scaled_BC = student_logits_BC.float() / temperature
     p_BK = ((labels.logits_BK + labels.max_logit_B[:, None]) / temperature).sigmoid()
     kept_BK = binary_cross_entropy_with_logits(scaled_BC.gather(1, labels.class_ids_BK), p_BK, reduction="none")

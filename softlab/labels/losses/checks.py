@@ -64,4 +64,4 @@ def check_same_classes(student_logits_BC: Tensor, labels: SoftLabels) -> None:
 def check_tail(tail: Tail, *, among: tuple[Tail, ...], loss: str) -> None:
     """Raises InvalidOption, naming the tails that do, unless the tail makes sense for the loss."""
     if tail not in among:
-        raise InvalidOption(f"tail = {tail}: {loss} has no such tail. Choose as `loss.tail` {' or '.join(among)}.")
+        raise InvalidOption(f"loss.tail = {tail}: {loss} has no such tail. Choose as `loss.tail` {' or '.join(among)}.")

@@ -13,6 +13,7 @@ from softlab.errors import StoreMismatch
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.compared import Compared, forward_term, log_outside
 from softlab.labels.losses.hard import mean_over_known
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.teacher import LOWEST, SparseDistribution, distribution_at
 from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
@@ -44,6 +45,7 @@ def decoupled_kl_loss(
     """
     check_fit(student_logits_BC, labels, loss="dkd")
     check_tail(tail, among=TAILS, loss="dkd")
+    tell(labels, loss="dkd", temperature=temperature, tail=tail)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
     log_q_BC = (student_logits_BC.float() / temperature).log_softmax(dim=1)
     loss_B = _decoupled(log_q_BC, teacher, targets_B.clamp(min=0), alpha=alpha, beta=beta)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
@@ -42,6 +43,7 @@ def dist_loss(
     """
     check_fit(student_logits_BC, labels, loss="dist")
     check_tail(tail, among=TAILS, loss="dist")
+    tell(labels, loss="dist", temperature=temperature, tail=tail)
     distribution = distribution_at(labels, temperature=temperature, tail=tail)
     teacher = _Probabilities(
         class_ids_BK=labels.class_ids_BK,

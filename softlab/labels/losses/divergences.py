@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
 from softlab.labels.losses.compared import Compared, compare, reverse_term
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.losses.tempered import TemperedLoss, check_option
 from softlab.labels.soft_labels import SoftLabels
@@ -135,5 +136,6 @@ def _compared(
 ) -> Compared:
     check_fit(student_logits_BC, labels, loss=loss)
     check_tail(tail, among=tails, loss=loss)
+    tell(labels, loss=loss, temperature=temperature, tail=tail)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
     return compare(student_logits_BC, teacher, temperature=temperature, tail=tail)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.losses.tempered import TemperedLoss
@@ -36,6 +37,7 @@ def distillation_loss(
     stored temperature; warns with InterpolatedTail at one that is not stored.
     """
     _check(student_logits_BC, labels, tail)
+    tell(labels, loss="kl", temperature=temperature, tail=tail)
     student_BC = student_logits_BC.float()
     if tail == "bucket" and labels.k < labels.num_classes:
         teacher = distribution_at(labels, temperature=temperature, tail=tail)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_absolute, check_all_valid, check_same_classes, check_tail
+from softlab.labels.losses.notes import tell
 from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.labels.tail_logits import tail_logits
 
@@ -29,6 +30,7 @@ def logit_mse_loss(student_logits_BC: Tensor, labels: SoftLabels, *, tail: Tail 
     check_all_valid(labels, loss="mse")
     check_absolute(labels, loss="mse")
     check_tail(tail, among=TAILS, loss="mse")
+    tell(labels, loss="mse", tail=tail)
     student_BC = student_logits_BC.float() - labels.max_logit_B[:, None]
     error_BK = (student_BC.gather(1, labels.class_ids_BK) - labels.logits_BK) ** 2
     if tail == "renormalise" or labels.k == labels.num_classes:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.sparse_kl import sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import LOWEST, SparseDistribution
 from softlab.labels.losses.tempered import TemperedLoss
@@ -45,6 +46,7 @@ def standardised_kl_loss(
     """
     check_fit(student_logits_BC, labels, loss="standardised_kl")
     check_tail(tail, among=TAILS, loss="standardised_kl")
+    tell(labels, loss="standardised_kl", temperature=temperature, tail=tail)
     student_BC = student_logits_BC.float()
     student_BC = student_BC / (student_BC.std(dim=1, correction=0, keepdim=True) + EPSILON)
     teacher = _kept_alone(labels, temperature) if labels.k == labels.num_classes else _with_tail(labels, temperature)

@@ -32,7 +32,10 @@ class TemperedLoss:
     """Where the temperature moves to, in equal steps over the run; default: it stays."""
 
     tail: Tail = "uniform"
-    """What the classes outside the stored ones are taken to be."""
+    """What the classes outside the stored ones are taken to be.
+
+    With bucket students learn their sum alone: at T=1 that is nearly as good as uniform, at T=4 with 16 of 1,000
+    classes it cost 4 nats of KL on held-out data. renormalise is for comparison."""
 
     def __post_init__(self) -> None:
         start = self.temperature
