@@ -70,6 +70,6 @@ def _left_aside(source: Source, num_classes: int) -> str:
     found = f"labels up to {int(targets_N.max())}" if names is None else f"{len(names):,} classes"
     return (
         f"{source.name}: labels of other classes ({found}, the teacher or model has {num_classes:,}), left aside: they "
-        f"are neither compared nor trained on. Name all of its classes as `source.class_names` (of folders, and of "
-        f"labels that are texts) if these are some of them"
+        f"are neither compared nor trained on. If these are some of its classes, name all of them as "
+        f"`source.class_names` (of folders, and of labels that are texts)"
     )

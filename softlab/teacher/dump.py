@@ -118,7 +118,8 @@ def dump_teacher(
     added to another teacher's store, other samples than those of `like`, processes that would dump different things),
     TeacherError (values that are not finite, an output that looks like no classes), InvalidOption (k over the number
     of classes, views given twice), UnreadableSample. Warns with OddLabels where the source's hard targets contradict
-    the teacher, or count other classes, and with OddSource where samples are there twice.
+    the teacher, count other classes, or are aligned with the teacher's by name, and with OddSource where samples are
+    there twice.
 
     On Ctrl-C shards that were computed are still written, and
     KeyboardInterrupt says how to go on."""
@@ -129,7 +130,7 @@ def dump_teacher(
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
-            align(source, open_store(out))  # it may be other data by now
+            align(job.source, open_store(out))  # it may be other data by now
             return _summary(out, rows_computed=0, seconds=0.0)
         with writing_together(job, ranks) as writer:
             job.check_contents(writer)
@@ -143,7 +144,7 @@ def dump_teacher(
         _tell_redone(run, options)
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
-            _look_at_samples(source, open_store(out, cache=CacheOptions(max_bytes=0)))
+            _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
         return _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
 
 

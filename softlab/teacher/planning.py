@@ -9,6 +9,7 @@ from softlab.loading.aligned import Aligned
 from softlab.modalities.modality import InputOptions, default_input, modality_of, options_by_name, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
@@ -60,6 +61,15 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
     return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
 
 
+def with_teachers_classes(source: Source, teacher: Teacher) -> Source:
+    """The source with its hard targets as the teacher counts classes, where it names them; see `with_known_classes`, as
+    which it raises. Labels of all of its classes and further ones are of others: students may learn these as new."""
+    names = teacher.class_names
+    if names is not None and set(names) < set(source.class_names or ()):
+        return source
+    return with_known_classes(source, names, whose=teacher.name)
+
+
 def settle_teachers_input(input: InputOptions, source: Source, settled: Settled) -> InputOptions:
     """As the samples decide what is left to them; a dump that was begun has decided."""
     found: InputOptions = settle_input(input, source)
@@ -79,10 +89,11 @@ def plan_job(
     ranks: Ranks,
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes."""
+    source = with_teachers_classes(source, teacher)
     views, settled = choose_views(out, options, augment, like=like), read_settled(out)
     teacher = replace(teacher, input=settle_teachers_input(teacher.input, source, settled))
     check_seen_before(source, teacher.input, views)
-    seen = settled.inputs if like is None else like.manifest.inputs
+    seen = (settled.inputs if like is None else like.manifest.inputs) or teacher.seen
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     example = example_output(run, aligned, options, settled)

@@ -53,6 +53,12 @@ class Images:
     def settle_input(self, options: ImageInput, raws: Iterable[Raw]) -> tuple[ImageInput, str]:
         return settle_input(options, raws)
 
+    def untold_input(self, options: ImageInput) -> str:
+        if options != ImageInput():
+            return ""
+        mean, std = (list(values) for values in (options.mean, options.std))
+        return f"images have their own size, mean {mean} and std {std}; for others say `input.mean`, .."
+
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)
 
