@@ -76,7 +76,7 @@ def find_samples(store: Store, source: Source, *, verify: VerifyContents, subset
     """For each sample of a source its index in the store, int64 [N], found by key, in any order. Raises as `align`."""
     table, ours = store.read_samples(), Keys(source.keys)
     theirs = Keys(table.keys)
-    store_N = theirs.find(ours)
+    store_N = theirs.find_in_any_form(ours)
     _check_known(store, theirs, ours.take(np.flatnonzero(store_N < 0)), num_keys=len(ours))
     _check_once(store, ours, store_N)
     if not subset:

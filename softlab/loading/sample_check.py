@@ -115,7 +115,7 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_
     ours = Keys(source.keys)
     if ours == keys:
         return StoreIndex(np.arange(len(keys)))
-    store_N = keys.find(ours)
+    store_N = keys.find_in_any_form(ours)
     unknown = ours.take(np.flatnonzero(store_N < 0))
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):

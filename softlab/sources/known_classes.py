@@ -137,8 +137,8 @@ def _aligned(source: Source, names: Sequence[str], *, whose: str) -> str:
     there = f"{len(names) - len(lacking):,} of {len(names):,} there"
     if lacking:
         there += f", {first_few(lacking)} {'has' if len(lacking) == 1 else 'have'} no samples"
-    elif sorted(source.class_names or ()) == sorted(names):
-        there += ", in another order"
+    else:
+        there += f", in another {'order' if set(names) <= set(source.class_names or ()) else 'Unicode form'}"
     return f"{source.name}: classes aligned by name with those of {whose}: {there}"
 
 

@@ -46,10 +46,18 @@ def source_of(ours: Sequence[str] | None, targets: Sequence[int]) -> Source:
         ),
         pytest.param(Case(NAMES[::-1], [0, 4], [4, 0], "5 of 5 there, in another order"), id="another order"),
         pytest.param(
-            Case([unicodedata.normalize("NFD", name) for name in NAMES], [0, 4], [0, 4], "5 of 5 there"),
+            Case(
+                [unicodedata.normalize("NFD", name) for name in NAMES],
+                [0, 4],
+                [0, 4],
+                "5 of 5 there, in another Unicode form",
+            ),
             id="another Unicode form",
         ),
-        pytest.param(Case(["N/A", *NAMES], [1, 5], [0, 4], "5 of 5 there"), id="an unknown class that has no samples"),
+        pytest.param(
+            Case(["N/A", *NAMES], [1, 5], [0, 4], "5 of 5 there, in another order"),
+            id="an unknown class that has no samples",
+        ),
     ],
 )
 def test_targets_are_mapped_by_class_name_and_one_line_says_so(case: Case) -> None:
