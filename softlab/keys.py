@@ -57,6 +57,16 @@ class Keys(Sequence[str]):
         found = pc.index_in(keys._array, value_set=self._array).fill_null(-1)
         return np.asarray(found, dtype=np.int64)
 
+    def find_in_any_form(self, keys: "Keys") -> NDArray[np.int64]:
+        """The same, and a key that isn't there also in another Unicode form, as files have that came from a Mac."""
+        places_M = self.find(keys)
+        if (places_M < 0).any() and not pc.all(pc.string_is_ascii(keys._array)).as_py():
+            composed = pc.utf8_normalize(self._array, form="NFC")
+            is_one = len(pc.unique(composed)) == len(composed)
+            found_M = _holding(composed).find(_holding(pc.utf8_normalize(keys._array, form="NFC")))
+            return np.where((places_M < 0) & is_one, found_M, places_M)
+        return places_M
+
     def __len__(self) -> int:
         return len(self._array)
 

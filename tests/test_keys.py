@@ -181,3 +181,14 @@ def test_a_file_without_keys_is_refused(tmp_path: Path, data: bytes | None) -> N
 
 def test_keys_are_found_in_the_order_of_those_they_are_among() -> None:
     assert find_all(Keys(["d", "a", "d"]), Keys("abcd"), where="here").tolist() == [0, 3]
+
+
+def test_a_key_is_found_in_another_unicode_form_where_that_tells_one() -> None:
+    """A folder that was copied from a Mac has é as two characters; here in both orders."""
+    composed, apart = Keys(["é/1", "a/1", "ß/1"]), Keys(["e\u0301/1", "b/1", "a/1"])
+    both = Keys(["é/1", "e\u0301/1"])
+
+    assert composed.find(apart).tolist() == [-1, -1, 1]
+    assert composed.find_in_any_form(apart).tolist() == [0, -1, 1]
+    assert apart.find_in_any_form(composed).tolist() == [0, 2, -1]
+    assert both.find_in_any_form(Keys(["e\u0301/1", "é/1", "é/2"])).tolist() == [1, 0, -1]

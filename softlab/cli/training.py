@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
-from softlab.cli.say import say
+from softlab.cli.say import say, say_beside
 from softlab.cli.tables import print_columns, print_table
 from softlab.errors import TrainingFailed
 from softlab.evaluation.metrics import METRIC_BY_NAME
@@ -33,7 +31,7 @@ def training_bar(bar: RunBar) -> OnProgress:
 def print_start(lines: Sequence[str]) -> None:
     """What is to be known of the labels before the first step."""
     for line in lines:
-        typer.echo(f"note: {line}", err=True)
+        say_beside(f"note: {line}")
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:

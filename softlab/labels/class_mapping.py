@@ -73,12 +73,13 @@ def find_mapping(predicted_N: NDArray[np.int64], targets_N: NDArray[np.int64]) -
     )
 
 
-def describe_mapping(mapping: ClassMapping, class_names: tuple[str, ...] | None) -> str:
-    """What was found and how to make both agree, to follow the name of the data set."""
+def describe_mapping(mapping: ClassMapping, class_names: tuple[str, ...] | None, *, is_stored: bool = False) -> str:
+    """What was found and how to make both agree, to follow the name of the data set. Where a store has been made
+    (`is_stored`), it has these names as the data set counts them."""
     return (
         f"its hard targets count classes otherwise than the teacher: they agree for {mapping.accuracy:.1%} of "
         f"{mapping.rows:,} as they are, and for {mapping.mapped_accuracy:.1%} if {_first_pairs(mapping, class_names)}"
-        f"{_in_words(mapping, class_names)}. {_next_step(mapping, class_names)}"
+        f"{_in_words(mapping, class_names)}. {_next_step(mapping, class_names, is_stored=is_stored)}"
     )
 
 
@@ -125,13 +126,16 @@ def _in_words(mapping: ClassMapping, class_names: tuple[str, ...] | None) -> str
     return ""
 
 
-def _next_step(mapping: ClassMapping, class_names: tuple[str, ...] | None) -> str:
+def _next_step(mapping: ClassMapping, class_names: tuple[str, ...] | None, *, is_stored: bool) -> str:
     if not class_names:
         return "Number the labels as the teacher does, or leave them out and train with `teachers.alpha = 1`"
     order = _order(mapping, class_names)
     names = ", ".join(f'"{name}"' for name in order or ())
     value = f" = [{names}]" if order and len(order) <= SHOWN_CLASSES else ""
-    return f"Give the teacher's order as `source.class_names{value}` (of folders, and of labels that are texts)"
+    given = f"the teacher's order as `source.class_names{value}` (of folders, and of labels that are texts)"
+    if is_stored:
+        return f"Dump again with {given}, or train on the teacher's labels alone with `teachers.alpha = 1`"
+    return f"Give {given}"
 
 
 def _order(mapping: ClassMapping, class_names: Sequence[str]) -> list[str] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading import sample_check, view_check
-from softlab.loading.sample_check import VerifyInputs, align, comparable_targets
+from softlab.loading.sample_check import VerifyInputs, align, comparable_targets, with_stored_classes
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of
@@ -104,12 +104,15 @@ def beside_store(
     others: tuple[Store, ...] = (),
     replay: Replay | None = None,
     check_pixels: bool = True,
+    new_classes: bool = False,
     next_step: str = sample_check.IN_TRAINING,
     next_step_of_views: str = view_check.IN_TRAINING,
 ) -> Aligned:
     """A source and the store that was made from it, with the store's views, unless `replay` makes others. `others` are
-    those of further teachers, over the same samples and views. Raises StoreMismatch as `align` and `check_views`, with
-    these next steps."""
+    those of further teachers, over the same samples and views. Hard targets count classes as the store does, and with
+    `new_classes` on behind them. Raises StoreMismatch as `align`, `with_stored_classes` and `check_views`, with these
+    next steps."""
+    source = with_stored_classes(source, store, new_classes=new_classes)
     store_N = align(source, store, subset=subset, verify=verify, next_step=next_step)
     return with_views(
         source,
@@ -120,6 +123,7 @@ def beside_store(
         others=others,
         replay=replay,
         check_pixels=check_pixels,
+        new_classes=new_classes,
         next_step_of_views=next_step_of_views,
     )
 
@@ -134,6 +138,7 @@ def with_views(
     others: tuple[Store, ...] = (),
     replay: Replay | None = None,
     check_pixels: bool = True,
+    new_classes: bool = False,
     next_step_of_views: str = view_check.IN_TRAINING,
 ) -> Aligned:
     """The same of samples whose places in the store are known."""
@@ -158,6 +163,7 @@ def with_views(
         store=store,
         store_N=store_N,
         others=others,
+        new_classes=new_classes,
         seen=store.manifest.inputs,
     )
 

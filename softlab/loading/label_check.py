@@ -3,6 +3,7 @@
 # Shape letters: N samples, S of them looked at.
 
 import warnings
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,27 @@ MOST_SHARDS = 16
 """That they are in: to read a row, its whole shard is decoded."""
 
 
-def label_note(source: Source, source_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
+def label_note(
+    source: Source,
+    source_S: NDArray[np.int64],
+    predicted_S: NDArray[np.int64],
+    *,
+    num_classes: int,
+    is_stored: bool = False,
+) -> str:
     """What is odd about a source's hard targets, given the teacher's largest class for some of its samples; empty
     where nothing is."""
     targets_N = hard_targets(source)
     if targets_N is None:
         return ""
+    told = partial(describe_mapping, class_names=source.class_names, is_stored=is_stored)
     comparable_N = comparable_targets(source, num_classes=num_classes)
     mapping = find_mapping(predicted_S, (targets_N if comparable_N is None else comparable_N)[source_S])
     if comparable_N is None:
         if mapping is not None and mapping.offset is not None:
-            return f"{_left_aside(source, num_classes)}; {describe_mapping(mapping, source.class_names)}"
+            return f"{_left_aside(source, num_classes)}; {told(mapping)}"
         return _left_aside(source, num_classes)
-    return "" if mapping is None else f"{source.name}: {describe_mapping(mapping, source.class_names)}"
+    return "" if mapping is None else f"{source.name}: {told(mapping)}"
 
 
 def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None = None) -> str:
@@ -44,7 +53,8 @@ def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None =
     source_S, store_S = looked_at(store, np.arange(len(source)) if store_N is None else store_N)
     labels = store.read(store_S)
     predicted_S = labels.class_ids_BK[:, 0].long().numpy()
-    return label_note(source, source_S, predicted_S, num_classes=store.num_classes)
+    is_stored = source.class_names == store.class_names
+    return label_note(source, source_S, predicted_S, num_classes=store.num_classes, is_stored=is_stored)
 
 
 def looked_at(store: Store, store_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], StoreIndex]:
@@ -70,6 +80,6 @@ def _left_aside(source: Source, num_classes: int) -> str:
     found = f"labels up to {int(targets_N.max())}" if names is None else f"{len(names):,} classes"
     return (
         f"{source.name}: labels of other classes ({found}, the teacher or model has {num_classes:,}), left aside: they "
-        f"are neither compared nor trained on. Name all of its classes as `source.class_names` (of folders, and of "
-        f"labels that are texts) if these are some of them"
+        f"are neither compared nor trained on. If these are some of its classes, name all of them as "
+        f"`source.class_names` (of folders, and of labels that are texts)"
     )

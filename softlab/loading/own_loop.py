@@ -22,7 +22,7 @@ from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.dataset_labels import DatasetLabels
 from softlab.loading.label_check import stored_label_note, warn_of_labels
-from softlab.loading.sample_check import check_class_names, check_contents
+from softlab.loading.sample_check import check_contents, with_stored_classes
 from softlab.modalities.views import describe_views
 from softlab.sources.source import Raw, Sample, SkippedSample, Source
 from softlab.store.reader import Store
@@ -54,17 +54,18 @@ def align(
     `subset` allows fewer samples than the store has. A store of augmented views is refused, unless `views_mismatch` is
     `allow`: its labels are of views that only a `softlab.ViewDataset` shows.
 
-    Raises StoreMismatch for keys that are unknown, missing or repeated, for changed contents and other class names.
-    Warns with OddLabels where the hard targets of a source contradict the teacher.
+    Raises StoreMismatch for keys that are unknown, missing or repeated, for changed contents and unknown class names.
+    Warns with OddLabels where the hard targets of a source contradict the teacher, or are aligned by class name.
     """
     if views_mismatch == "refuse":
         _check_views(store)
     if keys is None:
         return DatasetLabels(store, None)
-    source = _as_source(keys, contents)
-    if source is not keys and contents is None:
+    given = _as_source(keys, contents)
+    if given is not keys and contents is None:
         _check_keys_say_enough(store, verify)
         verify = "keys"
+    source = with_stored_classes(given, store)
     store_N = find_samples(store, source, verify=verify, subset=subset)
     if source.targets:
         warn_of_labels(stored_label_note(source, store, store_N))
@@ -73,10 +74,9 @@ def align(
 
 def find_samples(store: Store, source: Source, *, verify: VerifyContents, subset: bool) -> StoreIndex:
     """For each sample of a source its index in the store, int64 [N], found by key, in any order. Raises as `align`."""
-    check_class_names(source, store)
     table, ours = store.read_samples(), Keys(source.keys)
     theirs = Keys(table.keys)
-    store_N = theirs.find(ours)
+    store_N = theirs.find_in_any_form(ours)
     _check_known(store, theirs, ours.take(np.flatnonzero(store_N < 0)), num_keys=len(ours))
     _check_once(store, ours, store_N)
     if not subset:

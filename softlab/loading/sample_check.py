@@ -1,6 +1,5 @@
 """Which row of a store belongs to which sample of a source: checked by key and content, never by position alone."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from softlab.errors import StoreMismatch, first_few
 from softlab.identity import ContentHashes
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
-from softlab.labels.class_mapping import SHOWN_CLASSES
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
@@ -43,10 +42,9 @@ def align(
 
     The source must hold exactly the samples that the teacher saw; with `subset`, some of them, found by key. Raises
     StoreMismatch otherwise, with this next step where all of the source's samples are known; and where a content hash
-    or the class names differ.
+    differs.
     """
     table = store.read_samples()
-    check_class_names(source, store)
     store_N = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
     check_contents(source, ContentHashes(table.content_hashes).bytes_N16[store_N], verify=verify, where=store.name)
     return store_N
@@ -91,29 +89,19 @@ def comparable_targets(source: Source, *, num_classes: int) -> NDArray[np.int64]
     return None if targets_N is None or targets_N.max(initial=-1) >= num_classes else targets_N
 
 
-def check_class_names(source: Source, store: Store) -> None:
-    """Raises StoreMismatch where both have names and they differ. Another number of classes that have no name in common
-    with the teacher's are others: their labels are left aside."""
+def with_stored_classes(source: Source, store: Store, *, new_classes: bool = False) -> Source:
+    """The source with its hard targets as the store counts classes, see `with_known_classes`, as which it raises. With
+    `new_classes` they go on behind those of the store: raises StoreMismatch where names say otherwise."""
     ours, theirs = source.class_names, store.class_names
-    if ours is None or theirs is None or (len(ours) != len(theirs) and set(ours).isdisjoint(theirs)):
-        return
-    if ours != theirs:
+    if not new_classes:
+        return with_known_classes(source, theirs, whose=store.name)
+    if ours is not None and theirs is not None and ours[: len(theirs)] != theirs:
         raise StoreMismatch(
-            f"{store.name}: its classes are {_shorten(theirs)}, but those of {source.name} are {_shorten(ours)}. "
-            f"Give the source the same class names in the same order{_as_option(ours, theirs)}."
+            f"{source.name}: with `distil.new_classes` its classes begin with the {len(theirs):,} of {store.name}, in "
+            f"their order ({first_few(theirs)}), but they are {first_few(ours)}. Give them in that order as "
+            f"`source.class_names`, the new ones last."
         )
-
-
-def _as_option(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """What to write where a source lacks some of the classes."""
-    missing = [name for name in theirs if name not in ours]
-    if not missing or not set(ours) <= set(theirs):
-        return ""
-    lacking = f": it has none of {first_few(missing)}, which a folder may lack"
-    if len(theirs) > SHOWN_CLASSES:
-        return f"{lacking} if `source.class_names` names all {len(theirs):,}"
-    names = ", ".join(f'"{name}"' for name in theirs)
-    return f"{lacking} with `source.class_names = [{names}]`"
+    return source
 
 
 def _begins_with_no_class(source: Source) -> bool:
@@ -127,7 +115,7 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_
     ours = Keys(source.keys)
     if ours == keys:
         return StoreIndex(np.arange(len(keys)))
-    store_N = keys.find(ours)
+    store_N = keys.find_in_any_form(ours)
     unknown = ours.take(np.flatnonzero(store_N < 0))
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):
@@ -155,7 +143,3 @@ def _describe(source: Source, keys: Keys, unknown: Keys) -> str:
     if unknown:
         return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
     return " in another order" if len(source) == len(keys) else ""
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

@@ -18,7 +18,7 @@ from softlab.loading.decoded import Decoded
 from softlab.loading.loader import Batches
 from softlab.loading.order import RowIndices, ViewOrder
 from softlab.loading.own_loop import OTHER_DATA, find_samples
-from softlab.loading.sample_check import VerifyInputs
+from softlab.loading.sample_check import VerifyInputs, with_stored_classes
 from softlab.loading.with_index import INDEX, sample_index
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input
@@ -34,7 +34,7 @@ class ViewDataset(Dataset[dict[str, Any]]):
     x        what a model is called with; named inputs are a dict
     index    i, and of which data set and view, for `softlab.Collator`
     view     which view
-    target   its hard target, -1 where unknown; absent where the source has none
+    target   its hard target as the store counts classes, -1 where unknown; absent where the source has none
     partner_target, weight    of mixed views (MixUp, CutMix) the partner's target, and the view's own share
 
     `labels` are its stored labels: what a Collator is given, and whose `set_epoch` chooses the view.
@@ -54,6 +54,7 @@ class ViewDataset(Dataset[dict[str, Any]]):
         """`order` and `seed` choose views as those of `softlab.TrainOptions` do. A sample's content hash is compared
         when it is first read, and of some views, or of all with `verify`, the pixels before that. Raises StoreMismatch
         as `softlab.align`, and for views that can't be replayed from this source or with these libraries."""
+        source = with_stored_classes(source, store)
         store_N = find_samples(store, source, verify=verify, subset=subset)
         self.labels = DatasetLabels(store, store_N, view_order=order, seed=seed)
         aligned = with_views(

@@ -180,6 +180,13 @@ def find_same_input(begun: InputRecord, now: InputRecord, *, is_random: bool) ->
     return found
 
 
+def untold_input(options: Any) -> str:
+    """What a model is shown whose input nobody tells: to follow "so that"; empty where these options tell it. A
+    modality whose defaults suit any model has no `untold_input`."""
+    tell = getattr(modality_of(options), "untold_input", None)
+    return "" if tell is None else tell(options)
+
+
 def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> Iterator[Raw]:
     for index in indices:
         try:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from softlab.errors import InvalidOption, RandomWeights
+from softlab.errors import InvalidOption, RandomWeights, first_few
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
+from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.class_names import published_class_names, read_class_names
 from softlab.models.device import DeviceOptions
@@ -18,6 +19,8 @@ from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
+from softlab.recipes.weights_input import about_weights, input_of_weights
+from softlab.sources.known_classes import class_relation
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.reader import open_store
@@ -25,7 +28,6 @@ from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
 from softlab.teacher.dumped_views import Settled, read_settled
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.plan import name_other_classes
 from softlab.teacher.planning import how_seen
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.teacher.survey_run import SURVEYED_SECONDS, SurveyProgress
@@ -107,16 +109,17 @@ class DumpRecipe:
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
         a teacher that was given no weights, and with PublishedInput about the input of a known model.
         """
-        teacher = self._build_teacher()
+        about = about_weights(self.teacher)
+        teacher = self._build_teacher(about)
         like = None if self.like is None else open_store(self.like)
         source = open_source(
             self.source,
             modality=teacher.input.modality,
             inputs=(teacher.input,),
-            seen=how_seen(teacher.input, self._settled, like),
+            seen=how_seen(teacher.input, self._settled, like) or teacher.seen,
             on_scan=on_scan,
         )
-        teacher = replace(teacher, class_names=self._class_names(source))
+        teacher = replace(teacher, class_names=self._class_names(about, source))
         if self.plan:
             return survey_teacher(
                 teacher,
@@ -148,22 +151,40 @@ class DumpRecipe:
         """By a dump that was begun at the same place."""
         return Settled() if self.out is None or self.plan else read_settled(self.out)
 
-    def _class_names(self, source: Source) -> tuple[str, ...] | None:
-        """Those that were given; or those of published weights, unless the source's are of the same classes."""
-        if self.class_names is not None:
-            return read_class_names(self.class_names)
+    def _class_names(self, about: AboutWeights | None, source: Source) -> tuple[str, ...] | None:
+        """Those that were given, or that the weights tell; or those of published weights, unless the source has as many
+        other names, as of folders that are named by WordNet."""
+        told = None if about is None else about.class_names
+        given = None if self.class_names is None else read_class_names(self.class_names)
+        if given is not None and told is not None and given != told:
+            raise InvalidOption(
+                f"{self.class_names}: has other class names than the weights were trained with ({first_few(told)}), or "
+                f"in another order. Leave `class_names` out: they bring their own."
+            )
         published = published_class_names(self.teacher)
-        return None if published is None or name_other_classes(source, published) else published
+        if given is not None or told is not None or published is None:
+            return given or told
+        is_renamed = len(source.class_names or ()) == len(published) and class_relation(source, published) == "unclear"
+        return None if is_renamed else published
 
-    def _build_teacher(self) -> Teacher:
+    def _build_teacher(self, about: AboutWeights | None) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):
             warnings.warn("no `teacher.weights`, so the teacher's weights are random", RandomWeights, stacklevel=3)
         return Teacher(
             module=build_model(self.teacher),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            input=self.teacher.input or input_of(self.teacher, self.input, key="teacher.input"),
+            input=self._input(about),
+            seen=() if about is None else (about.input,),
         )
+
+    def _input(self, about: AboutWeights | None) -> ImageInput:
+        """As the weights say, or else the recipe, or else as the model was published."""
+        if about is None:
+            return self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
+        key = "input" if self.teacher.input is None else "teacher.input"
+        recorded: ImageInput = input_of_weights(about, self.teacher.input or self.input, key=key)
+        return recorded
 
 
 def _has_random_weights(options: ModelOptions) -> bool:

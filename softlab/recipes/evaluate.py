@@ -17,7 +17,8 @@ from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.recipes.published_input import input_of
-from softlab.recipes.weights_input import about_weights, check_classes, input_of_weights, note_of_unknown
+from softlab.recipes.weights_input import about_weights, class_names_of, input_of_weights, note_of_unknown
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -84,8 +85,7 @@ class EvaluateRecipe:
             seen=seen if store is None else store.manifest.inputs,
             on_scan=on_scan,
         )
-        if about is not None:
-            check_classes(about, source)
+        source = with_known_classes(source, class_names_of(self.model, about), whose="the model's weights")
         inputs = open_inputs(
             source,
             store=store,

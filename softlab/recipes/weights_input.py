@@ -6,11 +6,11 @@ from typing import Any
 
 from softlab.errors import InvalidOption, PublishedInput
 from softlab.manifest import InputRecord
-from softlab.modalities.modality import find_modality
+from softlab.modalities.modality import find_modality, untold_input
 from softlab.models.about import AboutWeights, read_about
 from softlab.models.build import ModelOptions
+from softlab.models.class_names import published_class_names
 from softlab.ranks import is_first_rank
-from softlab.sources.source import Source
 
 
 def about_weights(options: ModelOptions) -> AboutWeights | None:
@@ -37,24 +37,17 @@ def input_of_weights(about: AboutWeights, given: Any, *, key: str = "input") -> 
     return recorded
 
 
-def check_classes(about: AboutWeights, source: Source) -> None:
-    """Raises InvalidOption for a source that counts the classes of the weights in another way."""
-    ours, theirs = source.class_names, about.class_names
-    if ours is None or theirs is None or ours == theirs or not set(ours) & set(theirs):
-        return
-    raise InvalidOption(
-        f"{source.name}: its {len(ours):,} classes ({', '.join(ours[:3])}, ..) are not the {len(theirs):,} that the "
-        f"weights were trained on ({', '.join(theirs[:3])}, ..), or stand in another order, so that its labels mean "
-        f"others. Give the classes of the weights as `source.class_names`; a class may lack a folder."
-    )
+def class_names_of(options: ModelOptions, about: AboutWeights | None) -> tuple[str, ...] | None:
+    """What the classes of a model are called, as its weights tell; None where they don't."""
+    return published_class_names(options) if about is None else about.class_names
 
 
-def note_of_unknown(options: ModelOptions, given: Any, *, key: str = "input") -> None:
+def note_of_unknown(options: ModelOptions, given: Any) -> None:
     """Warns with PublishedInput about an input that nobody has told."""
-    if given == type(given)() and given.modality == "images" and is_first_rank():
+    shown = untold_input(given)
+    if shown and is_first_rank():
         warnings.warn(
-            f"neither the weights of {options.model} nor the recipe say what images it takes, so that they have their "
-            f"own size, mean {_told(given.mean)} and std {_told(given.std)}; for others say `{key}.mean`, ..",
+            f"neither the weights of {options.model} nor the recipe say what input it takes, so that {shown}",
             PublishedInput,
             stacklevel=3,
         )

@@ -60,8 +60,9 @@ def align_inputs(
         others=tuple(stores[1:]),
         replay=_replay(own, store.num_samples, inputs) if replays_own else None,
         check_pixels=options.check.views_mismatch == "refuse",
+        new_classes=options.distil.new_classes,
     )
-    aligned = replace(aligned, features=find_features(stores, features), new_classes=options.distil.new_classes)
+    aligned = replace(aligned, features=find_features(stores, features))
     if replays_own:
         return TrainingData(aligned=aligned, views=own, num_views=None)
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)

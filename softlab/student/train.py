@@ -18,6 +18,7 @@ from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student import label_notes
@@ -87,6 +88,7 @@ def train_students(
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
+    source = data.aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     learnt = [student.learn or options.learn for student in given.values()]
     label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
@@ -119,7 +121,7 @@ def train_students(
             held.enter_context(holding(Path(out), ranks=ranks))
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
-            about = about_students(record, class_names=_class_names(source, stores))
+            about = about_students(record, class_names=_class_names(source, stores, options))
             folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", about=about, ranks=ranks)
             finished = folder.results()
             if finished is not None:
@@ -137,10 +139,20 @@ def _look_at_samples(data: TrainingData, valid: Validation | None) -> None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
 
 
-def _class_names(source: Source, stores: Sequence[Store]) -> tuple[str, ...] | None:
-    """What the students' classes are called."""
-    names = stores[0].labels.label_space.class_names if stores and stores[0].has_labels else None
-    return names or source.class_names
+def _class_names(source: Source, stores: Sequence[Store], options: TrainOptions) -> tuple[str, ...] | None:
+    """What the students' classes are called; None where nothing tells, as of a teacher without names whose classes
+    aren't those of the source."""
+    store = next((store for store in stores if store.has_labels), None)
+    if store is None or options.distil.new_classes:
+        return source.class_names
+    is_same = source.class_names is not None and len(source.class_names) == store.num_classes
+    return store.class_names or (source.class_names if is_same else None)
+
+
+def _with_learnt_classes(valid: Source, source: Source, stores: Sequence[Store], options: TrainOptions) -> Source:
+    """A validation source whose hard targets count the students' classes. Raises StoreMismatch."""
+    names = _class_names(source, stores, options)
+    return with_known_classes(valid, names, whose=source.name if names == source.class_names else stores[0].name)
 
 
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
@@ -193,7 +205,8 @@ def _compare_on(
         raise InvalidOption(
             "`valid_store`: with `distil.new_classes` students have classes that it lacks. Leave it out."
         )
-    check_comparable(valid, source, stores)
+    valid = replace(valid, source=_with_learnt_classes(valid.source, source, stores, options))
+    check_comparable(valid, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
     if valid.store is None and stores:
         aligned = replace(aligned, seen=stores[0].manifest.inputs)  # decoded as what students are trained on

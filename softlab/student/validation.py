@@ -36,14 +36,8 @@ class Comparison:
     """The metric that makes an epoch the best."""
 
 
-def check_comparable(valid: Validation, source: Source, stores: Sequence[Store]) -> None:
-    """Raises StoreMismatch where what is measured would not be what is learnt: other classes, or another teacher."""
-    ours, theirs = source.class_names, valid.source.class_names
-    if ours is not None and theirs is not None and ours != theirs:
-        raise StoreMismatch(
-            f"{valid.source.name}: its classes {list(theirs[:5])} are not those of {source.name}, {list(ours[:5])}. "
-            f"Give both the same class names in the same order (as `valid.class_names`; a class may lack a folder)."
-        )
+def check_comparable(valid: Validation, stores: Sequence[Store]) -> None:
+    """Raises StoreMismatch for a validation store of another teacher."""
     if valid.store is not None and stores:
         teachers = [_teacher_of(store) for store in stores]
         if _teacher_of(valid.store) not in teachers:

@@ -127,7 +127,8 @@ def dump_teacher(
     processes that would dump different things),
     TeacherError (values that are not finite, an output that looks like no classes), InvalidOption (k over the number
     of classes, views given twice), UnreadableSample. Warns with OddLabels where the source's hard targets contradict
-    the teacher, or count other classes, and with OddSource where samples are there twice.
+    the teacher, count other classes, or are aligned with the teacher's by name, and with OddSource where samples are
+    there twice.
 
     On Ctrl-C shards that were computed are still written, and
     KeyboardInterrupt says how to go on."""
@@ -138,7 +139,7 @@ def dump_teacher(
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
         if _is_finished(job, ranks):
-            align(source, open_store(out))  # it may be other data by now, or another teacher
+            align(job.source, open_store(out))  # it may be other data by now, or another teacher
             job.check_teacher(run, None)
             summary = _summary(out, rows_computed=0, seconds=0.0)
             if ranks.is_first:
@@ -156,7 +157,7 @@ def dump_teacher(
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
-            _look_at_samples(source, open_store(out, cache=CacheOptions(max_bytes=0)))
+            _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
         summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
         if ranks.is_first and summary.rows_redone:
             tell_redone(summary.rows_redone, options)

@@ -15,6 +15,7 @@ from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
+from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
 from softlab.models.device import Autocast, choose_device, floating_dtype, place
@@ -39,6 +40,9 @@ class Teacher:
 
     class_names: tuple[str, ...] | None = None
     """What its classes are called, where the source doesn't name the same ones."""
+
+    seen: tuple[InputRecord, ...] = ()
+    """How samples were decoded when it was trained, where its weights tell; samples are then decoded alike."""
 
     def __repr__(self) -> str:
         num_parameters = sum(parameter.numel() for parameter in self.module.parameters())

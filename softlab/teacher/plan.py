@@ -88,7 +88,7 @@ def make_plan(
     a shard has at most, unless the options say it. Raises InvalidOption for a plan that can't be.
     """
     settled = settled or Settled()
-    _check_class_names(teacher, source, example)
+    _check_class_names(teacher, example)
     plan = StorePlan(
         format="softlab",
         format_version=2,
@@ -170,33 +170,15 @@ def class_names_of(teacher: Teacher, source: Source, *, num_classes: int) -> tup
     return next((names for names in known if names is not None and len(names) == num_classes), None)
 
 
-def _check_class_names(teacher: Teacher, source: Source, example: TeacherOutput) -> None:
-    """Raises InvalidOption for names of another number of classes, and where the source has other names for the same
-    classes: its hard targets would be taken for others."""
+def _check_class_names(teacher: Teacher, example: TeacherOutput) -> None:
+    """Raises InvalidOption for names of another number of classes."""
     names, counts = teacher.class_names, [labels.num_classes for labels in example.labels.values()]
-    if names is None:
-        return
-    if len(names) not in counts:
+    if names is not None and len(names) not in counts:
         found = " and ".join(f"{count:,}" for count in counts) or "no"
         raise InvalidOption(
             f"`class_names` has {len(names):,} names, but {teacher.name} has {found} classes. Name each class once, in "
             f"the teacher's order."
         )
-    if name_other_classes(source, names):
-        raise InvalidOption(
-            f"`class_names` has other names than {source.name}, or in another order, so that its hard targets would be "
-            f"taken for other classes. Leave it out, or give the teacher's order as `source.class_names` (of folders, "
-            f"and of labels that are texts)."
-        )
-
-
-def name_other_classes(source: Source, names: Sequence[str]) -> bool:
-    """Whether a source's names can't stand beside a teacher's: they are as many, but not the same, or some of them in
-    another numbering. Classes that have no name in common are simply others."""
-    ours = source.class_names
-    if ours is None or ours == tuple(names):
-        return False
-    return len(ours) == len(names) or not set(ours).isdisjoint(names)
 
 
 def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:

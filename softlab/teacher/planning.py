@@ -19,6 +19,7 @@ from softlab.modalities.modality import (
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
 from softlab.shards import MAX_SHARD_ROWS
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
@@ -78,6 +79,15 @@ def named_teacher(teacher: Teacher | nn.Module) -> Teacher:
     return as_teacher(teacher) if isinstance(teacher, nn.Module) else teacher
 
 
+def with_teachers_classes(source: Source, teacher: Teacher) -> Source:
+    """The source with its hard targets as the teacher counts classes, where it names them; see `with_known_classes`, as
+    which it raises. Labels of all of its classes and further ones are of others: students may learn these as new."""
+    names = teacher.class_names
+    if names is not None and set(names) < set(source.class_names or ()):
+        return source
+    return with_known_classes(source, names, whose=teacher.name)
+
+
 def settle_teachers_input(input: InputOptions, source: Source, settled: Settled) -> InputOptions:
     """As the samples decide what is left to them; a dump that was begun has decided, so that none is looked at."""
     begun = next((each for each in settled.inputs if each.modality == input.modality), None)
@@ -107,12 +117,13 @@ def plan_job(
 ) -> DumpJob:
     """The teacher sees a few samples for it, because only its output tells classes and shapes. What hangs on the
     numbers of its output (K, the step of a coding) the first of several processes settles for all."""
+    source = with_teachers_classes(source, teacher)
     views, settled = choose_views(out, options, augment, like=like), read_settled(out)
     theirs = plan_of_first(ranks)
     settled = settled if theirs is None else settled_by(theirs)
     teacher = replace(teacher, input=settle_teachers_input(teacher.input, source, settled))
     check_seen_before(source, teacher.input, views)
-    seen = how_seen(teacher.input, settled, like)
+    seen = how_seen(teacher.input, settled, like) or teacher.seen
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     start = time.perf_counter()

@@ -37,6 +37,7 @@ from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun
 from softlab.teacher.options import DEFAULT_K, DumpOptions
 from softlab.teacher.plan import coding_for, make_plan, plan_storage
+from softlab.teacher.planning import with_teachers_classes
 from softlab.teacher.survey_run import SURVEYED_SECONDS, OnSurvey, Surveyed, run_survey
 
 
@@ -126,9 +127,10 @@ def survey_teacher(
         views = ViewsToDump(record=record)
     else:
         views = views_like(like, options, augment)
+    source = with_teachers_classes(source, teacher)
     teacher = replace(teacher, input=settle_input(teacher.input, source))
     check_seen_before(source, teacher.input, views)
-    seen = () if like is None else like.manifest.inputs
+    seen = teacher.seen if like is None else like.manifest.inputs
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     with TeacherRun(teacher, options) as run:

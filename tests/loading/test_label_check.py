@@ -31,3 +31,16 @@ def test_labels_that_agree_and_sources_without_any_give_no_note() -> None:
 
     assert label_note(agreeing, ALL, ALL % 10, num_classes=10) == ""
     assert label_note(Pictures(count=COUNT, class_names=None), ALL, ALL % 10, num_classes=10) == ""
+
+
+def test_of_a_store_that_has_the_wrong_order_too_the_way_out_is_another_dump() -> None:
+    """Names that are given afresh would be aligned with those of the store by name."""
+    many = np.arange(240)
+    source = Pictures(count=240, class_names=tuple("jihgfedcba"), targets_N=9 - many % 10)
+
+    before, after = (label_note(source, many, many % 10, num_classes=10, is_stored=known) for known in (False, True))
+
+    order = """the teacher's order as `source.class_names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]`"""
+    assert f". Give {order}" in before
+    assert f". Dump again with {order}" in after
+    assert after.endswith("or train on the teacher's labels alone with `teachers.alpha = 1`")

@@ -4,8 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softlab.errors import StoreMismatch
-from softlab.loading.sample_check import HASHED_AT_START, align, comparable_targets
+from softlab.errors import OddLabels, StoreMismatch
+from softlab.loading.aligned import beside_store
+from softlab.loading.sample_check import HASHED_AT_START, align, comparable_targets, with_stored_classes
+from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
@@ -149,35 +151,33 @@ def test_verifying_some_finds_a_source_that_was_encoded_anew(tmp_path: Path) -> 
         align(open_rows(tmp_path / "other.parquet", bitmaps), store)
 
 
-@pytest.mark.parametrize(
-    ("class_names", "shown"),
-    [
-        (("ant", "bee", "cat", "cow"), "ant, bee, cat, cow"),
-        (("bee", "ant", "cat", "dog"), "bee, ant, cat, dog"),
-        ((*CLASS_NAMES, "eel", "fox"), "ant, bee, cat, dog, eel, ... (6)"),
-    ],
-)
 @pytest.mark.parametrize("subset", [False, True])
-def test_other_class_names_or_another_order_of_them_are_refused(
-    store: Store, tmp_path: Path, class_names: tuple[str, ...], shown: str, subset: bool
-) -> None:
-    source = open_rows(tmp_path / "other.parquet", ROWS, class_names=class_names)
+def test_class_names_that_the_store_lacks_are_refused(store: Store, tmp_path: Path, subset: bool) -> None:
+    source = open_rows(tmp_path / "other.parquet", ROWS, class_names=("ant", "bee", "cat", "cow"))
 
-    with pytest.raises(StoreMismatch, match="Give the source the same class names in the same order") as caught:
-        align(source, store, subset=subset)
-    assert "its classes are ant, bee, cat, dog, but" in str(caught.value)
-    assert shown in str(caught.value)
+    with pytest.raises(StoreMismatch, match=r"'cow' is none of the 4 classes of .*store \(ant, bee, cat, dog\)"):
+        beside_store(source, store, (ImageInput(),), subset=subset)
 
 
-def test_a_source_that_lacks_a_class_is_told_what_to_write(store: Store, tmp_path: Path) -> None:
-    rows = [row for row in ROWS if int(Path(row["path"]).stem) % NUM_CLASSES < 3]
-    source = open_rows(tmp_path / "lacking.parquet", rows, class_names=CLASS_NAMES[:3])
+def test_a_source_that_lacks_a_class_is_aligned_by_name(store: Store, tmp_path: Path) -> None:
+    """Its second class is the store's third."""
+    rows = [row for row in ROWS if int(Path(row["path"]).stem) % NUM_CLASSES < 2]
+    source = open_rows(tmp_path / "lacking.parquet", rows, class_names=("ant", "cat"))
 
-    with pytest.raises(StoreMismatch) as caught:
-        align(source, store, subset=True)
+    with pytest.warns(OddLabels, match="2 of 4 there, 'bee', 'dog' have no samples"):
+        aligned = beside_store(source, store, (ImageInput(),), subset=True)
 
-    step = """it has none of 'dog', which a folder may lack with `source.class_names = ["ant", "bee", "cat", "dog"]`."""
-    assert str(caught.value).endswith(f"Give the source the same class names in the same order: {step}")
+    assert aligned.targets_N is not None
+    assert aligned.targets_N.tolist() == [0, 2] * 3
+
+
+def test_new_classes_come_behind_those_of_the_store(store: Store, tmp_path: Path) -> None:
+    more = open_rows(tmp_path / "more.parquet", ROWS, class_names=(*CLASS_NAMES, "eel"))
+    before = open_rows(tmp_path / "before.parquet", ROWS, class_names=("aal", *CLASS_NAMES))
+
+    assert with_stored_classes(more, store, new_classes=True) is more
+    with pytest.raises(StoreMismatch, match=r"begin with the 4 of .*store, in their order .* the new ones last"):
+        with_stored_classes(before, store, new_classes=True)
 
 
 def test_letters_that_count_from_1_behind_no_class_are_those_of_a_teacher_without_it() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.recipes.building import load_recipe
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.students import TeacherModel
@@ -31,6 +32,22 @@ def train(store: Path, out: Path, *assignments: str) -> TrainRecipe:
         *("run.epochs=1", "run.batch_size=50"),
     )
     return load_recipe(TrainRecipe, assignments=[*run, *assignments])
+
+
+LACKING = ("T-shirt/top", "Sneaker")
+
+
+def as_class_folders(root: Path) -> Path:
+    """The demo's images, but for those of two classes."""
+    source = open_source(SOURCE)
+    assert source.class_names is not None
+    for index, target in enumerate(source.targets["label"].tolist()):
+        if (name := source.class_names[target]) not in LACKING:
+            image = source.read(index).fields["image"]
+            assert isinstance(image, bytes)
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / f"{index}.png").write_bytes(image)
+    return root
 
 
 COMMON = f"""

@@ -1,21 +1,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 
-from softlab.errors import InvalidOption, ModelError, PublishedInput
+from softlab.errors import InvalidOption, ModelError, OddLabels, PublishedInput, StoreMismatch
 from softlab.evaluation.one_model import EvaluateOptions
 from softlab.modalities.images.inputs import ImageInput
-from softlab.modalities.opening import open_source
 from softlab.models.about import read_about
 from softlab.models.build import ModelOptions
 from softlab.models.weights import encode_weights
 from softlab.recipes.evaluate import EvaluateRecipe
-from softlab.recipes.weights_input import check_classes
+from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
-from tests.recipes.demo import INPUT, SOURCE, TEACHER, train
+from tests.recipes.demo import INPUT, LACKING, SOURCE, TEACHER, as_class_folders, train
 
 
 def test_a_run_gives_how_good_a_model_is_and_what_it_costs(store: Path) -> None:
@@ -63,16 +61,23 @@ def test_weights_of_a_student_bring_their_input(tmp_path: Path, store: Path) -> 
         replace(recipe, input=ImageInput(mean=(0.4,))).run()
 
 
-def test_a_source_that_counts_the_classes_of_the_weights_otherwise_is_refused(tmp_path: Path, store: Path) -> None:
+def test_a_source_that_counts_the_classes_of_the_weights_otherwise_is_aligned_by_name(
+    tmp_path: Path, store: Path
+) -> None:
     train(store, tmp_path / "run").run()
-    about = read_about(tmp_path / "run/mlp/last.safetensors")
-    assert about is not None
-    assert about.class_names is not None
-    source = open_source(SOURCE)
+    weights = tmp_path / "run/mlp/last.safetensors"
+    recipe = EvaluateRecipe(model=ModelOptions(model="softlab:grey_mlp", weights=weights), source=SOURCE)
+    folder = SourceOptions(path=str(as_class_folders(tmp_path / "some")))
 
-    check_classes(about, source)
-    with pytest.raises(InvalidOption, match=r"Give the classes of the weights as `source\.class_names`"):
-        check_classes(msgspec.structs.replace(about, class_names=about.class_names[::-1]), source)
+    with pytest.warns(OddLabels, match=r"of the model's weights: 8 of 10 there, 'T-shirt/top', 'Sneaker' have no"):
+        found, _ = replace(recipe, source=folder, evaluate=EvaluateOptions(per_class=True)).run()
+
+    whole, _ = replace(recipe, evaluate=EvaluateOptions(per_class=True)).run()
+    recalls = {each.name: each.recall for each in whole.classes or () if each.name not in LACKING}
+    assert {each.name: each.recall for each in found.classes or () if each.samples} == recalls
+    (tmp_path / "some/Coat").rename(tmp_path / "some/Coats")
+    with pytest.raises(StoreMismatch, match=r"'Coats' is none of the 10 classes .* Did you mean Coat"):
+        replace(recipe, source=folder).run()
 
 
 def test_what_weights_say_of_themselves_is_what_was_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, OddLabels
 from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.selection import keep_top_k
 from softlab.loading.sample_check import comparable_targets
@@ -20,7 +20,7 @@ from softlab.teacher.dumped_views import ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.plan import choose_k, make_plan
-from softlab.teacher.planning import as_teacher
+from softlab.teacher.planning import as_teacher, with_teachers_classes
 from tests.teacher.dumping import NUM_CLASSES, Pictures, make_options, make_teacher
 
 
@@ -192,16 +192,18 @@ def test_a_teachers_own_class_names_stand_where_the_source_has_other_classes(the
     assert made.classes[0].label_space.class_names == OWN_NAMES
 
 
-@pytest.mark.parametrize(
-    ("names", "theirs", "found"),
-    [
-        (OWN_NAMES[1:], None, "has 19 names, but my:net has 20 classes. Name each class once"),
-        (OWN_NAMES, OWN_NAMES[::-1], "or in another order"),
-        (OWN_NAMES, OWN_NAMES[:5], "the teacher's order as `source.class_names`"),
-    ],
-)
-def test_class_names_that_are_too_few_or_contradict_the_source_are_refused(
-    names: tuple[str, ...], theirs: tuple[str, ...] | None, found: str
-) -> None:
-    with pytest.raises(InvalidOption, match=found):
-        plan(named(names), pictures=Pictures(class_names=theirs))
+def test_class_names_that_are_too_few_are_refused() -> None:
+    with pytest.raises(InvalidOption, match=r"has 19 names, but my:net has 20 classes\. Name each class once"):
+        plan(named(OWN_NAMES[1:]), pictures=Pictures(class_names=None))
+
+
+def test_targets_are_counted_as_the_teacher_names_its_classes() -> None:
+    """But of a source that has further classes too: they may be new ones for students."""
+    teacher, fewer = named(OWN_NAMES), Pictures(count=2, class_names=OWN_NAMES[3:5], targets_N=np.array([0, 1]))
+    more = Pictures(class_names=(*OWN_NAMES, "a new kind"))
+
+    with pytest.warns(OddLabels, match="2 of 20 there"):
+        known = with_teachers_classes(fewer, teacher)
+
+    assert known.targets["label"].tolist() == [3, 4]
+    assert with_teachers_classes(more, teacher) is more

@@ -63,6 +63,12 @@ class Images:
     def find_same(self, begun: InputRecord, now: InputRecord, *, is_random: bool) -> LooksSame | None:
         return find_same(begun, now, is_random=is_random)
 
+    def untold_input(self, options: ImageInput) -> str:
+        if options != ImageInput():
+            return ""
+        mean, std = (list(values) for values in (options.mean, options.std))
+        return f"images have their own size, mean {mean} and std {std}; for others say `input.mean`, .."
+
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)
 
