@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import evaluate
 from softlab.evaluation.one_model import open_inputs
-from softlab.labels.losses import ArgmaxLoss, KlLoss
+from softlab.labels.losses import ArgmaxLoss, KlLoss, Tail
 from softlab.loading.loader import BatchLoader
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
@@ -88,7 +88,8 @@ def main() -> None:
     ]
     tails = [
         Way(title="3 logits, exact tail", change=lambda learn: learn),
-        Way(title="3 logits, renormalised", change=_renormalised),
+        Way(title="3 logits, renormalised, teacher alone", change=_with_tail("renormalise")),
+        Way(title="3 logits, renormalised, both", change=_with_tail("renormalise_both")),
     ]
     runs = [_run("few", few, ten, ways, chosen, test, seed) for seed in seeds]
     print_accuracies("1,000 images", ways, runs)
@@ -118,8 +119,8 @@ def _with_alpha(alpha: float) -> Callable[[LearnOptions], LearnOptions]:
     return lambda learn: replace(learn, teachers=TeachersOptions(alpha=alpha))
 
 
-def _renormalised(learn: LearnOptions) -> LearnOptions:
-    return replace(learn, loss=KlLoss(temperature=_temperature(learn), tail="renormalise"))
+def _with_tail(tail: Tail) -> Callable[[LearnOptions], LearnOptions]:
+    return lambda learn: replace(learn, loss=KlLoss(temperature=_temperature(learn), tail=tail))
 
 
 def _temperature(learn: LearnOptions) -> float | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.labels.losses import check_loss_head, temperature_of
+from softlab.labels.losses.checks import DROPS_TAIL
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
@@ -186,7 +187,7 @@ def _check_temperatures(name: str, objective: Objective, stores: Sequence[Store]
     if start is None or not objective.learns_labels or loss.name == "standardised_kl":
         return
     coolest = start if end is None else min(start, end)
-    drops_tail = len(stores) == 1 and getattr(loss, "tail", None) == "renormalise"
+    drops_tail = len(stores) == 1 and getattr(loss, "tail", None) in DROPS_TAIL
     for store in stores:
         selection = store.labels.selection
         lowest = selection.temperatures[0]

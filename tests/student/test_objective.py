@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ LOGITS_BC = torch.randn(8, NUM_CLASSES, generator=torch.Generator().manual_seed(
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("tail", ["uniform", "bucket", "renormalise"])
+@pytest.mark.parametrize("tail", get_args(Tail))
 def test_the_loss_is_the_mix_of_distillation_and_cross_entropy(alpha: float, tail: Tail) -> None:
     batch = random_batch(k=3)
     assert batch.labels is not None

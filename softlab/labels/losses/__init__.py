@@ -1,7 +1,7 @@
 """Losses between a student's logits and soft labels; no dense [B, C] teacher tensor is ever built.
 
 | loss            | function                  | heads   | tails                        | T^2 | from                    |
-| kl              | distillation_loss         | softmax | uniform, bucket, renormalise | yes | Hinton et al. 2015      |
+| kl              | distillation_loss         | softmax | all                          | yes | Hinton et al. 2015      |
 | reverse_kl      | reverse_kl_loss           | softmax | uniform, bucket              | yes | Gu et al. 2024          |
 | symmetric_kl    | symmetric_kl_loss         | softmax | uniform, bucket              | yes | Jeffreys 1946           |
 | jensen_shannon  | jensen_shannon_loss       | softmax | uniform, bucket, renormalise | yes | Agarwal et al. 2024     |

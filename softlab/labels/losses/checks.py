@@ -9,8 +9,11 @@ from torch import Tensor
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.soft_labels import Head, SoftLabels
 
-Tail = Literal["uniform", "bucket", "renormalise"]
+Tail = Literal["uniform", "bucket", "renormalise", "renormalise_both"]
 """What the classes outside the kept ones are taken to be; each loss says what it makes of it."""
+
+DROPS_TAIL: tuple[Tail, ...] = ("renormalise", "renormalise_both")
+"""Those that don't look at how much probability is outside, so that any temperature will do."""
 
 TAKE_VALID = ("kl", "hinge", "argmax")
 """Losses that know rows with fewer classes than C. The others give every class a share of something."""

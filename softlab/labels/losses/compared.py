@@ -45,8 +45,10 @@ class Compared:
 
 
 def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: float, tail: Tail) -> Compared:
-    """The student's side is softmax(logits / T). Under `uniform` every class outside is compared by itself; otherwise
-    all of them are one, which under `renormalise` the teacher gives nothing."""
+    """The student's side is softmax(logits / T). Under `uniform` every class outside is compared by itself, under
+    `renormalise_both` none is; otherwise all of them are one, which under `renormalise` the teacher gives nothing."""
+    if tail == "renormalise_both":
+        return _compare_kept(student_BC, teacher, temperature=temperature)
     log_q_BC = (student_BC.float() / temperature).log_softmax(dim=1)
     rest_BR, skipped_BK, is_valid_BC = None, None, None
     if teacher.valid_B is not None:
@@ -65,6 +67,21 @@ def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: flo
         student_rest_BR=rest_BR,
         skipped_BK=skipped_BK,
         is_valid_BR=None if skipped_BK is None else is_valid_BC,
+    )
+
+
+def _compare_kept(student_BC: Tensor, teacher: SparseDistribution, *, temperature: float) -> Compared:
+    """The student's side is the softmax over the kept classes alone."""
+    kept_BK = student_BC.float().gather(1, teacher.class_ids_BK) / temperature
+    if teacher.valid_B is not None:  # a row with fewer classes than K has others in the places that are left
+        kept_BK = kept_BK.masked_fill(teacher.class_ids_BK >= teacher.valid_B[:, None], -math.inf)
+    student_BK = kept_BK.log_softmax(dim=1)
+    return Compared(
+        teacher_BK=teacher.log_kept_BK,
+        student_BK=student_BK.masked_fill(student_BK.isneginf(), LOWEST),
+        teacher_rest_B1=teacher.log_share_B[:, None],
+        student_rest_BR=None,
+        skipped_BK=None,
     )
 
 

@@ -14,7 +14,7 @@ from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.losses.tempered import TemperedLoss
 from softlab.labels.soft_labels import SoftLabels
 
-TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
+TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise", "renormalise_both")
 
 
 def distillation_loss(
@@ -30,7 +30,11 @@ def distillation_loss(
 
     - `uniform`: the other C - K classes share the exact tail mass equally. With K = C this is the full KL.
     - `bucket`: the tail is one more class, against the student's whole probability outside the kept classes.
-    - `renormalise`: the tail is dropped and the kept classes are rescaled to sum to 1, for the teacher alone.
+    - `renormalise`: the tail is dropped and the kept classes are rescaled to sum to 1, for the teacher alone. The
+      student's probability of the other classes is pushed to 0.
+    - `renormalise_both`: both are rescaled: the KL between softmaxes over the K kept classes alone. What the student
+      gives the others doesn't matter. With p and q the kept probability of teacher and student, `bucket` is
+      p * this + KL((p, 1 - p) || (q, 1 - q)), by the chain rule (Cover, Thomas 2006, theorem 2.5.3).
 
     Its gradient is written down, not traced; that of `kl_rows` can be differentiated again. Raises StoreMismatch if the
     student has another number of classes or the labels come from a sigmoid head, InvalidOption below the smallest
@@ -39,7 +43,7 @@ def distillation_loss(
     _check(student_logits_BC, labels, tail)
     tell(labels, loss="kl", temperature=temperature, tail=tail)
     student_BC = student_logits_BC.float()
-    if tail == "bucket" and labels.k < labels.num_classes:
+    if tail == "renormalise_both" or (tail == "bucket" and labels.k < labels.num_classes):
         teacher = distribution_at(labels, temperature=temperature, tail=tail)
         return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
 

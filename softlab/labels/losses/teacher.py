@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softlab.labels.coding import LARGEST_FLOAT16
-from softlab.labels.losses.checks import Tail
+from softlab.labels.losses.checks import DROPS_TAIL, Tail
 from softlab.labels.losses.log_softmax import log_softmax_rows
 from softlab.labels.soft_labels import SoftLabels
 
@@ -24,7 +24,7 @@ class SparseDistribution:
     class_ids_BK: Tensor
     log_kept_BK: Tensor
     log_tail_B: Tensor | None
-    """None where no class is outside, or where `renormalise` drops those that are."""
+    """None where no class is outside, or where those that are get dropped (`DROPS_TAIL`)."""
 
     num_tail: int
     """C - K."""
@@ -52,7 +52,7 @@ class SparseDistribution:
 def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> SparseDistribution:
     """softmax(logits / T) of the teacher, its tail exact at a stored temperature."""
     num_tail = labels.num_classes - labels.k
-    log_tail_B = labels.log_tail_at(temperature) if num_tail and tail != "renormalise" else None
+    log_tail_B = labels.log_tail_at(temperature) if num_tail and tail not in DROPS_TAIL else None
     log_kept_BK = head_log_probabilities(labels, temperature=temperature, log_tail_B=log_tail_B)
     return SparseDistribution(
         class_ids_BK=labels.class_ids_BK,

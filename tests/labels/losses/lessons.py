@@ -79,10 +79,10 @@ def lessons(
 
 
 def dense_log_probabilities(labels: SoftLabels, *, temperature: float, tail: Tail) -> Tensor:
-    """float64 [B, C], the tail shared equally, or nothing under `renormalise`; -inf for nothing."""
+    """float64 [B, C], the tail shared equally, or nothing where it is dropped; -inf for nothing."""
     head_BK = log_softmax(labels.logits_BK.double() / temperature, dim=1)
     log_tail_B1 = labels.log_tail_BT[:, [labels.temperatures.index(temperature)]].double()
-    if tail == "renormalise":
+    if tail in ("renormalise", "renormalise_both"):
         log_tail_B1 = torch.full_like(log_tail_B1, -math.inf)
     head_BK = head_BK + torch.log1p(-log_tail_B1.exp())
     share_B1 = log_tail_B1 - math.log(max(labels.num_classes - labels.k, 1))
@@ -90,9 +90,12 @@ def dense_log_probabilities(labels: SoftLabels, *, temperature: float, tail: Tai
 
 
 def dense_pair(student_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of student and teacher, float64 [B, R]: over all classes, or with one for all not kept."""
+    """Log-probabilities of student and teacher, float64 [B, R]: over all classes, those kept, or these and the rest."""
     student_BC = log_softmax(student_BC.double() / temperature, dim=1)
     teacher_BC = dense_log_probabilities(labels, temperature=temperature, tail=tail)
+    if tail == "renormalise_both":
+        student_BK, teacher_BK = (log_BC.gather(1, labels.class_ids_BK) for log_BC in (student_BC, teacher_BC))
+        return student_BK - student_BK.logsumexp(dim=1, keepdim=True), teacher_BK
     if tail == "bucket" and labels.k < labels.num_classes:
         return in_bucket(student_BC, labels), in_bucket(teacher_BC, labels)
     return student_BC, teacher_BC

@@ -39,7 +39,7 @@ from tests.labels.losses.lessons import Lesson, gradient, loss_with, make_lesson
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
 TAILS_OF: dict[LossName, tuple[Tail, ...]] = {
-    "kl": ("uniform", "bucket", "renormalise"),
+    "kl": ("uniform", "bucket", "renormalise", "renormalise_both"),
     "reverse_kl": ("uniform", "bucket"),
     "symmetric_kl": ("uniform", "bucket"),
     "jensen_shannon": ("uniform", "bucket", "renormalise"),

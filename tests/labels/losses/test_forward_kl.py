@@ -13,11 +13,11 @@ from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.losses import Tail, distillation_loss, kl_rows
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
-from tests.labels.losses.lessons import TEMPERATURES, Lesson, dense_pair, gradient, lessons, make_lesson
+from tests.labels.losses.lessons import TEMPERATURES, Lesson, dense_pair, gradient, in_bucket, lessons, make_lesson
 
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C), R classes of the distributions compared.
 
-TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
+TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise", "renormalise_both")
 
 
 def dense_loss(student_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail) -> Tensor:
@@ -107,15 +107,52 @@ def test_a_teacher_that_says_nothing_about_the_kept_classes_teaches_a_flat_rest(
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_renormalise_does_not_look_at_the_tail() -> None:
+@pytest.mark.parametrize("tail", ["renormalise", "renormalise_both"])
+def test_a_tail_that_is_dropped_is_not_looked_at(tail: Tail) -> None:
     lesson = make_lesson()
     nonsense = dataclasses.replace(lesson.labels, log_tail_BT=torch.full_like(lesson.labels.log_tail_BT, math.nan))
 
-    loss = distillation_loss(lesson.student_BC, nonsense, temperature=3.0, tail="renormalise")
+    loss = distillation_loss(lesson.student_BC, nonsense, temperature=3.0, tail=tail)
 
-    torch.testing.assert_close(
-        loss, distillation_loss(lesson.student_BC, lesson.labels, temperature=3.0, tail="renormalise")
-    )
+    expected = distillation_loss(lesson.student_BC, lesson.labels, temperature=3.0, tail=tail)
+    torch.testing.assert_close(loss, expected)
+
+
+@given(lesson=lessons(), offset=st.sampled_from([-30.0, 1.0, 30.0]))
+def test_renormalised_on_both_sides_the_student_may_give_the_other_classes_anything(
+    lesson: Lesson, offset: float
+) -> None:
+    kept_BK = lesson.student_BC.gather(1, lesson.labels.class_ids_BK)
+    other_BC = (lesson.student_BC + offset).scatter(1, lesson.labels.class_ids_BK, kept_BK).requires_grad_()
+
+    loss = distillation_loss(other_BC, lesson.labels, temperature=2.0, tail="renormalise_both")
+
+    expected = distillation_loss(lesson.student_BC, lesson.labels, temperature=2.0, tail="renormalise_both")
+    assert loss.equal(expected)
+    outside_BC = gradient(loss, other_BC).scatter(1, lesson.labels.class_ids_BK, 0.0)
+    assert outside_BC.count_nonzero() == 0
+
+
+@given(lesson=lessons(), temperature=st.sampled_from(TEMPERATURES))
+def test_a_bucket_is_the_kept_classes_among_themselves_and_all_of_them_against_the_others(
+    lesson: Lesson, temperature: float
+) -> None:
+    """The chain rule of KL."""
+    student_BC, labels = lesson.student_BC, lesson.labels
+
+    bucket_B = kl_rows(student_BC, labels, temperature=temperature, tail="bucket")
+    within_B = kl_rows(student_BC, labels, temperature=temperature, tail="renormalise_both")
+
+    log_q_BC, log_p_BC = dense_pair(student_BC, labels, temperature=temperature, tail="uniform")
+    p_B2, q_B2 = (kept_and_others(log_BC, labels) for log_BC in (log_p_BC, log_q_BC))
+    between_B = (torch.special.xlogy(p_B2, p_B2) - torch.special.xlogy(p_B2, q_B2)).sum(dim=1)
+    torch.testing.assert_close(bucket_B.double(), p_B2[:, 0] * within_B + between_B, rtol=1e-5, atol=1e-5)
+
+
+def kept_and_others(log_BC: Tensor, labels: SoftLabels) -> Tensor:
+    """Probability of all kept classes, and of all others, [B, 2]."""
+    in_bucket_BR = in_bucket(log_BC, labels).exp()
+    return torch.stack([in_bucket_BR[:, :-1].sum(dim=1), in_bucket_BR[:, -1]], dim=1)
 
 
 @pytest.mark.parametrize("tail", TAILS)

@@ -35,7 +35,7 @@ from softlab.labels.soft_labels import SoftLabels
 from tests.labels.losses.lessons import TEMPERATURES, dense_log_probabilities, gradient
 
 CODINGS: tuple[Coding, ...] = get_args(Coding)
-TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise")
+TAILS: tuple[Tail, ...] = ("uniform", "bucket", "renormalise", "renormalise_both")
 MASKED = -1e4
 """What a student's model writes where a row has no class: low, and yet finite in float16."""
 
@@ -112,6 +112,8 @@ def dense_pair(lesson: Lesson, *, temperature: float, tail: Tail) -> tuple[Tenso
     teacher_BC = torch.full_like(student_BC, -math.inf)
     for row, (_, labels) in enumerate(each_row_alone(lesson)):
         teacher_BC[row, : labels.num_classes] = dense_log_probabilities(labels, temperature=temperature, tail=tail)[0]
+    if tail == "renormalise_both":
+        student_BC = student_BC.where(~teacher_BC.isneginf(), -math.inf).log_softmax(dim=1)
     if tail != "bucket" or lesson.labels.k == lesson.labels.num_classes:
         return student_BC, teacher_BC
     is_other_BC = lesson.is_valid_BC.scatter(1, lesson.labels.class_ids_BK, False)
