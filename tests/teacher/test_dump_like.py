@@ -71,6 +71,7 @@ def test_another_teacher_sees_the_samples_and_views_of_the_first(tmp_path: Path,
     assert second.manifest.parent is None
 
 
+@pytest.mark.filterwarnings("ignore::softlab.errors.LittleMass")
 def test_both_teach_together(tmp_path: Path, first: Store) -> None:
     dump_like(tmp_path / "second", first)
     stores = [open_store(str(first.path)), open_store(tmp_path / "second")]
