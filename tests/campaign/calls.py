@@ -6,7 +6,7 @@ import io
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,15 @@ Count = Callable[[str, object], None]
 REAL_OPEN = os.open
 
 
-def failing_calls(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
+def failing_calls(
+    workshop: Workshop, chance: random.Random, *, commands: Mapping[str, Command] = UNDER_TEST
+) -> Iterator[Try]:
     """Endless: a command, a kind of call and which of those that it makes, by chance."""
     known: dict[str, tuple[dict[str, bytes], Counter[str]]] = {}
     while True:
-        name = chance.choice(list(UNDER_TEST))
+        name = chance.choice(list(commands))
         if name not in known:
-            known[name] = _undisturbed(workshop, UNDER_TEST[name])
+            known[name] = _undisturbed(workshop, commands[name])
         expected, calls = known[name]
         kind = chance.choice(list(calls))
         at, number = chance.randint(1, calls[kind]), chance.choice(ERRORS[kind])
@@ -66,7 +68,7 @@ def failing_calls(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
             part="calls",
             row=name,
             what=told,
-            run=partial(_fail, workshop, UNDER_TEST[name], expected, refuse),
+            run=partial(_fail, workshop, commands[name], expected, refuse),
         )
 
 

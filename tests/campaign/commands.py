@@ -166,9 +166,6 @@ class Workshop:
         shutil.copytree(self.made / name, here / name)
         return Place(made=self.made, here=here)
 
-    def can(self, command: Command) -> bool:
-        return bool(self.bucket) or not command.in_bucket
-
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
