@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from softlab.errors import StoreBusy, StoreWriteFailed
+from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -51,6 +51,19 @@ def create_file(path: Path, data: bytes | memoryview) -> None:
         finally:
             temporary.unlink()
         _sync_folder(path.parent)
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file. Raises FileNotFoundError, and StoreError where the disk or its permissions refuse them."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path}: can't be read: {error.strerror}. Check its permissions and the disk, then run the same command "
+            f"again."
+        ) from error
 
 
 def list_files(root: Path) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from softlab.disk import exclusive, shared
+from softlab.disk import exclusive, read_whole, shared
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
 from softlab.manifest import StorePlan, differences, encode, tell_differences
@@ -100,7 +100,7 @@ def _expected_recipe(root: Path) -> RecipeIndex | None:
     path = root / EXPECTED_SAMPLES
     if not path.exists():
         return None
-    return decode_samples(path.read_bytes(), num_samples=read_plan(root).source.num_samples).recipe_N
+    return decode_samples(read_whole(path), num_samples=read_plan(root).source.num_samples).recipe_N
 
 
 def settle_plan(root: Path, plan: StorePlan, *, expected: Callable[[], SampleTable] | None = None) -> None:

@@ -204,5 +204,5 @@ def _write_rows(descriptor: int, rows: Rows, *, offset: int, marker: Path) -> No
 def _read_marker(marker: Path) -> str | None:
     try:
         return marker.read_text(errors="replace")
-    except FileNotFoundError:
+    except OSError:  # or it can't be read now: the rows are decoded again
         return None

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import read_whole
 from softlab.manifest import FileRecord, Record, ShardRecord
 from softlab.shards import Shard
 from softlab.store.folder import COMMITS
@@ -33,7 +34,7 @@ def record_name(shard: Shard) -> str:
 
 def read_commit(path: Path) -> CommitRecord | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+        return msgspec.json.decode(read_whole(path), type=CommitRecord)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

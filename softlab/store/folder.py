@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from softlab.disk import exclusive, is_temporary, list_files, remove
+from softlab.disk import exclusive, is_temporary, list_files, read_whole, remove
 from softlab.errors import StoreError, StoreExists
 from softlab.identity import digest_of
 from softlab.manifest import (
@@ -159,7 +159,7 @@ def remove_finished_commits(root: Path) -> None:
 
 def _read_manifest(root: Path) -> tuple[Manifest, str]:
     path = root / MANIFEST_NAME
-    return decode_manifest(path.read_bytes(), where=str(path))
+    return decode_manifest(read_whole(path), where=str(path))
 
 
 def _holds_other_files(root: Path) -> bool:

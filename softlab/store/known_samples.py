@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import read_whole
 from softlab.identity import ContentHashes
 from softlab.manifest import Manifest, StorePlan
 from softlab.store.files import read_file
@@ -52,4 +53,4 @@ class KnownSamples:
         path = self._root / EXPECTED_SAMPLES
         if self._parent is not None:
             return read_file(self._root, self._parent.samples_file)
-        return path.read_bytes() if path.exists() else None
+        return read_whole(path) if path.exists() else None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from softlab.disk import read_whole
 from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnfinishedStore
 from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from softlab.manifest.versions import VersionRecord
@@ -46,7 +47,7 @@ def _read_bytes(place: Place, *, max_bytes: int) -> bytes:
     path = place / MANIFEST_NAME
     if path.stat().st_size > max_bytes:
         raise TooLarge(path, path.stat().st_size, max_bytes)
-    return path.read_bytes()
+    return read_whole(path)
 
 
 def _not_published(place: Place, version: VersionRecord, difference: str) -> DamagedStore:

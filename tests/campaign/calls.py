@@ -44,6 +44,9 @@ CHECKS = {
     "report": Command(line="report {here}/run --out {here}/cache/report", begins="run"),
 }
 UNDER_TEST = {name: each for name, each in COMMANDS.items() if not each.in_bucket} | CHECKS
+NAMELESS = ("read", "write", "fsync")
+"""Errors of these don't tell the file."""
+
 OnCall = Callable[[str, int], None]
 Count = Callable[[str, object], None]
 REAL_OPEN = os.open
@@ -75,14 +78,16 @@ def failing_calls(
 def _undisturbed(workshop: Workshop, command: Command) -> tuple[dict[str, bytes], Counter[str]]:
     place, note = workshop.begin(command), workshop.made.parent / "calls.txt"
     note.write_text("")
-    outcome = place.run(command.line, fault=partial(_on_each_call, workshop.made.parent, partial(_note, note)))
+    outcome = place.run(
+        command.line, fault=partial(_on_each_call, (workshop.made, workshop.here), partial(_note, note))
+    )
     assert outcome.code == 0, outcome
     return place.contents(), Counter(note.read_text().split())
 
 
 def _fail(workshop: Workshop, command: Command, expected: dict[str, bytes], refuse: OnCall) -> tuple[str, str | None]:
     place = workshop.begin(command)
-    outcome = place.run(command.line, fault=partial(_on_each_call, workshop.here, refuse))
+    outcome = place.run(command.line, fault=partial(_on_each_call, (workshop.made, workshop.here), refuse))
     if outcome.complaint:
         return "", f"{outcome.complaint}\n{outcome.err}"
     end = "refused" if outcome.code else "came through"
@@ -95,7 +100,7 @@ def _fail(workshop: Workshop, command: Command, expected: dict[str, bytes], refu
 
 def _refuse(kind: str, call: int, *, of: str, at: int, number: int, is_lasting: bool) -> None:
     if kind == of and (call >= at if is_lasting else call == at):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), *([] if kind in NAMELESS else ["a file"]))
 
 
 def _note(note: Path, kind: str, _: int) -> None:
@@ -104,12 +109,13 @@ def _note(note: Path, kind: str, _: int) -> None:
     os.close(descriptor)
 
 
-def _on_each_call(root: Path, act: OnCall) -> None:
-    """In a process of its own: act before each call on a file below a folder, with the kind and number of the call."""
+def _on_each_call(roots: tuple[Path, ...], act: OnCall) -> None:
+    """In a process of its own: act before each call on a file below folders, with the kind and number of the call."""
     calls: Counter[str] = Counter()
+    below = tuple(f"{root}{os.sep}" for root in roots)
 
     def count(kind: str, path: object) -> None:
-        if isinstance(path, str | os.PathLike | int) and _path_of(path).startswith(f"{root}{os.sep}"):
+        if isinstance(path, str | os.PathLike | int) and _path_of(path).startswith(below):
             calls[kind] += 1
             act(kind, calls[kind])
 

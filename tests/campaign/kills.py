@@ -56,8 +56,6 @@ def _kill(
         if outcome.code not in (0, -signal.SIGKILL):
             return "", f"{outcome.complaint or 'refused'} when repeated\n{outcome.err}"
         times += outcome.code != 0
-        if command.waits_s:
-            place.wait_for(command.waits_s)
         if command.whole is not None and (outcome := place.run(command.whole)).code != 0:
             return "", f"what was there is not whole\n{outcome.out}{outcome.err}"
     return _repeat(place, command, expected) or ("killed twice" if times > 1 else "killed", None)
@@ -70,6 +68,8 @@ def _repeat(place: Place, command: Command, expected: dict[str, bytes]) -> tuple
 
 def come_through(place: Place, command: Command, expected: dict[str, bytes]) -> str | None:
     """What is wrong with a command that is repeated, if anything is."""
+    if command.waits_s:
+        place.wait_for(command.waits_s)
     if not (command.is_endless and _is_done(place, expected)):
         outcome = place.run(command.line)
         if outcome.code != 0 or outcome.complaint:

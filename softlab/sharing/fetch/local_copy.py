@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME
-from softlab.disk import exclusive, remove, sweep_temporaries, write_whole
+from softlab.disk import exclusive, read_whole, remove, sweep_temporaries, write_whole
 from softlab.errors import StoreExists
 from softlab.manifest import MANIFEST_NAME, Manifest
 from softlab.sharing.fetch.content import Content
@@ -64,7 +64,7 @@ def _outdated(out: Path, beside: Mapping[str, bytes]) -> list[str]:
     a pull that is killed after it wrote the new record finds nothing to replace when it goes on.
     """
     pair = (VERSION_NAME, SIGNATURE_NAME)
-    found = {name: (out / name).read_bytes() for name in pair if (out / name).is_file()}
+    found = {name: read_whole(out / name) for name in pair if (out / name).is_file()}
     if all(found.get(name) == beside[name] for name in pair if name in beside):
         return []
     return [name for name in found if name not in beside]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME, render_card
-from softlab.disk import sweep_temporaries, write_whole
+from softlab.disk import read_whole, sweep_temporaries, write_whole
 from softlab.errors import InvalidOption
 from softlab.identity import digest_of
 from softlab.manifest import Manifest
@@ -129,5 +129,5 @@ def pull(
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
     """Add the whole store's licence, and what its owner wrote, to a card that the writer made; a changed card stays."""
     path = out / CARD_NAME
-    if not path.exists() or path.read_bytes() == render_card(manifest).encode():
+    if not path.exists() or read_whole(path) == render_card(manifest).encode():
         write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})
