@@ -1,5 +1,6 @@
 """Of disk.py, what folders of objects need; what stores need is in store/test_files.py."""
 
+import errno
 import os
 import stat
 import threading
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from softlab.disk import exclusive, is_temporary, list_files, waiting_for, write_whole
-from softlab.errors import StoreBusy, StoreWriteFailed
+from softlab.disk import exclusive, is_temporary, list_files, read_whole, waiting_for, write_whole
+from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
 from tests.forks import FORKS, run_in_fork
 
 
@@ -43,6 +44,24 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_with_the_next_step(tmp_path
 
     with pytest.raises(StoreWriteFailed, match=r"mend the cause, then run the same command again"):
         write_whole(tmp_path, {"a": b"data"})
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.EINTR])
+def test_what_can_t_be_read_is_an_error_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+    with pytest.raises(StoreError, match=rf"a: can't be read: {os.strerror(number)}\. Check its permissions"):
+        read_whole(tmp_path / "a")
+
+
+def test_what_is_not_there_is_told_from_what_can_t_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

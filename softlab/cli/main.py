@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _drop_output()  # whoever read it has gone (`| head`)
         sys.exit(1)
     except OSError as error:
-        if _is_output_refused():
+        if error.filename is None and _is_output_refused():
             _drop_output()
             told = f"standard output: can't be written: {error.strerror}. Send it to another place."
         elif error.errno is None:

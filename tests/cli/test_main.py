@@ -112,11 +112,10 @@ def test_an_output_that_can_t_be_written_is_one_line(text: str, tmp_path: Path) 
 def test_what_the_system_refuses_is_one_line(arguments: str, where: str, tmp_path: Path) -> None:
     process = start_verify(tmp_path, "import os", f"def verify() -> None: raise OSError(5, os.strerror(5){arguments})")
 
-    assert make_input(process) == (
-        1,
-        "",
-        f"error: {where}: Input/output error. Mend that, then run the same command again to go on.\n",
-    )
+    code, _, stderr = make_input(process)
+
+    assert code == 1
+    assert stderr == f"error: {where}: Input/output error. Mend that, then run the same command again to go on.\n"
 
 
 def test_a_closed_output_is_no_complaint(tmp_path: Path) -> None:
