@@ -58,12 +58,7 @@ def _kill(
         times += outcome.code != 0
         if command.whole is not None and (outcome := place.run(command.whole)).code != 0:
             return "", f"what was there is not whole\n{outcome.out}{outcome.err}"
-    return _repeat(place, command, expected) or ("killed twice" if times > 1 else "killed", None)
-
-
-def _repeat(place: Place, command: Command, expected: dict[str, bytes]) -> tuple[str, str] | None:
-    problem = come_through(place, command, expected)
-    return None if problem is None else ("", problem)
+    return "killed twice" if times > 1 else "killed", come_through(place, command, expected)
 
 
 def come_through(place: Place, command: Command, expected: dict[str, bytes]) -> str | None:
