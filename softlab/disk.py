@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from softlab.errors import StoreBusy, StoreWriteFailed
+from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
+from softlab.plain_files import MAX_RECORD_BYTES, read_if_there
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -50,6 +51,20 @@ def create_file(path: Path, data: bytes | memoryview) -> None:
         finally:
             temporary.unlink()
         _sync_folder(path.parent)
+
+
+def read_whole(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None:
+    """All bytes of a file that nothing else vouches for; None if there is no such file. Raises StoreError where the
+    disk or its permissions refuse them, for a link or what else is no plain file, and for more than `max_bytes`."""
+    try:
+        return read_if_there(path, max_bytes=max_bytes)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StoreError(f"{path}: {error.strerror}, then run the same command again.") from None
+        raise StoreError(
+            f"{path}: can't be read: {error.strerror}. Check its permissions and the disk, then run the same command "
+            f"again."
+        ) from error
 
 
 def list_files(root: Path) -> list[str]:

@@ -1,11 +1,14 @@
 """Of disk.py, what folders of objects need; what stores need is in store/test_files.py."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from softlab.disk import is_temporary, list_files, write_whole
-from softlab.errors import StoreWriteFailed
+from softlab import disk
+from softlab.disk import is_temporary, list_files, read_whole, write_whole
+from softlab.errors import StoreError, StoreWriteFailed
 
 
 def test_written_files_are_whole_under_their_names_alone(tmp_path: Path) -> None:
@@ -31,6 +34,23 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_with_the_next_step(tmp_path
 
     with pytest.raises(StoreWriteFailed, match=r"mend the cause, then run the same command again"):
         write_whole(tmp_path, {"a": b"data"})
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.EINTR])
+def test_what_can_t_be_read_is_an_error_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path, *, max_bytes: int) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(disk, "read_if_there", refuse)
+
+    with pytest.raises(StoreError, match=rf"a: can't be read: {os.strerror(number)}\. Check its permissions"):
+        read_whole(tmp_path / "a")
+
+
+def test_what_is_not_there_is_told_from_what_can_t_be_read(tmp_path: Path) -> None:
+    assert read_whole(tmp_path / "a") is None
 
 
 @pytest.mark.parametrize(

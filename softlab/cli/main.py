@@ -63,10 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _drop_output()  # whoever read it has gone (`| head`)
         sys.exit(1)
     except OSError as error:
-        if not _is_output_refused():
-            raise
-        _drop_output()
-        typer.echo(f"error: standard output: can't be written: {error.strerror}. Send it to another place.", err=True)
+        if error.filename is None and _is_output_refused():
+            _drop_output()
+            told = f"standard output: can't be written: {error.strerror}. Send it to another place."
+        elif error.errno is None:
+            raise  # of another package, and not of the system
+        else:
+            where = "the system" if error.filename is None else error.filename
+            told = f"{where}: {error.strerror}. Mend that, then run the same command again to go on."
+        typer.echo(f"error: {told}", err=True)
         sys.exit(1)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from softlab.disk import read_whole
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
 from softlab.locks import exclusive, shared
 from softlab.manifest import StorePlan, differences, encode, tell_differences
 from softlab.plain_files import MAX_TABLE_BYTES
-from softlab.store.files import read_own, write_files
+from softlab.store.files import write_files
 from softlab.store.folder import (
     EXPECTED_SAMPLES,
     LOCK_NAME,
@@ -103,7 +104,7 @@ def _check_complete(writer: StoreWriter) -> None:
 
 
 def _expected_recipe(root: Path) -> RecipeIndex | None:
-    data = read_own(root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
+    data = read_whole(root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
     return None if data is None else decode_samples(data, num_samples=read_plan(root).source.num_samples).recipe_N
 
 

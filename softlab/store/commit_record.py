@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import read_whole
 from softlab.manifest import FileRecord, Record, ShardRecord
 from softlab.shards import Shard
-from softlab.store.files import read_own
 from softlab.store.folder import COMMITS
 
 
@@ -33,7 +33,7 @@ def record_name(shard: Shard) -> str:
 
 
 def read_commit(path: Path) -> CommitRecord | None:
-    data = read_own(path)
+    data = read_whole(path)
     try:
         return None if data is None else msgspec.json.decode(data, type=CommitRecord)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -9,7 +9,7 @@ from softlab.disk import write_whole
 from softlab.errors import DamagedStore, ObjectMissing, StoreError
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
-from softlab.plain_files import MAX_RECORD_BYTES, open_plain, read_if_there
+from softlab.plain_files import open_plain
 from softlab.remote.remote import Place, Remote, TooLarge
 
 
@@ -44,15 +44,6 @@ def read_file(place: Place, record: FileRecord, *, next_step: str | None = None)
     if digest_of(data) != record.blake3:
         raise DamagedStore(f"{where}: its bytes are not the recorded ones. {next_step}")
     return data
-
-
-def read_own(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None:
-    """The bytes of a file that keeps track of a store and that no manifest records; None if there is none. Raises
-    StoreError for a link, for what is no plain file, and for one that can't be read."""
-    try:
-        return read_if_there(path, max_bytes=max_bytes)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}. Then run the same command again.") from None
 
 
 def _read_local(path: Path, record: FileRecord) -> bytes:

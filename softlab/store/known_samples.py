@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import read_whole
 from softlab.identity import ContentHashes
 from softlab.manifest import Manifest, StorePlan
 from softlab.plain_files import MAX_TABLE_BYTES
-from softlab.store.files import read_file, read_own
+from softlab.store.files import read_file
 from softlab.store.folder import EXPECTED_SAMPLES
 from softlab.store.samples import SampleTable, decode_samples, has_content_hashes
 
@@ -53,4 +54,4 @@ class KnownSamples:
         path = self._root / EXPECTED_SAMPLES
         if self._parent is not None:
             return read_file(self._root, self._parent.samples_file)
-        return read_own(path, max_bytes=MAX_TABLE_BYTES)
+        return read_whole(path, max_bytes=MAX_TABLE_BYTES)

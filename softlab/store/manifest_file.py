@@ -1,9 +1,10 @@
 """The manifest of a finished store, read from wherever the store lies."""
 
+import errno
 import os
 from pathlib import Path
 
-from softlab.errors import DamagedStore, NotAStore, ObjectMissing, UnfinishedStore
+from softlab.errors import DamagedStore, NotAStore, ObjectMissing, StoreError, UnfinishedStore
 from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from softlab.manifest.versions import VersionRecord
 from softlab.plain_files import open_plain
@@ -41,7 +42,9 @@ def read_manifest_bytes(place: Place, *, version: VersionRecord | None = None) -
     except (FileNotFoundError, ObjectMissing):
         raise _missing(where) from None
     except OSError as error:
-        raise NotAStore(f"{where}: {error.strerror}. {NEXT_STEP}") from None
+        if error.errno == errno.ELOOP:
+            raise NotAStore(f"{where}: {error.strerror}. {NEXT_STEP}") from None
+        raise StoreError(f"{where}: can't be read: {error.strerror}. Check its permissions and the disk.") from error
 
 
 def _read_bytes(place: Place, *, max_bytes: int) -> bytes:

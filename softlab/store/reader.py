@@ -24,7 +24,7 @@ from softlab.store.files import read_file
 from softlab.store.format import Array, empty_arrays
 from softlab.store.known_formats import format_named
 from softlab.store.manifest_file import check_published, read_manifest
-from softlab.store.pixel_digests import PixelDigests, decode_digests
+from softlab.store.pixel_digests import PixelDigests, decode_digests, digested_samples
 from softlab.store.published import locate
 from softlab.store.row_checks import by_view, check_samples
 from softlab.store.rows import Rows, layout_of
@@ -267,9 +267,19 @@ class Store:
         if not self.manifest.digest_files:
             return PixelDigests.none()
         try:
-            return decode_digests(self._read_table(self.manifest.digest_files[view]), max_rows=self.num_samples)
+            digests = decode_digests(self._read_table(self.manifest.digest_files[view]), max_rows=self.num_samples)
+            if not np.array_equal(digests.store_D, self._digested(view)):
+                raise ValueError("of other samples than the manifest says")
+            return digests
         except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
             raise DamagedStore(f"{self.name}: pixel digests of view {view}: {error}. Get the store again.") from error
+
+    def _digested(self, view: int) -> StoreIndex:
+        views, is_part = self.manifest.views, self.manifest.source.chosen_from is not None
+        recipe_N = self.read_samples().recipe_N if is_part else None
+        return digested_samples(
+            0, self.num_samples, view=views.first + view, every=views.digest_every, recipe_N=recipe_N
+        )
 
     def read_shard(self, shard: Shard, *, group: str | None = None) -> dict[str, Array]:
         """One shard's arrays of one group (default: the labels) as they are stored, by field name; checked against the

@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from softlab.card.render import CARD_NAME, renewed_card
-from softlab.disk import create_file, list_files, remove
+from softlab.disk import create_file, list_files, read_whole, remove
 from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, source_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
@@ -39,7 +39,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
-from softlab.store.files import read_file, read_own, records_of, write_files
+from softlab.store.files import read_file, records_of, write_files
 from softlab.store.folder import (
     COMMITS,
     EXPECTED_SAMPLES,
@@ -365,5 +365,5 @@ class StoreWriter:
 
 
 def _read_card(root: Path) -> str | None:
-    card = read_own(root / CARD_NAME)
+    card = read_whole(root / CARD_NAME)
     return None if card is None else card.decode(errors="replace")

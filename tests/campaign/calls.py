@@ -6,7 +6,7 @@ import io
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,18 +44,23 @@ CHECKS = {
     "report": Command(line="report {here}/run --out {here}/cache/report", begins="run"),
 }
 UNDER_TEST = {name: each for name, each in COMMANDS.items() if not each.in_bucket} | CHECKS
+NAMELESS = ("read", "write", "fsync")
+"""Errors of these don't tell the file."""
+
 OnCall = Callable[[str, int], None]
 Count = Callable[[str, object], None]
 REAL_OPEN = os.open
 
 
-def failing_calls(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
+def failing_calls(
+    workshop: Workshop, chance: random.Random, *, commands: Mapping[str, Command] = UNDER_TEST
+) -> Iterator[Try]:
     """Endless: a command, a kind of call and which of those that it makes, by chance."""
     known: dict[str, tuple[dict[str, bytes], Counter[str]]] = {}
     while True:
-        name = chance.choice(list(UNDER_TEST))
+        name = chance.choice(list(commands))
         if name not in known:
-            known[name] = _undisturbed(workshop, UNDER_TEST[name])
+            known[name] = _undisturbed(workshop, commands[name])
         expected, calls = known[name]
         kind = chance.choice(list(calls))
         at, number = chance.randint(1, calls[kind]), chance.choice(ERRORS[kind])
@@ -66,21 +71,23 @@ def failing_calls(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
             part="calls",
             row=name,
             what=told,
-            run=partial(_fail, workshop, UNDER_TEST[name], expected, refuse),
+            run=partial(_fail, workshop, commands[name], expected, refuse),
         )
 
 
 def _undisturbed(workshop: Workshop, command: Command) -> tuple[dict[str, bytes], Counter[str]]:
     place, note = workshop.begin(command), workshop.made.parent / "calls.txt"
     note.write_text("")
-    outcome = place.run(command.line, fault=partial(_on_each_call, workshop.made.parent, partial(_note, note)))
+    outcome = place.run(
+        command.line, fault=partial(_on_each_call, (workshop.made, workshop.here), partial(_note, note))
+    )
     assert outcome.code == 0, outcome
     return place.contents(), Counter(note.read_text().split())
 
 
 def _fail(workshop: Workshop, command: Command, expected: dict[str, bytes], refuse: OnCall) -> tuple[str, str | None]:
     place = workshop.begin(command)
-    outcome = place.run(command.line, fault=partial(_on_each_call, workshop.here, refuse))
+    outcome = place.run(command.line, fault=partial(_on_each_call, (workshop.made, workshop.here), refuse))
     if outcome.complaint:
         return "", f"{outcome.complaint}\n{outcome.err}"
     end = "refused" if outcome.code else "came through"
@@ -93,7 +100,7 @@ def _fail(workshop: Workshop, command: Command, expected: dict[str, bytes], refu
 
 def _refuse(kind: str, call: int, *, of: str, at: int, number: int, is_lasting: bool) -> None:
     if kind == of and (call >= at if is_lasting else call == at):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), *([] if kind in NAMELESS else ["a file"]))
 
 
 def _note(note: Path, kind: str, _: int) -> None:
@@ -102,12 +109,13 @@ def _note(note: Path, kind: str, _: int) -> None:
     os.close(descriptor)
 
 
-def _on_each_call(root: Path, act: OnCall) -> None:
-    """In a process of its own: act before each call on a file below a folder, with the kind and number of the call."""
+def _on_each_call(roots: tuple[Path, ...], act: OnCall) -> None:
+    """In a process of its own: act before each call on a file below folders, with the kind and number of the call."""
     calls: Counter[str] = Counter()
+    below = tuple(f"{root}{os.sep}" for root in roots)
 
     def count(kind: str, path: object) -> None:
-        if isinstance(path, str | os.PathLike | int) and _path_of(path).startswith(f"{root}{os.sep}"):
+        if isinstance(path, str | os.PathLike | int) and _path_of(path).startswith(below):
             calls[kind] += 1
             act(kind, calls[kind])
 

@@ -1,6 +1,6 @@
 """What a campaign works with, and its counts at the end."""
 
-import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workshop(made: Path, tmp_path: Path, bucket: str, s3_server: S3Server) -> Workshop:
-    return Workshop(made=made, here=tmp_path / "here", bucket=bucket, environment=s3_server.environment)
+def workshop(made: Path, tmp_path: Path) -> Workshop:
+    return Workshop(made=made, here=tmp_path / "here")
 
 
 @pytest.fixture
-def chance(pytestconfig: pytest.Config) -> random.Random:
-    return random.Random(pytestconfig.getoption("seed"))
+def workshop_with_bucket(workshop: Workshop, bucket: str, s3_server: S3Server) -> Workshop:
+    return replace(workshop, bucket=bucket, environment=s3_server.environment)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

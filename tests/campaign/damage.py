@@ -62,13 +62,8 @@ KINDS = {
     "finished run": Kind(names=("finished",), readers=FINISHED_READERS),
 }
 FORGED_KINDS = {
-    "store": Kind(names=("two", "parquet"), readers=STORE_READERS, change=forge, is_proven=False),
-    "store with units": Kind(
-        names=("units-zarr", "units-parquet"), readers=PLAIN_READERS, change=forge, is_proven=False
-    ),
-    "store of format 1": Kind(
-        names=("format_1/zarr", "format_1/parquet"), readers=PLAIN_READERS, change=forge, is_proven=False
-    ),
+    name: replace(KINDS[name], change=forge, is_proven=False)
+    for name in ("store", "store with units", "store of format 1")
 }
 
 

@@ -3,7 +3,7 @@
 import itertools
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,14 @@ from tests.kills import before_change, before_each_change, kill_this_process
 CHANGES_OF_BUCKETS = ("put", "delete", "copy")
 
 
-def kills(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
+def kills(workshop: Workshop, chance: random.Random, *, commands: Mapping[str, Command] = COMMANDS) -> Iterator[Try]:
     """Endless: every change of every command once, in an order by chance, and then again."""
     expected: dict[str, dict[str, bytes]] = {}
     while True:
         moments = []
-        for name, command in COMMANDS.items():
-            if workshop.can(command):
-                expected[name], count = undisturbed(workshop, command)
-                moments += [(name, number) for number in range(1, count + 1)]
+        for name, command in commands.items():
+            expected[name], count = undisturbed(workshop, command)
+            moments += [(name, number) for number in range(1, count + 1)]
         chance.shuffle(moments)
         for name, number in moments:
             second = chance.randint(1, number + 3) if chance.random() < 0.4 else None
@@ -33,7 +32,7 @@ def kills(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
                 part="kills",
                 row=name,
                 what=f"killed before change {number}" + (f", then before change {second}" if second else ""),
-                run=partial(_kill, workshop, COMMANDS[name], expected[name], [number, second] if second else [number]),
+                run=partial(_kill, workshop, commands[name], expected[name], [number, second] if second else [number]),
             )
 
 
@@ -57,20 +56,15 @@ def _kill(
         if outcome.code not in (0, -signal.SIGKILL):
             return "", f"{outcome.complaint or 'refused'} when repeated\n{outcome.err}"
         times += outcome.code != 0
-        if command.waits_s:
-            place.wait_for(command.waits_s)
         if command.whole is not None and (outcome := place.run(command.whole)).code != 0:
             return "", f"what was there is not whole\n{outcome.out}{outcome.err}"
-    return _repeat(place, command, expected) or ("killed twice" if times > 1 else "killed", None)
-
-
-def _repeat(place: Place, command: Command, expected: dict[str, bytes]) -> tuple[str, str] | None:
-    problem = come_through(place, command, expected)
-    return None if problem is None else ("", problem)
+    return "killed twice" if times > 1 else "killed", come_through(place, command, expected)
 
 
 def come_through(place: Place, command: Command, expected: dict[str, bytes]) -> str | None:
     """What is wrong with a command that is repeated, if anything is."""
+    if command.waits_s:
+        place.wait_for(command.waits_s)
     if not (command.is_endless and _is_done(place, expected)):
         outcome = place.run(command.line)
         if outcome.code != 0 or outcome.complaint:

@@ -61,9 +61,10 @@ def delete(data: bytes, chance: random.Random) -> bytes:
 
 def repeat(data: bytes, chance: random.Random) -> bytes:
     """A key is there twice, with another value, or an item of a list is."""
-    text = data.decode()
-    lines = text.splitlines()
+    lines = _write(json.loads(data)).decode().splitlines()
     own = [number for number, line in enumerate(lines) if line.rstrip().endswith(",")]
+    if not own:
+        return data + data
     number = chance.choice(own)
     name, found, _ = lines[number].partition(": ")
     other = f"{name}{found}{json.dumps(chance.choice(VALUES[:20]))}," if found else lines[number]

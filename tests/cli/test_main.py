@@ -108,6 +108,16 @@ def test_an_output_that_can_t_be_written_is_one_line(text: str, tmp_path: Path) 
     assert stderr == ("error: standard output: can't be written: No space left on device. Send it to another place.\n")
 
 
+@pytest.mark.parametrize(("arguments", "where"), [(", 'labels/part-0'", "labels/part-0"), ("", "the system")])
+def test_what_the_system_refuses_is_one_line(arguments: str, where: str, tmp_path: Path) -> None:
+    process = start_verify(tmp_path, "import os", f"def verify() -> None: raise OSError(5, os.strerror(5){arguments})")
+
+    code, _, stderr = make_input(process)
+
+    assert code == 1
+    assert stderr == f"error: {where}: Input/output error. Mend that, then run the same command again to go on.\n"
+
+
 def test_a_closed_output_is_no_complaint(tmp_path: Path) -> None:
     lines = ["import os, sys", "os.close(1)", "sys.stdout = None", "from softlab.cli.main import main"]
     (tmp_path / "closed.py").write_text("\n".join([*lines, "main(['--version'])"]))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import DamagedStore
+from softlab.identity import digest_of
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import StorePlan
 from softlab.store.format import FormatName
@@ -25,6 +26,7 @@ from softlab.store.pixel_digests import (
 )
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
+from tests.manifests import change_manifest, set_at
 from tests.store.building import (
     FORMATS,
     contents,
@@ -213,3 +215,16 @@ def test_damaged_digests_are_found_before_they_are_compared(tmp_path: Path) -> N
     with pytest.raises(DamagedStore, match=re.escape("its bytes are not the recorded ones")):
         open_store(tmp_path).read_pixel_digests(1)
     assert verify_store(tmp_path).damaged == [digests_name(1)]
+
+
+@pytest.mark.parametrize("values", [{}, {0: 5}, {0: 5, 2: 6, 4: 7, 6: 8, 8: 9, 99: 1}])
+def test_digests_of_other_samples_than_the_manifest_says_are_refused(tmp_path: Path, values: dict[int, int]) -> None:
+    """Its publisher vouches for them: the check of the views would compare fewer than it says, or none."""
+    write_store(tmp_path, plan_with(2))
+    data = encode_digests(make_digests(values))
+    (tmp_path / digests_name(0)).write_bytes(data)
+    record = {"path": digests_name(0), "bytes": len(data), "blake3": digest_of(data)}
+    change_manifest(tmp_path, lambda tree: set_at(tree, "digest_files.0", record))
+
+    with pytest.raises(DamagedStore, match="pixel digests of view 0: of other samples than the manifest says"):
+        open_store(tmp_path).read_pixel_digests(0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME
-from softlab.disk import remove, sweep_temporaries, write_whole
+from softlab.disk import read_whole, remove, sweep_temporaries, write_whole
 from softlab.errors import StoreExists
 from softlab.locks import exclusive
 from softlab.manifest import MANIFEST_NAME, Manifest
@@ -15,7 +15,6 @@ from softlab.sharing.fetch.content import Content
 from softlab.sharing.fetch.download import OnBytes, download_files
 from softlab.sharing.fetch.origin import Origin
 from softlab.store.access import settle_plan
-from softlab.store.files import read_own
 from softlab.store.folder import LOCK_NAME, check_vacant, remove_finished_commits
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
@@ -68,7 +67,7 @@ def _outdated(out: Path, beside: Mapping[str, bytes]) -> list[str]:
     a pull that is killed after it wrote the new record finds nothing to replace when it goes on.
     """
     pair = (VERSION_NAME, SIGNATURE_NAME)
-    found = {name: data for name in pair if (data := read_own(out / name)) is not None}
+    found = {name: data for name in pair if (data := read_whole(out / name)) is not None}
     if all(found.get(name) == beside[name] for name in pair if name in beside):
         return []
     return [name for name in found if name not in beside]

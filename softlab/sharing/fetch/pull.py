@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.card.render import CARD_NAME, render_card
-from softlab.disk import sweep_temporaries, write_whole
+from softlab.disk import read_whole, sweep_temporaries, write_whole
 from softlab.errors import InvalidOption
 from softlab.identity import digest_of
 from softlab.manifest import Manifest
@@ -17,7 +17,6 @@ from softlab.sharing.fetch.local_copy import make_local_copy
 from softlab.sharing.fetch.origin import Origin, open_origin
 from softlab.sharing.signing.trust import check_digest
 from softlab.store.cache import CacheOptions
-from softlab.store.files import read_own
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.reader import Store
 
@@ -130,5 +129,5 @@ def pull(
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:
     """Add the whole store's licence, and what its owner wrote, to a card that the writer made; a changed card stays."""
     path = out / CARD_NAME
-    if read_own(path) in (None, render_card(manifest).encode()):
+    if read_whole(path) in (None, render_card(manifest).encode()):
         write_whole(out, {CARD_NAME: origin.card_of_part(manifest).encode()})
