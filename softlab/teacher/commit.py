@@ -144,8 +144,9 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
     if len(bad):
         names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
         is_float16 = any(output.coding == "float16" for output in plan.values)
-        hint = " Values over 65,504 are kept with `dump.values_coding = float32`." if is_float16 else ""
+        larger = " Values over 65,504 are kept with `dump.values_coding = float32`, in another `out`."
         raise TeacherError(
             f"the teacher's logits or values are NaN or infinite for {len(bad):,} of {shard.num_rows:,} samples, such "
-            f"as {names}. Check those inputs and the weights.{hint} Shards before this one are kept."
+            f"as {names}. Check those inputs and the weights.{larger if is_float16 else ''} Shards before this one are "
+            f"kept."
         )

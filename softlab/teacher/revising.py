@@ -65,8 +65,9 @@ def _find_first_moved(begun: StorePlan, plan: StorePlan, source: Source, out: Pa
     skipped_before, skipped = ({each.key for each in one.source.skipped} for one in (begun, plan))
     gone = begun.source.num_samples - len(source)
     explained = len(skipped - skipped_before)
-    unexplained = gone - explained
-    if not skipped_before <= skipped or not 0 <= unexplained <= min(MOST_GONE, begun.source.num_samples // 10):
+    unexplained = gone - explained  # deleted, as messages ask for too
+    most_gone = min(MOST_GONE, max(begun.source.num_samples // 10, 1))
+    if not skipped_before <= skipped or not 0 <= unexplained <= most_gone:
         return None
     if not path.exists():
         return None

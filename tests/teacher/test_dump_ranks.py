@@ -4,6 +4,7 @@ import json
 import os
 import random
 import time
+import warnings
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from softlab.errors import InvalidOption, SoftlabError, StoreBusy
+from softlab.errors import GoesOnDifferently, InvalidOption, SoftlabError, StoreBusy
 from softlab.loading.order import spread_out
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.ranks import PART_CHARACTERS, Ranks, join_ranks, rank
@@ -30,7 +31,7 @@ from softlab.teacher.shared_dump import own_shards
 from tests.forks import FORKS
 from tests.ranks import started, wait_for_end
 from tests.store.building import FORMATS, contents
-from tests.teacher.dumping import Pictures, dump, make_options, make_teacher
+from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
 
 pytestmark = pytest.mark.process
 
@@ -63,6 +64,13 @@ def share(out: Path, options: DumpOptions, augment: ViewRecipe | None = None) ->
     out.with_name(f"{out.name}-{rank()}.json").write_text(json.dumps(left))
 
 
+def go_on(out: Path, options: DumpOptions) -> None:
+    """The same, which the first process tells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if rank() == 0 else "error", GoesOnDifferently)
+        share(out, options)
+
+
 def left_by(out: Path, *, rank: int) -> dict[str, Any]:
     left: dict[str, Any] = json.loads(out.with_name(f"{out.name}-{rank}.json").read_text())
     return left
@@ -89,6 +97,19 @@ def test_several_processes_write_the_bytes_of_one(tmp_path: Path, format: Format
     lefts = [left_by(tmp_path / "together", rank=rank) for rank in range(count)]
     assert {left["digest"] for left in lefts} == {alone.digest}
     assert {left["rows_computed"] for left in lefts} == {50}
+
+
+def test_several_processes_go_on_in_float32_as_one_does(tmp_path: Path) -> None:
+    half = make_options(autocast="bfloat16")
+    for name in ("alone", "store"):
+        with pytest.raises(KeyboardInterrupt):
+            dump(tmp_path / name, half, on_progress=stop_at(33))
+    with pytest.warns(GoesOnDifferently, match="Of 2 finished shards 2 stay in bfloat16"):
+        dump(tmp_path / "alone")
+
+    with started(2, go_on, tmp_path / "store", make_options()) as processes:
+        assert wait_for_end(processes) == [0, 0]
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 
 def test_each_process_reads_the_samples_of_its_own_shards_and_progress_counts_all(tmp_path: Path) -> None:
@@ -234,7 +255,7 @@ def test_a_process_with_other_weights_is_refused_and_nothing_is_written(tmp_path
         assert wait_for_end(processes) == [None, 1]
 
     refusal = (tmp_path / "store-1.txt").read_text()
-    assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: teacher.wei")
+    assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: the hash")
     assert refusal.endswith("Give all of them the same options, data and weights, as with `teacher.weights`.")
     assert not (tmp_path / "store").exists()
 
@@ -287,7 +308,7 @@ def test_a_process_with_other_temperatures_is_refused(tmp_path: Path) -> None:
 
     refusal = (tmp_path / "store-1.txt").read_text()
     assert refusal.startswith("StoreMismatch: process 2 of 2 would dump something else than the first one: ")
-    assert "temperatures" in refusal
+    assert "temperature" in refusal
     assert not (tmp_path / "store").exists()
 
 

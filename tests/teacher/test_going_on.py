@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from softlab.errors import GoesOnDifferently, InvalidOption, OddSource, RedoneInFloat32, StoreMismatch, UnreadableSample
 from softlab.identity import content_hash
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.sources.source import Sample, SkippedSample
 from softlab.store.files import write_files
 from softlab.store.folder import count_finished_shards
@@ -27,6 +28,7 @@ from softlab.teacher.dump import DumpSummary
 from softlab.teacher.job import finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import as_teacher, plan_dump
+from tests.sources.pictures import encoded, picture, write_folder
 from tests.store.building import contents
 from tests.teacher.augmenting import AUGMENT
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
@@ -320,6 +322,33 @@ def test_shards_that_the_new_input_changes_are_computed_anew(tmp_path: Path) -> 
         summary = shaped_dump(tmp_path / "store", source, channels=3)
 
     assert summary.rows_computed == 256
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+
+
+def test_a_limit_of_pixels_is_raised_and_a_background_said_without_losing_what_they_do_not_change(
+    tmp_path: Path,
+) -> None:
+    files = {f"a/{number:02d}.png": encoded(picture(seed=number)) for number in range(40)}
+    files["a/19.png"] = encoded(picture(seed=19).convert("RGBA"))
+    files["a/38.png"] = encoded(picture(seed=38).resize((9, 9)))
+    source = open_source(write_folder(tmp_path / "images", files))
+    options = make_options(k=2, shard_rows=8)
+
+    def run(out: str, **input: Any) -> DumpSummary:
+        torch.manual_seed(0)
+        stated = ImageInput(size=(4, 5), channels=3, **input)
+        return dump(tmp_path / out, options, teacher=as_teacher(AnyChannels(), input=stated), source=source)
+
+    with pytest.warns(OddSource, match="1 transparent"):
+        run("fresh", background="black")
+    with pytest.warns(OddSource), pytest.raises(UnreadableSample, match=r"'a/38.png'.*raise `input.max_pixels`"):
+        run("store", max_pixels=50)
+    assert count_finished_shards(tmp_path / "store") == 4
+
+    with pytest.warns(GoesOnDifferently, match=r"`input.background` was 'white', is now 'black'.*4 .* 3 stay"):
+        summary = run("store", background="black", max_pixels=100)
+
+    assert summary.rows_computed == 16
     assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
 
 
