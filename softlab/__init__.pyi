@@ -33,6 +33,7 @@ from .errors import (
     TrainingFailed,
     UnfinishedStore,
     UnreadableSample,
+    UnseenWeights,
     UnsupportedStore,
     VersionTaken,
 )
@@ -199,6 +200,7 @@ __all__ = [
     "TrainingFailed",
     "UnfinishedStore",
     "UnreadableSample",
+    "UnseenWeights",
     "UnsupportedStore",
     "Validation",
     "VerifyReport",

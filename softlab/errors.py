@@ -24,7 +24,8 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
+`RandomWeights`, when a teacher that is dumped has none of its own, `UnseenWeights`, when it has some that softlab can't
+see, `PublishedInput`, which tells how a named model was
 published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
 `RedoneInFloat32`, when rows overflowed under autocast and were run again, `OtherNumerics`, when a dump goes on with a
 teacher that rounds differently,
@@ -153,6 +154,10 @@ class DoubtfulLayout(SoftlabWarning):
 
 class RedoneInFloat32(SoftlabWarning):
     """Rows of a teacher overflowed in half precision, and were run again in float32."""
+
+
+class UnseenWeights(SoftlabWarning):
+    """A teacher computes with numbers that no hash of its module covers."""
 
 
 class OtherNumerics(SoftlabWarning):

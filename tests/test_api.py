@@ -97,6 +97,7 @@ PUBLIC_NAMES = [
     "TrainingFailed",
     "UnfinishedStore",
     "UnreadableSample",
+    "UnseenWeights",
     "UnsupportedStore",
     "Validation",
     "VerifyReport",

@@ -1,18 +1,23 @@
 """What the teacher gives for some samples, which a plan is made from: shapes, classes, units, the step of a coding."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
+from softlab.loading.batch import Batch
 from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
-from softlab.loading.order import in_sequence, spread_out
+from softlab.loading.order import RowIndices, in_sequence, spread_out
 from softlab.teacher.batch_check import check_alone
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.outside_numbers import OutsideNumbers, watch
 from softlab.teacher.plan import choose_k, chooses_k
 
 CHECKED_SAMPLES = 8
@@ -22,8 +27,16 @@ MEASURED_SAMPLES = 32
 """To choose K by, of many classes."""
 
 
-def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled: Settled) -> TeacherOutput:
-    """Of a few samples. Raises TeacherError for an output that looks like no logits over classes, one that depends on
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Example:
+    """What a few samples tell."""
+
+    output: TeacherOutput
+    outside: OutsideNumbers
+
+
+def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled: Settled) -> Example:
+    """Raises TeacherError for an output that looks like no logits over classes, one that depends on
     more than its sample, and a teacher with parts that aren't registered.
 
     A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
@@ -35,16 +48,27 @@ def example_output(run: TeacherRun, aligned: Aligned, options: DumpOptions, sett
     decoded = Decoded(DECODED_BYTES)
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
 
-    def run_on(count: int) -> WholeOutput:
+    def load(count: int) -> Batch:
         (batch,) = loader.load([spread_out(len(aligned.source), count=min(count, len(aligned.source)))])
-        return run.whole(batch)
+        return batch
 
-    whole = run_on(count)
+    batch = load(count)
+    outside = _watch(run, aligned, loader)  # before any other pass, of which the teacher may keep something
+    whole = run.whole(batch)
     if count < MEASURED_SAMPLES and _is_k_open(whole, options, settled):
-        whole = run_on(min(MEASURED_SAMPLES, options.batch_size))
+        whole = run.whole(load(min(MEASURED_SAMPLES, options.batch_size)))
     k = check_classes(whole, options, settled)
     check_alone(run, aligned, decoded)
-    return keep(whole, k=k, options=options)
+    return Example(output=keep(whole, k=k, options=options), outside=outside)
+
+
+def _watch(run: TeacherRun, aligned: Aligned, loader: BatchLoader) -> OutsideNumbers:
+    samples = spread_out(len(aligned.source), count=min(CHECKED_SAMPLES, len(aligned.source))).source_B
+    first = [samples[0], samples[-1]]
+    second = [samples[1], samples[-2]] if len(samples) > 3 else first[::-1]
+    rows = [np.array(each, dtype=np.int64) for each in (first, second)]
+    one, two = loader.load([RowIndices(SourceIndex(each), np.zeros_like(each)) for each in rows])
+    return watch(run, one, two)
 
 
 def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | None = None) -> dict[str, int]:

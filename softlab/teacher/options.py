@@ -85,6 +85,10 @@ class DumpOptions:
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing."""
 
+    teacher_version: str | None = None
+    """Which version of the teacher it is, where its weights don't tell, as of a service or a model that runs outside
+    of torch. By default such a teacher is known by what it gives for two samples."""
+
     device: DeviceOptions = field(default_factory=DeviceOptions, metadata={"elsewhere": True})
     """Where the teacher runs, and how."""
 

@@ -76,6 +76,7 @@ def make_plan(
     views: ViewsToDump,
     *,
     example: TeacherOutput,
+    weights: str | None = None,
     settled: Settled | None = None,
     seen: Sequence[InputRecord] = (),
     most_units: int | None = None,
@@ -83,8 +84,8 @@ def make_plan(
     """The plan of a dump. `seen` is how another teacher, or the one that began, had these samples decoded.
 
     `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
-    uint8 coding. `most_units` is how many rows a sample has at most in outputs with units. Raises InvalidOption for a
-    plan that can't be.
+    uint8 coding. `weights` is the teacher's fingerprint, by default that of its module. `most_units` is how many rows a
+    sample has at most in outputs with units. Raises InvalidOption for a plan that can't be.
     """
     settled = settled or Settled()
     _check_class_names(teacher, source, example)
@@ -94,7 +95,7 @@ def make_plan(
         kind="soft-labels",
         softlab_version=version("softlab"),
         libraries=_libraries(teacher),
-        teacher=_teacher_record(teacher, options),
+        teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
         views=views.record,
         outputs=tuple(
             _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
@@ -261,11 +262,11 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
     return {f"outputs/{wanted.name}/{array}": shape for array, shape in shapes.items()}
 
 
-def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
+def _teacher_record(teacher: Teacher, options: DumpOptions, weights: str) -> TeacherRecord:
     return TeacherRecord(
         model=teacher.name,
         arguments=plain(teacher.arguments),
-        weights_fingerprint=weights_fingerprint(teacher.module),
+        weights_fingerprint=weights,
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
         precision="float32" if options.device.autocast == "none" else options.device.autocast,
     )

@@ -1,10 +1,12 @@
 """From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
+from softlab.errors import UnseenWeights
 from softlab.loading.aligned import Aligned
 from softlab.modalities.modality import InputOptions, default_input, modality_of, options_by_name, settle_input
 from softlab.modalities.views import ViewOptions
@@ -21,10 +23,11 @@ from softlab.teacher.dumped_views import (
     read_settled,
     settled_by,
 )
-from softlab.teacher.example import example_output, most_units_of
+from softlab.teacher.example import Example, example_of, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.outside_numbers import teacher_fingerprint
 from softlab.teacher.plan import make_plan, plain
 from softlab.teacher.shared_dump import agree_on, plan_of_first
 
@@ -95,10 +98,19 @@ def plan_job(
     seen = settled.inputs if like is None else like.manifest.inputs
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
-    example = example_output(run, aligned, options, settled)
-    most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
+    example = example_of(run, aligned, options, settled)
+    output = example.output
+    most_units = None if settled.shard_units else most_units_of(output, aligned, options, device=run.device)
     plan = make_plan(
-        teacher, source, options, views, example=example, settled=settled, seen=seen, most_units=most_units
+        teacher,
+        source,
+        options,
+        views,
+        example=output,
+        weights=_fingerprint(teacher, example, options, settled, tell=ranks.is_first),
+        settled=settled,
+        seen=seen,
+        most_units=most_units,
     )
     agree_on(plan, theirs, ranks)
     if views.parent is not None and find_finished(out, plan) is None:
@@ -113,3 +125,17 @@ def plan_job(
         expected_hashes=views.expected_hashes,
         first_view=open_store(out).num_views if views.parent is not None and not is_left_over(out) else 0,
     )
+
+
+def _fingerprint(teacher: Teacher, example: Example, options: DumpOptions, settled: Settled, *, tell: bool) -> str:
+    """Warns with UnseenWeights."""
+    version, outside = options.teacher_version, example.outside
+    if outside.is_unseen and version is None and tell:
+        warnings.warn(
+            f"{teacher.name}: computes with numbers that aren't in its module, so that it is known by what it gives "
+            f"for two samples of this data set. Say which version it is with `dump.teacher_version`: then its stores "
+            f"of other data, as for validation, are known to be of the same teacher",
+            UnseenWeights,
+            stacklevel=4,
+        )
+    return teacher_fingerprint(teacher.module, outside, version=version, settled=settled.weights)
