@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from softlab.errors import TeacherError
 from softlab.indices import SourceIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -81,8 +83,20 @@ def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | N
             check_is_classifier(
                 each, logits_RC, k=choose_k(options, num_classes=num_classes), head=options.head
             )  # by the K of few classes: what looks like no classes has no K of its own
+            _check_unmasked(each.name, logits_RC, options)
             found[each.name] = choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before)
     return found
+
+
+def _check_unmasked(name: str, logits_RC: Tensor, options: DumpOptions) -> None:
+    """Raises TeacherError for classes that a row doesn't have, unless such are expected; -inf of half precision is run
+    again in float32."""
+    may_overflow = options.device.autocast != "none" or bool((logits_RC.isnan() | logits_RC.isposinf()).any())
+    if not (options.has_valid or may_overflow) and bool(logits_RC.isneginf().any()):
+        raise TeacherError(
+            f"output {name}: some of its logits are -inf. If those are classes that a row doesn't have, say "
+            f"`dump.masked = true`: no loss counts them then. If not, check the weights and inputs."
+        )
 
 
 def _is_k_open(whole: WholeOutput, options: DumpOptions, settled: Settled) -> bool:

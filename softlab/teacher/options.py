@@ -57,6 +57,10 @@ class DumpOptions:
     valid: bool = False
     """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
 
+    masked: bool = False
+    """Any classes of a row may be -inf: the row doesn't have them, and no loss counts them. Costs a bit for each class
+    and row, before they are compressed."""
+
     feature: dict[str, str] = field(default_factory=dict)
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten;
     with :channels_last behind it where the layer gives [B, H, W, C]."""
@@ -129,6 +133,11 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether rows may have fewer classes than others."""
+        return self.valid or self.masked
 
     @property
     def adds_views(self) -> bool:

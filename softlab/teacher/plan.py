@@ -65,7 +65,7 @@ def choose_k(
 
 def chooses_k(options: DumpOptions, *, num_classes: int) -> bool:
     """Whether K depends on what the teacher says."""
-    asked = options.k is not None or options.head != "softmax" or options.valid
+    asked = options.k is not None or options.head != "softmax" or options.has_valid
     return num_classes > MANY_CLASSES and not asked
 
 
@@ -147,7 +147,8 @@ def _output_record(
         selection=SelectionRecord(method="topk", k=labels.k, temperatures=labels.temperatures),
         coding=_coding_record(options, labels, settled=settled.gap_steps.get(wanted.name)),
         units=has_units,
-        valid=options.valid,
+        valid=options.has_valid,
+        masked=True if options.masked else UNSET,
     )
 
 
@@ -199,7 +200,8 @@ def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:
         num_classes=labels.num_classes,
         temperatures=labels.temperatures,
         head=labels.head,
-        has_valid=options.valid,
+        has_valid=options.has_valid,
+        masked=options.masked,
     )
 
 
@@ -256,7 +258,8 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
             "max_logit": (coding.float_dtype, ()),
             "log_tail": (coding.float_dtype, (len(labels.temperatures),)),
         }
-        shapes |= {"valid": (coding.valid_dtype, ())} if options.valid else {}
+        shapes |= {"valid": (coding.valid_dtype, ())} if options.has_valid else {}
+        shapes |= {"valid_bits": ("uint8", (coding.valid_bytes,))} if options.masked else {}
     if wanted.name in example.with_units:
         shapes["unit"] = (UNIT_DTYPE, ())
     return {f"outputs/{wanted.name}/{array}": shape for array, shape in shapes.items()}
