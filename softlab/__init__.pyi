@@ -36,6 +36,7 @@ from .errors import (
     TrainingFailed,
     UnfinishedStore,
     UnreadableSample,
+    UnseenWeights,
     UnsupportedStore,
     VersionTaken,
 )
@@ -205,6 +206,7 @@ __all__ = [
     "TrainingFailed",
     "UnfinishedStore",
     "UnreadableSample",
+    "UnseenWeights",
     "UnsupportedStore",
     "Validation",
     "VerifyReport",

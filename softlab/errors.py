@@ -24,8 +24,9 @@
     └── TrainingFailed         a student's loss is not finite
 
 Warnings, not errors: `InterpolatedTail`, when a loss asks for a temperature that the store doesn't hold, `SlowReads`,
-`RandomWeights`, when a teacher that is dumped has none of its own, `PublishedInput`, which tells how a named model was
-published to take its images, `DoubtfulLayout`, when a layer's output may have its channels last,
+`RandomWeights`, when a teacher that is dumped has none of its own, `UnseenWeights`, when it has some that softlab can't
+see, `PublishedInput`, which tells how a named model was published to take its images, `DoubtfulLayout`, when a layer's
+output may have its channels last,
 `RedoneInFloat32`, when rows overflowed under autocast and were run again, `GoesOnDifferently`, when a dump goes on with
 other options than it was begun with, `OtherNumerics`, when it goes on with a teacher that rounds differently,
 `EpochNotSet`, when a loop of a user's own shows one view of several,
@@ -158,6 +159,10 @@ class RedoneInFloat32(SoftlabWarning):
 
 class GoesOnDifferently(SoftlabWarning):
     """A dump goes on, or is finished already, with other options than it was begun with; nothing of it is wrong."""
+
+
+class UnseenWeights(SoftlabWarning):
+    """A teacher computes with numbers that no hash of its module covers."""
 
 
 class OtherNumerics(SoftlabWarning):

@@ -100,6 +100,7 @@ PUBLIC_NAMES = [
     "TrainingFailed",
     "UnfinishedStore",
     "UnreadableSample",
+    "UnseenWeights",
     "UnsupportedStore",
     "Validation",
     "VerifyReport",

@@ -6,6 +6,7 @@
 | max_logit | [N]    | float32 | float16 | float16, in whole steps             |
 | log_tail  | [N, T] | float32 | float16 | float16 of 7 significant bits       |
 | valid     | [N]    | as class_ids, one type wider where C does not fit; only where rows may have fewer classes |
+| valid_bits | [N, C / 8] | uint8, in every coding; only where any classes may be missing, not the last ones alone |
 
 The uint8 coding rounds each logit to a multiple of the step and stores how far it lies below the one before it. The
 rounding error stays within half a step however long the row, because logits are rounded before gaps are taken. A gap
@@ -61,10 +62,18 @@ class LabelCoding:
     has_valid: bool = False
     """Whether rows may have fewer classes than C."""
 
+    masked: bool = False
+    """Whether any classes may be missing, and not the last ones alone."""
+
     @property
     def valid_dtype(self) -> str:
         """It may be C itself, which no class id is."""
         return "uint16" if self.num_classes < 1 << 16 else "uint32"
+
+    @property
+    def valid_bytes(self) -> int:
+        """Of the bits of a row."""
+        return -(-self.num_classes // 8)
 
     @property
     def class_id_dtype(self) -> str:
@@ -82,10 +91,7 @@ class LabelCoding:
         """Arrays by name. Raises TeacherError if a largest logit is beyond what float16 can hold."""
         max_logit_N = labels.max_logit_B.numpy()
         if self.float_dtype == "float16" and (np.abs(max_logit_N) > LARGEST_FLOAT16).any():
-            raise TeacherError(
-                f"a logit of {np.abs(max_logit_N).max():g} doesn't fit float16 (at most {LARGEST_FLOAT16:g}). "
-                f"Store with `dump.coding = float32`."
-            )
+            raise TeacherError(_too_large(float(max_logit_N[np.abs(max_logit_N).argmax()])))
         arrays = {
             "class_ids": labels.class_ids_BK.numpy().astype(self.class_id_dtype),
             "logits": self._encode_logits(labels.logits_BK.numpy()),
@@ -96,6 +102,9 @@ class LabelCoding:
             valid_B = labels.valid_B
             all_of_them = np.full(len(labels), self.num_classes)
             arrays["valid"] = (all_of_them if valid_B is None else valid_B.numpy()).astype(self.valid_dtype)
+        if self.masked:
+            assert labels.valid_bits_BW is not None, "as they were selected"
+            arrays["valid_bits"] = labels.valid_bits_BW.numpy()
         return arrays
 
     def decode(self, arrays: Mapping[str, Array]) -> SoftLabels:
@@ -111,7 +120,9 @@ class LabelCoding:
         logits_BK, valid_B = self._decode_logits(stored["logits"]), None
         if self.has_valid:  # a gap can't tell that there is no class: it would be one of 16 nats less than the last
             valid_B = self._decode_integers(stored["valid"], most=self.num_classes)
-            logits_BK = logits_BK.masked_fill(class_ids_BK >= valid_B[:, None], -math.inf)
+            # Of the largest logits first, those of classes that the row doesn't have are the last ones.
+            order_BK = torch.arange(class_ids_BK.shape[1], device=class_ids_BK.device) if self.masked else class_ids_BK
+            logits_BK = logits_BK.masked_fill(order_BK >= valid_B[:, None], -math.inf)
         return SoftLabels(
             class_ids_BK=class_ids_BK,
             logits_BK=logits_BK,
@@ -122,6 +133,7 @@ class LabelCoding:
             head=self.head,
             absolute=self.absolute,
             valid_B=valid_B,
+            valid_bits_BW=stored["valid_bits"] if self.masked else None,
             counts_B=counts_B,
             origin=origin,
         )
@@ -157,6 +169,17 @@ class LabelCoding:
         if self.coding == "uint8":
             return np.full_like(logits_NK, 0.51 * self.gap_step)
         return np.abs(logits_NK) * float(_FLOAT16.eps) + float(_FLOAT16.smallest_subnormal)
+
+
+def _too_large(logit: float) -> str:
+    if logit < 0:
+        return (
+            f"the largest logit of a row is {logit:g}: all of its classes are masked, and it tells nothing. Mask fewer "
+            f"classes, or leave such samples out; `dump.coding = float32` stores the row as it is."
+        )
+    return (
+        f"a logit of {logit:g} doesn't fit float16 (at most {LARGEST_FLOAT16:g}). Store with `dump.coding = float32`."
+    )
 
 
 def gaps_of(logits_NK: Array, *, step: float = GAP_STEP) -> Array:

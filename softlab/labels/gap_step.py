@@ -43,6 +43,7 @@ def _highest_cost(labels: SoftLabels, step: float) -> float:
         temperatures=labels.temperatures,
         head=labels.head,
         has_valid=labels.valid_B is not None,
+        masked=labels.valid_bits_BW is not None,
     )
     stored = coding.decode(coding.encode(labels))
     costs = [coding_cost(labels, stored, temperature=temperature).mean().item() for temperature in labels.temperatures]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import InvalidOption
+from softlab.labels.bits import pack_bits
 from softlab.labels.soft_labels import Head, SoftLabels
 
 
@@ -20,19 +21,24 @@ def keep_top_k(
     temperatures: Sequence[float] = (1.0, 2.0, 4.0),
     head: Head = "softmax",
     has_valid: bool = False,
+    masked: bool = False,
 ) -> SoftLabels:
     """The k largest logits of each row and the log tail at each temperature, computed in float32.
 
     The tail is a mass under a softmax head and a mean probability under a sigmoid head, see `SoftLabels`. Of equal
     logits the kept ones stand in the order of their class ids. Logits must be finite; a teacher's loop checks that,
     because here the check would stop a GPU. With `has_valid`, classes at the end of a row that are -inf are not classes
-    of that row: `valid_B` says how many it has. Raises InvalidOption if k is not in 1..C or a temperature is not a
-    positive number.
+    of that row: `valid_B` says how many it has. With `masked` that holds of any class that is -inf. Raises
+    InvalidOption if k is not in 1..C or a temperature is not a positive number.
     """
     num_classes = logits_BC.shape[1]
     check_k(k, num_classes=num_classes)
     temperatures = sorted_temperatures(temperatures)
     logits_BC = logits_BC.float()
+    valid_B, valid_bits_BW = _count_valid(logits_BC) if has_valid else None, None
+    if masked:
+        is_valid_BC = ~logits_BC.isneginf()
+        valid_B, valid_bits_BW = is_valid_BC.sum(dim=1), pack_bits(is_valid_BC)
     logits_BK, class_ids_BK = logits_BC.topk(k, dim=1)
     logits_BK, class_ids_BK = _ties_by_class_id(logits_BK, class_ids_BK)
     measure_tail = _log_mean_sigmoid if head == "sigmoid" else _log_tail_mass
@@ -44,7 +50,8 @@ def keep_top_k(
         temperatures=temperatures,
         num_classes=num_classes,
         head=head,
-        valid_B=_count_valid(logits_BC) if has_valid else None,
+        valid_B=valid_B,
+        valid_bits_BW=valid_bits_BW,
     )
 
 

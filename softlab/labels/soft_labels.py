@@ -74,6 +74,10 @@ class SoftLabels:
     """int64, how many classes a row really has, the first ones; None where every row has all C. The tail is over those
     alone: of 384 classes of which a row has 20, the other 364 are nobody's."""
 
+    valid_bits_BW: Tensor | None = None
+    """uint8, which classes those are, where they aren't the first ones: class c is bit c % 8 of byte c // 8. `valid_B`
+    is how many of them are set."""
+
     counts_B: Tensor | None = None
     """int64, on the CPU: how many of the rows belong to each sample in turn; None where each sample has one row. Then B
     counts samples here, and rows everywhere else."""
@@ -234,7 +238,7 @@ class SoftLabels:
     def tensors(self) -> tuple[Tensor, ...]:
         """All that lies on a device."""
         tensors = (self.class_ids_BK, self.logits_BK, self.log_tail_BT, self.max_logit_B)
-        return tensors if self.valid_B is None else (*tensors, self.valid_B)
+        return (*tensors, *(each for each in (self.valid_B, self.valid_bits_BW) if each is not None))
 
     def _with_tensors(
         self,
@@ -243,6 +247,7 @@ class SoftLabels:
         log_tail_BT: Tensor,
         max_logit_B: Tensor,
         valid_B: Tensor | None = None,
+        valid_bits_BW: Tensor | None = None,
     ) -> "SoftLabels":
         return SoftLabels(
             class_ids_BK=class_ids_BK,
@@ -254,6 +259,7 @@ class SoftLabels:
             head=self.head,
             absolute=self.absolute,
             valid_B=valid_B,
+            valid_bits_BW=valid_bits_BW,
             counts_B=self.counts_B,
             origin=self.origin,
         )

@@ -133,7 +133,10 @@ def _arrays_of_classes(output: ClassesRecord) -> ExpectedArrays:
     k, num_temperatures = output.selection.k, len(output.selection.temperatures)
     arrays: ExpectedArrays = {"class_ids": (None, (k,)), "logits": (output.coding.logits, (k,))}
     arrays |= {"max_logit": (None, ()), "log_tail": (None, (num_temperatures,))}
-    return arrays | ({"valid": (None, ())} if output.valid else {})
+    arrays |= {"valid": (None, ())} if output.valid else {}
+    return arrays | (
+        {"valid_bits": ("uint8", (-(-output.label_space.num_classes // 8),))} if output.masked is True else {}
+    )
 
 
 def _arrays_of_values(output: ValuesRecord, name: str, *, row_shape: tuple[int, ...]) -> ExpectedArrays:
@@ -145,6 +148,8 @@ def _arrays_of_values(output: ValuesRecord, name: str, *, row_shape: tuple[int, 
 def _find_wrong_classes(output: ClassesRecord) -> str | None:
     num_classes, selection, coding = output.label_space.num_classes, output.selection, output.coding
     class_names = output.label_space.class_names
+    if output.masked is True and not output.valid:
+        return "masked classes of rows that all have the same"
     if selection.k > num_classes:
         return f"k = {selection.k} of {num_classes} classes"
     if class_names is not None and len(class_names) != num_classes:

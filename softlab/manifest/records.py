@@ -153,6 +153,9 @@ class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="cl
     valid: bool = False
     """Whether rows may have fewer classes: then `valid` says how many each has, the first ones."""
 
+    masked: bool | UnsetType = UNSET
+    """Whether those may be any classes: then `valid_bits` says which ones. A manifest says nothing where not."""
+
     @property
     def in_a_line(self) -> str:
         """`K=16 of 1000, softmax`."""

@@ -76,7 +76,8 @@ class FeatureTaps:
         self._doubts: dict[str, str | None] = {}
 
     def __enter__(self) -> Self:
-        self._handles.append(self._model.register_forward_pre_hook(self._forget))
+        if self._tapped:  # a frozen script takes no hooks
+            self._handles.append(self._model.register_forward_pre_hook(self._forget))
         for name, tap, layer in self._tapped:
             self._handles.append(layer.register_forward_hook(self._keeper(name, tap)))
         return self

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,9 +21,10 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "student.")
 _SHOWN_KEYS = 3
 
 HASH_ENTRY = "softlab.weights_blake3"
+"""Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
+
 HEADER_START = 8
 """Bytes of a .safetensors file that tell how long its header is."""
-"""Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
 
 
 def load_weights(model: nn.Module, path: Path, *, entry: str | None = None, leave_out: Sequence[str] = ()) -> None:
@@ -42,7 +44,7 @@ def load_weights(model: nn.Module, path: Path, *, entry: str | None = None, leav
 
 def encode_weights(weights: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> bytes:
     """A .safetensors file that tells a hash of its own tensors, so that `load_weights` finds a changed bit."""
-    entries = {HASH_ENTRY: _fingerprint(weights)} | dict(metadata or {})
+    entries = {HASH_ENTRY: tensors_fingerprint(weights)} | dict(metadata or {})
     return _in_order(safetensors.torch.save(dict(weights), metadata=entries))
 
 
@@ -65,15 +67,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def weights_fingerprint(model: nn.Module) -> str:
     """BLAKE3 over the names, data types, shapes and bytes of all parameters and buffers, sorted by name."""
-    return _fingerprint(model.state_dict())
+    return tensors_fingerprint(model.state_dict())
 
 
-def _fingerprint(weights: Mapping[str, Tensor]) -> str:
+def tensors_fingerprint(weights: Mapping[str, Any]) -> str:
+    """The same over any tensors by name. What else a state holds, as that of quantized layers does, counts too."""
     hasher = blake3()
-    for name, tensor in sorted(weights.items()):
-        hasher.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        hasher.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    for name, value in sorted(weights.items()):
+        if isinstance(value, Tensor) and not value.is_quantized:
+            hasher.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+            hasher.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            hasher.update(f"{name}\0{_told(value)}\0".encode())
     return hasher.hexdigest()
+
+
+def _told(value: object) -> str:
+    """Of a part of a state that is no plain tensor."""
+    if isinstance(value, Tensor):
+        values = value.dequantize() if value.is_quantized else value
+        return f"{value.dtype} {tensors_fingerprint({'': values})}"
+    if isinstance(value, Mapping):
+        return str({name: _told(each) for name, each in value.items()})
+    return str([_told(each) for each in value]) if isinstance(value, list | tuple) else repr(value)
 
 
 def _read(path: Path) -> object:
@@ -101,7 +117,7 @@ def _read(path: Path) -> object:
 def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     with safetensors.safe_open(path, framework="pt") as file:
         expected = (file.metadata() or {}).get(HASH_ENTRY)
-    if expected is not None and expected != _fingerprint(weights):
+    if expected is not None and expected != tensors_fingerprint(weights):
         raise ModelError(
             f"{path}: is damaged: its weights are not those that were written. Get the file back from a copy, or train "
             f"again with `log.resume = no`."

@@ -510,4 +510,5 @@ def coding_of(output: ClassesRecord) -> "LabelCoding":
         head=output.head,
         absolute=output.absolute,
         has_valid=output.valid,
+        masked=output.masked is True,
     )

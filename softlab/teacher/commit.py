@@ -139,14 +139,30 @@ def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:
     return torch.cat(counts).numpy() if counts else None
 
 
+def _are_masked(batches: Sequence[TeacherOutput], plan: StorePlan) -> bool:
+    """Whether all that isn't finite is -inf, in rows that have other classes: NaN and inf would be the largest."""
+    if any(output.masked is True for output in plan.classes):
+        return False
+    labels = [each for batch in batches for each in batch.labels.values()]
+    values = [each for batch in batches for each in batch.values.values()]
+    return all(each.max_logit_B.isfinite().all() for each in labels) and all(each.isfinite().all() for each in values)
+
+
 def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source, plan: StorePlan) -> None:
     bad = np.flatnonzero(~torch.cat([batch.is_finite_B for batch in batches]).numpy()) + shard.start
-    if len(bad):
-        names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
-        is_float16 = any(output.coding == "float16" for output in plan.values)
-        larger = " Values over 65,504 are kept with `dump.values_coding = float32`, in another `out`."
+    if not len(bad):
+        return
+    names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
+    where = f"for {len(bad):,} of {shard.num_rows:,} samples, such as {names}"
+    if _are_masked(batches, plan):
         raise TeacherError(
-            f"the teacher's logits or values are NaN or infinite for {len(bad):,} of {shard.num_rows:,} samples, such "
-            f"as {names}. Check those inputs and the weights.{larger if is_float16 else ''} Shards before this one are "
-            f"kept."
+            f"the teacher's logits are -inf in some classes {where}. If those are classes that a row doesn't have, "
+            f"dump with `dump.masked = true` into another `out`: no loss counts them then. If not, check those inputs "
+            f"and the weights. Shards before this one are kept."
         )
+    is_float16 = any(output.coding == "float16" for output in plan.values)
+    larger = " Values over 65,504 are kept with `dump.values_coding = float32`, in another `out`."
+    raise TeacherError(
+        f"the teacher's logits or values are NaN or infinite {where}. Check those inputs and the weights."
+        f"{larger if is_float16 else ''} Shards before this one are kept."
+    )

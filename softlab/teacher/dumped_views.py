@@ -145,6 +145,9 @@ class Settled:
     k: Mapping[str, int] = field(default_factory=dict)
     """By output: where it is chosen by what the teacher says, it is chosen once."""
 
+    weights: str | None = None
+    """The teacher's fingerprint."""
+
     shard_units: int | None = None
     """A shard's room for units: samples need not be counted again."""
 
@@ -168,6 +171,7 @@ def settled_by(plan: StorePlan) -> Settled:
     return Settled(
         gap_steps={output.name: output.coding.gap_step for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
+        weights=plan.teacher.weights_fingerprint,
         shard_units=plan.storage.shard_units,
         shard_rows=plan.storage.shard_rows,
         format_version=plan.format_version,

@@ -202,7 +202,12 @@ def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> T
     labels, finite = {}, []
     for name, output in whole.logits.items():
         labels[name] = keep_top_k(
-            output.rows, k=k[name], temperatures=options.temperature, head=options.head, has_valid=options.valid
+            output.rows,
+            k=k[name],
+            temperatures=options.temperature,
+            head=options.head,
+            has_valid=options.has_valid,
+            masked=options.masked,
         )
         finite.append((output, _are_finite(output.rows, labels[name])))
     for output in whole.values.values():
@@ -241,6 +246,8 @@ def _are_finite(logits_RC: Tensor, labels: SoftLabels) -> Tensor:
     if labels.valid_B is None:
         # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
         return labels.max_logit_B.isfinite() & logits_RC.amin(dim=1).isfinite()
+    if labels.valid_bits_BW is not None:
+        return (logits_RC.isfinite() | logits_RC.isneginf()).all(dim=1) & (labels.valid_B > 0)
     class_ids_C = torch.arange(logits_RC.shape[1], device=logits_RC.device)
     return (logits_RC.isfinite() | (class_ids_C >= labels.valid_B[:, None])).all(dim=1) & (labels.valid_B > 0)
 

@@ -57,6 +57,10 @@ class DumpOptions:
     valid: bool = False
     """Rows may have fewer classes than others: the last ones are then -inf, as of a text with fewer positions."""
 
+    masked: bool = False
+    """Any classes of a row may be -inf: the row doesn't have them, and no loss counts them. Costs a bit for each class
+    and row, before they are compressed."""
+
     feature: dict[str, str] = field(default_factory=dict)
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten;
     with :channels_last behind it where the layer gives [B, H, W, C]."""
@@ -88,6 +92,10 @@ class DumpOptions:
     devices: int | str = 1
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing."""
+
+    teacher_version: str | None = None
+    """Which version of the teacher it is, where its weights don't tell, as of a service or a model that runs outside
+    of torch. By default such a teacher is known by what it gives for two samples."""
 
     device: DeviceOptions = field(default_factory=DeviceOptions, metadata={"elsewhere": True})
     """Where the teacher runs, and how."""
@@ -133,6 +141,11 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether rows may have fewer classes than others."""
+        return self.valid or self.masked
 
     @property
     def adds_views(self) -> bool:

@@ -65,7 +65,7 @@ def choose_k(
 
 def chooses_k(options: DumpOptions, *, num_classes: int) -> bool:
     """Whether K depends on what the teacher says."""
-    asked = options.k is not None or options.head != "softmax" or options.valid
+    asked = options.k is not None or options.head != "softmax" or options.has_valid
     return num_classes > MANY_CLASSES and not asked
 
 
@@ -76,6 +76,7 @@ def make_plan(
     views: ViewsToDump,
     *,
     example: TeacherOutput,
+    weights: str | None = None,
     settled: Settled | None = None,
     seen: Sequence[InputRecord] = (),
     most_units: int | None = None,
@@ -84,8 +85,9 @@ def make_plan(
     """The plan of a dump. `seen` is how another teacher, or the one that began, had these samples decoded.
 
     `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
-    uint8 coding. `most_units` is how many rows a sample has at most in outputs with units, `most_rows` how many samples
-    a shard has at most, unless the options say it. Raises InvalidOption for a plan that can't be.
+    uint8 coding. `weights` is the teacher's fingerprint, by default that of its module. `most_units` is how many rows a
+    sample has at most in outputs with units, `most_rows` how many samples a shard has at most, unless the options say
+    it. Raises InvalidOption for a plan that can't be.
     """
     settled = settled or Settled()
     _check_class_names(teacher, example)
@@ -95,7 +97,7 @@ def make_plan(
         kind="soft-labels",
         softlab_version=version("softlab"),
         libraries=_libraries(teacher),
-        teacher=_teacher_record(teacher, options),
+        teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
         views=views.record,
         outputs=tuple(
             _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
@@ -154,7 +156,8 @@ def _output_record(
         selection=SelectionRecord(method="topk", k=labels.k, temperatures=labels.temperatures),
         coding=_coding_record(options, labels, settled=settled.gap_steps.get(wanted.name)),
         units=has_units,
-        valid=options.valid,
+        valid=options.has_valid,
+        masked=True if options.masked else UNSET,
     )
 
 
@@ -188,7 +191,8 @@ def coding_for(options: DumpOptions, labels: SoftLabels) -> LabelCoding:
         num_classes=labels.num_classes,
         temperatures=labels.temperatures,
         head=labels.head,
-        has_valid=options.valid,
+        has_valid=options.has_valid,
+        masked=options.masked,
     )
 
 
@@ -246,17 +250,18 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
             "max_logit": (coding.float_dtype, ()),
             "log_tail": (coding.float_dtype, (len(labels.temperatures),)),
         }
-        shapes |= {"valid": (coding.valid_dtype, ())} if options.valid else {}
+        shapes |= {"valid": (coding.valid_dtype, ())} if options.has_valid else {}
+        shapes |= {"valid_bits": ("uint8", (coding.valid_bytes,))} if options.masked else {}
     if wanted.name in example.with_units:
         shapes["unit"] = (UNIT_DTYPE, ())
     return {f"outputs/{wanted.name}/{array}": shape for array, shape in shapes.items()}
 
 
-def _teacher_record(teacher: Teacher, options: DumpOptions) -> TeacherRecord:
+def _teacher_record(teacher: Teacher, options: DumpOptions, weights: str) -> TeacherRecord:
     return TeacherRecord(
         model=teacher.name,
         arguments=plain(teacher.arguments),
-        weights_fingerprint=weights_fingerprint(teacher.module),
+        weights_fingerprint=weights,
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
         precision="float32" if options.device.autocast == "none" else options.device.autocast,
     )

@@ -1,11 +1,13 @@
 """From a teacher, a source and options to a job: which views, which plan, and what the teacher gives for an example."""
 
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
+from softlab.errors import UnseenWeights
 from softlab.loading.aligned import Aligned
 from softlab.manifest import InputRecord
 from softlab.modalities.modality import (
@@ -32,10 +34,11 @@ from softlab.teacher.dumped_views import (
     read_settled,
     settled_by,
 )
-from softlab.teacher.example import example_output, most_units_of
+from softlab.teacher.example import Example, example_of, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.outside_numbers import teacher_fingerprint
 from softlab.teacher.pace import Pace
 from softlab.teacher.plan import make_plan
 from softlab.teacher.shared_dump import agree_on, plan_of_first
@@ -127,18 +130,19 @@ def plan_job(
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     start = time.perf_counter()
-    example = example_output(run, aligned, options, settled)
-    most_rows = MAX_SHARD_ROWS
+    example = example_of(run, aligned, options, settled)
+    output, most_rows = example.output, MAX_SHARD_ROWS
     if options.shard_rows is None and settled.shard_rows is None:
         pace = Pace(run=run, aligned=aligned, options=options)
         most_rows = pace.most_rows(seen_s=time.perf_counter() - start)
-    most_units = None if settled.shard_units else most_units_of(example, aligned, options, device=run.device)
+    most_units = None if settled.shard_units else most_units_of(output, aligned, options, device=run.device)
     plan = make_plan(
         teacher,
         source,
         options,
         views,
-        example=example,
+        example=output,
+        weights=_fingerprint(teacher, example, options, settled, tell=ranks.is_first),
         settled=settled,
         seen=seen,
         most_units=most_units,
@@ -157,3 +161,17 @@ def plan_job(
         expected_hashes=views.expected_hashes,
         first_view=open_store(out).num_views if views.parent is not None and not is_left_over(out) else 0,
     )
+
+
+def _fingerprint(teacher: Teacher, example: Example, options: DumpOptions, settled: Settled, *, tell: bool) -> str:
+    """Warns with UnseenWeights."""
+    version, outside = options.teacher_version, example.outside
+    if outside.is_unseen and version is None and tell:
+        warnings.warn(
+            f"{teacher.name}: computes with numbers that aren't in its module, so that it is known by what it gives "
+            f"for two samples of this data set. Say which version it is with `dump.teacher_version`: then its stores "
+            f"of other data, as for validation, are known to be of the same teacher",
+            UnseenWeights,
+            stacklevel=4,
+        )
+    return teacher_fingerprint(teacher.module, outside, version=version, settled=settled.weights)

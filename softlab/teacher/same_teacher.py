@@ -137,7 +137,14 @@ def _compare_values(then_RF: Tensor, now_RF: Tensor, coding: ValuesCoding) -> _D
 
 
 def _compare_labels(coding: LabelCoding, stored: Mapping[str, Array], logits_RC: Tensor, *, k: int) -> _Difference:
-    now = keep_top_k(logits_RC, k=k, temperatures=coding.temperatures, head=coding.head, has_valid=coding.has_valid)
+    now = keep_top_k(
+        logits_RC,
+        k=k,
+        temperatures=coding.temperatures,
+        head=coding.head,
+        has_valid=coding.has_valid,
+        masked=coding.masked,
+    )
     if not bool(now.max_logit_B.isfinite().all()) or bool(logits_RC.isnan().any()):
         return _Difference(math.inf, "the largest logit: finite, and now it is not")
     then, same = coding.decode(stored), coding.decode(coding.encode(now))

@@ -157,7 +157,7 @@ def survey_teacher(
         rows_per_second=found.num_samples / found.seconds,
         is_cut_short=found.is_cut_short,
         num_redone=found.whole.num_redone,
-        recommended=None if angle_KT is None or options.valid else _recommend(angle_KT, mass_KT, temperatures),
+        recommended=None if angle_KT is None or options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(
                 k=candidate,

@@ -110,9 +110,12 @@ def run_survey(
             break
     spent = time.perf_counter() - start
     whole = _join(found)
-    finite = [*whole.values.values(), *([] if options.valid else whole.logits.values())]
+    finite = [*whole.values.values(), *([] if options.has_valid else whole.logits.values())]
     if not all(each.rows.isfinite().all() for each in finite):
-        raise TeacherError("the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs.")
+        raise TeacherError(
+            "the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs; logits of -inf, "
+            "of classes that a row doesn't have, are kept with `dump.masked = true`."
+        )
     return Surveyed(
         whole=whole,
         looked_at_S=np.concatenate(parts)[:done],

@@ -95,7 +95,10 @@ class StoreReader:
         """Decoded, of all samples in order."""
         arrays = self.arrays(output, view=view)
         logits_RK = decode_logits(arrays["logits"], output["coding"])
-        if output["valid"]:
+        if output.get("masked"):
+            places_K = np.arange(logits_RK.shape[1])
+            logits_RK = np.where(places_K >= arrays["valid"][:, None], -math.inf, logits_RK)
+        elif output["valid"]:
             logits_RK = np.where(arrays["class_ids"] >= arrays["valid"][:, None], -math.inf, logits_RK)
         return Labels(
             class_ids_RK=arrays["class_ids"].astype(np.int64),

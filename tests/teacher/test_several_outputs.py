@@ -184,7 +184,7 @@ def test_outputs_with_other_positions_are_refused(tmp_path: Path) -> None:
         dump(tmp_path / "store", make_options(output=("logits", "coarse")), teacher=Dense())
 
     assert str(refused.value) == (
-        "outputs logits and coarse: the first has 192 rows for these samples, the second 48, but the outputs of a "
+        "outputs logits and coarse: the first has 48 rows for these samples, the second 12, but the outputs of a "
         "store have the same positions. Dump them into two stores, or take outputs of one resolution."
     )
     assert not (tmp_path / "store").exists()
@@ -195,12 +195,12 @@ def test_outputs_with_other_positions_are_refused(tmp_path: Path) -> None:
     [
         (
             lambda logits, _: {"logits": logits, "embedding": logits[1:]},
-            "output embedding: has the shape [7, 20] for 8",
+            "output embedding: has the shape [1, 20] for 2",
         ),
-        (lambda logits, _: {"logits": logits, "embedding": logits.mean()}, "output embedding: has the shape [] for 8"),
-        (lambda logits, _: {"logits": logits}, "the model returns no 'embedding' (it returns: logits [8, 20])."),
-        (lambda logits, _: logits[1:], "a tensor of shape [7, 20] for 8 samples, expected one row a sample."),
-        (lambda logits, _: "logits", "the model returned a str for 8 samples, expected one row a sample."),
+        (lambda logits, _: {"logits": logits, "embedding": logits.mean()}, "output embedding: has the shape [] for 2"),
+        (lambda logits, _: {"logits": logits}, "the model returns no 'embedding' (it returns: logits [2, 20])."),
+        (lambda logits, _: logits[1:], "a tensor of shape [1, 20] for 2 samples, expected one row a sample."),
+        (lambda logits, _: "logits", "the model returned a str for 2 samples, expected one row a sample."),
     ],
 )
 def test_an_output_without_a_row_for_each_sample_is_refused(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail
-from softlab.labels.losses.teacher import LOWEST, SparseDistribution, is_valid
+from softlab.labels.losses.teacher import LOWEST, SparseDistribution
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """From the log-probabilities of teacher and student to what a class adds to the divergence, in nats."""
@@ -50,9 +50,7 @@ def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: flo
     if tail == "renormalise_both":
         return _compare_kept(student_BC, teacher, temperature=temperature)
     log_q_BC = (student_BC.float() / temperature).log_softmax(dim=1)
-    rest_BR, skipped_BK, is_valid_BC = None, None, None
-    if teacher.valid_B is not None:
-        is_valid_BC = is_valid(teacher.valid_B, num_classes=log_q_BC.shape[1])
+    rest_BR, skipped_BK, is_valid_BC = None, None, teacher.is_valid_BC
     if teacher.num_tail and tail == "uniform":
         rest_BR, skipped_BK = log_q_BC, teacher.class_ids_BK
     elif teacher.num_tail:

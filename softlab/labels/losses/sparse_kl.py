@@ -14,7 +14,7 @@ from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail
 from softlab.labels.losses.compared import compare, forward_term
 from softlab.labels.losses.log_softmax import log_softmax_rows
-from softlab.labels.losses.teacher import SparseDistribution, is_valid
+from softlab.labels.losses.teacher import SparseDistribution
 
 NO_MASS = -104.0
 """Nats; the probability is 0 in float32. A lower logarithm would only cost digits where it cancels."""
@@ -82,9 +82,7 @@ def target_of(teacher: SparseDistribution) -> Target:
         below_BK=below_BK,
         share_B=share_B,
         log_sum_B=log_sum_B,
-        is_valid_BC=None
-        if teacher.valid_B is None
-        else is_valid(teacher.valid_B, num_classes=teacher.num_tail + teacher.class_ids_BK.shape[1]),
+        is_valid_BC=teacher.is_valid_BC,
     )
 
 

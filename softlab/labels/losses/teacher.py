@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softlab.labels.bits import unpack_bits
 from softlab.labels.coding import LARGEST_FLOAT16
 from softlab.labels.losses.checks import DROPS_TAIL, Tail
 from softlab.labels.losses.log_softmax import log_softmax_rows
@@ -31,6 +32,19 @@ class SparseDistribution:
 
     valid_B: Tensor | None = None
     """Of the soft labels: how many classes each row has, where they may be fewer than C."""
+
+    valid_bits_BW: Tensor | None = None
+    """Likewise: which ones, where they aren't the first ones."""
+
+    @property
+    def is_valid_BC(self) -> Tensor | None:
+        """bool, the classes that each row has; None where all have all."""
+        num_classes = self.num_tail + self.class_ids_BK.shape[1]
+        if self.valid_bits_BW is not None:
+            return unpack_bits(self.valid_bits_BW, num_classes=num_classes)
+        if self.valid_B is None:
+            return None
+        return torch.arange(num_classes, device=self.valid_B.device) < self.valid_B[:, None]
 
     @property
     def log_share_B(self) -> Tensor:
@@ -60,12 +74,8 @@ def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> Sp
         log_tail_B=None if log_tail_B is None else log_tail_B.clamp(min=LOWEST),
         num_tail=num_tail,
         valid_B=labels.valid_B,
+        valid_bits_BW=labels.valid_bits_BW,
     )
-
-
-def is_valid(valid_B: Tensor, *, num_classes: int) -> Tensor:
-    """bool [B, C]: the classes that each row has."""
-    return torch.arange(num_classes, device=valid_B.device) < valid_B[:, None]
 
 
 def head_log_probabilities(labels: SoftLabels, *, temperature: float, log_tail_B: Tensor | None) -> Tensor:

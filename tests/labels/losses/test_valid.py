@@ -131,6 +131,17 @@ def dense_kl(student_BR: Tensor, teacher_BR: Tensor) -> Tensor:
     return terms_BR.where(~teacher_BR.isneginf(), 0.0).sum(dim=1)
 
 
+def shuffled(lesson: Lesson, *, seed: int) -> tuple[Tensor, SoftLabels]:
+    """The student's logits and the labels, with the classes of each row in an order of its own: those that it doesn't
+    have are anywhere. No loss hangs on the order of classes."""
+    generator = torch.Generator().manual_seed(seed)
+    order_BC = torch.rand(lesson.teacher_BC.shape, generator=generator).argsort(dim=1)
+    teacher_BC, student_BC = lesson.teacher_BC.gather(1, order_BC), lesson.student_BC.gather(1, order_BC)
+    temperatures = lesson.labels.temperatures
+    labels = keep_top_k(teacher_BC, k=lesson.labels.k, temperatures=temperatures, has_valid=True, masked=True)
+    return student_BC, labels
+
+
 # Selection.
 
 
@@ -181,6 +192,45 @@ def test_the_loss_of_a_row_is_that_of_dense_distributions_over_its_classes(
     assert_close(loss_B.double(), expected_B, rtol=1e-5, atol=1e-5)
     assert loss.dtype == torch.float32
     assert_close(loss.double(), temperature**2 * expected_B.mean(), rtol=1e-5, atol=1e-5 * temperature**2)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@given(lesson=lessons(), temperature=st.sampled_from(TEMPERATURES), seed=st.integers(0, 100))
+def test_it_is_also_where_any_classes_are_missing(tail: Tail, lesson: Lesson, temperature: float, seed: int) -> None:
+    student_BC, labels = shuffled(lesson, seed=seed)
+    student_BC.requires_grad_()
+
+    loss_B = kl_rows(student_BC, labels, temperature=temperature, tail=tail)
+    loss = distillation_loss(student_BC, labels, temperature=temperature, tail=tail)
+
+    expected_B = dense_kl(*dense_pair(lesson, temperature=temperature, tail=tail))
+    assert_close(loss_B.double(), expected_B, rtol=1e-5, atol=1e-5)
+    assert_close(loss.double(), temperature**2 * expected_B.mean(), rtol=1e-5, atol=1e-5 * temperature**2)
+    traced, atol = temperature**2 * loss_B.mean(), 5e-6 * max(temperature, 1)
+    assert_close(gradient(loss, student_BC), gradient(traced, student_BC), rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@given(lesson=lessons(), seed=st.integers(0, 100))
+def test_which_classes_a_row_has_is_stored_exactly(coding: Coding, lesson: Lesson, seed: int) -> None:
+    _, labels = shuffled(lesson, seed=seed)
+    how = LabelCoding(
+        coding=coding,
+        num_classes=labels.num_classes,
+        temperatures=labels.temperatures,
+        has_valid=True,
+        masked=True,
+    )
+
+    found = how.decode(how.encode(labels))
+
+    assert found.valid_B is not None
+    assert found.valid_bits_BW is not None
+    assert found.valid_B.tolist() == lesson.valid_B.tolist()
+    assert labels.valid_bits_BW is not None
+    assert found.valid_bits_BW.equal(labels.valid_bits_BW)
+    assert found.class_ids_BK.equal(labels.class_ids_BK)
+    assert found.logits_BK.isneginf().equal(labels.logits_BK.isneginf())
 
 
 @pytest.mark.parametrize("tail", TAILS)
