@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
@@ -32,7 +30,7 @@ def training_bar(bar: RunBar) -> OnProgress:
 def print_start(lines: Sequence[str]) -> None:
     """What is to be known of the labels before the first step."""
     for line in lines:
-        typer.echo(f"note: {line}", err=True)
+        print(line, flush=True)
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
