@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from softlab.errors import InvalidOption
 from softlab.evaluation.cost import ModelCost, describe_model
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
@@ -15,12 +16,15 @@ from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
+from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.recipes.published_input import input_of
+from softlab.recipes.students import TeacherModel
 from softlab.recipes.weights_input import about_weights, check_classes, input_of_weights, note_of_unknown
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
+from softlab.store.reader import Store, open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +58,32 @@ class EvaluateRecipe:
     output: str | None = None
     """Which output of the store is taken as soft labels, where it holds several; without it the first one."""
 
+    full: Path | None = None
+    """A folder for the teacher's whole output for the source, which the model is measured against.
+
+    [teacher] is run once, and what is there is used again. All divergences are then over all classes, and exact; of a
+    store that keeps some of them they are lower bounds."""
+
     json: bool = False
     """Print JSON."""
 
     model: ModelOptions
     source: SourceOptions
+
+    teacher: TeacherModel | None = None
+    """Whose own output `full` asks for."""
+
     input: ImageInput = field(default_factory=ImageInput)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     check: CheckOptions = field(default_factory=CheckOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
+
+    def __post_init__(self) -> None:
+        if self.full is not None and self.store is not None:
+            raise InvalidOption("`full` measures against the teacher itself. Leave `store` out, or `full`.")
+        if self.full is not None and (self.teacher is None or self.teacher.weights is None):
+            raise InvalidOption("`full` needs the teacher itself. Give `teacher.model` and `teacher.weights`.")
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
@@ -78,7 +98,7 @@ class EvaluateRecipe:
         source = open_source(self.source, modality=input.modality, on_scan=on_scan)
         if about is not None:
             check_classes(about, source)
-        store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
+        store = self._store(source)
         inputs = open_inputs(
             source,
             store=store,
@@ -95,6 +115,12 @@ class EvaluateRecipe:
             autocast=self.device.autocast,
         )
         return evaluation, cost
+
+    def _store(self, source: Source) -> Store | None:
+        if self.full is not None:
+            assert self.teacher is not None, "checked when it was built"
+            return full_store(self.teacher, source, self.full, input=self.input, device=self.device, cache=self.cache)
+        return None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
 
     def _input(self, about: AboutWeights | None) -> ImageInput:
         """As the weights say, or else the recipe, or else as the model was published."""
