@@ -136,7 +136,7 @@ def test_an_evaluation_tells_its_figures() -> None:
     evaluation = Evaluation(rows=2000, values={"accuracy": 0.79144, "teacher_kl": 0.1234, "of another version": 7.0})
     figures = ClassFigures(name="cat", samples=1, predicted=1, correct=1, recall=1.0, precision=1.0)
 
-    told = "accuracy 79.14%, KL to the teacher 0.1234 nats, of another version 7"
+    told = "accuracy 79.14%, KL to the teacher, all classes 0.1234 nats, of another version 7"
     assert repr(evaluation) == f"Evaluation(2,000 rows, {told})"
     assert repr(msgspec.structs.replace(evaluation, classes=(figures,))).endswith("7, 1 classes one by one)")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from softlab.card.front_matter import front_matter
 from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
-from softlab.manifest import ClassesRecord, Manifest, ValuesRecord
+from softlab.manifest import ClassesRecord, Manifest, Statistics, ValuesRecord
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
 
@@ -169,8 +169,15 @@ def _how_good_is(output: ClassesRecord, manifest: Manifest) -> str:
     return (
         f"{name}Teacher's accuracy on these samples: {accuracy}. "
         f"{_WORDS[output.head].captured}: {captured}. "
-        f"Logits clipped by the coding: {statistics.clipped_logits:,}."
+        f"Logits clipped by the coding: {statistics.clipped_logits:,}.{_coding_cost(statistics)}"
     )
+
+
+def _coding_cost(statistics: Statistics) -> str:
+    if statistics.coding_cost is None:
+        return ""
+    kl, shift = statistics.coding_cost
+    return f" What the coding rounds: KL {kl:.1g} nats a row; the value of a loss moves by {shift:.1g} nats."
 
 
 def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from softlab.amounts import format_bytes, format_count, format_duration
-from softlab.cli.quality import quality_facts
+from softlab.cli.quality import coding_in_words, quality_facts
 from softlab.cli.tables import print_columns, print_facts
 from softlab.labels.soft_labels import Head
 from softlab.teacher.dump import DumpSummary
@@ -56,6 +56,10 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         title="What each K keeps, loses and weighs (* chosen)",
     )
     console.print(_LEGENDS[survey.head])
+    if survey.gap_step is not None and survey.coding_cost is not None:
+        clipped = f"; {survey.clipped_logits:,} logits clipped" if survey.clipped_logits else ""
+        console.print(f"uint8 coding: {coding_in_words(survey.gap_step, *survey.coding_cost)}{clipped}.")
+    console.print(f"store: all of it, {format_bytes(survey.bytes_of_samples)} of that keys, hashes and lists of files.")
     if survey.recommended is not None:
         best = survey.recommended
         console.print(f"Recommended: K={best.k}, and to train at T={best.temperature:g}: {best.why}.")

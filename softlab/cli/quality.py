@@ -3,6 +3,12 @@
 from softlab.manifest import Manifest
 
 
+def coding_in_words(step: float, kl: float, shift: float) -> str:
+    """`steps of 1/16 nats: KL 5e-05 nats a row, a loss moves by 0.003`."""
+    in_words = f"1/{round(1 / step)}" if step < 1 and (1 / step).is_integer() else f"{step:g}"
+    return f"steps of {in_words} nats: KL {kl:.1g} nats a row, a loss moves by {shift:.1g}"
+
+
 def quality_facts(manifest: Manifest, *, without_targets: str) -> dict[str, str]:
     """Accuracy and captured mass of each output of kind `classes`, by what they are called. The output's name stands
     there where there are several. `without_targets` is shown where no accuracy is known."""
@@ -16,4 +22,6 @@ def quality_facts(manifest: Manifest, *, without_targets: str) -> dict[str, str]
             f"teacher accuracy{name}": without_targets if accuracy is None else f"{accuracy:.2%}",
             f"captured mass{name}": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
         }
+        if statistics.coding_cost is not None and output.coding.gap_step is not None:
+            facts[f"uint8 coding{name}"] = coding_in_words(output.coding.gap_step, *statistics.coding_cost)
     return facts

@@ -6,7 +6,7 @@ import typer
 
 def say(line: str) -> None:
     """One line of the output."""
-    print(printable(line))
+    print(printable(line), flush=True)  # before the first bar
 
 
 def say_beside(text: str) -> None:

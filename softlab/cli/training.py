@@ -6,7 +6,7 @@ from pathlib import Path
 from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, metrics_among
 from softlab.cli.progress import RunBar
-from softlab.cli.say import say, say_beside
+from softlab.cli.say import say
 from softlab.cli.tables import print_columns, print_table
 from softlab.errors import TrainingFailed
 from softlab.evaluation.metrics import METRIC_BY_NAME
@@ -31,7 +31,7 @@ def training_bar(bar: RunBar) -> OnProgress:
 def print_start(lines: Sequence[str]) -> None:
     """What is to be known of the labels before the first step."""
     for line in lines:
-        say_beside(f"note: {line}")
+        say(line)
 
 
 def print_results(results: Sequence[StudentResult], *, out: Path) -> None:

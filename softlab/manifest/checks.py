@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from softlab.labels.values_coding import arrays_of_values
 from softlab.manifest.records import (
@@ -220,4 +220,7 @@ def _find_wrong_statistics(manifest: Manifest) -> str | None:
         lengths = {len(shard.statistics[output.name].captured_mass) for shard in manifest.shards}
         if lengths | {len(own.captured_mass)} != {len(output.selection.temperatures)}:
             return "statistics without one captured mass a temperature"
+        costs = [sums for sums in (own.coding_kl, own.coding_shift) if sums is not UNSET]
+        if any(len(sums) != len(output.selection.temperatures) for sums in costs):
+            return "statistics without one cost of the coding a temperature"
     return None

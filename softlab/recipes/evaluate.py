@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from softlab.errors import InvalidOption
 from softlab.evaluation.cost import ModelCost, describe_model
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
@@ -15,13 +16,16 @@ from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
+from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.recipes.published_input import input_of
+from softlab.recipes.students import TeacherModel
 from softlab.recipes.weights_input import about_weights, class_names_of, input_of_weights, note_of_unknown
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
-from softlab.store.reader import open_store
+from softlab.store.reader import Store, open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +59,32 @@ class EvaluateRecipe:
     output: str | None = None
     """Which output of the store is taken as soft labels, where it holds several; without it the first one."""
 
+    full: Path | None = None
+    """A folder for the teacher's whole output for the source, which the model is measured against.
+
+    [teacher] is run once, and what is there is used again. All divergences are then over all classes, and exact; of a
+    store that keeps some of them they are lower bounds."""
+
     json: bool = False
     """Print JSON."""
 
     model: ModelOptions
     source: SourceOptions
+
+    teacher: TeacherModel | None = None
+    """Whose own output `full` asks for."""
+
     input: ImageInput = field(default_factory=ImageInput)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     check: CheckOptions = field(default_factory=CheckOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
+
+    def __post_init__(self) -> None:
+        if self.full is not None and self.store is not None:
+            raise InvalidOption("`full` measures against the teacher itself. Leave `store` out, or `full`.")
+        if self.full is not None and (self.teacher is None or self.teacher.weights is None):
+            raise InvalidOption("`full` needs the teacher itself. Give `teacher.model` and `teacher.weights`.")
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
@@ -76,16 +96,17 @@ class EvaluateRecipe:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
         module, options, about = build_model(self.model), self.evaluate, about_weights(self.model)
         input = self._input(about)
-        store = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         seen = () if about is None else (about.input,)
+        stored = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
         source = open_source(
             self.source,
             modality=input.modality,
             inputs=(input,),
-            seen=seen if store is None else store.manifest.inputs,
+            seen=seen if stored is None else stored.manifest.inputs,
             on_scan=on_scan,
         )
         source = with_known_classes(source, class_names_of(self.model, about), whose="the model's weights")
+        store = stored if self.full is None else self._full_store(source, self.full)
         inputs = open_inputs(
             source,
             store=store,
@@ -102,6 +123,10 @@ class EvaluateRecipe:
             autocast=self.device.autocast,
         )
         return evaluation, cost
+
+    def _full_store(self, source: Source, out: Path) -> Store:
+        assert self.teacher is not None, "checked when it was built"
+        return full_store(self.teacher, source, out, input=self.input, device=self.device, cache=self.cache)
 
     def _input(self, about: AboutWeights | None) -> ImageInput:
         """As the weights say, or else the recipe, or else as the model was published."""

@@ -15,6 +15,7 @@ from softlab.modalities.opening import open_source
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
+from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_signed, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
@@ -93,6 +94,12 @@ class TrainRecipe:
 
     Without it only what needs no teacher is measured."""
 
+    valid_full: Path | None = None
+    """A folder for the teacher's whole output for the validation source.
+
+    In place of a store: [teacher] is run over it once, and what is there is used again. KL to the teacher is then over
+    all classes, and exact."""
+
     output: str | None = None
     """Which output of the stores is taken as soft labels, where they hold several; without it the first one."""
 
@@ -114,7 +121,7 @@ class TrainRecipe:
     """A student to train; several share one pass."""
 
     teacher: TeacherModel | None = None
-    """Whose layers students start from, if they ask for it."""
+    """Whose layers students start from, if they ask for it, and whose own output `valid_full` asks for."""
 
     source: SourceOptions
     valid: SourceOptions | None = None
@@ -147,6 +154,8 @@ class TrainRecipe:
         """Refuses what would otherwise fail after the data are opened."""
         if self.valid is None and self.valid_store is not None:
             raise InvalidOption("`valid_store` without a validation source. Give `valid.path`, or leave the store out.")
+        if self.valid_full is not None:
+            self._check_valid_full()
         if self.search is not None and (self.valid is None or len(self.student) != 1):
             raise InvalidOption(
                 "a search tries one student on a validation source. Give one `student`, and `valid.path`."
@@ -158,6 +167,14 @@ class TrainRecipe:
                 f"`teacher.weights`."
             )
         _ = self.options  # checks what sections must be together
+
+    def _check_valid_full(self) -> None:
+        if self.valid is None:
+            raise InvalidOption("`valid_full` without a validation source. Give `valid.path`, or leave it out.")
+        if self.valid_store is not None:
+            raise InvalidOption("`valid_full` stands in place of `valid_store`. Leave one of them out.")
+        if self.teacher is None or self.teacher.weights is None:
+            raise InvalidOption("`valid_full` needs the teacher itself. Give `teacher.model` and `teacher.weights`.")
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
@@ -204,6 +221,7 @@ class TrainRecipe:
         stores = [self._open(path) for path in self.store]
         inputs, seen = self._inputs, stores[0].manifest.inputs if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
+        valid = self._with_full_store(valid, stores)
         source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
@@ -231,6 +249,25 @@ class TrainRecipe:
     ) -> Validation | None:
         opened = self._open(store) if store else None
         return open_validation(source, inputs=self._inputs, seen=seen, store=opened, on_scan=on_scan)
+
+    def _with_full_store(self, valid: Validation | None, stores: Sequence[Store]) -> Validation | None:
+        """With the teacher's own run over the validation source, where it is asked for."""
+        if self.valid_full is None:
+            return valid
+        assert valid is not None, "checked when the recipe was built"
+        assert self.teacher is not None, "likewise"
+        first = next((store for store in stores if store.has_labels), None)
+        store = full_store(
+            self.teacher,
+            valid.source,
+            self.valid_full,
+            input=self.input,
+            device=self.device,
+            head="softmax" if first is None else first.head,
+            class_names=None if first is None else first.class_names,
+            cache=self.cache,
+        )
+        return replace(valid, store=store)
 
     def _open_others(self, seen: Sequence[InputRecord], on_scan: OnScan | None) -> dict[str, Validation]:
         opened = {

@@ -84,7 +84,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         labels = join_labels([batch.labels[each.name] for batch in batches])
         encoded = coding_of(each).encode(labels)
         arrays |= {f"{plan.group_of(each)}/{name}": array for name, array in encoded.items()}
-        statistics[each.name] = _measure(each, labels, encoded, targets[each.name], output.shard)
+        statistics[each.name] = _measure(plan, each, labels, encoded, targets[each.name], output.shard)
     for value in plan.values:
         parts = [encode_values(batch.values[value.name], value.coding) for batch in batches]
         arrays |= {plan.array_of(value, name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -111,16 +111,20 @@ def _precisions(
 
 
 def _measure(
+    plan: StorePlan,
     output: ClassesRecord,
     labels: SoftLabels,
     encoded: Mapping[str, Array],
     targets_N: NDArray[np.int64] | None,
     shard: Shard,
 ) -> Statistics:
+    coding = coding_of(output)
+    is_told = coding.coding == "uint8" and plan.format_version > 1  # what is in format 1 is settled
     return measure(
         labels,
         targets_N=None if targets_N is None else targets_N[shard.start : shard.stop],
-        clipped_logits=coding_of(output).count_clipped(labels, encoded),
+        clipped_logits=coding.count_clipped(labels, encoded),
+        stored=coding.decode(encoded) if is_told else None,
     )
 
 

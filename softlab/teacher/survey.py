@@ -5,7 +5,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
 from torch import Tensor
 
 from softlab.errors import InvalidOption
@@ -17,27 +16,25 @@ from softlab.labels.gradient_angle import (
     gradient_angle,
 )
 from softlab.labels.selection import sorted_temperatures
-from softlab.labels.soft_labels import Head
+from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.labels.truncation import truncation
-from softlab.labels.values_coding import encode_values
 from softlab.loading.aligned import Aligned
 from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.label_check import label_note, warn_of_labels
-from softlab.manifest import StorePlan
+from softlab.manifest import Statistics, StorePlan
 from softlab.modalities.modality import modality_of, settle_input
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
-from softlab.store.format import Array
-from softlab.store.known_formats import format_named
-from softlab.store.reader import Store
-from softlab.store.unit_rows import UnitRows
+from softlab.store.reader import Store, coding_of
+from softlab.store.statistics import measure
 from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
-from softlab.teacher.forward import Teacher, TeacherOutput, TeacherRun
+from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.options import DEFAULT_K, DumpOptions
-from softlab.teacher.plan import coding_for, make_plan, plan_storage
+from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import with_teachers_classes
+from softlab.teacher.store_size import bytes_of_samples, bytes_per_row
 from softlab.teacher.survey_run import SURVEYED_SECONDS, OnSurvey, Surveyed, run_survey
 
 
@@ -59,7 +56,7 @@ class Choice:
     head."""
 
     bytes_per_row: float
-    """Everything but keys, targets and content hashes of samples."""
+    """Labels and features; not what a store holds of its samples and files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +95,27 @@ class Survey:
     features: Mapping[str, str] = field(default_factory=dict)
     """Shape of a row by output of kind `values`: `768`, or `512x7x7`."""
 
+    gap_step: float | None = None
+    """Nats, of the uint8 coding of the chosen K, by what was surveyed; None in other codings."""
+
+    coding_cost: tuple[float, float] | None = None
+    """Of that coding, in nats a row at the temperature where they are highest: the KL of what is stored, and by how
+    much a loss's value moves."""
+
+    clipped_logits: int = 0
+    """Of the surveyed rows, with the chosen K."""
+
+    bytes_of_samples: float = 0.0
+    """Keys, targets, content hashes and pixel digests of all samples, and the list of files."""
+
     @property
     def seconds(self) -> float:
         """For the whole dump, at the rate of the survey."""
         return self.num_views * self.num_samples / self.rows_per_second
 
     def store_bytes(self, choice: Choice) -> float:
-        return choice.bytes_per_row * self.num_views * self.num_samples
+        """The whole store: labels, features, samples, list of files."""
+        return choice.bytes_per_row * self.num_views * self.num_samples + self.bytes_of_samples
 
 
 def survey_teacher(
@@ -143,8 +154,10 @@ def survey_teacher(
     logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
     num_classes = logits_RC.shape[1]
     _check_labels(source, found, name)
-    plan = make_plan(teacher, source, options, views, example=found.keep(chosen, options), most_units=found.most_units)
+    kept = found.keep(chosen, options)
+    plan = make_plan(teacher, source, options, views, example=kept, most_units=found.most_units)
     mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
+    measured = _measure_coding(plan, kept.labels[name], name)
     angle_KT = gradient_angle(logits_RC, temperatures=temperatures) if options.head == "softmax" else None
     return Survey(
         num_samples=len(source),
@@ -164,11 +177,15 @@ def survey_teacher(
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
                 angle_T=() if angle_KT is None else tuple(angle_KT[candidate - 1].tolist()),
-                bytes_per_row=_bytes_per_row(plan, options, found.keep(chosen | {name: candidate}, options)),
+                bytes_per_row=bytes_per_row(plan, options, found.keep(chosen | {name: candidate}, options)),
             )
             for candidate in _candidates(chosen[name], num_classes=num_classes)
         ),
         features={each.name: plan.shape_in_words(each) for each in plan.values},
+        gap_step=next(each.coding.gap_step for each in plan.classes if each.name == name),
+        coding_cost=measured.coding_cost,
+        clipped_logits=measured.clipped_logits,
+        bytes_of_samples=bytes_of_samples(plan, source),
     )
 
 
@@ -198,41 +215,12 @@ def _check_labels(source: Source, found: Surveyed, name: str) -> None:
         warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=rows.rows.shape[1]))
 
 
-def _bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) -> float:
-    """By encoding the surveyed samples as the only shards of a store of their own. A row is a sample in one view, with
-    all of its units."""
-    count = len(output.is_finite_B)
-    most_units = None if output.counts_B is None else int(output.counts_B.max())
-    plan = msgspec.structs.replace(
-        plan,
-        source=msgspec.structs.replace(plan.source, num_samples=count),
-        views=msgspec.structs.replace(plan.views, num_views=1),
-        storage=plan_storage(options, output, num_samples=count, most_units=most_units),
-    )
-    arrays, rows_N = _arrays_of(output, options), None if output.counts_B is None else output.counts_B.numpy()
-    units = None if rows_N is None else UnitRows(rows_N)
-    encode, total = format_named(options.format).encode, 0
-    for shard in plan.grid:
-        cuts = {True: slice(*(units.span(shard) if units else (0, 0))), False: slice(shard.start, shard.stop)}
-        own = {each.name: arrays[each.name][cuts[plan.output_of(each).units]] for each in plan.storage.fields}
-        rows_S = None if rows_N is None else rows_N[shard.start : shard.stop]
-        total += sum(len(data) for data in encode(plan, shard, own, rows_S=rows_S).values())
-    return total / count
-
-
-def _arrays_of(output: TeacherOutput, options: DumpOptions) -> dict[str, Array]:
-    """All arrays of a store of one shard."""
-    arrays: dict[str, Array] = {}
-    for name, labels in output.labels.items():
-        encoded = coding_for(options, labels).encode(labels)
-        arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
-    for name, rows in output.values.items():
-        encoded = encode_values(rows, options.values_coding)
-        arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
-    if output.units_R is not None:
-        units_R = output.units_R.numpy().astype("uint32")
-        arrays |= {f"outputs/{name}/unit": units_R for name in output.with_units}
-    return arrays
+def _measure_coding(plan: StorePlan, labels: SoftLabels, name: str) -> Statistics:
+    """Of the surveyed rows, coded as the plan says."""
+    coding = coding_of(next(each for each in plan.classes if each.name == name))
+    encoded = coding.encode(labels)
+    stored = coding.decode(encoded) if coding.coding == "uint8" else None
+    return measure(labels, targets_N=None, clipped_logits=coding.count_clipped(labels, encoded), stored=stored)
 
 
 def _candidates(k: int, *, num_classes: int) -> list[int]:

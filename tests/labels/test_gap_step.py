@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.labels.coding import Coding, LabelCoding
-from softlab.labels.gap_step import MAX_COST, STEPS, choose_gap_step, coding_cost
+from softlab.labels.gap_step import MAX_COST, STEPS, choose_gap_step, coding_cost, coding_shift
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import Head, SoftLabels
 
@@ -51,6 +51,57 @@ def test_the_cost_is_the_divergence_of_the_distributions_written_out(k: int, tem
         for p, q in zip(written_out(labels, row, temperature), written_out(found, row, temperature), strict=True):
             expected += p * math.log(p / q) if p > 0 else 0.0
         assert cost_B[row].item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_shift_is_by_how_much_the_loss_of_a_flat_student_moves(k: int, temperature: float) -> None:
+    """In float64, each class by itself."""
+    labels = keep_top_k(make_logits(rows=3, num_classes=20), k=k, temperatures=(1.0, 4.0))
+    found = stored(labels, step=1 / 4)
+
+    shift_B = coding_shift(labels, found, temperature=temperature)
+
+    for row in range(3):
+        ours, theirs = (flat_student_kl(each, row, temperature) for each in (labels, found))
+        assert shift_B[row].item() == pytest.approx(abs(ours - theirs), rel=1e-6, abs=1e-9)
+
+
+def flat_student_kl(labels: SoftLabels, row: int, temperature: float) -> float:
+    *kept, tail = written_out(labels, row, temperature)
+    others = [tail / max(20 - labels.k, 1)] * (20 - labels.k)
+    return sum(p * math.log(p * 20) for p in [*kept, *others] if p > 0)
+
+
+def test_of_first_order_the_shift_is_far_above_the_cost() -> None:
+    """A step that costs 8e-5 nats moves the value of a loss by 2e-3 to 9e-3."""
+    labels = keep_top_k(make_logits(rows=256, num_classes=1000), k=16)
+    step = choose_gap_step(labels)
+    found = stored(labels, step=step)
+
+    shifts = [coding_shift(labels, found, temperature=each).mean().item() for each in labels.temperatures]
+
+    assert max(costs(labels, step)) <= MAX_COST
+    assert 20 * MAX_COST < max(shifts) < 1e-2
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_shift_under_a_sigmoid_head_is_the_sum_over_classes(k: int) -> None:
+    labels = keep_top_k(make_logits(rows=3, num_classes=20), k=k, temperatures=(1.0,), head="sigmoid")
+    found = stored(labels, step=1 / 4)
+
+    shift_B = coding_shift(labels, found, temperature=1.0)
+
+    for row in range(3):
+        ours, theirs = (binary_negentropy(each, row) for each in (labels, found))
+        assert shift_B[row].item() == pytest.approx(abs(ours - theirs), rel=1e-5, abs=1e-7)
+
+
+def binary_negentropy(labels: SoftLabels, row: int) -> float:
+    raw = [logit + labels.max_logit_B[row].item() for logit in labels.logits_BK[row].tolist()]
+    kept = [1 / (1 + math.exp(-logit)) for logit in raw]
+    others = [math.exp(labels.log_tail_BT[row, 0].item())] * (20 - labels.k)
+    return sum(x * math.log(x) for p in [*kept, *others] for x in (p, 1 - p) if x > 0)
 
 
 def written_out(labels: SoftLabels, row: int, temperature: float) -> list[float]:

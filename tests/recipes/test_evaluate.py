@@ -3,12 +3,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, OddLabels, PublishedInput, StoreMismatch
-from softlab.evaluation.one_model import EvaluateOptions
+from softlab.evaluation.one_model import EvaluateOptions, open_inputs
+from softlab.loading.options import CheckOptions
+from softlab.loading.order import in_sequence
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.opening import open_source
 from softlab.models.about import read_about
-from softlab.models.build import ModelOptions
+from softlab.models.build import ModelOptions, build_model
+from softlab.models.device import DeviceOptions
+from softlab.models.rows import logits_of
 from softlab.models.weights import encode_weights
 from softlab.recipes.evaluate import EvaluateRecipe
 from softlab.sources.options import SourceOptions
@@ -95,3 +101,55 @@ def test_an_input_that_nobody_has_told_is_named() -> None:
         PublishedInput, match=r"neither the weights of softlab:grey_resnet nor the recipe .* mean \[0\.5\]"
     ):
         EvaluateRecipe(model=TEACHER, source=replace(SOURCE, limit=8)).run()
+
+
+def full(tmp_path: Path, *, model: ModelOptions = TEACHER) -> EvaluateRecipe:
+    return EvaluateRecipe(model=model, source=SOURCE, input=INPUT, teacher=TEACHER, full=tmp_path / "full.zarr")
+
+
+def test_against_the_teacher_itself_a_copy_of_it_has_no_divergence_over_all_classes(tmp_path: Path) -> None:
+    evaluation, _ = full(tmp_path).run()
+
+    assert evaluation.values["teacher_kl"] == pytest.approx(0, abs=1e-6)
+    assert evaluation.values["teacher_jensen_shannon"] == pytest.approx(0, abs=1e-6)
+    assert "teacher_bucket_kl" not in evaluation.values
+
+
+def test_against_the_teacher_itself_the_divergence_is_that_of_float64_and_above_the_buckets(
+    tmp_path: Path, store: Path
+) -> None:
+    train(store, tmp_path / "run").run()
+    student = ModelOptions(model="softlab:grey_mlp", weights=tmp_path / "run/mlp/last.safetensors")
+
+    evaluation, _ = full(tmp_path, model=student).run()
+    kept, _ = replace(full(tmp_path, model=student), full=None, teacher=None, store=str(store)).run()
+
+    log_p_NC, log_q_NC = (all_logits(options).double().log_softmax(dim=1) for options in (TEACHER, student))
+    exact = (log_p_NC.exp() * (log_p_NC - log_q_NC)).sum(dim=1).mean().item()
+    assert evaluation.values["teacher_kl"] == pytest.approx(exact, rel=1e-5)
+    assert kept.values["teacher_bucket_kl"] < evaluation.values["teacher_kl"]
+
+
+def all_logits(options: ModelOptions) -> Tensor:
+    source, module = open_source(SOURCE), build_model(options).eval()
+    loader = open_inputs(source, input=INPUT, device=DeviceOptions(name="cpu"), check=CheckOptions())
+    (batch,) = loader.load(in_sequence(0, len(source), batch_size=len(source)))
+    with torch.inference_mode():
+        return logits_of(module, batch.inputs[0].inputs, device=torch.device("cpu"), autocast="none").rows
+
+
+def test_the_teachers_own_run_is_used_again(tmp_path: Path) -> None:
+    full(tmp_path).run()
+    written = (tmp_path / "full.zarr/manifest.json").stat().st_mtime_ns
+
+    full(tmp_path).run()
+
+    assert (tmp_path / "full.zarr/manifest.json").stat().st_mtime_ns == written
+    assert open_store(tmp_path / "full.zarr").k == 10
+
+
+def test_the_teacher_itself_without_weights_or_beside_a_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"Give `teacher\.model` and `teacher\.weights`"):
+        replace(full(tmp_path), teacher=None)
+    with pytest.raises(InvalidOption, match="Leave `store` out, or `full`"):
+        replace(full(tmp_path), store="a.zarr")

@@ -191,3 +191,35 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     assert (mlp.last.values["accuracy"], hard.name) == (first.score, "mlp-hard")
     assert best.options.learn == first.learn
     assert (best.targets.label_smoothing, best.log.track, best.search) == (0.1, (), None)
+
+
+TEACHER_ITSELF = f"teacher={{model = 'softlab:grey_resnet', weights = '{DATA / 'teacher.safetensors'}'}}"
+
+
+def test_students_are_measured_against_the_teachers_own_run_over_the_validation_source(
+    tmp_path: Path, store: Path
+) -> None:
+    kept = f"valid_full='{tmp_path / 'valid.zarr'}'"
+
+    (result,) = train(store, tmp_path / "run", VALID, TEACHER_ITSELF, kept).run()
+
+    assert isinstance(result, StudentResult)
+    assert result.last is not None
+    assert result.last.values["teacher_kl"] > 0
+    assert "teacher_bucket_kl" not in result.last.values
+    assert open_store(tmp_path / "valid.zarr").num_samples == 100
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ((TEACHER_ITSELF,), "`valid_full` without a validation source"),
+        ((VALID,), r"Give `teacher\.model` and `teacher\.weights`"),
+        ((VALID, TEACHER_ITSELF, "valid_store=a.zarr"), "in place of `valid_store`"),
+    ],
+)
+def test_the_teachers_own_run_needs_a_teacher_and_a_source(
+    tmp_path: Path, store: Path, assignments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        train(store, tmp_path / "run", f"valid_full='{tmp_path / 'valid.zarr'}'", *assignments)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from softlab.cli.quality import quality_facts
 from softlab.errors import InvalidOption, StoreExists, StoreMismatch
-from softlab.labels.gap_step import STEPS, choose_gap_step
+from softlab.labels.gap_step import STEPS, choose_gap_step, coding_cost, coding_shift
 from softlab.labels.selection import keep_top_k
 from softlab.models.device import DeviceOptions
 from softlab.store.reader import open_store
@@ -87,3 +88,22 @@ def test_an_impossible_step_is_refused(step: float) -> None:
 def test_a_step_for_another_coding_is_refused(coding: str) -> None:
     with pytest.raises(InvalidOption, match=r"Say `dump\.coding = uint8` too"):
         small(coding=coding, gap_step=0.25)
+
+
+def test_the_manifest_says_what_the_coding_costs_and_by_how_much_a_loss_moves(tmp_path: Path) -> None:
+    dump(tmp_path / "store", small())
+    store = open_store(tmp_path / "store")
+
+    exact = keep_top_k(forward_of(make_teacher(), Pictures(), make_options(batch_size=64)), k=5)
+    stored = store.read(range(50))
+    costs = [coding_cost(exact, stored, temperature=each).mean().item() for each in exact.temperatures]
+    shifts = [coding_shift(exact, stored, temperature=each).mean().item() for each in exact.temperatures]
+    assert store.statistics.coding_cost == pytest.approx((max(costs), max(shifts)), rel=1e-3)
+    assert "a loss moves by" in quality_facts(store.manifest, without_targets="-")["uint8 coding"]
+
+
+def test_other_codings_say_nothing_and_keep_their_bytes(tmp_path: Path) -> None:
+    dump(tmp_path / "store", make_options(coding="float16"))
+
+    assert open_store(tmp_path / "store").statistics.coding_cost is None
+    assert "coding_kl" not in (tmp_path / "store" / "manifest.json").read_text()

@@ -111,11 +111,15 @@ def test_bytes_per_row_are_those_of_the_dump(
 
     found = ask(options, source=source)
 
-    shards = dump(tmp_path / "store", options, source=source).manifest.shards
-    weighed = sum(file.bytes for shard in shards for file in shard.files) / 512
+    manifest = dump(tmp_path / "store", options, source=source).manifest
+    weighed = sum(file.bytes for shard in manifest.shards for file in shard.files) / 512
     (chosen,) = [choice for choice in found.choices if choice.k == found.chosen_k]
     assert chosen.bytes_per_row == pytest.approx(weighed, rel=0.1)
-    assert found.store_bytes(chosen) == 512 * chosen.bytes_per_row
+    whole = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
+    assert found.store_bytes(chosen) == pytest.approx(whole, rel=0.15)
+    if coding == "uint8":
+        assert found.gap_step == manifest.classes[0].coding.gap_step
+        assert found.coding_cost == pytest.approx(manifest.statistics["logits"].coding_cost, rel=1e-3)
 
 
 def test_a_survey_of_some_samples_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class _JensenShannon:
 class TeacherKl(_Kl):
     """Over all classes."""
 
-    name, label, column = "teacher_kl", "KL to the teacher", "KL"
+    name, label, column = "teacher_kl", "KL to the teacher, all classes", "KL"
     unit, higher_is_better = NATS, False
     needs: frozenset[Need] = NEEDS | {"whole rows"}
 
@@ -72,7 +72,7 @@ class TeacherBucketKl(_Kl):
 class TeacherJensenShannon(_JensenShannon):
     """Over all classes."""
 
-    name, label, column = "teacher_jensen_shannon", "Jensen-Shannon to the teacher", "JS"
+    name, label, column = "teacher_jensen_shannon", "Jensen-Shannon to the teacher, all classes", "JS"
     unit, higher_is_better = NATS, False
     needs: frozenset[Need] = NEEDS | {"all classes", "whole rows"}
 

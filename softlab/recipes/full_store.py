@@ -1,0 +1,54 @@
+"""A teacher's own run over a validation source: all of its classes, so that what is measured against it is exact."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from softlab.evaluation.one_model import first_input, open_inputs
+from softlab.labels.soft_labels import Head
+from softlab.loading.options import CheckOptions
+from softlab.modalities.images.inputs import ImageInput
+from softlab.models.build import build_model
+from softlab.models.device import DeviceOptions, place
+from softlab.models.rows import logits_of
+from softlab.recipes.published_input import input_of
+from softlab.recipes.students import TeacherModel
+from softlab.sources.source import Source
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import Store, open_store
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher
+from softlab.teacher.options import DumpOptions
+
+
+def full_store(
+    options: TeacherModel,
+    source: Source,
+    out: Path,
+    *,
+    input: ImageInput,
+    device: DeviceOptions,
+    head: Head = "softmax",
+    class_names: tuple[str, ...] | None = None,
+    cache: CacheOptions | None = None,
+) -> Store:
+    """The store at `out` with all classes of the teacher in float32, at T = 1; the teacher is run, in full precision,
+    where it isn't there yet. Raises as `dump_teacher`."""
+    device = replace(device, autocast="none", compile=False)
+    teacher = Teacher(
+        module=build_model(options),
+        name=options.model,
+        arguments=options.arguments,
+        input=options.input or input_of(options, input, key="teacher.input"),
+        class_names=class_names,
+    )
+    k = _count_classes(teacher, source, device)
+    dump_teacher(teacher, source, out, DumpOptions(k=k, coding="float32", temperature=(1.0,), head=head, device=device))
+    return open_store(out, cache=cache)
+
+
+def _count_classes(teacher: Teacher, source: Source, device: DeviceOptions) -> int:
+    """By what the teacher gives for one sample."""
+    loader = open_inputs(source, input=teacher.input, device=device, check=CheckOptions())
+    module = place(teacher.module.eval(), loader.device, channels_last=device.channels_last)
+    inputs = first_input(loader, channels_last=device.channels_last)
+    return logits_of(module, inputs, device=loader.device, autocast=device.autocast).rows.shape[1]
