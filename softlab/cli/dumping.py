@@ -74,7 +74,7 @@ def print_summary(summary: DumpSummary) -> None:
         "store": str(summary.out),
         "rows": f"{manifest.num_rows:,}" + (f" ({num_skipped:,} samples skipped)" if num_skipped else ""),
         "bytes per row": f"{summary.bytes_per_row:.1f}{labels}",
-        **quality_facts(manifest, without_targets="no targets to compare with"),
+        **quality_facts(manifest, without_targets="- (no targets to compare with)"),
     }
     if manifest.classes:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"

@@ -6,11 +6,12 @@ import msgspec
 
 from softlab.amounts import format_bytes
 from softlab.cli.flags import recipe_command
-from softlab.cli.metric_columns import metrics_among
+from softlab.cli.metric_columns import NO_VALUE, metrics_among
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_share, print_facts, print_table
 from softlab.evaluation.cost import ModelCost
 from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.per_class import ClassFigures
 from softlab.recipes.evaluate import EvaluateRecipe
 
@@ -31,7 +32,8 @@ def evaluate(recipe: EvaluateRecipe) -> None:
 
 def _how_good(evaluation: Evaluation) -> dict[str, str]:
     values = evaluation.values
-    known = {metric.label: metric.unit.text(values[metric.name]) for metric in metrics_among(values)}
+    shown = metrics_among({Accuracy.name, *values})
+    known = {each.label: each.unit.text(values[each.name]) if each.name in values else NO_VALUE for each in shown}
     return {"rows": f"{evaluation.rows:,}"} | known
 
 

@@ -10,6 +10,7 @@ from softlab.cli.say import say
 from softlab.cli.tables import print_columns, print_table
 from softlab.errors import TrainingFailed
 from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.labels.losses import temperature_of
 from softlab.ranks import is_first_rank
 from softlab.student.loop import OnProgress, TrainProgress
@@ -59,7 +60,7 @@ def _columns(results: Sequence[StudentResult], *, best_by: str | None, known: se
     columns["loss"] = [NO_VALUE if result.train_loss is None else f"{result.train_loss:.3f}" for result in results]
     columns["parameters"] = [f"{result.num_parameters:,}" for result in results]
     columns["time"] = [format_duration(result.seconds) for result in results]
-    for metric in metrics_among(known - {best_by}):
+    for metric in metrics_among((known | {Accuracy.name} if known else known) - {best_by}):
         columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
     return columns
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
@@ -136,6 +137,24 @@ def _check_labels(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) ->
     source = aligned.source
     if len(predicted_N) == len(source) and not aligned.replay.mixes:
         warn_of_labels(label_note(source, np.arange(len(source)), predicted_N.cpu().numpy(), num_classes=num_classes))
+
+
+def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOptions) -> tuple[NDArray[np.int64], int]:
+    """The largest class of each sample, int64 [N], and how many classes there are. The model is left in training mode,
+    on the loader's device."""
+    module = place(module.eval(), loader.device, channels_last=device.channels_last)
+    predicted: list[Tensor] = []
+    num_classes = 0
+    with torch.inference_mode():
+        for batch in loader.load(in_sequence(0, len(loader.aligned.source), batch_size=BATCH_SIZE)):
+            collated = batch.to(loader.device, channels_last=device.channels_last).inputs[0]
+            logits_BC = logits_of(
+                module, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
+            ).rows
+            num_classes = logits_BC.shape[1]
+            predicted.append(logits_BC.argmax(dim=1).cpu())
+    module.train()
+    return torch.cat(predicted).numpy(), num_classes
 
 
 def first_input(loader: BatchLoader, *, channels_last: bool) -> Inputs:

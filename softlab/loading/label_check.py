@@ -57,6 +57,13 @@ def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None =
     return label_note(source, source_S, predicted_S, num_classes=store.num_classes, is_stored=is_stored)
 
 
+def left_aside_note(source: Source, *, num_classes: int) -> str:
+    """That a source's hard targets are of other classes than a teacher's or model's; empty where they aren't, or where
+    there are none."""
+    is_known = hard_targets(source) is None or comparable_targets(source, num_classes=num_classes) is not None
+    return "" if is_known else _left_aside(source, num_classes)
+
+
 def looked_at(store: Store, store_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], StoreIndex]:
     """The indices, of source and store, of some samples of shards from all over the store."""
     parts_N = store_N // store.manifest.storage.shard_rows

@@ -5,22 +5,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
+from torch import nn
+
+from softlab.errors import StoreMismatch
+from softlab.evaluation.one_model import open_inputs, predict_classes
+from softlab.loading.label_check import label_note, left_aside_note, warn_of_labels
+from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.opening import open_source
 from softlab.models.device import DeviceOptions
+from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel, build_students
+from softlab.recipes.weights_input import about_weights, class_names_of
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+from softlab.sources.subset import spread_over
 from softlab.student.loop import OnProgress
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import LearnOptions, LogOptions, RunOptions, TargetOptions, TrainOptions
 from softlab.student.pruning import PruneOptions
-from softlab.student.run_folder import StudentResult
+from softlab.student.run_folder import RUN, StudentResult
 from softlab.student.train import train_students
+
+LOOKED_AT = 256
+"""Samples on which a teacher that has weights is compared with the hard targets, before it is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +94,11 @@ class TeacherRecipe:
         used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
         valid = open_validation(self.valid, inputs=(used,), on_scan=on_scan)
         source = open_source(self.source, modality=used.modality, inputs=(used,), on_scan=on_scan)
+        students = build_students({"teacher": self.teacher}, seeds={"teacher": self.run_options.seed})
+        source = self._as_the_weights_count(source, students["teacher"], used)
         learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune)
         return train_students(
-            build_students({"teacher": self.teacher}, seeds={"teacher": self.run_options.seed}),
+            students,
             source,
             [],
             TrainOptions(run=self.run_options, device=self.device, log=self.log, learn=learn),
@@ -91,3 +108,30 @@ class TeacherRecipe:
             out=self.out,
             on_progress=on_progress,
         )
+
+    def _as_the_weights_count(self, source: Source, module: nn.Module, input: ImageInput) -> Source:
+        """The source with its hard targets as the model counts classes, where it has weights of a whole classifier.
+        Raises StoreMismatch for other classes; warns with OddLabels where classes are aligned by name, and where some
+        predictions contradict the targets."""
+        names = class_names_of(self.teacher, about_weights(self.teacher))
+        if (self.teacher.weights is None and names is None) or self.teacher.weights_except:
+            return source
+        source = with_known_classes(source, names, whose="the teacher's weights")
+        if (self.out / RUN).exists() or not is_first_rank():
+            return source
+        some = spread_over(source, LOOKED_AT)
+        loader = open_inputs(some, input=input, device=self.device, check=CheckOptions())
+        predicted_N, num_classes = predict_classes(loader, module, self.device)
+        if left_aside_note(some, num_classes=num_classes):
+            raise StoreMismatch(_of_other_classes(source, num_classes))
+        warn_of_labels(label_note(some, np.arange(len(some)), predicted_N, num_classes=num_classes))
+        return source
+
+
+def _of_other_classes(source: Source, num_classes: int) -> str:
+    found = "more classes" if source.class_names is None else f"{len(source.class_names):,} classes"
+    return (
+        f"{source.name}: labels of other classes ({found}) than the {num_classes:,} of the teacher's weights, which "
+        f"would be unlearnt. Give the teacher a head of its own: as many classes in `teacher.arguments`, and its old "
+        f"head, a layer, as `teacher.weights_except`."
+    )

@@ -23,6 +23,12 @@ def first(source: Source, count: int) -> Source:
     return _subset(source, np.arange(count), skipped=source.skipped)
 
 
+def spread_over(source: Source, count: int) -> Source:
+    """So many samples from all over a source, or all of them."""
+    count = min(count, len(source))
+    return _subset(source, np.arange(count) * len(source) // count, skipped=source.skipped)
+
+
 def with_targets(source: Source, targets: Sequence[int]) -> Source:
     """The samples with these hard targets, in their order. Raises InvalidOption where a target is of no sample."""
     known_N = hard_targets(source)

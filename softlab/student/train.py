@@ -12,12 +12,13 @@ from torch import nn
 from softlab.errors import InvalidOption, SlowReads
 from softlab.evaluation.best import AUTO, choose_metric
 from softlab.loading.content_check import overlap_note, warn_of_content
-from softlab.loading.label_check import stored_label_note, warn_of_labels
+from softlab.loading.label_check import left_aside_note, stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
+from softlab.ranks import is_first_rank
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -139,6 +140,12 @@ def _look_at_samples(data: TrainingData, valid: Validation | None) -> None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
 
 
+def _tell(note: str) -> None:
+    """Warns with OddLabels, once a run."""
+    if is_first_rank():
+        warn_of_labels(note)
+
+
 def _class_names(source: Source, stores: Sequence[Store], options: TrainOptions) -> tuple[str, ...] | None:
     """What the students' classes are called; None where nothing tells, as of a teacher without names whose classes
     aren't those of the source."""
@@ -195,7 +202,8 @@ def _compare_on(
     device: torch.device,
     is_main: bool = True,
 ) -> Comparison | None:
-    """The validation samples, aligned. Raises StoreMismatch and InvalidOption as `train_students`."""
+    """The validation samples, aligned; None where nothing can be measured on them, as their labels are left aside.
+    Raises StoreMismatch and InvalidOption as `train_students`."""
     best_by = options.run.best_by if is_main else AUTO
     if valid is None:
         if best_by != AUTO:
@@ -208,10 +216,16 @@ def _compare_on(
     valid = replace(valid, source=_with_learnt_classes(valid.source, source, stores, options))
     check_comparable(valid, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
+    if valid.store is not None:
+        _tell(stored_label_note(aligned.source, valid.store, aligned.store_N))
     if valid.store is None and stores:
         aligned = replace(aligned, seen=stores[0].manifest.inputs)  # decoded as what students are trained on
     if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
         aligned = replace(aligned, num_classes=stores[0].num_classes)
+        note = left_aside_note(aligned.source, num_classes=stores[0].num_classes)
+        _tell(note)
+        if note and best_by == AUTO and options.run.patience is None:
+            return None
     return Comparison(
         loader=BatchLoader(
             aligned, device=device, options=LoaderOptions(workers=options.device.workers), keep_decoded=True

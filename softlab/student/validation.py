@@ -38,15 +38,19 @@ class Comparison:
 
 def check_comparable(valid: Validation, stores: Sequence[Store]) -> None:
     """Raises StoreMismatch for a validation store of another teacher."""
-    if valid.store is not None and stores:
-        teachers = [_teacher_of(store) for store in stores]
-        if _teacher_of(valid.store) not in teachers:
-            names = " or ".join(store.name for store in stores)
-            raise StoreMismatch(
-                f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
-                f"head. Dump the validation source with the same teacher, or leave `valid_store` out."
-            )
+    if valid.store is not None and stores and not any(_are_of_one_teacher(valid.store, store) for store in stores):
+        names = " or ".join(store.name for store in stores)
+        raise StoreMismatch(
+            f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
+            f"head. Dump the validation source with the same teacher, or leave `valid_store` out."
+        )
 
 
-def _teacher_of(store: Store) -> tuple[str, str, str]:
-    return store.manifest.teacher.weights_fingerprint, store.labels.label_space.fingerprint, store.head
+def _are_of_one_teacher(one: Store, other: Store) -> bool:
+    """The classes of one of them may have no names, as where a data set has other ones, or not all of them."""
+    names = {store.class_names for store in (one, other) if store.class_names is not None}
+    return len(names) < 2 and _teacher_of(one) == _teacher_of(other)
+
+
+def _teacher_of(store: Store) -> tuple[str, int, str]:
+    return store.manifest.teacher.weights_fingerprint, store.num_classes, store.head

@@ -10,16 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
+from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from softlab.student.loop import TrainProgress
 from softlab.student.options import RunOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import Trial
-from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, dump, train
+from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, as_class_folders, dump, train
 
 CNN = "student.cnn.model=softlab:grey_cnn"
 VALID = f"valid={{path = '{DATA / 'test'}', limit = 100}}"
@@ -223,3 +224,30 @@ def test_the_teachers_own_run_needs_a_teacher_and_a_source(
 ) -> None:
     with pytest.raises(InvalidOption, match=message):
         train(store, tmp_path / "run", f"valid_full='{tmp_path / 'valid.zarr'}'", *assignments)
+
+
+@pytest.mark.filterwarnings("ignore:.*are also in:softlab.errors.OddSource")
+def test_validation_labels_of_other_classes_are_left_aside(tmp_path: Path, store: Path) -> None:
+    """With a store students are compared with the teacher alone, without one with nothing."""
+    Path(tmp_path / "others").mkdir()
+    for number, each in enumerate(sorted(as_class_folders(tmp_path / "some").iterdir())[:3]):
+        each.rename(tmp_path / "others" / "abc"[number])
+    others = SourceOptions(path=str(tmp_path / "others"))
+    with pytest.warns(OddLabels, match=r"folder:others: labels of other classes \(3 classes"):
+        replace(dump(tmp_path / "valid"), source=others).run()
+
+    with pytest.warns(OddLabels, match=r"folder:others: labels of other classes \(3 classes, .* left aside"):
+        (alone,) = train(store, tmp_path / "alone", f"valid.path='{others.path}'").run()
+    with pytest.warns(OddLabels, match=r"folder:others: labels of other classes \(3 classes, .* left aside"):
+        (beside,) = train(
+            store, tmp_path / "beside", f"valid.path='{others.path}'", f"valid_store='{tmp_path / 'valid'}'"
+        ).run()
+
+    assert isinstance(alone, StudentResult)
+    assert isinstance(beside, StudentResult)
+    assert (alone.last, alone.best_by) == (None, None)
+    assert beside.best_by == "teacher_bucket_kl"
+    assert beside.last is not None
+    assert "accuracy" not in beside.last.values
+    with pytest.raises(InvalidOption, match=r"run\.best_by = accuracy: accuracy can't be measured on folder:others"):
+        train(store, tmp_path / "by", f"valid.path='{others.path}'", "run.best_by=accuracy").run()

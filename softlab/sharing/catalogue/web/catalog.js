@@ -6,7 +6,7 @@ const TAG = /^[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 const TEXTS = ["source", "teacher", "coding", "storage"];
-const COUNTS = ["num_samples", "num_classes", "k", "num_views", "num_files", "num_bytes"];
+const COUNTS = ["num_samples", "num_views", "num_files", "num_bytes"];
 
 async function readCatalog() {
   const found = JSON.parse(await readText("catalog.json", MAX_CATALOG_BYTES));
@@ -75,10 +75,10 @@ function isSummary(found) {
     isRecord(found) &&
     TEXTS.every((key) => typeof found[key] === "string") &&
     COUNTS.every((key) => Number.isInteger(found[key]) && found[key] >= 0) &&
-    (found.head === "softmax" || found.head === "sigmoid") &&
+    (hasLabels(found) ? isLabelled(found) : found.k === null && found.head === null) &&
     (found.accuracy === null || isNumberIn(found.accuracy, 0, 1)) &&
     Array.isArray(found.temperatures) &&
-    found.temperatures.length > 0 &&
+    found.temperatures.length > 0 === hasLabels(found) &&
     found.temperatures.length <= 64 &&
     found.temperatures.every((each) => isNumberIn(each, 0, 1e6)) &&
     Array.isArray(found.captured_mass) &&
@@ -89,6 +89,19 @@ function isSummary(found) {
     DIGEST.test(found.source_fingerprint) &&
     DIGEST.test(found.teacher_fingerprint) &&
     (found.parent === null || DIGEST.test(found.parent))
+  );
+}
+
+// A store may hold values alone, such as embeddings.
+function hasLabels(summary) {
+  return summary.num_classes !== null;
+}
+
+function isLabelled(summary) {
+  const counts = [summary.num_classes, summary.k];
+  return (
+    counts.every((each) => Number.isInteger(each) && each >= 0) &&
+    (summary.head === "softmax" || summary.head === "sigmoid")
   );
 }
 

@@ -18,7 +18,7 @@ const COLUMNS = [
   {
     id: "kept",
     title: "Kept",
-    of: (v) => v.summary.k,
+    of: (v) => v.summary.k ?? -1,
     isNumber: true,
     rank: 2,
     hint: "largest logits of a row, of how many classes",
@@ -26,7 +26,7 @@ const COLUMNS = [
   {
     id: "captured",
     title: "Captured",
-    of: (v) => v.summary.captured_mass[0],
+    of: (v) => v.summary.captured_mass[0] ?? -1,
     isNumber: true,
     hint: "mean probability of the kept classes, at the lowest stored temperature",
   },
@@ -64,8 +64,10 @@ function tableRow(catalog, version) {
     accuracy: share(summary.accuracy),
     samples: count(summary.num_samples),
     views: count(summary.num_views),
-    kept: [count(summary.k), make("span", { class: "of" }, ` / ${count(summary.num_classes)}`)],
-    captured: share(summary.captured_mass[0]),
+    kept: hasLabels(summary)
+      ? [count(summary.k), make("span", { class: "of" }, ` / ${count(summary.num_classes)}`)]
+      : "–",
+    captured: share(summary.captured_mass[0] ?? null),
     size: bytes(summary.num_bytes),
     licence: version.licence || "–",
     published: day(version.published),

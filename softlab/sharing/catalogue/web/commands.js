@@ -75,12 +75,13 @@ function commands(version, about, signer) {
 // alone, as others wrote what they are read from.
 function trainOptions({ summary }, about) {
   const words = [" --student torchvision:resnet18"];
-  if (summary.num_classes !== 1000) words.push(` --set student.resnet18.arguments.num_classes=${summary.num_classes}`);
+  if (hasLabels(summary) && summary.num_classes !== 1000) words.push(` --set student.resnet18.arguments.num_classes=${summary.num_classes}`);
   if (about !== null && about.modality === "images") {
     const { size } = about.input;
     const isSize = Array.isArray(size) && size.length === 2 && size.every((side) => Number.isInteger(side) && side > 0);
     words.push(...(isSize ? size.map((side) => ` --size ${side}`) : []), " --channels 3");
   }
+  if (!hasLabels(summary)) return [...words, ...featureOptions(summary)].join("");
   if (summary.head === "sigmoid") words.push(" --loss bce");
   if (summary.head === "sigmoid" || summary.accuracy === null) words.push(" --alpha 1");
   const stored = summary.temperatures;
@@ -89,6 +90,12 @@ function trainOptions({ summary }, about) {
   const best = below.length ? Math.max(...below) : Math.min(...stored);
   if (best !== usual) words.push(` --temperature ${best}`);
   return words.join("");
+}
+
+// Of a store of values alone: its first one is learnt by the layer before the student's head.
+function featureOptions({ features }) {
+  const name = features.find((each) => /^[A-Za-z0-9_-]+$/.test(each));
+  return name === undefined ? [] : [` --feature ${name}=avgpool:mean`, " --alpha 0"];
 }
 
 // So that a line breaks between words, and not behind the hyphens of an option.

@@ -15,6 +15,11 @@ function bytes(value) {
   return `${scaled.toFixed(power === 0 || scaled >= 100 ? 0 : 1)} ${units[power]}`;
 }
 
+// What a store keeps of a row: logits of some classes, or values alone.
+function kept(summary) {
+  return hasLabels(summary) ? `${count(summary.k)} of ${count(summary.num_classes)} classes kept` : "no soft labels";
+}
+
 function day(moment) {
   return make(
     "time",

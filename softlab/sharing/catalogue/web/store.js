@@ -25,7 +25,7 @@ function storePage(catalog, version) {
       { class: "lead" },
       `${summary.teacher} on ${summary.source}: ${count(summary.num_samples)} samples, `,
       summary.num_views > 1 ? `${count(summary.num_views)} views of each, ` : "",
-      `${count(summary.k)} of ${count(summary.num_classes)} classes kept`,
+      hasLabels(summary) ? kept(summary) : `values alone: ${summary.features.join(", ")}`,
     ),
     newerNote(catalog, version, signer),
     make(
@@ -39,9 +39,11 @@ function storePage(catalog, version) {
           "section",
           { class: "said" },
           make("h2", {}, "What the teacher said"),
-          later(`${stem}.figures.json`, MAX_FIGURES_BYTES, "No figures can be shown", (text) =>
-            drawFigures(readFigures(text, version), version),
-          ),
+          hasLabels(summary)
+            ? later(`${stem}.figures.json`, MAX_FIGURES_BYTES, "No figures can be shown", (text) =>
+                drawFigures(readFigures(text, version), version),
+              )
+            : make("p", { class: "note" }, "Values alone, of which there are no figures."),
         ),
         make(
           "section",
@@ -115,11 +117,11 @@ function facts(version) {
     ["Views", count(summary.num_views)],
     ["Teacher", summary.teacher],
     ["Accuracy", summary.accuracy === null ? "unknown: no hard targets" : share(summary.accuracy)],
-    ["Head", summary.head],
-    ["Classes kept", `${count(summary.k)} of ${count(summary.num_classes)}`],
-    ["Captured mass", captured],
+    ["Head", summary.head ?? "none"],
+    ["Soft labels", kept(summary)],
+    ...(hasLabels(summary) ? [["Captured mass", captured]] : []),
     ["Features", summary.features.join(", ") || "none"],
-    ["Format", `${summary.storage}, ${summary.coding}`],
+    ["Format", [summary.storage, summary.coding].filter(Boolean).join(", ")],
     ["Size", `${bytes(summary.num_bytes)} in ${count(summary.num_files)} files`],
     ["Licence", version.licence || "not stated"],
     ["Teacher's terms", version.terms || "none stated"],

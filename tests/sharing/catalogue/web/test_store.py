@@ -102,6 +102,39 @@ def test_commands_are_those_that_work_for_the_store(
     assert told in site.texts(".command code")[1]
 
 
+VALUES_ALONE = {
+    **dict.fromkeys(("num_classes", "head", "k", "accuracy")),
+    "temperatures": (),
+    "captured_mass": (),
+    "coding": "",
+    "features": ("embedding",),
+}
+
+
+def test_a_store_of_values_alone_is_shown_with_what_works_for_it(tmp_path: Path, site: Visit) -> None:
+    write_catalogue(tmp_path, [make_version("pets", 1), make_version("vectors", 1, **VALUES_ALONE)])
+
+    site.show()
+    listed = site.texts("td.name")
+    site.show("#vectors@1")
+
+    assert [each.split("@")[0] for each in listed] == ["pets", "vectors"]
+    assert site.texts(".lead")[0].endswith("values alone: embedding")
+    told = "--student torchvision:resnet18 --feature embedding=avgpool:mean --alpha 0 --out RUN"
+    assert told in site.texts(".command code")[1]
+    facts = dict(zip(site.texts("dt"), site.texts("dd"), strict=True))
+    assert (facts["Soft labels"], facts["Format"], facts["Features"]) == ("no soft labels", "zarr", "embedding")
+
+
+@pytest.mark.parametrize("changes", [{"k": None}, {"head": None}, {"num_classes": None}, {"temperatures": ()}])
+def test_a_record_that_has_half_of_the_labels_is_left_out(tmp_path: Path, site: Visit, changes: dict[str, Any]) -> None:
+    write_catalogue(tmp_path, [make_version("pets", 1), make_version("half", 1, **changes)])
+
+    site.show()
+
+    assert [each.split("@")[0] for each in site.texts("td.name")] == ["pets"]
+
+
 def test_who_signed_it_is_told_and_how_to_check_it(visit: Visit) -> None:
     visit.show("#pets@3")
 
