@@ -1,9 +1,10 @@
-"""Where views differ much, must a label be that of the very view? Students under strong crops, at several lengths.
+"""Must a label be that of the very view? Students of 1,000 images under strong crops, at several lengths.
 
     python pipelines/fashion_mnist/crops.py [--seeds 3] [--epochs 16 64 192] [--test FOLDER]
 
-Runs the chain of crops.toml once a length and seed; its two stores are made once. Everything is written below
-runs/crops; run again, what is finished is not repeated, and what was stopped goes on.
+A consistent label is what the teacher says about the very crop, a fixed one what it says about the whole image. Runs
+the chain of crops.toml once a length and seed; its two stores are made once. Everything is written below runs/crops;
+run again, what is finished is not repeated, and what was stopped goes on.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from softlab.recipes.toml import merged, read_toml
 RECIPE = Path("pipelines/fashion_mnist/crops.toml")
 FOLDER = "runs/crops"
 STUDENTS = {
-    "fixed/hard": "hard labels",
-    "fixed/t1": "of the whole image, T = 1",
-    "fixed/t4": "of the whole image, T = 4",
-    "consistent/t1": "of each of 16 crops, T = 1",
-    "consistent/t4": "of each of 16 crops, T = 4",
+    "fixed/hard": "hard",
+    "fixed/t1": "fixed, T = 1",
+    "fixed/t4": "fixed, T = 4",
+    "consistent/t1": "consistent, T = 1",
+    "consistent/t4": "consistent, T = 4",
 }
 """What each learns, by the end of its folder."""
 
