@@ -54,7 +54,10 @@ def create_file(path: Path, data: bytes | memoryview) -> None:
 
 
 def read_whole(path: Path) -> bytes:
-    """All bytes of a file. Raises FileNotFoundError, and StoreError where the disk or its permissions refuse them."""
+    """All bytes of a file. Raises FileNotFoundError, and StoreError where the disk or its permissions refuse them, and
+    for a device or a pipe, which may have no end."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path}: is no plain file. Put back the file that was here, or remove this.")
     try:
         return path.read_bytes()
     except FileNotFoundError:

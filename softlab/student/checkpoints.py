@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 from safetensors.torch import load, save
 
-from softlab.disk import disk_errors, temporary_name, write_whole
-from softlab.errors import DamagedCheckpoint, DamagedStore
+from softlab.disk import disk_errors, read_whole, temporary_name, write_whole
+from softlab.errors import DamagedCheckpoint, DamagedStore, StoreError
 from softlab.identity import digest_of
 from softlab.student.growing_file import GrowingFile
 from softlab.student.learner import State
@@ -152,11 +152,11 @@ def _read_hashed(path: Path, expected: str | None) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_whole(path)
     except FileNotFoundError:
         raise _Damaged(f"{path}: is missing.") from None
-    except OSError as error:
-        raise _Damaged(f"{path}: can't be read: {error.strerror}.") from None
+    except StoreError as error:
+        raise _Damaged(str(error)) from None
 
 
 def _digest(written: Written) -> str:

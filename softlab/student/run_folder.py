@@ -22,8 +22,8 @@ import msgspec
 from torch import Tensor
 
 from softlab.amounts import format_duration
-from softlab.disk import disk_errors, exclusive, is_temporary, list_files, sweep_temporaries
-from softlab.errors import DamagedCheckpoint, DamagedStore, StoreExists, StoreMismatch
+from softlab.disk import disk_errors, exclusive, is_temporary, list_files, read_whole, sweep_temporaries
+from softlab.errors import DamagedCheckpoint, DamagedStore, StoreError, StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.manifest import differences, tell_differences
 from softlab.models.weights import encode_weights, read_weights
@@ -146,8 +146,8 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return msgspec.json.decode(path.read_bytes(), type=list[StudentResult])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return msgspec.json.decode(read_whole(path), type=list[StudentResult])
+        except (OSError, StoreError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
     def position(self) -> Position | None:
@@ -252,8 +252,8 @@ def _students_of(root: Path) -> list[str]:
 
 def _read_record(root: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = msgspec.json.decode((root / RUN).read_bytes(), type=dict)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        record: dict[str, Any] = msgspec.json.decode(read_whole(root / RUN), type=dict)
+    except (OSError, StoreError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(root / RUN, error) from error
     return record
 
