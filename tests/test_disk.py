@@ -49,6 +49,16 @@ def test_what_can_t_be_read_is_an_error_with_the_next_step(
         read_whole(tmp_path / "a")
 
 
+def test_what_may_have_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(StoreError, match=f"{name}: is a link or no plain file"):
+            read_whole(tmp_path / name)
+
+
 def test_what_is_not_there_is_told_from_what_can_t_be_read(tmp_path: Path) -> None:
     assert read_whole(tmp_path / "a") is None
 

@@ -1,5 +1,6 @@
 """Reads the files of training runs that others made, and says what is wrong with one that can't be used."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ Read = TypeVar("Read")
 def read_file(path: Path) -> bytes | None:
     """None if there is no such file. Raises InvalidOption if it can't be read."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, "is no plain file")  # a device may have no end
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from softlab.card.render import CARD_NAME
 from softlab.errors import SoftlabError
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
@@ -39,7 +40,10 @@ class Reader:
 
     def result(self, place: Place, outcome: Outcome) -> object:
         """In a place of the same name it is the same for the same store."""
-        return place.contents(below=self.made) if self.made else re.findall(self.pattern, outcome.out)
+        if self.made is None:
+            return re.findall(self.pattern, outcome.out)
+        made = place.contents(below=self.made)
+        return {path: data for path, data in made.items() if not path.endswith(CARD_NAME)}  # which a person may edit
 
 
 STORE_READERS = {

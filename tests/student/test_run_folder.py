@@ -273,7 +273,12 @@ def test_metrics_that_lost_their_end_are_those_of_the_checkpoint_before(tmp_path
     assert metrics(tmp_path) == [{"epoch": 5}]
 
 
-@pytest.mark.parametrize("damage", [cut, empty])
+def endless(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("damage", [cut, empty, endless])
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
 def test_a_damaged_record_is_said_with_what_helps(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     folder = RunFolder(tmp_path, RUN | {"students": {"small": {}}})
