@@ -16,6 +16,7 @@ IN_WORDS = {
     r"teacher\.arguments\.(.*)": r"`teacher.arguments.\1`",
     r"source\.name": "the data set (`source.path`)",
     r"source\.num_samples": "the number of samples",
+    r"source\.keys_fingerprint": "the hash of the samples' keys (`source.path`)",
     r"source\.skipped": "the list of samples left out (`source.skip_unreadable`)",
     r"inputs\.\d+\.options\.(.*)": r"`input.\1`",
     r"inputs\.\d+\.decode\.(.*)": r"`input.\1`",
@@ -81,17 +82,25 @@ def differences(found: dict[str, Any], expected: dict[str, Any], *, prefix: str 
 
 def tell_differences(lines: Sequence[str]) -> str:
     """Those of `differences` as the middle of a message that is read to its end: the three that matter most, in the
-    words of the options that decide them, and how many more there are."""
-    ranked = sorted(lines, key=lambda line: _rank(line.partition(" ")[0]))
-    told = list(dict.fromkeys(map(_in_words, ranked[:MOST_TOLD])))
-    more = len(lines) - MOST_TOLD
-    return "; ".join(told) + (f"; and {more:,} more" if more > 0 else "")
+    words of the options that decide them, and how many more there are. What only follows from others is not told
+    beside them."""
+    causes = [line for line in lines if not _only_follows(_key_of(line))]
+    told = sorted(causes or lines, key=lambda line: _rank(_key_of(line)))[:MOST_TOLD]
+    more = len(lines) - len(told)
+    return "; ".join(dict.fromkeys(map(_in_words, told))) + (f"; and {more:,} more" if more > 0 else "")
 
 
-def _rank(key: str) -> tuple[bool, int, int]:
+def _key_of(line: str) -> str:
+    return line.partition(" ")[0]
+
+
+def _only_follows(key: str) -> bool:
+    return FOLLOWS.search(key) is not None and key != "teacher.weights_fingerprint"
+
+
+def _rank(key: str) -> tuple[int, int]:
     place = next((place for place, known in enumerate(IN_WORDS) if re.fullmatch(known, key)), len(IN_WORDS))
-    is_weights = key == "teacher.weights_fingerprint"
-    return FOLLOWS.search(key) is not None and not is_weights, place, key.count(".")
+    return place, key.count(".")
 
 
 def _in_words(line: str) -> str:
@@ -112,4 +121,4 @@ def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 
 def _names(tables: list[dict[str, Any]]) -> list[Any]:
-    return [table.get("name", number) for number, table in enumerate(tables)]
+    return [table.get("name", table.get("key", number)) for number, table in enumerate(tables)]

@@ -47,7 +47,8 @@ def test_of_a_run_students_options_are_named_as_in_a_recipe() -> None:
     )
 
 
-def test_hashes_are_short() -> None:
+def test_hashes_are_short_and_told_where_nothing_else_differs() -> None:
     lines = differences({"fingerprint": "a" * 64, "seed": 1}, {"fingerprint": "b" * 64, "seed": 2})
 
-    assert tell_differences(lines) == f"seed was 1, is now 2; fingerprint was {'a' * 12}.., is now {'b' * 12}.."
+    assert tell_differences(lines[:1]) == f"fingerprint was {'a' * 12}.., is now {'b' * 12}.."
+    assert tell_differences(lines) == "seed was 1, is now 2; and 1 more"

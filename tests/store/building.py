@@ -243,7 +243,7 @@ def changed_plans() -> dict[str, tuple[StorePlan, str]]:
             msgspec.structs.replace(
                 plan, source=msgspec.structs.replace(plan.source, keys_fingerprint=keys_fingerprint(["other"]))
             ),
-            "source.keys_fingerprint was ",
+            "the hash of the samples' keys (`source.path`) was ",
         ),
         "views": (make_plan(num_views=3), "`dump.views` was 2, is now 3"),
         "coding": (make_plan(coding="float32"), "`dump.coding` was 'float16', is now 'float32'"),
