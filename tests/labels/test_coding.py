@@ -243,11 +243,17 @@ def test_uint8_rounds_the_largest_logit_to_whole_steps_like_the_others(labels: S
 
 
 @pytest.mark.parametrize("coding", ["float16", "uint8"])
-@pytest.mark.parametrize("largest", [65_536.0, -1e6])
-def test_a_largest_logit_beyond_float16_is_refused(coding: Coding, largest: float) -> None:
+@pytest.mark.parametrize(
+    ("largest", "told"),
+    [
+        (65_536.0, "a logit of 65536 doesn't fit float16 (at most 65504). Store with `dump.coding = float32`."),
+        (-1e6, "the largest logit of a row is -1e+06: all of its classes are masked, and it tells nothing."),
+    ],
+)
+def test_a_largest_logit_beyond_float16_is_refused(coding: Coding, largest: float, told: str) -> None:
     labels = keep_top_k(torch.tensor([[largest, largest - 1]]), k=1)
 
-    with pytest.raises(TeacherError, match=re.escape("Store with `dump.coding = float32`.")):
+    with pytest.raises(TeacherError, match=re.escape(told)):
         make_coding(coding, labels).encode(labels)
 
 
