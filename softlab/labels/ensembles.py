@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.errors import StoreMismatch
+from softlab.labels.losses.notes import tell
 from softlab.labels.losses.teacher import LOWEST, head_log_probabilities
 from softlab.labels.soft_labels import SoftLabels
 
@@ -30,9 +31,11 @@ def combine(labels: Sequence[SoftLabels], weights_BS: Tensor, *, by: CombineBy, 
     is returned holds at this temperature only.
 
     Raises StoreMismatch for teachers over different numbers of classes, or with a sigmoid head; InvalidOption for a
-    temperature below the smallest one that a teacher's tail is stored at.
+    temperature below the smallest one that a teacher's tail is stored at. Warns with LittleMass and InterpolatedTail.
     """
     _check_combinable(labels)
+    for each in labels:
+        tell(each, loss="kl", temperature=temperature)
     tempered = [_at(each, temperature) for each in labels]
     class_ids_BU, log_p_BSU = _side_by_side(labels, tempered)
     outside_BS1 = torch.stack([each.outside_B for each in tempered], dim=1)[:, :, None]

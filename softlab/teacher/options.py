@@ -74,7 +74,7 @@ class DumpOptions:
 
     gap_step: float | None = None
     """Nats of one step of the uint8 coding; default: the largest of 1/4, 1/8, .. 1/64 that costs some samples at most
-    8e-5 nats."""
+    8e-5 nats of KL. The value of a loss then moves by 2e-3 to 9e-3."""
 
     format: FormatName = "zarr"
     """zarr, or parquet for SQL and data-frame tools."""

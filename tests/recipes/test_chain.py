@@ -54,6 +54,7 @@ def test_a_stage_tells_its_command_and_where_it_writes() -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore::softlab.errors.LittleMass")
 @pytest.mark.usefixtures("here")
 def test_a_run_gives_the_results_of_its_stages_and_calls_before_each() -> None:
     begun: list[str] = []

