@@ -150,7 +150,7 @@ def test_a_student_starts_from_layers_of_the_teacher(tmp_path: Path, store: Path
 # Several teachers.
 
 
-@pytest.mark.filterwarnings("ignore::softlab.errors.RandomWeights")
+@pytest.mark.filterwarnings("ignore::softlab.errors.RandomWeights", "ignore::softlab.errors.LittleMass")
 def test_students_learn_from_several_stores(tmp_path: Path, store: Path) -> None:
     """Of a teacher that counts nothing they learn nothing; of half of it, something."""
     other = tmp_path / "other.zarr"

@@ -199,7 +199,11 @@ def test_options_that_nothing_is_said_of_are_those_of_hintons_distillation() -> 
         (KlLoss, {"temperature_end": math.inf}, "loss.temperature_end = inf: expected a positive number"),
         (HingeLoss, {"margin": 0.0}, "loss.margin = 0.0: expected a positive number. Change `loss.margin`."),
         (SymmetricKlLoss, {"balance": 1.5}, "loss.balance = 1.5: expected 0 to 1. Change `loss.balance`."),
-        (LogitMseLoss, {"tail": "bucket"}, "tail = bucket: mse has no such tail. Choose as `loss.tail` uniform or"),
+        (
+            LogitMseLoss,
+            {"tail": "bucket"},
+            "loss.tail = bucket: mse has no such tail. Choose as `loss.tail` uniform or",
+        ),
     ],
 )
 def test_the_distillation_loss_checks_its_own_options(loss: type[Any], values: dict[str, Any], message: str) -> None:
