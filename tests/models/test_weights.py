@@ -269,17 +269,3 @@ def test_the_fingerprint_takes_any_layout_and_data_type() -> None:
     contiguous = {name: tensor.contiguous() for name, tensor in named.items()}
 
     assert weights_fingerprint(Named(named)) == weights_fingerprint(Named(contiguous))
-
-
-@pytest.mark.filterwarnings(
-    "ignore:torch.ao.quantization:DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
-)
-def test_packed_weights_of_quantized_layers_have_a_fingerprint() -> None:
-    def quantized(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        layers: nn.Module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 5)))
-        return layers
-
-    found = [weights_fingerprint(quantized(seed)) for seed in (0, 0, 1)]
-
-    assert found[0] == found[1] != found[2]
