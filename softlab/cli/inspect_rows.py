@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from softlab.amounts import format_count
-from softlab.cli.say import say
+from softlab.cli.say import printable, say
 from softlab.cli.tables import fit_as_table, print_facts, print_table
 from softlab.errors import InvalidOption
 from softlab.modalities.opening import open_source
@@ -53,9 +53,9 @@ def _print(rows: Sequence[SampleRow], *, as_json: bool) -> None:
 def _facts(row: SampleRow) -> dict[str, str]:
     target = "-" if row.target is None else row.target_name or str(row.target)
     facts = {
-        "sample": row.key,
+        "sample": printable(row.key),
         "target": target,
-        "teacher": ", ".join(map(str, row.classes)),
+        "teacher": printable(", ".join(map(str, row.classes))),
         "confidence": f"{row.confidence:.3f}",
         "tail": f"{row.tail:.4f}",
     }

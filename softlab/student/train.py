@@ -150,8 +150,12 @@ def _class_names(source: Source, stores: Sequence[Store], options: TrainOptions)
     """What the students' classes are called; None where nothing tells, as of a teacher without names whose classes
     aren't those of the source."""
     store = next((store for store in stores if store.has_labels), None)
-    if store is None or options.distil.new_classes:
+    if options.distil.new_classes:
         return source.class_names
+    if store is None:
+        # Where the data lacks the last classes, a model may have outputs for the first ones alone.
+        num_seen = [int(targets_N.max(initial=-1)) + 1 for targets_N in source.targets.values()]
+        return source.class_names if not num_seen or len(source.class_names or ()) in num_seen else None
     is_same = source.class_names is not None and len(source.class_names) == store.num_classes
     return store.class_names or (source.class_names if is_same else None)
 

@@ -71,8 +71,9 @@ def compare(student_BC: Tensor, teacher: SparseDistribution, *, temperature: flo
 def _compare_kept(student_BC: Tensor, teacher: SparseDistribution, *, temperature: float) -> Compared:
     """The student's side is the softmax over the kept classes alone."""
     kept_BK = student_BC.float().gather(1, teacher.class_ids_BK) / temperature
-    if teacher.valid_B is not None:  # a row with fewer classes than K has others in the places that are left
-        kept_BK = kept_BK.masked_fill(teacher.class_ids_BK >= teacher.valid_B[:, None], -math.inf)
+    is_valid_BC = teacher.is_valid_BC
+    if is_valid_BC is not None:  # a row with fewer classes than K has others in the places that are left
+        kept_BK = kept_BK.masked_fill(~is_valid_BC.gather(1, teacher.class_ids_BK), -math.inf)
     student_BK = kept_BK.log_softmax(dim=1)
     return Compared(
         teacher_BK=teacher.log_kept_BK,
