@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from softlab.cli.messages import explain_flag, say_flags, with_flags
+from softlab.cli.out_of_memory import explain_no_memory
 from softlab.errors import SoftlabError, SoftlabWarning
 from softlab.ranks import is_first_to_fail
 
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_note
     say_flags({}, ())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout is None:  # closed; without something in its place a file of ours would become it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -60,11 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _drop_output()  # whoever read it has gone (`| head`)
         sys.exit(1)
-    except OSError as error:
-        if not _is_output_refused():
-            raise
-        _drop_output()
-        typer.echo(f"error: standard output: can't be written: {error.strerror}. Send it to another place.", err=True)
+    except Exception as error:
+        told = explain_no_memory(error)
+        if told is None:
+            if not isinstance(error, OSError) or not _is_output_refused():
+                raise
+            _drop_output()
+            told = f"standard output: can't be written: {error.strerror}. Send it to another place."
+        typer.echo(f"error: {told}", err=True)
         sys.exit(1)
 
 
