@@ -53,8 +53,7 @@ def inspect(
         print(json.dumps({"finished": True, "digest": digest, "manifest": json.loads(encode(manifest))}, indent=1))
         return
     facts = _what(located.name, manifest) | _how_good(manifest) | {"digest": digest} | _published(located.version)
-    adding = plan_of_added_views(place) if isinstance(place, Path) else None
-    if adding is not None:
+    if isinstance(place, Path) and (adding := plan_of_added_views(place)) is not None:
         facts["being added"] = f"{_how_far(place, adding, manifest.views.num_views)} with --views +N"
     print_facts(facts)
 
