@@ -212,6 +212,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(known[:5]) or 'none'}{more}."
 
 
+def readable(path: object) -> str:
+    """A path as any output and any file takes it: bytes of it that are no UTF-8 become such as `\\xff`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def first_few(values: Sequence[object], *, count: int = 3) -> str:
     """Some things in the middle of a message, such as keys: the first ones, and how many more there are."""
     more = f" and {len(values) - count:,} more" if len(values) > count else ""

@@ -8,6 +8,7 @@ a cell is used (text that isn't UTF-8, a struct whose fields end early). So ever
 read, and all of it is a ValueError.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ class ForeignParquet:
 
     def __init__(self, file: Path | bytes) -> None:
         with _told_as_value_errors():
-            source = pa.BufferReader(file) if isinstance(file, bytes) else str(file)
+            source = pa.BufferReader(file) if isinstance(file, bytes) else pa.OSFile(os.fsencode(file))
             self._file = pq.ParquetFile(source, page_checksum_verification=True)
             self.metadata = self._file.metadata
             self.schema = self._file.schema_arrow
@@ -42,7 +43,7 @@ class ForeignParquet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._file.close(force=True)
 
     @property
     def num_rows(self) -> int:

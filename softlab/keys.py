@@ -15,7 +15,6 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
@@ -54,6 +53,8 @@ class Keys(Sequence[str]):
 
     def find(self, keys: "Keys") -> NDArray[np.int64]:
         """Where each of M other keys stands among these, int64 [M]; -1 where it doesn't."""
+        import pyarrow.compute as pc  # few commands look keys up, and it takes a tenth of what starting one does
+
         found = pc.index_in(keys._array, value_set=self._array).fill_null(-1)
         return np.asarray(found, dtype=np.int64)
 

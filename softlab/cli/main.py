@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from softlab.cli.messages import explain_flag, say_flags, with_flags
+from softlab.cli.out_of_memory import explain_no_memory
 from softlab.cli.say import say_beside
 from softlab.errors import SoftlabError, SoftlabWarning
 from softlab.ranks import is_first_to_fail
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_note
     say_flags({}, ())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout is None:  # closed; without something in its place a file of ours would become it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -62,17 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _drop_output()  # whoever read it has gone (`| head`)
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None and _is_output_refused():
-            _drop_output()
-            told = f"standard output: can't be written: {error.strerror}. Send it to another place."
-        elif error.errno is None:
-            raise  # of another package, and not of the system
-        else:
-            where = "the system" if error.filename is None else error.filename
-            told = f"{where}: {error.strerror}. Mend that, then run the same command again to go on."
+    except Exception as error:
+        told = explain_no_memory(error)
+        if told is None and isinstance(error, OSError):
+            told = _explain_refusal(error)
+        if told is None:
+            raise
         typer.echo(f"error: {told}", err=True)
         sys.exit(1)
+
+
+def _explain_refusal(error: OSError) -> str | None:
+    """What the system refused; None for an error that isn't the system's but of another package."""
+    if error.filename is None and _is_output_refused():
+        _drop_output()
+        return f"standard output: can't be written: {error.strerror}. Send it to another place."
+    if error.errno is None:
+        return None
+    where = "the system" if error.filename is None else error.filename
+    return f"{where}: {error.strerror}. Mend that, then run the same command again to go on."
 
 
 def _is_output_refused() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, readable
 from softlab.evaluation.best import score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.report.kinds import Member, group_by_kind
@@ -109,8 +109,9 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 def _folders(runs: Sequence[TrainingRun]) -> dict[Path, str]:
     """What to call the runs: by the last part of the path where no two share it."""
-    names = Counter(run.path.absolute().name for run in runs)
-    return {run.path: name if names[name := run.path.absolute().name] == 1 else str(run.path) for run in runs}
+    names = {run.path: readable(run.path.absolute().name) for run in runs}
+    counts = Counter(names[run.path] for run in runs)
+    return {path: name if counts[name] == 1 else readable(path) for path, name in names.items()}
 
 
 def _labels(groups: Sequence[Sequence[Member]], *, folders: Mapping[Path, str]) -> list[str]:
@@ -138,7 +139,7 @@ def _compare(label: str, members: Sequence[Member]) -> ComparedStudent:
     return ComparedStudent(
         label=label,
         name=results[0].name,
-        runs=tuple(str(run.path) for run, _ in members),
+        runs=tuple(readable(run.path) for run, _ in members),
         seeds=tuple(run.student_seeds[result.name] for run, result in members),
         is_finished=members[0][0].is_finished,
         error=results[0].error,

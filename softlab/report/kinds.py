@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from softlab.errors import readable
 from softlab.report.runs import Result, TrainingRun
 
 Member = tuple[TrainingRun, Result]
@@ -30,7 +31,7 @@ def _kind(run: TrainingRun, result: Result) -> str:
         "student": _without(run.settings["students"][result.name], "initial_weights", "seed"),
         "run": _without(run.settings["run"], "seed"),
         "distil": _without(run.settings["distil"], "baseline"),  # students don't depend on each other
-        "alone": str(run.path) if is_alone else None,
+        "alone": readable(run.path) if is_alone else None,
     }
     return json.dumps(settings, sort_keys=True)
 

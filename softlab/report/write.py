@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from softlab.disk import remove
+from softlab.errors import readable
 from softlab.report.compare import ComparedStudent, compare_students
 from softlab.report.plots import check_can_plot, draw_against_parameters, draw_learning_curves
 from softlab.report.runs import TrainingRun, read_run
@@ -59,7 +60,7 @@ def _draw(students: Sequence[ComparedStudent]) -> dict[str, bytes]:
 
 def _facts(run: TrainingRun) -> RunFacts:
     return RunFacts(
-        path=str(run.path),
+        path=readable(run.path),
         seed=run.seed,
         is_finished=run.is_finished,
         epochs_done=run.epochs_done,

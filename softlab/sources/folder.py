@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import SourceError, suggest
+from softlab.errors import SourceError, readable, suggest
 from softlab.identity import fields_hash
 from softlab.keys import Keys
 from softlab.sources.folder_walk import Walk
@@ -44,7 +44,7 @@ def open_folder(root: Path, *, class_names: tuple[str, ...] = ()) -> "FolderSour
     labels, counts = [label_of[name] for name in ordered], [len(keys[name]) for name in ordered]
     empty = tuple(name for name in class_names if not keys.get(name))
     return FolderSource(
-        name=f"folder:{root.absolute().name}",
+        name=f"folder:{readable(root.absolute().name)}",
         root=root,
         keys=Keys.join([keys[name] for name in ordered]),
         targets={"label": np.repeat(np.array(labels, dtype=np.int64), counts)},
@@ -86,7 +86,7 @@ def _without_labels(root: Path, walk: Walk, names: Sequence[str]) -> FolderSourc
     keys = sorted(names)
     _check_encoding(root, keys)
     return FolderSource(
-        name=f"folder:{root.absolute().name}",
+        name=f"folder:{readable(root.absolute().name)}",
         root=root,
         keys=Keys(keys),
         targets={},

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption, SourceError, suggest
+from softlab.errors import InvalidOption, SourceError, readable, suggest
 from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import fields_hash
 from softlab.keys import Keys
@@ -72,7 +72,7 @@ def open_parquet(
         )
     targets_N = np.concatenate(targets) if targets else None
     return ParquetSource(
-        name=f"parquet:{Path(path).absolute().name}",
+        name=f"parquet:{readable(Path(path).absolute().name)}",
         rows=RowGroups([group for part in parts for group in part.groups], fields=fields),
         keys=_keys([part.paths for part in parts]),
         targets={} if targets_N is None or not (targets_N >= 0).any() else {label_column: targets_N},

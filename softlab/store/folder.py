@@ -23,8 +23,8 @@ from softlab.manifest import (
     tell_differences,
 )
 from softlab.plain_files import read_plain
+from softlab.store.digest_names import digests_name
 from softlab.store.known_formats import format_named
-from softlab.store.pixel_digests import digests_name
 
 COMMITS = "commits"
 PLAN_NAME = f"{COMMITS}/plan.json"

@@ -43,13 +43,8 @@ class PixelDigests:
         return cls(store_D=StoreIndex(np.empty(0, dtype=np.int64)), digests_D=np.empty(0, dtype=np.uint64))
 
 
-def digests_name(view: int) -> str:
-    """The file of one view."""
-    return f"pixel_digests/view-{view:05d}.parquet"
-
-
 def encode_digests(digests: PixelDigests) -> bytes:
-    """The bytes of that file."""
+    """The bytes of such a file."""
     table = pa.Table.from_arrays([pa.array(digests.store_D), pa.array(digests.digests_D)], schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)

@@ -7,12 +7,19 @@ from typing import Literal
 
 from softlab.amounts import format_bytes, format_count
 from softlab.card.render import CARD_NAME
-from softlab.disk import is_temporary, list_files, remove
+from softlab.disk import exclusive, is_temporary, list_files, remove
 from softlab.errors import AccessDenied, DamagedStore
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan
 from softlab.remote.remote import Place, Remote
 from softlab.store.files import hash_matches
-from softlab.store.folder import COMMITS, layout_records, plan_of_added_views, written_by
+from softlab.store.folder import (
+    COMMITS,
+    LOCK_NAME,
+    layout_records,
+    plan_of_added_views,
+    remove_finished_commits,
+    written_by,
+)
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import LEASE_NAMES, PROBE, SIGNATURE_NAME, VERSION_NAME, locate
 from softlab.store.read_ahead import ReadAhead
@@ -67,7 +74,8 @@ def verify_store(
 ) -> VerifyReport:
     """Compare every file with the manifest, wherever the store lies; damage is listed, not raised.
 
-    With `sweep` temporary files are removed; the report tells which they were. `on_file(done, total)` is called after
+    With `sweep` temporary files are removed, unless another process is at work on the store (StoreBusy); the report
+    tells which they were. `on_file(done, total)` is called after
     each file. Raises NotAStore, UnfinishedStore or UnsupportedStore where there is no manifest to compare with,
     DamagedStore where it is not the one that was published under the version asked for, and what a remote raises.
     """
@@ -172,5 +180,9 @@ def _find_others(place: Place, others: set[str], adding: StorePlan | None) -> tu
 def _sweep(place: Place, paths: list[str]) -> None:
     if isinstance(place, Remote):
         place.delete(paths)
-    else:
-        remove(place, paths)
+    elif paths:
+        with exclusive(place / LOCK_NAME):  # nobody is writing them now
+            try:
+                remove(place, paths)
+            finally:
+                remove_finished_commits(place)

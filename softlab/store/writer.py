@@ -39,6 +39,7 @@ from softlab.manifest import (
 )
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
+from softlab.store.digest_names import digests_name
 from softlab.store.files import read_file, records_of, write_files
 from softlab.store.folder import (
     COMMITS,
@@ -51,7 +52,7 @@ from softlab.store.folder import (
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.known_formats import format_named
 from softlab.store.known_samples import KnownSamples
-from softlab.store.pixel_digests import PixelDigests, digested_samples, digests_name, encode_digests
+from softlab.store.pixel_digests import PixelDigests, digested_samples, encode_digests
 from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
 
 

@@ -8,6 +8,7 @@ shard of a small array in memory. A missing shard would read as fill values, so 
 manifest, never the array, what exists.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core import sync
 from zarr.storage import MemoryStore
 
 from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
@@ -67,6 +69,7 @@ def _shard_array(store: MemoryStore, plan: StorePlan, field: FieldRecord) -> "za
 def _create_array(
     store: MemoryStore, field: FieldRecord, *, num_views: int, num_rows: int, plan: StorePlan
 ) -> "zarr.Array[Any]":
+    _start_loop()
     return zarr.create_array(
         store,
         shape=(num_views, num_rows, *field.row_shape),
@@ -79,6 +82,22 @@ def _create_array(
         config={"write_empty_chunks": True},
         zarr_format=3,
     )
+
+
+def _start_loop() -> None:
+    """That of zarr's own thread. Where the thread can't be started, as 2 GB of address space are too few, zarr keeps
+    the loop all the same and waits for it for ever when it is called again; so the loop goes, and the error stays."""
+    if sync.loop[0] is not None:
+        return
+    nothing = asyncio.sleep(0)
+    try:
+        sync.sync(nothing)
+    except RuntimeError:
+        nothing.close()
+        if sync.loop[0] is not None:
+            sync.loop[0].close()
+        sync.reset_resources_after_fork()
+        raise
 
 
 def _blosc(plan: StorePlan, field: FieldRecord) -> BloscCodec:

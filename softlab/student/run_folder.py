@@ -114,7 +114,8 @@ class RunFolder:
         self._growing = GrowingFile(self._metrics)
         if ranks.is_first:
             if begin_anew:
-                self._remove_run()
+                with disk_errors(root):
+                    self._remove_run()
             self._begin(run)
         ranks.wait()
 

@@ -15,7 +15,7 @@ from softlab.cli.main import main
 try:
     main(sys.argv[1:])
 finally:
-    heavy = {"torch", "torchvision", "zarr", "PIL"}.intersection(sys.modules)
+    heavy = {"torch", "torchvision", "zarr", "PIL", "pyarrow"}.intersection(sys.modules)
     print("imported:", *sorted(heavy), file=sys.stderr)
 """
 
@@ -29,7 +29,7 @@ def imported_by(*arguments: object) -> str:
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "catalog", "push", "pull", "sign", "gc"])
 def test_the_help_of_a_command_is_shown_without_torch(command: str) -> None:
-    assert imported_by(command, "--help") == ""
+    assert imported_by(command, "--help") in ("", "pyarrow")
 
 
 def test_the_version_is_shown_without_torch() -> None:
@@ -38,7 +38,7 @@ def test_the_version_is_shown_without_torch() -> None:
 
 @pytest.mark.parametrize("command", [["inspect"], ["inspect", "--json"], ["verify"]])
 def test_a_store_is_shown_and_checked_without_torch(command: list[str], stores: Path) -> None:
-    assert "torch" not in imported_by(*command, stores / "train.zarr")
+    assert imported_by(*command, stores / "train.zarr") == ""
 
 
 def test_a_store_is_pulled_and_a_catalogue_is_read_without_torch(stores: Path, tmp_path: Path) -> None:

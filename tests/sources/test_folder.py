@@ -170,6 +170,14 @@ def test_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't allow such names")
+def test_a_folder_whose_name_is_not_utf_8_has_one_that_can_be_stored(tmp_path: Path) -> None:
+    source = open_folder(animals(tmp_path / os.fsdecode(b"caf\xe9")))
+
+    assert source.name == r"folder:caf\xe9"
+    assert source.read(0).fields["image"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't allow such names")
 def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     animals(tmp_path)
     os.rename(tmp_path / "cat/0.png", os.fsencode(tmp_path) + b"/cat/caf\xe9.png")

@@ -1,6 +1,8 @@
 import json
+import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,3 +363,13 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     path = write_parquet(tmp_path / "a[1].parquet", image_rows(1))
 
     assert find_parquet_files(str(path)) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't allow such names")
+def test_a_file_whose_name_is_not_utf_8_is_read_like_any_other(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image_rows(3)).rename(tmp_path / os.fsdecode(b"caf\xe9.parquet"))
+
+    source = open_parquet(path)
+
+    assert source.name == r"parquet:caf\xe9.parquet"
+    assert source.read(2).fields == {"image": encoded(picture(seed=2))}

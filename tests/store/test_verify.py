@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from softlab.errors import NotAStore, UnfinishedStore
+from softlab.disk import exclusive
+from softlab.errors import NotAStore, StoreBusy, UnfinishedStore
 from softlab.manifest import decode_manifest
+from softlab.store.folder import LOCK_NAME
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
 from tests.store.building import FORMATS, contents, flip_byte, make_plan, write_some, write_store
@@ -119,6 +121,19 @@ def test_what_a_killed_process_left_condemns_no_store_and_is_swept(store: Path) 
     assert report == swept
     assert report.is_intact
     assert (report.temporary, report.foreign) == (left, [])
+    assert contents(store) == before
+
+
+def test_what_another_process_is_writing_is_not_swept(store: Path) -> None:
+    before = contents(store)
+    half = store / "README.md.0123456789ab.tmp"
+    half.write_text("half")
+
+    with exclusive(store / LOCK_NAME), pytest.raises(StoreBusy, match="another process is writing this store"):
+        verify_store(store, sweep=True)
+
+    assert half.exists()
+    verify_store(store, sweep=True)
     assert contents(store) == before
 
 

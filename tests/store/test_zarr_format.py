@@ -1,5 +1,7 @@
+import threading
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.store.zarr_format import ZarrFormat
 from softlab.testing.formats import AXES, FormatContract, random_bits
+from tests.forks import run_in_fork
 from tests.store.building import make_arrays, make_plan, write_store
 
 NO_CACHE = CacheOptions(max_bytes=0)
@@ -115,3 +118,19 @@ def test_zarr_alone_notices_any_damaged_byte_of_a_shard(tmp_path: Path) -> None:
             continue
 
     assert silent == []
+
+
+@pytest.mark.process
+def test_a_process_that_may_start_no_thread_says_so_again_and_again() -> None:
+    """zarr would wait for ever at the second time."""
+    assert run_in_fork(encode_without_threads) == 0
+
+
+def encode_without_threads() -> None:
+    """Exit code 0 where both times the reason is told, and it goes on once threads can be started."""
+    plan = make_plan()
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                ZarrFormat().layout_files(plan)
+    assert "outputs/logits/logits/zarr.json" in ZarrFormat().layout_files(plan)

@@ -21,8 +21,8 @@ from softlab.manifest import (
 from softlab.shards import Shard
 from softlab.sharing.fetch.download import Copy
 from softlab.sharing.fetch.origin import Origin
+from softlab.store.digest_names import digests_name
 from softlab.store.known_formats import format_named
-from softlab.store.pixel_digests import digests_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

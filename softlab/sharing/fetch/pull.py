@@ -10,7 +10,6 @@ from softlab.errors import InvalidOption
 from softlab.identity import digest_of
 from softlab.manifest import Manifest
 from softlab.manifest.versions import VersionRecord
-from softlab.sharing.fetch.chosen_samples import choose_samples, plan_samples
 from softlab.sharing.fetch.content import Part, choose_features, choose_views, content_of, plan_part
 from softlab.sharing.fetch.download import OnBytes
 from softlab.sharing.fetch.local_copy import make_local_copy
@@ -18,7 +17,6 @@ from softlab.sharing.fetch.origin import Origin, open_origin
 from softlab.sharing.signing.trust import check_digest
 from softlab.store.cache import CacheOptions
 from softlab.store.manifest_file import read_manifest_bytes
-from softlab.store.reader import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,18 +100,10 @@ def pull(
     if options.digest is not None:
         check_digest(origin.digest, options.digest, where=where)
     part = Part(views=choose_views(origin, options.parse_views()), features=choose_features(origin, options.features))
-    store = Store(origin.remote, origin.manifest, origin.digest, cache=CacheOptions(max_bytes=0), name=origin.name)
-    chosen = None if options.samples is None else choose_samples(store, options.samples)
-    if chosen is None:
-        manifest, fetched = make_local_copy(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
-    else:
-        from softlab.sharing.fetch.chosen_rows import ChosenRows  # it measures rows, and so imports torch
-
-        plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
-        rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
-        manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
-        _complete_card(out, manifest, origin)
-        sweep_temporaries(out)  # those of a pull that was killed when it had written all but the card
+    found = None if options.samples is None else _pull_samples(origin, part, out, options, on_bytes=on_bytes)
+    if found is None:
+        found = make_local_copy(origin, content_of(origin, part), out, jobs=options.jobs, on_bytes=on_bytes)
+    manifest, fetched = found
     digest = digest_of(read_manifest_bytes(out))
     return Pulled(
         out=out,
@@ -124,6 +114,28 @@ def pull(
         bytes_fetched=fetched + len(origin.manifest_bytes),
         bytes_of_whole=origin.num_bytes,
     )
+
+
+def _pull_samples(
+    origin: Origin, part: Part, out: Path, options: PullOptions, *, on_bytes: OnBytes | None
+) -> tuple[Manifest, int] | None:
+    """As `make_local_copy`, of the chosen samples alone; None where those are all that there are."""
+    from softlab.sharing.fetch.chosen_samples import choose_samples, plan_samples
+    from softlab.store.reader import Store  # files are copied without what reads rows, which is slow to import
+
+    assert options.samples is not None, "asked for"
+    store = Store(origin.remote, origin.manifest, origin.digest, cache=CacheOptions(max_bytes=0), name=origin.name)
+    chosen = choose_samples(store, options.samples)
+    if chosen is None:
+        return None
+    from softlab.sharing.fetch.chosen_rows import ChosenRows  # it measures rows, and so imports torch
+
+    plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
+    rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
+    manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
+    _complete_card(out, manifest, origin)
+    sweep_temporaries(out)  # those of a pull that was killed when it had written all but the card
+    return manifest, fetched
 
 
 def _complete_card(out: Path, manifest: Manifest, origin: Origin) -> None:

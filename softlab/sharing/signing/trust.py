@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softlab.errors import AccessDenied, NotTrusted, ObjectMissing
 from softlab.remote.remote import TooLarge
@@ -11,7 +12,9 @@ from softlab.sharing.signing.options import SignerOptions
 from softlab.sharing.signing.sign import Signable, read_signable
 from softlab.store.cache import CacheOptions
 from softlab.store.published import SIGNATURE_NAME, VERSION_NAME
-from softlab.store.reader import Store, open_store
+
+if TYPE_CHECKING:
+    from softlab.store.reader import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +51,14 @@ def check_trust(where: str | Path, *, signer: SignerOptions, min_version: int | 
 
 def open_trusted(
     where: str | Path, *, signer: SignerOptions, min_version: int | None = None, cache: CacheOptions | None = None
-) -> Store:
+) -> "Store":
     """As `open_store`, but only for the store that a trusted signature vouches for; raises as `verified_digest`.
 
     signer = softlab.SignerOptions(key=Path("their-public-key.pem"))
     store = softlab.open_trusted("s3://bucket/labels/pets@3", signer=signer)
     """
+    from softlab.store.reader import open_store  # `verify` reads no rows, and starts without it
+
     digest = verified_digest(where, signer=signer, min_version=min_version)
     cache = cache or CacheOptions()
     store = open_store(where, cache=cache)
