@@ -8,7 +8,7 @@ from torch import nn
 from softlab.bench.student_steps import LabelKind, Steps, StudentSteps
 from softlab.bench.timing import ROUNDS, OnTurn, rates
 from softlab.loading.decoded import DECODED_BYTES, Decoded
-from softlab.modalities.modality import InputOptions, default_input
+from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student.options import TrainOptions
@@ -50,7 +50,8 @@ def measure_training(
     feature, the store's first one is learnt, if the student has a layer that it can be compared with. The modules are
     not changed. Raises StoreMismatch, InvalidOption and ModelError as `train_students`.
     """
-    options, input, decoded = options or TrainOptions(), input or default_input(), Decoded(DECODED_BYTES)
+    options, decoded = options or TrainOptions(), Decoded(DECODED_BYTES)
+    input = settle_input(input or default_input(), source)
     found: list[StepRate] = []
     for name, module in students.items():
         steps = StudentSteps(name, module, source, store, options, input=input, decoded=decoded, turn_s=turn_s)

@@ -28,7 +28,7 @@ def inspect(
         int | None, typer.Option(min=1, help="Show so many samples, with the classes that the teacher gave them.")
     ] = None,
     thumbnails: Annotated[
-        Path | None, typer.Option(help="Write the samples, as images, to this HTML file; needs --source.")
+        Path | None, typer.Option(help="Write the samples, as images, to this HTML or PNG file; needs --source.")
     ] = None,
     source: Annotated[
         str | None, typer.Option(help="Where the images are, as dump-teacher had it; they are compared by content.")

@@ -1,5 +1,6 @@
 """What was found where a data set lies, and what of it was left out."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,10 +50,15 @@ class SourceSummary:
     found: Found | None
     """Of a folder."""
 
+    same_names: tuple[str, ...] = ()
+    """Of classes that another one has too, in another Unicode form, such as é as one character or as two."""
+
     @property
     def note(self) -> str:
         """What was left out or is odd, in one line; empty where there is nothing to tell."""
         findings = [] if self.found is None else _odd(self.found)
+        if self.same_names:
+            findings.append(f"{_some(self.same_names, 'class', 'classes')} there twice, in two Unicode forms")
         if self.found is not None and self.num_classes is None:
             findings.insert(0, "images without class folders, taken as samples without labels")
         return f"{self.name}: {'; '.join(findings)}" if findings else ""
@@ -68,12 +74,18 @@ def describe_source(source: Source) -> SourceSummary:
         num_samples=len(source),
         num_classes=None if source.class_names is None else len(source.class_names),
         found=_found_of(source),
+        same_names=_same_names(source.class_names or ()),
     )
 
 
 def count_suffixes(suffixes: Counter[str]) -> str:
     """`12 .heic, 3 .gif`, the most frequent first."""
     return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(4))
+
+
+def _same_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    counts = Counter(unicodedata.normalize("NFC", name) for name in class_names)
+    return tuple(name for name, count in counts.items() if count > 1 and class_names.count(name) < count)
 
 
 def _found_of(source: object) -> Found | None:

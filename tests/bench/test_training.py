@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 from softlab.bench.training import StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
@@ -10,6 +12,8 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
+from tests.loading.labelled import dump_rows, open_rows
+from tests.sources.pictures import encoded, image_rows
 from tests.student import pictures
 from tests.teacher.dumping import Pictures
 
@@ -62,6 +66,20 @@ def test_named_features_are_learnt_by_the_layers_named(taught: Path) -> None:
     found = measure(open_store(taught / "features"), feature={"map": FeatureLoss(layer="conv", loss="attention")})
 
     assert found[-1].features == {"map": "conv"}
+
+
+@pytest.mark.filterwarnings("ignore::softlab.errors.OddSource")
+def test_grey_images_among_rgb_ones_are_made_alike_as_in_training(tmp_path: Path) -> None:
+    rows = image_rows(16)
+    rows[3] |= {"bytes": encoded(Image.new("L", (6, 4)))}
+    source = open_rows(tmp_path / "mixed.parquet", rows)
+    student = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
+
+    found = measure_training(
+        {"small": student}, source, dump_rows(tmp_path / "store", source), options(), rounds=1, turn_s=0.001
+    )
+
+    assert [rate.labels for rate in found] == ["hard", "stored"]
 
 
 def test_without_features_two_ways_are_left(taught: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from softlab.errors import InvalidOption, StoreMismatch
+from softlab.modalities.images.contact_sheet import MARGIN, PIXELS, WIDTH, Picture, contact_sheet_png
 from softlab.report.sample_page import write_sample_page
 from softlab.store.sample_rows import sample_rows
 from tests.teacher.dumping import Pictures, dump, read_all
@@ -30,6 +31,44 @@ def test_a_page_holds_the_images_and_what_was_said_of_them(tmp_path: Path) -> No
     ]
     assert all(row.key in page and str(row.classes[0]) in page for row in rows)
     assert "http" not in page
+
+
+def test_a_png_sheet_holds_them_side_by_side(tmp_path: Path) -> None:
+    source = Pictures(targets_N=np.zeros(50, dtype=np.int64))
+    dump(tmp_path / "store", source=source)
+    store = read_all(tmp_path / "store")[0]
+    rows = sample_rows(store, 8)
+
+    write_sample_page(store, rows, source, tmp_path / "sheet.png")
+
+    with Image.open(tmp_path / "sheet.png") as image:
+        sheet_HWC = np.asarray(image)
+    found = [_place_of(source._pixels(row.index).transpose(1, 2, 0), sheet_HWC) for row in rows]
+    across, down = WIDTH + MARGIN, found[6][0] - found[0][0]
+    top, left = found[0]
+    assert found == [(top + down * (number // 6), left + across * (number % 6)) for number in range(8)]
+    captions_HWC = sheet_HWC[top + PIXELS : top + down - MARGIN]
+    assert (captions_HWC == 0).all(axis=2).any(), "text below them"
+    assert (captions_HWC == [176, 0, 0]).all(axis=2).any(), "in red where the teacher says another class"
+
+
+def _place_of(pixels_HWC: np.ndarray, sheet_HWC: np.ndarray) -> tuple[int, int]:
+    """Of a picture in a larger one."""
+    windows = np.lib.stride_tricks.sliding_window_view(sheet_HWC, pixels_HWC.shape)[:, :, 0]
+    rows, columns = np.nonzero((windows == pixels_HWC).all(axis=(2, 3, 4)))
+    assert len(rows) == 1
+    return int(rows[0]), int(columns[0])
+
+
+@pytest.mark.parametrize(("count", "columns", "height"), [(0, 1, 0), (1, 1, 1), (6, 6, 1), (7, 6, 2)])
+def test_a_sheet_has_as_many_rows_as_it_needs(count: int, columns: int, height: int) -> None:
+    dot = BytesIO()
+    Image.new("L", (2, 2)).save(dot, format="PNG")
+    pictures = [Picture(png=dot.getvalue(), lines=("a" * 500,))] * count
+
+    with Image.open(BytesIO(contact_sheet_png("a title", pictures))) as sheet:
+        assert sheet.width == MARGIN + columns * (WIDTH + MARGIN)
+        assert sheet.height == 15 + 2 * MARGIN + height * (PIXELS + 15 + MARGIN)
 
 
 def test_names_can_hold_no_markup(tmp_path: Path) -> None:
@@ -65,4 +104,4 @@ def test_a_file_that_is_no_page_is_refused(tmp_path: Path) -> None:
     store = read_all(tmp_path / "store")[0]
 
     with pytest.raises(InvalidOption, match=r"Name a file such as .*page\.html\."):
-        write_sample_page(store, sample_rows(store, 1), Pictures(), tmp_path / "page.png")
+        write_sample_page(store, sample_rows(store, 1), Pictures(), tmp_path / "page.pdf")

@@ -184,3 +184,14 @@ def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"is not UTF-8.*Rename it\."):
         open_folder(tmp_path)
+
+
+def test_a_class_that_is_there_in_two_unicode_forms_is_told(tmp_path: Path) -> None:
+    """One folder was made here, the other one copied from a Mac."""
+    image = encoded(picture())
+    source = open_folder(write_folder(tmp_path, {"caf\u00e9/1.png": image, "cafe\u0301/1.png": image}))
+
+    summary = describe_source(source)
+
+    assert summary.same_names == ("caf\u00e9",)
+    assert summary.note.endswith("1 class (caf\u00e9) there twice, in two Unicode forms")

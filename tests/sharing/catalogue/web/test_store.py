@@ -102,7 +102,7 @@ def test_commands_are_those_that_work_for_the_store(
     assert told in site.texts(".command code")[1]
 
 
-VALUES_ALONE = {
+VALUES_ALONE: dict[str, Any] = {
     **dict.fromkeys(("num_classes", "head", "k", "accuracy")),
     "temperatures": (),
     "captured_mass": (),
