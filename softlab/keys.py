@@ -60,6 +60,8 @@ class Keys(Sequence[str]):
 
     def find_in_any_form(self, keys: "Keys") -> NDArray[np.int64]:
         """The same, and a key that isn't there also in another Unicode form, as files have that came from a Mac."""
+        import pyarrow.compute as pc  # as in `find`
+
         places_M = self.find(keys)
         if (places_M < 0).any() and not pc.all(pc.string_is_ascii(keys._array)).as_py():
             composed = pc.utf8_normalize(self._array, form="NFC")

@@ -15,12 +15,12 @@ from softlab.errors import DamagedStore
 from softlab.identity import digest_of
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import StorePlan
+from softlab.store.digest_names import digests_name
 from softlab.store.format import FormatName
 from softlab.store.pixel_digests import (
     PixelDigests,
     decode_digests,
     digested_samples,
-    digests_name,
     encode_digests,
     is_digested,
 )

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from softlab.disk import exclusive
 from softlab.errors import NotAStore, StoreBusy, UnfinishedStore
+from softlab.locks import exclusive
 from softlab.manifest import decode_manifest
 from softlab.store.folder import LOCK_NAME
 from softlab.store.format import FormatName
