@@ -7,8 +7,9 @@ from typing import Literal
 
 from softlab.amounts import format_bytes, format_count
 from softlab.card.render import CARD_NAME
-from softlab.disk import exclusive, is_temporary, list_files, remove
+from softlab.disk import is_temporary, list_files, remove
 from softlab.errors import AccessDenied, DamagedStore
+from softlab.locks import exclusive
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan
 from softlab.remote.remote import Place, Remote
 from softlab.store.files import hash_matches
