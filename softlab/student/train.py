@@ -95,9 +95,6 @@ def train_students(
     label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid)
-        told = label_notes.warn_of_labels(learnt, stores)
-        if on_start is not None and told:
-            on_start(told)
     comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
     others = {
         name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)
@@ -114,6 +111,7 @@ def train_students(
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
+    told = label_notes.warn_of_labels(learnt, stores) if ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
             held.callback(learner.finish)
@@ -127,6 +125,8 @@ def train_students(
             finished = folder.results()
             if finished is not None:
                 return finished
+        if on_start is not None and told:
+            on_start(told)
         loaders = {name: each.loader for name, each in others.items() if each is not None}
         return Training(learners, train_loader, comparison, loaders, order, options, folder, ranks).run(on_progress)
 

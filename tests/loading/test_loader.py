@@ -11,6 +11,7 @@ from softlab.indices import SourceIndex
 from softlab.loading import loader
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
+from softlab.loading.decoded import SAMPLE_BYTES, TENSOR_BYTES
 from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowIndices, in_sequence
 from softlab.loading.sample_check import align
@@ -160,7 +161,7 @@ class Counted(Pictures):
 def test_an_image_is_decoded_once_as_far_as_the_decoded_ones_fit(
     monkeypatch: pytest.MonkeyPatch, keep_decoded: bool, kept_pictures: int, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(loader, "DECODED_BYTES", kept_pictures * 3 * 4 * 6)
+    monkeypatch.setattr(loader, "DECODED_BYTES", kept_pictures * (3 * 4 * 6 + SAMPLE_BYTES + TENSOR_BYTES))
     source = Counted(count=4)
     object.__setattr__(source, "reads", [])
 
