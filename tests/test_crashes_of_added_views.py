@@ -97,7 +97,7 @@ def assert_is_whole(out: Path, parent: Path) -> None:
 
 
 @BOTH_FORMATS
-@pytest.mark.parametrize("views", ["+1", 3])
+@pytest.mark.parametrize("views", ["+1", pytest.param(3, marks=pytest.mark.slow)])
 def test_a_kill_before_any_change_to_its_files_costs_an_addition_nothing(
     tmp_path: Path, two_views: Prepared, format: FormatName, views: int | str
 ) -> None:

@@ -45,7 +45,9 @@ def test_whatever_happens_ends_in_a_right_result_or_in_one_line(
     assert not counts.faults_of(part)
 
 
-@pytest.mark.parametrize("part", SHORT_PARTS)
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.slow if part == "kills" else ()) for part in SHORT_PARTS]
+)
 def test_whatever_happens_in_a_few_tries_ends_so_too(part: str, workshop: Workshop) -> None:
     tries, count = SHORT_PARTS[part]
     counts = Counts()

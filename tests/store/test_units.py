@@ -126,7 +126,7 @@ def test_labels_of_some_samples_are_split_off_with_all_their_rows(tmp_path: Path
 
 
 @given(model=unit_models(), data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_neither_interruptions_nor_the_order_of_shards_change_a_byte(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel, data: st.DataObject
 ) -> None:
@@ -158,7 +158,7 @@ def test_views_are_added_to_a_finished_store(tmp_path: Path, format: FormatName)
 
 
 @given(model=unit_models())
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_a_conversion_there_and_back_changes_no_row(tmp_path_factory: pytest.TempPathFactory, model: UnitModel) -> None:
     root = tmp_path_factory.mktemp("units")
     format = model.plan.storage.format
@@ -181,7 +181,7 @@ def opened_by_zarr(path: Path) -> Any:
 
 
 @given(model=unit_models().filter(lambda model: model.plan.storage.format == "zarr"))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_zarr_alone_finds_the_rows_of_a_shard_at_the_beginning_of_its_place(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel
 ) -> None:
@@ -204,7 +204,7 @@ def test_zarr_alone_finds_the_rows_of_a_shard_at_the_beginning_of_its_place(
 
 
 @given(model=unit_models().filter(lambda model: model.plan.storage.format == "parquet"))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_pyarrow_alone_finds_a_row_for_each_unit_and_its_sample(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel
 ) -> None:
