@@ -21,7 +21,7 @@ NEXT_TO_NOTHING = 1e-3
 """Of probability: where a tail is off by less, that can't be seen."""
 
 
-def warn_of_labels(learn: Iterable[LearnOptions], stores: Sequence[Store]) -> tuple[str, ...]:
+def warn_of_losses(learn: Iterable[LearnOptions], stores: Sequence[Store]) -> tuple[str, ...]:
     """With LittleMass and LossyLabels, of what the students' losses will miss. Returned is what is left to tell: the
     captured mass where it is no reason for a warning, a line a store."""
     told: dict[str, None] = {}

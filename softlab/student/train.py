@@ -111,7 +111,7 @@ def train_students(
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
-    told = label_notes.warn_of_labels(learnt, stores) if ranks.is_first else ()
+    told = label_notes.warn_of_losses(learnt, stores) if ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
             held.callback(learner.finish)
