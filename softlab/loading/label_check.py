@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from softlab.errors import OddLabels
 from softlab.indices import StoreIndex
-from softlab.labels.class_mapping import describe_mapping, find_mapping
+from softlab.labels.class_mapping import FEWEST_ROWS, describe_mapping, find_mapping
 from softlab.loading.sample_check import comparable_targets
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
 LOOKED_AT = 2048
 """Samples."""
+
+FAR_FEWER = 10
+"""Times."""
 
 MOST_SHARDS = 16
 """That they are in: to read a row, its whole shard is decoded."""
@@ -42,7 +45,26 @@ def label_note(
         if mapping is not None and mapping.offset is not None:
             return f"{_left_aside(source, num_classes)}; {told(mapping)}"
         return _left_aside(source, num_classes)
-    return "" if mapping is None else f"{source.name}: {told(mapping)}"
+    if mapping is None:
+        return _doubt(source, comparable_N[source_S], predicted_S, num_classes=num_classes)
+    return f"{source.name}: {told(mapping)}"
+
+
+def _doubt(source: Source, targets_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
+    """That numbers without names may count other classes: far fewer than the teacher has, at which it is hardly ever
+    right. Nothing else can tell 5 own classes from the first 5 of 1,000."""
+    known_S = targets_S >= 0
+    num_known, seen = int(known_S.sum()), int(targets_S.max(initial=-1)) + 1
+    num_right = int((targets_S == predicted_S)[known_S].sum())
+    if source.class_names is not None or num_known < FEWEST_ROWS or seen * FAR_FEWER > num_classes:
+        return ""
+    if num_right > num_known / (2 * seen):
+        return ""
+    return (
+        f"{source.name}: its labels go up to {seen - 1}, the teacher or model has {num_classes:,} classes, and its "
+        f"largest one is the label of {num_right:,} of {num_known:,} samples that were looked at. If these are labels "
+        f"of other classes, write them as texts, then they are left aside; or train with `teachers.alpha = 1`"
+    )
 
 
 def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None = None) -> str:
