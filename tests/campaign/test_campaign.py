@@ -46,7 +46,7 @@ def test_whatever_happens_ends_in_a_right_result_or_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=pytest.mark.slow if part == "kills" else ()) for part in SHORT_PARTS]
+    "part", [pytest.param(part, marks=() if part == "damage" else pytest.mark.slow) for part in SHORT_PARTS]
 )
 def test_whatever_happens_in_a_few_tries_ends_so_too(part: str, workshop: Workshop) -> None:
     tries, count = SHORT_PARTS[part]
