@@ -24,8 +24,8 @@ RETRIES: dict[str, Any] = {
     "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)},
 }
 KINDS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore, "http": HTTPStore, "https": HTTPStore}
-SETTINGS_OF_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "HF_")
-"""What names of environment variables begin with."""
+SETTINGS_OF_CLOUDS = {"s3": "AWS_", "az": "AZURE_", "gs": "GOOGLE_"}
+"""What names of environment variables begin with, by scheme."""
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -98,8 +98,12 @@ def _refuse_forks(url: str) -> None:
 
 def _refuse_line_ends(url: str) -> None:
     """A variable that was read from a file often has its line end too, at which a client's thread would panic."""
+    prefix = SETTINGS_OF_CLOUDS.get(url.partition("://")[0])
+    if prefix is None:
+        return
     for name, value in os.environ.items():
-        if name.startswith(SETTINGS_OF_CLOUDS) and not value.isprintable():
+        is_json = value.lstrip().startswith("{")  # a key file of Google's, which may have many lines
+        if name.startswith(prefix) and not is_json and not value.isprintable():
             raise InvalidOption(
                 f"{url}: the environment variable {name} holds a line end, or another sign that isn't printed. Set it "
                 f"without, as in export {name}=$(cat FILE)."

@@ -155,11 +155,31 @@ def test_whoever_says_nothing_is_given_up_within_30_seconds() -> None:
     assert small == clients.READING
 
 
-@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY"])
-def test_a_credential_with_a_line_end_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://bucket/labels", "AWS_SECRET_ACCESS_KEY"),
+        ("az://container/labels", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ("gs://bucket/labels", "GOOGLE_SERVICE_ACCOUNT_PATH"),
+    ],
+)
+def test_a_credential_with_a_line_end_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str
+) -> None:
     monkeypatch.setenv(name, "a-secret\n")
 
     with pytest.raises(InvalidOption, match=rf"the environment variable {name} holds a line end") as refused:
-        clients.Clients("s3://bucket/labels").reading()
+        clients.Clients(url).reading()
 
     assert "a-secret" not in str(refused.value)
+
+
+def test_settings_of_another_cloud_and_keys_of_many_lines_may_have_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE_NOTE", "two\nlines")
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '{\n "type": "service_account"\n}')
+
+    clients.Clients("http://127.0.0.1:9/labels").reading()
+    with pytest.raises(InvalidOption, match="can't be opened") as refused:  # the key lacks all else
+        clients.Clients("gs://bucket/labels").reading()
+
+    assert "line end" not in str(refused.value)
