@@ -15,6 +15,7 @@ from .errors import (
     NotTrusted,
     ObjectMissing,
     OddLabels,
+    OddPredictions,
     OddSource,
     OtherNumerics,
     PublishedInput,
@@ -73,9 +74,11 @@ from .modalities.opening import open_source
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
+from .predictions.options import PredictionOptions
 from .progress.bar import progress_bar
 from .recipes.chain import ChainRecipe
 from .recipes.dump import DumpRecipe
+from .recipes.import_predictions import ImportRecipe
 from .recipes.train import TrainRecipe
 from .report.write import write_report
 from .sharing.catalogue.catalog import Catalog, find_for, read_catalog
@@ -110,6 +113,7 @@ from .student.train import train_students
 from .student.validation import Validation
 from .teacher.dump import dump_teacher
 from .teacher.forward import Teacher
+from .teacher.import_predictions import import_predictions
 from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
 from .teacher.planning import plan_dump
@@ -147,6 +151,7 @@ __all__ = [
     "GoesOnDifferently",
     "HingeLoss",
     "ImageInput",
+    "ImportRecipe",
     "InheritOptions",
     "InterpolatedTail",
     "InvalidOption",
@@ -163,9 +168,11 @@ __all__ = [
     "NotTrusted",
     "ObjectMissing",
     "OddLabels",
+    "OddPredictions",
     "OddSource",
     "OptimizerOptions",
     "OtherNumerics",
+    "PredictionOptions",
     "PruneOptions",
     "PublishedInput",
     "PullOptions",
@@ -224,6 +231,7 @@ __all__ = [
     "evaluate_model",
     "finalize",
     "find_for",
+    "import_predictions",
     "inherit",
     "keep_top_k",
     "make_loss",

@@ -189,6 +189,10 @@ class OddLabels(SoftlabWarning):
     """Hard targets and a teacher's labels count their classes differently."""
 
 
+class OddPredictions(SoftlabWarning):
+    """Predictions that are imported tell less than they seem to."""
+
+
 class ChangedCache(SoftlabWarning):
     """Decoded rows on this machine are not those of their store, though nothing had damaged them."""
 

@@ -23,7 +23,7 @@ ROWS = """
     models | modalities
     card
     manifest
-    remote | sources | progress
+    remote | sources | progress | predictions
     locks
     labels | identity | keys | shards | ranks | disk | users_code | foreign_parquet
     errors | indices | amounts | plain_files | parquet_pages
@@ -55,6 +55,7 @@ HOMES = {
     "pyarrow": (
         "softlab.foreign_parquet",
         "softlab.keys",
+        "softlab.predictions.tables",
         "softlab.store.parquet_format",
         "softlab.store.samples",
         "softlab.store.pixel_digests",

@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import UnsetType
+
 from softlab.card.front_matter import front_matter
 from softlab.card.kept_sections import is_generated, kept_section, with_digest, written_sections
-from softlab.manifest import ClassesRecord, Manifest, Statistics, ValuesRecord
+from softlab.manifest import ClassesRecord, Manifest, Statistics, TeacherRecord, ValuesRecord
 from softlab.manifest.versions import VersionRecord
 from softlab.remote.address import Address
 
@@ -95,9 +97,8 @@ def _what_it_is(manifest: Manifest) -> list[str]:
     return [
         "# Soft labels for knowledge distillation",
         "",
-        f"The output of the teacher {_code(teacher.model)} ({teacher.num_parameters:,} parameters, weights "
-        f"{teacher.weights_fingerprint[:12]}) for {_plain(source.name)}: {source.num_samples:,} samples, "
-        f"{manifest.views.num_views} view(s), {' and '.join(classes)}.",
+        f"The output of the teacher {_code(teacher.model)} ({_known_of(teacher)}) for {_plain(source.name)}: "
+        f"{source.num_samples:,} samples, {manifest.views.num_views} view(s), {' and '.join(classes)}.",
         "",
         "| | |",
         "| --- | --- |",
@@ -110,6 +111,12 @@ def _what_it_is(manifest: Manifest) -> list[str]:
         f"| samples left out as unreadable | {len(source.skipped)} |",
         "",
     ]
+
+
+def _known_of(teacher: TeacherRecord) -> str:
+    if not isinstance(teacher.imported, UnsetType):
+        return teacher.in_words
+    return f"{teacher.num_parameters:,} parameters, weights {teacher.weights_fingerprint[:12]}"
 
 
 def _soft_labels(output: ClassesRecord, manifest: Manifest) -> list[str]:

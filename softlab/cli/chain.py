@@ -1,11 +1,11 @@
 """`softlab chain`: run the stages of one recipe in their order; those that are finished are skipped by the commands."""
 
-import importlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from softlab.cli.commands import load_command
 from softlab.ranks import is_first_rank
 from softlab.recipes.chain import ChainRecipe
 
@@ -24,9 +24,4 @@ def chain(
     for number, stage in enumerate(stages, start=1):
         if is_first_rank():
             typer.echo(f"== {number} of {len(stages)}: {stage}", err=True)
-        _function(stage.command).recipe_function(stage.recipe)
-
-
-def _function(command: str) -> Any:
-    name = command.replace("-", "_")
-    return getattr(importlib.import_module(f"softlab.cli.{name}"), name)
+        load_command(stage.command).recipe_function(stage.recipe)  # type: ignore[attr-defined]

@@ -84,7 +84,6 @@ def _published(version: VersionRecord | None) -> dict[str, str]:
 
 def _what(store: str, plan: StorePlan) -> dict[str, str]:
     teacher, source = plan.teacher, plan.source
-    weights = teacher.weights_fingerprint[:12]
     features = [
         f"{each.name} = {each.taken_from.removeprefix('layer:')} as {each.coding} [{plan.shape_in_words(each)}]"
         f"{_units(each)}"
@@ -92,7 +91,7 @@ def _what(store: str, plan: StorePlan) -> dict[str, str]:
     ]
     return {
         "store": f"{store} ({plan.storage.format}, format version {plan.format_version})",
-        "teacher": f"{teacher.model}, {teacher.num_parameters:,} parameters, weights {weights}, {teacher.precision}",
+        "teacher": f"{teacher.model}, {teacher.in_words}",
         "source": f"{source.name}, {source.num_samples:,} samples, {len(source.skipped):,} skipped{_chosen_from(plan)}",
         "views": f"{plan.views.num_views:,} of {describe_views(plan.views)}{_first_view(plan)}",
         **_soft_labels(plan),

@@ -1,7 +1,6 @@
 """The `softlab` program: its commands, and the one place where an error that a user can cause becomes one line."""
 
 import functools
-import importlib
 import io
 import os
 import sys
@@ -14,15 +13,16 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from softlab.cli.commands import load_command
 from softlab.cli.messages import explain_flag, say_flags, with_flags
 from softlab.cli.out_of_memory import explain_no_memory
 from softlab.cli.say import say_beside
 from softlab.errors import SoftlabError, SoftlabWarning
 from softlab.ranks import is_first_to_fail
 
-# The command `dump-teacher` is the function `dump_teacher` in softlab/cli/dump_teacher.py.
 COMMANDS = {
     "dump-teacher": "Run a teacher once over a source and store what it says.",
+    "import": "Make a store of predictions that a model made elsewhere.",
     "train-student": "Train one or more students from a store, without the teacher.",
     "train-teacher": "Train a teacher on hard targets.",
     "chain": "Run several commands from one recipe, skipping what is finished.",
@@ -131,8 +131,7 @@ class _Command(TyperCommand):
 
 
 def _load(command: str) -> Callable[..., Any]:
-    name = command.replace("-", "_")
-    function: Callable[..., Any] = getattr(importlib.import_module(f"softlab.cli.{name}"), name)
+    function = load_command(command)
 
     @functools.wraps(function)
     def run(**options: Any) -> None:

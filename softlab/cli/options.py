@@ -1,6 +1,5 @@
 """`softlab options`: every option of a command, with its text, default and choices."""
 
-import importlib
 import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from softlab.cli.commands import load_command
 from softlab.cli.flags import choices_text, default_text
 from softlab.errors import InvalidOption, suggest
 from softlab.recipes.options import OptionField, option_fields
@@ -15,7 +15,7 @@ from softlab.recipes.options import OptionField, option_fields
 INDENT = "    "
 MOST_WIDE = 120
 
-RECIPE_COMMANDS = ("dump-teacher", "train-student", "train-teacher", "evaluate", "bench", "catalog")
+RECIPE_COMMANDS = ("dump-teacher", "import", "train-student", "train-teacher", "evaluate", "bench", "catalog")
 """Those whose options can stand in a recipe, or be set with `--set`."""
 
 
@@ -44,8 +44,7 @@ def recipe_kind(command: str) -> Any:
             f"{command!r}: its options are those that `softlab {command} --help` shows, or there is no such command. "
             f"{suggest(command, RECIPE_COMMANDS)}"
         )
-    name = command.replace("-", "_")
-    return getattr(importlib.import_module(f"softlab.cli.{name}"), name).recipe_kind
+    return load_command(command).recipe_kind  # type: ignore[attr-defined]
 
 
 def _section_lines(section: str, options: list[OptionField], *, flags: dict[str, str], width: int) -> Iterator[str]:

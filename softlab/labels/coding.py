@@ -59,6 +59,9 @@ class LabelCoding:
     absolute: bool = True
     """Likewise: whether the logits have a level of their own."""
 
+    interpolates: bool = True
+    """Likewise: whether tails can be told between the stored temperatures."""
+
     has_valid: bool = False
     """Whether rows may have fewer classes than C."""
 
@@ -132,6 +135,7 @@ class LabelCoding:
             num_classes=self.num_classes,
             head=self.head,
             absolute=self.absolute,
+            interpolates=self.interpolates,
             valid_B=valid_B,
             valid_bits_BW=stored["valid_bits"] if self.masked else None,
             counts_B=counts_B,

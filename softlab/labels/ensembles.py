@@ -49,6 +49,7 @@ def combine(labels: Sequence[SoftLabels], weights_BS: Tensor, *, by: CombineBy, 
         offset_B=offset_B,
         temperature=temperature,
         num_classes=labels[0].num_classes,
+        absolute=all(each.absolute for each in labels),
     )
 
 
@@ -140,6 +141,7 @@ def _ranked(
     offset_B: Tensor,
     temperature: float,
     num_classes: int,
+    absolute: bool,
 ) -> SoftLabels:
     """Soft labels of what, scaled to sum to 1, are probabilities of the union and of each class outside it."""
     log_mean_BU, order_BU = log_mean_BU.sort(dim=1, descending=True, stable=True)
@@ -152,6 +154,7 @@ def _ranked(
         max_logit_B=temperature * log_mean_BU[:, 0] + offset_B,
         temperatures=(temperature,),
         num_classes=num_classes,
+        absolute=absolute,
     )
 
 

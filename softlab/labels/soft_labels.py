@@ -70,6 +70,10 @@ class SoftLabels:
     """Whether `max_logit_B` means something. False where only a teacher's probabilities were known, which are the same
     for logits that are all higher by 1."""
 
+    interpolates: bool = True
+    """Whether tails can be told between the stored temperatures and above them. False where somebody else has kept the
+    K and has told their probabilities alone, as a service does: of its other classes nothing is known but their sum."""
+
     valid_B: Tensor | None = None
     """int64, how many classes a row really has, the first ones; None where every row has all C. The tail is over those
     alone: of 384 classes of which a row has 20, the other 364 are nobody's."""
@@ -191,6 +195,13 @@ class SoftLabels:
                 f"be rebuilt below them. Train at {self.temperatures[0]:g} or more, or dump again with "
                 f"{temperature:g} among `dump.temperature`."
             )
+        if not self.interpolates:
+            raise InvalidOption(
+                f"temperature {temperature:g}: of this teacher only the probabilities of {self.k} of "
+                f"{self.num_classes:,} classes are known, at T={self._stored_in_words}, and those of the others at "
+                f"another temperature don't follow from them. Train at it, with `loss.temperature = "
+                f"{self.temperatures[0]:g}`."
+            )
         beta, has_none_B = 1 / temperature, self.log_tail_BT.isneginf().any(dim=1)
         stored = {1 / each: log_tail_B for each, log_tail_B in zip(self.temperatures, self.log_tail_BT.T, strict=True)}
         if self.head == "sigmoid":
@@ -258,6 +269,7 @@ class SoftLabels:
             num_classes=self.num_classes,
             head=self.head,
             absolute=self.absolute,
+            interpolates=self.interpolates,
             valid_B=valid_B,
             valid_bits_BW=valid_bits_BW,
             counts_B=self.counts_B,

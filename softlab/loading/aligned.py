@@ -164,7 +164,7 @@ def with_views(
         store_N=store_N,
         others=others,
         new_classes=new_classes,
-        seen=store.manifest.inputs,
+        seen=store.manifest.seen,
     )
 
 
@@ -173,7 +173,7 @@ def teachers_modality(store: Store, inputs: Sequence[InputOptions]) -> Modality 
     a manifest is compared and never imported."""
     names = [record.modality for record in store.manifest.inputs]
     found = next((modality_of(options) for options in inputs if options.modality in names), None)
-    return None if found is None else decoding_for(found, inputs, store.manifest.inputs)
+    return None if found is None else decoding_for(found, inputs, store.manifest.seen)
 
 
 def check_one_modality(views: ViewsRecord, inputs: Sequence[InputOptions]) -> None:

@@ -69,15 +69,15 @@ class Batches(Dataset[Batch | SoftlabError]):
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
         samples = [self._read(index) for index in rows.source_B.tolist()]
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
-        first, targets_N = aligned.modalities[0], aligned.targets_N
+        first, targets_N, mixes = next(iter(aligned.modalities), None), aligned.targets_N, aligned.replay.mixes
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
             inputs=tuple(self._collate(options, views[options.modality], rows) for options in aligned.inputs),
             content_hashes=tuple(sample.content_hash for sample in samples),
-            view_digests=self._digests(first, store_B, rows.views_B, views[first.name]),
+            view_digests=() if first is None else self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
-            mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views[first.name], targets_N),
+            mixed=None if first is None or targets_N is None or not mixes else _mixed(views[first.name], targets_N),
         )
 
     def _collate(self, options: InputOptions, views: list[View], rows: RowIndices) -> Collated:

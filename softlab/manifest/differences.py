@@ -13,6 +13,7 @@ OUTPUT = r"outputs\.[A-Za-z0-9_-]+\."
 IN_WORDS = {
     r"teacher\.model": "`teacher.model`",
     r"teacher\.weights_fingerprint": "the hash of the weights (`teacher.weights`)",
+    r"teacher\.imported\.(.*)": r"`predictions.\1`",
     r"teacher\.arguments\.(.*)": r"`teacher.arguments.\1`",
     r"source\.name": "the data set (`source.path`)",
     r"source\.num_samples": "the number of samples",

@@ -37,6 +37,16 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the manifest: immutable, and strict about its keys."""
 
 
+class ImportedRecord(Record, frozen=True, kw_only=True):
+    """What is known of a teacher that ran elsewhere, and whose predictions were imported."""
+
+    kind: Literal["logits", "log_probabilities", "probabilities", "votes", "values"]
+    """What its numbers were."""
+
+    is_top_k: bool
+    """Whether the file held some classes of each row, and not all of them."""
+
+
 class TeacherRecord(Record, frozen=True, kw_only=True):
     model: str
     arguments: dict[str, Any]
@@ -44,6 +54,18 @@ class TeacherRecord(Record, frozen=True, kw_only=True):
     num_parameters: Count
     precision: str
     """The dtype of the forward pass: float32, or that of autocast."""
+
+    imported: ImportedRecord | UnsetType = UNSET
+    """Of a teacher that softlab didn't run; `weights_fingerprint` is then the hash of the file of its predictions."""
+
+    @property
+    def in_words(self) -> str:
+        """`1,234 parameters, weights 0123456789ab, float32`; of an imported one what is known of it."""
+        known_by = self.weights_fingerprint[:12]
+        if isinstance(self.imported, UnsetType):
+            return f"{self.num_parameters:,} parameters, weights {known_by}, {self.precision}"
+        of_some = " of the likeliest classes" if self.imported.is_top_k else ""
+        return f"{self.imported.kind.replace('_', '-')}{of_some} that were imported, file {known_by}"
 
 
 class InputRecord(Record, frozen=True, kw_only=True):
@@ -146,6 +168,10 @@ class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="cl
     coding: CodingRecord
     absolute: bool = True
     """Whether logits have a level of their own. False where only probabilities were known."""
+
+    interpolates: bool | UnsetType = UNSET
+    """False where tails are known at the stored temperatures alone; a manifest says nothing where they can be told
+    between them."""
 
     units: bool = False
     """Whether there is a row for each unit of a sample (a position, a token, a frame), and not one a sample."""
@@ -314,6 +340,11 @@ class StorePlan(Record, frozen=True, kw_only=True):
             num_samples=self.source.num_samples,
             shard_rows=self.storage.shard_rows,
         )
+
+    @property
+    def seen(self) -> tuple[InputRecord, ...]:
+        """How the samples were decoded for the teacher; nothing where it ran elsewhere, as that isn't known."""
+        return self.inputs if self.teacher.imported is UNSET else ()
 
     @property
     def classes(self) -> tuple[ClassesRecord, ...]:

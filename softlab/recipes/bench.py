@@ -137,7 +137,7 @@ class BenchRecipe:
             options,
             modality=self.input.modality,
             inputs=(self.input,),
-            seen=store.manifest.inputs,
+            seen=store.manifest.seen,
             on_scan=on_scan,
         )
         return measure_training(

@@ -9,17 +9,19 @@ from softlab.errors import InvalidOption, suggest
 from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.recipes.import_predictions import ImportRecipe
 from softlab.recipes.options import types_of
 from softlab.recipes.renamed import renamed
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.toml import merged, read_toml
 from softlab.recipes.train import TrainRecipe
 
-StageRecipe = TeacherRecipe | DumpRecipe | TrainRecipe | EvaluateRecipe
+StageRecipe = TeacherRecipe | DumpRecipe | ImportRecipe | TrainRecipe | EvaluateRecipe
 
 COMMANDS: dict[str, type[StageRecipe]] = {
     "train-teacher": TeacherRecipe,
     "dump-teacher": DumpRecipe,
+    "import": ImportRecipe,
     "train-student": TrainRecipe,
     "evaluate": EvaluateRecipe,
 }

@@ -102,7 +102,7 @@ class EvaluateRecipe:
             self.source,
             modality=input.modality,
             inputs=(input,),
-            seen=seen if stored is None else stored.manifest.inputs,
+            seen=seen if stored is None else stored.manifest.seen,
             on_scan=on_scan,
         )
         source = with_known_classes(source, class_names_of(self.model, about), whose="the model's weights")

@@ -64,6 +64,6 @@ def open_validation(
     their stores saw its samples."""
     if source is None:
         return None
-    seen = seen if store is None else store.manifest.inputs
+    seen = seen if store is None else store.manifest.seen
     opened = open_source(source, modality=inputs[0].modality, inputs=inputs, seen=seen, on_scan=on_scan)
     return Validation(source=opened, store=store)

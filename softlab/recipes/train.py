@@ -219,7 +219,7 @@ class TrainRecipe:
         recipe of its best trial. Raises as `train_students` and `open_trusted`.
         """
         stores = [self._open(path) for path in self.store]
-        inputs, seen = self._inputs, stores[0].manifest.inputs if stores else ()
+        inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
         source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)

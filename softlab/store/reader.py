@@ -509,6 +509,7 @@ def coding_of(output: ClassesRecord) -> "LabelCoding":
         temperatures=output.selection.temperatures,
         head=output.head,
         absolute=output.absolute,
+        interpolates=output.interpolates is not False,
         has_valid=output.valid,
         masked=output.masked is True,
     )

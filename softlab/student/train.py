@@ -223,7 +223,7 @@ def _compare_on(
     if valid.store is not None:
         _tell(stored_label_note(aligned.source, valid.store, aligned.store_N))
     if valid.store is None and stores:
-        aligned = replace(aligned, seen=stores[0].manifest.inputs)  # decoded as what students are trained on
+        aligned = replace(aligned, seen=stores[0].manifest.seen)  # decoded as what students are trained on
     if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
         aligned = replace(aligned, num_classes=stores[0].num_classes)
         note = left_aside_note(aligned.source, num_classes=stores[0].num_classes)

@@ -42,7 +42,7 @@ def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head
     if wanted.is_sure or head != "softmax" or len(logits_RC) == 0:
         return
     name, num_classes = wanted.name, logits_RC.shape[1]
-    if _are_probabilities(logits_RC):
+    if are_probabilities(logits_RC):
         raise TeacherError(
             f"output {name}: its rows lie in 0..1 and sum to 1, so they are probabilities already, not logits. Take "
             f"the layer before the softmax with `dump.output = {name}=layer:LAYER`, store them as they are with "
@@ -59,7 +59,8 @@ def check_is_classifier(wanted: WantedOutput, logits_RC: Tensor, *, k: int, head
         )
 
 
-def _are_probabilities(logits_RC: Tensor) -> bool:
+def are_probabilities(logits_RC: Tensor) -> bool:
+    """Whether all rows lie in 0..1 and sum to 1."""
     in_range = bool(((logits_RC >= 0) & (logits_RC <= 1 + SUM_TOLERANCE)).all())
     return logits_RC.shape[1] > 1 and in_range and bool(((logits_RC.sum(dim=1) - 1).abs() < SUM_TOLERANCE).all())
 

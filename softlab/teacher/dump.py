@@ -23,7 +23,7 @@ from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
-from softlab.teacher.forward import Teacher, TeacherRun
+from softlab.teacher.forward import Run, Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
@@ -138,30 +138,36 @@ def dump_teacher(
     with TeacherRun(teacher, options) as run:
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
-        if _is_finished(job, ranks):
-            align(job.source, open_store(out))  # it may be other data by now, or another teacher
-            job.check_teacher(run, None)
-            summary = _summary(out, rows_computed=0, seconds=0.0)
-            if ranks.is_first:
-                _tell_precision(summary, asked=job.plan.teacher.precision)
-            return summary
-        with writing_together(job, ranks) as writer:
-            job.check_contents(writer)
-            job.check_teacher(run, writer)
-            start = time.perf_counter()
-            rows = sum(shard.num_rows for shard in writer.pending)
-            try:
-                _dump_pending(run, writer, job, ranks, on_progress=on_progress)
-                _finish(writer, job, ranks)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
-        ranks.wait()  # until the first one has tidied up: another dump may follow at once
+        return carry_out(job, run, ranks, on_progress=on_progress)
+
+
+def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress | None) -> DumpSummary:
+    """All that is left of a dump that was planned; raises and warns as `dump_teacher`."""
+    out = job.out
+    if _is_finished(job, ranks):
+        align(job.source, open_store(out))  # it may be other data by now, or another teacher
+        job.check_teacher(run, None)
+        summary = _summary(out, rows_computed=0, seconds=0.0)
         if ranks.is_first:
-            _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
-        summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
-        if ranks.is_first and summary.rows_redone:
-            tell_redone(summary.rows_redone, options)
+            _tell_precision(summary, asked=job.plan.teacher.precision)
         return summary
+    with writing_together(job, ranks) as writer:
+        job.check_contents(writer)
+        job.check_teacher(run, writer)
+        start = time.perf_counter()
+        rows = sum(shard.num_rows for shard in writer.pending)
+        try:
+            _dump_pending(run, writer, job, ranks, on_progress=on_progress)
+            _finish(writer, job, ranks)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
+    ranks.wait()  # until the first one has tidied up: another dump may follow at once
+    if ranks.is_first:
+        _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
+    summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
+    if ranks.is_first and summary.rows_redone:
+        tell_redone(summary.rows_redone, job.options)
+    return summary
 
 
 def _check_devices(options: DumpOptions) -> None:
@@ -179,7 +185,7 @@ def _is_finished(job: DumpJob, ranks: Ranks) -> bool:
 
 
 def _dump_pending(
-    run: TeacherRun,
+    run: Run,
     writer: StoreWriter,
     job: DumpJob,
     ranks: Ranks,

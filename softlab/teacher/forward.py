@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,15 @@ class Teacher:
 
     seen: tuple[InputRecord, ...] = ()
     """How samples were decoded when it was trained, where its weights tell; samples are then decoded alike."""
+
+    @property
+    def inputs(self) -> tuple[InputOptions, ...]:
+        """What samples are prepared as for it."""
+        return (self.input,)
+
+    def start(self, options: DumpOptions) -> "Run":
+        """The teacher, ready to be shown batches."""
+        return TeacherRun(self, options)
 
     def __repr__(self) -> str:
         num_parameters = sum(parameter.numel() for parameter in self.module.parameters())
@@ -137,6 +146,24 @@ class OutputOnHost:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._output
+
+
+class Run(Protocol):
+    """What gives rows for batches, wherever it has them from; a context manager."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def options(self) -> DumpOptions: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
+        """What is kept of a batch, on the device; nothing is waited for."""
+        ...
 
 
 class TeacherRun:

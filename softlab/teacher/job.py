@@ -40,7 +40,7 @@ from softlab.store.samples import SampleTable
 from softlab.store.stored_shards import ends_of_dump, ends_of_store
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
-from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
+from softlab.teacher.forward import OutputOnHost, Run, Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
 from softlab.teacher.revising import find_staying
@@ -105,7 +105,7 @@ class DumpJob:
         with joining(self.out, self.plan, recipe_N=self.recipe_N, part=shard.part) as writer:
             if writer.is_written(shard):
                 return "already there"
-            with TeacherRun(self.teacher, self.options) as run:
+            with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
@@ -122,9 +122,12 @@ class DumpJob:
         """What of an unfinished dump that was begun with another plan stays."""
         return find_staying(begun, self.plan, self.source, self.out)
 
-    def check_teacher(self, run: TeacherRun, writer: StoreWriter | None) -> None:
+    def check_teacher(self, run: Run, writer: StoreWriter | None) -> None:
         """Compare what the teacher gives for two samples with what is stored, as far as something is; without a writer
-        with the finished store. Raises StoreMismatch, and warns, as `check_same_teacher`."""
+        with the finished store. Predictions in a file are known by its hash. Raises StoreMismatch, and warns, as
+        `check_same_teacher`."""
+        if not isinstance(run, TeacherRun):
+            return
         stored = [] if writer is None else ends_of_dump(writer)
         if writer is None or writer.parent is not None:
             before = ends_of_store(open_store(self.out))
@@ -147,7 +150,7 @@ class DumpJob:
         replay = modality_of(self.teacher.input).replay(views, num_samples=len(self.source), recipe_N=self.recipe_N)
         return Aligned(
             source=self.source,
-            inputs=(self.teacher.input,),
+            inputs=self.teacher.inputs,
             replay=replay,
             digest_every=views.digest_every,
             seen=self.plan.inputs,
@@ -165,7 +168,7 @@ class DumpJob:
 
 
 def compute(
-    run: TeacherRun,
+    run: Run,
     aligned: Aligned,
     plan: StorePlan,
     shards: Sequence[Shard],
@@ -202,7 +205,7 @@ def finalize(out: str | Path) -> Manifest:
 
 
 def _by_shard(
-    run: TeacherRun, aligned: Aligned, shards: Sequence[Shard], options: DumpOptions
+    run: Run, aligned: Aligned, shards: Sequence[Shard], options: DumpOptions
 ) -> Iterator[tuple[Shard, Iterator[Batch]]]:
     size = options.batch_size
     order = (

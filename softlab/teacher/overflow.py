@@ -14,25 +14,23 @@ from softlab.errors import RedoneInFloat32
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
 from softlab.models.rows import OutputRows
-from softlab.teacher.forward import OutputOnHost, TeacherRun, WholeOutput, keep
+from softlab.teacher.forward import OutputOnHost, Run, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
 
 
-def run_batches(
-    run: TeacherRun, batches: Iterable[Batch], *, k: Mapping[str, int]
-) -> Iterator[tuple[Batch, OutputOnHost]]:
+def run_batches(run: Run, batches: Iterable[Batch], *, k: Mapping[str, int]) -> Iterator[tuple[Batch, OutputOnHost]]:
     """What is kept of each batch, on its way to the host. Under autocast a batch is looked at when the next one is on
     its way, so that the device has work while it is waited for."""
     before: tuple[Batch, OutputOnHost] | None = None
     for batch in batches:
         begun = batch, run.run(batch, k=k).start_to_host()
-        if not run.may_overflow:
+        if not (isinstance(run, TeacherRun) and run.may_overflow):
             yield begun
             continue
         if before is not None:
             yield before[0], _mended(run, *before, k=k)
         before = begun
-    if before is not None:
+    if before is not None and isinstance(run, TeacherRun):
         yield before[0], _mended(run, *before, k=k)
 
 

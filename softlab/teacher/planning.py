@@ -101,7 +101,7 @@ def settle_teachers_input(input: InputOptions, source: Source, settled: Settled)
 def how_seen(input: InputOptions, settled: Settled, like: Store | None) -> tuple[InputRecord, ...]:
     """How another teacher had these samples decoded, or a dump that was begun; an unfinished one may be told more."""
     if like is not None:
-        return like.manifest.inputs
+        return like.manifest.seen
     if not settled.is_unfinished:
         return settled.inputs
     return tuple(restate_input(each, input) if each.modality == input.modality else each for each in settled.inputs)

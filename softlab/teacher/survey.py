@@ -141,7 +141,7 @@ def survey_teacher(
     source = with_teachers_classes(source, teacher)
     teacher = replace(teacher, input=settle_input(teacher.input, source))
     check_seen_before(source, teacher.input, views)
-    seen = teacher.seen if like is None else like.manifest.inputs
+    seen = teacher.seen if like is None else like.manifest.seen
     replay = modality_of(teacher.input).replay(views.record, num_samples=len(source), recipe_N=views.recipe_N)
     aligned = Aligned(source=source, inputs=(teacher.input,), replay=replay, seen=seen)
     with TeacherRun(teacher, options) as run:

@@ -184,6 +184,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
         *("--augment", "--plan", "--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding"),
         *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
     ),
+    "import": (
+        *("--predictions", "--out", *OF_DATA, "--kind", "--column", "--key-column", "--num-classes", "--by-position"),
+        *("--class-names", "--k", "--temperature", "--head", "--output", "--coding", "--format", "--shard-rows"),
+    ),
     "train-student": (
         *("--out", "--store", "--source", "--valid", "--valid-store", "--student", "--feature", *OF_INPUT),
         *("--epochs", "--batch-size", "--max-samples", "--seed", "--alpha", "--loss", "--temperature"),
@@ -208,7 +212,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 """All of them: one more is a decision, for each makes the others harder to find."""
 
 MOST_FLAGS = 26
-ARGUMENTS = {"bench": "--store", "catalog": "--url"}
+ARGUMENTS = {"bench": "--store", "catalog": "--url", "import": "--predictions"}
 """Flags that are an argument instead."""
 
 WITHOUT_A_RECIPE = {"inspect": ("--rows", "--thumbnails", "--source", "--json")}

@@ -1,0 +1,106 @@
+"""Predictions in JSON Lines: one record a sample, with lists, with names of classes, or as a chat service answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from softlab.errors import SourceError
+from softlab.keys import Keys
+from softlab.predictions.chat import logprobs_of
+from softlab.predictions.columns import (
+    ALSO_KEYS,
+    CLASS_IDS,
+    CONTENT_HASH,
+    NO_CLASS,
+    Columns,
+    columns_of,
+    padded,
+)
+from softlab.predictions.named import NamedEntries
+from softlab.predictions.options import KINDS, PredictionOptions
+
+MAX_LINE_BYTES = 64 << 20
+"""Of one record; more is no record."""
+
+
+def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[str] | None) -> Columns:
+    """Raises SourceError naming the line of a record that isn't one, lacks what the first one has, or whose answer has
+    no log-probabilities."""
+    keys: list[str] = []
+    hashes: list[Any] = []
+    arrays: dict[str, list[Any]] = {}
+    entries = NamedEntries(class_names, where=str(file))
+    for number, record in _records(file):
+        where = f"{file}: line {number:,}"
+        keys += _key(record, options, where=where)
+        if CONTENT_HASH in record:
+            hashes.append(record[CONTENT_HASH])
+        for name, value in _predictions(record, options, where=where):
+            if isinstance(value, Mapping):
+                entries.add(name, value, where=where)
+            else:
+                arrays.setdefault(name, []).append(value)
+        _check_complete(arrays, entries, len(keys) or number, where=where)
+    found = {name: _as_array(name, rows, where=str(file)) for name, rows in arrays.items()}
+    found |= {options.key_column: Keys(keys)} if keys else {}
+    found |= {CONTENT_HASH: hashes} if hashes else {}
+    if entries:
+        return entries.columns(found, options)
+    return columns_of(found, options, where=str(file))
+
+
+def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    with file.open("rb") as lines:
+        number = 0
+        while line := lines.readline(MAX_LINE_BYTES):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                yield number, decoder.decode(line.removeprefix(b"\xef\xbb\xbf"))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise SourceError(
+                    f"{file}: line {number:,} isn't a whole record: {str(error).rstrip('.')}. Check whether the file "
+                    f"was written to its end, or leave that line out."
+                ) from error
+
+
+def _key(record: Mapping[str, Any], options: PredictionOptions, *, where: str) -> list[str]:
+    name = next((each for each in (options.key_column, *ALSO_KEYS) if each in record), None)
+    if name is None:
+        return []
+    key = record[name]
+    if not isinstance(key, str | int) or isinstance(key, bool):
+        raise SourceError(f"{where}: its `{name}` is no text. Give the key of its sample there.")
+    return [str(key)]
+
+
+def _predictions(record: Mapping[str, Any], options: PredictionOptions, *, where: str) -> Iterator[tuple[str, Any]]:
+    names = [name for name in (options.column, CLASS_IDS, *KINDS) if name is not None and name in record]
+    if names:
+        yield from ((name, record[name]) for name in names)
+    else:
+        yield "log_probabilities", logprobs_of(record, token=options.token, where=where)
+
+
+def _check_complete(arrays: Mapping[str, Sequence[Any]], entries: NamedEntries, count: int, *, where: str) -> None:
+    """All records have the same fields, so that no column lags behind the keys."""
+    lengths = {name: len(rows) for name, rows in arrays.items()} | entries.lengths
+    if lengths and (len(set(lengths.values())) > 1 or len(next(iter(arrays.values()), entries.rows)) < count):
+        lagging = min(lengths, key=lambda name: lengths[name])
+        raise SourceError(f"{where}: has no `{lagging}` or no key, which others have. Write all records alike.")
+
+
+def _as_array(name: str, rows: Sequence[Any], *, where: str) -> Any:
+    try:
+        if all(isinstance(row, list) for row in rows) and len({len(row) for row in rows}) > 1:
+            return padded(rows, fill=NO_CLASS if name == CLASS_IDS else -np.inf)
+        return np.array(rows)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise SourceError(
+            f"{where}: its `{name}` are not all numbers, or of several shapes. Write one row a sample."
+        ) from error

@@ -1,0 +1,127 @@
+"""Import what a model said elsewhere: predictions become a store like that of a dump."""
+
+import warnings
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+from torch import nn
+
+from softlab.errors import OddPredictions
+from softlab.loading.order import spread_out
+from softlab.manifest import ClassesRecord, ImportedRecord, StorePlan, check_plan
+from softlab.modalities.modality import DEFAULT_MODALITY, find_modality
+from softlab.modalities.views import NoViews, record_views
+from softlab.predictions.options import PredictionOptions
+from softlab.predictions.read import Predictions, name_of, read_predictions
+from softlab.predictions.rows import PredictedRows, rows_of
+from softlab.ranks import Ranks
+from softlab.sources.source import Source
+from softlab.teacher.dump import DumpSummary, OnProgress, carry_out
+from softlab.teacher.dumped_views import Settled, ViewsToDump, read_settled
+from softlab.teacher.example import check_classes
+from softlab.teacher.forward import TeacherOutput
+from softlab.teacher.imported import ImportedTeacher, Lookup, check_are_logits, dump_options, match_rows
+from softlab.teacher.job import DumpJob
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.plan import make_plan
+from softlab.teacher.planning import with_teachers_classes
+
+LOOKED_AT = 256
+"""Samples whose predictions tell K, and the step of a coding."""
+
+
+def import_predictions(
+    predictions: Predictions,
+    source: Source,
+    out: str | Path,
+    options: PredictionOptions | None = None,
+    *,
+    dump: DumpOptions | None = None,
+    class_names: tuple[str, ...] | None = None,
+    modality: str = DEFAULT_MODALITY,
+    on_progress: OnProgress | None = None,
+) -> DumpSummary:
+    """A finished store at `out` with the predictions of a model that softlab doesn't run, for every sample of a source.
+
+        source = softlab.open_source("pets/train")
+        softlab.import_predictions("predictions.parquet", source, "runs/pets.zarr")
+
+    `predictions` is a file (Parquet, CSV, npz, JSONL), or an iterable of batches of arrays by name. Each row belongs to
+    the sample of its key. `class_names` are those of the predictions, in their order, where they don't tell them. The
+    store trains students as any other; an interrupted import goes on when the same call is made again.
+
+    The whole file is held in memory. Raises SourceError for predictions that are damaged, aren't what they are said to
+    be, or have other keys than the source; InvalidOption, and as `dump_teacher` what comes of writing. Warns with
+    OddPredictions where rows tell less than others, and with OddLabels as `dump_teacher`."""
+    options, dump = options or PredictionOptions(), dump or DumpOptions()
+    columns, digest = read_predictions(predictions, options, class_names=class_names or source.class_names)
+    rows = rows_of(columns, options, head=dump.head, class_names=class_names)
+    for note in rows.notes:
+        warnings.warn(note, OddPredictions, stacklevel=2)
+    teacher = ImportedTeacher(
+        module=nn.Module(),
+        name=f"import:{name_of(predictions)}",
+        arguments={},
+        input=find_modality(modality).input_options(),
+        class_names=rows.class_names,
+        rows=rows,
+        row_N=match_rows(columns, source, options),
+        fingerprint=digest,
+    )
+    run = Lookup(teacher=teacher, options=dump_options(dump, rows))
+    source = with_teachers_classes(source, teacher)
+    job = DumpJob(
+        out=Path(out), plan=_plan(run, source, Path(out)), teacher=teacher, source=source, options=run.options
+    )
+    return carry_out(job, run, Ranks(), on_progress=on_progress)
+
+
+def _plan(run: Lookup, source: Source, out: Path) -> StorePlan:
+    """That of a dump, but for what isn't known of a model that ran elsewhere."""
+    teacher, settled = run.teacher, read_settled(out)
+    views = ViewsToDump(record=record_views(NoViews(), num_views=1, digest_every=0))
+    plan = make_plan(
+        teacher,
+        source,
+        run.options,
+        views,
+        example=_example(run, source, settled),
+        weights=teacher.fingerprint,
+        settled=settled,
+    )
+    plan = msgspec.structs.replace(
+        plan,
+        teacher=msgspec.structs.replace(plan.teacher, imported=_record(teacher.rows)),
+        inputs=tuple(msgspec.structs.replace(each, options={}, decode=UNSET) for each in plan.inputs),
+        outputs=tuple(
+            msgspec.structs.replace(
+                each,
+                absolute=teacher.rows.is_absolute or each.head == "sigmoid",
+                interpolates=False if teacher.rows.is_top_k and each.selection.k < teacher.rows.num_classes else UNSET,
+            )
+            if isinstance(each, ClassesRecord)
+            else each
+            for each in plan.outputs
+        ),
+    )
+    check_plan(plan)
+    return plan
+
+
+def _record(rows: PredictedRows) -> ImportedRecord:
+    return ImportedRecord(kind=rows.kind, is_top_k=rows.is_top_k)
+
+
+def _example(run: Lookup, source: Source, settled: Settled) -> TeacherOutput:
+    """Of samples from all over the source. Raises TeacherError for what looks like no logits over classes."""
+    some = spread_out(len(source), count=min(LOOKED_AT, len(source))).source_B
+    rows, (wanted,) = run.teacher.rows, run.options.wanted_outputs
+    if rows.is_top_k:
+        assert run.options.k is not None, "as the options were made for these rows"
+        return run.look_up(np.asarray(some), k={wanted.name: run.options.k})
+    whole = run.whole(np.asarray(some))
+    if rows.kind == "logits":
+        check_are_logits(whole.logits[wanted.name].rows, wanted, where=rows.where, head=run.options.head)
+    return run.look_up(np.asarray(some), k=check_classes(whole, run.options, settled))
