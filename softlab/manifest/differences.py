@@ -1,7 +1,7 @@
 """In what two plans or two runs differ, told in the words of the options that decide it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard
 
 HASH = re.compile("[0-9a-f]{64}")
@@ -13,6 +13,7 @@ OUTPUT = r"outputs\.[A-Za-z0-9_-]+\."
 IN_WORDS = {
     r"teacher\.model": "`teacher.model`",
     r"teacher\.weights_fingerprint": "the hash of the weights (`teacher.weights`)",
+    r"teacher\.imported\.file": "the hash of the predictions (`predictions.path`)",
     r"teacher\.imported\.(.*)": r"`predictions.\1`",
     r"teacher\.arguments\.(.*)": r"`teacher.arguments.\1`",
     r"source\.name": "the data set (`source.path`)",
@@ -85,7 +86,8 @@ def tell_differences(lines: Sequence[str]) -> str:
     """Those of `differences` as the middle of a message that is read to its end: the three that matter most, in the
     words of the options that decide them, and how many more there are. What only follows from others is not told
     beside them."""
-    causes = [line for line in lines if not _only_follows(_key_of(line))]
+    keys = {_key_of(line) for line in lines}
+    causes = [line for line in lines if not _only_follows(_key_of(line), keys)]
     told = sorted(causes or lines, key=lambda line: _rank(_key_of(line)))[:MOST_TOLD]
     more = len(lines) - len(told)
     return "; ".join(dict.fromkeys(map(_in_words, told))) + (f"; and {more:,} more" if more > 0 else "")
@@ -95,8 +97,10 @@ def _key_of(line: str) -> str:
     return line.partition(" ")[0]
 
 
-def _only_follows(key: str) -> bool:
-    return FOLLOWS.search(key) is not None and key != "teacher.weights_fingerprint"
+def _only_follows(key: str, keys: Collection[str]) -> bool:
+    if key == "teacher.weights_fingerprint":
+        return "teacher.imported.file" in keys
+    return FOLLOWS.search(key) is not None
 
 
 def _rank(key: str) -> tuple[int, int]:

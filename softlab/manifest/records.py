@@ -43,6 +43,9 @@ class ImportedRecord(Record, frozen=True, kw_only=True):
     kind: Literal["logits", "log_probabilities", "probabilities", "votes", "values"]
     """What its numbers were."""
 
+    file: Fingerprint
+    """BLAKE3 of the file, or of all that was given in Python."""
+
     is_top_k: bool
     """Whether the file held some classes of each row, and not all of them."""
 
@@ -56,7 +59,7 @@ class TeacherRecord(Record, frozen=True, kw_only=True):
     """The dtype of the forward pass: float32, or that of autocast."""
 
     imported: ImportedRecord | UnsetType = UNSET
-    """Of a teacher that softlab didn't run; `weights_fingerprint` is then the hash of the file of its predictions."""
+    """Of a teacher that softlab didn't run; `weights_fingerprint` is then the hash of its predictions."""
 
     @property
     def in_words(self) -> str:

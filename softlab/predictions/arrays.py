@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from blake3 import blake3
@@ -19,17 +20,17 @@ IN_PYTHON = "predictions"
 
 def read_npz(file: Path, options: PredictionOptions) -> Columns:
     """The arrays of a file that `numpy.savez` wrote; nothing is unpickled."""
+    if file.suffix.lower() == ".npy":
+        raise SourceError(
+            f"{file}: holds one array without keys. Write the keys of its rows beside it: "
+            f"numpy.savez(FILE, key=keys, logits=array)."
+        )
     try:
         with np.load(file, allow_pickle=False) as opened:
-            if not hasattr(opened, "files"):
-                raise SourceError(
-                    f"{file}: holds one array without keys. Write the keys of its rows beside it: "
-                    f"numpy.savez(FILE, key=keys, logits=array)."
-                )
             wanted = {options.column, options.key_column, *ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH}
             names = [name for name in opened.files if options.column is None or name in wanted]
             arrays = {name: opened[name] for name in names}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).partition("\n")[0].rstrip(".")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from softlab.errors import SourceError
+from softlab.errors import SourceError, first_few
 from softlab.keys import Keys
 from softlab.predictions.chat import logprobs_of
 from softlab.predictions.columns import (
@@ -33,7 +33,7 @@ def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[
     hashes: list[Any] = []
     arrays: dict[str, list[Any]] = {}
     entries = NamedEntries(class_names, where=str(file))
-    for number, record in _records(file):
+    for count, (number, record) in enumerate(_records(file), start=1):
         where = f"{file}: line {number:,}"
         keys += _key(record, options, where=where)
         if CONTENT_HASH in record:
@@ -43,7 +43,9 @@ def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[
                 entries.add(name, value, where=where)
             else:
                 arrays.setdefault(name, []).append(value)
-        _check_complete(arrays, entries, len(keys) or number, where=where)
+        lengths = {name: len(rows) for name, rows in arrays.items()} | entries.lengths
+        lengths |= {options.key_column: len(keys), CONTENT_HASH: len(hashes)}
+        _check_complete(lengths, num_records=count, where=where)
     found = {name: _as_array(name, rows, where=str(file)) for name, rows in arrays.items()}
     found |= {options.key_column: Keys(keys)} if keys else {}
     found |= {CONTENT_HASH: hashes} if hashes else {}
@@ -87,12 +89,14 @@ def _predictions(record: Mapping[str, Any], options: PredictionOptions, *, where
         yield "log_probabilities", logprobs_of(record, token=options.token, where=where)
 
 
-def _check_complete(arrays: Mapping[str, Sequence[Any]], entries: NamedEntries, count: int, *, where: str) -> None:
-    """All records have the same fields, so that no column lags behind the keys."""
-    lengths = {name: len(rows) for name, rows in arrays.items()} | entries.lengths
-    if lengths and (len(set(lengths.values())) > 1 or len(next(iter(arrays.values()), entries.rows)) < count):
-        lagging = min(lengths, key=lambda name: lengths[name])
-        raise SourceError(f"{where}: has no `{lagging}` or no key, which others have. Write all records alike.")
+def _check_complete(lengths: Mapping[str, int], *, num_records: int, where: str) -> None:
+    """All records have the same fields, so that no column lags behind the others."""
+    odd = [name for name, length in lengths.items() if length not in (0, num_records)]
+    if odd:
+        raise SourceError(
+            f"{where}: has other fields than the records before it ({first_few(odd)}). Write all records alike, or "
+            f"leave that line out."
+        )
 
 
 def _as_array(name: str, rows: Sequence[Any], *, where: str) -> Any:

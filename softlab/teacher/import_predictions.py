@@ -15,7 +15,7 @@ from softlab.modalities.modality import DEFAULT_MODALITY, find_modality
 from softlab.modalities.views import NoViews, record_views
 from softlab.predictions.options import PredictionOptions
 from softlab.predictions.read import Predictions, name_of, read_predictions
-from softlab.predictions.rows import PredictedRows, rows_of
+from softlab.predictions.rows import rows_of
 from softlab.ranks import Ranks
 from softlab.sources.source import Source
 from softlab.teacher.dump import DumpSummary, OnProgress, carry_out
@@ -93,7 +93,7 @@ def _plan(run: Lookup, source: Source, out: Path) -> StorePlan:
     )
     plan = msgspec.structs.replace(
         plan,
-        teacher=msgspec.structs.replace(plan.teacher, imported=_record(teacher.rows)),
+        teacher=msgspec.structs.replace(plan.teacher, imported=_record(teacher)),
         inputs=tuple(msgspec.structs.replace(each, options={}, decode=UNSET) for each in plan.inputs),
         outputs=tuple(
             msgspec.structs.replace(
@@ -110,8 +110,8 @@ def _plan(run: Lookup, source: Source, out: Path) -> StorePlan:
     return plan
 
 
-def _record(rows: PredictedRows) -> ImportedRecord:
-    return ImportedRecord(kind=rows.kind, is_top_k=rows.is_top_k)
+def _record(teacher: ImportedTeacher) -> ImportedRecord:
+    return ImportedRecord(kind=teacher.rows.kind, is_top_k=teacher.rows.is_top_k, file=teacher.fingerprint)
 
 
 def _example(run: Lookup, source: Source, settled: Settled) -> TeacherOutput:
