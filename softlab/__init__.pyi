@@ -92,6 +92,7 @@ from .sources.options import SourceOptions
 from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
+from .store.export import export_targets
 from .store.reader import Store, open_store
 from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
@@ -229,6 +230,7 @@ __all__ = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "export_targets",
     "finalize",
     "find_for",
     "import_predictions",

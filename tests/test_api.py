@@ -119,6 +119,7 @@ PUBLIC_NAMES = [
     "distillation_loss",
     "dump_teacher",
     "evaluate_model",
+    "export_targets",
     "finalize",
     "find_for",
     "import_predictions",

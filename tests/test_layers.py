@@ -56,6 +56,7 @@ HOMES = {
         "softlab.foreign_parquet",
         "softlab.keys",
         "softlab.predictions.tables",
+        "softlab.store.export",
         "softlab.store.parquet_format",
         "softlab.store.samples",
         "softlab.store.pixel_digests",

@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": "Show what a store holds and what it was made from.",
     "verify": "Check every file of a store against its manifest.",
     "sign": "Sign a store, so that others know whose it is.",
+    "export": "Write a store's targets as a plain table, for other students.",
     "convert": "Write a store again in the other format.",
     "push": "Publish a store under a name and a version.",
     "pull": "Bring a store, or a part of it, to a disk.",

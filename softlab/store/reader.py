@@ -135,6 +135,11 @@ class Store:
         return self.labels.selection.temperatures
 
     @property
+    def interpolates(self) -> bool:
+        """Whether its tails can be told at temperatures that aren't stored."""
+        return self.labels.interpolates is not False
+
+    @property
     def statistics(self) -> Statistics:
         """How good its soft labels are."""
         return self.manifest.statistics[self.labels.name]

@@ -123,4 +123,5 @@ def _mass_in_words(store: Store, temperature: float | None) -> str:
     what = "summed probability" if store.head == "sigmoid" else "teacher's probability"
     where = f"at T={at:g}" if temperature is None else f"at the temperature of training, T={at:g}"
     mass = store.origin.mass_at(at)
-    return f"{store.name}: its {store.k} of {store.num_classes:,} classes have {mass:.2f} of the {what} {where}"
+    why = "" if store.interpolates else ", the only one at which it is known how much the others have"
+    return f"{store.name}: its {store.k} of {store.num_classes:,} classes have {mass:.2f} of the {what} {where}{why}"

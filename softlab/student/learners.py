@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.labels.losses import check_loss_head, temperature_of
-from softlab.labels.losses.checks import DROPS_TAIL
+from softlab.labels.losses.checks import DROPS_TAIL, NO_LEVEL
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
@@ -154,6 +154,8 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"`feature`, with `teachers.alpha = 0`."
         )
     check_loss_head(objective.loss, store.head)
+    if objective.loss.needs_level and not store.labels.absolute:
+        raise StoreMismatch(f"student {name}: {store.name}: {NO_LEVEL.format(loss=objective.loss.name)}")
     if store.num_classes == 1 and objective.loss.head == "softmax":
         raise StoreMismatch(
             f"student {name}: {store.name} has one class under a softmax head, which is 1 whatever the logit is, so "

@@ -16,9 +16,12 @@ def settle_temperatures(
     if not with_labels:
         return options, dict(students)
     first, lowest = with_labels[0], max(min(store.temperatures) for store in with_labels)
+    interpolates = all(store.interpolates for store in with_labels)
 
     def settled(learn: LearnOptions) -> LearnOptions:
-        loss = settled_loss(learn.loss, num_classes=first.num_classes, head=first.head, lowest=lowest)
+        loss = settled_loss(
+            learn.loss, num_classes=first.num_classes, head=first.head, lowest=lowest, interpolates=interpolates
+        )
         return replace(learn, loss=loss)
 
     own = {

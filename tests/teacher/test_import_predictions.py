@@ -187,9 +187,7 @@ def test_a_file_that_changed_does_not_go_on(tmp_path: Path) -> None:
         )
     logits_NC[3] += 1
 
-    with pytest.raises(
-        StoreMismatch, match=r"differently: the hash of the predictions \(`predictions\.path`\) was [^;]*$"
-    ):
+    with pytest.raises(StoreMismatch, match=r"differently: the hash of the predictions \(`predictions\.path`\) was"):
         import_(write(tmp_path / "p.npz", {"logits": logits_NC}), out)
 
 

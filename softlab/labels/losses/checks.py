@@ -21,6 +21,12 @@ TAKE_VALID = ("kl", "hinge", "argmax")
 LOSSES_FOR: dict[Head, str] = {"softmax": "kl, or mse on the logits", "sigmoid": "bce, or mse on the logits"}
 
 
+NO_LEVEL = (
+    "{loss} compares raw logits, but of this teacher only probabilities are known, which are the same for logits that "
+    "are all higher by 1. Use `loss.name = kl`."
+)
+
+
 def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
     """Raises StoreMismatch unless the student has the teacher's classes and the loss is for the teacher's head."""
     check_same_classes(student_logits_BC, labels)
@@ -40,10 +46,7 @@ def check_all_valid(labels: SoftLabels, *, loss: str) -> None:
 def check_absolute(labels: SoftLabels, *, loss: str) -> None:
     """Raises StoreMismatch where only probabilities are known of the teacher, which don't tell the level of logits."""
     if not labels.absolute:
-        raise StoreMismatch(
-            f"{loss} compares raw logits, but of this teacher only probabilities are known, which are the same for "
-            f"logits that are all higher by 1. Use `loss.name = kl`."
-        )
+        raise StoreMismatch(NO_LEVEL.format(loss=loss))
 
 
 def check_head(found: Head, *, expected: Head, loss: str) -> None:

@@ -91,10 +91,12 @@ def has_temperature(loss: DecisionLoss) -> bool:
     return isinstance(loss, TemperedLoss)
 
 
-def settled_loss(loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float) -> DecisionLoss:
+def settled_loss(
+    loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float, interpolates: bool
+) -> DecisionLoss:
     """The same loss with the temperature that these labels give it, where none was given; `lowest` is the smallest that
-    all stores hold."""
+    all stores hold, and `interpolates` whether their tails can be told at others."""
     if not isinstance(loss, TemperedLoss) or loss.temperature is not None:
         return loss
-    change: Any = {"temperature": default_temperature(num_classes, head=head, lowest=lowest)}
+    change: Any = {"temperature": default_temperature(num_classes, head=head, lowest=lowest, interpolates=interpolates)}
     return replace(loss, **change)

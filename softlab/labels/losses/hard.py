@@ -46,6 +46,7 @@ class ArgmaxLoss:
     name: ClassVar[Literal["argmax"]] = "argmax"
     head: ClassVar[Head | None] = "softmax"
     needs_targets: ClassVar[bool] = False
+    needs_level: ClassVar[bool] = False
 
     def __call__(self, student_logits_BC: Tensor, labels: SoftLabels, *, targets_B: Tensor | None = None) -> Tensor:
         return argmax_loss(student_logits_BC, labels)
@@ -58,6 +59,7 @@ class HingeLoss:
     name: ClassVar[Literal["hinge"]] = "hinge"
     head: ClassVar[Head | None] = "softmax"
     needs_targets: ClassVar[bool] = False
+    needs_level: ClassVar[bool] = False
 
     margin: float = 1.0
     """By how much the teacher's class should lead, in logits."""

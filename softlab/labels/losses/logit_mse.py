@@ -48,6 +48,8 @@ class LogitMseLoss:
     name: ClassVar[Literal["mse"]] = "mse"
     head: ClassVar[Head | None] = None
     needs_targets: ClassVar[bool] = False
+    needs_level: ClassVar[bool] = True
+    """Of the teacher's logits, which probabilities don't tell."""
 
     tail: Tail = "uniform"
     """What the classes outside the stored ones are taken to be.

@@ -21,6 +21,8 @@ class TemperedLoss:
     """Of the teachers that the loss is for; None: of any."""
 
     needs_targets: ClassVar[bool] = False
+    needs_level: ClassVar[bool] = False
+    """Of the teacher's logits, which probabilities don't tell."""
     tails: ClassVar[tuple[Tail, ...]] = get_args(Tail)
 
     temperature: float | None = None
@@ -48,12 +50,17 @@ class TemperedLoss:
         """The one that was given, or the default for these labels."""
         if self.temperature is not None:
             return self.temperature
-        return default_temperature(labels.num_classes, head=labels.head, lowest=labels.temperatures[0])
+        return default_temperature(
+            labels.num_classes, head=labels.head, lowest=labels.temperatures[0], interpolates=labels.interpolates
+        )
 
 
-def default_temperature(num_classes: int, *, head: Head, lowest: float) -> float:
-    """Of many classes a high one spreads the probability over those that aren't kept: hold-out KL 2.91 nats from 16 of
-    1,000 logits at T = 4, against 2.10 from all of them; at T = 1 within 0.02 to 0.4."""
+def default_temperature(num_classes: int, *, head: Head, lowest: float, interpolates: bool) -> float:
+    """Of labels whose tails are known at stored temperatures alone the lowest of these. Of many classes a high one
+    spreads the probability over those that aren't kept: hold-out KL 2.91 nats from 16 of 1,000 logits at T = 4, against
+    2.10 from all of them; at T = 1 within 0.02 to 0.4."""
+    if not interpolates:
+        return lowest
     return max(1.0, lowest) if num_classes > MANY_CLASSES and head == "softmax" else FEW_CLASSES_TEMPERATURE
 
 
