@@ -12,6 +12,7 @@ from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.dumping import bench_dumping, make_teachers
 from tests.benchmarks.gpu import Work, bench_on_gpu, small
+from tests.benchmarks.importing import bench_importing
 from tests.benchmarks.memory import bench_memory
 from tests.benchmarks.own_loop import bench_own_loop
 from tests.benchmarks.peers.bench import bench_peers
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         teachers = make_teachers()
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
+        bench_importing(report, Path(name), source, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)
         bench_own_loop(report, Path(name), source, rounds=options.rounds)

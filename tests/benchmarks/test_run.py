@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TITLES = [
     "## Dumping",
+    "## Importing",
     "## Size",
     "## Size by K",
     "## Training",
