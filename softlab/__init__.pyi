@@ -38,6 +38,7 @@ from .errors import (
     UnreadableSample,
     UnseenWeights,
     UnsupportedStore,
+    UsersCode,
     VersionTaken,
 )
 from .evaluation.evaluation import Evaluation
@@ -208,6 +209,7 @@ __all__ = [
     "UnreadableSample",
     "UnseenWeights",
     "UnsupportedStore",
+    "UsersCode",
     "Validation",
     "VerifyReport",
     "VersionTaken",
