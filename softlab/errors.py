@@ -30,7 +30,8 @@ output may have its channels last,
 `RedoneInFloat32`, when rows overflowed under autocast and were run again, `GoesOnDifferently`, when a dump goes on with
 other options than it was begun with, `OtherNumerics`, when it goes on with a teacher that rounds differently,
 `EpochNotSet`, when a loop of a user's own shows one view of several,
-`DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
+`DamagedCheckpoint`, when a run goes on from the one before, `DamagedShards`, when a dump computes some anew,
+`TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
 aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, `LossyLabels`, when a
 loss looks at what a store left out or rounded, `ChangedCache`, when somebody else wrote rows into the cache, and
@@ -175,6 +176,10 @@ class EpochNotSet(SoftlabWarning):
 
 class DamagedCheckpoint(SoftlabWarning):
     """The last checkpoint of a run is not what was written, so that it goes on from the one before."""
+
+
+class DamagedShards(SoftlabWarning):
+    """Finished shards of a dump under way are not what was written, and are computed anew."""
 
 
 class TrackerFailed(SoftlabWarning):
