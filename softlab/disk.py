@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
-from softlab.plain_files import MAX_RECORD_BYTES, read_if_there
+from softlab.plain_files import MAX_RECORD_BYTES, not_plain, read_if_there
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -35,7 +35,7 @@ def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
     with disk_errors(root):
         finished = [(root / path, _write_temporary(root / path, data)) for path, data in files.items()]
         for target, temporary in finished:
-            os.replace(temporary, target)
+            _replace(temporary, target)
         for folder in {target.parent for target, _ in finished}:
             _sync_folder(folder)
 
@@ -99,6 +99,14 @@ def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    try:
+        os.replace(temporary, target)
+    except IsADirectoryError:
+        temporary.unlink()
+        raise not_plain(target) from None
 
 
 def _remove_if_empty(folder: Path) -> None:
