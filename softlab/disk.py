@@ -68,13 +68,22 @@ def read_whole(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None
 
 
 def list_files(root: Path) -> list[str]:
-    """Every file below a folder, links included, as relative paths with forward slashes, sorted."""
+    """Every file below a folder, links included, as relative paths with forward slashes, sorted. Raises StoreError
+    where a folder can't be listed: what is in it would pass for not being there."""
     found = []
-    for name, folders, files in os.walk(root):
+    for name, folders, files in os.walk(root, onerror=_refuse_to_guess):
         folder = Path(name)
         found += [folder / file for file in files]
         found += [folder / link for link in folders if (folder / link).is_symlink()]
     return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _refuse_to_guess(error: OSError) -> None:
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # another process has removed it meanwhile
+        raise StoreError(
+            f"{error.filename}: can't be listed: {error.strerror}. Check its permissions and the disk, then run the "
+            f"same command again."
+        ) from error
 
 
 def remove(root: Path, paths: list[str]) -> None:
