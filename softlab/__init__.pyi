@@ -2,6 +2,7 @@ from .errors import (
     AccessDenied,
     ChangedCache,
     DamagedCheckpoint,
+    DamagedShards,
     DamagedStore,
     DoubtfulLayout,
     EpochNotSet,
@@ -39,6 +40,7 @@ from .errors import (
     UnreadableSample,
     UnseenWeights,
     UnsupportedStore,
+    UsersCode,
     VersionTaken,
 )
 from .evaluation.evaluation import Evaluation
@@ -133,6 +135,7 @@ __all__ = [
     "CheckOptions",
     "Collator",
     "DamagedCheckpoint",
+    "DamagedShards",
     "DamagedStore",
     "DatasetLabels",
     "DecisionLoss",
@@ -216,6 +219,7 @@ __all__ = [
     "UnreadableSample",
     "UnseenWeights",
     "UnsupportedStore",
+    "UsersCode",
     "Validation",
     "VerifyReport",
     "VersionTaken",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
-from softlab.plain_files import MAX_RECORD_BYTES, read_if_there
+from softlab.plain_files import MAX_RECORD_BYTES, not_plain, read_if_there
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -35,7 +35,7 @@ def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
     with disk_errors(root):
         finished = [(root / path, _write_temporary(root / path, data)) for path, data in files.items()]
         for target, temporary in finished:
-            os.replace(temporary, target)
+            _replace(temporary, target)
         for folder in {target.parent for target, _ in finished}:
             _sync_folder(folder)
 
@@ -68,13 +68,22 @@ def read_whole(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None
 
 
 def list_files(root: Path) -> list[str]:
-    """Every file below a folder, links included, as relative paths with forward slashes, sorted."""
+    """Every file below a folder, links included, as relative paths with forward slashes, sorted. Raises StoreError
+    where a folder can't be listed: what is in it would pass for not being there."""
     found = []
-    for name, folders, files in os.walk(root):
+    for name, folders, files in os.walk(root, onerror=_refuse_to_guess):
         folder = Path(name)
         found += [folder / file for file in files]
         found += [folder / link for link in folders if (folder / link).is_symlink()]
     return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _refuse_to_guess(error: OSError) -> None:
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # another process has removed it meanwhile
+        raise StoreError(
+            f"{error.filename}: can't be listed: {error.strerror}. Check its permissions and the disk, then run the "
+            f"same command again."
+        ) from error
 
 
 def remove(root: Path, paths: list[str]) -> None:
@@ -99,6 +108,14 @@ def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    try:
+        os.replace(temporary, target)
+    except IsADirectoryError:
+        temporary.unlink()
+        raise not_plain(target) from None
 
 
 def _remove_if_empty(folder: Path) -> None:

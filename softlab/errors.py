@@ -30,11 +30,12 @@ output may have its channels last,
 `RedoneInFloat32`, when rows overflowed under autocast and were run again, `GoesOnDifferently`, when a dump goes on with
 other options than it was begun with, `OtherNumerics`, when it goes on with a teacher that rounds differently,
 `EpochNotSet`, when a loop of a user's own shows one view of several,
-`DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
+`DamagedCheckpoint`, when a run goes on from the one before, `DamagedShards`, when a dump computes some anew,
+`TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
 aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, `LossyLabels`, when a
-loss looks at what a store left out or rounded, and `ChangedCache`, when somebody else wrote rows into the cache. All
-are a `SoftlabWarning`.
+loss looks at what a store left out or rounded, `ChangedCache`, when somebody else wrote rows into the cache, and
+`UsersCode`, when a model or a modality is code that is not installed. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -177,6 +178,10 @@ class DamagedCheckpoint(SoftlabWarning):
     """The last checkpoint of a run is not what was written, so that it goes on from the one before."""
 
 
+class DamagedShards(SoftlabWarning):
+    """Finished shards of a dump under way are not what was written, and are computed anew."""
+
+
 class TrackerFailed(SoftlabWarning):
     """Live curves can't be written any longer; the run goes on without them."""
 
@@ -199,6 +204,10 @@ class ChangedCache(SoftlabWarning):
 
 class LittleMass(SoftlabWarning):
     """The classes that are stored have little of the teacher's probability at the training temperature."""
+
+
+class UsersCode(SoftlabWarning):
+    """A model or a modality is code from outside the packages of this environment."""
 
 
 class LossyLabels(SoftlabWarning):

@@ -32,8 +32,10 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_a_file_is_an_error_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
 
-    with pytest.raises(StoreWriteFailed, match=r"mend the cause, then run the same command again"):
+    with pytest.raises(StoreWriteFailed, match=r"/a: is a link or no plain file; remove it, then run the same command"):
         write_whole(tmp_path, {"a": b"data"})
+
+    assert list_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.EINTR])

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """On which torchrun ends its processes."""
 
+PROGRAM = ("-P", "-m", "softlab")
+"""Arguments of Python: as for the program itself, no file of the current folder takes the place of a package. A module
+that a recipe names is found there all the same."""
+
 
 def launch(command: str, recipe: "DataclassInstance", *, count: int) -> None:
     """Returns when all processes have ended well; where one fails, the others are ended.
@@ -44,7 +48,7 @@ def launch(command: str, recipe: "DataclassInstance", *, count: int) -> None:
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "softlab", command, *recipe_arguments(recipe))
+            elastic_launch(config, sys.executable)(*PROGRAM, command, *recipe_arguments(recipe))
         except ChildFailedError as error:
             _end_as({rank: failure.exitcode for rank, failure in error.failures.items()}, count=count)
         except SignalException as error:

@@ -5,7 +5,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice, tee
+from itertools import chain, islice, tee
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from softlab.errors import InvalidOption, SoftlabError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
-from softlab.indices import StoreIndex
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.sample_check import changed_sample
+from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
 from softlab.loading.stored import read_stored
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
@@ -187,12 +188,16 @@ class BatchLoader:
             yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
     def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:
-        """On the device, and all that isn't from a store. Closing it ends the workers."""
+        """On the device, and all that isn't from a store. Closing it ends the workers. Raises InvalidOption where they
+        have too little shared memory."""
+        if self._workers:
+            order = self._with_room(iter(order))
         loader = DataLoader(
             self._batches,
             sampler=order,
             batch_size=None,
             num_workers=self._workers,
+            prefetch_factor=PREFETCHED if self._workers else None,
             generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
             pin_memory=self.device.type == "cuda",
         )
@@ -207,6 +212,16 @@ class BatchLoader:
             # that they should end is garbage too, and each is waited for, 5 s long.
             if isinstance(batches, _MultiProcessingDataLoaderIter):
                 batches._shutdown_workers()
+
+    def _with_room(self, order: Iterator[RowIndices]) -> Iterator[RowIndices]:
+        """The same order, once its first batch is known to fit into shared memory often enough. One sample tells how
+        large that is."""
+        for first in order:
+            one = self._batches.make(RowIndices(SourceIndex(first.source_B[:1]), first.views_B[:1]))
+            sample_bytes = sum(tensor.nbytes for tensor in one.device_tensors())
+            check_shared_memory(sample_bytes * len(first), workers=self._workers)
+            return chain([first], order)
+        return order
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

@@ -38,12 +38,14 @@ from softlab.manifest.records import (
     add_up_by_output,
     views_fingerprint,
 )
+from softlab.manifest.under_way import BegunPlan, OwnHash, begin, decode_begun, decode_under_way
 from softlab.manifest.version1 import in_version_1, in_version_2
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_NAME",
     "MAX_MANIFEST_BYTES",
+    "BegunPlan",
     "ClassesRecord",
     "CodingRecord",
     "FieldRecord",
@@ -54,6 +56,7 @@ __all__ = [
     "Manifest",
     "MixingRecord",
     "OutputRecord",
+    "OwnHash",
     "PrecisionRecord",
     "Record",
     "SelectionRecord",
@@ -69,8 +72,11 @@ __all__ = [
     "ViewsRecord",
     "add_up",
     "add_up_by_output",
+    "begin",
     "check_plan",
+    "decode_begun",
     "decode_manifest",
+    "decode_under_way",
     "differences",
     "encode",
     "in_version_1",

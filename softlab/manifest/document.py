@@ -32,11 +32,12 @@ class _Header(Struct):
 
 
 def encode(record: Record) -> bytes:
-    """Canonical JSON: the same record is the same bytes, and so has the same digest."""
-    if not isinstance(record, Manifest):
-        return _canonical(record)
-    if record.format_version == 1:
+    """Canonical JSON: the same record is the same bytes, and so has the same digest. A document has its own hash in
+    it."""
+    if isinstance(record, Manifest) and record.format_version == 1:
         return _canonical(to_version_1(record))
+    if "self_digest" not in record.__struct_fields__:
+        return _canonical(record)
     blank = _canonical(msgspec.structs.replace(record, self_digest="0" * 64))
     at = blank.index(SELF_KEY)
     digest = digest_of(blank[:at] + blank[at + SELF_BYTES :])
@@ -76,11 +77,20 @@ def _decode(data: bytes) -> Manifest:
     return from_version_1(decode_strictly(data, Manifest1))
 
 
-def _check_self(data: bytes, *, where: str) -> None:
+def has_own_hash(data: bytes) -> bool:
+    return SELF_KEY in data
+
+
+def is_as_written(data: bytes) -> bool:
+    """Whether a document has the hash that it holds of itself."""
     at = data.find(SELF_KEY)
     line = data[at : at + SELF_BYTES]
     found = digest_of(data[:at] + data[at + SELF_BYTES :])
-    if at < 0 or line != SELF_KEY + found.encode() + b'"':
+    return at >= 0 and line == SELF_KEY + found.encode() + b'"'
+
+
+def _check_self(data: bytes, *, where: str) -> None:
+    if not is_as_written(data):
         raise DamagedStore(
             f"{where}: is not what was written: its bytes don't have the hash that it holds of itself. Get the store "
             f"again."

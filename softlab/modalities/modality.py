@@ -90,17 +90,22 @@ class Modality(Protocol):
 @functools.cache  # batches ask for it again and again
 def find_modality(name: str) -> Modality:
     """`softlab.modalities.NAME`, or a module of the user's own, `package.module`. Raises InvalidOption."""
-    known = [module.name for module in pkgutil.iter_modules(softlab.modalities.__path__) if module.ispkg]
+    known = softlabs_modalities()
     if name in known:
         return _exposed(importlib.import_module(f"softlab.modalities.{name}"), name)
     try:
-        module = import_users_module(name)
+        module = import_users_module(name, tell=is_first_rank())
     except (ImportError, ValueError, TypeError) as error:
         raise InvalidOption(
             f"modality {name!r}: {error}. {suggest(name, known)} One of your own is written package.module; start "
             f"from the folder that holds it."
         ) from error
     return _exposed(module, name)
+
+
+def softlabs_modalities() -> list[str]:
+    """Names of those that are here."""
+    return [module.name for module in pkgutil.iter_modules(softlab.modalities.__path__) if module.ispkg]
 
 
 def default_input() -> Any:

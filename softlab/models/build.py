@@ -1,5 +1,6 @@
 """Builds a model from its name: `torchvision:NAME`, `timm:NAME`, `softlab:NAME` or `package.module:factory`.
 
+The last is code of the user's own: a class of torch.nn.Module, or a function that returns one; nothing else is called.
 Nothing is downloaded unless the arguments ask for it (torchvision's `weights = "DEFAULT"`, timm's `pretrained = true`).
 """
 
@@ -16,10 +17,15 @@ from torch import nn
 
 from softlab.errors import InvalidOption, ModelError, suggest
 from softlab.models.reference import reference_models
+from softlab.models.users_factory import check_factory
 from softlab.models.weights import load_weights
+from softlab.ranks import is_first_rank
 from softlab.users_code import import_users_module
 
 Factory = Callable[..., object]
+
+ORIGINS = ("torchvision", "timm", "softlab")
+"""Of models that are no code of the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +62,8 @@ def build_model(options: ModelOptions) -> nn.Module:
         options = softlab.ModelOptions(model="torchvision:resnet18", arguments={"num_classes": 37})
         model = softlab.build_model(options)
 
-    Raises ModelError for a model that isn't known or refuses its arguments, and weights that don't fit.
+    Raises ModelError for a model that isn't known or refuses its arguments, and weights that don't fit; InvalidOption
+    for a factory of Python itself.
     """
     factory = _find_factory(options.model)
     try:
@@ -109,14 +116,15 @@ def _timm_factory(name: str) -> Factory:
 def _imported_factory(module_name: str, name: str) -> Factory:
     """A factory of the user, from an installed package or from a module in the current folder."""
     try:
-        module = import_users_module(module_name)
-    except ImportError as error:
+        module = import_users_module(module_name, tell=is_first_rank())
+    except (ImportError, ValueError, TypeError) as error:
         raise ModelError(
             f"{module_name}:{name}: {error}. Install what is missing, or start from the folder that holds "
             f"`{module_name}`; other models are torchvision:NAME, timm:NAME and softlab:NAME."
         ) from error
     _check_known(module_name, name, [known for known, value in vars(module).items() if callable(value)])
     factory: Factory = getattr(module, name)
+    check_factory(factory, model=f"{module_name}:{name}")
     return factory
 
 

@@ -10,6 +10,7 @@ from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.evaluate import EvaluateRecipe
 from softlab.recipes.import_predictions import ImportRecipe
+from softlab.recipes.imports import Import, imports_of
 from softlab.recipes.options import types_of
 from softlab.recipes.renamed import renamed
 from softlab.recipes.teacher import TeacherRecipe
@@ -81,6 +82,13 @@ class ChainRecipe:
                 on_stage(number, stage)
             results.append(stage.recipe.run())
         return results
+
+
+def imports_of_chain(path: str | Path) -> list[tuple[str, list[Import]]]:
+    """What each stage of a chain would import, under its command. Nothing is imported, so that a section of a modality
+    of the user's own isn't checked. Raises InvalidOption as `ChainRecipe.load` otherwise."""
+    stages = _read_stages(read_toml(Path(path)), where=str(path))
+    return [(command, list(imports_of(options))) for command, options in stages]
 
 
 def _read_stages(document: Mapping[str, Any], *, where: str) -> list[tuple[str, dict[str, Any]]]:

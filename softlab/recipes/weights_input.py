@@ -6,7 +6,7 @@ from typing import Any
 
 from softlab.errors import InvalidOption, PublishedInput
 from softlab.manifest import InputRecord
-from softlab.modalities.modality import find_modality, untold_input
+from softlab.modalities.modality import untold_input
 from softlab.models.about import AboutWeights, read_about
 from softlab.models.build import ModelOptions
 from softlab.models.class_names import published_class_names
@@ -21,12 +21,12 @@ def about_weights(options: ModelOptions) -> AboutWeights | None:
 def input_of_weights(about: AboutWeights, given: Any, *, key: str = "input") -> Any:
     """The input options that these weights were trained with. Raises InvalidOption for an option of section `key` that
     says something else."""
-    recorded, defaults = _options_of(about.input), type(given)()
     if about.input.modality != given.modality:
         raise InvalidOption(
             f"`{key}.modality = {given.modality}`, but the weights were trained on the modality "
             f"{about.input.modality}. Give that as `{key}.modality`."
         )
+    recorded, defaults = _as_recorded(type(given), about.input), type(given)()
     for field in dataclasses.fields(given):
         value, own = getattr(given, field.name), getattr(recorded, field.name)
         if value not in (getattr(defaults, field.name), own) and field.name != "max_pixels":
@@ -53,9 +53,8 @@ def note_of_unknown(options: ModelOptions, given: Any) -> None:
         )
 
 
-def _options_of(record: InputRecord) -> Any:
+def _as_recorded(kind: type[Any], record: InputRecord) -> Any:
     """Raises InvalidOption for options that this softlab doesn't know."""
-    kind = find_modality(record.modality).input_options
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.options.items()}
     try:
         return kind(**values)

@@ -4,15 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from softlab.disk import read_whole
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
 from softlab.locks import exclusive, shared
-from softlab.manifest import StorePlan, differences, encode, tell_differences
-from softlab.plain_files import MAX_TABLE_BYTES
+from softlab.manifest import StorePlan, differences, tell_differences
 from softlab.store.files import write_files
 from softlab.store.folder import (
-    EXPECTED_SAMPLES,
     LOCK_NAME,
     PLAN_NAME,
     as_stored,
@@ -21,9 +18,10 @@ from softlab.store.folder import (
     read_plan,
     remove_finished_commits,
 )
+from softlab.store.known_samples import KnownSamples, are_vouched_for, begun_files
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.revision import FindStaying, Revision, revise
-from softlab.store.samples import SampleTable, decode_samples, encode_samples
+from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 
 
@@ -104,8 +102,8 @@ def _check_complete(writer: StoreWriter) -> None:
 
 
 def _expected_recipe(root: Path) -> RecipeIndex | None:
-    data = read_whole(root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
-    return None if data is None else decode_samples(data, num_samples=read_plan(root).source.num_samples).recipe_N
+    known = KnownSamples(root, read_plan(root), parent=None).read()
+    return None if known is None else known.recipe_N
 
 
 def settle_plan(
@@ -121,11 +119,12 @@ def settle_plan(
     held while another plan is replaced, if it isn't held already."""
     check_vacant(root, plan)
     if not (root / PLAN_NAME).exists():
-        files = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected())}
-        write_files(root, files | {PLAN_NAME: encode(plan)})
+        write_files(root, begun_files(plan, None if expected is None else expected()))
         return
     if find_staying is None or not _changed(root, plan):
         _check_same(root, _changed(root, plan))
+        if expected is not None and not are_vouched_for(root):
+            write_files(root, begun_files(read_plan(root), expected()))
         return
     with exclusive(root / LOCK_NAME) if hold is None else hold():
         changed, begun = _changed(root, plan), read_plan(root)

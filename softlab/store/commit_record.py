@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.disk import read_whole
-from softlab.manifest import FileRecord, Record, ShardRecord
+from softlab.manifest import FileRecord, OwnHash, Record, ShardRecord, decode_under_way
 from softlab.shards import Shard
 from softlab.store.folder import COMMITS
 
@@ -23,6 +23,8 @@ class CommitRecord(Record, frozen=True, kw_only=True):
     rows: bytes = b""
     """Likewise for each sample: how many rows it has in an output with units."""
 
+    self_digest: OwnHash = msgspec.field(name="self", default="")
+
 
 def rows_of(record: CommitRecord) -> NDArray[np.int64]:
     return np.frombuffer(record.rows, dtype="<i8").astype(np.int64)
@@ -33,11 +35,17 @@ def record_name(shard: Shard) -> str:
 
 
 def read_commit(path: Path) -> CommitRecord | None:
+    """None where there is none, or one that isn't as it was written."""
     data = read_whole(path)
     try:
-        return None if data is None else msgspec.json.decode(data, type=CommitRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None if data is None else decode_under_way(data, CommitRecord)
+    except ValueError:
         return None
+
+
+def is_of(record: CommitRecord, shard: Shard) -> bool:
+    """Whether a record is that of a shard, and not of another one under its name."""
+    return (record.shard.view, record.shard.start, record.shard.stop) == (shard.view, shard.start, shard.stop)
 
 
 def is_present(root: Path, file: FileRecord) -> bool:

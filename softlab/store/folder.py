@@ -13,10 +13,12 @@ from softlab.locks import exclusive
 from softlab.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    BegunPlan,
     FileRecord,
     Manifest,
     StorePlan,
     ValuesRecord,
+    decode_begun,
     decode_manifest,
     differences,
     encode,
@@ -114,9 +116,14 @@ def check_vacant(root: Path, plan: StorePlan) -> None:
 
 def read_plan(root: Path) -> StorePlan:
     """Of an unfinished store. Raises StoreError if it can't be read."""
+    return read_begun(root).plan
+
+
+def read_begun(root: Path) -> BegunPlan:
+    """The same, with what else was written down then."""
     try:
-        return msgspec.json.decode(read_plain(root / PLAN_NAME, max_bytes=MAX_MANIFEST_BYTES), type=StorePlan)
-    except (OSError, msgspec.MsgspecError) as error:
+        return decode_begun(read_plain(root / PLAN_NAME, max_bytes=MAX_MANIFEST_BYTES))
+    except (OSError, ValueError) as error:
         next_step = f"Remove {root} and dump again."
         if (root / MANIFEST_NAME).exists():
             next_step = (

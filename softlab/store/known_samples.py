@@ -2,6 +2,8 @@
 
 # Shape letters: N samples.
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -9,12 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.disk import read_whole
+from softlab.errors import DamagedStore
 from softlab.identity import ContentHashes
-from softlab.manifest import Manifest, StorePlan
+from softlab.manifest import Manifest, StorePlan, begin, encode
 from softlab.plain_files import MAX_TABLE_BYTES
-from softlab.store.files import read_file
-from softlab.store.folder import EXPECTED_SAMPLES
-from softlab.store.samples import SampleTable, decode_samples, has_content_hashes
+from softlab.store.files import read_file, records_of
+from softlab.store.folder import EXPECTED_SAMPLES, PLAN_NAME, read_begun
+from softlab.store.samples import SampleTable, decode_samples, encode_samples, has_content_hashes
+
+REPEAT = "Run the command that began this dump again: it writes that file anew."
+
+
+def begun_files(plan: StorePlan, known: SampleTable | None) -> dict[str, bytes]:
+    """What is written down before the first shard of a dump, in this order."""
+    samples = {} if known is None else {EXPECTED_SAMPLES: encode_samples(known)}
+    record = next(iter(records_of(samples)), None)
+    return samples | {PLAN_NAME: encode(begin(plan, samples_file=record))}
+
+
+def are_vouched_for(root: Path) -> bool:
+    """Whether the samples of a dump under way are as they were written down."""
+    record = read_begun(root).samples_file
+    try:
+        return record is not None and len(read_file(root, record)) == record.bytes
+    except DamagedStore:
+        return False
 
 
 class KnownSamples:
@@ -30,18 +51,17 @@ class KnownSamples:
 
     def read(self) -> SampleTable | None:
         """The table as it was written down; its hashes are zeros where they aren't known. None where a dump was begun
-        without one."""
+        without one. Raises DamagedStore for another one."""
         data = self._read_bytes()
-        return None if data is None else decode_samples(data, num_samples=self._plan.source.num_samples)
+        return None if data is None else self._decode(data)
 
     @cached_property
     def hashes_N16(self) -> NDArray[np.uint8] | None:
         """Content hashes, uint8 [N, 16], each all zeros where it isn't known; None where none is known."""
         data = self._read_bytes()
-        if data is None or not has_content_hashes(data):
+        if data is None or not self._has_content_hashes(data):
             return None
-        table = decode_samples(data, num_samples=self._plan.source.num_samples)
-        return ContentHashes(table.content_hashes).bytes_N16
+        return ContentHashes(self._decode(data).content_hashes).bytes_N16
 
     @cached_property
     def rows_N(self) -> NDArray[np.int64] | None:
@@ -51,7 +71,24 @@ class KnownSamples:
         return None if table is None else table.rows_N
 
     def _read_bytes(self) -> bytes | None:
-        path = self._root / EXPECTED_SAMPLES
         if self._parent is not None:
             return read_file(self._root, self._parent.samples_file)
-        return read_whole(path, max_bytes=MAX_TABLE_BYTES)
+        record = read_begun(self._root).samples_file if (self._root / PLAN_NAME).exists() else None
+        if record is not None:
+            return read_file(self._root, record, next_step=REPEAT)
+        return read_whole(self._root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
+
+    def _decode(self, data: bytes) -> SampleTable:
+        with self._damage_told():
+            return decode_samples(data, num_samples=self._plan.source.num_samples)
+
+    def _has_content_hashes(self, data: bytes) -> bool:
+        with self._damage_told():
+            return has_content_hashes(data)
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise DamagedStore(f"{self._root / EXPECTED_SAMPLES}: {error}. {REPEAT}") from error

@@ -16,10 +16,11 @@ from softlab.disk import list_files, remove
 from softlab.errors import GoesOnDifferently
 from softlab.manifest import StorePlan, encode, tell_differences, with_precision
 from softlab.shards import Shard
-from softlab.store.commit_record import CommitRecord, read_commit, record_name
+from softlab.store.commit_record import CommitRecord, is_of, read_commit, record_name
 from softlab.store.files import write_files
-from softlab.store.folder import COMMITS, EXPECTED_SAMPLES, PLAN_NAME
-from softlab.store.samples import SampleTable, encode_samples
+from softlab.store.folder import COMMITS
+from softlab.store.known_samples import begun_files
+from softlab.store.samples import SampleTable
 
 Stays = Callable[[Shard], bool]
 """Whether a shard's samples are the same, look the same to the teacher, and are in the same places."""
@@ -44,7 +45,7 @@ def revise(root: Path, revision: Revision, *, expected: SampleTable | None) -> N
     """Replace the plan of the dump in this folder, which nobody else writes meanwhile. Warns with GoesOnDifferently."""
     begun, plan = revision.begun, revision.plan
     found = {shard: read_commit(root / record_name(shard)) for shard in begun.grid}
-    done = {shard: record for shard, record in found.items() if record is not None}
+    done = {shard: record for shard, record in found.items() if record is not None and is_of(record, shard)}
     staying = {shard: record for shard, record in done.items() if _is_in(plan, shard) and revision.stays(shard)}
     names = {record_name(shard) for shard in staying}
     remove(
@@ -54,8 +55,7 @@ def revise(root: Path, revision: Revision, *, expected: SampleTable | None) -> N
     if begun.teacher.precision != plan.teacher.precision:
         told = {record_name(shard): encode(_in_words_of(plan, begun, record)) for shard, record in staying.items()}
         write_files(root, told)
-    samples = {} if expected is None else {EXPECTED_SAMPLES: encode_samples(expected)}
-    write_files(root, samples | {PLAN_NAME: encode(plan)})
+    write_files(root, begun_files(plan, expected))
     _tell(root, revision, done=len(done), staying=len(staying))
 
 

@@ -38,7 +38,7 @@ from softlab.manifest import (
     encode,
 )
 from softlab.shards import Shard
-from softlab.store.commit_record import CommitRecord, is_present, read_commit, record_name, rows_of
+from softlab.store.commit_record import CommitRecord, is_of, is_present, read_commit, record_name, rows_of
 from softlab.store.digest_names import digests_name
 from softlab.store.files import read_file, records_of, write_files
 from softlab.store.folder import (
@@ -71,6 +71,9 @@ class StoreWriter:
         """The finished store that views are added to."""
 
         self._format = format_named(plan.storage.format)
+        self.damaged: list[Shard] = []
+        """Shards that had a record, of which something isn't what was written: they are pending again."""
+
         self._commits = self._read_commits()
         self._known = KnownSamples(root, plan, parent=self.parent)
 
@@ -211,19 +214,26 @@ class StoreWriter:
             return []
         paths = sorted((self.root / COMMITS).glob("view-*.json"))
         found = [read_commit(path) for path in (*paths[:1], *paths[1:][-1:])]
-        return [record for record in found if record is not None and self._is_present(record)]
+        records = [record for record in found if record is not None]
+        shards = [self.plan.grid.shard_at(record.shard.view, record.shard.start) for record in records]
+        return [record for record, shard in zip(records, shards, strict=True) if self._is_present(record, shard)]
 
     def finalize(self, samples: SampleTable) -> Manifest:
         """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that.
 
-        Raises DamagedStore if a file is not what was written; its shard then has no record, and is redone next time.
-        Raises TeacherError as `write`, where several processes wrote the views of a sample at the same time.
+        Raises DamagedStore if files are not what was written: their shards then have no record, and are redone next
+        time. Raises TeacherError as `write`, where several processes wrote the views of a sample at the same time.
         """
         assert not self.pending, "finalize comes after the last shard"
         assert (samples.recipe_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
         assert (samples.rows_N is None) != self.plan.has_units, "as the plan says"
         self._check_all_rows(samples.rows_N)
-        self._read_back()
+        self.check_written(every_file=True)
+        if self.pending:
+            raise DamagedStore(
+                f"{self.root}: {tell_shards(self.pending)}, found when everything was read back. Run the same command "
+                f"again: it writes that anew."
+            )
         parent = self.parent
         layout_files = write_files(self.root, self._format.layout_files(self.plan))
         if parent is None:
@@ -327,10 +337,23 @@ class StoreWriter:
             recipe_N=self._recipe_N,
         )
 
-    def _read_back(self) -> None:
+    def check_written(self, *, every_file: bool) -> None:
+        """Read finished shards back: the content hashes of all, and every file, or those of the first and the last
+        shard. One that is not what was written is pending afterwards, and among the `damaged`."""
         for record in self.finished:
-            for file in record.shard.files:
+            self._keep_if_intact(record, files=record.shard.files if every_file else ())
+        while not every_file:
+            ends = [*self.finished[:1], *self.finished[1:][-1:]]
+            if all(self._keep_if_intact(record, files=record.shard.files) for record in ends):
+                break
+
+    def _keep_if_intact(self, record: CommitRecord, *, files: Sequence[FileRecord]) -> bool:
+        try:
+            for file in (record.hashes_file, *files):
                 self._read_written(record, file)
+        except DamagedStore:
+            return False
+        return True
 
     def _read_written(self, record: CommitRecord, file: FileRecord) -> bytes:
         """One file of a finished shard; if it is not what was written, the shard's record goes."""
@@ -339,19 +362,29 @@ class StoreWriter:
         except DamagedStore:
             shard = self.plan.grid.shard_at(record.shard.view, record.shard.start)
             remove(self.root, [record_name(shard)])
+            if self._commits.pop(shard.name, None) is not None:
+                self.damaged.append(shard)
             raise
 
     def _read_commits(self) -> dict[str, CommitRecord]:
         """Records by shard name; one that is broken, or whose files are not all there with their sizes, is none."""
-        found = {shard.name: self._present_commit(shard) for shard in self.own_shards}
-        return {name: record for name, record in found.items() if record is not None}
+        found: dict[str, CommitRecord] = {}
+        for shard in self.own_shards:
+            record = self._present_commit(shard)
+            if record is not None:
+                found[shard.name] = record
+            elif (self.root / record_name(shard)).exists():
+                self.damaged.append(shard)
+        return found
 
     def _present_commit(self, shard: Shard) -> CommitRecord | None:
         record = read_commit(self.root / record_name(shard))
-        return record if record is not None and self._is_present(record) else None
+        return record if record is not None and self._is_present(record, shard) else None
 
-    def _is_present(self, record: CommitRecord) -> bool:
-        return all(is_present(self.root, file) for file in (*record.shard.files, record.hashes_file))
+    def _is_present(self, record: CommitRecord, shard: Shard) -> bool:
+        return is_of(record, shard) and all(
+            is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)
+        )
 
     def sweep(self) -> None:
         """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
@@ -363,6 +396,13 @@ class StoreWriter:
             found = written_by(self.plan, found)
             kept |= {file.path for file in self.parent.files}
         remove(self.root, [path for path in found if path not in kept])
+
+
+def tell_shards(shards: Sequence[Shard]) -> str:
+    """In the middle of a sentence: that these are damaged."""
+    if len(shards) == 1:
+        return f"the finished shard {shards[0].name} is not what was written"
+    return f"{len(shards):,} finished shards, such as {shards[0].name}, are not what was written"
 
 
 def _read_card(root: Path) -> str | None:

@@ -8,6 +8,7 @@ RESUME/position.json             a copy of the newest one, for those who look on
 A folder of this name is whole: it is written under another, and renamed.
 """
 
+import errno
 import os
 import shutil
 import warnings
@@ -29,6 +30,10 @@ KEPT = 2
 POSITION = "position.json"
 MAX_STATE_BYTES = 64 << 30
 """Of one student's weights, optimizer and projectors."""
+
+
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+"""Errors that say nothing of a file: a run that took it for damaged would lose a checkpoint."""
 
 
 class Written(Position, frozen=True, kw_only=True):
@@ -105,11 +110,12 @@ def newest_whole(folder: Path, *, metrics: Path) -> Position | None:
 
 
 def read_state(folder: Path, step: int, name: str) -> State:
-    """One student's state. Raises DamagedStore."""
+    """One student's state. Raises DamagedStore, and StoreWriteFailed where the disk refuses."""
     path = folder / _name(step)
     try:
-        written = _read_position(path / POSITION)
-        state: State = load(_read_hashed(path / f"{name}.safetensors", written.files.get(f"{name}.safetensors")))
+        with disk_errors(folder.parent):
+            written = _read_position(path / POSITION)
+            state: State = load(_read_hashed(path / f"{name}.safetensors", written.files.get(f"{name}.safetensors")))
     except _Damaged as damage:
         raise DamagedStore(f"{damage} Run the same command again to go on from the checkpoint before.") from None
     return state
@@ -126,11 +132,14 @@ def _read_checked(step: Path, *, metrics: Path) -> Written:
     written = _read_position(step / POSITION)
     for name, expected in written.files.items():
         _read_hashed(step / name, expected)
+    growing = GrowingFile(metrics)
     try:
-        metrics_blake3 = GrowingFile(metrics).digest_until(written.metrics_bytes)
+        metrics_blake3 = growing.digest_until(written.metrics_bytes)
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         raise _Damaged(f"{metrics}: can't be read: {error.strerror}.") from None
-    if metrics_blake3 != written.metrics_blake3:
+    if metrics_blake3 != written.metrics_blake3 or growing.num_hashed < written.metrics_bytes:
         raise _Damaged(f"{metrics}: its first {written.metrics_bytes:,} bytes are not those that were written.")
     return written
 
@@ -159,6 +168,8 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise _Damaged(f"{path}: is missing.") from None
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         raise _Damaged(f"{path}: can't be read: {error.strerror}.") from None
 
 

@@ -6,13 +6,15 @@ normalisation, relational feature losses, dist, and the mean over known hard tar
 """
 
 import atexit
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, SoftlabError
 from softlab.indices import SourceIndex
 from softlab.loading.order import RowIndices
 from softlab.ranks import Ranks, join_ranks
@@ -54,12 +56,13 @@ def check_batch_size(batch_size: int, ranks: Ranks, *, parts: int = 1) -> None:
 
 
 def average_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
-    """One exchange for all of them."""
+    """One exchange for all of them. Raises SoftlabError where a rank is gone, as all that follow."""
     if ranks.count == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
+    with _telling_of_the_lost(ranks):
+        dist.all_reduce(flat)
     flat /= ranks.count
     for gradient, part in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -70,7 +73,8 @@ def mean_of_ranks(value: Tensor, ranks: Ranks) -> Tensor:
     if ranks.count == 1:
         return value
     total = value.clone()
-    dist.all_reduce(total)
+    with _telling_of_the_lost(ranks):
+        dist.all_reduce(total)
     return total / ranks.count
 
 
@@ -78,4 +82,19 @@ def copy_first_rank(tensors: Iterable[Tensor], ranks: Ranks) -> None:
     """Give all ranks the first one's values, in place."""
     if ranks.count > 1:
         for tensor in tensors:
-            dist.broadcast(tensor.detach(), src=0)
+            with _telling_of_the_lost(ranks):
+                dist.broadcast(tensor.detach(), src=0)
+
+
+@contextmanager
+def _telling_of_the_lost(ranks: Ranks) -> Iterator[None]:
+    """The rank that failed has told why itself, unless it was killed; then one of those that are left tells that."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's errors have no class of their own
+        reason = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0])  # without the place in gloo's own code
+        raise SoftlabError(
+            f"process {ranks.rank + 1} of {ranks.count}: another process of this run has ended, or can't be reached "
+            f"({reason.partition('. ')[0]}). Look whether it was killed, as where the machine ran out of "
+            f"memory; the same command goes on from the last checkpoint."
+        ) from error

@@ -11,15 +11,17 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._hasher, self._num_hashed = blake3(), 0
+        self._hasher = blake3()
+        self.num_hashed = 0
+        """Bytes that the last hash was of."""
 
     def digest_until(self, count: int) -> str:
         """BLAKE3 of the first `count` bytes, or of fewer where there are no more. Raises OSError."""
-        if count < self._num_hashed:  # it was cut off since
-            self._hasher, self._num_hashed = blake3(), 0
+        if count < self.num_hashed:  # it was cut off since
+            self._hasher, self.num_hashed = blake3(), 0
         added = self._read_until(count)
         self._hasher.update(added)
-        self._num_hashed += len(added)
+        self.num_hashed += len(added)
         return self._hasher.hexdigest()
 
     def _read_until(self, count: int) -> bytes:
@@ -27,7 +29,7 @@ class GrowingFile:
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                file.seek(self._num_hashed)
-                return file.read(max(min(count, size) - self._num_hashed, 0))
+                file.seek(self.num_hashed)
+                return file.read(max(min(count, size) - self.num_hashed, 0))
         except FileNotFoundError:
             return b""

@@ -9,12 +9,13 @@ OUT/resume/                      the last two checkpoints, see checkpoints.py
 OUT/resume/lock                  held by the process that trains
 """
 
+import errno
 import json
 import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from torch import Tensor
 
 from softlab.amounts import format_duration
 from softlab.disk import disk_errors, is_temporary, list_files, sweep_temporaries
-from softlab.errors import DamagedCheckpoint, DamagedStore, StoreExists, StoreMismatch
+from softlab.errors import DamagedCheckpoint, DamagedStore, StoreError, StoreExists, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.locks import exclusive
 from softlab.manifest import differences, tell_differences
 from softlab.models.weights import encode_weights, read_weights
-from softlab.plain_files import read_plain
+from softlab.plain_files import read_if_there
 from softlab.ranks import ALONE, Ranks
 from softlab.store.files import write_files
 from softlab.student.checkpoints import (
@@ -113,10 +114,10 @@ class RunFolder:
         self._metrics = root / METRICS
         self._growing = GrowingFile(self._metrics)
         if ranks.is_first:
-            if begin_anew:
-                with disk_errors(root):
+            with disk_errors(root):
+                if begin_anew:
                     self._remove_run()
-            self._begin(run)
+                self._begin(run)
         ranks.wait()
 
     def _remove_run(self) -> None:
@@ -146,11 +147,10 @@ class RunFolder:
     def results(self) -> list[StudentResult] | None:
         """Of a finished run."""
         path = self.root / SUMMARY
-        if not path.exists():
-            return None
+        data = _read(path)
         try:
-            return msgspec.json.decode(read_plain(path), type=list[StudentResult])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return None if data is None else msgspec.json.decode(data, type=list[StudentResult])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
     def position(self) -> Position | None:
@@ -167,7 +167,8 @@ class RunFolder:
         with warnings.catch_warnings():
             if not self._ranks.is_first:
                 warnings.simplefilter("ignore", DamagedCheckpoint)  # one tells
-            return newest_whole(self.root / RESUME, metrics=self._metrics)
+            with disk_errors(self.root):
+                return newest_whole(self.root / RESUME, metrics=self._metrics)
 
     def _remove_what_came_after(self, position: Position | None) -> None:
         _sweep_half_written(self.root)
@@ -195,7 +196,9 @@ class RunFolder:
 
     @property
     def metrics_bytes(self) -> int:
-        return self._metrics.stat().st_size if self._metrics.exists() else 0
+        """Raises StoreWriteFailed."""
+        with disk_errors(self.root):
+            return self._metrics.stat().st_size if self._metrics.exists() else 0
 
     def save_weights(self, name: str, kind: str, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """`best` or `last` weights of one student, readable by `load_weights`, and a small JSON beside them."""
@@ -225,7 +228,8 @@ def _is_free(root: Path) -> bool:
 @contextmanager
 def holding(root: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
     """Keep others from training into this folder meanwhile. Raises StoreBusy where one is at it already."""
-    is_run = not root.exists() or _is_free(root) or (root / RUN).exists()
+    with disk_errors(root):
+        is_run = not root.exists() or _is_free(root) or (root / RUN).exists()
     if not ranks.is_first or not is_run:
         yield  # a folder of something else is refused before anything is written to it
         return
@@ -233,8 +237,9 @@ def holding(root: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
         try:
             yield
         finally:
-            if (root / SUMMARY).exists():
-                shutil.rmtree(root / RESUME, ignore_errors=True)
+            with suppress(OSError):  # the run itself is over
+                if (root / SUMMARY).exists():
+                    shutil.rmtree(root / RESUME, ignore_errors=True)
 
 
 def _sweep_half_written(root: Path) -> None:
@@ -249,16 +254,29 @@ def _students_of(root: Path) -> list[str]:
     """Names of a run's students, also where its record is damaged."""
     try:
         return list(_read_record(root)["students"])
-    except (DamagedStore, KeyError, TypeError):
+    except (StoreError, KeyError, TypeError):
         return sorted({path.parent.name for kind in ("best", "last") for path in root.glob(f"*/{kind}.safetensors")})
 
 
 def _read_record(root: Path) -> dict[str, Any]:
+    data = _read(root / RUN)
     try:
-        record: dict[str, Any] = msgspec.json.decode(read_plain(root / RUN), type=dict)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        record: dict[str, Any] = msgspec.json.decode(b"" if data is None else data, type=dict)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(root / RUN, error) from error
     return record
+
+
+def _read(path: Path) -> bytes | None:
+    """None where there is no such file. Raises DamagedStore for what is no plain file, StoreWriteFailed where the disk
+    refuses."""
+    with disk_errors(path.parent):
+        try:
+            return read_if_there(path)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EFBIG):
+                raise
+            raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DamagedStore:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from softlab.amounts import format_bytes, format_count, format_duration
-from softlab.errors import GoesOnDifferently, InvalidOption
+from softlab.errors import DamagedStore, GoesOnDifferently, InvalidOption
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
@@ -21,14 +21,14 @@ from softlab.store.cache import CacheOptions
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
-from softlab.store.writer import StoreWriter
+from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Run, Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
 from softlab.teacher.planning import named_teacher, plan_job
-from softlab.teacher.shared_dump import own_shards, writing_together
+from softlab.teacher.shared_dump import own_shards, tell_damaged, writing_together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +158,10 @@ def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress |
         rows = sum(shard.num_rows for shard in writer.pending)
         try:
             _dump_pending(run, writer, job, ranks, on_progress=on_progress)
-            _finish(writer, job, ranks)
+            if not _finish(writer, job, ranks, redoes=True):
+                rows += sum(shard.num_rows for shard in writer.pending)
+                _dump_pending(run, writer, job, ranks, on_progress=on_progress)
+                _finish(writer, job, ranks, redoes=False)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
     ranks.wait()  # until the first one has tidied up: another dump may follow at once
@@ -195,12 +198,13 @@ def _dump_pending(
     targets, pending = job.targets(), writer.pending
     total = sum(shard.num_rows for shard in writer.own_shards)
     earlier = total - sum(shard.num_rows for shard in pending)
+    counter = f"rows after {earlier}"  # none of those that were computed before and have to be computed again
 
     def commit(output: ShardOutput) -> None:
         ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
 
     def on_batch(count: int) -> None:
-        rows = earlier + ranks.add("rows", count)
+        rows = earlier + ranks.add(counter, count)
         if on_progress is not None:
             on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=ranks.add("bytes", 0)))
 
@@ -209,14 +213,32 @@ def _dump_pending(
             commits.put(output)
 
 
-def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks) -> None:
-    """The manifest, once all have written their shards; all return when it is there."""
+def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks, *, redoes: bool) -> bool:
+    """The manifest, once all have written their shards; all return when it is there. With `redoes` False where shards
+    turned out not to be what was written: they are pending again, for all."""
     ranks.wait()
-    if ranks.is_first:
-        if ranks.count > 1:
-            writer.reread()
-        writer.finalize(writer.samples(job.expected_samples()))
+    is_finished = ranks.is_first and _finalize(writer, job, reread=ranks.count > 1, redoes=redoes)
+    is_finished = ranks.share("finished" if is_finished else "") == "finished"
+    if not is_finished and not ranks.is_first:
+        writer.reread()
     ranks.wait()
+    return is_finished
+
+
+def _finalize(writer: StoreWriter, job: DumpJob, *, reread: bool, redoes: bool) -> bool:
+    if reread:
+        writer.reread()
+    try:
+        if not writer.pending:
+            writer.finalize(writer.samples(job.expected_samples()))
+            return True
+        raise DamagedStore(f"{writer.root}: {tell_shards(writer.pending)}. Run the same command again.")
+    except DamagedStore:
+        writer.check_written(every_file=True)
+        if not (redoes and writer.pending):
+            raise
+    tell_damaged(writer)
+    return False
 
 
 def _look_at_samples(source: Source, store: Store) -> None:

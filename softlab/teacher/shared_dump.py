@@ -4,18 +4,19 @@ They meet when the dump begins and when it ends. Between that none waits for ano
 last.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-from softlab.errors import StoreMismatch
+from softlab.errors import DamagedShards, StoreMismatch
 from softlab.manifest import StorePlan, differences, encode, tell_differences
 from softlab.ranks import Ranks
 from softlab.shards import Shard
 from softlab.store.access import joining, writing
 from softlab.store.folder import as_stored
-from softlab.store.writer import StoreWriter
+from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.job import DumpJob
 
 
@@ -52,6 +53,18 @@ def agree_on(plan: StorePlan, theirs: StorePlan | None, ranks: Ranks) -> None:
     ranks.wait()
 
 
+def tell_damaged(writer: StoreWriter) -> None:
+    """Warns with DamagedShards, once of each."""
+    if writer.damaged:
+        anew = "is" if len(writer.damaged) == 1 else "are"
+        warnings.warn(
+            f"{writer.root}: {tell_shards(writer.damaged)}, and {anew} computed anew; the others stay",
+            DamagedShards,
+            stacklevel=3,
+        )
+        writer.damaged.clear()
+
+
 @contextmanager
 def writing_together(job: DumpJob, ranks: Ranks) -> Iterator[StoreWriter]:
     """As `writing`: the first one starts the store or goes on with it, the others join; then all see the same shards
@@ -65,6 +78,8 @@ def writing_together(job: DumpJob, ranks: Ranks) -> Iterator[StoreWriter]:
             expected=job.expected_samples,
             find_staying=job.find_staying,
         ) as writer:
+            writer.check_written(every_file=False)
+            tell_damaged(writer)
             ranks.wait()
             ranks.wait()
             yield writer

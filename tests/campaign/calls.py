@@ -25,6 +25,7 @@ ERRORS = {
     "unlink": (errno.EIO, errno.EROFS, errno.EACCES),
     "mkdir": (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS),
     "scandir": (errno.EIO, errno.EMFILE, errno.EACCES),
+    "stat": (errno.EIO, errno.EACCES, errno.ESTALE, errno.EINTR),
 }
 """What each kind of call may be refused with."""
 
@@ -36,6 +37,7 @@ FUNCTIONS = {
     "scandir": ("scandir", "listdir"),
     "open": ("open",),
     "fsync": ("fsync",),
+    "stat": ("stat", "lstat"),
 }
 """Of `os`, by the kind of their call."""
 
@@ -171,3 +173,7 @@ class _Counting(io.FileIO):
     def write(self, *given: Any) -> Any:
         self.count("write")
         return super().write(*given)
+
+    def truncate(self, *given: Any) -> Any:
+        self.count("write")
+        return super().truncate(*given)

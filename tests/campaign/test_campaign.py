@@ -12,10 +12,17 @@ from tests.campaign.commands import COMMANDS, Workshop
 from tests.campaign.counts import Counts, Try, carry_out
 from tests.campaign.damage import BATCH, damage, forgeries
 from tests.campaign.kills import kills
+from tests.campaign.unfinished import unfinished
 
 Part = Callable[[Workshop, random.Random], Iterator[Try]]
 
-PARTS: dict[str, Part] = {"kills": kills, "calls": failing_calls, "damage": damage, "forgeries": forgeries}
+PARTS: dict[str, Part] = {
+    "kills": kills,
+    "calls": failing_calls,
+    "damage": damage,
+    "forgeries": forgeries,
+    "unfinished": unfinished,
+}
 
 SHORT = {name: COMMANDS[name] for name in ("train anew", "push another")}
 SHORT_PARTS: dict[str, tuple[Part, int]] = {
@@ -23,6 +30,7 @@ SHORT_PARTS: dict[str, tuple[Part, int]] = {
     "calls": (partial(failing_calls, commands=SHORT), 3),
     "damage": (damage, BATCH),
     "forgeries": (forgeries, BATCH),
+    "unfinished": (unfinished, 16),
 }
 """With how often each is tried."""
 
@@ -46,7 +54,8 @@ def test_whatever_happens_ends_in_a_right_result_or_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=() if part == "damage" else pytest.mark.slow) for part in SHORT_PARTS]
+    "part",
+    [pytest.param(part, marks=() if part in ("damage", "unfinished") else pytest.mark.slow) for part in SHORT_PARTS],
 )
 def test_whatever_happens_in_a_few_tries_ends_so_too(part: str, workshop: Workshop) -> None:
     tries, count = SHORT_PARTS[part]

@@ -294,9 +294,9 @@ def test_a_dump_under_way_has_the_files_that_the_page_lists(tmp_path: Path) -> N
     files = {path.name for path in (tmp_path / "commits").iterdir()}
     assert files == {"plan.json", "lock", "view-00000-part-00000.hashes", "view-00000-part-00000.json"}
     settled = json.loads((tmp_path / "commits/plan.json").read_text())
-    assert list(settled)[-1] == "parent"
+    assert list(settled)[-3:] == ["parent", "samples_file", "self"]
     record = json.loads((tmp_path / "commits/view-00000-part-00000.json").read_text())
-    assert list(record) == ["shard", "hashes_file", "pixel_digests", "rows"]
+    assert list(record) == ["shard", "hashes_file", "pixel_digests", "rows", "self"]
 
 
 def test_the_reader_knows_nothing_of_softlab() -> None:

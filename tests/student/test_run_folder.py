@@ -337,6 +337,19 @@ def test_metrics_after_the_position_are_cut_off(tmp_path: Path) -> None:
     assert metrics(tmp_path) == [{"epoch": 1}]
 
 
+def test_more_metrics_than_there_are_is_damage_and_never_filled_up(tmp_path: Path) -> None:
+    """Though the position vouches for itself."""
+    folder = RunFolder(tmp_path, RUN)
+    folder.append_metrics({"epoch": 1})
+    folder.save_state({"small": STATE}, make_position(5, metrics_bytes=1 << 48))
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+
+    with pytest.raises(DamagedStore, match=r"metrics\.jsonl: its first 281,474,976,710,656 bytes are not those"):
+        RunFolder(tmp_path, RUN).position()
+
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size
+
+
 def test_metrics_of_a_run_that_has_no_position_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, RUN)
     assert folder.metrics_bytes == 0

@@ -1,6 +1,8 @@
 # Shape letters: N samples, C classes.
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import (
-    DamagedStore,
+    DamagedShards,
     InvalidOption,
+    StoreError,
     StoreExists,
     StoreMismatch,
     TeacherError,
@@ -58,6 +61,19 @@ def interrupted(out: Path, options: DumpOptions | None = None, *, rows: int = 33
     """A dump that was stopped after its first shards: with 33 rows, two of four."""
     with pytest.raises(KeyboardInterrupt):
         dump(out, options, on_progress=stop_at(rows))
+
+
+def rewrite(path: Path, found: bytes, wanted: bytes) -> None:
+    """Of a document."""
+    data = path.read_bytes()
+    assert found in data
+    path.write_bytes(data.replace(found, wanted, 1))
+
+
+def without_files(record: Path) -> None:
+    tree = json.loads(record.read_bytes())
+    tree["shard"]["files"] = []
+    record.write_text(json.dumps(tree))
 
 
 def with_one_weight_changed() -> nn.Module:
@@ -352,10 +368,63 @@ def test_a_shard_that_was_damaged_meanwhile_is_told_and_then_written_anew(tmp_pa
     interrupted(tmp_path / "store", options)
     flip_byte(tmp_path / "store/outputs/logits/view=00000/part-00001.parquet")
 
-    with pytest.raises(DamagedStore, match="Run the same command again: it writes that shard anew"):
+    with pytest.warns(
+        DamagedShards, match="the finished shard view-00000-part-00001 is not what was written, and is comp"
+    ):
+        summary = dump(tmp_path / "store", options)
+
+    assert summary.rows_computed == 34, "told before the first row was computed"
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("path", "damage"),
+    [
+        ("outputs/logits/view=00000/part-00001.parquet", flip_byte),
+        ("commits/view-00000-part-00001.hashes", flip_byte),
+        ("commits/view-00000-part-00001.json", lambda path: rewrite(path, b'"correct": 0', b'"correct": 9')),
+        ("commits/view-00000-part-00001.json", lambda path: rewrite(path, b'"stop": 32', b'"stop": 33')),
+        ("commits/view-00000-part-00001.json", without_files),
+        ("commits/view-00000-part-00001.json", lambda path: path.write_bytes(path.read_bytes()[:-100])),
+        ("commits/view-00000-part-00001.json", lambda path: shutil.copy(path.with_stem("view-00000-part-00002"), path)),
+    ],
+    ids=["data", "hashes", "digit", "place", "no files", "cut", "another's"],
+)
+def test_exactly_the_damaged_shard_is_computed_anew_and_told(
+    tmp_path: Path, path: str, damage: Callable[[Path], object]
+) -> None:
+    options = make_options(format="parquet")
+    dump(tmp_path / "undisturbed", options)
+    interrupted(tmp_path / "store", options, rows=50)
+    damage(tmp_path / "store" / path)
+
+    with pytest.warns(DamagedShards, match="the finished shard view-00000-part-00001 is not what was written") as told:
+        summary = dump(tmp_path / "store", options)
+
+    assert (summary.rows_computed, len(told)) == (18, 1), "16 of the damaged shard, 2 of the last one"
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_a_plan_in_which_a_digit_has_changed_is_refused_and_what_is_told_to_do_helps(tmp_path: Path) -> None:
+    options = make_options(coding="uint8")
+    dump(tmp_path / "undisturbed", options)
+    interrupted(tmp_path / "store", options)
+    rewrite(tmp_path / "store/commits/plan.json", b'"gap_step": 0.', b'"gap_step": 1.')
+
+    with pytest.raises(StoreError, match=f"plan.json: .* Remove {tmp_path / 'store'} and dump again"):
         dump(tmp_path / "store", options)
 
-    assert dump(tmp_path / "store", options).rows_computed == 34, "told before the first row was computed"
+    shutil.rmtree(tmp_path / "store")
+    dump(tmp_path / "store", options)
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_a_damaged_list_of_samples_is_written_anew(tmp_path: Path) -> None:
+    dump(tmp_path / "undisturbed")
+    interrupted(tmp_path / "store")
+    flip_byte(tmp_path / "store/commits/samples.parquet", position=40)
+
+    assert dump(tmp_path / "store").rows_computed == 18
     assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
 
 
