@@ -13,7 +13,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
-from softlab.loading.label_check import label_note, warn_of_labels
+from softlab.loading.label_check import classes_of_labels, label_note, stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
@@ -81,7 +81,7 @@ def open_inputs(
     """What models are measured on; without a store decoded as in training, which `seen` tells. Raises as
     `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
-    aligned = Aligned(source=source, inputs=inputs, seen=seen)
+    aligned = Aligned(source=source, inputs=inputs, seen=seen, labels=check.labels)
     if store is not None:
         aligned = beside_store(
             source,
@@ -90,7 +90,10 @@ def open_inputs(
             subset=check.subset,
             verify=check.verify_inputs,
             check_pixels=check.views_mismatch == "refuse",
+            labels=check.labels,
         )
+        if aligned.labels == "other" and check.labels == "auto":
+            warn_of_labels(stored_label_note(aligned.source, store, aligned.store_N))
     return BatchLoader(aligned, device=choose_device(device.name), options=LoaderOptions(workers=device.workers))
 
 
@@ -128,15 +131,19 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
-    _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
-    return evaluation
+    are_of_others = _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes)
+    return evaluation.without_targets() if are_of_others else evaluation
 
 
-def _check_labels(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> None:
-    """Warns with OddLabels. Mixed views, and samples of several rows, have no one target."""
-    source = aligned.source
-    if len(predicted_N) == len(source) and not aligned.replay.mixes:
-        warn_of_labels(label_note(source, np.arange(len(source)), predicted_N.cpu().numpy(), num_classes=num_classes))
+def _are_of_other_classes(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> bool:
+    """Whether hard targets turn out to be left aside, by the classes of a store, or else of the model. Warns with
+    OddLabels. Mixed views, and samples of several rows, have no one target."""
+    source, labels = aligned.source, aligned.labels
+    if len(predicted_N) != len(source) or aligned.replay.mixes:
+        return labels == "other"
+    source_N, ours_N = np.arange(len(source)), predicted_N.cpu().numpy()
+    warn_of_labels(label_note(source, source_N, ours_N, num_classes=num_classes, labels=labels))
+    return classes_of_labels(source, source_N, ours_N, num_classes=num_classes, labels=labels) == "other"
 
 
 def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOptions) -> tuple[NDArray[np.int64], int]:

@@ -157,7 +157,7 @@ def dump_teacher(
                 raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
         ranks.wait()  # until the first one has tidied up: another dump may follow at once
         if ranks.is_first:
-            _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
+            _look_at_samples(job, open_store(out, cache=CacheOptions(max_bytes=0)))
         summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
         if ranks.is_first and summary.rows_redone:
             tell_redone(summary.rows_redone, options)
@@ -213,10 +213,11 @@ def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks) -> None:
     ranks.wait()
 
 
-def _look_at_samples(source: Source, store: Store) -> None:
+def _look_at_samples(job: DumpJob, store: Store) -> None:
     """Warns with OddLabels and OddSource."""
-    warn_of_labels(stored_label_note(source, store))
-    warn_of_content(duplicates_note(source, store))
+    if not job.of_other_classes:  # that is told already
+        warn_of_labels(stored_label_note(job.source, store, labels=job.options.labels))
+    warn_of_content(duplicates_note(job.source, store))
 
 
 def _tell_precision(summary: DumpSummary, *, asked: str) -> None:

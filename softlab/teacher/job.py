@@ -67,6 +67,9 @@ class DumpJob:
     expected_hashes: Sequence[bytes] | None = field(default=None, repr=False)
     """Of all samples, where another teacher's store tells what they must be."""
 
+    of_other_classes: frozenset[str] = frozenset()
+    """The outputs whose classes hard targets don't count, by what the teacher says of some samples."""
+
     first_view: int = 0
     """The views before it are there already: those of a finished store that this dump adds views to."""
 
@@ -159,7 +162,7 @@ class DumpJob:
         found: dict[str, NDArray[np.int64] | None] = {}
         for output in self.plan.classes:
             num_classes = output.label_space.num_classes
-            is_known = not (is_mixed or output.units)
+            is_known = not (is_mixed or output.units or output.name in self.of_other_classes)
             found[output.name] = comparable_targets(self.source, num_classes=num_classes) if is_known else None
         return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from softlab.errors import InvalidOption
+from softlab.labels.chance import LabelClasses
 from softlab.labels.coding import Coding
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
@@ -92,6 +93,13 @@ class DumpOptions:
     devices: int | str = 1
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing."""
+
+    labels: LabelClasses = "auto"
+    """Of which classes hard targets are: the same as the teacher's, or other ones, on which its accuracy isn't
+    measured.
+
+    auto: by their names; numbers without names, far fewer than the teacher's classes, are of other ones where it is
+    right about them by chance at most."""
 
     teacher_version: str | None = None
     """Which version of the teacher it is, where its weights don't tell, as of a service or a model that runs outside

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from softlab.errors import InvalidOption
+from softlab.labels.chance import LabelClasses
 from softlab.labels.gradient_angle import (
     KEPT_OF_MANY,
     MANY_CLASSES,
@@ -153,7 +154,7 @@ def survey_teacher(
     name = next(iter(chosen))
     logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
     num_classes = logits_RC.shape[1]
-    _check_labels(source, found, name)
+    _check_labels(source, found, name, labels=options.labels)
     kept = found.keep(chosen, options)
     plan = make_plan(teacher, source, options, views, example=kept, most_units=found.most_units)
     mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
@@ -207,12 +208,13 @@ def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float])
     return Recommended(k=k, temperature=temperature, why=why)
 
 
-def _check_labels(source: Source, found: Surveyed, name: str) -> None:
+def _check_labels(source: Source, found: Surveyed, name: str, *, labels: LabelClasses) -> None:
     """Warns with OddLabels. Outputs with several rows a sample have no one target."""
     rows = found.whole.logits[name]
     if rows.counts_B is None:
         predicted_S = rows.rows.argmax(dim=1).numpy()
-        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=rows.rows.shape[1]))
+        num_classes = rows.rows.shape[1]
+        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=num_classes, labels=labels))
 
 
 def _measure_coding(plan: StorePlan, labels: SoftLabels, name: str) -> Statistics:
