@@ -1,7 +1,8 @@
 """Measure one model on its own, outside of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from softlab.loading.order import in_sequence
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
+from softlab.models.about import read_about
 from softlab.models.device import DeviceOptions, choose_device, place
 from softlab.models.rows import logits_of
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -52,21 +55,38 @@ def evaluate_model(
     options: EvaluateOptions | None = None,
     device: DeviceOptions | None = None,
     check: CheckOptions | None = None,
+    class_names: Sequence[str] | Path | None = None,
 ) -> Evaluation:
     """Accuracy and calibration on a source, and with a store of the same samples how near it is to its teacher.
 
         evaluation = softlab.evaluate_model(model, source, store=store)
         accuracy = evaluation.values["accuracy"]
 
-    Of a store with several views the first is measured. Warns with OddLabels where the source's hard targets count
-    other classes than the model: then they are left aside, and there is no accuracy.
+    Of a store with several views the first is measured. `class_names` are the model's, in its order, or its weights,
+    which tell them where softlab wrote them: hard targets are then aligned by name, as they are with a store's. Warns
+    with OddLabels where that moves them, and where they count other classes than the model: then they are left aside,
+    and there is no accuracy.
 
-    Raises StoreMismatch if the store was made from other samples
-    or views, or over other classes.
+    Raises StoreMismatch if the store was made from other samples or views, or over other classes, and for a source
+    with class names that the model hasn't; InvalidOption for weights that tell no names.
     """
+    source = with_known_classes(source, _names_in(class_names), whose="the model")
     device = device or DeviceOptions()
     loader = open_inputs(source, store=store, input=input, device=device, check=check or CheckOptions())
     return evaluate_on(loader, module, options or EvaluateOptions(), device)
+
+
+def _names_in(given: Sequence[str] | Path | None) -> Sequence[str] | None:
+    if isinstance(given, str):
+        raise InvalidOption(f"class_names = {given!r}: expected a list of texts, or the model's weights as a Path.")
+    if not isinstance(given, Path):
+        return given
+    about = read_about(given)
+    if about is None or about.class_names is None:
+        raise InvalidOption(
+            f"{given}: doesn't tell what its classes are called. Give `class_names` as a list of texts."
+        )
+    return about.class_names
 
 
 def open_inputs(
