@@ -32,7 +32,7 @@ from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherRun
-from softlab.teacher.options import DEFAULT_K, DumpOptions
+from softlab.teacher.options import DumpOptions, default_k
 from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import with_teachers_classes
 from softlab.teacher.store_size import bytes_of_samples, bytes_per_row
@@ -195,7 +195,7 @@ def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float])
     temperature that it is good enough at."""
     num_classes = len(angle_KT)
     are_many = num_classes > MANY_CLASSES
-    able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [min(DEFAULT_K, num_classes)]
+    able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [default_k(num_classes)]
     k = next((k for k in able if angle_KT[k - 1, 0] <= MOST_DEGREES), able[-1])
     most = MOST_DEGREES if are_many else MOST_DEGREES_OF_FEW
     good = [place for place in range(len(temperatures)) if angle_KT[k - 1, place] <= most]

@@ -200,7 +200,7 @@ def test_of_few_classes_the_defaults_are_recommended() -> None:
     best = ask(make_options(k=None)).recommended
 
     assert best is not None
-    assert (best.k, best.temperature) == (16, 4.0)
+    assert (best.k, best.temperature) == (20, 4.0)
 
 
 def test_of_many_classes_the_dump_keeps_what_is_recommended_and_goes_on_with_it(tmp_path: Path) -> None:
