@@ -32,9 +32,9 @@ other options than it was begun with, `OtherNumerics`, when it goes on with a te
 `EpochNotSet`, when a loop of a user's own shows one view of several,
 `DamagedCheckpoint`, when a run goes on from the one before, `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
-aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, `LossyLabels`, when a
-loss looks at what a store left out or rounded, and `ChangedCache`, when somebody else wrote rows into the cache. All
-are a `SoftlabWarning`.
+aren't those of the teacher, `SilentRows`, when it says nothing about some samples, `LittleMass`, when most of the
+teacher's probability isn't stored, `LossyLabels`, when a loss looks at what a store left out or rounded, and
+`ChangedCache`, when somebody else wrote rows into the cache. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -195,6 +195,10 @@ class ChangedCache(SoftlabWarning):
 
 class LittleMass(SoftlabWarning):
     """The classes that are stored have little of the teacher's probability at the training temperature."""
+
+
+class SilentRows(SoftlabWarning):
+    """A teacher says nothing about some samples: all that is kept of a row is the minimum of masked classes."""
 
 
 class LossyLabels(SoftlabWarning):

@@ -74,6 +74,7 @@ PUBLIC_NAMES = [
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SilentRows",
     "SlowReads",
     "SoftLabels",
     "SoftlabError",

@@ -25,6 +25,7 @@ from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
+from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
 from softlab.teacher.planning import named_teacher, plan_job
@@ -186,12 +187,13 @@ def _dump_pending(
     *,
     on_progress: OnProgress | None,
 ) -> None:
-    targets, pending = job.targets(), writer.pending
+    targets, pending, minima = job.targets(), writer.pending, Minima()
     total = sum(shard.num_rows for shard in writer.own_shards)
     earlier = total - sum(shard.num_rows for shard in pending)
 
     def commit(output: ShardOutput) -> None:
         ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
+        minima.look_at(output, job.source)
 
     def on_batch(count: int) -> None:
         rows = earlier + ranks.add("rows", count)
@@ -201,6 +203,7 @@ def _dump_pending(
     with BackgroundCommits(commit) as commits:
         for output in compute(run, job.aligned(), job.plan, own_shards(pending, ranks), job.options, on_batch=on_batch):
             commits.put(output)
+    minima.tell()
 
 
 def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks) -> None:

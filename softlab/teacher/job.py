@@ -41,6 +41,7 @@ from softlab.store.stored_shards import ends_of_dump, ends_of_store
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Teacher, TeacherRun
+from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
 from softlab.teacher.revising import find_staying
@@ -112,6 +113,9 @@ class DumpJob:
                 self.check_teacher(run, writer)
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
+            minima = Minima()
+            minima.look_at(output, self.source)
+            minima.tell()
             if output.num_redone:
                 tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
