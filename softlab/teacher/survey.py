@@ -54,7 +54,7 @@ class Choice:
 
     angle_T: tuple[float, ...]
     """Degrees by which a student's first gradient turns away from that of the full distribution; empty under a sigmoid
-    head."""
+    head, NaN where the teacher's outputs are near uniform."""
 
     bytes_per_row: float
     """Labels and features; not what a store holds of its samples and files."""
@@ -91,7 +91,7 @@ class Survey:
     """Surveyed samples that overflowed in half precision, as a dump would run again in float32."""
 
     recommended: Recommended | None = None
-    """None under a sigmoid head."""
+    """None under a sigmoid head, and where outputs are near uniform."""
 
     features: Mapping[str, str] = field(default_factory=dict)
     """Shape of a row by output of kind `values`: `768`, or `512x7x7`."""
@@ -171,7 +171,7 @@ def survey_teacher(
         rows_per_second=found.num_samples / found.seconds,
         is_cut_short=found.is_cut_short,
         num_redone=found.whole.num_redone,
-        recommended=None if angle_KT is None or options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
+        recommended=None if options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(
                 k=candidate,
@@ -190,9 +190,11 @@ def survey_teacher(
     )
 
 
-def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float]) -> Recommended:
+def _recommend(angle_KT: Tensor | None, mass_KT: Tensor, temperatures: Sequence[float]) -> Recommended | None:
     """The default K, or of many classes the smallest one that is good enough at the lowest temperature; and the highest
-    temperature that it is good enough at."""
+    temperature that it is good enough at. None without angles."""
+    if angle_KT is None or bool(angle_KT[:, 0].isnan().any()):
+        return None
     num_classes = len(angle_KT)
     are_many = num_classes > MANY_CLASSES
     able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [default_k(num_classes)]
