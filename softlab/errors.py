@@ -33,9 +33,10 @@ other options than it was begun with, `OtherNumerics`, when it goes on with a te
 `DamagedCheckpoint`, when a run goes on from the one before, `DamagedShards`, when a dump computes some anew,
 `TrackerFailed`, when live curves end before their run,
 `OddSource`, when files of a data set were left out, or samples are there twice, `OddLabels`, when hard targets
-aren't those of the teacher, `LittleMass`, when most of the teacher's probability isn't stored, `LossyLabels`, when a
-loss looks at what a store left out or rounded, `ChangedCache`, when somebody else wrote rows into the cache, and
-`UsersCode`, when a model or a modality is code that is not installed. All are a `SoftlabWarning`.
+aren't those of the teacher, `SilentRows`, when it says nothing about some samples, `LittleMass`, when most of the
+teacher's probability isn't stored, `LossyLabels`, when a loss looks at what a store left out or rounded,
+`ChangedCache`, when somebody else wrote rows into the cache, `OddPredictions`, when imported ones tell less than they
+seem to, and `UsersCode`, when a model or a modality is code that is not installed. All are a `SoftlabWarning`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -208,6 +209,10 @@ class LittleMass(SoftlabWarning):
 
 class UsersCode(SoftlabWarning):
     """A model or a modality is code from outside the packages of this environment."""
+
+
+class SilentRows(SoftlabWarning):
+    """A teacher says nothing about some samples: all that is kept of a row is the minimum of masked classes."""
 
 
 class LossyLabels(SoftlabWarning):

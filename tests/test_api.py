@@ -78,6 +78,7 @@ PUBLIC_NAMES = [
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SilentRows",
     "SlowReads",
     "SoftLabels",
     "SoftlabError",

@@ -21,6 +21,7 @@ RECIPE = Path("pipelines/fashion_mnist/crops.toml")
 FOLDER = "runs/crops"
 STUDENTS = {
     "fixed/hard": "hard",
+    "consistent/hard": "hard, on the stored crops",
     "fixed/t1": "fixed, T = 1",
     "fixed/t4": "fixed, T = 4",
     "consistent/t1": "consistent, T = 1",

@@ -1,5 +1,6 @@
 """What `dump-teacher` prints: the table of a plan, the facts of a finished store."""
 
+import math
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -43,7 +44,7 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         [
             f"{choice.k}{' *' if choice.k == survey.chosen_k else ''}",
             *(f"{mass:.4f}" for mass in choice.captured_mass_T),
-            *(f"{angle:.1f}" for angle in choice.angle_T),
+            *("-" if math.isnan(angle) else f"{angle:.1f}" for angle in choice.angle_T),
             *(f"{divergence:.1e}" for divergence in choice.kl_T),
             f"{choice.bytes_per_row:.1f}",
             format_bytes(survey.store_bytes(choice)),
@@ -56,6 +57,12 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         title="What each K keeps, loses and weighs (* chosen)",
     )
     console.print(_LEGENDS[survey.head])
+    if uniform := _near_uniform(survey):
+        where = ", ".join(f"{each:g}" for each in uniform)
+        console.print(
+            f"The teacher's outputs are near uniform at T={where}: no angle can be told there. Check its weights and "
+            f"inputs."
+        )
     if survey.gap_step is not None and survey.coding_cost is not None:
         clipped = f"; {survey.clipped_logits:,} logits clipped" if survey.clipped_logits else ""
         console.print(f"uint8 coding: {coding_in_words(survey.gap_step, *survey.coding_cost)}{clipped}.")
@@ -65,6 +72,16 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         console.print(f"Recommended: K={best.k}, and to train at T={best.temperature:g}: {best.why}.")
 
 
+def _near_uniform(survey: Survey) -> list[float]:
+    """The temperatures at which no angle could be told."""
+    angles = [
+        pair
+        for choice in survey.choices
+        for pair in zip(choice.angle_T, survey.temperatures, strict=bool(choice.angle_T))
+    ]
+    return sorted({temperature for angle, temperature in angles if math.isnan(angle)})
+
+
 def print_summary(summary: DumpSummary) -> None:
     """What was written, how good it is, and how long it took."""
     manifest, rate = summary.manifest, summary.rows_per_second
@@ -72,7 +89,7 @@ def print_summary(summary: DumpSummary) -> None:
     labels = f" (labels {summary.label_bytes_per_row:.1f})" if manifest.classes else ""
     facts = {
         "store": str(summary.out),
-        "rows": f"{manifest.num_rows:,}" + (f" ({num_skipped:,} samples skipped)" if num_skipped else ""),
+        "rows": f"{manifest.num_rows:,}" + (f" ({format_count(num_skipped, 'sample')} skipped)" if num_skipped else ""),
         "bytes per row": f"{summary.bytes_per_row:.1f}{labels}",
         **quality_facts(manifest, without_targets="- (no targets to compare with)"),
     }

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,10 @@ from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import print_facts
-from softlab.sharing.fetch.pull import Pulled, PullOptions
-from softlab.sharing.fetch.pull import pull as fetch
-from softlab.sharing.signing.options import required_signer
-from softlab.sharing.signing.trust import Vouched, check_trust
+
+if TYPE_CHECKING:
+    from softlab.sharing.fetch.pull import Pulled
+    from softlab.sharing.signing.trust import Vouched
 
 NO_FEATURES = "none"
 FLAGS = {
@@ -50,6 +50,11 @@ def pull(
 
     An interrupted pull goes on when the same command is run again; files that were damaged since are fetched anew.
     """
+    from softlab.sharing.fetch.pull import PullOptions  # half of the start, which `--help` does without
+    from softlab.sharing.fetch.pull import pull as fetch
+    from softlab.sharing.signing.options import required_signer
+    from softlab.sharing.signing.trust import check_trust
+
     say_flags(FLAGS, FLAGS.keys())
     required = required_signer(require_signature, identity=identity, issuer=issuer, min_version=min_version)
     vouched = None if required is None else check_trust(store, signer=required, min_version=min_version)
@@ -66,7 +71,7 @@ def _names(features: str | None) -> tuple[str, ...] | None:
     return () if features == NO_FEATURES else tuple(name.strip() for name in features.split(","))
 
 
-def _facts(pulled: Pulled, vouched: Vouched | None) -> dict[str, str]:
+def _facts(pulled: "Pulled", vouched: "Vouched | None") -> dict[str, str]:
     manifest, version = pulled.manifest, pulled.version
     whole, fetched = pulled.bytes_of_whole, pulled.bytes_fetched
     facts = {
@@ -86,7 +91,7 @@ def _facts(pulled: Pulled, vouched: Vouched | None) -> dict[str, str]:
     return facts
 
 
-def _values(pulled: Pulled, vouched: Vouched | None) -> dict[str, object]:
+def _values(pulled: "Pulled", vouched: "Vouched | None") -> dict[str, object]:
     manifest, version = pulled.manifest, pulled.version
     return {
         "store": str(pulled.out),

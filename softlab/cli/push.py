@@ -3,7 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,9 @@ from softlab.amounts import format_bytes, format_count
 from softlab.cli.progress import rows_bar
 from softlab.cli.tables import print_facts
 from softlab.errors import InvalidOption
-from softlab.sharing.catalogue.versions import LATEST
-from softlab.sharing.publish.push import Pushed, PushOptions
-from softlab.sharing.publish.push import push as publish
+
+if TYPE_CHECKING:
+    from softlab.sharing.publish.push import Pushed
 
 LICENCE_QUESTION = "Licence of the soft labels (an SPDX identifier such as CC-BY-4.0, or words)"
 TERMS_QUESTION = "What the teacher's own licence says about its outputs (nothing: leave it empty)"
@@ -63,6 +63,10 @@ def push(
 
     What is published never changes. An interrupted push goes on when the same command is run again.
     """
+    from softlab.sharing.catalogue.versions import LATEST  # half of the start, which `--help` does without
+    from softlab.sharing.publish.push import PushOptions
+    from softlab.sharing.publish.push import push as publish
+
     options = PushOptions(
         licence=_asked(licence, question=LICENCE_QUESTION, missing=LICENCE_MISSING),
         terms=_asked(terms, question=TERMS_QUESTION, missing=TERMS_MISSING, default=""),
@@ -84,7 +88,7 @@ def _asked(given: str | None, *, question: str, missing: str, default: str | Non
     return answer
 
 
-def _facts(pushed: Pushed) -> dict[str, str]:
+def _facts(pushed: "Pushed") -> dict[str, str]:
     return {
         "published": pushed.address,
         "digest": pushed.digest,

@@ -22,6 +22,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         figures = [f"{self.rows:,} rows", *(self.figure(name) for name in self.values), by_class]
         return f"Evaluation({', '.join(filter(None, figures))})"
 
+    def without_targets(self) -> "Evaluation":
+        """What hard targets don't count for."""
+        kept = {name: value for name, value in self.values.items() if "targets" not in METRIC_BY_NAME[name].needs}
+        return Evaluation(rows=self.rows, values=kept)
+
     def figure(self, name: str) -> str:
         """`accuracy 79.14%`, of a metric that was measured."""
         metric, value = METRIC_BY_NAME.get(name), self.values[name]

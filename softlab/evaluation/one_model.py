@@ -1,7 +1,8 @@
 """Measure one model on its own, outside of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +14,17 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
-from softlab.loading.label_check import label_note, warn_of_labels
+from softlab.loading.label_check import classes_of_labels, label_note, stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
+from softlab.models.about import read_about
 from softlab.models.device import DeviceOptions, choose_device, place
 from softlab.models.rows import logits_of
+from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -52,21 +55,38 @@ def evaluate_model(
     options: EvaluateOptions | None = None,
     device: DeviceOptions | None = None,
     check: CheckOptions | None = None,
+    class_names: Sequence[str] | Path | None = None,
 ) -> Evaluation:
     """Accuracy and calibration on a source, and with a store of the same samples how near it is to its teacher.
 
         evaluation = softlab.evaluate_model(model, source, store=store)
         accuracy = evaluation.values["accuracy"]
 
-    Of a store with several views the first is measured. Warns with OddLabels where the source's hard targets count
-    other classes than the model: then they are left aside, and there is no accuracy.
+    Of a store with several views the first is measured. `class_names` are the model's, in its order, or its weights,
+    which tell them where softlab wrote them: hard targets are then aligned by name, as they are with a store's. Warns
+    with OddLabels where that moves them, and where they count other classes than the model: then they are left aside,
+    and there is no accuracy.
 
-    Raises StoreMismatch if the store was made from other samples
-    or views, or over other classes.
+    Raises StoreMismatch if the store was made from other samples or views, or over other classes, and for a source
+    with class names that the model hasn't; InvalidOption for weights that tell no names.
     """
+    source = with_known_classes(source, _names_in(class_names), whose="the model")
     device = device or DeviceOptions()
     loader = open_inputs(source, store=store, input=input, device=device, check=check or CheckOptions())
     return evaluate_on(loader, module, options or EvaluateOptions(), device)
+
+
+def _names_in(given: Sequence[str] | Path | None) -> Sequence[str] | None:
+    if isinstance(given, str):
+        raise InvalidOption(f"class_names = {given!r}: expected a list of texts, or the model's weights as a Path.")
+    if not isinstance(given, Path):
+        return given
+    about = read_about(given)
+    if about is None or about.class_names is None:
+        raise InvalidOption(
+            f"{given}: doesn't tell what its classes are called. Give `class_names` as a list of texts."
+        )
+    return about.class_names
 
 
 def open_inputs(
@@ -81,7 +101,7 @@ def open_inputs(
     """What models are measured on; without a store decoded as in training, which `seen` tells. Raises as
     `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
-    aligned = Aligned(source=source, inputs=inputs, seen=seen)
+    aligned = Aligned(source=source, inputs=inputs, seen=seen, labels=check.labels)
     if store is not None:
         aligned = beside_store(
             source,
@@ -90,7 +110,10 @@ def open_inputs(
             subset=check.subset,
             verify=check.verify_inputs,
             check_pixels=check.views_mismatch == "refuse",
+            labels=check.labels,
         )
+        if aligned.labels == "other" and check.labels == "auto":
+            warn_of_labels(stored_label_note(aligned.source, store, aligned.store_N))
     return BatchLoader(aligned, device=choose_device(device.name), options=LoaderOptions(workers=device.workers))
 
 
@@ -128,15 +151,19 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
-    _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
-    return evaluation
+    are_of_others = _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes)
+    return evaluation.without_targets() if are_of_others else evaluation
 
 
-def _check_labels(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> None:
-    """Warns with OddLabels. Mixed views, and samples of several rows, have no one target."""
-    source = aligned.source
-    if len(predicted_N) == len(source) and not aligned.replay.mixes:
-        warn_of_labels(label_note(source, np.arange(len(source)), predicted_N.cpu().numpy(), num_classes=num_classes))
+def _are_of_other_classes(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> bool:
+    """Whether hard targets turn out to be left aside, by the classes of a store, or else of the model. Warns with
+    OddLabels. Mixed views, and samples of several rows, have no one target."""
+    source, labels = aligned.source, aligned.labels
+    if len(predicted_N) != len(source) or aligned.replay.mixes:
+        return labels == "other"
+    source_N, ours_N = np.arange(len(source)), predicted_N.cpu().numpy()
+    warn_of_labels(label_note(source, source_N, ours_N, num_classes=num_classes, labels=labels))
+    return classes_of_labels(source, source_N, ours_N, num_classes=num_classes, labels=labels) == "other"
 
 
 def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOptions) -> tuple[NDArray[np.int64], int]:

@@ -10,6 +10,7 @@ with EfficientNet-Lite0's answers as q it was 7.4, 13 and 48.
 
 # Shape letters: N rows, C classes, K entries kept (K <= C), T temperatures.
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,8 +33,13 @@ KEPT_OF_MANY = (16, 32, 64, 128)
 """From which K is chosen."""
 
 
+NEAR_UNIFORM = 1e-3
+"""Relative to 1 / C: where probabilities differ by less from it, the gradient is next to nothing, and its direction
+rounding."""
+
+
 def gradient_angle(logits_NC: Tensor, *, temperatures: Sequence[float]) -> Tensor:
-    """Degrees for every K from 1 to C, float64 [C, T]; 0 for K = C."""
+    """Degrees for every K from 1 to C, float64 [C, T]; 0 for K = C. NaN for fewer where the rows are near uniform."""
     ranked_NC = logits_NC.double().sort(dim=1, descending=True).values
     num_classes = ranked_NC.shape[1]
     num_tail_K = torch.arange(num_classes - 1, -1, -1, dtype=torch.float64, device=logits_NC.device)
@@ -43,6 +49,8 @@ def gradient_angle(logits_NC: Tensor, *, temperatures: Sequence[float]) -> Tenso
         lost_NK = _sum_after(share_NC**2) - _sum_after(share_NC) ** 2 / num_tail_K.clamp(min=1)
         whole = ((share_NC - 1 / num_classes) ** 2).sum()
         sine_K = (lost_NK.sum(dim=0).clamp(min=0) / whole.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+        if whole * num_classes < len(logits_NC) * NEAR_UNIFORM**2:
+            sine_K = torch.full_like(sine_K, math.nan)
         columns.append(torch.rad2deg(sine_K.clamp(max=1).arcsin()))
     angle_KT = torch.stack(columns, dim=1)
     angle_KT[-1] = 0.0

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption
 from softlab.indices import SourceIndex, StoreIndex
+from softlab.labels.chance import LabelClasses
 from softlab.loading import sample_check, view_check
+from softlab.loading.label_check import stored_classes_of_labels
 from softlab.loading.sample_check import VerifyInputs, align, comparable_targets, with_stored_classes
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
@@ -47,6 +49,10 @@ class Aligned:
     num_classes: int | None = None
     """Of the model whose output hard targets are compared with, where there is no store; None: they are its own."""
 
+    labels: LabelClasses = "auto"
+    """Of which classes hard targets are: the same as those of the store or model, or other ones. `auto` where nothing
+    but names and numbers has told it."""
+
     new_classes: bool = False
     """Whether hard targets go on counting behind the store's classes."""
 
@@ -77,6 +83,8 @@ class Aligned:
         num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
         if num_classes is None or self.new_classes:
             return hard_targets(self.source)
+        if self.labels == "other":
+            return None
         return comparable_targets(self.source, num_classes=num_classes)
 
     @property
@@ -104,6 +112,7 @@ def beside_store(
     others: tuple[Store, ...] = (),
     replay: Replay | None = None,
     check_pixels: bool = True,
+    labels: LabelClasses = "auto",
     new_classes: bool = False,
     next_step: str = sample_check.IN_TRAINING,
     next_step_of_views: str = view_check.IN_TRAINING,
@@ -123,6 +132,7 @@ def beside_store(
         others=others,
         replay=replay,
         check_pixels=check_pixels,
+        labels=labels,
         new_classes=new_classes,
         next_step_of_views=next_step_of_views,
     )
@@ -138,6 +148,7 @@ def with_views(
     others: tuple[Store, ...] = (),
     replay: Replay | None = None,
     check_pixels: bool = True,
+    labels: LabelClasses = "auto",
     new_classes: bool = False,
     next_step_of_views: str = view_check.IN_TRAINING,
 ) -> Aligned:
@@ -163,6 +174,7 @@ def with_views(
         store=store,
         store_N=store_N,
         others=others,
+        labels="same" if new_classes else stored_classes_of_labels(source, store, store_N, labels=labels),
         new_classes=new_classes,
         seen=store.manifest.seen,
     )

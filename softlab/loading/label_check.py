@@ -4,12 +4,14 @@
 
 import warnings
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import OddLabels
 from softlab.indices import StoreIndex
+from softlab.labels.chance import LabelClasses, is_at_chance
 from softlab.labels.class_mapping import FEWEST_ROWS, describe_mapping, find_mapping
 from softlab.loading.sample_check import comparable_targets
 from softlab.sources.source import Source, hard_targets
@@ -25,18 +27,45 @@ MOST_SHARDS = 16
 """That they are in: to read a row, its whole shard is decoded."""
 
 
+def is_unnamed_and_few(source: Source, *, num_classes: int) -> bool:
+    """Whether a source's hard targets are numbers without names, far fewer than a teacher's classes: then nothing but
+    how often it is right tells 5 own classes from the first 5 of 1,000."""
+    targets_N = hard_targets(source)
+    return source.class_names is None and targets_N is not None and _are_few(targets_N, num_classes=num_classes)
+
+
+def classes_of_labels(
+    source: Source,
+    source_S: NDArray[np.int64],
+    predicted_S: NDArray[np.int64],
+    *,
+    num_classes: int,
+    labels: LabelClasses = "auto",
+) -> Literal["same", "other"]:
+    """Whether a source's hard targets are of the teacher's classes, given its largest class for some samples. Where
+    `labels` doesn't say it, few numbers without names are of others if the teacher is right about them by chance at
+    most."""
+    targets_N = hard_targets(source)
+    if labels != "auto":
+        return labels
+    if targets_N is None or not is_unnamed_and_few(source, num_classes=num_classes):
+        return "same"
+    return "other" if is_at_chance(predicted_S, targets_N[source_S], num_classes=num_classes) else "same"
+
+
 def label_note(
     source: Source,
     source_S: NDArray[np.int64],
     predicted_S: NDArray[np.int64],
     *,
     num_classes: int,
+    labels: LabelClasses = "auto",
     is_stored: bool = False,
 ) -> str:
     """What is odd about a source's hard targets, given the teacher's largest class for some of its samples; empty
-    where nothing is."""
+    where nothing is, or the user knows it."""
     targets_N = hard_targets(source)
-    if targets_N is None:
+    if targets_N is None or labels == "other":
         return ""
     told = partial(describe_mapping, class_names=source.class_names, is_stored=is_stored)
     comparable_N = comparable_targets(source, num_classes=num_classes)
@@ -45,38 +74,98 @@ def label_note(
         if mapping is not None and mapping.offset is not None:
             return f"{_left_aside(source, num_classes)}; {told(mapping)}"
         return _left_aside(source, num_classes)
-    if mapping is None:
-        return _doubt(source, comparable_N[source_S], predicted_S, num_classes=num_classes)
-    return f"{source.name}: {told(mapping)}"
+    if classes_of_labels(source, source_S, predicted_S, num_classes=num_classes, labels=labels) == "other":
+        note = _left_aside_by_numbers(source, comparable_N[source_S], predicted_S, num_classes=num_classes)
+        return note if mapping is None else f"{note}; {told(mapping)}"
+    if mapping is not None:
+        return f"{source.name}: {told(mapping)}"
+    return "" if labels == "same" else _doubt(source, comparable_N[source_S], predicted_S, num_classes=num_classes)
+
+
+def note_of_batches(predicted_N: NDArray[np.int64], targets_N: NDArray[np.int64], *, num_classes: int) -> str:
+    """What is odd about the hard targets of a user's own batches, which have no names."""
+    mapping = find_mapping(predicted_N, targets_N)
+    told = "" if mapping is None else describe_mapping(mapping, None)
+    if not _are_few(targets_N, num_classes=num_classes) or not is_at_chance(
+        predicted_N, targets_N, num_classes=num_classes
+    ):
+        return f"your data set: {told}" if told else ""
+    note = (
+        f"your data set: labels of other classes: {_agreement(targets_N, predicted_N, num_classes=num_classes)}, which "
+        f"is no more than by chance. Train on the teacher's labels alone, without a loss of hard targets"
+    )
+    return f"{note}; {told}" if told else note
+
+
+def _are_few(targets_N: NDArray[np.int64], *, num_classes: int) -> bool:
+    return 0 < (int(targets_N.max(initial=-1)) + 1) * FAR_FEWER <= num_classes
 
 
 def _doubt(source: Source, targets_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
-    """That numbers without names may count other classes: far fewer than the teacher has, at which it is hardly ever
-    right. Nothing else can tell 5 own classes from the first 5 of 1,000."""
+    """That numbers without names may be of other classes, though too few samples tell, or some agree."""
     known_S = targets_S >= 0
     num_known, seen = int(known_S.sum()), int(targets_S.max(initial=-1)) + 1
     num_right = int((targets_S == predicted_S)[known_S].sum())
-    if source.class_names is not None or num_known < FEWEST_ROWS or seen * FAR_FEWER > num_classes:
+    if not is_unnamed_and_few(source, num_classes=num_classes) or num_known < FEWEST_ROWS:
         return ""
     if num_right > num_known / (2 * seen):
         return ""
     return (
-        f"{source.name}: its labels go up to {seen - 1}, the teacher or model has {num_classes:,} classes, and its "
-        f"largest one is the label of {num_right:,} of {num_known:,} samples that were looked at. If these are labels "
-        f"of other classes, write them as texts, then they are left aside; or train with `teachers.alpha = 1`"
+        f"{source.name}: {_agreement(targets_S, predicted_S, num_classes=num_classes)}. If these are labels of other "
+        f"classes, leave them aside with `check.labels = other`, in a dump `dump.labels = other`"
     )
 
 
-def stored_label_note(source: Source, store: Store, store_N: StoreIndex | None = None) -> str:
-    """The same by what a store holds; `store_N` is where the source's samples stand in it, if they aren't all of them.
-    Nothing for mixed views, and where a sample has several rows: they have no one target."""
-    if not store.has_labels or store.labels.units or store.manifest.views.mixing is not None:
+def _left_aside_by_numbers(
+    source: Source, targets_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int
+) -> str:
+    agreement = _agreement(targets_S, predicted_S, num_classes=num_classes)
+    return (
+        f"{source.name}: labels of other classes, left aside: {agreement}, which is no more than by chance. They are "
+        f"neither compared nor trained on. If they are of its classes, say `check.labels = same`, in a dump "
+        f"`dump.labels = same`"
+    )
+
+
+def _agreement(targets_S: NDArray[np.int64], predicted_S: NDArray[np.int64], *, num_classes: int) -> str:
+    known_S = targets_S >= 0
+    num_right = int((targets_S == predicted_S)[known_S].sum())
+    return (
+        f"its labels go up to {int(targets_S.max())}, the teacher or model has {num_classes:,} classes, and its "
+        f"largest one is the label of {num_right:,} of {int(known_S.sum()):,} samples that were looked at"
+    )
+
+
+def stored_classes_of_labels(
+    source: Source, store: Store, store_N: StoreIndex, *, labels: LabelClasses = "auto"
+) -> Literal["same", "other"]:
+    """The same as `classes_of_labels`, by what a store holds of the source's samples, which are at `store_N` there."""
+    if labels != "auto" or not _has_one_target(store) or not is_unnamed_and_few(source, num_classes=store.num_classes):
+        return "other" if labels == "other" else "same"
+    source_S, predicted_S = _predicted(store, store_N)
+    return classes_of_labels(source, source_S, predicted_S, num_classes=store.num_classes)
+
+
+def stored_label_note(
+    source: Source, store: Store, store_N: StoreIndex | None = None, *, labels: LabelClasses = "auto"
+) -> str:
+    """The same as `label_note`, by what a store holds; `store_N` is where the source's samples stand in it, if they
+    aren't all of them. Nothing for mixed views, and where a sample has several rows: they have no one target."""
+    if not _has_one_target(store):
         return ""
-    source_S, store_S = looked_at(store, np.arange(len(source)) if store_N is None else store_N)
-    labels = store.read(store_S)
-    predicted_S = labels.class_ids_BK[:, 0].long().numpy()
+    source_S, predicted_S = _predicted(store, StoreIndex(np.arange(len(source))) if store_N is None else store_N)
     is_stored = source.class_names == store.class_names
-    return label_note(source, source_S, predicted_S, num_classes=store.num_classes, is_stored=is_stored)
+    return label_note(source, source_S, predicted_S, num_classes=store.num_classes, labels=labels, is_stored=is_stored)
+
+
+def _has_one_target(store: Store) -> bool:
+    return store.has_labels and not store.labels.units and store.manifest.views.mixing is None
+
+
+def _predicted(store: Store, store_N: StoreIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The source indices of some samples, and the teacher's largest class of each."""
+    source_S, store_S = looked_at(store, store_N)
+    return source_S, store.read(store_S).class_ids_BK[:, 0].long().numpy()
 
 
 def left_aside_note(source: Source, *, num_classes: int) -> str:

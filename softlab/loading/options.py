@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from softlab.errors import InvalidOption
+from softlab.labels.chance import LabelClasses
 from softlab.loading.sample_check import VerifyInputs
 
 
@@ -21,6 +22,12 @@ class CheckOptions:
 
     views_mismatch: Literal["refuse", "allow"] = "refuse"
     """Whether inputs may be other views than those the teacher saw; allowed, that is written into a run's record."""
+
+    labels: LabelClasses = "auto"
+    """Of which classes hard targets are: the same as the teacher's, or other ones, which are left aside.
+
+    auto: by their names; numbers without names, far fewer than the teacher's classes, are of other ones where it is
+    right about them by chance at most."""
 
     tail_nats: float = 0.2
     """By how many nats a tail at a temperature that isn't stored may be off at most, by what the stored ones tell.

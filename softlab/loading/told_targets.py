@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softlab.labels.class_mapping import describe_mapping, find_mapping
 from softlab.labels.soft_labels import SoftLabels
-from softlab.loading.label_check import LOOKED_AT, warn_of_labels
+from softlab.loading.label_check import LOOKED_AT, note_of_batches, warn_of_labels
 from softlab.store.reader import Store
 
 TARGET_NAMES = ("labels", "label", "targets", "target")
@@ -46,9 +45,8 @@ class ToldTargets:
         return bool(((targets_B >= -1) & (targets_B <= self.store.num_classes)).all())
 
     def _compare(self) -> None:
-        mapping = find_mapping(np.concatenate(self._predicted), np.concatenate(self._targets))
-        if mapping is not None:
-            warn_of_labels(f"your data set: {describe_mapping(mapping, None)}")
+        predicted_N, targets_N = np.concatenate(self._predicted), np.concatenate(self._targets)
+        warn_of_labels(note_of_batches(predicted_N, targets_N, num_classes=self.store.num_classes))
         self._predicted, self._targets = [], []
 
 

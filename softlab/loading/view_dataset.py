@@ -15,6 +15,7 @@ from softlab.loading.aligned import with_views
 from softlab.loading.batch import Batch
 from softlab.loading.dataset_labels import DatasetLabels
 from softlab.loading.decoded import Decoded
+from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.loader import Batches
 from softlab.loading.order import RowIndices, ViewOrder
 from softlab.loading.own_loop import OTHER_DATA, find_samples
@@ -53,13 +54,16 @@ class ViewDataset(Dataset[dict[str, Any]]):
     ) -> None:
         """`order` and `seed` choose views as those of `softlab.TrainOptions` do. A sample's content hash is compared
         when it is first read, and of some views, or of all with `verify`, the pixels before that. Raises StoreMismatch
-        as `softlab.align`, and for views that can't be replayed from this source or with these libraries."""
+        as `softlab.align`, and for views that can't be replayed from this source or with these libraries.
+        Warns with OddLabels where hard targets are of other classes than the teacher's: items then have no `target`."""
         source = with_stored_classes(source, store)
         store_N = find_samples(store, source, verify=verify, subset=subset)
         self.labels = DatasetLabels(store, store_N, view_order=order, seed=seed)
         aligned = with_views(
             source, store, store_N, (input or default_input(),), verify=verify, next_step_of_views=OTHER_VIEWS
         )
+        if aligned.labels == "other":
+            warn_of_labels(stored_label_note(source, store, store_N))
         self._batches = Batches(replace(aligned, other_content=OTHER_DATA), Decoded(0))
 
     def __len__(self) -> int:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from softlab.errors import ModelError
 from softlab.loading.order import spread_out
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.known_inputs import known_input
 from softlab.modalities.modality import DEFAULT_MODALITY, decode_sample, find_modality
 from softlab.modalities.opening import open_source
+from softlab.models.build import ModelOptions, build_model
 from softlab.recipes.draft import Draft
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.teacher import TeacherRecipe
@@ -20,7 +22,7 @@ from softlab.recipes.train import TrainRecipe
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store, open_store
-from softlab.teacher.options import DEFAULT_K
+from softlab.teacher.options import default_k
 
 LOOKED_AT = 64
 """Samples that are decoded to see what they are."""
@@ -62,7 +64,7 @@ def dump_draft(source: str, *, teacher: str, weights: str | None, out: str) -> s
     _fill_source(draft, opened, source)
     _fill_input(draft, opened, model=teacher)
     num_classes = _num_classes(opened)
-    draft.fill("dump.k", min(DEFAULT_K, num_classes or DEFAULT_K), _of_classes(num_classes))
+    draft.fill("dump.k", default_k(num_classes or MANY_CLASSES), _of_classes(num_classes))
     many = num_classes is not None and num_classes >= MANY_CLASSES
     draft.fill("dump.temperature", [1.0, 2.0] if many else [1.0, 2.0, 4.0], "where students may train")
     draft.offer("dump.feature", {"pool": "LAYER:mean"})
@@ -167,10 +169,33 @@ def _fill_input(draft: Draft, source: Source, *, model: str) -> None:
         draft.fill("input.size", [224, 224], images.in_words)
     else:
         draft.offer("input.size", list(images.sizes[0]))
-    if len(images.num_channels) > 1:
-        draft.fill("input.channels", 3, "grey ones and RGB among them")
-    draft.fill("input.mean", list(images.mean), f"of {images.in_words}")
-    draft.fill("input.std", [max(value, 0.001) for value in images.std])
+    wanted = _channels_of(model)
+    _fill_channels(draft, wanted, images=images)
+    are_grey = wanted == 1 < len(images.mean)
+    mean, std = ((round(float(np.mean(each)), 3),) if are_grey else each for each in (images.mean, images.std))
+    draft.fill("input.mean", list(mean), f"of {images.in_words}")
+    draft.fill("input.std", [max(value, 0.001) for value in std])
+
+
+def _fill_channels(draft: Draft, wanted: int | None, *, images: Images) -> None:
+    """Where the images' own wouldn't do, or nobody knows."""
+    own = images.num_channels
+    mixed = "grey ones and RGB among them" if len(own) > 1 else f"of the images {own[0]}"
+    if wanted in (1, 3) and own != (wanted,):
+        draft.fill("input.channels", wanted, f"as the model's first convolution takes; {mixed}")
+    elif len(own) > 1:
+        draft.fill("input.channels", 3, mixed)
+    elif wanted is None and own == (1,):
+        draft.offer("input.channels", 3)
+
+
+def _channels_of(model: str) -> int | None:
+    """That its first convolution takes; None where there is none, or the model can't be built without arguments."""
+    try:
+        module = build_model(ModelOptions(model=model))
+    except ModelError:
+        return None
+    return next((each.in_channels for each in module.modules() if isinstance(each, nn.Conv2d)), None)
 
 
 def _fill_known_input(draft: Draft, known: ImageInput, *, model: str, images: Images) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from softlab.errors import StoreMismatch
 from softlab.evaluation.one_model import open_inputs, predict_classes
-from softlab.loading.label_check import label_note, left_aside_note, warn_of_labels
+from softlab.loading.label_check import classes_of_labels, label_note, left_aside_note, warn_of_labels
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
@@ -25,7 +25,7 @@ from softlab.recipes.students import TeacherModel, build_students
 from softlab.recipes.weights_input import about_weights, class_names_of
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
-from softlab.sources.source import Source
+from softlab.sources.source import Source, hard_targets
 from softlab.sources.subset import spread_over
 from softlab.student.loop import OnProgress
 from softlab.student.optimizer import OptimizerOptions
@@ -122,14 +122,18 @@ class TeacherRecipe:
         some = spread_over(source, LOOKED_AT)
         loader = open_inputs(some, input=input, device=self.device, check=CheckOptions())
         predicted_N, num_classes = predict_classes(loader, module, self.device)
-        if left_aside_note(some, num_classes=num_classes):
+        some_N = np.arange(len(some))
+        labels = classes_of_labels(some, some_N, predicted_N, num_classes=num_classes)
+        if labels == "other" or left_aside_note(some, num_classes=num_classes):
             raise StoreMismatch(_of_other_classes(source, num_classes))
-        warn_of_labels(label_note(some, np.arange(len(some)), predicted_N, num_classes=num_classes))
+        warn_of_labels(label_note(some, some_N, predicted_N, num_classes=num_classes))
         return source
 
 
 def _of_other_classes(source: Source, num_classes: int) -> str:
-    found = "more classes" if source.class_names is None else f"{len(source.class_names):,} classes"
+    targets_N, names = hard_targets(source), source.class_names
+    numbers = "" if targets_N is None else f"labels up to {int(targets_N.max())}"
+    found = numbers if names is None else f"{len(names):,} classes"
     return (
         f"{source.name}: labels of other classes ({found}) than the {num_classes:,} of the teacher's weights, which "
         f"would be unlearnt. Give the teacher a head of its own: as many classes in `teacher.arguments`, and its old "

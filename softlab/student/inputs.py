@@ -60,6 +60,7 @@ def align_inputs(
         others=tuple(stores[1:]),
         replay=_replay(own, store.num_samples, inputs) if replays_own else None,
         check_pixels=options.check.views_mismatch == "refuse",
+        labels=options.check.labels,
         new_classes=options.distil.new_classes,
     )
     aligned = replace(aligned, features=find_features(stores, features))

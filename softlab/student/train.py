@@ -11,8 +11,10 @@ from torch import nn
 
 from softlab.errors import InvalidOption, SlowReads
 from softlab.evaluation.best import AUTO, choose_metric
+from softlab.labels.chance import LabelClasses
+from softlab.loading.aligned import Aligned
 from softlab.loading.content_check import overlap_note, warn_of_content
-from softlab.loading.label_check import left_aside_note, stored_label_note, warn_of_labels
+from softlab.loading.label_check import is_unnamed_and_few, left_aside_note, stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input, settle_input
@@ -94,10 +96,10 @@ def train_students(
     learnt = [student.learn or options.learn for student in given.values()]
     label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
-        _look_at_samples(data, valid)
-    comparison = _compare_on(valid, source, stores, inputs=inputs, options=options, device=device)
+        _look_at_samples(data, valid, labels=options.check.labels)
+    comparison = _compare_on(valid, data.aligned, stores, inputs=inputs, options=options, device=device)
     others = {
-        name: _compare_on(each, source, stores, inputs=inputs, options=options, device=device, is_main=False)
+        name: _compare_on(each, data.aligned, stores, inputs=inputs, options=options, device=device, is_main=False)
         for name, each in (also_valid or {}).items()
     }
     order = ShuffledBatches(
@@ -131,11 +133,11 @@ def train_students(
         return Training(learners, train_loader, comparison, loaders, order, options, folder, ranks).run(on_progress)
 
 
-def _look_at_samples(data: TrainingData, valid: Validation | None) -> None:
+def _look_at_samples(data: TrainingData, valid: Validation | None, *, labels: LabelClasses) -> None:
     """Warns with OddLabels and OddSource."""
     aligned = data.aligned
     if aligned.store is not None and not aligned.new_classes:
-        warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N))
+        warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N, labels=labels))
     if valid is not None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
 
@@ -198,7 +200,7 @@ def _check_effects(options: TrainOptions, *, has_stores: bool, is_measured: bool
 
 def _compare_on(
     valid: Validation | None,
-    source: Source,
+    trained_on: Aligned,
     stores: Sequence[Store],
     *,
     inputs: tuple[InputOptions, ...],
@@ -217,18 +219,16 @@ def _compare_on(
         raise InvalidOption(
             "`valid_store`: with `distil.new_classes` students have classes that it lacks. Leave it out."
         )
-    valid = replace(valid, source=_with_learnt_classes(valid.source, source, stores, options))
+    valid = replace(valid, source=_with_learnt_classes(valid.source, trained_on.source, stores, options))
     check_comparable(valid, stores)
     aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
     if valid.store is not None:
-        _tell(stored_label_note(aligned.source, valid.store, aligned.store_N))
+        _tell(stored_label_note(aligned.source, valid.store, aligned.store_N, labels=options.check.labels))
     if valid.store is None and stores:
         aligned = replace(aligned, seen=stores[0].manifest.seen)  # decoded as what students are trained on
     if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
-        aligned = replace(aligned, num_classes=stores[0].num_classes)
-        note = left_aside_note(aligned.source, num_classes=stores[0].num_classes)
-        _tell(note)
-        if note and best_by == AUTO and options.run.patience is None:
+        aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
+        if aligned.targets_N is None and best_by == AUTO and options.run.patience is None:
             return None
     return Comparison(
         loader=BatchLoader(
@@ -236,6 +236,18 @@ def _compare_on(
         ),
         best_by=choose_metric(best_by, aligned),
     )
+
+
+def _with_classes_of(store: Store, aligned: Aligned, trained_on: Aligned, *, labels: LabelClasses) -> Aligned:
+    """Validation samples of which no store tells what the teacher says: numbers without names as labels are taken for
+    what they are in training. Warns with OddLabels where hard targets are left aside."""
+    source, num_classes = aligned.source, store.num_classes
+    note = left_aside_note(source, num_classes=num_classes)
+    if labels == "auto" and trained_on.labels == "other" and is_unnamed_and_few(source, num_classes=num_classes):
+        labels = "other"
+        note = f"{source.name}: labels of other classes, left aside as those of {trained_on.source.name}, its training"
+    _tell(note)
+    return replace(aligned, num_classes=num_classes, labels=labels)
 
 
 def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str], options: TrainOptions) -> int | None:

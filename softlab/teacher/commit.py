@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from msgspec import UnsetType
 from numpy.typing import NDArray
+from torch import Tensor
 
 from softlab.errors import TeacherError
 from softlab.labels.soft_labels import SoftLabels, join_labels
@@ -143,6 +144,17 @@ def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:
     return torch.cat(counts).numpy() if counts else None
 
 
+def _are_without_classes(batch: TeacherOutput) -> Tensor:
+    """bool [S]: which samples have a row that is -inf in all classes; the largest of a row with NaN is NaN."""
+    is_empty_S = torch.zeros_like(batch.is_finite_B)
+    for name, labels in batch.labels.items():
+        sample_R = torch.arange(len(is_empty_S))
+        if name in batch.with_units and batch.counts_B is not None:
+            sample_R = sample_R.repeat_interleave(batch.counts_B)
+        is_empty_S[sample_R[labels.max_logit_B.isneginf()]] = True
+    return is_empty_S
+
+
 def _are_masked(batches: Sequence[TeacherOutput], plan: StorePlan) -> bool:
     """Whether all that isn't finite is -inf, in rows that have other classes: NaN and inf would be the largest."""
     if any(output.masked is True for output in plan.classes):
@@ -158,6 +170,11 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
         return
     names = ", ".join(repr(source.keys[index]) for index in bad[:5].tolist())
     where = f"for {len(bad):,} of {shard.num_rows:,} samples, such as {names}"
+    if all(bool((batch.is_finite_B | _are_without_classes(batch)).all()) for batch in batches):
+        raise TeacherError(
+            f"all classes are masked: the teacher's logits are -inf in each of them {where}. Mask fewer classes, or "
+            f"leave such samples out. Shards before this one are kept."
+        )
     if _are_masked(batches, plan):
         raise TeacherError(
             f"the teacher's logits are -inf in some classes {where}. If those are classes that a row doesn't have, "

@@ -25,6 +25,7 @@ from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.forward import Run, Teacher, TeacherRun
 from softlab.teacher.job import DumpJob, compute
+from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
 from softlab.teacher.planning import named_teacher, plan_job
@@ -166,7 +167,7 @@ def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress |
             raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
     ranks.wait()  # until the first one has tidied up: another dump may follow at once
     if ranks.is_first:
-        _look_at_samples(job.source, open_store(out, cache=CacheOptions(max_bytes=0)))
+        _look_at_samples(job, open_store(out, cache=CacheOptions(max_bytes=0)))
     summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
     if ranks.is_first and summary.rows_redone:
         tell_redone(summary.rows_redone, job.options)
@@ -195,13 +196,14 @@ def _dump_pending(
     *,
     on_progress: OnProgress | None,
 ) -> None:
-    targets, pending = job.targets(), writer.pending
+    targets, pending, minima = job.targets(), writer.pending, Minima()
     total = sum(shard.num_rows for shard in writer.own_shards)
     earlier = total - sum(shard.num_rows for shard in pending)
     counter = f"rows after {earlier}"  # none of those that were computed before and have to be computed again
 
     def commit(output: ShardOutput) -> None:
         ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
+        minima.look_at(output, job.source)
 
     def on_batch(count: int) -> None:
         rows = earlier + ranks.add(counter, count)
@@ -211,6 +213,7 @@ def _dump_pending(
     with BackgroundCommits(commit) as commits:
         for output in compute(run, job.aligned(), job.plan, own_shards(pending, ranks), job.options, on_batch=on_batch):
             commits.put(output)
+    minima.tell()
 
 
 def _finish(writer: StoreWriter, job: DumpJob, ranks: Ranks, *, redoes: bool) -> bool:
@@ -241,10 +244,11 @@ def _finalize(writer: StoreWriter, job: DumpJob, *, reread: bool, redoes: bool) 
     return False
 
 
-def _look_at_samples(source: Source, store: Store) -> None:
+def _look_at_samples(job: DumpJob, store: Store) -> None:
     """Warns with OddLabels and OddSource."""
-    warn_of_labels(stored_label_note(source, store))
-    warn_of_content(duplicates_note(source, store))
+    if not job.of_other_classes:  # that is told already
+        warn_of_labels(stored_label_note(job.source, store, labels=job.options.labels))
+    warn_of_content(duplicates_note(job.source, store))
 
 
 def _tell_precision(summary: DumpSummary, *, asked: str) -> None:

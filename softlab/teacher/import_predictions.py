@@ -24,6 +24,7 @@ from softlab.teacher.example import check_classes
 from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.imported import ImportedTeacher, Lookup, check_are_logits, dump_options, match_rows
 from softlab.teacher.job import DumpJob
+from softlab.teacher.label_classes import find_other_classes
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import with_teachers_classes
@@ -72,8 +73,14 @@ def import_predictions(
     )
     run = Lookup(teacher=teacher, options=dump_options(dump, rows))
     source = with_teachers_classes(source, teacher)
+    plan = _plan(run, source, Path(out))
     job = DumpJob(
-        out=Path(out), plan=_plan(run, source, Path(out)), teacher=teacher, source=source, options=run.options
+        out=Path(out),
+        plan=plan,
+        teacher=teacher,
+        source=source,
+        options=run.options,
+        of_other_classes=find_other_classes(run.first_classes, source, plan, run.options),
     )
     return carry_out(job, run, Ranks(), on_progress=on_progress)
 

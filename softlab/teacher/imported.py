@@ -73,6 +73,12 @@ class Lookup:
             return TeacherOutput(labels={wanted.name: labels}, is_finite_B=torch.ones(len(source_B), dtype=torch.bool))
         return keep(self.whole(source_B), k=k, options=self.options)
 
+    def first_classes(self, source_B: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """int64 [B], the largest class of some samples, by output of kind `classes`."""
+        k = {each.name: 1 for each in self.options.wanted_outputs if each.kind == "classes"}
+        labels = self.look_up(source_B, k=k).labels
+        return {name: each.class_ids_BK[:, 0].numpy() for name, each in labels.items()}
+
     def whole(self, source_B: NDArray[np.int64]) -> WholeOutput:
         """All classes, or values, of samples of the source."""
         (wanted,) = self.options.wanted_outputs

@@ -41,6 +41,7 @@ from softlab.store.stored_shards import ends_of_dump, ends_of_store
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.forward import OutputOnHost, Run, Teacher, TeacherRun
+from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
 from softlab.teacher.revising import find_staying
@@ -66,6 +67,9 @@ class DumpJob:
 
     expected_hashes: Sequence[bytes] | None = field(default=None, repr=False)
     """Of all samples, where another teacher's store tells what they must be."""
+
+    of_other_classes: frozenset[str] = frozenset()
+    """The outputs whose classes hard targets don't count, by what the teacher says of some samples."""
 
     first_view: int = 0
     """The views before it are there already: those of a finished store that this dump adds views to."""
@@ -109,6 +113,9 @@ class DumpJob:
                 self.check_teacher(run, writer)
                 (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
+            minima = Minima()
+            minima.look_at(output, self.source)
+            minima.tell()
             if output.num_redone:
                 tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
@@ -162,7 +169,7 @@ class DumpJob:
         found: dict[str, NDArray[np.int64] | None] = {}
         for output in self.plan.classes:
             num_classes = output.label_space.num_classes
-            is_known = not (is_mixed or output.units)
+            is_known = not (is_mixed or output.units or output.name in self.of_other_classes)
             found[output.name] = comparable_targets(self.source, num_classes=num_classes) if is_known else None
         return found
 

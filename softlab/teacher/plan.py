@@ -41,7 +41,7 @@ from softlab.shards import MAX_SHARD_ROWS, check_shard_rows, choose_chunk_rows, 
 from softlab.sources.source import Source
 from softlab.teacher.dumped_views import Settled, ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
-from softlab.teacher.options import DEFAULT_K, DumpOptions
+from softlab.teacher.options import DEFAULT_K, DumpOptions, default_k
 
 UNIT_DTYPE = "uint32"
 
@@ -52,10 +52,12 @@ Shapes = dict[str, tuple[Any, tuple[int, ...]]]
 def choose_k(
     options: DumpOptions, *, num_classes: int, logits_RC: Tensor | None = None, settled: int | None = None
 ) -> int:
-    """What the options say; else 16, or all of fewer classes. Of many classes what an unfinished dump has `settled`, or
-    as many as some of the teacher's logits ask for. Raises InvalidOption if more are asked for than there are."""
-    k = min(DEFAULT_K, num_classes) if options.k is None else options.k
-    if options.k is None and settled is not None and chooses_k(options, num_classes=num_classes):
+    """What the options say; else all of few classes, or 16. Of many classes what a dump in the same folder has
+    `settled`, or as many as some of the teacher's logits ask for. Raises InvalidOption if more are asked for than there
+    are."""
+    k = default_k(num_classes) if options.k is None else options.k
+    was_default = settled == DEFAULT_K  # of few classes too, before all of them were kept
+    if options.k is None and settled is not None and (was_default or chooses_k(options, num_classes=num_classes)):
         k = min(settled, num_classes)
     elif logits_RC is not None and len(logits_RC) and chooses_k(options, num_classes=num_classes):
         k = k_for_many(logits_RC, temperature=min(options.temperature))

@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -37,6 +38,7 @@ from softlab.teacher.dumped_views import (
 from softlab.teacher.example import Example, example_of, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
+from softlab.teacher.label_classes import find_other_classes, first_classes
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.outside_numbers import teacher_fingerprint
 from softlab.teacher.pace import Pace
@@ -149,6 +151,8 @@ def plan_job(
         most_rows=most_rows,
     )
     agree_on(plan, theirs, ranks)
+    predict = partial(first_classes, run=run, aligned=aligned, options=options)
+    of_other_classes = find_other_classes(predict, source, plan, options) if ranks.is_first else frozenset()
     if views.parent is not None and find_finished(out, plan) is None:
         check_addition(open_store(out), plan)
     return DumpJob(
@@ -159,6 +163,7 @@ def plan_job(
         options=options,
         recipe_N=views.recipe_N,
         expected_hashes=views.expected_hashes,
+        of_other_classes=frozenset(ranks.share(" ".join(sorted(of_other_classes))).split()),
         first_view=open_store(out).num_views if views.parent is not None and not is_left_over(out) else 0,
     )
 

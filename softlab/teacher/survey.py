@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from softlab.errors import InvalidOption
+from softlab.labels.chance import LabelClasses
 from softlab.labels.gradient_angle import (
     KEPT_OF_MANY,
     MANY_CLASSES,
@@ -31,7 +32,7 @@ from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherRun
-from softlab.teacher.options import DEFAULT_K, DumpOptions
+from softlab.teacher.options import DumpOptions, default_k
 from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import with_teachers_classes
 from softlab.teacher.store_size import bytes_of_samples, bytes_per_row
@@ -53,7 +54,7 @@ class Choice:
 
     angle_T: tuple[float, ...]
     """Degrees by which a student's first gradient turns away from that of the full distribution; empty under a sigmoid
-    head."""
+    head, NaN where the teacher's outputs are near uniform."""
 
     bytes_per_row: float
     """Labels and features; not what a store holds of its samples and files."""
@@ -90,7 +91,7 @@ class Survey:
     """Surveyed samples that overflowed in half precision, as a dump would run again in float32."""
 
     recommended: Recommended | None = None
-    """None under a sigmoid head."""
+    """None under a sigmoid head, and where outputs are near uniform."""
 
     features: Mapping[str, str] = field(default_factory=dict)
     """Shape of a row by output of kind `values`: `768`, or `512x7x7`."""
@@ -153,7 +154,7 @@ def survey_teacher(
     name = next(iter(chosen))
     logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
     num_classes = logits_RC.shape[1]
-    _check_labels(source, found, name)
+    _check_labels(source, found, name, labels=options.labels)
     kept = found.keep(chosen, options)
     plan = make_plan(teacher, source, options, views, example=kept, most_units=found.most_units)
     mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
@@ -170,7 +171,7 @@ def survey_teacher(
         rows_per_second=found.num_samples / found.seconds,
         is_cut_short=found.is_cut_short,
         num_redone=found.whole.num_redone,
-        recommended=None if angle_KT is None or options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
+        recommended=None if options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(
                 k=candidate,
@@ -189,12 +190,14 @@ def survey_teacher(
     )
 
 
-def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float]) -> Recommended:
+def _recommend(angle_KT: Tensor | None, mass_KT: Tensor, temperatures: Sequence[float]) -> Recommended | None:
     """The default K, or of many classes the smallest one that is good enough at the lowest temperature; and the highest
-    temperature that it is good enough at."""
+    temperature that it is good enough at. None without angles."""
+    if angle_KT is None or bool(angle_KT[:, 0].isnan().any()):
+        return None
     num_classes = len(angle_KT)
     are_many = num_classes > MANY_CLASSES
-    able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [min(DEFAULT_K, num_classes)]
+    able = [k for k in KEPT_OF_MANY if k < num_classes] if are_many else [default_k(num_classes)]
     k = next((k for k in able if angle_KT[k - 1, 0] <= MOST_DEGREES), able[-1])
     most = MOST_DEGREES if are_many else MOST_DEGREES_OF_FEW
     good = [place for place in range(len(temperatures)) if angle_KT[k - 1, place] <= most]
@@ -207,12 +210,13 @@ def _recommend(angle_KT: Tensor, mass_KT: Tensor, temperatures: Sequence[float])
     return Recommended(k=k, temperature=temperature, why=why)
 
 
-def _check_labels(source: Source, found: Surveyed, name: str) -> None:
+def _check_labels(source: Source, found: Surveyed, name: str, *, labels: LabelClasses) -> None:
     """Warns with OddLabels. Outputs with several rows a sample have no one target."""
     rows = found.whole.logits[name]
     if rows.counts_B is None:
         predicted_S = rows.rows.argmax(dim=1).numpy()
-        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=rows.rows.shape[1]))
+        num_classes = rows.rows.shape[1]
+        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=num_classes, labels=labels))
 
 
 def _measure_coding(plan: StorePlan, labels: SoftLabels, name: str) -> Statistics:

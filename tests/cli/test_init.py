@@ -1,5 +1,6 @@
 """A first recipe for the user's own data, and that it runs."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_dump_a_teacher_and_students_of_ones_own_run_from_first_recipes(
 
     assert "12 samples, 2 classes" in teacher
     assert "arguments = { num_classes = 2 }" in teacher
-    assert "channels = 3  # grey ones and RGB among them" in dump
+    assert "channels = 1  # as the model's first convolution takes; grey ones and RGB among them" in dump
     assert "k = 2  # of 2 classes" in dump
     assert 'store = ["runs/train.zarr"]  # 12 samples, 1 views, K = 2 of 2 classes' in train
     assert [answer.code for answer in (planned, dumped, trained)] == [0, 0, 0], planned.err + dumped.err + trained.err
@@ -63,6 +64,37 @@ def test_a_published_model_brings_its_own_input(tmp_path: Path, softlab: Softlab
     assert "size = [224, 224]  # as torchvision:resnet18 was published" in text
     assert "mean = [0.485, 0.456, 0.406]" in text
     assert "channels = 3" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ("nets:coloured", "channels = 3  # as the model's first convolution takes; of the images 1"),
+        ("nets:with_arguments", "# channels = 3"),
+    ],
+)
+def test_grey_images_are_made_rgb_for_a_model_of_ones_own_that_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, softlab: Softlab, model: str, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def coloured(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))\n"
+        "def with_arguments(size): raise AssertionError\n"
+    )
+
+    answer = softlab("init", "dump", "--source", DATA / "test", "--teacher", model, "--out", "dump.toml")
+
+    assert answer.code == 0, answer.err
+    assert line in (tmp_path / "dump.toml").read_text().splitlines()
+
+
+def test_images_of_the_channels_that_a_model_takes_stay_as_they_are(tmp_path: Path, softlab: Softlab) -> None:
+    out = tmp_path / "dump.toml"
+    softlab("init", "dump", "--source", DATA / "test", "--teacher", "softlab:grey_cnn", "--out", out)
+
+    assert "channels" not in out.read_text().replace("channels_last", "").replace("1 channels", "")
 
 
 @pytest.mark.parametrize(

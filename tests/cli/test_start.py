@@ -20,8 +20,8 @@ finally:
 """
 
 
-def imported_by(*arguments: object) -> str:
-    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+def imported_by(*arguments: object, program: str = PROGRAM) -> str:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stderr.splitlines()[-1].partition("imported:")[2].strip()
@@ -30,6 +30,13 @@ def imported_by(*arguments: object) -> str:
 @pytest.mark.parametrize("command", ["inspect", "verify", "catalog", "push", "pull", "sign", "gc"])
 def test_the_help_of_a_command_is_shown_without_torch(command: str) -> None:
     assert imported_by(command, "--help") in ("", "pyarrow")
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_that_of_push_and_pull_without_anything_of_stores(command: str) -> None:
+    program = PROGRAM.replace('"pyarrow"', '"pyarrow", "numpy", "msgspec"')
+
+    assert imported_by(command, "--help", program=program) == ""
 
 
 def test_the_version_is_shown_without_torch() -> None:

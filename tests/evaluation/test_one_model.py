@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption, ModelError, StoreMismatch
+from softlab.errors import InvalidOption, ModelError, OddLabels, StoreMismatch
 from softlab.evaluation.measure import evaluate
 from softlab.evaluation.one_model import evaluate_model, first_input, open_inputs
 from softlab.loading.options import CheckOptions
+from softlab.manifest import InputRecord
+from softlab.models.about import AboutWeights, as_metadata
 from softlab.models.device import DeviceOptions
+from softlab.models.weights import encode_weights
 from softlab.store.reader import Store, open_store
 from tests.evaluation.pictures import PICTURES
-from tests.loading.labelled import dump_rows, open_rows
+from tests.loading.labelled import CLASS_NAMES, dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_rows
 from tests.student.fashion import INPUT, NUM_VALID, dump, fashion, make_loader, make_student, make_teacher
@@ -141,3 +144,34 @@ def test_a_model_gets_its_inputs_in_the_dtype_of_its_weights(dtype: torch.dtype)
     found = evaluate_model(teacher.to(dtype), PICTURES, device=CPU)
 
     assert found.values["accuracy"] == pytest.approx(expected.values["accuracy"], abs=0.1)
+
+
+SWAPPED = (*CLASS_NAMES[1::-1], *CLASS_NAMES[2:])
+
+
+def test_without_a_store_targets_are_aligned_with_the_models_class_names(tmp_path: Path) -> None:
+    source, model = open_rows(tmp_path / "a.parquet", image_rows(40)), make_small_teacher(num_classes=4)
+    about = AboutWeights(
+        input=InputRecord(field="image", modality="images", options={}), class_names=SWAPPED, recipe={}
+    )
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(encode_weights(model.state_dict(), metadata=as_metadata(about)))
+    as_it_is = evaluate_model(model, source, device=CPU)
+
+    with pytest.warns(OddLabels, match="aligned by name with those of the model: 4 of 4 there, in another order"):
+        told = evaluate_model(model, source, device=CPU, class_names=SWAPPED)
+    with pytest.warns(OddLabels, match="aligned by name with those of the model: 4 of 4 there, in another order"):
+        by_weights = evaluate_model(model, source, device=CPU, class_names=weights)
+
+    assert told == by_weights != as_it_is
+
+
+def test_class_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    source = open_rows(tmp_path / "a.parquet", image_rows(8))
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(encode_weights(make_small_teacher().state_dict()))
+
+    with pytest.raises(InvalidOption, match=r"expected a list of texts, or the model's weights as a Path"):
+        evaluate_model(make_small_teacher(num_classes=4), source, device=CPU, class_names="ant")
+    with pytest.raises(InvalidOption, match=r"doesn't tell what its classes are called\. Give `class_names`"):
+        evaluate_model(make_small_teacher(num_classes=4), source, device=CPU, class_names=weights)

@@ -43,6 +43,14 @@ def test_more_classes_turn_it_less_and_a_higher_temperature_more() -> None:
     assert angle_KT[15, 1] > angle_KT[15, 0]
 
 
+def test_of_rows_that_are_near_uniform_it_is_unknown_but_for_all_classes() -> None:
+    for logits_NC in (torch.zeros(30, 40), random_logits(30, 40, scale=1e-5)):
+        angle_KT = gradient_angle(logits_NC, temperatures=[1.0, 4.0])
+
+        assert angle_KT[:-1].isnan().all()
+        assert angle_KT[-1].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("scale", [8.0, 2.6, 2.2, 0.01])
 def test_of_many_classes_the_fewest_are_kept_that_are_good_enough(scale: float) -> None:
     logits_NC = random_logits(200, 1000, scale=scale)

@@ -46,15 +46,24 @@ def test_of_a_store_that_has_the_wrong_order_too_the_way_out_is_another_dump() -
     assert after.endswith("or train on the teacher's labels alone with `teachers.alpha = 1`")
 
 
-def test_few_numbers_under_many_classes_that_the_teacher_never_gets_right_are_doubted() -> None:
+def test_few_numbers_under_many_classes_that_the_teacher_never_gets_right_are_left_aside() -> None:
     source = Pictures(count=COUNT, class_names=None, targets_N=ALL % 5)
     guessed, right = 100 + ALL, ALL % 5
     right[:20] = 700
 
     note = label_note(source, ALL, guessed, num_classes=1000)
 
-    assert "its labels go up to 4, the teacher or model has 1,000 classes" in note
+    assert "left aside: its labels go up to 4, the teacher or model has 1,000 classes" in note
     assert "is the label of 0 of 60 samples that were looked at" in note
-    assert note.endswith("or train with `teachers.alpha = 1`")
+    assert "say `check.labels = same`, in a dump `dump.labels = same`" in note
     assert label_note(source, ALL, right, num_classes=1000) == ""
     assert label_note(source, ALL, guessed % 30, num_classes=30) == ""
+    assert label_note(source, ALL, guessed, num_classes=1000, labels="same") == ""
+    assert label_note(source, ALL, guessed, num_classes=1000, labels="other") == ""
+
+
+def test_few_numbers_that_the_teacher_hardly_ever_gets_right_are_doubted() -> None:
+    source = Pictures(count=COUNT, class_names=None, targets_N=ALL % 5)
+    hardly = np.where(ALL < 6, ALL % 5, 100 + ALL)
+
+    assert "leave them aside with `check.labels = other`" in label_note(source, ALL, hardly, num_classes=1000)

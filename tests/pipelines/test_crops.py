@@ -35,7 +35,7 @@ def test_every_label_has_its_accuracy_at_each_length_and_what_is_finished_is_not
         assert len(means) == 2
         assert all(0 <= mean < 70 for mean in means), row  # after a step or two
     assert second == first
-    assert len(written) == 2 * 5 * 2  # of each student of a chain the best and the last
+    assert len(written) == 2 * 6 * 2  # of each student of a chain the best and the last
     assert weights_below(Path("runs")) == written
     assert [path.name for path in Path("runs").iterdir()] == ["short"]
 

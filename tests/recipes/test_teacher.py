@@ -3,14 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from softlab.errors import OddLabels, StoreMismatch
+from softlab.models.build import ModelOptions, build_model
+from softlab.models.weights import encode_weights
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.sources.options import SourceOptions
 from softlab.student.options import RunOptions
-from tests.recipes.demo import INPUT, TEACHER, as_class_folders, train
+from tests.recipes.demo import DATA, INPUT, TEACHER, as_class_folders, train
 
 
 def recipe(out: Path, teacher: TeacherModel, source: SourceOptions) -> TeacherRecipe:
@@ -63,3 +67,17 @@ def test_folders_are_counted_as_the_weights_name_their_classes(
         (result,) = recipe(tmp_path / "out", teacher, folder).run()
 
     assert result.train_loss is not None
+
+
+def test_nor_are_numbers_without_names_that_the_weights_are_right_about_by_chance(tmp_path: Path) -> None:
+    (file,) = (DATA / "train").glob("*.parquet")
+    pq.write_table(pq.read_table(file).slice(0, 200).replace_schema_metadata(None), tmp_path / "numbers.parquet")
+    arguments: dict[str, object] = {"num_classes": 100}
+    module = build_model(ModelOptions(model="softlab:grey_mlp", arguments=arguments))
+    with torch.no_grad():
+        next(reversed(list(module.parameters())))[:10] = -100.0  # it says none of the first ten
+    (tmp_path / "hundred.safetensors").write_bytes(encode_weights(module.state_dict()))
+    teacher = TeacherModel(model="softlab:grey_mlp", arguments=arguments, weights=tmp_path / "hundred.safetensors")
+
+    with pytest.raises(StoreMismatch, match=r"\(labels up to 9\) than the 100 of the teacher's weights, .* of its own"):
+        recipe(tmp_path / "out", teacher, SourceOptions(path=str(tmp_path / "numbers.parquet"))).run()

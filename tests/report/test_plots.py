@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from softlab.report.plots import (
     draw_learning_curves,
 )
 from softlab.report.runs import read_run
+from tests.student.pictures import make_store, make_student, pictures, train
 
 PANEL_WIDTH = 5 * 150
 """Of one panel in pixels; the legend is to the right of it."""
@@ -79,6 +81,22 @@ def test_without_validation_the_loss_is_drawn_alone(runs: Path) -> None:
 
     assert pixels(both).shape[1] - pixels(loss).shape[1] == PANEL_WIDTH
     assert has(pixels(loss)[:, :PANEL_WIDTH], 0)
+
+
+def test_without_hard_targets_the_curves_are_of_kl_to_the_teacher(tmp_path: Path) -> None:
+    unlabelled = replace(pictures(class_names=None), targets_N=None)
+    store = make_store(tmp_path / "store", source=unlabelled)
+    train(make_student(), store, source=unlabelled, valid=store, out=tmp_path / "run", alpha=1.0)
+
+    (student,) = compared(tmp_path, "run")
+    picture = pixels(draw_learning_curves([student]))
+
+    divergences = [point.values["teacher_kl"].mean for point in student.curve]
+    assert (student.best_by, len(divergences)) == ("teacher_kl", 3)
+    assert student.best is not None
+    assert student.best.mean == min(divergences)
+    assert has(picture[:, :PANEL_WIDTH], 0)
+    assert has(picture[:, PANEL_WIDTH : 2 * PANEL_WIDTH], 0)
 
 
 def test_a_curve_rises_with_the_accuracy(runs: Path) -> None:

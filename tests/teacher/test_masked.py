@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from softlab.errors import TeacherError
+from softlab.errors import SilentRows, TeacherError
 from softlab.labels.coding import Coding
 from softlab.labels.losses import kl_rows
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
+from softlab.teacher.planning import plan_dump
 from tests.store.building import FORMATS
 from tests.store.format_reader import StoreReader
 from tests.teacher.dumping import (
@@ -147,7 +148,7 @@ class Silent(AfraidOfTheDark):
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        (-math.inf, "NaN or infinite for 1 of 16 samples, such as '0040.png'"),
+        (-math.inf, "all classes are masked: .* -inf in each of them for 1 of 16 samples, such as '0040.png'"),
         (
             torch.finfo(torch.float32).min,
             r"the largest logit of a row is -3\.40282e\+38: all of its classes are masked",
@@ -159,3 +160,34 @@ def test_a_row_without_any_class_is_refused(tmp_path: Path, value: float, found:
 
     with pytest.raises(TeacherError, match=found):
         dump(tmp_path / "store", make_options(masked=True), teacher=Silent(value), source=source)
+
+
+@pytest.mark.parametrize("coding", ["float16", "float32", "uint8"])
+def test_a_row_of_minima_that_fits_is_kept_and_told(tmp_path: Path, coding: Coding) -> None:
+    source = Pictures(black=frozenset({40}))
+
+    with pytest.warns(SilentRows, match=r"a row of minima, -10000 in all .* for 1 row, such as '0040\.png'"):
+        dump(tmp_path / "store", make_options(coding=coding), teacher=Silent(-1e4), source=source)
+
+    assert read_all(tmp_path / "store")[1].max_logit_B.lt(-9000).nonzero()[:, 0].tolist() == [40]
+
+
+def test_a_row_of_minima_is_told_by_a_single_shard_too(tmp_path: Path) -> None:
+    job = plan_dump(Silent(-1e4), Pictures(black=frozenset({20})), tmp_path / "store", make_options())
+
+    assert job.run_shard(0) == "written"
+    with pytest.warns(SilentRows, match=r"for 1 row, such as '0020.png'"):
+        job.run_shard(1)
+
+
+def test_low_logits_that_differ_are_no_row_of_minima(tmp_path: Path) -> None:
+    class Low(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.teacher = make_teacher()
+
+        def forward(self, images_BCHW: Tensor) -> Tensor:
+            logits_BC: Tensor = self.teacher(images_BCHW)
+            return logits_BC - 2000
+
+    assert dump(tmp_path / "store", teacher=Low()).manifest.num_rows == 50

@@ -43,9 +43,20 @@ def plan(
     return make_plan(named, pictures or Pictures(), options, ViewsToDump(record=ViewsRecord(num_views=1)), example=kept)
 
 
-@pytest.mark.parametrize(("k", "num_classes", "expected"), [(None, 1000, 16), (None, 10, 10), (10, 10, 10), (1, 10, 1)])
-def test_sixteen_logits_are_kept_unless_said_otherwise(k: int | None, num_classes: int, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("k", "num_classes", "expected"),
+    [(None, 1000, 16), (None, 65, 16), (None, 64, 64), (None, 10, 10), (10, 10, 10), (1, 10, 1)],
+)
+def test_all_of_few_classes_are_kept_and_else_sixteen_unless_said_otherwise(
+    k: int | None, num_classes: int, expected: int
+) -> None:
     assert choose_k(DumpOptions(k=k), num_classes=num_classes) == expected
+
+
+def test_a_dump_of_few_classes_that_was_begun_with_sixteen_goes_on_with_them() -> None:
+    assert choose_k(DumpOptions(), num_classes=20, settled=16) == 16
+    assert choose_k(DumpOptions(), num_classes=20, settled=5) == 20  # by another option, which isn't repeated
+    assert choose_k(DumpOptions(k=20), num_classes=20, settled=16) == 20
 
 
 def test_more_logits_than_classes_are_refused() -> None:

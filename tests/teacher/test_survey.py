@@ -1,5 +1,6 @@
 # Shape letters: N samples, C classes, K entries kept.
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,16 @@ from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.teacher.survey_run import SurveyProgress
 from tests.store.building import CODINGS, FORMATS, contents
-from tests.teacher.dumping import AfraidOfTheDark, Pictures, dump, forward_of, make_options, make_teacher, stop_at
+from tests.teacher.dumping import (
+    NUM_CLASSES,
+    AfraidOfTheDark,
+    Pictures,
+    dump,
+    forward_of,
+    make_options,
+    make_teacher,
+    stop_at,
+)
 
 TEMPERATURES = (1.0, 2.0, 4.0)
 
@@ -200,7 +210,19 @@ def test_of_few_classes_the_defaults_are_recommended() -> None:
     best = ask(make_options(k=None)).recommended
 
     assert best is not None
-    assert (best.k, best.temperature) == (16, 4.0)
+    assert (best.k, best.temperature) == (NUM_CLASSES, 4.0)
+
+
+def test_of_outputs_that_are_near_uniform_no_angle_is_told_and_nothing_recommended() -> None:
+    teacher = make_teacher()
+    teacher.get_submodule("classifier").weight.data.mul_(1e-6)  # type: ignore[operator]
+    teacher.get_submodule("classifier").bias.data.zero_()  # type: ignore[operator]
+
+    found = ask(make_options(k=5), teacher=teacher)
+
+    assert all(math.isnan(angle) for choice in found.choices[:-1] for angle in choice.angle_T)
+    assert found.choices[-1].angle_T == (0, 0, 0)
+    assert found.recommended is None
 
 
 def test_of_many_classes_the_dump_keeps_what_is_recommended_and_goes_on_with_it(tmp_path: Path) -> None:

@@ -13,8 +13,12 @@ from torch import Tensor
 from softlab.evaluation.metrics.teacher_divergences import TeacherBucketKl, TeacherJensenShannon
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
+from softlab.models.device import DeviceOptions
+from softlab.store.reader import open_store
+from softlab.teacher.options import DumpOptions
 from tests.evaluation.pictures import (
     CPU,
+    PICTURES,
     STUDENT,
     TEACHER,
     dense,
@@ -23,7 +27,7 @@ from tests.evaluation.pictures import (
     outputs_of,
 )
 from tests.student.random_batch import random_batch
-from tests.teacher.dumping import NUM_CLASSES
+from tests.teacher.dumping import NUM_CLASSES, dump
 
 STORES = [
     ((1.0, 4.0), 1),
@@ -115,3 +119,15 @@ def test_a_model_of_the_same_distribution_has_no_divergence() -> None:
     metric.add(outputs_of(logits_BC + 7), batch)
 
     assert metric.value() == pytest.approx(0, abs=1e-6)
+
+
+def test_of_few_classes_a_dump_tells_the_dense_figure_by_itself(tmp_path: Path) -> None:
+    """Twenty, of which sixteen would leave a tail."""
+    dump(tmp_path / "store", DumpOptions(device=DeviceOptions(name="cpu")), teacher=TEACHER, source=PICTURES)
+
+    found = measure(open_store(tmp_path / "store"))
+
+    expected = mean_kl(dense(TEACHER).softmax(dim=1), dense(STUDENT).softmax(dim=1))
+    assert found.values["teacher_kl"] == pytest.approx(expected, rel=1e-3)
+    assert "KL to the teacher, all classes" in repr(found)
+    assert "other classes as one" not in repr(found)
