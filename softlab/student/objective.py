@@ -13,10 +13,11 @@ from torch.nn import functional
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.ensembles import combine, weigh
 from softlab.labels.losses import DecisionLoss, KlLoss, decision_loss, hard_cross_entropy, temperature_of
+from softlab.labels.losses.features import feature_loss
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
-from softlab.student.feature_losses import FeatureLoss, feature_loss
+from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import LearnOptions, TeachersOptions
 
 UNKNOWN_TARGET = -1

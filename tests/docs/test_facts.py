@@ -10,10 +10,10 @@ from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.gradient_angle import MANY_CLASSES
 from softlab.labels.losses import LOSS_BY_NAME, LossName, Tail, check_loss_head, make_loss
 from softlab.labels.losses.checks import TAKE_VALID
+from softlab.labels.losses.features import FeatureLossName
 from softlab.labels.losses.tempered import default_temperature
 from softlab.labels.soft_labels import Head
 from softlab.modalities.images.views.described import ALLOWED
-from softlab.student.feature_losses import FeatureLossName
 from tests.docs.pages import PAGES, Page
 
 LOSSES = PAGES["softlab/labels/losses/README.md"]
