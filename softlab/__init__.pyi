@@ -59,6 +59,15 @@ from .labels.losses import (
     distillation_loss,
     make_loss,
 )
+from .labels.losses.values import (
+    CosineLoss,
+    MarginMseLoss,
+    RelationalLoss,
+    SimilarityKlLoss,
+    ValuesLoss,
+    VectorKlLoss,
+    VectorMseLoss,
+)
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .loading.collator import Collator
@@ -127,6 +136,7 @@ __all__ = [
     "ChangedCache",
     "CheckOptions",
     "Collator",
+    "CosineLoss",
     "DamagedCheckpoint",
     "DamagedStore",
     "DatasetLabels",
@@ -157,6 +167,7 @@ __all__ = [
     "LogOptions",
     "LogitMseLoss",
     "LossyLabels",
+    "MarginMseLoss",
     "ModelError",
     "ModelOptions",
     "NotAStore",
@@ -172,6 +183,7 @@ __all__ = [
     "PushOptions",
     "RandomWeights",
     "RedoneInFloat32",
+    "RelationalLoss",
     "RemoteError",
     "RemoteFailed",
     "ReverseKlLoss",
@@ -180,6 +192,7 @@ __all__ = [
     "SearchOptions",
     "SignerOptions",
     "SigningOptions",
+    "SimilarityKlLoss",
     "SlowReads",
     "SoftLabels",
     "SoftlabError",
@@ -209,6 +222,9 @@ __all__ = [
     "UnseenWeights",
     "UnsupportedStore",
     "Validation",
+    "ValuesLoss",
+    "VectorKlLoss",
+    "VectorMseLoss",
     "VerifyReport",
     "VersionTaken",
     "ViewDataset",

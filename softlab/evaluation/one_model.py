@@ -1,7 +1,7 @@
 """Measure one model on its own, outside of training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
+from softlab.loading.teachers import find_features
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.models.device import DeviceOptions, choose_device, place
-from softlab.models.rows import logits_of
+from softlab.models.rows import logits_of, values_of
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 
@@ -48,6 +49,7 @@ def evaluate_model(
     source: Source,
     *,
     store: Store | None = None,
+    output: str | None = None,
     input: InputOptions | None = None,
     options: EvaluateOptions | None = None,
     device: DeviceOptions | None = None,
@@ -58,14 +60,18 @@ def evaluate_model(
         evaluation = softlab.evaluate_model(model, source, store=store)
         accuracy = evaluation.values["accuracy"]
 
-    Of a store with several views the first is measured. Warns with OddLabels where the source's hard targets count
-    other classes than the model: then they are left aside, and there is no accuracy.
+    `output` names an output of kind `values` that the model gives, as an embedding: then it is compared with that, and
+    there is no accuracy but that of its neighbours. Of a store with several views the first is measured. Warns with
+    OddLabels where the source's hard targets count other classes than the model: then they are left aside, and there is
+    no accuracy.
 
-    Raises StoreMismatch if the store was made from other samples
-    or views, or over other classes.
+    Raises StoreMismatch if the store was made from other samples or views, or over other classes, InvalidOption for an
+    output that it doesn't hold as values.
     """
     device = device or DeviceOptions()
-    loader = open_inputs(source, store=store, input=input, device=device, check=check or CheckOptions())
+    loader = open_inputs(
+        source, store=store, input=input, device=device, check=check or CheckOptions(), values_output=output
+    )
     return evaluate_on(loader, module, options or EvaluateOptions(), device)
 
 
@@ -77,9 +83,10 @@ def open_inputs(
     device: DeviceOptions,
     check: CheckOptions,
     seen: tuple[InputRecord, ...] = (),
+    values_output: str | None = None,
 ) -> BatchLoader:
-    """What models are measured on; without a store decoded as in training, which `seen` tells. Raises as
-    `evaluate_model`."""
+    """What models are measured on; without a store decoded as in training, which `seen` tells. With `values_output`
+    they give this output of the store, and no classes. Raises as `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
     aligned = Aligned(source=source, inputs=inputs, seen=seen)
     if store is not None:
@@ -91,6 +98,15 @@ def open_inputs(
             verify=check.verify_inputs,
             check_pixels=check.views_mismatch == "refuse",
         )
+    if values_output is not None:
+        held = find_features(aligned.stores, [values_output])
+        aligned = replace(aligned, features=held, values_output=values_output)
+    elif store is not None and not store.has_labels:
+        raise InvalidOption(
+            f"{store.name}: holds no classes to measure a model against, only values "
+            f"({', '.join(store.feature_names)}). If the model gives such values, say `output = "
+            f"{store.feature_names[0]}`, else leave `store` out."
+        )
     return BatchLoader(aligned, device=choose_device(device.name), options=LoaderOptions(workers=device.workers))
 
 
@@ -100,13 +116,19 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
     predicted: list[Tensor] = []
-    num_classes = 0
+    num_classes, values_output = 0, loader.aligned.values_output
 
     bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
 
     def forward(batch: Batch) -> Tensor:
         nonlocal num_classes
         collated = batch.inputs[0]
+        if values_output is not None:
+            values = values_of(
+                called, collated.inputs, name=values_output, device=loader.device, autocast=device.autocast
+            )
+            bad_rows.add_((~values.isfinite()).flatten(start_dim=1).any(dim=1).sum())
+            return values
         logits_RC = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
@@ -128,7 +150,8 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
-    _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
+    if values_output is None:
+        _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation
 
 

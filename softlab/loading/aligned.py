@@ -53,6 +53,10 @@ class Aligned:
     features: Mapping[str, Store] = field(default_factory=dict)
     """Features to be read, each from the store that holds it."""
 
+    values_output: str | None = None
+    """Of models that give vectors, scores or maps, and no logits over classes: which output of kind `values` theirs is;
+    it is among the features where a store holds it."""
+
     seen: tuple[InputRecord, ...] = ()
     """How the samples were decoded for the teacher whose labels they meet; without one, as the inputs say."""
 

@@ -188,8 +188,11 @@ def _fill_known_input(draft: Draft, known: ImageInput, *, model: str, images: Im
 def _fill_learning(draft: Draft, source: Source, store: Store) -> None:
     """The loss that the store's labels are for, at a temperature whose tail is stored."""
     if not store.has_labels:
-        draft.fill("teachers.alpha", 0.0, "the store holds no soft labels, values alone")
-        draft.fill(f"feature.{store.feature_names[0]}.layer", "LAYER", "the student's layer that learns it")
+        draft.fill("teachers.alpha", 1.0, "the store holds no soft labels, values alone")
+        draft.fill("loss.name", "cosine", "between what the student gives and what is stored")
+        draft.fill("loss.output", store.feature_names[0])
+        for name in store.feature_names[1:]:
+            draft.offer(f"feature.{name}.layer", "LAYER")
         return
     is_softmax = store.head == "softmax"
     needs_no_targets = not is_softmax or store.labels.units is not None or _num_classes(source) is None

@@ -98,8 +98,9 @@ class Store:
         if not self.manifest.classes:
             held = ", ".join(output.name for output in self.manifest.outputs)
             raise StoreMismatch(
-                f"{self.name}: holds no soft labels, only values ({held}). Learn those as features "
-                f"(under `feature`) with `teachers.alpha = 0`, or dump an output of kind classes."
+                f"{self.name}: holds no soft labels, only values ({held}). Learn them with a "
+                f"loss on values (`loss.name = cosine`), as features (under `feature`) with `teachers.alpha = 0`, or "
+                f"dump an output of kind classes."
             )
         return self.manifest.classes[0]
 
@@ -150,6 +151,12 @@ class Store:
     def feature_names(self) -> tuple[str, ...]:
         """Its outputs of kind `values`."""
         return tuple(output.name for output in self.manifest.values)
+
+    def shape_of(self, feature: str) -> tuple[int, ...]:
+        """Of one row of one of its outputs of kind `values`. Raises InvalidOption for an unknown one."""
+        group = self._group_named(feature)
+        fields = self.manifest.storage.fields_of(group)
+        return next(field.row_shape for field in fields if field.name == group or field.short_name == "values")
 
     def with_labels(self, output: str) -> "Store":
         """The same store, whose soft labels are those of another output of kind `classes`. Raises InvalidOption where

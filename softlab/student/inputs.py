@@ -35,14 +35,17 @@ def align_inputs(
     *,
     augment: ViewOptions | None = None,
     features: Iterable[str] = (),
+    values_output: str | None = None,
 ) -> TrainingData:
     """With stores, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
+    `values_output` is what students' own outputs learn, where that isn't soft labels.
 
     Raises StoreMismatch for stores of other samples or views, InvalidOption for a recipe that can't be followed.
     """
     own = record_views(augment or NoViews(), num_views=1, digest_every=0)
     if not stores:
         aligned = Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs))
+        aligned = replace(aligned, values_output=values_output)
         return TrainingData(aligned=aligned, views=own, num_views=None)
     check_same_rows(stores)
     store = stores[0]
@@ -62,7 +65,8 @@ def align_inputs(
         check_pixels=options.check.views_mismatch == "refuse",
         new_classes=options.distil.new_classes,
     )
-    aligned = replace(aligned, features=find_features(stores, features))
+    names = sorted({*features, *(() if values_output is None else (values_output,))})
+    aligned = replace(aligned, features=find_features(stores, names), values_output=values_output)
     if replays_own:
         return TrainingData(aligned=aligned, views=own, num_views=None)
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)

@@ -9,7 +9,7 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
-from softlab.labels.losses import DecisionLoss, KlLoss
+from softlab.labels.losses import KlLoss, StudentLoss
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import Shuffle, ViewOrder
 from softlab.modalities.modality import InputOptions
@@ -171,7 +171,7 @@ class LearnOptions:
     """What one student learns, and how."""
 
     teachers: TeachersOptions = field(default_factory=TeachersOptions)
-    loss: DecisionLoss = field(default_factory=KlLoss)
+    loss: StudentLoss = field(default_factory=KlLoss)
     targets: TargetOptions = field(default_factory=TargetOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
 

@@ -58,7 +58,7 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     The cosine loss between hidden states of DistilBERT (Sanh, Debut, Chaumond, Wolf, 2019, section 2).
     """
-    student_unit, teacher_unit = _unit_vectors(student, teacher, loss="cosine")
+    student_unit, teacher_unit = _both_normalised(student, teacher, loss="cosine")
     return 1 - (student_unit * teacher_unit).sum(dim=-1).mean()
 
 
@@ -69,7 +69,7 @@ def cosine_angle(student: Tensor, teacher: Tensor) -> Tensor:
     roundoff", on mangled angles): arccos has an infinite slope at cos = 1 and in float32 sees no angle below 3e-4.
     The gradient of parallel vectors is 0.
     """
-    student_unit, teacher_unit = _unit_vectors(student, teacher, loss="angle")
+    student_unit, teacher_unit = _both_normalised(student, teacher, loss="angle")
     across = torch.linalg.vector_norm(student_unit - teacher_unit, dim=-1)
     along = torch.linalg.vector_norm(student_unit + teacher_unit, dim=-1)
     are_zero = (across == 0) & (along == 0)
@@ -85,7 +85,9 @@ def attention_transfer(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
     """
     _check_features(student_BCHW, teacher_BCHW, loss="attention")
     student_B1HW, teacher_B1HW = _same_sizes(_energy(student_BCHW), _energy(teacher_BCHW))
-    return functional.mse_loss(_unit(student_B1HW.flatten(start_dim=1)), _unit(teacher_B1HW.flatten(start_dim=1)))
+    return functional.mse_loss(
+        normalised(student_B1HW.flatten(start_dim=1)), normalised(teacher_B1HW.flatten(start_dim=1))
+    )
 
 
 def relational_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -193,13 +195,13 @@ def _averaged_to(size: tuple[int, int], feature_BCHW: Tensor) -> Tensor:
     return feature_BCHW if feature_BCHW.shape[2:] == size else functional.adaptive_avg_pool2d(feature_BCHW, size)
 
 
-def _unit_vectors(student: Tensor, teacher: Tensor, *, loss: FeatureLossName) -> tuple[Tensor, Tensor]:
+def _both_normalised(student: Tensor, teacher: Tensor, *, loss: FeatureLossName) -> tuple[Tensor, Tensor]:
     student, teacher = _same_shapes(student, teacher, loss=loss)
     axis = 1 if student.ndim > 3 else -1
-    return _unit(student.movedim(axis, -1)), _unit(teacher.movedim(axis, -1))
+    return normalised(student.movedim(axis, -1)), normalised(teacher.movedim(axis, -1))
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def normalised(vectors: Tensor) -> Tensor:
     """Each vector of the last axis at length 1; a zero vector stays 0, with gradient 0."""
     norm: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return (vectors / norm.clamp(min=TINY)).masked_fill(norm <= TINY, 0.0)
