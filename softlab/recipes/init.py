@@ -91,6 +91,8 @@ def train_draft(store: str, *, source: str, student: str, valid: str | None, out
     draft.fill("student.small.model", student)
     if stored.has_labels:
         draft.fill("student.small.arguments", {"num_classes": stored.num_classes}, "as the store has")
+    elif len(shape := stored.shape_of(stored.feature_names[0])) == 1:
+        draft.fill("student.small.arguments", {"num_classes": shape[0]}, "numbers of a vector, as the store has")
     draft.fill("run.epochs", 30)
     draft.fill("run.batch_size", min(128, max(len(opened) // 8, 1)))
     draft.offer("run.accumulate", 2)

@@ -118,7 +118,9 @@ class TeachersOptions:
     """How much a student learns from its teachers, and how several are made one."""
 
     alpha: float = 0.9
-    """Weight of the distillation loss; 1 - alpha is that of cross-entropy on hard targets."""
+    """Weight of the distillation loss.
+
+    1 - alpha is that of cross-entropy on hard targets. Beside a loss on values there are none: then it is 1."""
 
     alpha_end: float | None = None
     """Where alpha moves to, in equal steps over the run; default: it stays."""
