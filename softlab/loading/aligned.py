@@ -70,8 +70,8 @@ class Aligned:
 
     @property
     def labelled(self) -> tuple[Store, ...]:
-        """Of the teachers that gave soft labels, not values alone."""
-        return tuple(store for store in self.stores if store.has_labels)
+        """Of the teachers that gave soft labels, not values alone; none where models give values and learn these."""
+        return () if self.values_output is not None else tuple(store for store in self.stores if store.has_labels)
 
     @property
     def targets_N(self) -> NDArray[np.int64] | None:

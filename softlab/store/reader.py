@@ -163,9 +163,12 @@ class Store:
         there is no such output."""
         names = [each.name for each in self.manifest.classes]
         if output not in names:
+            is_values = (
+                f"It is one of values: students learn it with `loss.name = cosine` and `loss.output = {output}`."
+            )
             raise InvalidOption(
                 f"{self.name}: has no output {output!r} of kind classes (it has: {', '.join(names) or 'none'}). "
-                f"{suggest(output, names)}"
+                f"{is_values if output in self.feature_names else suggest(output, names)}"
             )
         others = [each for each in self.manifest.outputs if each.name != output]
         chosen = next(each for each in self.manifest.outputs if each.name == output)

@@ -187,6 +187,21 @@ def test_one_of_several_outputs_is_named(folder: Path) -> None:
         train(embedder(), both, **learn_values(CosineLoss(output="embeding")))
 
 
+def test_soft_labels_that_lie_beside_it_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    read_packed = Store.read_packed
+
+    def noted(store: Store, samples: Any, *, view: Any = 0, feature: str | None = None) -> Any:
+        asked.append(feature)
+        return read_packed(store, samples, view=view, feature=feature)
+
+    monkeypatch.setattr(Store, "read_packed", noted)
+    both = open_store(folder / "both")
+    train(embedder(), both, valid=both, **learn_values(CosineLoss(output="embedding")))
+
+    assert set(asked) == {"embedding"}
+
+
 def test_features_are_learnt_beside_the_own_output(folder: Path) -> None:
     feature = {"hidden": FeatureLoss(layer="hidden")}
 
@@ -256,6 +271,11 @@ def test_a_loss_on_classes_is_refused_for_vectors_with_those_that_do(vectors: St
         f"`loss.name = cosine`, or another of vector_mse, cosine, relational, similarity_kl, vector_kl, margin_mse, "
         f"and `teachers.alpha = 1`; or as features, each under `feature`, with `teachers.alpha = 0`."
     )
+
+
+def test_an_output_of_values_is_no_soft_label(folder: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"It is one of values: .* `loss\.output = embedding`"):
+        open_store(folder / "both").with_labels("embedding")
 
 
 def test_a_loss_on_values_is_refused_for_a_store_of_classes_alone(folder: Path) -> None:
