@@ -37,7 +37,12 @@ class EvaluateOptions:
     per_class: bool = False
     """Also measure each class by itself."""
 
+    prefix: int | None = None
+    """Of a model that gives vectors: measure their first numbers alone, as if the embedding were cut there."""
+
     def __post_init__(self) -> None:
+        if self.prefix is not None and self.prefix < 1:
+            raise InvalidOption(f"evaluate.prefix = {self.prefix}: expected 1 or more. Change `evaluate.prefix`.")
         if self.batch_size < 1:
             raise InvalidOption(
                 f"evaluate.batch_size = {self.batch_size}: expected 1 or more. Change `evaluate.batch_size`."
@@ -117,6 +122,11 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     called: Callable[..., object] = torch.compile(module) if device.compile else module
     predicted: list[Tensor] = []
     num_classes, values_output = 0, loader.aligned.values_output
+    if options.prefix is not None and values_output is None:
+        raise InvalidOption(
+            f"evaluate.prefix = {options.prefix}: the model is measured by its classes, which can't be cut. Name the "
+            f"output of values that it gives as `output`, or leave `evaluate.prefix` out."
+        )
 
     bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
 
@@ -128,7 +138,7 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
                 called, collated.inputs, name=values_output, device=loader.device, autocast=device.autocast
             )
             bad_rows.add_((~values.isfinite()).flatten(start_dim=1).any(dim=1).sum())
-            return values
+            return _cut(values, options.prefix)
         logits_RC = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
@@ -153,6 +163,16 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     if values_output is None:
         _check_labels(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation
+
+
+def _cut(values: Tensor, prefix: int | None) -> Tensor:
+    """The first numbers of each vector. Raises InvalidOption for more than there are."""
+    if prefix is not None and (values.ndim != 2 or prefix > values.shape[1]):
+        raise InvalidOption(
+            f"evaluate.prefix = {prefix}: the model gives {list(values.shape[1:])} for a sample. Choose "
+            f"`evaluate.prefix` up to the length of its vectors, or leave it out."
+        )
+    return values if prefix is None else values[:, :prefix]
 
 
 def _check_labels(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> None:

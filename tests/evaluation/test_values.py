@@ -13,7 +13,7 @@ from softlab.errors import InvalidOption, ModelError
 from softlab.evaluation.best import choose_metric
 from softlab.evaluation.metrics import METRIC_BY_NAME, neighbours
 from softlab.evaluation.metrics.neighbours import KeptRows, nearest, unit_rows
-from softlab.evaluation.one_model import evaluate_model
+from softlab.evaluation.one_model import EvaluateOptions, evaluate_model
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.modalities.images.inputs import ImageInput
 from softlab.store.reader import Store
@@ -86,6 +86,27 @@ def test_the_teacher_itself_is_at_no_distance_from_its_store(store: Store) -> No
 
 def test_of_another_width_only_relations_are_measured(store: Store) -> None:
     assert set(measure_values(store, module=NARROW).values) == {"neighbour_accuracy", "teacher_overlap"}
+
+
+def test_a_prefix_is_measured_as_if_vectors_were_cut_there(store: Store) -> None:
+    own, theirs = dense(STUDENT)[:, :6], dense(TEACHER)
+
+    found = measure_values(store, prefix=6).values
+
+    shares = [
+        len(set(neighbours_of(own, row, k=10)) & set(neighbours_of(theirs, row, k=10))) / 10 for row in range(len(own))
+    ]
+    assert found["teacher_overlap"] == pytest.approx(np.mean(shares))
+    assert "teacher_cosine" not in found
+
+
+def test_a_prefix_that_there_is_not_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"evaluate\.prefix = 21: the model gives \[20\] for a sample"):
+        measure_values(store, prefix=21)
+    with pytest.raises(InvalidOption, match=r"evaluate\.prefix = 0: expected 1 or more"):
+        measure_values(store, prefix=0)
+    with pytest.raises(InvalidOption, match=r"measured by its classes, which can't be cut"):
+        evaluate_model(STUDENT, PICTURES, options=EvaluateOptions(prefix=4))
 
 
 def test_without_targets_there_is_no_accuracy_of_neighbours(store: Store) -> None:
