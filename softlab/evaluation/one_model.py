@@ -17,7 +17,7 @@ from softlab.loading.label_check import label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
-from softlab.loading.teachers import find_features
+from softlab.loading.teachers import find_values
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
@@ -104,7 +104,7 @@ def open_inputs(
             check_pixels=check.views_mismatch == "refuse",
         )
     if values_output is not None:
-        held = find_features(aligned.stores, [values_output])
+        held = find_values(aligned.stores, values_output)
         aligned = replace(aligned, features=held, values_output=values_output)
     elif store is not None and not store.has_labels:
         raise InvalidOption(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from softlab.errors import InvalidOption
 from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store, check_one_modality
-from softlab.loading.teachers import check_same_rows, find_features
+from softlab.loading.teachers import check_same_rows, find_features, find_values
 from softlab.loading.view_check import check_recipe
 from softlab.manifest import ViewsRecord
 from softlab.modalities.modality import InputOptions, modality_of
@@ -65,8 +65,9 @@ def align_inputs(
         check_pixels=options.check.views_mismatch == "refuse",
         new_classes=options.distil.new_classes,
     )
-    names = sorted({*features, *(() if values_output is None else (values_output,))})
-    aligned = replace(aligned, features=find_features(stores, names), values_output=values_output)
+    found = find_features(stores, sorted(set(features) - {values_output}))
+    found |= {} if values_output is None else find_values(stores, values_output)
+    aligned = replace(aligned, features=found, values_output=values_output)
     if replays_own:
         return TrainingData(aligned=aligned, views=own, num_views=None)
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)

@@ -63,12 +63,6 @@ def _choose(loss: LossOnValues, stores: Sequence[Store], *, student: str) -> str
             f"loss.output = {output}: {names} holds no output of values of this name (values: {', '.join(held)}). "
             f"{suggest(output, held)}"
         )
-    for store in stores:
-        if any(each.name == output and each.units for each in store.manifest.values):
-            raise StoreMismatch(
-                f"{store.name}: its output {output} has a row for each unit of a sample, and {loss.name} compares one "
-                f"row a sample. Dump it pooled, as `dump.output = {output}=layer:LAYER:mean`."
-            )
     return output
 
 

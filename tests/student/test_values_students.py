@@ -247,6 +247,71 @@ def test_several_students_may_learn_it_each_by_a_loss_of_its_own(vectors: Store)
     assert not any(result.error for result in results)
 
 
+class Mapper(nn.Module):
+    """Gives a map [C, H, W] for a picture."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.conv = nn.Conv2d(3, channels, 3, padding=1)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        map_BCHW: Tensor = self.conv(images_BCHW)
+        return map_BCHW
+
+
+@pytest.mark.parametrize(
+    ("loss", "channels"),
+    [
+        (VectorKlLoss(), 2),
+        (VectorKlLoss(over="positions", temperature=4.0), 2),
+        (VectorMseLoss(), 5),
+        (CosineLoss(), 5),
+    ],
+)
+def test_maps_are_learnt_too(tmp_path: Path, loss: ValuesLoss, channels: int) -> None:
+    maps = make_store(tmp_path / "maps", output=("map:values=layer:conv",), values_coding="float32")
+
+    (first,) = train(Mapper(channels), maps, epochs=1, **learn_values(loss))
+    (last,) = train(Mapper(channels), maps, epochs=30, valid=maps, **learn_values(loss))
+
+    assert first.train_loss is not None
+    assert last.train_loss is not None
+    assert last.train_loss < 0.7 * first.train_loss
+    assert last.last is not None
+    assert {"teacher_cosine", "teacher_mse"} & last.last.values.keys() == (
+        {"teacher_cosine", "teacher_mse"} if channels == 2 else set()
+    )
+
+
+class Scorer(nn.Module):
+    """One number a picture, [B]."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = make_student(seed=seed, num_classes=1)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        scores_B: Tensor = self.net(images_BCHW)[:, 0]
+        return scores_B
+
+
+def test_one_score_a_sample_is_a_regression(tmp_path: Path) -> None:
+    dump_teacher(
+        Scorer(seed=3), pictures(), tmp_path / "scores", make_dump_options(output=("score:values",), batch_size=8)
+    )
+    scores = open_store(tmp_path / "scores")
+
+    (result,) = train(Scorer(seed=0), scores, valid=scores, epochs=20, **learn_values(VectorMseLoss()))
+
+    assert result.best_by == "teacher_mse"
+    assert result.best is not None
+    assert set(result.best.values) == {"teacher_mse"}
+    with pytest.raises(StoreMismatch, match="the softmax over one number is 1 whatever"):
+        train(Scorer(seed=0), scores, **learn_values(VectorKlLoss()))
+
+
 # What is refused.
 
 

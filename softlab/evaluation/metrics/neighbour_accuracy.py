@@ -20,7 +20,7 @@ class NeighbourAccuracy:
 
     name, label, column = "neighbour_accuracy", "accuracy of the 5 nearest neighbours", "5-NN"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"targets", "values"})
+    needs: frozenset[Need] = frozenset({"targets", "values", "vectors"})
 
     def __init__(self, device: torch.device) -> None:
         self._kept = KeptRows()
