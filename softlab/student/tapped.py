@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
 from softlab.labels.losses import LossOnValues, StudentLoss
+from softlab.labels.losses.values import ProjectedLoss
 from softlab.loading.batch import Batch
 from softlab.models.device import Autocast
 from softlab.models.rows import OutputRows, logits_of, values_of
@@ -151,8 +152,9 @@ def _own_projector(loss: LossOnValues, student_B: Tensor, stored_B: Tensor, *, s
     """From what a student gives to what is stored; raises StoreMismatch for shapes that the loss can't compare."""
     shape, stored, where = student_B.shape[1:], stored_B.shape[1:], f"student {student}"
     loss.check_shapes(shape, stored, where=where)
-    kind = loss.projector_for(shape, stored)
-    return nn.Identity() if kind == "none" else make_projector(shape, stored, kind=kind, layer=where)
+    if isinstance(loss, ProjectedLoss):
+        return make_projector(shape, stored, kind=loss.projector, layer=where)
+    return nn.Identity()
 
 
 def _shown(rows: OutputRows) -> str:

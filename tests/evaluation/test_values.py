@@ -115,7 +115,7 @@ def test_without_targets_there_is_no_accuracy_of_neighbours(store: Store) -> Non
     assert "neighbour_accuracy" not in found.values
 
 
-@pytest.mark.parametrize("most", [20_000, 30, 7])
+@pytest.mark.parametrize("most", [10_000, 30, 7])
 def test_what_is_measured_does_not_depend_on_the_size_of_batches(
     store: Store, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +135,15 @@ def test_of_too_many_rows_evenly_spread_ones_are_kept() -> None:
     (found,) = kept.value()
 
     assert found.tolist() == [0, 8, 16, 24, 32, 40, 48, 56, 64]
+
+
+def test_of_long_vectors_fewer_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "MOST_NUMBERS", 40)
+    kept = KeptRows()
+
+    kept.add(torch.arange(20), torch.zeros(20, 8))
+
+    assert len(kept.value()[0]) == 5
 
 
 def test_neighbours_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

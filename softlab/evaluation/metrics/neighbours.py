@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 """Of more rows every second one, every fourth one, .. is kept: neighbours take rows squared of arithmetic."""
+
+MOST_NUMBERS = 1 << 27
+"""Of all that is kept, 512 MiB: of maps that is fewer rows."""
 
 CHUNK_NUMBERS = 1 << 24
 """Similarities in memory at a time: 64 MiB."""
 
 
 class KeptRows:
-    """Vectors of length 1, and what belongs to each, of at most `MOST_ROWS` rows that are spread evenly over a source.
-    Which ones they are doesn't depend on the size of batches."""
+    """Vectors of length 1, and what belongs to each, of at most `MOST_ROWS` rows that are spread evenly over a source,
+    and fewer where they are long. Which ones they are doesn't depend on the size of batches."""
 
     def __init__(self, *, most: int = MOST_ROWS) -> None:
         self._most, self._stride = most, 1
@@ -27,12 +30,14 @@ class KeptRows:
         """More rows: where they stand in the source, and tensors of B rows each, always as many."""
         self._kept.append((source_B, *tensors))
         self._kept[-1] = self._chosen(self._kept[-1])
-        while sum(len(rows[0]) for rows in self._kept) > self._most:
+        per_row = sum(tensor[:1].numel() for tensor in tensors)
+        most = min(self._most, max(MOST_NUMBERS // max(per_row, 1), 1))
+        while sum(len(rows[0]) for rows in self._kept) > most:
             self._stride *= 2
             self._kept = [self._chosen(rows) for rows in self._kept]
 
     def value(self) -> tuple[Tensor, ...]:
-        """The tensors of all that is kept, without where the rows stand; none without rows."""
+        """The tensors of all that is kept, without where the rows stand."""
         columns = zip(*self._kept, strict=True)
         return tuple(torch.cat(column) for column in columns)[1:]
 
@@ -51,9 +56,9 @@ def unit_rows(values: Tensor) -> Tensor:
 def nearest(unit_ND: Tensor, *, k: int) -> Iterator[Tensor]:
     """The K nearest other rows of each row by cosine, the nearest first, int64 [Q, K]: for all rows, in order, some at
     a time."""
-    rows = len(unit_ND)
-    for begin in range(0, rows, max(CHUNK_NUMBERS // max(rows, 1), 1)):
-        part_QD = unit_ND[begin : begin + max(CHUNK_NUMBERS // max(rows, 1), 1)]
+    size = max(CHUNK_NUMBERS // max(len(unit_ND), 1), 1)
+    for begin in range(0, len(unit_ND), size):
+        part_QD = unit_ND[begin : begin + size]
         similarities_QN = part_QD @ unit_ND.T
         own_Q = torch.arange(len(part_QD), device=part_QD.device)
         similarities_QN[own_Q, own_Q + begin] = -torch.inf

@@ -13,7 +13,7 @@ teacher)`. All of them together are `ValuesLoss`.
 """
 
 from softlab.labels.losses.values.margin_mse import MarginMseLoss, margin_mse_loss
-from softlab.labels.losses.values.options import LossOnValues, PrefixedLoss
+from softlab.labels.losses.values.options import LossOnValues, PrefixedLoss, ProjectedLoss
 from softlab.labels.losses.values.similarity_kl import SimilarityKlLoss, similarity_kl_loss
 from softlab.labels.losses.values.vector_kl import VectorKlLoss, vector_kl_loss
 from softlab.labels.losses.values.vectors import CosineLoss, RelationalLoss, VectorMseLoss
@@ -26,6 +26,7 @@ __all__ = [
     "LossOnValues",
     "MarginMseLoss",
     "PrefixedLoss",
+    "ProjectedLoss",
     "RelationalLoss",
     "SimilarityKlLoss",
     "ValuesLoss",

@@ -34,10 +34,6 @@ class LossOnValues:
         sample. `where` names what gave the student's."""
         raise NotImplementedError
 
-    def projector_for(self, student_shape: Sequence[int], teacher_shape: Sequence[int]) -> ProjectorKind:
-        """What may stand between the student and the teacher while it learns: nothing."""
-        return "none"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefixedLoss(LossOnValues):
@@ -106,6 +102,3 @@ class ProjectedLoss(PrefixedLoss):
                 f"loss.projector = {self.projector} with loss.prefixes: of what is projected, the first numbers are no "
                 f"longer those of the student. Leave `loss.projector` out, and build a student of the stored width."
             )
-
-    def projector_for(self, student_shape: Sequence[int], teacher_shape: Sequence[int]) -> ProjectorKind:
-        return self.projector
