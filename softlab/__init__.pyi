@@ -67,6 +67,7 @@ from .labels.losses.values import (
     ValuesLoss,
     VectorKlLoss,
     VectorMseLoss,
+    pair_matching_loss,
 )
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
@@ -246,6 +247,7 @@ __all__ = [
     "open_source",
     "open_store",
     "open_trusted",
+    "pair_matching_loss",
     "plan_dump",
     "progress_bar",
     "pull",

@@ -131,6 +131,7 @@ PUBLIC_NAMES = [
     "open_source",
     "open_store",
     "open_trusted",
+    "pair_matching_loss",
     "plan_dump",
     "progress_bar",
     "pull",

@@ -9,11 +9,13 @@
 | margin_mse    | by how much the first score leads the others    | equal  | -        | Hofstaetter et al. 2020       |
 
 Each is a class of its options (`CosineLoss`, ..), and an object of it computes the loss: `CosineLoss()(student,
-teacher)`. All of them together are `ValuesLoss`.
+teacher)`. All of them together are `ValuesLoss`. `pair_matching_loss` is for loops of one's own alone: it needs models
+that read both halves of a pair.
 """
 
 from softlab.labels.losses.values.margin_mse import MarginMseLoss, margin_mse_loss
 from softlab.labels.losses.values.options import LossOnValues, PrefixedLoss, ProjectedLoss
+from softlab.labels.losses.values.pairs import pair_matching_loss
 from softlab.labels.losses.values.similarity_kl import SimilarityKlLoss, similarity_kl_loss
 from softlab.labels.losses.values.vector_kl import VectorKlLoss, vector_kl_loss
 from softlab.labels.losses.values.vectors import CosineLoss, RelationalLoss, VectorMseLoss
@@ -33,6 +35,7 @@ __all__ = [
     "VectorKlLoss",
     "VectorMseLoss",
     "margin_mse_loss",
+    "pair_matching_loss",
     "similarity_kl_loss",
     "vector_kl_loss",
 ]
