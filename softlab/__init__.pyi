@@ -63,6 +63,16 @@ from .labels.losses import (
     distillation_loss,
     make_loss,
 )
+from .labels.losses.values import (
+    CosineLoss,
+    MarginMseLoss,
+    RelationalLoss,
+    SimilarityKlLoss,
+    ValuesLoss,
+    VectorKlLoss,
+    VectorMseLoss,
+    pair_matching_loss,
+)
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .loading.collator import Collator
@@ -135,6 +145,7 @@ __all__ = [
     "ChangedCache",
     "CheckOptions",
     "Collator",
+    "CosineLoss",
     "DamagedCheckpoint",
     "DamagedShards",
     "DamagedStore",
@@ -167,6 +178,7 @@ __all__ = [
     "LogOptions",
     "LogitMseLoss",
     "LossyLabels",
+    "MarginMseLoss",
     "ModelError",
     "ModelOptions",
     "NotAStore",
@@ -184,6 +196,7 @@ __all__ = [
     "PushOptions",
     "RandomWeights",
     "RedoneInFloat32",
+    "RelationalLoss",
     "RemoteError",
     "RemoteFailed",
     "ReverseKlLoss",
@@ -193,6 +206,7 @@ __all__ = [
     "SignerOptions",
     "SigningOptions",
     "SilentRows",
+    "SimilarityKlLoss",
     "SlowReads",
     "SoftLabels",
     "SoftlabError",
@@ -223,6 +237,9 @@ __all__ = [
     "UnsupportedStore",
     "UsersCode",
     "Validation",
+    "ValuesLoss",
+    "VectorKlLoss",
+    "VectorMseLoss",
     "VerifyReport",
     "VersionTaken",
     "ViewDataset",
@@ -246,6 +263,7 @@ __all__ = [
     "open_source",
     "open_store",
     "open_trusted",
+    "pair_matching_loss",
     "plan_dump",
     "progress_bar",
     "pull",

@@ -199,7 +199,8 @@ def _licence(version: VersionRecord | None, written: Mapping[str, str]) -> list[
 def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: Address | None) -> list[str]:
     labels = manifest.classes[0] if manifest.classes else None
     words = _WORDS[labels.head if labels else "softmax"]
-    options = words.train_options if labels else f" --alpha 0 --feature {manifest.values[0].name}=LAYER"
+    values = f" --loss cosine --set loss.output={manifest.values[0].name} --alpha 1" if not labels else ""
+    options = words.train_options if labels else values
     get, store = "softlab verify .", "."
     if version is not None:
         get = f"softlab pull {address or f'CATALOGUE/{version.name}@{version.version}'} {version.name}"

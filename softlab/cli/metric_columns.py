@@ -14,9 +14,14 @@ def metrics_among(names: Collection[str | None]) -> list[type[Metric]]:
     return [metric for name, metric in METRIC_BY_NAME.items() if name in names]
 
 
+def is_of_values(names: Collection[str]) -> bool:
+    """Whether a model was measured by its vectors or scores, so that it has no accuracy."""
+    return any(METRIC_BY_NAME[name].needs & {"values", "teacher values"} for name in names if name in METRIC_BY_NAME)
+
+
 def head_of(metric: type[Metric]) -> str:
     """`accuracy %`, `KL nats`: over a column of numbers."""
-    return f"{metric.column} {metric.unit.symbol}"
+    return f"{metric.column} {metric.unit.symbol}".rstrip()
 
 
 def cell_of(metric: type[Metric], evaluation: Evaluation | None) -> str:

@@ -9,9 +9,20 @@ from softlab.evaluation.metrics.needs import LACKING, what_is_known
 from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
-AUTO_METRICS = ("accuracy", "teacher_kl", "teacher_bucket_kl", "teacher_agreement")
+AUTO_METRICS = (
+    "accuracy",
+    "teacher_kl",
+    "teacher_bucket_kl",
+    "teacher_agreement",
+    "teacher_overlap",
+    "teacher_mse",
+    "neighbour_accuracy",
+)
 """What `auto` stands for: the first of them that can be measured. Agreement counts only where there is no KL, as it has
-ties: with 100 samples it takes 101 values."""
+ties: with 100 samples it takes 101 values. Of models that give values overlap is first, which takes any width."""
+
+OF_EQUAL_SHAPES = ("teacher_cosine", "teacher_mse")
+"""Not measured for a model whose values have another shape than the stored ones."""
 
 
 def check_best_by(name: str) -> None:
@@ -29,7 +40,9 @@ def choose_metric(best_by: str, aligned: Aligned) -> str:
     wanted: tuple[str, ...] = AUTO_METRICS if best_by == AUTO else (best_by,)
     chosen = next((name for name in wanted if name in can), None)
     if chosen is None:
-        wanted = tuple(dict.fromkeys([wanted[0], wanted[-1]]))  # what KL needs, agreement does
+        of_classes = ("accuracy", "teacher_agreement")  # what KL needs, agreement does
+        if best_by == AUTO:
+            wanted = of_classes if aligned.values_output is None else ("teacher_mse", "neighbour_accuracy")
         missing = frozenset().union(*(METRIC_BY_NAME[name].needs for name in wanted)) - what_is_known(aligned)
         raise InvalidOption(
             f"run.best_by = {best_by}: {' and '.join(wanted)} can't be measured on {aligned.source.name}: "

@@ -20,7 +20,7 @@ from softlab.loading.loader import BatchLoader
 from softlab.loading.order import in_sequence
 
 Forward = Callable[[Batch], Tensor]
-"""From a batch to logits [B, C]; the model behind it is in eval mode."""
+"""From a batch to logits [B, C], or to values [B, ...]; the model behind it is in eval mode."""
 
 BATCH_SIZE = 256
 
@@ -54,13 +54,14 @@ class _Tally:
     """What one model's rows add up to."""
 
     def __init__(self, aligned: Aligned, device: torch.device, *, per_class: bool) -> None:
-        metrics = measurable(aligned)
+        metrics, self._values_output = measurable(aligned), aligned.values_output
         self._rows, self._metrics = 0, [metric(device) for metric in metrics]
-        has_targets = any("targets" in metric.needs for metric in metrics)
+        has_targets = any(metric.needs >= {"targets", "logits"} for metric in metrics)
         self._classes = ClassCounts(aligned) if per_class and has_targets else None
 
     def add(self, logits_BC: Tensor, batch: Batch) -> None:
-        outputs = Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1))
+        stored = None if self._values_output is None else batch.features.get(self._values_output)
+        outputs = Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1), teacher_values=stored)
         self._rows += len(batch)
         for metric in self._metrics:
             metric.add(outputs, batch)

@@ -1,7 +1,7 @@
 """Measure one model on its own, outside of training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from softlab.loading.label_check import classes_of_labels, label_note, stored_la
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import in_sequence
+from softlab.loading.teachers import find_values
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.models.about import read_about
 from softlab.models.device import DeviceOptions, choose_device, place
-from softlab.models.rows import logits_of
+from softlab.models.rows import logits_of, values_of
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.reader import Store
@@ -39,7 +40,12 @@ class EvaluateOptions:
     per_class: bool = False
     """Also measure each class by itself."""
 
+    prefix: int | None = None
+    """Of a model that gives vectors: measure their first numbers alone, as if the embedding were cut there."""
+
     def __post_init__(self) -> None:
+        if self.prefix is not None and self.prefix < 1:
+            raise InvalidOption(f"evaluate.prefix = {self.prefix}: expected 1 or more. Change `evaluate.prefix`.")
         if self.batch_size < 1:
             raise InvalidOption(
                 f"evaluate.batch_size = {self.batch_size}: expected 1 or more. Change `evaluate.batch_size`."
@@ -51,6 +57,7 @@ def evaluate_model(
     source: Source,
     *,
     store: Store | None = None,
+    output: str | None = None,
     input: InputOptions | None = None,
     options: EvaluateOptions | None = None,
     device: DeviceOptions | None = None,
@@ -62,17 +69,21 @@ def evaluate_model(
         evaluation = softlab.evaluate_model(model, source, store=store)
         accuracy = evaluation.values["accuracy"]
 
-    Of a store with several views the first is measured. `class_names` are the model's, in its order, or its weights,
-    which tell them where softlab wrote them: hard targets are then aligned by name, as they are with a store's. Warns
-    with OddLabels where that moves them, and where they count other classes than the model: then they are left aside,
-    and there is no accuracy.
+    `output` names an output of kind `values` that the model gives, as an embedding: then it is compared with that, and
+    there is no accuracy but that of its neighbours. Of a store with several views the first is measured. `class_names`
+    are the model's, in its order, or its weights, which tell them where softlab wrote them: hard targets are then
+    aligned by name, as they are with a store's. Warns with OddLabels where that moves them, and where they count other
+    classes than the model: then they are left aside, and there is no accuracy.
 
     Raises StoreMismatch if the store was made from other samples or views, or over other classes, and for a source
-    with class names that the model hasn't; InvalidOption for weights that tell no names.
+    with class names that the model hasn't; InvalidOption for weights that tell no names, and for an output that the
+    store doesn't hold as values.
     """
     source = with_known_classes(source, _names_in(class_names), whose="the model")
     device = device or DeviceOptions()
-    loader = open_inputs(source, store=store, input=input, device=device, check=check or CheckOptions())
+    loader = open_inputs(
+        source, store=store, input=input, device=device, check=check or CheckOptions(), values_output=output
+    )
     return evaluate_on(loader, module, options or EvaluateOptions(), device)
 
 
@@ -97,9 +108,10 @@ def open_inputs(
     device: DeviceOptions,
     check: CheckOptions,
     seen: tuple[InputRecord, ...] = (),
+    values_output: str | None = None,
 ) -> BatchLoader:
-    """What models are measured on; without a store decoded as in training, which `seen` tells. Raises as
-    `evaluate_model`."""
+    """What models are measured on; without a store decoded as in training, which `seen` tells. With `values_output`
+    they give this output of the store, and no classes. Raises as `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
     aligned = Aligned(source=source, inputs=inputs, seen=seen, labels=check.labels)
     if store is not None:
@@ -112,8 +124,17 @@ def open_inputs(
             check_pixels=check.views_mismatch == "refuse",
             labels=check.labels,
         )
-        if aligned.labels == "other" and check.labels == "auto":
+        if values_output is None and aligned.labels == "other" and check.labels == "auto":
             warn_of_labels(stored_label_note(aligned.source, store, aligned.store_N))
+    if values_output is not None:
+        held = find_values(aligned.stores, values_output)
+        aligned = replace(aligned, features=held, values_output=values_output)
+    elif store is not None and not store.has_labels:
+        raise InvalidOption(
+            f"{store.name}: holds no classes to measure a model against, only values "
+            f"({', '.join(store.feature_names)}). If the model gives such values, say `output = "
+            f"{store.feature_names[0]}`, else leave `store` out."
+        )
     return BatchLoader(aligned, device=choose_device(device.name), options=LoaderOptions(workers=device.workers))
 
 
@@ -123,13 +144,24 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
     predicted: list[Tensor] = []
-    num_classes = 0
+    num_classes, values_output = 0, loader.aligned.values_output
+    if options.prefix is not None and values_output is None:
+        raise InvalidOption(
+            f"evaluate.prefix = {options.prefix}: the model is measured by its classes, which can't be cut. Name the "
+            f"output of values that it gives as `output`, or leave `evaluate.prefix` out."
+        )
 
     bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
 
     def forward(batch: Batch) -> Tensor:
         nonlocal num_classes
         collated = batch.inputs[0]
+        if values_output is not None:
+            values = values_of(
+                called, collated.inputs, name=values_output, device=loader.device, autocast=device.autocast
+            )
+            bad_rows.add_((~values.isfinite()).flatten(start_dim=1).any(dim=1).sum())
+            return _cut(values, options.prefix)
         logits_RC = logits_of(
             called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
         ).rows
@@ -151,6 +183,8 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
+    if values_output is not None:
+        return evaluation
     are_of_others = _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation.without_targets() if are_of_others else evaluation
 
@@ -164,6 +198,16 @@ def _are_of_other_classes(aligned: Aligned, predicted_N: Tensor, *, num_classes:
     source_N, ours_N = np.arange(len(source)), predicted_N.cpu().numpy()
     warn_of_labels(label_note(source, source_N, ours_N, num_classes=num_classes, labels=labels))
     return classes_of_labels(source, source_N, ours_N, num_classes=num_classes, labels=labels) == "other"
+
+
+def _cut(values: Tensor, prefix: int | None) -> Tensor:
+    """The first numbers of each vector. Raises InvalidOption for more than there are."""
+    if prefix is not None and (values.ndim != 2 or prefix > values.shape[1]):
+        raise InvalidOption(
+            f"evaluate.prefix = {prefix}: the model gives {list(values.shape[1:])} for a sample. Choose "
+            f"`evaluate.prefix` up to the length of its vectors, or leave it out."
+        )
+    return values if prefix is None else values[:, :prefix]
 
 
 def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOptions) -> tuple[NDArray[np.int64], int]:

@@ -59,6 +59,10 @@ class Aligned:
     features: Mapping[str, Store] = field(default_factory=dict)
     """Features to be read, each from the store that holds it."""
 
+    values_output: str | None = None
+    """Of models that give vectors, scores or maps, and no logits over classes: which output of kind `values` theirs is;
+    it is among the features where a store holds it."""
+
     seen: tuple[InputRecord, ...] = ()
     """How the samples were decoded for the teacher whose labels they meet; without one, as the inputs say."""
 
@@ -72,8 +76,8 @@ class Aligned:
 
     @property
     def labelled(self) -> tuple[Store, ...]:
-        """Of the teachers that gave soft labels, not values alone."""
-        return tuple(store for store in self.stores if store.has_labels)
+        """Of the teachers that gave soft labels, not values alone; none where models give values and learn these."""
+        return () if self.values_output is not None else tuple(store for store in self.stores if store.has_labels)
 
     @property
     def targets_N(self) -> NDArray[np.int64] | None:

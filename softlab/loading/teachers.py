@@ -41,6 +41,19 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
     return found
 
 
+def find_values(stores: Sequence[Store], output: str) -> dict[str, Store]:
+    """The store that holds an output of kind `values` which models give with their own. Raises InvalidOption as
+    `find_features`, StoreMismatch where it has a row for each unit of a sample."""
+    found = find_features(stores, [output])
+    for store in found.values():
+        if any(each.name == output and each.units for each in store.manifest.values):
+            raise StoreMismatch(
+                f"{store.name}: its output {output} has a row for each unit of a sample, and vectors are compared one "
+                f"a sample. Dump it pooled, as `dump.output = {output}:values=layer:LAYER:mean`."
+            )
+    return found
+
+
 def _difference(ours: Store, theirs: Store) -> str | None:
     """What keeps two teachers from teaching together, and what to do about it."""
     our, their, name = ours.manifest, theirs.manifest, theirs.name

@@ -91,6 +91,22 @@ def logits_of(
     return classes_as_rows(logits, name=LOGITS, num_samples=len(inputs), counted=counted)
 
 
+def values_of(
+    module: Callable[..., object], inputs: ModelInputs, *, name: str, device: torch.device, autocast: Autocast
+) -> Tensor:
+    """Values [B, ...], on the device, in the dtype of autocast: all that the model returns, where that is one tensor,
+    or its output of this name. Raises ModelError as `outputs_of`, and for a model without such an output."""
+    outputs = outputs_of(module, inputs, device=device, autocast=autocast)
+    values = outputs.get(ONLY, outputs.get(name))
+    if values is None:
+        found = ", ".join(f"{each} {list(value.shape)}" for each, value in outputs.items())
+        raise ModelError(
+            f"the model returned the outputs {found} for {len(inputs)} samples, expected one tensor or an output "
+            f"`{name}`. Wrap it in a module that returns it."
+        )
+    return values_as_rows(values, name=name, num_samples=len(inputs)).rows
+
+
 def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
     """Of values: as they are, one row a sample; one number a sample, [B], is a row of one, [B, 1]. But [B, L, ..] is
     rows where the modality itself counts positions, as samples then differ in L. Raises ModelError for an output

@@ -57,7 +57,9 @@ class EvaluateRecipe:
     """A teacher's output for the source, to measure agreement and divergences: a path, URL or NAME@VERSION."""
 
     output: str | None = None
-    """Which output of the store is taken as soft labels, where it holds several; without it the first one."""
+    """Which output of the store the model is measured against.
+
+    Without it the first one over classes. One of kind values is what the model itself gives, such as an embedding."""
 
     full: Path | None = None
     """A folder for the teacher's whole output for the source, which the model is measured against.
@@ -97,7 +99,10 @@ class EvaluateRecipe:
         module, options, about = build_model(self.model), self.evaluate, about_weights(self.model)
         input = self._input(about)
         seen = () if about is None else (about.input,)
-        stored = None if self.store is None else choose_output(open_store(self.store, cache=self.cache), self.output)
+        stored = None if self.store is None else open_store(self.store, cache=self.cache)
+        gives_values = stored is not None and self.output in stored.feature_names
+        if stored is not None and not gives_values:
+            stored = choose_output(stored, self.output)
         source = open_source(
             self.source,
             modality=input.modality,
@@ -114,6 +119,7 @@ class EvaluateRecipe:
             device=self.device,
             check=self.check,
             seen=seen,
+            values_output=self.output if gives_values else None,
         )
         evaluation = evaluate_on(inputs, module, options, self.device)
         cost = describe_model(

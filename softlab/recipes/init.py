@@ -93,6 +93,8 @@ def train_draft(store: str, *, source: str, student: str, valid: str | None, out
     draft.fill("student.small.model", student)
     if stored.has_labels:
         draft.fill("student.small.arguments", {"num_classes": stored.num_classes}, "as the store has")
+    elif len(shape := stored.shape_of(stored.feature_names[0])) == 1:
+        draft.fill("student.small.arguments", {"num_classes": shape[0]}, "numbers of a vector, as the store has")
     draft.fill("run.epochs", 30)
     draft.fill("run.batch_size", min(128, max(len(opened) // 8, 1)))
     draft.offer("run.accumulate", 2)
@@ -213,8 +215,11 @@ def _fill_known_input(draft: Draft, known: ImageInput, *, model: str, images: Im
 def _fill_learning(draft: Draft, source: Source, store: Store) -> None:
     """The loss that the store's labels are for, at a temperature whose tail is stored."""
     if not store.has_labels:
-        draft.fill("teachers.alpha", 0.0, "the store holds no soft labels, values alone")
-        draft.fill(f"feature.{store.feature_names[0]}.layer", "LAYER", "the student's layer that learns it")
+        draft.fill("teachers.alpha", 1.0, "the store holds no soft labels, values alone")
+        draft.fill("loss.name", "cosine", "between what the student gives and what is stored")
+        draft.fill("loss.output", store.feature_names[0])
+        for name in store.feature_names[1:]:
+            draft.offer(f"feature.{name}.layer", "LAYER")
         return
     is_softmax = store.head == "softmax"
     needs_no_targets = not is_softmax or store.labels.units is not None or _num_classes(source) is None

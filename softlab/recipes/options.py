@@ -159,20 +159,25 @@ def _walk_choices(choices: dict[str, type[Any]], *, default: Any, section: str) 
         for option in _walk(choice, base=MISSING, section=section):
             found.setdefault(option.key, {})[name] = option
     for of in found.values():
-        first, *others = of.values()
-        is_alike = all((each.paragraphs, each.default) == (first.paragraphs, first.default) for each in others)
+        first = next(iter(of.values()))
+        others = {
+            name: each
+            for name, each in of.items()
+            if (each.paragraphs, each.default) != (first.paragraphs, first.default)
+        }
+        is_shared = not others or len(of) > len(others) + 1
         yield OptionField(
             key=first.key,
             type=first.type,
-            default=first.default if is_alike else None,
-            paragraphs=first.paragraphs if is_alike else (_help_of_each(of),),
+            default=first.default if is_shared else None,
+            paragraphs=(*first.paragraphs, *_help_of_each(others)) if is_shared else (" ".join(_help_of_each(of)),),
             of=() if len(of) == len(choices) else tuple(of),
         )
 
 
-def _help_of_each(of: dict[str, OptionField]) -> str:
+def _help_of_each(of: dict[str, OptionField]) -> tuple[str, ...]:
     """Of an option that means something else in each of some classes."""
-    return " ".join(f"{name}: {option.help} Default: {option.default}." for name, option in of.items())
+    return tuple(f"{name}: {option.help} Default: {option.default}." for name, option in of.items())
 
 
 def _without_none(type_: Any) -> Any:

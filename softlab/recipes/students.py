@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError
-from softlab.labels.losses import DecisionLoss
+from softlab.labels.losses import StudentLoss
 from softlab.modalities.images.inputs import ImageInput
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
@@ -34,7 +34,7 @@ class StudentModel(ModelOptions):
     teachers: TeachersOptions | None = field(default=None, metadata={OVER_RUN: True})
     """How much it learns from its teachers, where that is not as [teachers] says."""
 
-    loss: DecisionLoss | None = field(default=None, metadata={OVER_RUN: True})
+    loss: StudentLoss | None = field(default=None, metadata={OVER_RUN: True})
     """Its distillation loss, where that is not as [loss] says; one of another name begins from that loss's defaults."""
 
     targets: TargetOptions | None = field(default=None, metadata={OVER_RUN: True})

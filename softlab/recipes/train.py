@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from softlab.errors import InvalidOption
-from softlab.labels.losses import DecisionLoss, KlLoss
+from softlab.labels.losses import KlLoss, StudentLoss
 from softlab.loading.options import CheckOptions
 from softlab.manifest import InputRecord
 from softlab.modalities.images.inputs import ImageInput
@@ -137,7 +137,7 @@ class TrainRecipe:
     check: CheckOptions = field(default_factory=CheckOptions)
     log: LogOptions = field(default_factory=LogOptions)
     teachers: TeachersOptions = field(default_factory=TeachersOptions)
-    loss: DecisionLoss = field(default_factory=KlLoss)
+    loss: StudentLoss = field(default_factory=KlLoss)
     targets: TargetOptions = field(default_factory=TargetOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
 

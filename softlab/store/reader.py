@@ -98,8 +98,9 @@ class Store:
         if not self.manifest.classes:
             held = ", ".join(output.name for output in self.manifest.outputs)
             raise StoreMismatch(
-                f"{self.name}: holds no soft labels, only values ({held}). Learn those as features "
-                f"(under `feature`) with `teachers.alpha = 0`, or dump an output of kind classes."
+                f"{self.name}: holds no soft labels, only values ({held}). Learn them with a "
+                f"loss on values (`loss.name = cosine`), as features (under `feature`) with `teachers.alpha = 0`, or "
+                f"dump an output of kind classes."
             )
         return self.manifest.classes[0]
 
@@ -156,14 +157,23 @@ class Store:
         """Its outputs of kind `values`."""
         return tuple(output.name for output in self.manifest.values)
 
+    def shape_of(self, feature: str) -> tuple[int, ...]:
+        """Of one row of one of its outputs of kind `values`. Raises InvalidOption for an unknown one."""
+        group = self._group_named(feature)
+        fields = self.manifest.storage.fields_of(group)
+        return next(field.row_shape for field in fields if field.name == group or field.short_name == "values")
+
     def with_labels(self, output: str) -> "Store":
         """The same store, whose soft labels are those of another output of kind `classes`. Raises InvalidOption where
         there is no such output."""
         names = [each.name for each in self.manifest.classes]
         if output not in names:
+            is_values = (
+                f"It is one of values: students learn it with `loss.name = cosine` and `loss.output = {output}`."
+            )
             raise InvalidOption(
                 f"{self.name}: has no output {output!r} of kind classes (it has: {', '.join(names) or 'none'}). "
-                f"{suggest(output, names)}"
+                f"{is_values if output in self.feature_names else suggest(output, names)}"
             )
         others = [each for each in self.manifest.outputs if each.name != output]
         chosen = next(each for each in self.manifest.outputs if each.name == output)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from softlab.errors import InvalidOption
 from softlab.loading.aligned import AS_THEY_ARE, Aligned, beside_store, check_one_modality
-from softlab.loading.teachers import check_same_rows, find_features
+from softlab.loading.teachers import check_same_rows, find_features, find_values
 from softlab.loading.view_check import check_recipe
 from softlab.manifest import ViewsRecord
 from softlab.modalities.modality import InputOptions, modality_of
@@ -35,14 +35,17 @@ def align_inputs(
     *,
     augment: ViewOptions | None = None,
     features: Iterable[str] = (),
+    values_output: str | None = None,
 ) -> TrainingData:
     """With stores, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
+    `values_output` is what students' own outputs learn, where that isn't soft labels.
 
     Raises StoreMismatch for stores of other samples or views, InvalidOption for a recipe that can't be followed.
     """
     own = record_views(augment or NoViews(), num_views=1, digest_every=0)
     if not stores:
         aligned = Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs))
+        aligned = replace(aligned, values_output=values_output)
         return TrainingData(aligned=aligned, views=own, num_views=None)
     check_same_rows(stores)
     store = stores[0]
@@ -63,7 +66,9 @@ def align_inputs(
         labels=options.check.labels,
         new_classes=options.distil.new_classes,
     )
-    aligned = replace(aligned, features=find_features(stores, features))
+    found = find_features(stores, sorted(set(features) - {values_output}))
+    found |= {} if values_output is None else find_values(stores, values_output)
+    aligned = replace(aligned, features=found, values_output=values_output)
     if replays_own:
         return TrainingData(aligned=aligned, views=own, num_views=None)
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)

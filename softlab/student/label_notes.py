@@ -8,7 +8,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from softlab.errors import InterpolatedTail, InvalidOption, LittleMass
-from softlab.labels.losses import DecisionLoss, Tail, has_temperature, loss_notes, temperature_of
+from softlab.labels.losses import (
+    DecisionLoss,
+    LossOnValues,
+    Tail,
+    has_temperature,
+    loss_notes,
+    temperature_of,
+)
 from softlab.labels.tail_curve import TailError, tail_error
 from softlab.loading.label_check import looked_at
 from softlab.store.reader import Store
@@ -85,9 +92,8 @@ def _refusal(store: Store, temperature: float, error: TailError, *, most_nats: f
 
 def _losses(learn: Iterable[LearnOptions]) -> list[DecisionLoss]:
     """Of students that learn stored labels at any time."""
-    return list(
-        dict.fromkeys(each.loss for each in learn if max(each.teachers.alpha, each.teachers.alpha_end or 0.0) > 0)
-    )
+    learnt = (each for each in learn if max(each.teachers.alpha, each.teachers.alpha_end or 0.0) > 0)
+    return list(dict.fromkeys(each.loss for each in learnt if not isinstance(each.loss, LossOnValues)))
 
 
 def _needs_tail(loss: DecisionLoss, store: Store, *, num_stores: int) -> bool:

@@ -46,8 +46,8 @@ class Learner:
         ranks: Ranks = ALONE,
         input_index: int = 0,
     ) -> None:
-        """`place_on` says how the model runs on the device; `example` is a batch there, needed where features are
-        learnt; `input_index` tells which of a batch's inputs is this student's."""
+        """`place_on` says how the model runs on the device; `example` is a batch there, needed where features or
+        values are learnt; `input_index` tells which of a batch's inputs is this student's."""
         self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
         self.module = place(module, device, channels_last=place_on.channels_last)
         self._pruner = None if prune is None else Pruner(self.module, prune, num_steps=num_steps)
@@ -63,6 +63,7 @@ class Learner:
             example=example,
             seed=seed,
             input_index=input_index,
+            loss=objective.loss,
         )
         self.optimizer, self.prune, self.seed, self.channels_last = optimizer, prune, seed, place_on.channels_last
         self._num_steps, self._ranks = num_steps, ranks
@@ -132,8 +133,8 @@ class Learner:
         self._student.check_units(batch, units_R=units_R)
 
     def evaluating(self) -> Callable[[Batch], Tensor]:
-        """The student in eval mode, as a function from a batch to logits [B, C] on the device, in the dtype of
-        autocast; until the next step."""
+        """The student in eval mode, as a function from a batch to logits [B, C], or to values [B, ...], on the device,
+        in the dtype of autocast; until the next step."""
         if self._average is None:
             self.module.eval()
             return self._student.logits

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, StoreMismatch
-from softlab.labels.losses import check_loss_head, temperature_of
+from softlab.labels.losses import VALUES_LOSSES, check_loss_head, temperature_of
 from softlab.labels.losses.checks import DROPS_TAIL, NO_LEVEL
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -50,6 +50,7 @@ def make_learners(
             class_weights=_class_weights(learn, loader.aligned, options),
         )
         wanted.append((name, student, learn, _of_known_targets(objective, loader.aligned)))
+    _check_one_kind({name: objective for name, *_, objective in wanted}, options)
     if options.distil.baseline and num_stores:
         wanted += [
             (name + HARD_SUFFIX, replace(student, module=copy.deepcopy(student.module)), learn, _hard_alone(objective))
@@ -57,14 +58,15 @@ def make_learners(
         ]
     if loader.aligned.store is not None:
         for name, *_, objective in wanted:
-            _check_head(name, objective, loader.aligned.store, num_stores=num_stores)
+            if objective.values_output is None:
+                _check_head(name, objective, _teaching(objective, loader.aligned), num_stores=num_stores)
     for name, _, learn, objective in wanted:
         check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
         _check_temperatures(name, objective, loader.aligned.labelled)
     _check_modules(students)
     _check_names([name for name, *_ in wanted])
     example = None
-    if any(objective.features for *_, objective in wanted):
+    if any(objective.features or objective.values_output for *_, objective in wanted):
         example = _example(loader, channels_last=options.device.channels_last)
     return [
         Learner(
@@ -143,6 +145,23 @@ def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:
     return batch.to(loader.device, channels_last=channels_last)
 
 
+def _check_one_kind(objectives: Mapping[str, Objective], options: TrainOptions) -> None:
+    """Raises InvalidOption for what only students of classes have, where some learn values."""
+    named = [name for name, objective in objectives.items() if objective.values_output is not None]
+    if named and (options.distil.baseline or options.distil.new_classes):
+        key = "baseline" if options.distil.baseline else "new_classes"
+        raise InvalidOption(
+            f"distil.{key}: student {named[0]} learns values, and gives no classes for hard targets. Leave "
+            f"`distil.{key}` out."
+        )
+
+
+def _teaching(objective: Objective, aligned: Aligned) -> Store:
+    """The first store that a student has its labels from; the first of all where there is none."""
+    assert aligned.store is not None, "its caller has looked"
+    return next(iter(aligned.labelled), aligned.store)
+
+
 def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
     if not objective.learns_labels:
@@ -150,8 +169,10 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
         return
     if not store.has_labels:
         raise StoreMismatch(
-            f"student {name}: {store.name} holds no soft labels to learn. Learn its values as features, each under "
-            f"`feature`, with `teachers.alpha = 0`."
+            f"student {name}: {store.name} holds no soft labels to learn by {objective.loss.name}, only values "
+            f"({', '.join(store.feature_names)}). Learn them with `loss.name = cosine`, or another of "
+            f"{', '.join(VALUES_LOSSES)}, and `teachers.alpha = 1`; or as features, each under `feature`, with "
+            f"`teachers.alpha = 0`."
         )
     check_loss_head(objective.loss, store.head)
     if objective.loss.needs_level and not store.labels.absolute:

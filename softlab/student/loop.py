@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreError, StoreMismatch, TrainingFailed
-from softlab.evaluation.best import is_better, score
+from softlab.evaluation.best import OF_EQUAL_SHAPES, is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
 from softlab.indices import SourceIndex
@@ -188,7 +188,9 @@ class Training:
         for learner in list(self._learners):
             with self._setting_aside(learner), torch.inference_mode():
                 learner.check_units(on_device, units_R=self._units_of(batch))
-                num_outputs[learner.name] = learner.evaluating()(on_device).shape[1]
+                given = learner.evaluating()(on_device)
+                num_outputs[learner.name] = given.shape[1]
+                self._check_best_by(learner, given, on_device)
         for learner in self._learners:
             if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
                 raise StoreMismatch(
@@ -196,6 +198,18 @@ class Training:
                     f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
                     f"num_classes = {highest + 1} or more."
                 )
+
+    def _check_best_by(self, learner: Learner, given: Tensor, batch: Batch) -> None:
+        """Raises InvalidOption where epochs are compared by what can't be measured of this student."""
+        output = learner.objective.values_output
+        if output is None or self._best_by not in OF_EQUAL_SHAPES:
+            return
+        shape, stored = list(given.shape[1:]), list(batch.features[output].shape[1:])
+        if shape != stored:
+            raise InvalidOption(
+                f"run.best_by = {self._best_by}: student {learner.name} gives {shape} for a sample, and what is stored "
+                f"as {output} is {stored}. Say `run.best_by = teacher_overlap`, which takes any width."
+            )
 
     def _units_of(self, batch: Batch) -> Tensor | None:
         """The positions that the stored rows of a batch are of; None where samples have one row each."""

@@ -1,4 +1,5 @@
-"""What a student is trained on: distillation from the stores, mixed with cross-entropy on hard targets."""
+"""What a student is trained on: distillation from the stores, mixed with cross-entropy on hard targets; or a stored
+output of values alone."""
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -12,11 +13,19 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.ensembles import combine, weigh
-from softlab.labels.losses import DecisionLoss, KlLoss, decision_loss, hard_cross_entropy, temperature_of
+from softlab.labels.losses import (
+    KlLoss,
+    LossOnValues,
+    StudentLoss,
+    decision_loss,
+    hard_cross_entropy,
+    temperature_of,
+)
+from softlab.labels.losses.features import feature_loss
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
-from softlab.student.feature_losses import FeatureLoss, feature_loss
+from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import LearnOptions, TeachersOptions
 
 UNKNOWN_TARGET = -1
@@ -27,7 +36,7 @@ class Objective:
     """alpha * distillation + (1 - alpha) * cross-entropy + the feature losses, each with its weight."""
 
     teachers: TeachersOptions = field(default_factory=TeachersOptions)
-    loss: DecisionLoss = field(default_factory=KlLoss)
+    loss: StudentLoss = field(default_factory=KlLoss)
     new_classes: bool = False
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
@@ -41,9 +50,14 @@ class Objective:
         return (alpha if end is None else min(alpha, end)) < 1 or self.loss.needs_targets
 
     @property
+    def values_output(self) -> str | None:
+        """The stored output of kind `values` that the student's own output learns; None of one that gives logits."""
+        return self.loss.output if isinstance(self.loss, LossOnValues) else None
+
+    @property
     def learns_labels(self) -> bool:
         """Whether stored labels count at any time."""
-        return max(self.teachers.alpha, self.teachers.alpha_end or 0.0) > 0
+        return not isinstance(self.loss, LossOnValues) and max(self.teachers.alpha, self.teachers.alpha_end or 0.0) > 0
 
     @property
     def temperature_end(self) -> float | None:
@@ -58,7 +72,8 @@ class Objective:
         features: Mapping[str, Tensor] | None = None,
         progress: float = 0.0,
     ) -> Tensor:
-        """A float32 scalar, mean over rows, `progress` of the run (0 to 1) done.
+        """A float32 scalar, mean over rows, `progress` of the run (0 to 1) done. Of a student that learns values,
+        `student_logits_BC` are these, projected.
 
         `features` are the student's, projected, by the name of the stored one that they learn. Raises StoreMismatch for
         a batch without what alpha or the loss asks for.
@@ -71,7 +86,7 @@ class Objective:
             loss = loss + options.weight * feature_loss(found, batch.features[name], loss=options.loss)
         return loss
 
-    def _loss_at(self, progress: float) -> DecisionLoss:
+    def _loss_at(self, progress: float) -> StudentLoss:
         """The distillation loss, its temperature where it is by then."""
         if self.temperature_end is None:
             return self.loss
@@ -80,7 +95,7 @@ class Objective:
         moved: Any = {"temperature": _between(start, self.temperature_end, progress), "temperature_end": None}
         return replace(self.loss, **moved)
 
-    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, decision: DecisionLoss) -> Tensor:
+    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, decision: StudentLoss) -> Tensor:
         """All but the features; 0 for a batch of samples that all have no rows, and where features are all there is to
         learn."""
         if len(student_logits_BC) == 0 or (alpha == 0 and batch.targets_B is None and self.features):
@@ -99,7 +114,10 @@ class Objective:
             student_logits_BC, batch, label_smoothing=self.label_smoothing, class_weights=self.class_weights
         )
 
-    def _distillation(self, student_logits_BC: Tensor, batch: Batch, decision: DecisionLoss) -> Tensor:
+    def _distillation(self, student_logits_BC: Tensor, batch: Batch, decision: StudentLoss) -> Tensor:
+        if isinstance(decision, LossOnValues):
+            assert decision.output is not None, "settled when the run began"
+            return decision(student_logits_BC, batch.features[decision.output])
         if self.loss.needs_targets and batch.mixed is not None:
             raise StoreMismatch(
                 f"{self.loss.name} needs one hard target a row, but the views are mixed of two (MixUp, CutMix). Choose "
@@ -144,6 +162,8 @@ def make_objective(
             raise InvalidOption(f"feature {min(options.feature)}: there is no store to learn it from. Leave it out.")
         return hard
     teachers, loss = options.teachers, options.loss.name
+    if isinstance(options.loss, LossOnValues):
+        check_learns_values_alone(options)
     if teachers.weight and len(teachers.weight) != num_stores:
         raise InvalidOption(
             f"{len(teachers.weight)} values of `teachers.weight` for {num_stores} stores. Give one a store."
@@ -158,6 +178,21 @@ def make_objective(
             "`loss.name`, or give one store."
         )
     return replace(hard, teachers=teachers, loss=options.loss, new_classes=new_classes, features=options.feature)
+
+
+def check_learns_values_alone(options: LearnOptions) -> None:
+    """Raises InvalidOption for what a student of values can't learn beside them, as it gives no classes."""
+    loss, teachers, targets = options.loss.name, options.teachers, options.targets
+    if (teachers.alpha, teachers.alpha_end) not in ((1, None), (1, 1)):
+        raise InvalidOption(
+            f"loss.name = {loss} with teachers.alpha = {teachers.alpha:g}: {loss} is learnt from stored values, and 1 "
+            f"- alpha is the weight of cross-entropy on hard targets, for which a student must give classes. Say "
+            f"`teachers.alpha = 1`."
+        )
+    if targets.label_smoothing or targets.class_weights:
+        raise InvalidOption(
+            f"loss.name = {loss} with [targets]: no hard targets are learnt beside stored values. Leave [targets] out."
+        )
 
 
 def hard_loss(

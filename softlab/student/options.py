@@ -9,7 +9,7 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
-from softlab.labels.losses import DecisionLoss, KlLoss
+from softlab.labels.losses import KlLoss, StudentLoss
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import Shuffle, ViewOrder
 from softlab.modalities.modality import InputOptions
@@ -118,7 +118,9 @@ class TeachersOptions:
     """How much a student learns from its teachers, and how several are made one."""
 
     alpha: float = 0.9
-    """Weight of the distillation loss; 1 - alpha is that of cross-entropy on hard targets."""
+    """Weight of the distillation loss.
+
+    1 - alpha is that of cross-entropy on hard targets. Beside a loss on values there are none: then it is 1."""
 
     alpha_end: float | None = None
     """Where alpha moves to, in equal steps over the run; default: it stays."""
@@ -171,7 +173,7 @@ class LearnOptions:
     """What one student learns, and how."""
 
     teachers: TeachersOptions = field(default_factory=TeachersOptions)
-    loss: DecisionLoss = field(default_factory=KlLoss)
+    loss: StudentLoss = field(default_factory=KlLoss)
     targets: TargetOptions = field(default_factory=TargetOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
 

@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.student.feature_losses import (
-    ANY_WIDTH,
-    FeatureLossName,
-    Normalisation,
-    ProjectorKind,
-    check_comparable,
-    check_normalisation,
-    width_of,
-)
+from softlab.labels.losses.features import ANY_WIDTH, FeatureLossName, ProjectorKind, check_comparable, width_of
+from softlab.student.feature_losses import Normalisation, check_normalisation
 
 RANKS = {"linear": (1, 2), "conv1x1": (3,)}
 """Of the shapes, without B, that each kind projects: [D] and [L, D], or [C, H, W]."""

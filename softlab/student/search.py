@@ -16,7 +16,15 @@ from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
 from softlab.evaluation.best import score
-from softlab.labels.losses import DecisionLoss, LossName, decision_loss, has_temperature, make_loss
+from softlab.labels.losses import (
+    DecisionLoss,
+    LossName,
+    LossOnValues,
+    StudentLoss,
+    decision_loss,
+    has_temperature,
+    make_loss,
+)
 from softlab.labels.told import already_told
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
@@ -108,6 +116,11 @@ def search(
     """
     if not stores:
         raise InvalidOption("a search needs a store: it tries how to learn from one. Give `store`.")
+    if isinstance(options.learn.loss, LossOnValues):
+        raise InvalidOption(
+            f"loss.name = {options.learn.loss.name}: a search tries losses on classes. Train without `search`, or say "
+            f"`loss.name = kl`."
+        )
     options = replace(options, distil=replace(options.distil, baseline=False))
     temperatures = what.temperature or _stored_temperatures(stores)
     _check_all_can_be_tried(options.learn, what, temperatures, stores)
@@ -157,13 +170,13 @@ def _check_all_can_be_tried(
 ) -> None:
     """On one row: what can't be used with these stores would else end the search when it is first chosen."""
     for loss, temperature in itertools.product(what.loss, temperatures):
-        chosen = replace(options, loss=_loss_at(options.loss, name=loss, temperature=temperature))
-        make_objective(chosen, num_stores=len(stores))
+        tried = _loss_at(options.loss, name=loss, temperature=temperature)
+        make_objective(replace(options, loss=tried), num_stores=len(stores))
         for store in stores:
             labels = store.read([0], view=0)
             logits_BC, targets_B = torch.zeros(1, labels.num_classes), torch.zeros(1, dtype=torch.int64)
             with already_told():  # each run tells it
-                decision_loss(logits_BC, labels, targets_B=targets_B, options=chosen.loss)
+                decision_loss(logits_BC, labels, targets_B=targets_B, options=tried)
 
 
 def _study(what: SearchOptions) -> "Study":
@@ -186,9 +199,9 @@ def _suggest(trial: "Asked", options: LearnOptions, what: SearchOptions, tempera
     )
 
 
-def _loss_at(loss: DecisionLoss, *, name: LossName, temperature: float) -> DecisionLoss:
+def _loss_at(loss: StudentLoss, *, name: LossName, temperature: float) -> DecisionLoss:
     """The loss of that name at a temperature, where it has one; with the options of the given one if it is the same."""
-    named = loss if loss.name == name else make_loss(name)
+    named = make_loss(name) if isinstance(loss, LossOnValues) or loss.name != name else loss
     if not has_temperature(named):
         return named
     change: Any = {"temperature": temperature}

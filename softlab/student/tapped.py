@@ -6,17 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
+from softlab.labels.losses import LossOnValues, StudentLoss
+from softlab.labels.losses.values import ProjectedLoss
 from softlab.loading.batch import Batch
 from softlab.models.device import Autocast
-from softlab.models.rows import OutputRows, logits_of
+from softlab.models.rows import OutputRows, logits_of, values_of
 from softlab.models.taps import FeatureTaps
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.projector import make_projector
 
+OWN = "own"
+"""The key of the projector of a student's own output; those of features begin with `of-`."""
+
 
 class TappedStudent:
-    """A module on its device, with one projector for each feature that it learns; the projectors train with it, but
-    are no part of its weights."""
+    """A module on its device, with one projector for each feature that it learns, and for its own output where that
+    learns stored values; the projectors train with it, but are no part of its weights."""
 
     def __init__(
         self,
@@ -30,17 +35,20 @@ class TappedStudent:
         example: Batch | None,
         seed: int,
         input_index: int = 0,
+        loss: StudentLoss | None = None,
     ) -> None:
-        """`example` tells the shapes of the features, where there are any. Raises ModelError for a layer that isn't
-        there, StoreMismatch for features that can't be compared."""
+        """`loss` is that of the student's own output. `example` tells the shapes of the features and of stored values,
+        where there are any. Raises ModelError for a layer that isn't there, StoreMismatch for features and values that
+        can't be compared."""
         self.module, self._device, self._autocast, self._input_index = module, device, autocast, input_index
         self._name = name
         self._taps = FeatureTaps(module, {key: loss.tap for key, loss in features.items()})
         self._forward: Callable[..., object] = torch.compile(module) if compiled else module
+        self._values_output = loss.output if isinstance(loss, LossOnValues) else None
         self.projectors = nn.ModuleDict()
-        if features:
-            assert example is not None, "features have an example"
-            self.projectors = self._make_projectors(name, features, example, seed=seed).to(device)
+        if features or isinstance(loss, LossOnValues):
+            assert example is not None, "features and values have an example"
+            self.projectors = self._make_projectors(name, features, example, seed=seed, loss=loss).to(device)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -49,15 +57,21 @@ class TappedStudent:
         return [parameter for parameter in both if parameter.requires_grad]
 
     def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Tensor:
-        """[B, C] on the device, in the dtype of autocast; with units [R, C]. `forward` is called in place of the module
-        where it is given. Raises StoreMismatch for other rows than the stored ones."""
+        """[B, C] on the device, in the dtype of autocast; with units [R, C]; of a student of values, these [B, ...],
+        not projected. `forward` is called in place of the module where it is given. Raises
+        StoreMismatch for other rows than the stored ones."""
         return self.rows(batch, forward=forward).rows
 
     def rows(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> OutputRows:
         """The same, with how many rows each sample has and which positions they are."""
-        collated = batch.inputs[self._input_index]
+        collated, called = batch.inputs[self._input_index], self._forward if forward is None else forward
+        if self._values_output is not None:
+            values = values_of(
+                called, collated.inputs, name=self._values_output, device=self._device, autocast=self._autocast
+            )
+            return OutputRows(rows=values)
         found = logits_of(
-            self._forward if forward is None else forward,
+            called,
             collated.inputs,
             device=self._device,
             autocast=self._autocast,
@@ -73,7 +87,7 @@ class TappedStudent:
     def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
         """Raises StoreMismatch unless the student answers at the very positions that the stored rows are of; `units_R`
         are these."""
-        found, labels = self.rows(batch), batch.labels
+        found, labels = self.rows(batch), None if self._values_output is not None else batch.labels
         if labels is None or (found.counts_B is None and labels.counts_B is None):
             return
         if found.counts_B is None or found.positions_R is None or labels.counts_B is None or units_R is None:
@@ -90,36 +104,57 @@ class TappedStudent:
             )
 
     def logits_and_features(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same, and the features of the same forward pass, projected."""
+        """The same, values projected, and the features of the same forward pass, projected too."""
         if not self.projectors:
             return self.logits(batch), {}
         with self._taps:
             logits_BC = self.logits(batch)
             found = self._taps.collect()
+        if OWN in self.projectors:
+            logits_BC = self.projectors[OWN](logits_BC)
         return logits_BC, {name: self.projectors[_key(name)](feature) for name, feature in found.items()}
 
     def _make_projectors(
-        self, student: str, features: Mapping[str, FeatureLoss], example: Batch, *, seed: int
+        self,
+        student: str,
+        features: Mapping[str, FeatureLoss],
+        example: Batch,
+        *,
+        seed: int,
+        loss: StudentLoss | None,
     ) -> nn.ModuleDict:
         with torch.inference_mode(), self._taps:
             self.module.eval()
-            self.logits(example)
+            given = self.logits(example)
             found = self._taps.collect()
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(seed)
-            return nn.ModuleDict(
+            projectors = nn.ModuleDict(
                 {
                     _key(name): make_projector(
                         found[name].shape[1:],
                         example.features[name].shape[1:],
-                        kind=loss.projector,
-                        normalisation=loss.normalisation,
-                        loss=loss.loss,
-                        layer=f"student {student}: layer {loss.layer}",
+                        kind=feature.projector,
+                        normalisation=feature.normalisation,
+                        loss=feature.loss,
+                        layer=f"student {student}: layer {feature.layer}",
                     )
-                    for name, loss in features.items()
+                    for name, feature in features.items()
                 }
             )
+            if isinstance(loss, LossOnValues):
+                assert loss.output is not None, "settled when the run began"
+                projectors[OWN] = _own_projector(loss, given, example.features[loss.output], student=student)
+            return projectors
+
+
+def _own_projector(loss: LossOnValues, student_B: Tensor, stored_B: Tensor, *, student: str) -> nn.Module:
+    """From what a student gives to what is stored; raises StoreMismatch for shapes that the loss can't compare."""
+    shape, stored, where = student_B.shape[1:], stored_B.shape[1:], f"student {student}"
+    loss.check_shapes(shape, stored, where=where)
+    if isinstance(loss, ProjectedLoss):
+        return make_projector(shape, stored, kind=loss.projector, layer=where)
+    return nn.Identity()
 
 
 def _shown(rows: OutputRows) -> str:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
 from softlab.student.temperatures import settle_temperatures
 from softlab.student.validation import Comparison, Validation, check_comparable
+from softlab.student.values_outputs import settle_values_outputs
 
 OnStart = Callable[[Sequence[str]], None]
 """Called once, with lines that a person should read before the first step."""
@@ -85,23 +87,33 @@ def train_students(
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
+    given, values_output = settle_values_outputs(given, options.learn, stores)
     options, given = settle_temperatures(options, given, stores)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
-    data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
+    data = align_inputs(
+        source, stores, inputs, options, augment=augment, features=features, values_output=values_output
+    )
+    features |= set(data.aligned.features)
     source = data.aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     learnt = [student.learn or options.learn for student in given.values()]
     label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid, labels=options.check.labels)
-    comparison = _compare_on(valid, data.aligned, stores, inputs=inputs, options=options, device=device)
-    others = {
-        name: _compare_on(each, data.aligned, stores, inputs=inputs, options=options, device=device, is_main=False)
-        for name, each in (also_valid or {}).items()
-    }
+    compare_on = partial(
+        _compare_on,
+        trained_on=data.aligned,
+        stores=stores,
+        inputs=inputs,
+        options=options,
+        device=device,
+        values=values_output,
+    )
+    comparison = compare_on(valid)
+    others = {name: compare_on(each, is_main=False) for name, each in (also_valid or {}).items()}
     order = ShuffledBatches(
         num_samples=min(run.max_samples or len(source), len(source)),
         batch_size=run.batch_size,
@@ -122,7 +134,8 @@ def train_students(
             held.enter_context(holding(Path(out), ranks=ranks))
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
-            about = about_students(record, class_names=_class_names(source, stores, options))
+            class_names = None if values_output is not None else _class_names(source, stores, options)
+            about = about_students(record, class_names=class_names)
             folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", about=about, ranks=ranks)
             finished = folder.results()
             if finished is not None:
@@ -136,7 +149,7 @@ def train_students(
 def _look_at_samples(data: TrainingData, valid: Validation | None, *, labels: LabelClasses) -> None:
     """Warns with OddLabels and OddSource."""
     aligned = data.aligned
-    if aligned.store is not None and not aligned.new_classes:
+    if aligned.store is not None and aligned.values_output is None and not aligned.new_classes:
         warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N, labels=labels))
     if valid is not None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
@@ -200,15 +213,17 @@ def _check_effects(options: TrainOptions, *, has_stores: bool, is_measured: bool
 
 def _compare_on(
     valid: Validation | None,
+    *,
     trained_on: Aligned,
     stores: Sequence[Store],
-    *,
     inputs: tuple[InputOptions, ...],
     options: TrainOptions,
     device: torch.device,
+    values: str | None,
     is_main: bool = True,
 ) -> Comparison | None:
-    """The validation samples, aligned; None where nothing can be measured on them, as their labels are left aside.
+    """The validation samples, aligned; None where nothing can be measured on them, as their labels are left aside. With
+    `values` students give this output, and no classes.
     Raises StoreMismatch and InvalidOption as `train_students`."""
     best_by = options.run.best_by if is_main else AUTO
     if valid is None:
@@ -219,14 +234,17 @@ def _compare_on(
         raise InvalidOption(
             "`valid_store`: with `distil.new_classes` students have classes that it lacks. Leave it out."
         )
-    valid = replace(valid, source=_with_learnt_classes(valid.source, trained_on.source, stores, options))
+    if values is None:
+        valid = replace(valid, source=_with_learnt_classes(valid.source, trained_on.source, stores, options))
     check_comparable(valid, stores)
-    aligned = align_inputs(valid.source, [valid.store] if valid.store else [], inputs, options).aligned
-    if valid.store is not None:
+    stored = [valid.store] if valid.store else []
+    aligned = align_inputs(valid.source, stored, inputs, options, values_output=values).aligned
+    if valid.store is not None and values is None:
         _tell(stored_label_note(aligned.source, valid.store, aligned.store_N, labels=options.check.labels))
     if valid.store is None and stores:
         aligned = replace(aligned, seen=stores[0].manifest.seen)  # decoded as what students are trained on
-    if valid.store is None and stores and stores[0].has_labels and not options.distil.new_classes:
+    gives_classes = values is None and not options.distil.new_classes
+    if valid.store is None and stores and stores[0].has_labels and gives_classes:
         aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
         if aligned.targets_N is None and best_by == AUTO and options.run.patience is None:
             return None

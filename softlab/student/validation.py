@@ -52,5 +52,7 @@ def _are_of_one_teacher(one: Store, other: Store) -> bool:
     return len(names) < 2 and _teacher_of(one) == _teacher_of(other)
 
 
-def _teacher_of(store: Store) -> tuple[str, int, str]:
-    return store.manifest.teacher.weights_fingerprint, store.num_classes, store.head
+def _teacher_of(store: Store) -> tuple[str, int | None, str | None]:
+    """Of a store of values alone without classes and head."""
+    classes = (store.num_classes, store.head) if store.has_labels else (None, None)
+    return store.manifest.teacher.weights_fingerprint, *classes

@@ -139,7 +139,7 @@ def test_the_card_of_a_store_without_soft_labels_tells_of_its_values_alone() -> 
 
     assert "10 samples, 2 view(s), no classes." in card
     assert "| features | embedding (pooled) |" in card
-    assert " --alpha 0 --feature embedding=LAYER --out RUN" in card
+    assert " --loss cosine --set loss.output=embedding --alpha 1 --out RUN" in card
     assert "## How good" not in card
     assert "max_logit" not in card
 

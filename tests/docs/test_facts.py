@@ -8,12 +8,21 @@ import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.gradient_angle import MANY_CLASSES
-from softlab.labels.losses import LOSS_BY_NAME, LossName, Tail, check_loss_head, make_loss
+from softlab.labels.losses import (
+    LOSS_BY_NAME,
+    VALUES_LOSSES,
+    LossName,
+    Tail,
+    ValuesLoss,
+    check_loss_head,
+    make_loss,
+)
 from softlab.labels.losses.checks import TAKE_VALID
+from softlab.labels.losses.features import FeatureLossName
 from softlab.labels.losses.tempered import default_temperature
+from softlab.labels.losses.values import PrefixedLoss
 from softlab.labels.soft_labels import Head
 from softlab.modalities.images.views.described import ALLOWED
-from softlab.student.feature_losses import FeatureLossName
 from tests.docs.pages import PAGES, Page
 
 LOSSES = PAGES["softlab/labels/losses/README.md"]
@@ -32,10 +41,10 @@ def table(page: Page, *, heads: str) -> list[list[str]]:
 
 
 def test_the_losses_are_those_of_the_page() -> None:
-    assert [row[0].strip("`") for row in table(LOSSES, heads="loss | formula")] == list(get_args(LossName))
+    assert [row[0].strip("`") for row in table(LOSSES, heads="loss | formula | unit")] == list(get_args(LossName))
 
 
-@pytest.mark.parametrize("row", table(LOSSES, heads="loss | formula"), ids=lambda row: row[0].strip("`"))
+@pytest.mark.parametrize("row", table(LOSSES, heads="loss | formula | unit"), ids=lambda row: row[0].strip("`"))
 def test_a_loss_takes_the_tails_and_heads_of_the_page(row: list[str]) -> None:
     loss, head, tails = row[0].strip("`"), row[4], row[5]
     takes_all = tails == "-"  # as it looks at none
@@ -99,6 +108,16 @@ def test_the_losses_for_rows_with_fewer_classes_are_those_of_the_page() -> None:
     (row,) = (row for row in table(LOSSES, heads="you want") if "fewer classes" in row[0])
 
     assert tuple(re.findall(r"`(\w+)`", row[1])) == TAKE_VALID
+
+
+def test_the_losses_on_values_are_those_of_the_page() -> None:
+    rows = table(LOSSES, heads="loss | formula | widths")
+
+    assert tuple(row[0].strip("`") for row in rows) == VALUES_LOSSES
+    for name, _, widths, prefixes, _ in rows:
+        kind = next(each for each in get_args(ValuesLoss) if each.name == name.strip("`"))
+        assert (prefixes == "yes") == issubclass(kind, PrefixedLoss)
+        assert ("projected" in widths) == ("projector" in {field.name for field in fields(kind)})
 
 
 def test_the_losses_of_features_are_those_of_the_page() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.loading.teachers import check_same_rows, find_features
+from softlab.loading.teachers import check_same_rows, find_features, find_values
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.store.reader import Store
+from softlab.store.reader import Store, open_store
+from tests.store.unit_stores import fill, make_unit_plan, write_units
 from tests.teacher.augmenting import AUGMENT, MIXING, dump_views, open_uncached
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, make_options, make_teacher
 
@@ -169,3 +170,13 @@ def test_a_feature_that_two_stores_hold_is_refused_with_their_paths(make_store: 
         f"feature 'late': {one.path} and {other.path} hold one of this name. Dump them with another name in each, or "
         f"leave it out."
     )
+
+
+def test_values_with_a_row_for_each_unit_are_not_compared_sample_by_sample(tmp_path: Path) -> None:
+    rows_N = [2, 0, 3]
+    write_units(tmp_path / "store", fill(make_unit_plan(rows_N), rows_N))
+    store = open_store(tmp_path / "store")
+
+    assert find_values([store], "pooled") == {"pooled": store}
+    with pytest.raises(StoreMismatch, match=r"its output states has a row for each unit .* Dump it pooled, as"):
+        find_values([store], "states")

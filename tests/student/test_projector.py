@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
-from softlab.student.feature_losses import ANY_WIDTH, LOSSES, FeatureLossName, Normalisation, feature_loss
+from softlab.labels.losses.features import ANY_WIDTH, LOSSES, FeatureLossName, feature_loss
+from softlab.student.feature_losses import Normalisation
 from softlab.student.projector import Projector, make_projector
 
 # Shape letters: B rows in a batch, L positions, D features, C channels, H height, W width.

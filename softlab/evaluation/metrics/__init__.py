@@ -4,14 +4,17 @@ from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.calibration_error import CalibrationError
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
+from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
+from softlab.evaluation.metrics.teacher_distances import TeacherCosine, TeacherMse
 from softlab.evaluation.metrics.teacher_divergences import (
     TeacherBucketJensenShannon,
     TeacherBucketKl,
     TeacherJensenShannon,
     TeacherKl,
 )
+from softlab.evaluation.metrics.teacher_overlap import TeacherOverlap
 from softlab.evaluation.metrics.top5_accuracy import Top5Accuracy
 from softlab.loading.aligned import Aligned
 
@@ -25,6 +28,10 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     TeacherBucketKl,
     TeacherJensenShannon,
     TeacherBucketJensenShannon,
+    NeighbourAccuracy,
+    TeacherOverlap,
+    TeacherCosine,
+    TeacherMse,
 )
 
 METRIC_BY_NAME = {metric.name: metric for metric in _IN_ORDER}

@@ -14,7 +14,7 @@ class Accuracy:
 
     name, label, column = "accuracy", "accuracy", "accuracy"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"targets"})
+    needs: frozenset[Need] = frozenset({"targets", "logits"})
 
     def __init__(self, device: torch.device) -> None:
         self._mean = Mean(device)

@@ -23,7 +23,7 @@ class CalibrationError:
 
     name, label, column = "calibration_error", "calibration error", "ECE"
     unit, higher_is_better = SHARE, False
-    needs: frozenset[Need] = frozenset({"targets", "softmax"})
+    needs: frozenset[Need] = frozenset({"targets", "logits", "softmax"})
 
     def __init__(self, device: torch.device) -> None:
         self._sums_M3 = torch.zeros(NUM_BINS, 3, dtype=sum_dtype(device), device=device)

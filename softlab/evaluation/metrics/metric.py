@@ -18,10 +18,13 @@ class Outputs:
     """What a model gives for a batch, on its device."""
 
     logits_BC: Tensor
-    """float32."""
+    """float32; of a model that gives values, these, [B, ...]."""
 
     predicted_B: Tensor
-    """int64, where each row's largest logit is."""
+    """int64, where each row's largest logit is; of values it says nothing."""
+
+    teacher_values: Tensor | None = None
+    """float32 [B, ...], what a store holds of the output that a model of values gives."""
 
 
 class Metric(Protocol):

@@ -1,43 +1,73 @@
 """What a metric needs of the data that a model is measured on."""
 
+import math
 from typing import Literal
 
 from softlab.loading.aligned import Aligned
 
-Need = Literal["targets", "six classes", "teacher", "softmax", "all classes", "whole rows", "cut rows"]
-"""Hard targets of each row; six classes or more; stored labels; no teacher with a sigmoid head, which gives no
-distribution over the classes; no rows with fewer classes than others; stored labels that keep all classes, or that
-leave some out."""
+Need = Literal[
+    "targets",
+    "logits",
+    "six classes",
+    "teacher",
+    "softmax",
+    "all classes",
+    "whole rows",
+    "cut rows",
+    "values",
+    "teacher values",
+    "vectors",
+]
+"""Hard targets of each row; models that give logits over classes; six classes or more; stored labels; no teacher with a
+sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
+keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
+than one number a row."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
+    "logits": "the models give values, and no logits over classes",
     "six classes": "it has no more than five classes",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
     "whole rows": "its store keeps only some classes of each row",
     "cut rows": "its store keeps all classes",
+    "values": "the models give logits over classes, and no values",
+    "teacher values": "there is no store of the values that its teacher gives",
+    "vectors": "what its store holds is one number a row",
 }
 """Why a metric can't be measured."""
 
 
 def what_is_known(aligned: Aligned) -> frozenset[Need]:
     """Of these data."""
-    targets_N, labels = aligned.targets_N, None
-    if aligned.store is not None and aligned.store.has_labels:
+    targets_N, labels, gives_values = aligned.targets_N, None, aligned.values_output is not None
+    if aligned.store is not None and aligned.store.has_labels and not gives_values:
         labels = aligned.store.labels
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
     known: dict[Need, bool] = {
         "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
+        "logits": not gives_values,
         "six classes": _count_classes(aligned) >= 6,
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
         "all classes": labels is None or not labels.valid,
         "whole rows": labels is not None and labels.selection.k == labels.label_space.num_classes,
         "cut rows": labels is not None and labels.selection.k < labels.label_space.num_classes,
+        "values": gives_values,
+        "teacher values": aligned.values_output in aligned.features,
+        "vectors": _count_numbers(aligned) != 1,
     }
     return frozenset(need for need, is_known in known.items() if is_known)
+
+
+def _count_numbers(aligned: Aligned) -> int:
+    """That a store holds for a row, of what models give; 0 where it holds nothing of it."""
+    output = aligned.values_output
+    if output is None or output not in aligned.features:
+        return 0
+    return math.prod(aligned.features[output].shape_of(output))
 
 
 def _count_classes(aligned: Aligned) -> int:

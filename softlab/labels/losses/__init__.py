@@ -14,8 +14,11 @@
 | argmax          | argmax_loss               | softmax | -                            | -   | Lee 2013                |
 
 Each has a class of its own options (`KlLoss`, ..), all of them together `DecisionLoss`; `make_loss` finds one by name.
-`hard_cross_entropy` needs no teacher.
+`hard_cross_entropy` needs no teacher. Losses on stored values are in `values`, those of features in `features`;
+`StudentLoss` is what a student may learn of a store, classes or values.
 """
+
+from typing import get_args
 
 from softlab.labels.losses.binary_cross_entropy import BinaryCrossEntropyLoss, binary_cross_entropy_loss
 from softlab.labels.losses.checks import Tail, check_same_classes
@@ -46,9 +49,16 @@ from softlab.labels.losses.logit_mse import LogitMseLoss, logit_mse_loss
 from softlab.labels.losses.notes import loss_notes
 from softlab.labels.losses.standardised_kl import StandardisedKlLoss, standardised_kl_loss
 from softlab.labels.losses.teacher import head_log_probabilities
+from softlab.labels.losses.values import LossOnValues, ValuesLoss
+
+StudentLoss = DecisionLoss | ValuesLoss
+
+VALUES_LOSSES = tuple(each.name for each in get_args(ValuesLoss))
+"""Names of losses for stores without classes."""
 
 __all__ = [
     "LOSS_BY_NAME",
+    "VALUES_LOSSES",
     "ArgmaxLoss",
     "BinaryCrossEntropyLoss",
     "DecisionLoss",
@@ -59,10 +69,13 @@ __all__ = [
     "KlLoss",
     "LogitMseLoss",
     "LossName",
+    "LossOnValues",
     "ReverseKlLoss",
     "StandardisedKlLoss",
+    "StudentLoss",
     "SymmetricKlLoss",
     "Tail",
+    "ValuesLoss",
     "argmax_loss",
     "binary_cross_entropy_loss",
     "check_loss_head",

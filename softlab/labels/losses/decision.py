@@ -18,6 +18,7 @@ from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss
 from softlab.labels.losses.logit_mse import LogitMseLoss
 from softlab.labels.losses.standardised_kl import StandardisedKlLoss
 from softlab.labels.losses.tempered import TemperedLoss, default_temperature
+from softlab.labels.losses.values import LossOnValues
 from softlab.labels.soft_labels import Head, SoftLabels
 
 LossName = Literal[
@@ -76,18 +77,19 @@ def decision_loss(
     return options(student_logits_BC, labels, targets_B=targets_B)
 
 
-def check_loss_head(loss: DecisionLoss, head: Head) -> None:
+def check_loss_head(loss: DecisionLoss | LossOnValues, head: Head) -> None:
     """Raises StoreMismatch, as the loss itself would, unless it is for labels of this head."""
     if loss.head is not None:
         check_head(head, expected=loss.head, loss=loss.name)
 
 
-def temperature_of(loss: DecisionLoss) -> float | None:
+def temperature_of(loss: DecisionLoss | LossOnValues) -> float | None:
     """None of a loss that has none, or whose labels tell it."""
     return getattr(loss, "temperature", None)
 
 
-def has_temperature(loss: DecisionLoss) -> bool:
+def has_temperature(loss: DecisionLoss | LossOnValues) -> bool:
+    """Whether it is of labels, at a temperature."""
     return isinstance(loss, TemperedLoss)
 
 

@@ -22,7 +22,7 @@ def metadata_files(
     store: Store, version: VersionRecord, *, manifest: bytes, address: str, own_card: str | None
 ) -> dict[str, bytes]:
     """Path below ROOT/NAME to bytes: `versions/3.md`, `versions/3.croissant.json`, `versions/3.figures.json`,
-    `versions/3.about.json`.
+    `versions/3.about.json`. Of a store of values alone there are no figures.
 
     `manifest` is the store's as it was pushed. `address` is that of the version, ROOT/NAME@3; a path on this machine
     is not written into the files. `own_card` is the card beside the store. If a person has rewritten it, it is
@@ -38,7 +38,7 @@ def metadata_files(
     return {
         f"{stem}.md": encode_card(store, version, address=address, own_card=own_card),
         f"{stem}.croissant.json": render_croissant(store.manifest, version, address=_shown(address), sha256=sha256),
-        f"{stem}.figures.json": encode_figures(measure_figures(store)),
+        **({f"{stem}.figures.json": encode_figures(measure_figures(store))} if store.has_labels else {}),
         f"{stem}.about.json": encode_about(describe_store(store.manifest, digest=store.digest)),
     }
 

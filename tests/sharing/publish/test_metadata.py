@@ -8,6 +8,7 @@ from softlab.errors import DamagedStore, InvalidOption
 from softlab.sharing.publish.metadata import MAX_CARD_BYTES, metadata_files
 from softlab.store.reader import open_store
 from softlab.store.samples import SAMPLES_NAME
+from tests.evaluation.values import make_values_store
 from tests.sharing.records import version_of
 from tests.store.building import flip_byte, make_plan, write_store
 
@@ -26,6 +27,14 @@ def test_four_files_lie_beside_a_version_and_are_the_same_each_time(tmp_path: Pa
     assert sorted(made) == [f"versions/3.{ending}" for ending in endings]
     assert made == metadata_files(store, version_of(store), manifest=MANIFEST, address=ADDRESS, own_card=None)
     assert json.loads(made["versions/3.figures.json"])["digest"] == store.digest
+
+
+def test_a_store_of_values_alone_has_no_figures(tmp_path: Path) -> None:
+    store = make_values_store(tmp_path)
+
+    made = metadata_files(store, version_of(store), manifest=MANIFEST, address=ADDRESS, own_card=None)
+
+    assert sorted(made) == [f"versions/3.{ending}" for ending in ["about.json", "croissant.json", "md"]]
 
 
 def test_a_card_says_the_licence_and_how_to_get_the_store(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ function trainOptions({ summary }, about) {
     const isSize = Array.isArray(size) && size.length === 2 && size.every((side) => Number.isInteger(side) && side > 0);
     words.push(...(isSize ? size.map((side) => ` --size ${side}`) : []), " --channels 3");
   }
-  if (!hasLabels(summary)) return [...words, ...featureOptions(summary)].join("");
+  if (!hasLabels(summary)) return [...words, ...valuesOptions(summary)].join("");
   if (summary.head === "sigmoid") words.push(" --loss bce");
   if (summary.head === "sigmoid" || summary.accuracy === null) words.push(" --alpha 1");
   const stored = summary.temperatures;
@@ -92,10 +92,10 @@ function trainOptions({ summary }, about) {
   return words.join("");
 }
 
-// Of a store of values alone: its first one is learnt by the layer before the student's head.
-function featureOptions({ features }) {
+// Of a store of values alone: its first one is learnt by the student's own output.
+function valuesOptions({ features }) {
   const name = features.find((each) => /^[A-Za-z0-9_-]+$/.test(each));
-  return name === undefined ? [] : [` --feature ${name}=avgpool:mean`, " --alpha 0"];
+  return name === undefined ? [] : [" --loss cosine", ` --set loss.output=${name}`, " --alpha 1"];
 }
 
 // So that a line breaks between words, and not behind the hyphens of an option.

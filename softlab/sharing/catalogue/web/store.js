@@ -57,7 +57,7 @@ function storePage(catalog, version) {
         {},
         make("section", { class: "facts" }, make("h2", {}, "Facts"), facts(version), factsBeside(about, signer)),
         make("section", { class: "others" }, make("h2", {}, "Versions"), otherVersions(catalog, version)),
-        make("section", { class: "beside" }, make("h2", {}, "Files"), files(stem)),
+        make("section", { class: "beside" }, make("h2", {}, "Files"), files(stem, summary)),
       ),
     ),
   );
@@ -183,12 +183,12 @@ function otherVersions(catalog, version) {
   );
 }
 
-function files(stem) {
+function files(stem, summary) {
   const kinds = {
     ".json": "version record",
     ".md": "card",
     ".croissant.json": "Croissant metadata",
-    ".figures.json": "figures",
+    ...(hasLabels(summary) ? { ".figures.json": "figures" } : {}),
     ".about.json": "weights and input",
   };
   return make(

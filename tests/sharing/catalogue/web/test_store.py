@@ -120,7 +120,7 @@ def test_a_store_of_values_alone_is_shown_with_what_works_for_it(tmp_path: Path,
 
     assert [each.split("@")[0] for each in listed] == ["pets", "vectors"]
     assert site.texts(".lead")[0].endswith("values alone: embedding")
-    told = "--student torchvision:resnet18 --feature embedding=avgpool:mean --alpha 0 --out RUN"
+    told = "--student torchvision:resnet18 --loss cosine --set loss.output=embedding --alpha 1 --out RUN"
     assert told in site.texts(".command code")[1]
     facts = dict(zip(site.texts("dt"), site.texts("dd"), strict=True))
     assert (facts["Soft labels"], facts["Format"], facts["Features"]) == ("no soft labels", "zarr", "embedding")
