@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import OddLabels, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
-from softlab.sources.source import Sample, SkippedSample, Source, source_in_a_line
+from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
 
 Relation = Literal["same", "known", "others", "unclear"]
 """Of a source's classes to those that are known: the very same; some of them, by name; classes of another kind, whose
@@ -98,6 +98,9 @@ class KnownClasses:
 
     def read(self, index: int) -> Sample:
         return self.source.read(index)
+
+    def read_many(self, indices: Sequence[int]) -> list[Sample]:
+        return read_samples(self.source, indices)
 
 
 def _used_names(source: Source) -> list[str]:

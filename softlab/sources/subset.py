@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
-from softlab.sources.source import Sample, SkippedSample, Source, hard_targets, reason_of, source_in_a_line
+from softlab.sources.source import (
+    Sample,
+    SkippedSample,
+    Source,
+    hard_targets,
+    read_samples,
+    reason_of,
+    source_in_a_line,
+)
 
 
 def first(source: Source, count: int) -> Source:
@@ -96,6 +104,10 @@ class Subset:
 
     def read(self, index: int) -> Sample:
         return replace(self.source.read(int(self.chosen_N[index])), index=index)
+
+    def read_many(self, indices: Sequence[int]) -> list[Sample]:
+        samples = read_samples(self.source, self.chosen_N[list(indices)].tolist())
+        return [replace(sample, index=index) for sample, index in zip(samples, indices, strict=True)]
 
 
 def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[SkippedSample, ...]) -> Subset:
