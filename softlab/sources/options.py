@@ -16,10 +16,10 @@ class SourceOptions:
     one of torchvision's sets."""
 
     path: str
-    """Class folders, Parquet, datasets:.. or torchvision:NAME.
+    """Class folders, Parquet, or LIBRARY:NAME.
 
-    Of Parquet a file, a folder or a glob of them. Of Hugging Face's `datasets` datasets:FOLDER for what save_to_disk
-    wrote, datasets:READER:PATH for one of its readers, such as datasets:csv:reviews/*.csv, or
+    Of Parquet a file, a folder or a glob of them; torchvision:NAME. Of Hugging Face's `datasets` datasets:FOLDER for
+    what save_to_disk wrote, datasets:READER:PATH for one of its readers, such as datasets:csv:reviews/*.csv, or
     datasets:hub:OWNER/NAME."""
 
     kind: Kind = "auto"

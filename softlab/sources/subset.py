@@ -57,6 +57,11 @@ def with_keys(source: Source, keys: Keys) -> Source:
     return _subset(source, chosen_N, skipped=source.skipped)
 
 
+def chosen(source: Source, chosen_N: NDArray[np.int64]) -> Source:
+    """The samples at these indices, in their order."""
+    return _subset(source, chosen_N, skipped=source.skipped)
+
+
 def readable(
     source: Source, *, decode: Callable[[Sample], object], on_scan: Callable[[int, int], None] | None = None
 ) -> Source:

@@ -54,6 +54,7 @@ def describe_run(
         "best_by": best_by,
         "run": asdict(replace(options.run, best_by=best_by or options.run.best_by)),
         "distil": asdict(options.distil),
+        **({} if data.kept is None else {"kept": asdict(data.kept)}),
         "students": {
             learner.name: {
                 "module": digest_of(repr(learner.module).encode()),

@@ -25,6 +25,7 @@ from softlab.store.reader import Store
 from softlab.student import label_notes
 from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import TrainingData, align_inputs
+from softlab.student.kept import keep_samples
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
@@ -89,7 +90,9 @@ def train_students(
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(source, stores, inputs, options, augment=augment, features=sorted(features))
-    source = data.aligned.source
+    aligned, kept = keep_samples(data.aligned, options)
+    data = replace(data, aligned=aligned, kept=kept)
+    source = aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
     learnt = [student.learn or options.learn for student in given.values()]
     label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
@@ -112,6 +115,7 @@ def train_students(
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
     told = label_notes.warn_of_losses(learnt, stores) if ranks.is_first else ()
+    told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
             held.callback(learner.finish)
