@@ -42,6 +42,7 @@ from .errors import (
 )
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
+from .labels.class_map import ClassesOptions
 from .labels.losses import (
     ArgmaxLoss,
     BinaryCrossEntropyLoss,
@@ -89,6 +90,7 @@ from .sources.options import SourceOptions
 from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
+from .store.mapped import map_stores
 from .store.reader import Store, open_store
 from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
@@ -126,6 +128,7 @@ __all__ = [
     "ChainRecipe",
     "ChangedCache",
     "CheckOptions",
+    "ClassesOptions",
     "Collator",
     "DamagedCheckpoint",
     "DamagedStore",
@@ -227,6 +230,7 @@ __all__ = [
     "inherit",
     "keep_top_k",
     "make_loss",
+    "map_stores",
     "open_source",
     "open_store",
     "open_trusted",

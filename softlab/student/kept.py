@@ -17,6 +17,7 @@ from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.ranks import is_first_rank
 from softlab.sources.subset import chosen
+from softlab.store.mapped import at_temperature, whole_of
 from softlab.student.options import TrainOptions
 
 ROWS_AT_A_TIME = 1 << 16
@@ -89,7 +90,7 @@ def _check_answerable(rule: KeepRule, aligned: Aligned) -> None:
             f"{where}: {aligned.source.name} has no hard targets, or they count other classes than the teacher. Leave "
             f"correct and labelled out."
         )
-    for store in stores if rule.figures else ():
+    for store in map(whole_of, stores) if rule.figures else ():
         if store.k < store.num_classes and store.temperatures[0] > 1:
             raise InvalidOption(
                 f"{where}: {rule.figures[0]} is at temperature 1, but {store.name} has tails at "
@@ -106,7 +107,7 @@ def _figures(rule: KeepRule, aligned: Aligned, *, count: int, given: Sequence[fl
     facts = {name: np.ones(count, dtype=bool) for name in FACTS if name in rule.names}
     classes_N = np.empty(count, dtype=np.int64)
     targets_N = aligned.targets_N
-    for view, rows, labels in _read(aligned, count=count):
+    for view, rows, labels in _read(aligned, count=count, numbers=bool(numbers)):
         one = one_teacher(labels, given=weights)
         first_B = one.class_ids_BK[:, 0].numpy()
         if view == 0:
@@ -123,13 +124,14 @@ def _figures(rule: KeepRule, aligned: Aligned, *, count: int, given: Sequence[fl
     return RowFigures(numbers=numbers, facts=facts, classes_N=classes_N)
 
 
-def _read(aligned: Aligned, *, count: int) -> Iterator[tuple[int, slice, list[SoftLabels]]]:
+def _read(aligned: Aligned, *, count: int, numbers: bool) -> Iterator[tuple[int, slice, list[SoftLabels]]]:
     """View by view what all teachers said of some samples."""
     assert aligned.store_N is not None, "it has a store"
+    stores = [at_temperature(store, 1.0) if numbers else store for store in aligned.labelled]
     for view in range(aligned.num_stored_views):
         for start in range(0, count, ROWS_AT_A_TIME):
             rows = slice(start, min(start + ROWS_AT_A_TIME, count))
-            yield view, rows, [store.read(aligned.store_N[rows], view=view) for store in aligned.labelled]
+            yield view, rows, [store.read(aligned.store_N[rows], view=view) for store in stores]
 
 
 def _by_class(
