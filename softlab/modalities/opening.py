@@ -19,6 +19,7 @@ from softlab.ranks import is_first_rank
 from softlab.sources.datasets_library import PREFIX
 from softlab.sources.datasets_source import open_datasets
 from softlab.sources.folder import open_folder
+from softlab.sources.known_classes import counted_from
 from softlab.sources.options import Kind, SourceOptions
 from softlab.sources.parquet import find_parquet_files, open_parquet
 from softlab.sources.source import Source
@@ -55,6 +56,8 @@ def open_source(
     note = describe_source(source).note
     if note and is_first_rank():
         warnings.warn(f"{note}. Check `source.path`, or go on if this is meant", OddSource, stacklevel=2)
+    if options.first_label:
+        source = counted_from(source, options.first_label)
     if options.targets:
         source = with_targets(source, options.targets)
     if options.keys is not None:

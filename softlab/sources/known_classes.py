@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import OddLabels, StoreMismatch, first_few, suggest
+from softlab.errors import OddLabels, SourceError, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
 from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
 
@@ -51,6 +51,23 @@ def with_known_classes(source: Source, names: Sequence[str] | None, *, whose: st
     )
 
 
+def counted_from(source: Source, first: int) -> Source:
+    """The source with its hard targets counted from 0, which in it count from `first`. Raises SourceError where they
+    have names, or one is lower."""
+    if source.class_names is not None:
+        raise SourceError(
+            f"{source.name}: its hard targets are counted by the names of {len(source.class_names):,} classes. Leave "
+            f"`source.first_label` out."
+        )
+    lowest = min((int(targets_N[targets_N >= 0].min()) for targets_N in source.targets.values()), default=first)
+    if lowest < first:
+        raise SourceError(f"{source.name}: has the label {lowest}, below `source.first_label = {first}`. Correct it.")
+    targets = {
+        name: np.where(targets_N < 0, targets_N, targets_N - first) for name, targets_N in source.targets.items()
+    }
+    return KnownClasses(source=source, targets=targets, class_names=None)
+
+
 def class_relation(source: Source, names: Sequence[str] | None) -> Relation:
     """By the names of those classes that the source has samples of. `same` too where either side has no names."""
     ours = source.class_names
@@ -72,7 +89,7 @@ class KnownClasses:
 
     source: Source
     targets: Mapping[str, NDArray[np.int64]]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
 
     @property
     def name(self) -> str:

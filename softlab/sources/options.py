@@ -41,6 +41,9 @@ class SourceOptions:
     label_column: str = DEFAULT_LABEL_COLUMN
     """Parquet, datasets: the column of hard targets, integers or the names of classes; the default may be missing."""
 
+    first_label: int = 0
+    """The number of the first class: 1 where hard targets without names count from 1."""
+
     key_column: str | None = None
     """Parquet, datasets: the column of the samples' keys, texts or integers; default: the paths beside encoded data, or
     else row numbers."""
@@ -74,6 +77,8 @@ class SourceOptions:
             raise InvalidOption("a field or its column has no name. Write `source.fields` as {FIELD = COLUMN}.")
         if len(set(self.class_names)) < len(self.class_names):
             raise InvalidOption("class_names holds a name twice. Name each class folder once.")
+        if self.first_label < 0:
+            raise InvalidOption(f"source.first_label = {self.first_label}: expected 0 or more. Change it.")
         if self.limit is not None and self.limit < 1:
             raise InvalidOption(f"source.limit = {self.limit} leaves no sample. Set `source.limit` to 1 or more.")
 
