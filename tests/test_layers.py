@@ -61,6 +61,7 @@ HOMES = {
         "softlab.sources.parquet",
         "softlab.sources.cells",
         "softlab.sources.label_columns",
+        "softlab.sources.label_sets",
     ),
     "datasets": ("softlab.sources.datasets_library",),
     "torchvision": ("softlab.modalities.images", "softlab.models"),

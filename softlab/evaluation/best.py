@@ -9,7 +9,7 @@ from softlab.evaluation.metrics.needs import LACKING, what_is_known
 from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
-AUTO_METRICS = ("accuracy", "teacher_kl", "teacher_bucket_kl", "teacher_agreement")
+AUTO_METRICS = ("accuracy", "mean_average_precision", "teacher_kl", "teacher_bucket_kl", "teacher_agreement")
 """What `auto` stands for: the first of them that can be measured. Agreement counts only where there is no KL, as it has
 ties: with 100 samples it takes 101 values."""
 

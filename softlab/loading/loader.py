@@ -70,7 +70,7 @@ class Batches(Dataset[Batch | SoftlabError]):
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
         samples = self._read(rows.source_B.tolist())
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
-        first, targets_N = aligned.modalities[0], aligned.targets_N
+        first, targets_N, sets_NC = aligned.modalities[0], aligned.targets_N, aligned.label_sets_NC
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
@@ -78,6 +78,7 @@ class Batches(Dataset[Batch | SoftlabError]):
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
+            label_sets_BC=None if sets_NC is None else torch.from_numpy(sets_NC[rows.source_B]),
             mixed=None if targets_N is None or not aligned.replay.mixes else _mixed(views[first.name], targets_N),
         )
 

@@ -83,6 +83,7 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
             label_column=options.label_column,
             key_column=options.key_column,
             class_names=options.class_names,
+            label_vectors=options.label_vectors,
         )
     if kind == "datasets":
         return open_datasets(options.path.removeprefix(PREFIX), options)

@@ -27,7 +27,7 @@ class Loaded:
 
     rows: Any
     class_names: Mapping[str, tuple[str, ...]]
-    """Of the columns that the library knows as class labels."""
+    """Of the columns that the library knows as class labels, or as lists of them."""
 
     folder: Path | None
     """That its files were looked for in."""
@@ -56,9 +56,9 @@ def load_rows(address: str, arguments: Mapping[str, object]) -> Loaded:
             found = library.load_dataset(rest if reader == HUB else reader, **place, **arguments)
     rows, folder = _one_split(address, found), place.get("data_dir")
     names = {
-        column: tuple(feature.names)
+        column: tuple(each.names)
         for column, feature in rows.features.items()
-        if isinstance(feature, library.ClassLabel)
+        if isinstance(each := getattr(feature, "feature", feature), library.ClassLabel)
     }
     return Loaded(
         rows=rows.with_format("arrow"), class_names=names, folder=None if folder is None else Path(folder).resolve()

@@ -3,7 +3,7 @@
 # Shape letters: N samples.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from softlab.sources.label_columns import (
     names_of_numbers,
     read_labels,
 )
+from softlab.sources.label_sets import LabelSets, is_label_list, read_label_sets
 from softlab.sources.options import DEFAULT_LABEL_COLUMN, SourceOptions
 from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unreadable
 
@@ -42,9 +43,9 @@ def open_datasets(address: str, options: SourceOptions) -> "DatasetsSource":
     """
     loaded = load_rows(address, options.arguments)
     where, schema = f"{PREFIX}{address}", loaded.rows.features.arrow_schema
-    for field, column in options.columns.items():
-        check_field_column(where, schema, field, column)
-    targets, class_names = _read_targets(where, loaded, options)
+    for name, column in options.columns.items():
+        check_field_column(where, schema, name, column)
+    labels = _read_labels(where, loaded, options)
     wanted = list(dict.fromkeys(options.columns.values()))
     return DatasetsSource(
         name=_name(address),
@@ -52,9 +53,10 @@ def open_datasets(address: str, options: SourceOptions) -> "DatasetsSource":
         rows=loaded.rows.select_columns(wanted),
         columns=options.columns,
         keys=_read_keys(where, loaded, options),
-        targets=targets,
-        class_names=class_names,
+        targets=labels.targets,
+        class_names=labels.names,
         field_names=tuple(options.columns),
+        label_sets=labels.sets_NC,
     )
 
 
@@ -76,6 +78,8 @@ class DatasetsSource:
     class_names: tuple[str, ...] | None
     field_names: tuple[str, ...]
     skipped: tuple[SkippedSample, ...] = ()
+    label_sets: LabelSets | None = None
+    """Of a label column of lists; then there are no targets."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -123,19 +127,31 @@ def _read_keys(where: str, loaded: Loaded, options: SourceOptions) -> Keys:
     return row_numbers(len(loaded.rows)) if column is None else keys_from_files(_column(loaded, column), loaded.folder)
 
 
-def _read_targets(
-    where: str, loaded: Loaded, options: SourceOptions
-) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...] | None]:
-    """Those of the label column, and its classes; none where there is no column of the default name."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Labels:
+    """What a label column holds."""
+
+    targets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    sets_NC: LabelSets | None = None
+    names: tuple[str, ...] | None = None
+
+
+def _read_labels(where: str, loaded: Loaded, options: SourceOptions) -> _Labels:
+    """Nothing where there is no column of the default name."""
     schema, column = loaded.rows.features.arrow_schema, options.label_column
     if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
-        return {}, None
+        return _Labels()
     check_label_column(where, schema, column)
-    targets_N, texts = read_labels(_column(loaded, column))
-    names = loaded.class_names.get(column)
+    cells, names = _column(loaded, column), loaded.class_names.get(column)
+    if is_label_list(cells.type):
+        sets_NC, names = read_label_sets(
+            where, cells, known_names=names, class_names=options.class_names, are_vectors=options.label_vectors
+        )
+        return _Labels(sets_NC=sets_NC, names=names)
+    targets_N, texts = read_labels(cells)
     if targets_N is None:
         (targets_N,), names = name_classes(where, [texts], options.class_names)
     elif options.class_names:
         raise names_of_numbers(where)
     check_targets(where, targets_N, names)
-    return ({column: targets_N} if (targets_N >= 0).any() else {}), names
+    return _Labels(targets={column: targets_N} if (targets_N >= 0).any() else {}, names=names)

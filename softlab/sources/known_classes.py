@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import OddLabels, SourceError, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
+from softlab.sources.label_sets import LabelSets, label_sets, move_classes
 from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
 
 Relation = Literal["same", "known", "others", "unclear"]
@@ -48,6 +49,9 @@ def with_known_classes(source: Source, names: Sequence[str] | None, *, whose: st
             name: np.where(targets_N < 0, targets_N, lookup_C[targets_N]) for name, targets_N in source.targets.items()
         },
         class_names=tuple(names),
+        label_sets=None
+        if (sets := label_sets(source)) is None
+        else move_classes(sets, lookup_C, num_classes=len(names)),
     )
 
 
@@ -59,7 +63,9 @@ def counted_from(source: Source, first: int) -> Source:
             f"{source.name}: its hard targets are counted by the names of {len(source.class_names):,} classes. Leave "
             f"`source.first_label` out."
         )
-    lowest = min((int(targets_N[targets_N >= 0].min()) for targets_N in source.targets.values()), default=first)
+    lowest = min(
+        (int(targets_N[targets_N >= 0].min(initial=first)) for targets_N in source.targets.values()), default=first
+    )
     if lowest < first:
         raise SourceError(f"{source.name}: has the label {lowest}, below `source.first_label = {first}`. Correct it.")
     targets = {
@@ -90,6 +96,7 @@ class KnownClasses:
     source: Source
     targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...] | None
+    label_sets: LabelSets | None = None
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, first_few, suggest
+from softlab.sources.label_sets import is_label_list
 
 MOST_NAMES = 0.5
 """Of the rows; a column with more different texts holds captions or identifiers, not classes."""
@@ -38,7 +39,7 @@ def is_name(found: Any) -> bool:
 def check_label_column(path: str | Path, schema: Any, column: str) -> None:
     """Raises SourceError for a column that isn't there or can't be hard targets, with those that can."""
     names = schema.names
-    if column in names and (is_integer(schema.field(column).type) or is_name(schema.field(column).type)):
+    if column in names and _can_be_labels(schema.field(column).type):
         return
     found = "is not there"
     if column in names:
@@ -51,6 +52,10 @@ def check_label_column(path: str | Path, schema: Any, column: str) -> None:
         else "It has no column of integers or texts: write one that numbers the classes from 0, -1 where unknown."
     )
     raise SourceError(f"{path}: the column {column!r} {found}. {step}")
+
+
+def _can_be_labels(found: Any) -> bool:
+    return is_integer(found) or is_name(found) or is_label_list(found)
 
 
 def read_labels(cells: Any) -> tuple[NDArray[np.int64] | None, Any]:

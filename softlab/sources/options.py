@@ -39,7 +39,12 @@ class SourceOptions:
     image_column."""
 
     label_column: str = DEFAULT_LABEL_COLUMN
-    """Parquet, datasets: the column of hard targets, integers or the names of classes; the default may be missing."""
+    """Parquet, datasets: the column of hard targets, integers or names of classes, or lists of them; the default may be
+    missing."""
+
+    label_vectors: bool = False
+    """Parquet, datasets: the label column's lists are a 0 or 1 for each class; default: the numbers or names of the
+    classes that a sample is of (multi-label)."""
 
     first_label: int = 0
     """The number of the first class: 1 where hard targets without names count from 1."""

@@ -31,6 +31,7 @@ from softlab.sources.cells import (
     raw_cell,
 )
 from softlab.sources.label_columns import check_label_column, check_targets, name_classes, names_of_numbers, read_labels
+from softlab.sources.label_sets import LabelSets, is_label_list, read_label_sets
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Raw, Sample, SkippedSample, source_in_a_line, unreadable
 from softlab.sources.splits import check_one_split
@@ -52,6 +53,7 @@ def open_parquet(
     label_column: str,
     key_column: str | None = None,
     class_names: tuple[str, ...] = (),
+    label_vectors: bool = False,
 ) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
     targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
@@ -74,10 +76,17 @@ def open_parquet(
                 f"{part.file}: its labels or class names are not those of {parts[0].file.name}. "
                 f"Give `source.path` files of one data set."
             )
+    lists = [part.label_lists for part in parts if part.label_lists is not None]
     targets = [part.targets_N for part in parts if part.targets_N is not None]
     names = parts[0].class_names
     texts = [part.label_names for part in parts if part.label_names is not None]
-    if texts:
+    sets_NC: LabelSets | None = None
+    if lists:
+        cells = pa.chunked_array([chunk for part in lists for chunk in part.chunks])
+        sets_NC, names = read_label_sets(
+            path, cells, known_names=names, class_names=class_names, are_vectors=label_vectors
+        )
+    elif texts:
         targets, names = name_classes(path, texts, class_names)
     elif class_names:
         raise names_of_numbers(path)
@@ -89,6 +98,7 @@ def open_parquet(
         targets={} if targets_N is None or not (targets_N >= 0).any() else {label_column: targets_N},
         class_names=names,
         field_names=tuple(fields),
+        label_sets=sets_NC,
     )
 
 
@@ -104,6 +114,8 @@ class ParquetSource:
     class_names: tuple[str, ...] | None
     field_names: tuple[str, ...]
     skipped: tuple[SkippedSample, ...] = ()
+    label_sets: LabelSets | None = None
+    """Of a label column of lists; then there are no targets."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -189,16 +201,22 @@ class _Part:
     label_names: Any
     """Of labels that are names of classes: one Arrow string a sample, null where unknown; else None."""
 
+    label_lists: Any
+    """Of labels that are lists: an Arrow column of them; else None."""
+
     class_names: tuple[str, ...] | None
 
     @property
-    def kind_of_labels(self) -> tuple[tuple[str, ...] | None, bool, bool]:
+    def kind_of_labels(self) -> tuple[object, ...]:
         """The same for all files of a data set."""
-        return self.class_names, self.targets_N is None, self.label_names is None
+        lists = None if self.label_lists is None else self.label_lists.type
+        return self.class_names, self.targets_N is None, self.label_names is None, lists
 
 
 class _HubFeature(Struct):
     names: tuple[str, ...] | None = None
+    feature: "_HubFeature | None" = None
+    """Of a list: that of its values."""
 
 
 class _HubInfo(Struct):
@@ -225,7 +243,9 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         for field, column in columns.fields.items():
             check_field_column(path, file.schema, field, column)
         class_names = _class_names(file.schema, columns.label)
-        targets_N, label_names = _read_targets(path, file, columns.label)
+        labels = _read_labels(path, file, columns.label)
+        lists = labels if labels is not None and is_label_list(labels.type) else None
+        targets_N, label_names = (None, None) if labels is None or lists is not None else read_labels(labels)
         keys = _read_keys(path, file, columns)
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
@@ -236,7 +256,13 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         for index, (start, num_rows) in enumerate(zip(starts, rows, strict=False))
     ]
     return _Part(
-        file=path, groups=groups, keys=keys, targets_N=targets_N, label_names=label_names, class_names=class_names
+        file=path,
+        groups=groups,
+        keys=keys,
+        targets_N=targets_N,
+        label_names=label_names,
+        label_lists=lists,
+        class_names=class_names,
     )
 
 
@@ -257,13 +283,13 @@ def _bytes_of(columns: Mapping[str, Any]) -> int:
     return sum(column.nbytes for column in columns.values())
 
 
-def _read_targets(path: Path, file: ForeignParquet, column: str) -> tuple[NDArray[np.int64] | None, Any]:
-    """Integers, or the names of classes; both None where there is no column of the default name."""
+def _read_labels(path: Path, file: ForeignParquet, column: str) -> Any:
+    """The label column; None where there is none of the default name."""
     schema = file.schema
     if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
-        return None, None
+        return None
     check_label_column(path, schema, column)
-    return read_labels(file.read([column]).column(0))
+    return file.read([column]).column(0)
 
 
 def _read_keys(path: Path, file: ForeignParquet, columns: _Columns) -> Any:
@@ -285,6 +311,7 @@ def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     try:
         features = msgspec.json.decode(metadata[b"huggingface"], type=_HubMetadata).info.features
-        return msgspec.json.decode(features[label_column], type=_HubFeature).names
+        feature = msgspec.json.decode(features[label_column], type=_HubFeature)
+        return feature.names if feature.feature is None else feature.feature.names
     except (KeyError, msgspec.MsgspecError):  # the metadata say nothing about this column
         return None

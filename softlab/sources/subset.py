@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
+from softlab.sources.label_sets import LabelSets, label_sets
 from softlab.sources.source import (
     Sample,
     SkippedSample,
@@ -100,6 +101,7 @@ class Subset:
     class_names: tuple[str, ...] | None
     skipped: tuple[SkippedSample, ...]
     field_names: tuple[str, ...]
+    label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.chosen_N)
@@ -125,4 +127,5 @@ def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[Skipp
         class_names=source.class_names,
         skipped=skipped,
         field_names=source.field_names,
+        label_sets=None if (sets_NC := label_sets(source)) is None else sets_NC[chosen_N],
     )

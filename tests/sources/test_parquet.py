@@ -220,7 +220,7 @@ def test_texts_of_several_files_are_counted_together_and_in_the_order_given(tmp_
         parquet.open_parquet(str(tmp_path), fields=fields, label_column="label", class_names=("a", "c"))
 
 
-@pytest.mark.parametrize("labels", [pa.array([0.5, 1.0]), pa.array([[0, 1], [1]])])
+@pytest.mark.parametrize("labels", [pa.array([0.5, 1.0]), pa.array([{"a": 0}, {"a": 1}])])
 def test_labels_of_another_type_are_refused_with_the_columns_that_would_do(tmp_path: Path, labels: Any) -> None:
     path = write_labels(tmp_path / "a.parquet", labels, breed=pa.array(["x", "y"]), y=pa.array([0, 1]))
 

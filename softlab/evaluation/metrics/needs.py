@@ -3,15 +3,17 @@
 from typing import Literal
 
 from softlab.loading.aligned import Aligned
+from softlab.sources.label_sets import LabelSets
 
-Need = Literal["targets", "six classes", "teacher", "softmax", "all classes", "whole rows", "cut rows"]
-"""Hard targets of each row; six classes or more; stored labels; no teacher with a sigmoid head, which gives no
-distribution over the classes; no rows with fewer classes than others; stored labels that keep all classes, or that
-leave some out."""
+Need = Literal["targets", "label sets", "six classes", "teacher", "softmax", "all classes", "whole rows", "cut rows"]
+"""Hard targets of each row; samples that may be of several classes; six classes or more; stored labels; no teacher with
+a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
+keep all classes, or that leave some out."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
+    "label sets": "its samples are of one class each, or have no labels",
     "six classes": "it has no more than five classes",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
@@ -30,6 +32,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
     known: dict[Need, bool] = {
         "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
+        "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
         "six classes": _count_classes(aligned) >= 6,
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
@@ -38,6 +41,11 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
         "cut rows": labels is not None and labels.selection.k < labels.label_space.num_classes,
     }
     return frozenset(need for need, is_known in known.items() if is_known)
+
+
+def has_label_sets(sets_NC: LabelSets | None) -> bool:
+    """Whether some row's are known."""
+    return sets_NC is not None and bool((sets_NC >= 0).any())
 
 
 def _count_classes(aligned: Aligned) -> int:
