@@ -46,6 +46,7 @@ from .errors import (
 )
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
+from .labels.class_map import ClassesOptions
 from .labels.losses import (
     ArgmaxLoss,
     BinaryCrossEntropyLoss,
@@ -106,6 +107,7 @@ from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
 from .store.export import export_targets
+from .store.mapped import map_stores
 from .store.reader import Store, open_store
 from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
@@ -144,6 +146,7 @@ __all__ = [
     "ChainRecipe",
     "ChangedCache",
     "CheckOptions",
+    "ClassesOptions",
     "Collator",
     "CosineLoss",
     "DamagedCheckpoint",
@@ -260,6 +263,7 @@ __all__ = [
     "inherit",
     "keep_top_k",
     "make_loss",
+    "map_stores",
     "open_source",
     "open_store",
     "open_trusted",

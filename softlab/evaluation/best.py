@@ -11,6 +11,7 @@ from softlab.loading.aligned import Aligned
 AUTO = "auto"
 AUTO_METRICS = (
     "accuracy",
+    "mean_average_precision",
     "teacher_kl",
     "teacher_bucket_kl",
     "teacher_agreement",

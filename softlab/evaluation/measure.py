@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import measurable
@@ -60,6 +61,7 @@ class _Tally:
         self._classes = ClassCounts(aligned) if per_class and has_targets else None
 
     def add(self, logits_BC: Tensor, batch: Batch) -> None:
+        batch = _over_classes(batch, num_classes=logits_BC.shape[1])
         stored = None if self._values_output is None else batch.features.get(self._values_output)
         outputs = Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1), teacher_values=stored)
         self._rows += len(batch)
@@ -75,3 +77,11 @@ class _Tally:
             values={name: value for name, value in values.items() if value is not None and math.isfinite(value)},
             classes=None if self._classes is None else self._classes.value(),
         )
+
+
+def _over_classes(batch: Batch, *, num_classes: int) -> Batch:
+    """With label sets over all classes of a model, of the last of which a data set without names may have no sample."""
+    sets_BC = batch.label_sets_BC
+    if sets_BC is None or sets_BC.shape[1] >= num_classes:
+        return batch
+    return replace(batch, label_sets_BC=functional.pad(sets_BC, (0, num_classes - sets_BC.shape[1])))

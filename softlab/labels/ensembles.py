@@ -36,7 +36,7 @@ def combine(labels: Sequence[SoftLabels], weights_BS: Tensor, *, by: CombineBy, 
     _check_combinable(labels)
     for each in labels:
         tell(each, loss="kl", temperature=temperature)
-    tempered = [_at(each, temperature) for each in labels]
+    tempered = [at_temperature(each, temperature) for each in labels]
     class_ids_BU, log_p_BSU = _side_by_side(labels, tempered)
     outside_BS1 = torch.stack([each.outside_B for each in tempered], dim=1)[:, :, None]
     offset_B = torch.zeros_like(labels[0].max_logit_B)
@@ -80,7 +80,7 @@ def weigh(
     return log_weights_BS.softmax(dim=1)
 
 
-class _AtTemperature(NamedTuple):
+class AtTemperature(NamedTuple):
     """One teacher's log-probabilities at a temperature."""
 
     kept_BK: Tensor
@@ -91,14 +91,14 @@ class _AtTemperature(NamedTuple):
     """What is missing from T times them to the raw logits."""
 
 
-def _at(labels: SoftLabels, temperature: float) -> _AtTemperature:
+def at_temperature(labels: SoftLabels, temperature: float) -> AtTemperature:
     log_tail_B = labels.log_tail_at(temperature)
     kept_BK = head_log_probabilities(labels, temperature=temperature, log_tail_B=log_tail_B).clamp(min=LOWEST)
     outside_B = log_tail_B - math.log(max(labels.num_classes - labels.k, 1))
-    return _AtTemperature(kept_BK, outside_B, labels.max_logit_B - temperature * kept_BK[:, 0])
+    return AtTemperature(kept_BK, outside_B, labels.max_logit_B - temperature * kept_BK[:, 0])
 
 
-def _side_by_side(labels: Sequence[SoftLabels], tempered: Sequence[_AtTemperature]) -> tuple[Tensor, Tensor]:
+def _side_by_side(labels: Sequence[SoftLabels], tempered: Sequence[AtTemperature]) -> tuple[Tensor, Tensor]:
     """The classes of the union, [B, U], and the log-probability that each teacher gives them, [B, S, U]."""
     class_ids_BE = torch.cat([each.class_ids_BK for each in labels], dim=1)
     class_ids_BU, places_BE = _union(class_ids_BE, num_classes=labels[0].num_classes)
@@ -161,7 +161,7 @@ def _ranked(
 def _log_confidence(labels: Sequence[SoftLabels]) -> Tensor:
     """Log-probability of each teacher's first class, [B, S], all at one temperature."""
     temperature = max([1.0, *(each.temperatures[0] for each in labels if each.k < each.num_classes)])
-    return torch.stack([_at(each, temperature).kept_BK[:, 0] for each in labels], dim=1)
+    return torch.stack([at_temperature(each, temperature).kept_BK[:, 0] for each in labels], dim=1)
 
 
 def _check_combinable(labels: Sequence[SoftLabels]) -> None:

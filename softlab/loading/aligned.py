@@ -18,6 +18,7 @@ from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
+from softlab.sources.label_sets import LabelSets, label_sets, with_more_classes
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
 
@@ -90,6 +91,18 @@ class Aligned:
         if self.labels == "other":
             return None
         return comparable_targets(self.source, num_classes=num_classes)
+
+    @property
+    def label_sets_NC(self) -> LabelSets | None:
+        """The source's label sets, over the classes of the store's labels, or the model; None where they are over
+        others."""
+        sets_NC, has_labels = label_sets(self.source), self.store is not None and self.store.has_labels
+        num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
+        if sets_NC is None or num_classes is None or sets_NC.shape[1] == num_classes:
+            return sets_NC
+        if self.source.class_names is not None or sets_NC.shape[1] > num_classes:
+            return None
+        return with_more_classes(sets_NC, num_classes=num_classes)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -53,6 +53,9 @@ class Batch:
     targets_B: Tensor | None = None
     """int64; -1 where unknown."""
 
+    label_sets_BC: Tensor | None = None
+    """int8, of samples that may be of several classes: 1 for each, else 0; a row of -1 where unknown."""
+
     mixed: MixedTargets | None = None
     """Where views are mixed and targets known."""
 
@@ -74,6 +77,7 @@ class Batch:
             self,
             inputs=tuple(each.to(device, channels_last=channels_last) for each in self.inputs),
             targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
+            label_sets_BC=None if self.label_sets_BC is None else self.label_sets_BC.to(device, non_blocking=True),
             mixed=None if self.mixed is None else self.mixed.to(device),
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
             others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
@@ -91,6 +95,7 @@ class Batch:
             self,
             inputs=tuple(each.pin_memory() for each in self.inputs),
             targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
+            label_sets_BC=None if self.label_sets_BC is None else self.label_sets_BC.pin_memory(),
             mixed=None if self.mixed is None else self.mixed.pin_memory(),
         )
 
@@ -100,6 +105,8 @@ class Batch:
             yield from each.tensors()
         if self.targets_B is not None:
             yield self.targets_B
+        if self.label_sets_BC is not None:
+            yield self.label_sets_BC
         if self.mixed is not None:
             yield from (self.mixed.targets_B, self.mixed.weights_B)
         for labels in (self.labels, *self.others):

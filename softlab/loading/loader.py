@@ -28,6 +28,7 @@ from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
 from softlab.ranks import num_local_ranks
+from softlab.sources.source import Sample, read_samples
 from softlab.store.pixel_digests import is_digested
 
 
@@ -68,9 +69,10 @@ class Batches(Dataset[Batch | SoftlabError]):
         """Raises UnreadableSample, StoreMismatch for a sample that is not what the teacher saw, and what the modality
         raises."""
         aligned, store_B = self.aligned, self.aligned.to_store(rows.source_B)
-        samples = [self._read(index) for index in rows.source_B.tolist()]
+        samples = self._read(rows.source_B.tolist())
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
-        first, targets_N, mixes = next(iter(aligned.modalities), None), aligned.targets_N, aligned.replay.mixes
+        first, mixes = next(iter(aligned.modalities), None), aligned.replay.mixes
+        targets_N, sets_NC = aligned.targets_N, aligned.label_sets_NC
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
@@ -78,6 +80,7 @@ class Batches(Dataset[Batch | SoftlabError]):
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=() if first is None else self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
+            label_sets_BC=None if sets_NC is None else torch.from_numpy(sets_NC[rows.source_B]),
             mixed=None if first is None or targets_N is None or not mixes else _mixed(views[first.name], targets_N),
         )
 
@@ -117,22 +120,22 @@ class Batches(Dataset[Batch | SoftlabError]):
         held = dict(zip(store_B.tolist(), samples, strict=True))
 
         def read(store_index: int) -> Example:
-            sample = held[store_index] if store_index in held else self._read(store_index)
+            sample = held[store_index] if store_index in held else self._read([store_index])[0]
             return sample.examples[modality.name]
 
         return self.aligned.replay.views(store_B.tolist(), views_B.tolist(), read)
 
-    def _read(self, source_index: int) -> DecodedSample:
-        sample = self.decoded.get(source_index)
-        if sample is None:
-            sample = self._read_checked(source_index)
-            self.decoded.keep(source_index, sample)
-        return sample
+    def _read(self, source_B: list[int]) -> list[DecodedSample]:
+        held = {index: self.decoded.get(index) for index in source_B}
+        missing = [index for index, sample in held.items() if sample is None]
+        for index, raw in zip(missing, read_samples(self.aligned.source, missing), strict=True):
+            held[index] = decoded = self._checked(index, raw)
+            self.decoded.keep(index, decoded)
+        return [sample for index in source_B if (sample := held[index]) is not None]
 
-    def _read_checked(self, source_index: int) -> DecodedSample:
+    def _checked(self, source_index: int, sample: Sample) -> DecodedSample:
         """A sample that is not what the teacher saw never meets a label."""
         source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
-        sample = source.read(source_index)
         if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
             raise changed_sample(source, source_index, where=store.name, next_step=self.aligned.other_content)
         return DecodedSample(

@@ -10,8 +10,10 @@ from softlab.errors import StoreMismatch, first_few
 from softlab.identity import ContentHashes
 from softlab.indices import StoreIndex
 from softlab.keys import Keys
+from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source, hard_targets
+from softlab.store.mapped import MappedStore
 from softlab.store.reader import Store
 
 VerifyInputs = Literal["some", "all"]
@@ -93,6 +95,8 @@ def with_stored_classes(source: Source, store: Store, *, new_classes: bool = Fal
     """The source with its hard targets as the store counts classes, see `with_known_classes`, as which it raises. With
     `new_classes` they go on behind those of the store: raises StoreMismatch where names say otherwise."""
     ours, theirs = source.class_names, store.class_names
+    if isinstance(store, MappedStore):
+        return with_mapped_classes(source, store)
     if not new_classes:
         return with_known_classes(source, theirs, whose=store.name)
     if ours is not None and theirs is not None and ours[: len(theirs)] != theirs:

@@ -16,7 +16,10 @@ from softlab.modalities.modality import (
     find_modality,
 )
 from softlab.ranks import is_first_rank
+from softlab.sources.datasets_library import PREFIX
+from softlab.sources.datasets_source import open_datasets
 from softlab.sources.folder import open_folder
+from softlab.sources.known_classes import counted_from
 from softlab.sources.options import Kind, SourceOptions
 from softlab.sources.parquet import find_parquet_files, open_parquet
 from softlab.sources.source import Source
@@ -37,8 +40,9 @@ def open_source(
         source = softlab.open_source("pets/train")
         source = softlab.open_source(softlab.SourceOptions(path="pets.parquet", label_column="breed"))
 
-    A path is that of a folder of class folders, of a .parquet file or a folder of them, or torchvision:NAME. Raises
-    SourceError or InvalidOption. Warns with OddSource where something was left out; `describe_source` tells all.
+    A path is that of a folder of class folders, of a .parquet file or a folder of them, datasets:.. for what Hugging
+    Face's `datasets` reads, or torchvision:NAME. Raises SourceError or InvalidOption. Warns with OddSource where
+    something was left out; `describe_source` tells all.
 
     With `skip_unreadable` every sample is decoded once, as it will be for models with these `inputs`, or as a store's
     teacher has `seen` it, and `on_scan(done, total)` called after each; the limit counts samples before the unreadable
@@ -52,6 +56,8 @@ def open_source(
     note = describe_source(source).note
     if note and is_first_rank():
         warnings.warn(f"{note}. Check `source.path`, or go on if this is meant", OddSource, stacklevel=2)
+    if options.first_label:
+        source = counted_from(source, options.first_label)
     if options.targets:
         source = with_targets(source, options.targets)
     if options.keys is not None:
@@ -72,14 +78,21 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
         return modality.data_sets[prefix](options.path.removeprefix(f"{prefix}:"), options)
     if kind == "parquet":
         return open_parquet(
-            options.path, fields=options.columns, label_column=options.label_column, class_names=options.class_names
+            options.path,
+            fields=options.columns,
+            label_column=options.label_column,
+            key_column=options.key_column,
+            class_names=options.class_names,
+            label_vectors=options.label_vectors,
         )
+    if kind == "datasets":
+        return open_datasets(options.path.removeprefix(PREFIX), options)
     return open_folder(Path(options.path), class_names=options.class_names)
 
 
 def _find_prefix(options: SourceOptions, modality: Modality) -> str:
     """Of the modality's own data sets; empty for a kind that all modalities share."""
-    if options.kind not in ("auto", "folder", "parquet") and options.kind not in modality.data_sets:
+    if options.kind not in ("auto", "folder", "parquet", "datasets") and options.kind not in modality.data_sets:
         raise InvalidOption(f"kind {options.kind!r} is not for samples of the modality {modality.name}. Change kind.")
     wanted = modality.data_sets if options.kind == "auto" else [options.kind]
     found = (prefix for prefix in wanted if prefix in modality.data_sets)
@@ -90,16 +103,24 @@ def _find_prefix(options: SourceOptions, modality: Modality) -> str:
 def _find_kind(options: SourceOptions) -> Kind:
     if options.kind != "auto":
         return options.kind
+    if options.path.startswith(PREFIX):
+        return "datasets"
     return "folder" if Path(options.path).is_dir() and not find_parquet_files(options.path) else "parquet"
 
 
 def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_modality: bool) -> None:
-    if not of_a_modality and (options.root is not None or options.arguments):
+    if not of_a_modality and (options.root is not None or (options.arguments and kind != "datasets")):
+        others = "root is" if kind == "datasets" else "root and arguments are"
         raise InvalidOption(
-            f"{options.path}: root and arguments are for torchvision's data sets, and this is a source of kind {kind}. "
-            f"Leave out `source.root` and `source.arguments`."
+            f"{options.path}: {others} for torchvision's data sets, and this is a source of kind {kind}. "
+            f"Leave out `source.root`{'' if kind == 'datasets' else ' and `source.arguments`'}."
         )
-    if kind not in ("folder", "parquet") and options.class_names:
+    if kind not in ("parquet", "datasets") and options.key_column is not None:
+        raise InvalidOption(
+            f"{options.path}: key_column is for tables, and a source of kind {kind} has keys of its own. Leave out "
+            f"`source.key_column`."
+        )
+    if kind not in ("folder", "parquet", "datasets") and options.class_names:
         raise InvalidOption(
             f"{options.path}: class_names are for class folders and texts, and a source of kind {kind} brings its own. "
             f"Leave out `source.class_names`."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from softlab.errors import InvalidOption
+from softlab.labels.class_map import ClassesOptions
 from softlab.labels.losses import KlLoss, StudentLoss
 from softlab.loading.options import CheckOptions
 from softlab.manifest import InputRecord
@@ -24,6 +25,7 @@ from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
+from softlab.store.mapped import map_store, map_stores, whole_of
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.loop import OnProgress
@@ -139,6 +141,7 @@ class TrainRecipe:
     teachers: TeachersOptions = field(default_factory=TeachersOptions)
     loss: StudentLoss = field(default_factory=KlLoss)
     targets: TargetOptions = field(default_factory=TargetOptions)
+    classes: ClassesOptions = field(default_factory=ClassesOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
 
     feature: dict[str, FeatureLoss] = field(default_factory=dict)
@@ -218,7 +221,7 @@ class TrainRecipe:
         A killed run goes on exactly where its last checkpoint was when this is called again. A search also writes the
         recipe of its best trial. Raises as `train_students` and `open_trusted`.
         """
-        stores = [self._open(path) for path in self.store]
+        stores = map_stores([self._open(path) for path in self.store], self.classes)
         inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
@@ -247,7 +250,7 @@ class TrainRecipe:
         seen: Sequence[InputRecord],
         on_scan: OnScan | None,
     ) -> Validation | None:
-        opened = self._open(store) if store else None
+        opened = map_store(self._open(store), self.classes) if store else None
         return open_validation(source, inputs=self._inputs, seen=seen, store=opened, on_scan=on_scan)
 
     def _with_full_store(self, valid: Validation | None, stores: Sequence[Store]) -> Validation | None:
@@ -256,7 +259,7 @@ class TrainRecipe:
             return valid
         assert valid is not None, "checked when the recipe was built"
         assert self.teacher is not None, "likewise"
-        first = next((store for store in stores if store.has_labels), None)
+        first = next((whole_of(store) for store in stores if store.has_labels), None)
         store = full_store(
             self.teacher,
             valid.source,
@@ -267,7 +270,7 @@ class TrainRecipe:
             class_names=None if first is None else first.class_names,
             cache=self.cache,
         )
-        return replace(valid, store=store)
+        return replace(valid, store=map_store(store, self.classes))
 
     def _open_others(self, seen: Sequence[InputRecord], on_scan: OnScan | None) -> dict[str, Validation]:
         opened = {

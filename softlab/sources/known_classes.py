@@ -16,9 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import OddLabels, StoreMismatch, first_few, suggest
+from softlab.errors import OddLabels, SourceError, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
-from softlab.sources.source import Sample, SkippedSample, Source, source_in_a_line
+from softlab.sources.label_sets import LabelSets, label_sets, move_classes
+from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
 
 Relation = Literal["same", "known", "others", "unclear"]
 """Of a source's classes to those that are known: the very same; some of them, by name; classes of another kind, whose
@@ -48,7 +49,29 @@ def with_known_classes(source: Source, names: Sequence[str] | None, *, whose: st
             name: np.where(targets_N < 0, targets_N, lookup_C[targets_N]) for name, targets_N in source.targets.items()
         },
         class_names=tuple(names),
+        label_sets=None
+        if (sets := label_sets(source)) is None
+        else move_classes(sets, lookup_C, num_classes=len(names)),
     )
+
+
+def counted_from(source: Source, first: int) -> Source:
+    """The source with its hard targets counted from 0, which in it count from `first`. Raises SourceError where they
+    have names, or one is lower."""
+    if source.class_names is not None:
+        raise SourceError(
+            f"{source.name}: its hard targets are counted by the names of {len(source.class_names):,} classes. Leave "
+            f"`source.first_label` out."
+        )
+    lowest = min(
+        (int(targets_N[targets_N >= 0].min(initial=first)) for targets_N in source.targets.values()), default=first
+    )
+    if lowest < first:
+        raise SourceError(f"{source.name}: has the label {lowest}, below `source.first_label = {first}`. Correct it.")
+    targets = {
+        name: np.where(targets_N < 0, targets_N, targets_N - first) for name, targets_N in source.targets.items()
+    }
+    return KnownClasses(source=source, targets=targets, class_names=None)
 
 
 def class_relation(source: Source, names: Sequence[str] | None) -> Relation:
@@ -72,7 +95,8 @@ class KnownClasses:
 
     source: Source
     targets: Mapping[str, NDArray[np.int64]]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    label_sets: LabelSets | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +122,9 @@ class KnownClasses:
 
     def read(self, index: int) -> Sample:
         return self.source.read(index)
+
+    def read_many(self, indices: Sequence[int]) -> list[Sample]:
+        return read_samples(self.source, indices)
 
 
 def _used_names(source: Source) -> list[str]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from softlab.errors import SourceError, first_few, suggest
+from softlab.errors import InvalidOption, SourceError, first_few, suggest
+from softlab.sources.label_sets import is_label_list
 
 MOST_NAMES = 0.5
 """Of the rows; a column with more different texts holds captions or identifiers, not classes."""
@@ -35,10 +36,10 @@ def is_name(found: Any) -> bool:
     )
 
 
-def check_label_column(path: Path, schema: Any, column: str) -> None:
+def check_label_column(path: str | Path, schema: Any, column: str) -> None:
     """Raises SourceError for a column that isn't there or can't be hard targets, with those that can."""
     names = schema.names
-    if column in names and (is_integer(schema.field(column).type) or is_name(schema.field(column).type)):
+    if column in names and _can_be_labels(schema.field(column).type):
         return
     found = "is not there"
     if column in names:
@@ -53,10 +54,28 @@ def check_label_column(path: Path, schema: Any, column: str) -> None:
     raise SourceError(f"{path}: the column {column!r} {found}. {step}")
 
 
-def read_names(cells: Any) -> Any:
-    """One Arrow text a row, null where unknown."""
-    cells = cells.cast(_plain(cells.type))
-    return cells.cast(pa.large_string())
+def _can_be_labels(found: Any) -> bool:
+    return is_integer(found) or is_name(found) or is_label_list(found)
+
+
+def read_labels(cells: Any) -> tuple[NDArray[np.int64] | None, Any]:
+    """The hard targets of a column of integers, -1 where unknown; or, of others, the names of classes: one Arrow text a
+    row, null where unknown. The one that isn't there is None."""
+    if is_name(cells.type):
+        return None, cells.cast(_plain(cells.type)).cast(pa.large_string())
+    return np.array(cells.cast(pa.int64()).fill_null(-1), dtype=np.int64), None
+
+
+def check_targets(path: str | Path, targets_N: NDArray[np.int64], class_names: tuple[str, ...] | None) -> None:
+    """Raises SourceError for a target that is no class."""
+    num_classes = len(class_names) if class_names is not None else np.iinfo(np.int64).max
+    wrong = np.flatnonzero((targets_N < -1) | (targets_N >= num_classes))
+    if len(wrong):
+        expected = "0 or more" if class_names is None else f"0 to {num_classes - 1} for its {num_classes} class names"
+        raise SourceError(
+            f"{path}, row {wrong[0]}: label {targets_N[wrong[0]]}, expected {expected}, or -1 where unknown. "
+            f"Correct the {len(wrong):,} such rows, or the class names in the file's metadata."
+        )
 
 
 def name_classes(
@@ -83,6 +102,14 @@ def name_classes(
     values = pa.array(names, pa.large_string())
     numbers = [pc.fill_null(pc.index_in(column, value_set=values), -1) for column in columns]
     return [np.asarray(each).astype(np.int64) for each in numbers], names
+
+
+def names_of_numbers(where: str) -> InvalidOption:
+    """The error for class names that are given for labels without need of them."""
+    return InvalidOption(
+        f"{where}: class_names give the order of labels that are texts, and these are numbers already. "
+        f"Leave out `source.class_names`."
+    )
 
 
 def _plain(found: Any) -> Any:

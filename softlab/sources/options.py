@@ -6,18 +6,21 @@ from typing import Literal, get_args
 
 from softlab.errors import InvalidOption, suggest
 
-Kind = Literal["auto", "folder", "parquet", "torchvision"]
+Kind = Literal["auto", "folder", "parquet", "datasets", "torchvision"]
 DEFAULT_LABEL_COLUMN = "label"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceOptions:
-    """A data set for `open_source`: a folder of class folders, Parquet files, or one of torchvision's sets."""
+    """A data set for `open_source`: a folder of class folders, Parquet files, what Hugging Face's `datasets` reads, or
+    one of torchvision's sets."""
 
     path: str
-    """Class folders, Parquet, or torchvision:NAME.
+    """Class folders, Parquet, or LIBRARY:NAME.
 
-    Of Parquet a file, a folder or a glob of them."""
+    Of Parquet a file, a folder or a glob of them; torchvision:NAME. Of Hugging Face's `datasets` datasets:FOLDER for
+    what save_to_disk wrote, datasets:READER:PATH for one of its readers, such as datasets:csv:reviews/*.csv, or
+    datasets:hub:OWNER/NAME."""
 
     kind: Kind = "auto"
     """How to read the path; auto decides by what is there."""
@@ -26,16 +29,29 @@ class SourceOptions:
     """torchvision: the folder that holds the data set's files."""
 
     arguments: dict[str, object] = field(default_factory=dict)
-    """torchvision: further keyword arguments of the data set, such as {train = true} or {split = "val"}."""
+    """torchvision, datasets: further keyword arguments of the data set, such as {train = true} or {split = "val"}."""
 
     image_column: str = "image"
-    """Parquet: the column of encoded images, binary or a struct with the fields bytes and path."""
+    """Parquet, datasets: the column of encoded images, binary or a struct with the fields bytes and path."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    """Parquet: the column of each field of a sample, such as {text = "sentence"}; default: image, from image_column."""
+    """Parquet, datasets: the column of each field of a sample, such as {text = "sentence"}; default: image, from
+    image_column."""
 
     label_column: str = DEFAULT_LABEL_COLUMN
-    """Parquet: the column of hard targets, integers or the names of classes; the default may be missing."""
+    """Parquet, datasets: the column of hard targets, integers or names of classes, or lists of them; the default may be
+    missing."""
+
+    label_vectors: bool = False
+    """Parquet, datasets: the label column's lists are a 0 or 1 for each class; default: the numbers or names of the
+    classes that a sample is of (multi-label)."""
+
+    first_label: int = 0
+    """The number of the first class: 1 where hard targets without names count from 1."""
+
+    key_column: str | None = None
+    """Parquet, datasets: the column of the samples' keys, texts or integers; default: the paths beside encoded data, or
+    else row numbers."""
 
     class_names: tuple[str, ...] = ()
     """Folder, or labels that are texts: the classes in the order of their labels, those without a sample too; default:
@@ -58,16 +74,20 @@ class SourceOptions:
             raise InvalidOption("`source.path` is empty. Set it to a folder, a .parquet file or torchvision:NAME.")
         if self.kind not in get_args(Kind):
             raise InvalidOption(f"kind {self.kind!r} is unknown. {suggest(self.kind, get_args(Kind))}")
-        if not self.image_column or not self.label_column:
-            raise InvalidOption("a column name is empty. Set `source.image_column` and `source.label_column`.")
+        if not self.image_column or not self.label_column or self.key_column == "":
+            raise InvalidOption(
+                "a column name is empty. Set `source.image_column`, `source.label_column` and `source.key_column`."
+            )
         if not all(self.fields) or not all(self.fields.values()):
             raise InvalidOption("a field or its column has no name. Write `source.fields` as {FIELD = COLUMN}.")
         if len(set(self.class_names)) < len(self.class_names):
             raise InvalidOption("class_names holds a name twice. Name each class folder once.")
+        if self.first_label < 0:
+            raise InvalidOption(f"source.first_label = {self.first_label}: expected 0 or more. Change it.")
         if self.limit is not None and self.limit < 1:
             raise InvalidOption(f"source.limit = {self.limit} leaves no sample. Set `source.limit` to 1 or more.")
 
     @property
     def columns(self) -> dict[str, str]:
-        """Parquet: the column of each field."""
+        """Parquet, datasets: the column of each field."""
         return self.fields or {"image": self.image_column}

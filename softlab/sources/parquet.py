@@ -18,11 +18,20 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption, SourceError, readable, suggest
+from softlab.errors import SourceError, readable
 from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import fields_hash
 from softlab.keys import Keys
-from softlab.sources.label_columns import check_label_column, is_name, name_classes, read_names
+from softlab.sources.cells import (
+    check_field_column,
+    check_key_column,
+    find_path_column,
+    keys_from_column,
+    keys_from_paths,
+    raw_cell,
+)
+from softlab.sources.label_columns import check_label_column, check_targets, name_classes, names_of_numbers, read_labels
+from softlab.sources.label_sets import LabelSets, is_label_list, read_label_sets
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Raw, Sample, SkippedSample, source_in_a_line, unreadable
 from softlab.sources.splits import check_one_split
@@ -38,7 +47,13 @@ def find_parquet_files(path: str) -> list[Path]:
 
 
 def open_parquet(
-    path: str, *, fields: Mapping[str, str], label_column: str, class_names: tuple[str, ...] = ()
+    path: str,
+    *,
+    fields: Mapping[str, str],
+    label_column: str,
+    key_column: str | None = None,
+    class_names: tuple[str, ...] = (),
+    label_vectors: bool = False,
 ) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
     targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
@@ -48,7 +63,8 @@ def open_parquet(
     """
     files = find_parquet_files(path)
     check_one_split(path, files)
-    parts = [_read_part(file, fields=fields, label_column=label_column) for file in files]
+    columns = _Columns(fields=fields, label=label_column, key=key_column)
+    parts = [_read_part(file, columns) for file in files]
     if not parts:
         raise SourceError(
             f"{path}: no such folder, and no .parquet file. Expected a folder of class folders, "
@@ -60,30 +76,36 @@ def open_parquet(
                 f"{part.file}: its labels or class names are not those of {parts[0].file.name}. "
                 f"Give `source.path` files of one data set."
             )
+    lists = [part.label_lists for part in parts if part.label_lists is not None]
     targets = [part.targets_N for part in parts if part.targets_N is not None]
     names = parts[0].class_names
     texts = [part.label_names for part in parts if part.label_names is not None]
-    if texts:
+    sets_NC: LabelSets | None = None
+    if lists:
+        cells = pa.chunked_array([chunk for part in lists for chunk in part.chunks])
+        sets_NC, names = read_label_sets(
+            path, cells, known_names=names, class_names=class_names, are_vectors=label_vectors
+        )
+    elif texts:
         targets, names = name_classes(path, texts, class_names)
     elif class_names:
-        raise InvalidOption(
-            f"{path}: class_names give the order of labels that are texts, and these are numbers already. "
-            f"Leave out `source.class_names`."
-        )
+        raise names_of_numbers(path)
     targets_N = np.concatenate(targets) if targets else None
     return ParquetSource(
         name=f"parquet:{readable(Path(path).absolute().name)}",
         rows=RowGroups([group for part in parts for group in part.groups], fields=fields),
-        keys=_keys([part.paths for part in parts]),
+        keys=_keys(path, [part.keys for part in parts], key_column),
         targets={} if targets_N is None or not (targets_N >= 0).any() else {label_column: targets_N},
         class_names=names,
         field_names=tuple(fields),
+        label_sets=sets_NC,
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ParquetSource:
-    """Keys are the paths beside encoded data, or row numbers where one is missing or not unique."""
+    """Keys are those of a column, or the paths beside encoded data, or row numbers where one of these is missing or not
+    unique."""
 
     name: str
     rows: "RowGroups"
@@ -92,6 +114,8 @@ class ParquetSource:
     class_names: tuple[str, ...] | None
     field_names: tuple[str, ...]
     skipped: tuple[SkippedSample, ...] = ()
+    label_sets: LabelSets | None = None
+    """Of a label column of lists; then there are no targets."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -132,7 +156,7 @@ class RowGroups:
         if columns is None:
             columns = self._load(self._groups[index])
         self._cache[index] = columns  # a dict keeps the order of insertion: the first is the one not used for longest
-        return {field: _raw(column[row - self._starts[index]], field) for field, column in columns.items()}
+        return {field: raw_cell(column[row - self._starts[index]], field) for field, column in columns.items()}
 
     def place(self, row: int) -> str:
         index = self._index(row)
@@ -168,8 +192,8 @@ class _Part:
 
     file: Path
     groups: list[_RowGroup]
-    paths: Any
-    """One Arrow string a sample, null where there is none."""
+    keys: Any
+    """Of the key column, or the paths beside encoded data: one Arrow string a sample, null where there is none."""
 
     targets_N: NDArray[np.int64] | None
     """Of labels that are integers."""
@@ -177,16 +201,22 @@ class _Part:
     label_names: Any
     """Of labels that are names of classes: one Arrow string a sample, null where unknown; else None."""
 
+    label_lists: Any
+    """Of labels that are lists: an Arrow column of them; else None."""
+
     class_names: tuple[str, ...] | None
 
     @property
-    def kind_of_labels(self) -> tuple[tuple[str, ...] | None, bool, bool]:
+    def kind_of_labels(self) -> tuple[object, ...]:
         """The same for all files of a data set."""
-        return self.class_names, self.targets_N is None, self.label_names is None
+        lists = None if self.label_lists is None else self.label_lists.type
+        return self.class_names, self.targets_N is None, self.label_names is None, lists
 
 
 class _HubFeature(Struct):
     names: tuple[str, ...] | None = None
+    feature: "_HubFeature | None" = None
+    """Of a list: that of its values."""
 
 
 class _HubInfo(Struct):
@@ -199,23 +229,40 @@ class _HubMetadata(Struct):
     info: _HubInfo
 
 
-def _read_part(path: Path, *, fields: Mapping[str, str], label_column: str) -> _Part:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Columns:
+    """What the columns of a file mean."""
+
+    fields: Mapping[str, str]
+    label: str
+    key: str | None
+
+
+def _read_part(path: Path, columns: _Columns) -> _Part:
     with _naming(path), ForeignParquet(path) as file:
-        for field, column in fields.items():
-            _check_column(path, file.schema, field, column)
-        class_names = _class_names(file.schema, label_column)
-        targets_N, label_names = _read_targets(path, file, label_column)
-        paths = _read_paths(file, list(fields.values()))
+        for field, column in columns.fields.items():
+            check_field_column(path, file.schema, field, column)
+        class_names = _class_names(file.schema, columns.label)
+        labels = _read_labels(path, file, columns.label)
+        lists = labels if labels is not None and is_label_list(labels.type) else None
+        targets_N, label_names = (None, None) if labels is None or lists is not None else read_labels(labels)
+        keys = _read_keys(path, file, columns)
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
-        _check_targets(path, targets_N, class_names)
+        check_targets(path, targets_N, class_names)
     starts = accumulate(rows, initial=0)
     groups = [
         _RowGroup(file=path, index=index, start=start, num_rows=num_rows)
         for index, (start, num_rows) in enumerate(zip(starts, rows, strict=False))
     ]
     return _Part(
-        file=path, groups=groups, paths=paths, targets_N=targets_N, label_names=label_names, class_names=class_names
+        file=path,
+        groups=groups,
+        keys=keys,
+        targets_N=targets_N,
+        label_names=label_names,
+        label_lists=lists,
+        class_names=class_names,
     )
 
 
@@ -228,42 +275,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: can't be read as Parquet: {reason}. Check the file, or get it again.") from error
 
 
-def _check_column(path: Path, schema: Any, field: str, column: str) -> None:
-    next_step = f"Name the column of the field {field!r}, as `source.image_column` or `source.fields.{field}`."
-    if column not in schema.names:
-        raise SourceError(
-            f"{path}: there is no column {column!r} for the field {field!r}. {suggest(column, schema.names)} "
-            f"(There are: {', '.join(schema.names)}.) {next_step}"
-        )
-    found = schema.field(column).type
-    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_numbers(found)):
-        columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
-        raise SourceError(
-            f"{path}: the column {column!r} for the field {field!r} has type {found}, expected binary, "
-            f"struct<bytes: binary, path: string>, string, numbers or lists of numbers. (There are: {columns}.) "
-            f"{next_step}"
-        )
-
-
-def _encoded(found: Any) -> Any:
-    """The type of the bytes in a struct<bytes, path>; of others the type itself."""
-    return found.field("bytes").type if pa.types.is_struct(found) and found.get_field_index("bytes") >= 0 else found
-
-
-def _is_binary(found: Any) -> bool:
-    return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found) or pa.types.is_binary_view(found))
-
-
-def _is_text(found: Any) -> bool:
-    return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
-
-
-def _is_numbers(found: Any) -> bool:
-    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-    number = found.value_type if is_list else found
-    return bool(pa.types.is_integer(number) or pa.types.is_floating(number) or pa.types.is_boolean(number))
-
-
 def _without_path(column: Any) -> Any:
     return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
@@ -272,66 +283,35 @@ def _bytes_of(columns: Mapping[str, Any]) -> int:
     return sum(column.nbytes for column in columns.values())
 
 
-def _raw(scalar: Any, field: str) -> Raw:
-    """A cell as a source gives it. Raises ValueError for an empty one, or a list with holes."""
-    if not scalar.is_valid:
-        raise ValueError(f"the row holds no {field}")
-    if not _is_numbers(scalar.type):
-        value: Raw = scalar.as_py()
-        return value
-    if hasattr(scalar, "values"):
-        if scalar.values.null_count:
-            raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
-        return np.array(scalar.values)
-    return np.array(pa.array([scalar.as_py()], scalar.type))[0:1].reshape(())
-
-
-def _read_paths(file: ForeignParquet, columns: Sequence[str]) -> Any:
-    """Those beside the encoded data of the first field that has any."""
-    for column in columns:
-        found = file.schema.field(column).type
-        if pa.types.is_struct(found) and found.get_field_index("path") >= 0:
-            cells = file.read([f"{column}.path"]).column(0)
-            return pc.struct_field(cells, "path").cast(pa.large_string())
-    return pa.chunked_array([pa.nulls(file.num_rows, pa.large_string())])
-
-
-def _read_targets(path: Path, file: ForeignParquet, column: str) -> tuple[NDArray[np.int64] | None, Any]:
-    """Integers, or the names of classes; both None where there is no column of the default name."""
+def _read_labels(path: Path, file: ForeignParquet, column: str) -> Any:
+    """The label column; None where there is none of the default name."""
     schema = file.schema
     if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
-        return None, None
+        return None
     check_label_column(path, schema, column)
-    cells = file.read([column]).column(0)
-    if is_name(cells.type):
-        return None, read_names(cells)
-    return np.array(cells.cast(pa.int64()).fill_null(-1), dtype=np.int64), None
+    return file.read([column]).column(0)
 
 
-def _check_targets(path: Path, targets_N: NDArray[np.int64], class_names: tuple[str, ...] | None) -> None:
-    num_classes = len(class_names) if class_names is not None else np.iinfo(np.int64).max
-    wrong = np.flatnonzero((targets_N < -1) | (targets_N >= num_classes))
-    if len(wrong):
-        expected = "0 or more" if class_names is None else f"0 to {num_classes - 1} for its {num_classes} class names"
-        raise SourceError(
-            f"{path}, row {wrong[0]}: label {targets_N[wrong[0]]}, expected {expected}, or -1 where unknown. "
-            f"Correct the {len(wrong):,} such rows, or the class names in the file's metadata."
-        )
+def _read_keys(path: Path, file: ForeignParquet, columns: _Columns) -> Any:
+    if columns.key is not None:
+        check_key_column(path, file.schema, columns.key)
+        return file.read([columns.key]).column(0).cast(pa.large_string())
+    column = find_path_column(file.schema, list(columns.fields.values()))
+    if column is None:
+        return pa.chunked_array([pa.nulls(file.num_rows, pa.large_string())])
+    return pc.struct_field(file.read([f"{column}.path"]).column(0), "path").cast(pa.large_string())
+
+
+def _keys(path: str, parts: Sequence[Any], key_column: str | None) -> Keys:
+    cells = pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.large_string())
+    return keys_from_paths(cells) if key_column is None else keys_from_column(path, cells, key_column)
 
 
 def _class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     try:
         features = msgspec.json.decode(metadata[b"huggingface"], type=_HubMetadata).info.features
-        return msgspec.json.decode(features[label_column], type=_HubFeature).names
+        feature = msgspec.json.decode(features[label_column], type=_HubFeature)
+        return feature.names if feature.feature is None else feature.feature.names
     except (KeyError, msgspec.MsgspecError):  # the metadata say nothing about this column
         return None
-
-
-def _keys(path_arrays: Sequence[Any]) -> Keys:
-    paths = pa.chunked_array([chunk for part in path_arrays for chunk in part.chunks], pa.large_string())
-    num_rows = len(paths)
-    if pc.any(pc.equal(paths, "")).as_py() or pc.count_distinct(paths, mode="only_valid").as_py() < num_rows:
-        width = len(str(num_rows - 1))
-        return Keys(f"{row:0{width}}" for row in range(num_rows))
-    return Keys.from_arrow(paths)

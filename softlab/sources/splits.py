@@ -12,14 +12,14 @@ SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", 
 _STEM = re.compile(rf"^({'|'.join(SPLITS)})(?=[-_.]|$)", re.IGNORECASE)
 
 
-def check_one_split(path: str, files: Sequence[Path]) -> None:
-    """Raises SourceError for Parquet files of several splits, with a glob for each of them."""
+def check_one_split(path: str, files: Sequence[Path], *, prefix: str = "") -> None:
+    """Raises SourceError for files of several splits, with a glob for each of them, behind the prefix of its kind."""
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file), []).append(file)
     splits = [split for split in by_split if split]
     if len(splits) > 1:
-        globs = " or ".join(f"`source.path = {_glob(split, by_split[split])}`" for split in splits)
+        globs = " or ".join(f"`source.path = {prefix}{_glob(split, by_split[split])}`" for split in splits)
         raise SourceError(
             f"{path}: holds files of {len(splits)} splits ({', '.join(splits)}), and a store or a student that has "
             f"seen both can't be measured on either. Choose one: {globs}."
@@ -50,4 +50,4 @@ def _glob(split: str, files: Sequence[Path]) -> str:
     if len(names) == 1:
         return str(files[0])
     start = names[0][: len(split) + 1] if _STEM.match(names[0]) else ""  # `train-` of train-00000-of-00002.parquet
-    return f"{glob.escape(str(folder))}/{start}*.parquet"
+    return f"{glob.escape(str(folder))}/{start}*{files[0].suffix}"

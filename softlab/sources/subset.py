@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
-from softlab.sources.source import Sample, SkippedSample, Source, hard_targets, reason_of, source_in_a_line
+from softlab.sources.label_sets import LabelSets, label_sets
+from softlab.sources.source import (
+    Sample,
+    SkippedSample,
+    Source,
+    hard_targets,
+    read_samples,
+    reason_of,
+    source_in_a_line,
+)
 
 
 def first(source: Source, count: int) -> Source:
@@ -46,6 +55,11 @@ def with_targets(source: Source, targets: Sequence[int]) -> Source:
 def with_keys(source: Source, keys: Keys) -> Source:
     """The samples with these keys, in the order of the source. Raises InvalidOption where a key is of no sample."""
     chosen_N = find_all(keys, Keys(source.keys), where=f"{source.name} (`source.keys`)")
+    return _subset(source, chosen_N, skipped=source.skipped)
+
+
+def chosen(source: Source, chosen_N: NDArray[np.int64]) -> Source:
+    """The samples at these indices, in their order."""
     return _subset(source, chosen_N, skipped=source.skipped)
 
 
@@ -87,6 +101,7 @@ class Subset:
     class_names: tuple[str, ...] | None
     skipped: tuple[SkippedSample, ...]
     field_names: tuple[str, ...]
+    label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.chosen_N)
@@ -96,6 +111,10 @@ class Subset:
 
     def read(self, index: int) -> Sample:
         return replace(self.source.read(int(self.chosen_N[index])), index=index)
+
+    def read_many(self, indices: Sequence[int]) -> list[Sample]:
+        samples = read_samples(self.source, self.chosen_N[list(indices)].tolist())
+        return [replace(sample, index=index) for sample, index in zip(samples, indices, strict=True)]
 
 
 def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[SkippedSample, ...]) -> Subset:
@@ -108,4 +127,5 @@ def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[Skipp
         class_names=source.class_names,
         skipped=skipped,
         field_names=source.field_names,
+        label_sets=None if (sets_NC := label_sets(source)) is None else sets_NC[chosen_N],
     )

@@ -12,6 +12,7 @@ from softlab.modalities.modality import InputOptions, modality_of
 from softlab.modalities.views import NoViews, Replay, ViewOptions, describe_views, record_views
 from softlab.sources.source import Source
 from softlab.store.reader import Store
+from softlab.student.kept import Kept
 from softlab.student.options import TrainOptions
 
 
@@ -25,6 +26,9 @@ class TrainingData:
 
     num_views: int | None
     """None: without end, a fresh one in every epoch."""
+
+    kept: Kept | None = None
+    """What a rule has left of the source."""
 
 
 def align_inputs(

@@ -17,8 +17,10 @@ from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
 from softlab.ranks import Ranks
+from softlab.sources.label_sets import label_sets
 from softlab.sources.source import hard_targets
 from softlab.store.reader import Store
+from softlab.student.label_sets import check_multi_label
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
 from softlab.student.options import BALANCED, LearnOptions, Student, TrainOptions, check_warmup_steps
@@ -58,9 +60,12 @@ def make_learners(
         ]
     if loader.aligned.store is not None:
         for name, *_, objective in wanted:
+            has_sets = label_sets(loader.aligned.source) is not None
             if objective.values_output is None:
-                _check_head(name, objective, _teaching(objective, loader.aligned), num_stores=num_stores)
+                teaching = _teaching(objective, loader.aligned)
+                _check_head(name, objective, teaching, num_stores=num_stores, has_sets=has_sets)
     for name, _, learn, objective in wanted:
+        check_multi_label(name, objective, loader.aligned)
         check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
         _check_temperatures(name, objective, loader.aligned.labelled)
     _check_modules(students)
@@ -162,7 +167,7 @@ def _teaching(objective: Objective, aligned: Aligned) -> Store:
     return next(iter(aligned.labelled), aligned.store)
 
 
-def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int) -> None:
+def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int, has_sets: bool) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
     if not objective.learns_labels:
         _check_samples_are_rows(name, objective, store)
@@ -194,7 +199,7 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"{store.name}: is of a teacher with a sigmoid head, and only teachers with a softmax head can be "
             f"combined. Train from one `store`."
         )
-    if store.head == "sigmoid" and objective.needs_targets:
+    if store.head == "sigmoid" and objective.needs_targets and not has_sets:
         raise StoreMismatch(
             f"student {name}: alpha below 1 adds hard targets, one class a sample, but {store.name} is of a teacher "
             f"with a sigmoid head, each class a choice of its own. Train on its labels alone, with `teachers.alpha = "

@@ -22,6 +22,7 @@ from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
 from softlab.student.collectives import own_rows, parts_of
+from softlab.student.label_sets import check_label_sets
 from softlab.student.latest_loss import LatestLoss
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
@@ -182,6 +183,7 @@ class Training:
     def _check_targets(self, batch: Batch) -> None:
         """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
         targets_N = self._loader.aligned.targets_N
+        sets_NC = self._loader.aligned.label_sets_NC
         highest = -1 if targets_N is None else int(targets_N.max())
         on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
         num_outputs: dict[str, int] = {}
@@ -198,6 +200,8 @@ class Training:
                     f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
                     f"num_classes = {highest + 1} or more."
                 )
+            if learner.objective.needs_targets and sets_NC is not None:
+                check_label_sets(learner.name, num_outputs[learner.name], sets_NC, self._loader.aligned.source)
 
     def _check_best_by(self, learner: Learner, given: Tensor, batch: Batch) -> None:
         """Raises InvalidOption where epochs are compared by what can't be measured of this student."""

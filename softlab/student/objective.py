@@ -19,6 +19,7 @@ from softlab.labels.losses import (
     StudentLoss,
     decision_loss,
     hard_cross_entropy,
+    multi_label_cross_entropy,
     temperature_of,
 )
 from softlab.labels.losses.features import feature_loss
@@ -98,7 +99,8 @@ class Objective:
     def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, decision: StudentLoss) -> Tensor:
         """All but the features; 0 for a batch of samples that all have no rows, and where features are all there is to
         learn."""
-        if len(student_logits_BC) == 0 or (alpha == 0 and batch.targets_B is None and self.features):
+        has_targets = batch.targets_B is not None or batch.label_sets_BC is not None
+        if len(student_logits_BC) == 0 or (alpha == 0 and not has_targets and self.features):
             return student_logits_BC.sum() * 0.0
         if alpha == 0:
             return self._hard(student_logits_BC, batch)
@@ -199,8 +201,11 @@ def hard_loss(
     student_logits_BC: Tensor, batch: Batch, *, label_smoothing: float = 0.0, class_weights: tuple[float, ...] = ()
 ) -> Tensor:
     """Cross-entropy, mean over the rows whose target is known; 0 if none is. A mixed view has two targets, each with
-    its share (Zhang et al. 2018, equation 1; Yun et al. 2019, equation 1). With class weights the mean is weighted, as
+    its share (Zhang et al. 2018, equation 1; Yun et al. 2019, equation 1). Of samples that may be of several
+    classes it is binary cross-entropy, see `multi_label_cross_entropy`. With class weights the mean is weighted, as
     torch's cross_entropy has it."""
+    if batch.label_sets_BC is not None:
+        return multi_label_cross_entropy(student_logits_BC, batch.label_sets_BC)
     if batch.targets_B is None:
         raise StoreMismatch(
             "there are no hard targets to learn, or they count other classes than the store. Give a source that has "

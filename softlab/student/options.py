@@ -9,6 +9,7 @@ from torch import nn
 from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
+from softlab.labels.keep_rule import read_rule
 from softlab.labels.losses import KlLoss, StudentLoss
 from softlab.loading.options import CheckOptions
 from softlab.loading.order import Shuffle, ViewOrder
@@ -80,6 +81,13 @@ class DistilOptions:
     """The student has more classes than the teacher, the teacher's first: it keeps these from the store, and learns the
     others from hard targets (learning without forgetting)."""
 
+    keep: str | None = None
+    """Train on those samples alone that the stored labels say this of, such as "max_prob >= 0.9"; default: all.
+
+    Figures at temperature 1: max_prob (the largest probability), margin (from it to the second) and entropy (in nats),
+    or their quantile(..) among the samples of the same class. Facts: agree (all teachers have the same largest class),
+    correct (it is the hard target), labelled (there is one). Joined by and, or, not and brackets."""
+
     view_order: ViewOrder = "cycle"
     """Which stored view an epoch shows: cycle, view e mod V in epoch e; random, each sample's V views in an order of
     its own, none twice in V epochs."""
@@ -87,6 +95,10 @@ class DistilOptions:
     shuffle: Shuffle = "full"
     """Order of an epoch: full, all samples shuffled; blocks, those of 8 shards at a time, for stores that are larger
     than the row cache."""
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            read_rule(self.keep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from softlab.modalities.modality import InputOptions, find_modality, options_by_
 from softlab.modalities.views import describe_views
 from softlab.models.about import AboutWeights, as_metadata
 from softlab.models.weights import weights_fingerprint
+from softlab.store.mapped import MappedStore
 from softlab.store.reader import Store
 from softlab.student.inputs import TrainingData
 from softlab.student.learner import Learner
@@ -44,6 +45,7 @@ def describe_run(
         },
         "source": {"name": source.name, "keys_fingerprint": keys_fingerprint(source.keys)},
         "stores": [store.digest for store in stores],
+        **({"classes": maps} if (maps := _class_maps(stores)) else {}),
         "outputs": [store.labels.name if store.has_labels else None for store in stores],
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
@@ -54,6 +56,7 @@ def describe_run(
         "best_by": best_by,
         "run": asdict(replace(options.run, best_by=best_by or options.run.best_by)),
         "distil": asdict(options.distil),
+        **({} if data.kept is None else {"kept": asdict(data.kept)}),
         "students": {
             learner.name: {
                 "module": digest_of(repr(learner.module).encode()),
@@ -82,6 +85,11 @@ def about_students(record: Mapping[str, Any], *, class_names: tuple[str, ...] | 
         recipe = shared | {"student": {each: value for each, value in student.items() if each != "input"}}
         found[name] = as_metadata(AboutWeights(input=input, class_names=class_names, recipe=recipe))
     return found
+
+
+def _class_maps(stores: Sequence[Store]) -> list[list[list[int]]]:
+    """Which classes of each teacher its students' are; none where they are the teacher's own."""
+    return [[list(group) for group in store.classes.groups] for store in stores if isinstance(store, MappedStore)]
 
 
 def _describe_input(options: InputOptions, data: TrainingData) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.content_check import overlap_note, warn_of_content
 from softlab.loading.label_check import is_unnamed_and_few, left_aside_note, stored_label_note, warn_of_labels
 from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input, settle_input
 from softlab.modalities.views import ViewOptions
@@ -24,12 +25,15 @@ from softlab.models.device import choose_device
 from softlab.ranks import is_first_rank
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
+from softlab.store.mapped import MappedStore, whole_of
 from softlab.store.reader import Store
 from softlab.student import label_notes
 from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.inputs import TrainingData, align_inputs
+from softlab.student.kept import keep_samples
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
+from softlab.student.mapped import mapping_lines, read_at_training
 from softlab.student.options import DistilOptions, RunOptions, Student, TrainOptions, check_warmup
 from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
@@ -88,19 +92,23 @@ def train_students(
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
     given, values_output = settle_values_outputs(given, options.learn, stores)
-    options, given = settle_temperatures(options, given, stores)
+    wholes = [whole_of(store) for store in stores]
+    options, given = settle_temperatures(options, given, wholes)
+    learnt = [student.learn or options.learn for student in given.values()]
+    stores = read_at_training(stores, learnt)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
     data = align_inputs(
-        source, stores, inputs, options, augment=augment, features=features, values_output=values_output
+        source, stores, inputs, options, augment=augment, features=sorted(features), values_output=values_output
     )
-    features |= set(data.aligned.features)
-    source = data.aligned.source
+    aligned, kept = keep_samples(data.aligned, options)
+    data = replace(data, aligned=aligned, kept=kept)
+    features |= set(aligned.features)
+    source = aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
-    learnt = [student.learn or options.learn for student in given.values()]
-    label_notes.check_interpolation(learnt, stores, most_nats=options.check.tail_nats, is_told=ranks.is_first)
+    label_notes.check_interpolation(learnt, wholes, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid, labels=options.check.labels)
     compare_on = partial(
@@ -125,7 +133,8 @@ def train_students(
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
-    told = label_notes.warn_of_losses(learnt, stores) if ranks.is_first else ()
+    told = label_notes.warn_of_losses(learnt, wholes) + mapping_lines(stores) if ranks.is_first else ()
+    told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
             held.callback(learner.finish)
@@ -177,6 +186,9 @@ def _class_names(source: Source, stores: Sequence[Store], options: TrainOptions)
 
 def _with_learnt_classes(valid: Source, source: Source, stores: Sequence[Store], options: TrainOptions) -> Source:
     """A validation source whose hard targets count the students' classes. Raises StoreMismatch."""
+    mapped = next((store for store in stores if isinstance(store, MappedStore)), None)
+    if mapped is not None:
+        return with_mapped_classes(valid, mapped)
     names = _class_names(source, stores, options)
     return with_known_classes(valid, names, whose=source.name if names == source.class_names else stores[0].name)
 

@@ -150,3 +150,30 @@ def test_what_was_left_out_is_told_once_and_a_clean_folder_is_silent(tmp_path: P
 
     with pytest.warns(OddSource, match=r"left out files that aren't images \(1 \.heic;.*Check `source\.path`"):
         open_source(tmp_path)
+
+
+def test_labels_that_count_from_1_are_counted_from_0(tmp_path: Path) -> None:
+    path = str(write_parquet(tmp_path / "a.parquet", image_rows(4), labels=[1, 3, None, 2]))
+
+    source = open_source(SourceOptions(path=path, first_label=1))
+
+    assert source.targets["label"].tolist() == [0, 2, -1, 1]
+    assert image_of(source, 3).equal(image_of(open_source(path), 3))
+
+
+def test_a_label_below_the_first_one_is_refused(tmp_path: Path) -> None:
+    path = str(write_parquet(tmp_path / "a.parquet", image_rows(2), labels=[0, 1]))
+
+    with pytest.raises(SourceError, match=r"has the label 0, below `source\.first_label = 1`"):
+        open_source(SourceOptions(path=path, first_label=1))
+
+
+def test_without_labels_there_is_nothing_to_count(tmp_path: Path) -> None:
+    path = str(write_parquet(tmp_path / "a.parquet", image_rows(2)))
+
+    assert not open_source(SourceOptions(path=path, first_label=1)).targets
+
+
+def test_named_classes_are_not_counted_from_1(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"the names of 2 classes\. Leave `source\.first_label` out"):
+        open_source(SourceOptions(path=str(animals(tmp_path)), first_label=1))

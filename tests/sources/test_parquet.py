@@ -220,7 +220,7 @@ def test_texts_of_several_files_are_counted_together_and_in_the_order_given(tmp_
         parquet.open_parquet(str(tmp_path), fields=fields, label_column="label", class_names=("a", "c"))
 
 
-@pytest.mark.parametrize("labels", [pa.array([0.5, 1.0]), pa.array([[0, 1], [1]])])
+@pytest.mark.parametrize("labels", [pa.array([0.5, 1.0]), pa.array([{"a": 0}, {"a": 1}])])
 def test_labels_of_another_type_are_refused_with_the_columns_that_would_do(tmp_path: Path, labels: Any) -> None:
     path = write_labels(tmp_path / "a.parquet", labels, breed=pa.array(["x", "y"]), y=pa.array([0, 1]))
 
@@ -373,3 +373,23 @@ def test_a_file_whose_name_is_not_utf_8_is_read_like_any_other(tmp_path: Path) -
 
     assert source.name == r"parquet:caf\xe9.parquet"
     assert source.read(2).fields == {"image": encoded(picture(seed=2))}
+
+
+def test_a_column_names_the_samples(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [7, 3], "text": ["a", "b"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [9], "text": ["c"]}), tmp_path / "b.parquet")
+
+    source = parquet.open_parquet(str(tmp_path), fields={"text": "text"}, label_column="label", key_column="id")
+
+    assert list(source.keys) == ["7", "3", "9"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [(["a", "b", "a"], "'a' stand there more than once"), (["a", None, ""], "2 rows have none")],
+)
+def test_keys_that_are_missing_or_repeated_are_refused(tmp_path: Path, keys: list[Any], message: str) -> None:
+    pq.write_table(pa.table({"id": keys, "text": ["a", "b", "c"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(SourceError, match=rf"the column 'id' must name one row each, and {message}\. Correct them"):
+        parquet.open_parquet(str(tmp_path), fields={"text": "text"}, label_column="label", key_column="id")

@@ -2,6 +2,8 @@
 
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.calibration_error import CalibrationError
+from softlab.evaluation.metrics.f1 import MacroF1, MicroF1
+from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecision
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
@@ -21,6 +23,9 @@ from softlab.loading.aligned import Aligned
 _IN_ORDER: tuple[type[Metric], ...] = (
     Accuracy,
     Top5Accuracy,
+    MeanAveragePrecision,
+    MicroF1,
+    MacroF1,
     CalibrationError,
     TeacherAccuracy,
     TeacherAgreement,

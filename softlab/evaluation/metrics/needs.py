@@ -4,10 +4,12 @@ import math
 from typing import Literal
 
 from softlab.loading.aligned import Aligned
+from softlab.sources.label_sets import LabelSets
 
 Need = Literal[
     "targets",
     "logits",
+    "label sets",
     "six classes",
     "teacher",
     "softmax",
@@ -18,7 +20,8 @@ Need = Literal[
     "teacher values",
     "vectors",
 ]
-"""Hard targets of each row; models that give logits over classes; six classes or more; stored labels; no teacher with a
+"""Hard targets of each row; models that give logits over classes; samples that may be of
+several classes; six classes or more; stored labels; no teacher with a
 sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
 keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
 than one number a row."""
@@ -27,6 +30,7 @@ LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
     "logits": "the models give values, and no logits over classes",
+    "label sets": "its samples are of one class each, or have no labels",
     "six classes": "it has no more than five classes",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
@@ -49,6 +53,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     known: dict[Need, bool] = {
         "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
         "logits": not gives_values,
+        "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
         "six classes": _count_classes(aligned) >= 6,
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
@@ -68,6 +73,11 @@ def _count_numbers(aligned: Aligned) -> int:
     if output is None or output not in aligned.features:
         return 0
     return math.prod(aligned.features[output].shape_of(output))
+
+
+def has_label_sets(sets_NC: LabelSets | None) -> bool:
+    """Whether some row's are known."""
+    return sets_NC is not None and bool((sets_NC >= 0).any())
 
 
 def _count_classes(aligned: Aligned) -> int:

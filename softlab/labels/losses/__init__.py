@@ -44,7 +44,14 @@ from softlab.labels.losses.divergences import (
     symmetric_kl_loss,
 )
 from softlab.labels.losses.forward_kl import KlLoss, distillation_loss, kl_rows
-from softlab.labels.losses.hard import ArgmaxLoss, HingeLoss, argmax_loss, hard_cross_entropy, hinge_loss
+from softlab.labels.losses.hard import (
+    ArgmaxLoss,
+    HingeLoss,
+    argmax_loss,
+    hard_cross_entropy,
+    hinge_loss,
+    multi_label_cross_entropy,
+)
 from softlab.labels.losses.logit_mse import LogitMseLoss, logit_mse_loss
 from softlab.labels.losses.notes import loss_notes
 from softlab.labels.losses.standardised_kl import StandardisedKlLoss, standardised_kl_loss
@@ -93,6 +100,7 @@ __all__ = [
     "logit_mse_loss",
     "loss_notes",
     "make_loss",
+    "multi_label_cross_entropy",
     "reverse_kl_loss",
     "settled_loss",
     "standardised_kl_loss",

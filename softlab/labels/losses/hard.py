@@ -96,6 +96,15 @@ def hard_cross_entropy(
     return mean.where(counts_B.any(), 0.0)
 
 
+def multi_label_cross_entropy(student_logits_BC: Tensor, label_sets_BC: Tensor) -> Tensor:
+    """Binary cross-entropy with label sets of 0 and 1, in nats, mean over classes and over the rows whose labels are
+    known (not -1), 0 if none is; a float32 scalar. No temperature, no T^2."""
+    is_known_B = (label_sets_BC >= 0).all(dim=1)
+    wanted_BC = label_sets_BC.clamp(min=0).float()
+    losses_BC = functional.binary_cross_entropy_with_logits(student_logits_BC.float(), wanted_BC, reduction="none")
+    return (losses_BC.mean(dim=1) * is_known_B).sum() / is_known_B.sum().clamp(min=1)
+
+
 def mean_over_known(total: Tensor, targets_B: Tensor) -> Tensor:
     """A total over the rows with a known target becomes their mean; 0 if there are none."""
     return total / (targets_B != UNKNOWN_TARGET).sum().clamp(min=1)
