@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from softlab.errors import GoesOnDifferently, InvalidOption, SoftlabError, StoreBusy
+from softlab.errors import DamagedShards, GoesOnDifferently, InvalidOption, SoftlabError, StoreBusy
 from softlab.loading.order import spread_out
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.ranks import PART_CHARACTERS, Ranks, join_ranks, rank
@@ -30,7 +30,7 @@ from softlab.teacher.options import DumpOptions
 from softlab.teacher.shared_dump import own_shards
 from tests.forks import FORKS
 from tests.ranks import started, wait_for_end
-from tests.store.building import FORMATS, contents
+from tests.store.building import FORMATS, contents, flip_byte
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
 
 pytestmark = pytest.mark.process
@@ -68,6 +68,13 @@ def go_on(out: Path, options: DumpOptions) -> None:
     """The same, which the first process tells."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if rank() == 0 else "error", GoesOnDifferently)
+        share(out, options)
+
+
+def redo(out: Path, options: DumpOptions) -> None:
+    """The same, where shards are damaged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if rank() == 0 else "error", DamagedShards)
         share(out, options)
 
 
@@ -110,6 +117,22 @@ def test_several_processes_go_on_in_float32_as_one_does(tmp_path: Path) -> None:
     with started(2, go_on, tmp_path / "store", make_options()) as processes:
         assert wait_for_end(processes) == [0, 0]
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
+
+
+def test_several_processes_compute_a_damaged_shard_anew_that_is_found_at_the_end(tmp_path: Path) -> None:
+    options = make_options(format="parquet")
+    dump(tmp_path / "alone", options)
+    with pytest.raises(KeyboardInterrupt):
+        dump(tmp_path / "store", options, on_progress=stop_at(50))
+    flip_byte(tmp_path / "store/outputs/logits/view=00000/part-00001.parquet")
+
+    with started(2, redo, tmp_path / "store", options) as processes:
+        assert wait_for_end(processes) == [0, 0]
+
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
+    lefts = [left_by(tmp_path / "store", rank=rank) for rank in (0, 1)]
+    assert [left["rows_computed"] for left in lefts] == [18, 18]
+    assert max(row for left in lefts for row in left["rows"]) == 50
 
 
 def test_each_process_reads_the_samples_of_its_own_shards_and_progress_counts_all(tmp_path: Path) -> None:
