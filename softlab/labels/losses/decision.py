@@ -94,7 +94,7 @@ def has_temperature(loss: DecisionLoss | LossOnValues) -> bool:
 
 
 def settled_loss(
-    loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float, interpolates: bool
+    loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float, interpolates: bool = True
 ) -> DecisionLoss:
     """The same loss with the temperature that these labels give it, where none was given; `lowest` is the smallest that
     all stores hold, and `interpolates` whether their tails can be told at others."""
