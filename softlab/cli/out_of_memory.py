@@ -14,15 +14,29 @@ SIGNS = (
 """In the text of an error, whatever its class is."""
 
 
+LOST_WORKER = "DataLoader worker (pid"
+"""How torch's errors begin where a loader process has ended, which it may notice anywhere in the program."""
+
+
 def explain_no_memory(error: BaseException) -> str | None:
     """None for an error of another kind."""
     found = _find(error)
     if found is None:
-        return None
+        return _explain_lost_worker(error)
     reason = str(found).partition("\n")[0] or "MemoryError"
     return (
         f"no more memory for this process: {reason}. Raise its limit (`ulimit -v` shows it in KB), end other programs, "
         f"or use smaller batches and fewer workers; what was finished is kept, and the same command goes on."
+    )
+
+
+def _explain_lost_worker(error: BaseException) -> str | None:
+    reason = str(error).partition("\n")[0].partition(". ")[0]
+    if not (isinstance(error, RuntimeError) and reason.startswith(LOST_WORKER)):
+        return None
+    return (
+        f"{reason.rstrip('.')}. Look whether the machine ran out of memory, or /dev/shm of room; say fewer "
+        f"`device.workers` (--workers), or 0 to load without. What was finished is kept, and the same command goes on."
     )
 
 

@@ -1,12 +1,18 @@
 """A process that may have no more memory ends in one line that says so."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch.utils.data import get_worker_info
 
 from softlab.cli.out_of_memory import explain_no_memory
+from softlab.sources.source import Sample
+from tests.teacher.dumping import Pictures, dump, make_options
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,28 @@ def test_an_import_that_was_broken_off_by_it_is_told_by_what_broke_it() -> None:
     assert explain_no_memory(error) is not None
     assert explain_no_memory(SystemError("error return without exception set")) is None
     assert explain_no_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+class Deadly(Pictures):
+    """A source that a loader process doesn't survive."""
+
+    def read(self, index: int) -> Sample:
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(index)
+
+
+@pytest.mark.process
+def test_a_loader_process_that_is_killed_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        dump(tmp_path / "store", make_options(workers=1), source=Deadly())
+
+    told = explain_no_memory(raised.value)
+    assert told is not None
+    assert re.match(
+        r"DataLoader worker \(pid(\(s\))? \d+\) (is killed by signal: Killed|exited unexpectedly)\. Look", told
+    )
+    assert "0 to load without. What was finished is kept, and the same command goes on." in told
 
 
 PROGRAM = """

@@ -37,6 +37,7 @@ def test_one_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.
         ("image", "modality 'image': No module named 'image'. Did you mean images?"),
         ("no.such", "modality 'no.such': No module named 'no'."),
         ("", "modality '': "),
+        ("os", "'os' is a module of Python itself, which has no models and no modalities. Name a module of yours"),
         ("softlab.errors", "modality 'softlab.errors': errors.py exposes no MODALITY. Set it to an object"),
     ],
 )
