@@ -83,10 +83,10 @@ class Aligned:
     @property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels, or the model, and not new
-        ones too."""
+        ones too. Beside models of values they are compared with no classes."""
         has_labels = self.store is not None and self.store.has_labels
         num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
-        if num_classes is None or self.new_classes:
+        if num_classes is None or self.new_classes or self.values_output is not None:
             return hard_targets(self.source)
         if self.labels == "other":
             return None

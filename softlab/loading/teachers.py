@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.manifest import StorePlan
 from softlab.modalities.views import describe_views
 from softlab.store.reader import Store
@@ -42,8 +42,15 @@ def find_features(stores: Sequence[Store], names: Iterable[str]) -> dict[str, St
 
 
 def find_values(stores: Sequence[Store], output: str) -> dict[str, Store]:
-    """The store that holds an output of kind `values` which models give with their own. Raises InvalidOption as
-    `find_features`, StoreMismatch where it has a row for each unit of a sample."""
+    """The store that holds an output of kind `values` which models give with their own. Raises InvalidOption if none
+    does, or several do, StoreMismatch where it has a row for each unit of a sample."""
+    held = sorted({name for store in stores for name in store.feature_names})
+    if output not in held:
+        raise InvalidOption(
+            f"output {output!r}: {' and '.join(store.name for store in stores) or 'no store'} holds no values of this "
+            f"name (values: {', '.join(held) or 'none'}). {suggest(output, held)} Dump it as `dump.output = "
+            f"{output}:values`, or name another."
+        )
     found = find_features(stores, [output])
     for store in found.values():
         if any(each.name == output and each.units for each in store.manifest.values):

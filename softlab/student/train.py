@@ -248,7 +248,7 @@ def _compare_on(
         )
     if values is None:
         valid = replace(valid, source=_with_learnt_classes(valid.source, trained_on.source, stores, options))
-    check_comparable(valid, stores)
+    check_comparable(valid, stores, by_classes=values is None)
     stored = [valid.store] if valid.store else []
     aligned = align_inputs(valid.source, stored, inputs, options, values_output=values).aligned
     if valid.store is not None and values is None:

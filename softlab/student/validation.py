@@ -37,9 +37,11 @@ class Comparison:
     """The metric that makes an epoch the best."""
 
 
-def check_comparable(valid: Validation, stores: Sequence[Store]) -> None:
-    """Raises StoreMismatch for a validation store of another teacher."""
-    if valid.store is not None and stores and not any(_are_of_one_teacher(valid.store, store) for store in stores):
+def check_comparable(valid: Validation, stores: Sequence[Store], *, by_classes: bool = True) -> None:
+    """Raises StoreMismatch for a validation store of another teacher; of students that give no classes, these don't
+    count."""
+    is_same = _are_of_one_teacher if by_classes else _have_the_same_weights
+    if valid.store is not None and stores and not any(is_same(valid.store, store) for store in stores):
         names = " or ".join(store.name for store in stores)
         raise StoreMismatch(
             f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
@@ -51,6 +53,10 @@ def _are_of_one_teacher(one: Store, other: Store) -> bool:
     """The classes of one of them may have no names, as where a data set has other ones, or not all of them."""
     names = {store.class_names for store in (one, other) if store.class_names is not None}
     return len(names) < 2 and _teacher_of(one) == _teacher_of(other)
+
+
+def _have_the_same_weights(one: Store, other: Store) -> bool:
+    return one.manifest.teacher.weights_fingerprint == other.manifest.teacher.weights_fingerprint
 
 
 def _teacher_of(store: Store) -> tuple[str, int | None, str | None]:

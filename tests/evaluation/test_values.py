@@ -171,9 +171,9 @@ def test_a_model_that_gives_nan_is_refused(store: Store) -> None:
 
 
 def test_an_output_that_the_store_does_not_hold_is_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=r"no store holds it \(they hold: embedding\)"):
+    with pytest.raises(InvalidOption, match=r"holds no values of this name \(values: embedding\)\. Did you mean emb"):
         evaluate_model(STUDENT, PICTURES, store=store, output="embeding")
-    with pytest.raises(InvalidOption, match=r"no store holds it \(they hold: none\)"):
+    with pytest.raises(InvalidOption, match=r"holds no values of this name \(values: none\)\."):
         measure_values(make_classes_store(tmp_path))
 
 

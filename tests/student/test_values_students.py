@@ -399,8 +399,19 @@ def test_a_validation_store_of_another_teacher_or_without_the_output_is_refused(
     other = make_store(tmp_path / "other", seed=1, num_classes=WIDTH, output=("embedding:values",))
     with pytest.raises(StoreMismatch, match="was not made by the teacher of"):
         train(embedder(), vectors, valid=other, **learn_values(CosineLoss()))
-    with pytest.raises(StoreMismatch, match="was not made by the teacher of"):
+    with pytest.raises(InvalidOption, match=r"classes holds no values of this name \(values: none\)"):
         train(embedder(), vectors, valid=open_store(folder / "classes"), **learn_values(CosineLoss()))
+
+
+def test_a_validation_store_may_hold_the_values_alone(vectors: Store, folder: Path) -> None:
+    both = open_store(folder / "both")
+
+    (result,) = train(embedder(), both, valid=vectors, **learn_values(CosineLoss(output="embedding")))
+    (same,) = train(embedder(), both, valid=both, **learn_values(CosineLoss(output="embedding")))
+
+    assert result.last is not None
+    assert same.last is not None
+    assert result.last.values == same.last.values
 
 
 def test_a_teacher_whose_vectors_are_not_finite_is_refused_when_it_is_dumped(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula() -> None:
 def test_the_scale_of_a_student_may_be_learnt() -> None:
     scale = torch.tensor(2.0, requires_grad=True)
 
-    pair_matching_loss(halves(4, seed=0), halves(4, seed=1), student_scale=scale, teacher_scale=10.0).backward()  # type: ignore[no-untyped-call]
+    loss = pair_matching_loss(halves(4, seed=0), halves(4, seed=1), student_scale=scale, teacher_scale=10.0)
+    loss.backward()  # type: ignore[no-untyped-call]
 
     assert scale.grad is not None
     assert scale.grad.item() != 0
