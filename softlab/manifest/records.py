@@ -1,40 +1,22 @@
-"""What a manifest says, part by part.
+"""The whole of a manifest.
 
 `StorePlan` is what is settled before the first row is written, and what a resumed dump must repeat exactly; `Manifest`
 adds what is known at the end.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta
 
 from softlab.amounts import format_count
-from softlab.identity import digest_of
-from softlab.shards import Dtype, ShardGrid, row_bytes
-
-Count = Annotated[int, Meta(ge=0, le=1 << 48)]
-Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
-Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-FileDigest = Annotated[str, Meta(min_length=64, max_length=64)]
-"""Hex digits, which `find_contradiction` checks for all files at once: a pattern for each took half of the time to
-open a store of 100,000 shards."""
-
-Temperature = Annotated[float, Meta(gt=0, le=1e6)]
-Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Alpha = Annotated[float, Meta(gt=0, le=1000)]
-OutputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-FieldName = Annotated[str, Meta(pattern=r"^((labels|features)|outputs/[A-Za-z0-9_-]{1,64})/[A-Za-z0-9_-]{1,64}\Z")]
-"""`outputs/NAME/class_ids`; in stores of format 1 `labels/class_ids` and `features/NAME`."""
-
-StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
-
-
-class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the manifest: immutable, and strict about its keys."""
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
+from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
+from softlab.manifest.statistics import Statistics
+from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord
+from softlab.manifest.value_types import Count, Fingerprint, Record
+from softlab.shards import ShardGrid
 
 
 class TeacherRecord(Record, frozen=True, kw_only=True):
@@ -44,250 +26,6 @@ class TeacherRecord(Record, frozen=True, kw_only=True):
     num_parameters: Count
     precision: str
     """The dtype of the forward pass: float32, or that of autocast."""
-
-
-class InputRecord(Record, frozen=True, kw_only=True):
-    """How a field of a sample became the teacher's input."""
-
-    field: str
-    modality: str
-    options: dict[str, Any]
-    """The modality's own, such as size and normalisation of images."""
-
-    decode: dict[str, Any] | UnsetType = UNSET
-    """How the field was decoded, where the modality has a choice; a store from before says nothing."""
-
-
-class SkippedRecord(Record, frozen=True, kw_only=True):
-    key: str
-    reason: str
-
-
-class SourceRecord(Record, frozen=True, kw_only=True):
-    name: str
-    num_samples: Positive
-    keys_fingerprint: Fingerprint
-    skipped: tuple[SkippedRecord, ...]
-    """Samples left out because they could not be read; they have no index."""
-
-    chosen_from: Positive | None = None
-    """How many samples there were when the teacher saw them, where this store was pulled with some of them only.
-    `samples.parquet` then says which number each of them had: their views are drawn by it."""
-
-
-class LabelSpaceRecord(Record, frozen=True, kw_only=True):
-    num_classes: Positive
-    class_names: tuple[str, ...] | None
-    fingerprint: Fingerprint
-
-
-class TransformRecord(Record, frozen=True, kw_only=True):
-    """One transform of a view's random part, with every argument that it was built with."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-class MixingRecord(Record, frozen=True, kw_only=True):
-    """How views are mixed with those of other samples."""
-
-    mixup: Alpha | None
-    cutmix: Alpha | None
-    cutmix_share: Share
-    share: Share
-
-
-def views_fingerprint(*, seed: int, transforms: Sequence[TransformRecord], mixing: MixingRecord | None) -> Fingerprint:
-    """Of everything that decides what view v of sample n is."""
-    return digest_of(msgspec.json.encode([seed, transforms, mixing], order="deterministic"))
-
-
-class ViewsRecord(Record, frozen=True, kw_only=True):
-    """What the views are; by default the samples as they are."""
-
-    num_views: Positive
-    seed: Seed = 0
-    transforms: Annotated[tuple[TransformRecord, ...], Meta(max_length=64)] = ()
-    """The random part, in order."""
-
-    mixing: MixingRecord | None = None
-    fingerprint: Fingerprint = views_fingerprint(seed=0, transforms=(), mixing=None)
-    digest_every: Count = 0
-    """Of one view in so many the digest of its pixels is kept, after the random part; of none for 0."""
-
-    first: Count = 0
-    """Which view of the recipe the store's view 0 is: not the first one where the store was pulled without it."""
-
-
-class SelectionRecord(Record, frozen=True, kw_only=True):
-    method: Literal["topk"]
-    k: Positive
-    temperatures: Annotated[tuple[Temperature, ...], Meta(min_length=1, max_length=64)]
-
-
-class CodingRecord(Record, frozen=True, kw_only=True):
-    logits: Literal["float32", "float16", "uint8"]
-    gap_step: Annotated[float, Meta(gt=0, le=64)] | None
-    """uint8 only: nats for one step of a gap between successive logits."""
-
-
-class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
-    """An output that is logits over classes: its largest ones are stored, and the exact tail."""
-
-    name: OutputName
-    taken_from: str
-    """Where in the model: `output` for the only one, the name of a field of what it returns, or `layer:NAME`."""
-
-    head: Literal["softmax", "sigmoid"] = "softmax"
-    """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
-
-    label_space: LabelSpaceRecord
-    selection: SelectionRecord
-    coding: CodingRecord
-    absolute: bool = True
-    """Whether logits have a level of their own. False where only probabilities were known."""
-
-    units: bool = False
-    """Whether there is a row for each unit of a sample (a position, a token, a frame), and not one a sample."""
-
-    valid: bool = False
-    """Whether rows may have fewer classes: then `valid` says how many each has, the first ones."""
-
-    masked: bool | UnsetType = UNSET
-    """Whether those may be any classes: then `valid_bits` says which ones. A manifest says nothing where not."""
-
-    @property
-    def in_a_line(self) -> str:
-        """`K=16 of 1000, softmax`."""
-        return f"K={self.selection.k} of {self.label_space.num_classes}, {self.head}"
-
-
-class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="values"):
-    """An output that is stored as it is: a feature, an embedding, scores; one vector or map a row."""
-
-    name: OutputName
-    taken_from: str
-    """As in `ClassesRecord`; a layer's with its pooling, `layer:NAME:mean`."""
-
-    units: bool = False
-
-    other_coding: Literal["float32", "int8"] | UnsetType = msgspec.field(name="coding", default=UNSET)
-    """What the manifest says as `coding`. It says nothing where that is float16, as before there was a choice."""
-
-    @property
-    def coding(self) -> Literal["float32", "float16", "int8"]:
-        """How numbers are stored; of int8 each row has a scale."""
-        return "float16" if self.other_coding is UNSET else self.other_coding
-
-
-OutputRecord = ClassesRecord | ValuesRecord
-
-
-class FieldRecord(Record, frozen=True, kw_only=True):
-    """One array: what it holds for each row, and how many rows make a chunk."""
-
-    name: FieldName
-    dtype: Dtype
-    row_shape: Annotated[tuple[Positive, ...], Meta(max_length=4)]
-    chunk_rows: Positive
-
-    @property
-    def group(self) -> str:
-        """What is read together: the arrays of one output."""
-        return self.name if self.name.startswith("features/") else self.name.rpartition("/")[0]
-
-    @property
-    def short_name(self) -> str:
-        return self.name.rpartition("/")[2]
-
-    @property
-    def row_bytes(self) -> int:
-        return row_bytes(self.dtype, self.row_shape)
-
-
-class StorageRecord(Record, frozen=True, kw_only=True):
-    format: Literal["zarr", "parquet"]
-    shard_rows: Positive
-    """Samples in a shard, and so rows of an output without units."""
-
-    shard_units: Positive | None = None
-    """Rows that a shard has room for in an output with units; what its samples don't need is fill. None where no output
-    has units."""
-
-    fields: tuple[FieldRecord, ...]
-
-    def fields_of(self, group: str) -> tuple[FieldRecord, ...]:
-        return tuple(field for field in self.fields if field.group == group)
-
-
-class FileRecord(Record, frozen=True, kw_only=True, gc=False):
-    """One of hundreds of thousands in a large store: it holds no cycles, so the collector need not follow it."""
-
-    path: StoredPath
-    bytes: Count
-    blake3: FileDigest
-
-
-class Statistics(Record, frozen=True, kw_only=True, gc=False):
-    """Of one output of kind `classes`: sums over rows, so that those of shards add up to those of the store."""
-
-    rows: Count
-    rows_with_target: Count
-    correct: Count
-    """Rows whose largest logit is at the hard target."""
-
-    captured_mass: tuple[float, ...]
-    """Sum over rows of the kept classes' probability, one value a temperature; under a sigmoid head of the share that
-    they have of the sum of all classes' probabilities."""
-
-    clipped_logits: Count
-    """Logits that the coding could not hold within its rounding."""
-
-    coding_kl: tuple[float, ...] | UnsetType = UNSET
-    """Of the uint8 coding, where a dump measured it: sum over rows of the KL from the teacher's kept classes and tail
-    to the stored ones, in nats, one value a temperature."""
-
-    coding_shift: tuple[float, ...] | UnsetType = UNSET
-    """Likewise of how far a loss's value moves: |sum of p log p of the stored ones - that of the teacher's|."""
-
-    @property
-    def coding_cost(self) -> tuple[float, float] | None:
-        """Nats a row at the temperature where they are highest: the KL of what is stored, and by how much a loss's
-        value moves; None where that wasn't measured."""
-        if self.coding_kl is UNSET or self.coding_shift is UNSET:
-            return None
-        rows = max(self.rows, 1)
-        return max(self.coding_kl) / rows, max(self.coding_shift) / rows
-
-    @property
-    def accuracy(self) -> float | None:
-        return self.correct / self.rows_with_target if self.rows_with_target else None
-
-    @property
-    def mean_captured_mass(self) -> tuple[float, ...]:
-        """0 where there are no rows, as samples with units may have none."""
-        return tuple(total / max(self.rows, 1) for total in self.captured_mass)
-
-
-class PrecisionRecord(Record, frozen=True, kw_only=True, gc=False):
-    """Samples start..stop-1, which were run in another precision than `teacher.precision`."""
-
-    start: Count
-    stop: Positive
-    precision: str
-
-
-class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
-    view: Count
-    start: Count
-    stop: Positive
-    files: tuple[FileRecord, ...]
-    statistics: dict[str, Statistics]
-    """By output, of kind `classes`."""
-
-    precisions: tuple[PrecisionRecord, ...] | UnsetType = UNSET
-    """Its samples of another precision than `teacher.precision`, where there are such: those that overflowed in half
-    precision and were run again, or that were there before a dump went on in float32."""
 
 
 class StorePlan(Record, frozen=True, kw_only=True):
@@ -415,33 +153,3 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         """What the files of some outputs take."""
         groups = tuple(f"{self.group_of(output)}/" for output in outputs)
         return sum(file.bytes for file in self.files if file.path.startswith(groups))
-
-
-def add_up(statistics: Sequence[Statistics]) -> Statistics:
-    """Of several shards together; the same to the last bit everywhere, as `sum` of floats is not before Python 3.12."""
-    return Statistics(
-        rows=sum(each.rows for each in statistics),
-        rows_with_target=sum(each.rows_with_target for each in statistics),
-        correct=sum(each.correct for each in statistics),
-        captured_mass=_added([each.captured_mass for each in statistics]),
-        clipped_logits=sum(each.clipped_logits for each in statistics),
-        coding_kl=_added_where_all([each.coding_kl for each in statistics]),
-        coding_shift=_added_where_all([each.coding_shift for each in statistics]),
-    )
-
-
-def _added(sums: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(math.fsum(column) for column in zip(*sums, strict=True))
-
-
-def _added_where_all(sums: Sequence[tuple[float, ...] | UnsetType]) -> tuple[float, ...] | UnsetType:
-    """Unset where a part, such as views that an older softlab added, wasn't measured, or is of other temperatures."""
-    known = [each for each in sums if each is not UNSET]
-    is_known = len(known) == len(sums) and len({len(each) for each in known}) == 1
-    return _added(known) if is_known else UNSET
-
-
-def add_up_by_output(shards: Sequence[ShardRecord]) -> dict[str, Statistics]:
-    """The same for each output."""
-    names = shards[0].statistics if shards else {}
-    return {name: add_up([shard.statistics[name] for shard in shards]) for name in names}
