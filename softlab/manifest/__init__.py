@@ -9,36 +9,37 @@ from softlab.manifest.document import (
     decode_manifest,
     encode,
 )
-from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
-from softlab.manifest.records import (
+from softlab.manifest.outputs import (
     ClassesRecord,
     CodingRecord,
-    FieldRecord,
-    FileRecord,
-    ImportedRecord,
-    InputRecord,
     LabelSpaceRecord,
-    Manifest,
-    MixingRecord,
     OutputRecord,
-    PrecisionRecord,
-    Record,
     SelectionRecord,
-    ShardRecord,
+    ValuesRecord,
+)
+from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
+from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.seen import (
+    InputRecord,
+    MixingRecord,
     SkippedRecord,
     SourceRecord,
-    Statistics,
-    StorageRecord,
-    StorePlan,
-    TeacherRecord,
     TransformRecord,
-    ValuesRecord,
     ViewsRecord,
-    add_up,
-    add_up_by_output,
     views_fingerprint,
 )
+from softlab.manifest.statistics import Statistics, add_up
+from softlab.manifest.storage import (
+    FieldRecord,
+    FileRecord,
+    PrecisionRecord,
+    ShardRecord,
+    StorageRecord,
+    add_up_by_output,
+)
+from softlab.manifest.teacher import ImportedRecord, TeacherRecord
 from softlab.manifest.under_way import BegunPlan, OwnHash, begin, decode_begun, decode_under_way
+from softlab.manifest.value_types import Record
 from softlab.manifest.version1 import in_version_1, in_version_2
 
 __all__ = [

@@ -6,16 +6,10 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from softlab.labels.values_coding import arrays_of_values
-from softlab.manifest.records import (
-    ClassesRecord,
-    Manifest,
-    OutputRecord,
-    PrecisionRecord,
-    ShardRecord,
-    StorePlan,
-    ValuesRecord,
-    views_fingerprint,
-)
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
+from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.seen import views_fingerprint
+from softlab.manifest.storage import PrecisionRecord, ShardRecord
 from softlab.remote.remote import MAX_SINGLE_BYTES
 from softlab.shards import MAX_FIELD_BYTES
 

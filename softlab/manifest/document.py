@@ -11,8 +11,9 @@ from msgspec import Struct
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, UnsupportedStore
 from softlab.identity import digest_of
 from softlab.manifest.checks import find_contradiction, find_plan_contradiction
-from softlab.manifest.records import Manifest, Record, StorePlan
+from softlab.manifest.records import Manifest, StorePlan
 from softlab.manifest.strict_json import decode_strictly
+from softlab.manifest.value_types import Record
 from softlab.manifest.version1 import Manifest1, from_version_1, to_version_1
 
 FORMAT_VERSION = 2

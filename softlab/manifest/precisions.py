@@ -10,7 +10,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from softlab.manifest.records import Manifest, PrecisionRecord, ShardRecord
+from softlab.manifest.records import Manifest
+from softlab.manifest.storage import PrecisionRecord, ShardRecord
 
 
 def spans_of(precision_S: NDArray[np.str_], *, start: int, usual: str) -> tuple[PrecisionRecord, ...] | UnsetType:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from softlab.manifest.records import Record
+from softlab.manifest.value_types import Record
 
 Kind = TypeVar("Kind", bound=Record)
 

@@ -7,8 +7,10 @@ import msgspec
 from msgspec import Meta
 
 from softlab.manifest.document import has_own_hash, is_as_written
-from softlab.manifest.records import FileRecord, Record, StorePlan
+from softlab.manifest.records import StorePlan
+from softlab.manifest.storage import FileRecord
 from softlab.manifest.strict_json import decode_strictly
+from softlab.manifest.value_types import Record
 
 OwnHash = Annotated[str, Meta(max_length=64)]
 """Of the bytes of a document, as `Manifest.self_digest`: empty in what they say."""

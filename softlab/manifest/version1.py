@@ -15,29 +15,20 @@ from typing import Any, Literal
 
 import msgspec
 
-from softlab.manifest.records import (
+from softlab.manifest.outputs import (
     ClassesRecord,
     CodingRecord,
-    Count,
-    FieldRecord,
-    FileRecord,
-    Fingerprint,
-    InputRecord,
     LabelSpaceRecord,
-    Manifest,
     OutputRecord,
-    Positive,
-    Record,
     SelectionRecord,
-    ShardRecord,
-    SourceRecord,
-    Statistics,
-    StorageRecord,
-    StorePlan,
-    TeacherRecord,
     ValuesRecord,
-    ViewsRecord,
 )
+from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
+from softlab.manifest.statistics import Statistics
+from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord
+from softlab.manifest.teacher import TeacherRecord
+from softlab.manifest.value_types import Count, Fingerprint, Positive, Record
 
 OUTPUT = "logits"
 """The name of the only output of kind `classes`, unless a feature has it."""

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from softlab.manifest.records import Count, Fingerprint, Manifest, Positive, Record, Share
+from softlab.manifest.records import Manifest
+from softlab.manifest.value_types import Count, Fingerprint, Positive, Record, Share
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?\Z")]
 Tag = Annotated[str, Meta(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?\Z")]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from softlab.manifest import Manifest
-from softlab.manifest.records import Count, Fingerprint, Record
+from softlab.manifest.value_types import Count, Fingerprint, Record
 
 MAX_CLASS_NAMES = 20
 

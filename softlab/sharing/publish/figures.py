@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softlab.labels.captured import captured_mass, confidence
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest.records import Count, Fingerprint, Positive, Record, Temperature
+from softlab.manifest.value_types import Count, Fingerprint, Positive, Record, Temperature
 from softlab.store.reader import Store
 
 MAX_ROWS = 1 << 16

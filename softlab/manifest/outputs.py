@@ -1,0 +1,82 @@
+"""What a manifest says of the teacher's outputs: soft labels over classes, and values as they are."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from softlab.manifest.value_types import Fingerprint, OutputName, Positive, Record, Temperature
+
+
+class LabelSpaceRecord(Record, frozen=True, kw_only=True):
+    num_classes: Positive
+    class_names: tuple[str, ...] | None
+    fingerprint: Fingerprint
+
+
+class SelectionRecord(Record, frozen=True, kw_only=True):
+    method: Literal["topk"]
+    k: Positive
+    temperatures: Annotated[tuple[Temperature, ...], Meta(min_length=1, max_length=64)]
+
+
+class CodingRecord(Record, frozen=True, kw_only=True):
+    logits: Literal["float32", "float16", "uint8"]
+    gap_step: Annotated[float, Meta(gt=0, le=64)] | None
+    """uint8 only: nats for one step of a gap between successive logits."""
+
+
+class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
+    """An output that is logits over classes: its largest ones are stored, and the exact tail."""
+
+    name: OutputName
+    taken_from: str
+    """Where in the model: `output` for the only one, the name of a field of what it returns, or `layer:NAME`."""
+
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
+
+    label_space: LabelSpaceRecord
+    selection: SelectionRecord
+    coding: CodingRecord
+    absolute: bool = True
+    """Whether logits have a level of their own. False where only probabilities were known."""
+
+    interpolates: bool | UnsetType = UNSET
+    """False where tails are known at the stored temperatures alone; a manifest says nothing where they can be told
+    between them."""
+
+    units: bool = False
+    """Whether there is a row for each unit of a sample (a position, a token, a frame), and not one a sample."""
+
+    valid: bool = False
+    """Whether rows may have fewer classes: then `valid` says how many each has, the first ones."""
+
+    masked: bool | UnsetType = UNSET
+    """Whether those may be any classes: then `valid_bits` says which ones. A manifest says nothing where not."""
+
+    @property
+    def in_a_line(self) -> str:
+        """`K=16 of 1000, softmax`."""
+        return f"K={self.selection.k} of {self.label_space.num_classes}, {self.head}"
+
+
+class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="values"):
+    """An output that is stored as it is: a feature, an embedding, scores; one vector or map a row."""
+
+    name: OutputName
+    taken_from: str
+    """As in `ClassesRecord`; a layer's with its pooling, `layer:NAME:mean`."""
+
+    units: bool = False
+
+    other_coding: Literal["float32", "int8"] | UnsetType = msgspec.field(name="coding", default=UNSET)
+    """What the manifest says as `coding`. It says nothing where that is float16, as before there was a choice."""
+
+    @property
+    def coding(self) -> Literal["float32", "float16", "int8"]:
+        """How numbers are stored; of int8 each row has a scale."""
+        return "float16" if self.other_coding is UNSET else self.other_coding
+
+
+OutputRecord = ClassesRecord | ValuesRecord
