@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from softlab.labels.losses import LossOnValues, settled_loss
+from softlab.labels.losses import settled_loss
 from softlab.store.reader import Store
 from softlab.student.options import LearnOptions, Student, TrainOptions
 
@@ -19,8 +19,6 @@ def settle_temperatures(
     interpolates = all(store.interpolates for store in with_labels)
 
     def settled(learn: LearnOptions) -> LearnOptions:
-        if isinstance(learn.loss, LossOnValues):
-            return learn
         loss = settled_loss(
             learn.loss, num_classes=first.num_classes, head=first.head, lowest=lowest, interpolates=interpolates
         )

@@ -3,7 +3,7 @@
 # Shape letters: B rows in a batch, C classes.
 
 from dataclasses import fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
@@ -50,6 +50,8 @@ DecisionLoss = (
 )
 """What a student learns from a teacher's decisions: the options of one loss, which are its own alone."""
 
+Loss = TypeVar("Loss", bound=DecisionLoss | LossOnValues)
+
 LOSS_BY_NAME: dict[str, type[DecisionLoss]] = {each.name: each for each in get_args(DecisionLoss)}
 
 
@@ -93,12 +95,11 @@ def has_temperature(loss: DecisionLoss | LossOnValues) -> bool:
     return isinstance(loss, TemperedLoss)
 
 
-def settled_loss(
-    loss: DecisionLoss, *, num_classes: int, head: Head, lowest: float, interpolates: bool = True
-) -> DecisionLoss:
+def settled_loss(loss: Loss, *, num_classes: int, head: Head, lowest: float, interpolates: bool = True) -> Loss:
     """The same loss with the temperature that these labels give it, where none was given; `lowest` is the smallest that
     all stores hold, and `interpolates` whether their tails can be told at others."""
     if not isinstance(loss, TemperedLoss) or loss.temperature is not None:
         return loss
     change: Any = {"temperature": default_temperature(num_classes, head=head, lowest=lowest, interpolates=interpolates)}
-    return replace(loss, **change)
+    settled: Loss = replace(loss, **change)  # type: ignore[assignment]  # the class stays what it is
+    return settled
