@@ -286,3 +286,18 @@ def test_workers_read_the_rows_that_one_process_reads(tmp_path: Path) -> None:
     for one, other in zip(alone.load(order), shared.load(order), strict=True):
         assert one.content_hashes == other.content_hashes
         assert images_in(one).equal(images_in(other))
+
+
+def test_a_data_set_of_the_hub_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def load(name: str, **arguments: Any) -> Any:
+        asked.append((name, arguments))
+        return Dataset.from_dict({"text": ["a", "b"]})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+
+    source = open_rows("datasets:hub:team/reviews", fields={"text": "text"}, arguments={"split": "test"})
+
+    assert asked == [("team/reviews", {"split": "test"})]
+    assert (source.name, len(source)) == ("datasets:hub:reviews", 2)
