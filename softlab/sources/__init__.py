@@ -1,4 +1,4 @@
-"""Data sets with stable sample indices: folders and Parquet files. They give raw fields; a modality decodes them."""
+"""Data sets with stable sample indices: folders, Parquet files, what `datasets` reads. A modality decodes them."""
 
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Sample, SkippedSample, Source, hard_targets

@@ -14,6 +14,7 @@ from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
+from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from softlab.student.loop import TrainProgress
@@ -23,6 +24,7 @@ from softlab.student.search import Trial
 from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, as_class_folders, dump, train
 
 CNN = "student.cnn.model=softlab:grey_cnn"
+TEACHER_ITSELF = f"teacher={{model = 'softlab:grey_resnet', weights = '{DATA / 'teacher.safetensors'}'}}"
 VALID = f"valid={{path = '{DATA / 'test'}', limit = 100}}"
 
 
@@ -169,6 +171,24 @@ def test_students_learn_from_several_stores(tmp_path: Path, store: Path) -> None
     assert not torch.allclose(half, alone, atol=1e-3)
 
 
+def test_students_may_have_other_classes_than_the_teacher(tmp_path: Path, store: Path) -> None:
+    """Also where they are measured, on hard targets and against the teacher's own run."""
+    classes = "classes={names = ['Bag'], merged = {shoe = ['Sandal', 'Sneaker', 'Ankle boot']}}"
+    kept = f"valid_full='{tmp_path / 'valid.zarr'}'"
+    recipe = train(
+        store, tmp_path / "run", VALID, TEACHER_ITSELF, kept, classes, "student.mlp.arguments={num_classes = 2}"
+    )
+
+    (result,) = recipe.run()
+
+    assert isinstance(result, StudentResult)
+    assert result.last is not None
+    assert {"accuracy", "teacher_kl"} <= result.last.values.keys()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["classes"] == [[[8], [5, 7, 9]]]
+    write_recipe(tmp_path / "written.toml", recipe)
+    assert TrainRecipe.load(tmp_path / "written.toml").classes == recipe.classes
+
+
 # A search.
 
 
@@ -192,9 +212,6 @@ def test_the_recipe_of_the_best_trial_trains_it_again(tmp_path: Path, store: Pat
     assert (mlp.last.values["accuracy"], hard.name) == (first.score, "mlp-hard")
     assert best.options.learn == first.learn
     assert (best.targets.label_smoothing, best.log.track, best.search) == (0.1, (), None)
-
-
-TEACHER_ITSELF = f"teacher={{model = 'softlab:grey_resnet', weights = '{DATA / 'teacher.safetensors'}'}}"
 
 
 def test_students_are_measured_against_the_teachers_own_run_over_the_validation_source(

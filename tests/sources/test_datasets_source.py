@@ -9,15 +9,21 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.identity import source_fingerprint
+from softlab.loading.aligned import Aligned
+from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence
+from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.sources import Source, SourceOptions
 from softlab.sources.folder import open_folder
 from softlab.sources.subset import first
 from softlab.testing.sources import SourceContract, assert_same_sample
+from tests.modalities.images.batches import images_in
 from tests.sources.pictures import animals, encoded, image_of, image_rows, picture, write_folder, write_parquet
 
 DEMO = Path(__file__).parents[2] / "data/fashion_mnist/test"
@@ -261,3 +267,37 @@ def test_opening_files_of_this_machine_is_told_to_nobody(tmp_path: Path, monkeyp
     monkeypatch.setattr("datasets.load.get_session", lambda: pytest.fail("a server was asked"))
 
     assert len(open_rows(reviews(tmp_path), **TEXT)) == 5
+
+
+@pytest.mark.process
+def test_workers_read_the_rows_that_one_process_reads(tmp_path: Path) -> None:
+    source = open_rows(f"datasets:imagefolder:{animals(tmp_path)}")
+    order = in_sequence(0, len(source), batch_size=2)
+
+    alone, shared = (
+        BatchLoader(
+            Aligned(source=source, inputs=(ImageInput(),)),
+            device=torch.device("cpu"),
+            options=LoaderOptions(workers=workers),
+        )
+        for workers in (0, 2)
+    )
+
+    for one, other in zip(alone.load(order), shared.load(order), strict=True):
+        assert one.content_hashes == other.content_hashes
+        assert images_in(one).equal(images_in(other))
+
+
+def test_a_data_set_of_the_hub_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def load(name: str, **arguments: Any) -> Any:
+        asked.append((name, arguments))
+        return Dataset.from_dict({"text": ["a", "b"]})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+
+    source = open_rows("datasets:hub:team/reviews", fields={"text": "text"}, arguments={"split": "test"})
+
+    assert asked == [("team/reviews", {"split": "test"})]
+    assert (source.name, len(source)) == ("datasets:hub:reviews", 2)
