@@ -148,6 +148,8 @@ class StoreWriter:
         Raises StoreBusy where it has committed others, which stay as they are."""
         path = self.root / record_name(shard)
         if self._present_commit(shard) is None:
+            if path.exists():  # not what was written, or its files aren't
+                remove(self.root, [record_name(shard)])
             write_files(self.root, files)
         try:
             create_file(path, encode(record))

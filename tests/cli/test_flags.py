@@ -215,7 +215,7 @@ MOST_FLAGS = 26
 ARGUMENTS = {"bench": "--store", "catalog": "--url", "import": "--predictions"}
 """Flags that are an argument instead."""
 
-WITHOUT_A_RECIPE = {"inspect": ("--rows", "--thumbnails", "--source", "--json")}
+WITHOUT_A_RECIPE = {"inspect": ("--rows", "--thumbnails", "--source", "--json"), "chain": ("--show",)}
 """Of a command whose options can't be set by key."""
 
 

@@ -122,6 +122,22 @@ def test_a_shard_that_is_there_already_is_not_computed_again(tmp_path: Path) -> 
     assert job.run_shard(2) == "already there", "nor of a finished store"
 
 
+@pytest.mark.parametrize("name", ["commits/view-00000-part-00001.json", "commits/view-00000-part-00001.hashes"])
+def test_a_shard_of_which_something_is_damaged_can_be_run_again(tmp_path: Path, name: str) -> None:
+    dump(tmp_path / "alone")
+    job = plan(tmp_path / "store")
+    run_all(job)
+    flip_byte(tmp_path / "store" / name, position=10)
+
+    with pytest.raises((DamagedStore, UnfinishedStore), match=r"[Rr]un .* again"):
+        finalize(tmp_path / "store")
+    found = [job.run_shard(number) for number in range(4)]
+    finalize(tmp_path / "store")
+
+    assert found == ["already there", "written", "already there", "already there"]
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
+
+
 def test_a_plan_says_what_is_there_and_writes_nothing_but_itself(tmp_path: Path) -> None:
     job = plan(tmp_path / "store")
 
