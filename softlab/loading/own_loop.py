@@ -55,7 +55,8 @@ def align(
     `allow`: its labels are of views that only a `softlab.ViewDataset` shows.
 
     Raises StoreMismatch for keys that are unknown, missing or repeated, for changed contents and unknown class names.
-    Warns with OddLabels where the hard targets of a source contradict the teacher, or are aligned by class name.
+    Warns with OddLabels where the hard targets of a source contradict the teacher, count other classes, or are aligned
+    by class name.
     """
     if views_mismatch == "refuse":
         _check_views(store)

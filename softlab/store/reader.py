@@ -2,9 +2,7 @@
 
 # Shape letters: B rows asked for.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +10,24 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from softlab.errors import DamagedStore, InvalidOption, StoreMismatch, suggest
+from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import StoreIndex
 from softlab.labels.origin import Origin
 from softlab.labels.values_coding import decode_values
-from softlab.manifest import ClassesRecord, FileRecord, Manifest, ShardRecord, Statistics
+from softlab.manifest import ClassesRecord, Manifest, ShardRecord, Statistics
 from softlab.remote.remote import Place
 from softlab.shards import Shard
-from softlab.store.cache import CachedRows, CacheOptions, cache_folder
-from softlab.store.files import read_file
+from softlab.store.cache import CacheOptions
+from softlab.store.decoded_groups import DecodedGroups
 from softlab.store.format import Array, empty_arrays
-from softlab.store.known_formats import format_named
+from softlab.store.label_coding import coding_of
 from softlab.store.manifest_file import check_published, read_manifest
-from softlab.store.pixel_digests import PixelDigests, decode_digests, digested_samples
+from softlab.store.pixel_digests import PixelDigests
 from softlab.store.published import locate
 from softlab.store.row_checks import by_view, check_samples
-from softlab.store.rows import Rows, layout_of
-from softlab.store.samples import SampleTable, decode_samples
-from softlab.store.shard_files import ShardFiles
-from softlab.store.shard_rows import ShardRows
+from softlab.store.rows import Rows
+from softlab.store.samples import SampleTable
+from softlab.store.stored_tables import StoredTables
 from softlab.store.unit_rows import UnitRows, places_of_rows
 
 if TYPE_CHECKING:
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
 
     from softlab.labels.coding import LabelCoding
     from softlab.labels.soft_labels import Head, SoftLabels
-
-MAX_DECODED_BYTES = 1 << 30
-"""Of decoded shards in one reader's memory, all views and groups together; at least those of one view."""
 
 
 class Store:
@@ -62,7 +56,6 @@ class Store:
         self.path, self.manifest, self.digest = path, manifest, digest
         self.name = str(path) if name is None else name
         self._cache = cache
-        self._format = format_named(manifest.storage.format)
         self._coding: LabelCoding | None = None
         self._origin: Origin | None = None
         self._named: dict[str | None, str] = {each.name: manifest.group_of(each) for each in manifest.values}
@@ -70,13 +63,8 @@ class Store:
         if manifest.classes:
             self._named[None] = manifest.group_of(manifest.classes[0])
         self._units: UnitRows | None = None
-        self._layouts = {
-            field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
-        }
-        self._groups: dict[tuple[str, int], CachedRows | ShardRows] = {}
-        self._files = ShardFiles(path, manifest, self._format)
-        self._tables: dict[str, bytes] = {}
-        """Of a remote store, what was fetched beside its shards."""
+        self._tables = StoredTables(path, manifest, name=self.name)
+        self._groups = DecodedGroups(path, manifest, digest, name=self.name, cache=cache, units=lambda: self.units)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -214,7 +202,7 @@ class Store:
         """Whether the row cache may hold the labels and some features at once."""
         groups = [self._group_named(None)] if self.has_labels else []
         groups += [self._group_named(name) for name in features]
-        return sum(map(self._bytes_when_decoded, groups)) <= self._cache.max_bytes
+        return sum(map(self._groups.bytes_when_decoded, groups)) <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "SoftLabels":
         """Soft labels of B samples, in the order asked for, in one view or each in its own.
@@ -240,11 +228,11 @@ class Store:
         group = self._group_named(feature)
         store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         for each, chosen in by_view(view, store_B, num_views=self.num_views, where=self.name):
-            self._files.begin(self._missing(group, each, StoreIndex(store_B[chosen])), group=group)
+            self._groups.files.begin(self._groups.missing(group, each, StoreIndex(store_B[chosen])), group=group)
 
     def row_bytes(self, feature: str | None = None) -> int:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
-        return self._layouts[self._group_named(feature)].row_bytes
+        return self._groups.layouts[self._group_named(feature)].row_bytes
 
     def unpack(self, rows: "Tensor", *, counts_B: NDArray[np.int64] | None = None) -> "SoftLabels":
         """Of what `read_packed` gave, on the device of `rows`; `counts_B` is from `counts`. Raises InvalidOption for
@@ -269,46 +257,25 @@ class Store:
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
-        try:
-            table = decode_samples(self._read_table(self.manifest.samples_file), num_samples=self.num_samples)
-            _check_table(table, self.manifest)
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
-            raise DamagedStore(f"{self.name}: its table of samples: {error}. Get the store again.") from error
-        # A store that was pulled without its outputs with units has the table of the whole store.
-        return table if self.manifest.has_units else replace(table, rows_N=None)
+        return self._tables.samples()
 
     def read_pixel_digests(self, view: int) -> PixelDigests:
         """Of the samples of one view whose digest was kept; of none where the store keeps none."""
-        if not self.manifest.digest_files:
-            return PixelDigests.none()
-        try:
-            digests = decode_digests(self._read_table(self.manifest.digest_files[view]), max_rows=self.num_samples)
-            if not np.array_equal(digests.store_D, self._digested(view)):
-                raise ValueError("of other samples than the manifest says")
-            return digests
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
-            raise DamagedStore(f"{self.name}: pixel digests of view {view}: {error}. Get the store again.") from error
-
-    def _digested(self, view: int) -> StoreIndex:
-        views, is_part = self.manifest.views, self.manifest.source.chosen_from is not None
-        recipe_N = self.read_samples().recipe_N if is_part else None
-        return digested_samples(
-            0, self.num_samples, view=views.first + view, every=views.digest_every, recipe_N=recipe_N
-        )
+        return self._tables.pixel_digests(view)
 
     def read_shard(self, shard: Shard, *, group: str | None = None) -> dict[str, Array]:
         """One shard's arrays of one group (default: the labels) as they are stored, by field name; checked against the
         manifest."""
         group = group or self._group_named(None)
-        units = self._units_of(group)
+        units = self._groups.units_of(group)
         num_rows = shard.num_rows if units is None else units.in_shard(shard)
         arrays = empty_arrays(self.manifest.storage.fields_of(group), num_rows=num_rows)
-        self._read_into(arrays, shard, group=group)
+        self._groups.read_into(arrays, shard, group=group)
         return arrays
 
     def shard_record(self, shard: Shard) -> ShardRecord:
         """What the manifest says about one shard."""
-        return self._files.shard_record(shard)
+        return self._groups.files.shard_record(shard)
 
     def _group_named(self, feature: str | None) -> str:
         group = self._named.get(feature)
@@ -319,17 +286,10 @@ class Store:
         held = ", ".join(self.feature_names) or "none"
         raise InvalidOption(f"{self.name}: has no feature {feature!r} (it has: {held}). Dump it under `dump.feature`.")
 
-    def _units_of(self, group: str) -> UnitRows | None:
-        """Where the rows of one group are; None where each sample has one."""
-        if not self.manifest.has_units:
-            return None
-        output = next(each for each in self.manifest.outputs if self.manifest.group_of(each) == group)
-        return self.units if output.units else None
-
     def _unpack(self, group: str, rows: "Tensor") -> "dict[str, Tensor]":
         import torch  # see `_tensor`
 
-        layout = self._layouts[group]
+        layout = self._groups.layouts[group]
         if rows.dtype != torch.uint8 or rows.shape[1:] != (layout.row_bytes,):
             raise InvalidOption(
                 f"{self.name}: rows are uint8 [B, {layout.row_bytes}], not {rows.dtype} {list(rows.shape)}. "
@@ -348,108 +308,17 @@ class Store:
         store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         # One view, as most reads ask, and where each microsecond counts.
         if view.__class__ is int and 0 <= view < self.num_views:
-            return self._rows_from(group, view, store_B)
+            return self._groups.take(group, view, store_B)
         parts = list(by_view(view, store_B, num_views=self.num_views, where=self.name))
         if len(parts) == 1:
-            return self._rows_from(group, parts[0][0], store_B)
-        units = self._units_of(group)
+            return self._groups.take(group, parts[0][0], store_B)
+        units = self._groups.units_of(group)
         counts_B = np.ones(len(store_B), dtype=np.int64) if units is None else units.counts(store_B)
-        rows = np.empty((int(counts_B.sum()), self._layouts[group].row_bytes), dtype=np.uint8)
+        rows = np.empty((int(counts_B.sum()), self._groups.layouts[group].row_bytes), dtype=np.uint8)
         for each, chosen in parts:
             places = chosen if units is None else places_of_rows(counts_B, chosen)
-            rows[places] = self._rows_from(group, each, StoreIndex(store_B[chosen]))
+            rows[places] = self._groups.take(group, each, StoreIndex(store_B[chosen]))
         return rows
-
-    def _rows_from(self, group: str, view: int, store_B: StoreIndex) -> Rows:
-        rows = self._rows_of(group, view)
-        if isinstance(self.path, Path):
-            return rows.take(store_B)
-        self._files.begin(rows.missing(store_B), group=group, first=True)  # all at once, then one after the other
-        taken = rows.take(store_B)
-        self._files.drop(self.manifest.grid.shards_of(store_B, view=view), group=group)
-        return taken
-
-    def _missing(self, group: str, view: int, store_B: StoreIndex) -> list[Shard]:
-        """Shards of some rows that this machine doesn't have. Those of a view that can't be cached are not asked for
-        in memory: to look there would make room, in place of a view that is still being read."""
-        if (group, view) not in self._groups and self._bytes_when_decoded(group) > self._cache.max_bytes:
-            return self.manifest.grid.shards_of(store_B, view=view)
-        return self._rows_of(group, view).missing(store_B)
-
-    def _rows_of(self, group: str, view: int) -> CachedRows | ShardRows:
-        found = self._groups.get((group, view))
-        if found is None:
-            found = self._groups[group, view] = self._open_group(group, view)
-            self._forget_oldest_shards()
-        return found
-
-    def _forget_oldest_shards(self) -> None:
-        """An epoch of another view needs none of those of the view before."""
-        uncached = {key: rows for key, rows in self._groups.items() if isinstance(rows, ShardRows)}
-        excess = sum(rows.nbytes for rows in uncached.values()) - MAX_DECODED_BYTES
-        for key, rows in list(uncached.items())[:-1]:
-            if excess > 0:
-                excess -= rows.nbytes
-                del self._groups[key]
-
-    def _open_group(self, group: str, view: int) -> CachedRows | ShardRows:
-        layout = self._layouts[group]
-
-        def decode(shard: Shard, rows: Rows) -> None:
-            self._read_into(layout.columns(rows), shard, group=group)
-            layout.clear_padding(rows)
-
-        grid = self.manifest.grid
-        name = group.replace("/", "-")
-        folder = cache_folder(self._cache, digest=self.digest, name=name, needed_bytes=self._bytes_when_decoded(group))
-        units = self._units_of(group)
-        if folder is None:
-            return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units)
-        return CachedRows(
-            folder,
-            name=name,
-            grid=grid,
-            row_bytes=layout.row_bytes,
-            decode=decode,
-            recorded=partial(self._files.recorded, group=group),
-            view=view,
-            units=units,
-            check="none" if self._cache.check == "some" and not isinstance(self.path, Path) else self._cache.check,
-        )
-
-    def _read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
-        """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
-        fields = self.manifest.storage.fields_of(group)
-        files = self._files.read(shard, group=group)
-        try:
-            self._format.decode(self.manifest, shard, fields, files, arrays)
-            problem = self._find_wrong_class(arrays)
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Blosc and Arrow raise
-            problem = str(error)
-        if problem is not None:
-            raise DamagedStore(f"{self.name}: shard {shard.name} can't be decoded: {problem}. Get the store again.")
-
-    def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
-        for output in self.manifest.classes:
-            ids_RK = arrays.get(f"{self.manifest.group_of(output)}/class_ids")
-            if ids_RK is not None and ids_RK.size:
-                highest, num_classes = int(ids_RK.max()), output.label_space.num_classes
-                if highest >= num_classes:
-                    return f"class {highest} of {num_classes}"
-        return None
-
-    def _read_table(self, record: FileRecord) -> bytes:
-        if isinstance(self.path, Path):
-            return read_file(self.path, record)
-        if record.path not in self._tables:
-            self._tables[record.path] = read_file(self.path, record)
-        return self._tables[record.path]
-
-    def _bytes_when_decoded(self, group: str) -> int:
-        """Of one group in all views: what a row cache of it takes."""
-        units = self._units_of(group)
-        num_rows = self.num_samples if units is None else units.num_rows
-        return self.num_views * num_rows * self._layouts[group].row_bytes
 
 
 def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store:
@@ -478,26 +347,6 @@ def _tensor(array: NDArray[Any]) -> "Tensor":
     return torch.from_numpy(array)
 
 
-def _check_table(table: SampleTable, manifest: Manifest) -> None:
-    """Raises ValueError unless it is told which samples the teacher saw where it saw others, and how many rows each has
-    where there are units."""
-    room = manifest.storage.shard_units
-    if room is not None and table.rows_N is None:
-        raise ValueError("counts of rows are missing")
-    if room is not None and table.rows_N is not None and _most_in_a_shard(table.rows_N, manifest) > room:
-        raise ValueError("a shard's samples have more rows than it has room for")
-    chosen_from, recipe_N = manifest.source.chosen_from, table.recipe_N
-    if (recipe_N is None) != (chosen_from is None):
-        raise ValueError(f"recipe indices {'are missing' if recipe_N is None else 'that are not asked for'}")
-    if recipe_N is not None and chosen_from is not None and recipe_N[-1] >= chosen_from:
-        raise ValueError(f"a sample has the recipe index {recipe_N[-1]} of {chosen_from}")
-
-
-def _most_in_a_shard(rows_N: NDArray[np.int64], manifest: Manifest) -> int:
-    starts = np.arange(0, len(rows_N), manifest.storage.shard_rows)
-    return int(np.add.reduceat(rows_N, starts).max()) if len(rows_N) else 0
-
-
 def _origin_of(store: Store) -> Origin:
     statistics, labels = store.statistics, store.labels
     return Origin(
@@ -510,21 +359,4 @@ def _origin_of(store: Store) -> Origin:
         num_logits=statistics.rows * store.k,
         clipped_logits=statistics.clipped_logits,
         gap_step=labels.coding.gap_step,
-    )
-
-
-def coding_of(output: ClassesRecord) -> "LabelCoding":
-    """How soft labels become the arrays of an output and come back; writers and readers ask here."""
-    from softlab.labels.coding import GAP_STEP, LabelCoding  # see `_tensor`
-
-    return LabelCoding(
-        coding=output.coding.logits,
-        gap_step=output.coding.gap_step or GAP_STEP,
-        num_classes=output.label_space.num_classes,
-        temperatures=output.selection.temperatures,
-        head=output.head,
-        absolute=output.absolute,
-        interpolates=output.interpolates is not False,
-        has_valid=output.valid,
-        masked=output.masked is True,
     )

@@ -20,7 +20,7 @@ from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePl
 from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
-from softlab.store.reader import coding_of
+from softlab.store.label_coding import coding_of
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from softlab.teacher.forward import OutputOnHost, TeacherOutput

@@ -27,7 +27,7 @@ from softlab.loading.order import RowIndices
 from softlab.manifest import OutputRecord, ValuesRecord
 from softlab.models.rows import OutputRows
 from softlab.store.format import Array
-from softlab.store.reader import coding_of
+from softlab.store.label_coding import coding_of
 from softlab.store.stored_shards import StoredShard
 from softlab.teacher.batch_check import OTHER_BATCH
 from softlab.teacher.forward import TeacherRun

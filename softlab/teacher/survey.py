@@ -26,7 +26,8 @@ from softlab.manifest import Statistics, StorePlan
 from softlab.modalities.modality import modality_of, settle_input
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
-from softlab.store.reader import Store, coding_of
+from softlab.store.label_coding import coding_of
+from softlab.store.reader import Store
 from softlab.store.statistics import measure
 from softlab.teacher.batch_check import check_alone
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like

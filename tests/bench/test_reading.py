@@ -9,6 +9,7 @@ from softlab.bench.reading import ReadRate, map_plain_rows, measure_reading
 from softlab.errors import NotAStore, UnfinishedStore
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
+from softlab.store.decoded_groups import DecodedGroups
 from softlab.store.reader import Store, open_store
 from tests.store.building import FORMATS, make_arrays, make_plan, write_some, write_store
 
@@ -100,18 +101,18 @@ def test_each_compressed_turn_decodes_every_shard_that_it_reads(
     decoded: list[tuple[str, int]] = []
     turns: list[tuple[str, list[int]]] = []
     turn = "setup"
-    read_into: Callable[..., Any] = Store._read_into
+    read_into: Callable[..., Any] = DecodedGroups.read_into
 
-    def count(store: Store, arrays: Any, shard: Any, **options: Any) -> Any:
+    def count(groups: DecodedGroups, arrays: Any, shard: Any, **options: Any) -> Any:
         decoded.append((turn, shard.part))
-        return read_into(store, arrays, shard, **options)
+        return read_into(groups, arrays, shard, **options)
 
     def next_turn(name: str, done: int, total: int) -> None:
         nonlocal turn
         turns.append((name, sorted(part for each, part in decoded if each == turn)))
         turn = str(done)
 
-    monkeypatch.setattr(Store, "_read_into", count)
+    monkeypatch.setattr(DecodedGroups, "read_into", count)
 
     measure_reading(tmp_path / "store", rounds=2, on_turn=next_turn)
 

@@ -32,7 +32,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Sample
 from softlab.store.access import writing
 from softlab.store.format import FormatName
-from softlab.store.reader import coding_of
+from softlab.store.label_coding import coding_of
 from softlab.store.samples import SampleTable
 from softlab.teacher.dumped_views import ViewsToDump
 from softlab.teacher.forward import TeacherOutput

@@ -24,7 +24,8 @@ from softlab.labels.soft_labels import SoftLabels
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
 from softlab.store.format import Array, FormatName
-from softlab.store.reader import Store, coding_of, open_store
+from softlab.store.label_coding import coding_of
+from softlab.store.reader import Store, open_store
 from tests.manifests import change_manifest, set_at
 from tests.store.building import (
     CODINGS,

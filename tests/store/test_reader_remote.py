@@ -162,7 +162,7 @@ def test_what_another_process_decoded_meanwhile_is_held_no_longer(tmp_path: Path
 
     store.read(range(NUM_SAMPLES))
 
-    ahead = store._files._ahead
+    ahead = store._groups.files._ahead
     assert ahead is not None
     assert ahead.is_idle
 

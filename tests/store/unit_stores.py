@@ -34,7 +34,8 @@ from softlab.manifest import (
 from softlab.shards import Shard
 from softlab.store.access import writing
 from softlab.store.format import Array, FormatName
-from softlab.store.reader import Store, coding_of
+from softlab.store.label_coding import coding_of
+from softlab.store.reader import Store
 from softlab.store.samples import SampleTable
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter

@@ -32,7 +32,8 @@ from softlab.store.files import read_file
 from softlab.store.folder import find_finished
 from softlab.store.format import Array
 from softlab.store.known_formats import format_named
-from softlab.store.reader import Store, coding_of
+from softlab.store.label_coding import coding_of
+from softlab.store.reader import Store
 from softlab.store.statistics import measure
 from softlab.store.unit_rows import places_of_rows
 from softlab.store.writer import StoreWriter
