@@ -318,6 +318,10 @@ class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     """Its samples of another precision than `teacher.precision`, where there are such: those that overflowed in half
     precision and were run again, or that were there before a dump went on in float32."""
 
+    cut_off: Count | UnsetType = UNSET
+    """How many of its samples were longer than the teacher's input, which didn't see their end. Nothing is said where
+    samples have no length, and of a store that was pulled in part."""
+
 
 class StorePlan(Record, frozen=True, kw_only=True):
     """Everything that is settled before the first row is written."""
@@ -444,6 +448,12 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         """Every file that the manifest vouches for."""
         own = [self.samples_file, *self.layout_files, *self.digest_files]
         return own + [file for shard in self.shards for file in shard.files]
+
+    @property
+    def cut_off(self) -> int | None:
+        """How many samples of all views were longer than the teacher's input; None where that isn't said."""
+        known = [shard.cut_off for shard in self.shards if not isinstance(shard.cut_off, UnsetType)]
+        return sum(known) if known and len(known) == len(self.shards) else None
 
     def bytes_of(self, outputs: Iterable[OutputRecord]) -> int:
         """What the files of some outputs take."""
