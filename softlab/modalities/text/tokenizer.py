@@ -34,7 +34,7 @@ NO_LENGTH = 1_000_000
 MAX_BYTES = 1 << 27
 """Of a trained tokenizer, unpacked."""
 
-PROBES = (("The 3 naïve cats' café:\tДом 中文 🙂 unbelievable!",), ("One text", "and another."))
+PROBES = (("The 3 naïve cats' café:\tЩи 中文 🙂 unbelievable!",), ("One text", "and another."))
 """What identity encodes: so a change anywhere between text and ids is noticed."""
 
 

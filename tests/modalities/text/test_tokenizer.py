@@ -153,3 +153,10 @@ def test_the_probe_texts_leave_no_trace(tmp_path: Path) -> None:
     identity_of(tokenizer)
 
     assert tokenizer.to_str() == before
+
+
+def test_missing_tokenizers_say_how_to_install_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_tokenizer(tmp_path)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)  # Python then says that it can't be imported
+
+    refused(TextInput(tokenizer=str(folder)), r"texts need tokenizers. Install it: pip install 'softlab\[text\]'")
