@@ -46,7 +46,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer | None = None, **config: o
 
 
 def write_reviews(
-    path: Path, *, texts: Sequence[object] = TEXTS, labels: Sequence[int] = LABELS
+    path: Path, *, texts: Sequence[object] = TEXTS, labels: Sequence[object] = LABELS
 ) -> softlab.SourceOptions:
     """A Parquet file of texts, and how it is opened."""
     pq.write_table(pa.table({"review": pa.array(texts), "label": pa.array(labels)}), path)
