@@ -85,6 +85,7 @@ from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
+from .modalities.text.inputs import TextInput
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -230,6 +231,7 @@ __all__ = [
     "Teacher",
     "TeacherError",
     "TeachersOptions",
+    "TextInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

@@ -104,6 +104,7 @@ PUBLIC_NAMES = [
     "Teacher",
     "TeacherError",
     "TeachersOptions",
+    "TextInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

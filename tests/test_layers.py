@@ -70,7 +70,12 @@ HOMES = {
     "PIL": ("softlab.modalities.images", "softlab.models"),
     "pytest": ("softlab.testing",),
     "model_signing": ("softlab.sharing.signing.openssf",),
-    "transformers": ("softlab.integrations.transformers",),
+    "transformers": (
+        "softlab.integrations.transformers",
+        "softlab.modalities.text.tokenizer",
+        "softlab.models.hugging_face",
+    ),
+    "tokenizers": ("softlab.modalities.text.tokenizer",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }
 

@@ -21,7 +21,7 @@ from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.modalities.inputs import Inputs
-from softlab.modalities.modality import InputOptions, decode_sample, modality_of
+from softlab.modalities.modality import InputOptions, decode_sample, decoding_for, modality_of
 from softlab.models.device import choose_device
 from softlab.ranks import ALONE
 from softlab.sources.source import Source, hard_targets
@@ -198,7 +198,7 @@ def _check_targets(source: Source) -> None:
 def _num_samples(source: Source, input: InputOptions, options: TrainOptions) -> int:
     """How many samples are used: no more than fit into DECODED_BYTES once they are decoded."""
     sample = source.read(0)
-    example = decode_sample(sample, modality_of(input))
+    example = decode_sample(sample, decoding_for(modality_of(input), (input,)))
     one = DecodedSample(content_hash=sample.content_hash, examples={input.modality: example})
     most = DECODED_BYTES // max(one.nbytes, 1)
     wanted = min(options.run.max_samples or len(source), len(source), MAX_STEPS * options.run.batch_size)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from softlab.amounts import format_bytes, format_count, format_duration
-from softlab.cli.quality import coding_in_words, quality_facts
+from softlab.cli.quality import coding_in_words, cut_off_fact, quality_facts
 from softlab.cli.tables import print_columns, print_facts
 from softlab.labels.soft_labels import Head
 from softlab.teacher.dump import DumpSummary
@@ -97,6 +97,7 @@ def print_summary(summary: DumpSummary) -> None:
         facts["clipped logits"] = f"{sum(each.clipped_logits for each in manifest.statistics.values()):,}"
     if summary.rows_redone:
         facts["run again in float32"] = f"{format_count(summary.rows_redone, 'row')} that overflowed in half precision"
+    facts |= cut_off_fact(manifest)
     if manifest.values:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"

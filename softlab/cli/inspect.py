@@ -10,7 +10,7 @@ import typer
 from softlab.amounts import format_bytes, format_count
 from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
-from softlab.cli.quality import quality_facts
+from softlab.cli.quality import cut_off_fact, quality_facts
 from softlab.cli.tables import format_share, print_facts
 from softlab.manifest import Manifest, OutputRecord, StorePlan, encode, samples_by_precision
 from softlab.manifest.versions import VersionRecord
@@ -143,5 +143,6 @@ def _how_good(manifest: Manifest) -> dict[str, str]:
         facts["other precision"] = ", ".join(
             f"{format_count(count, 'row')} in {precision}" for precision, count in precisions.items()
         )
+    facts |= cut_off_fact(manifest)
     facts |= quality_facts(manifest, without_targets=format_share(None))
     return facts | {"source fingerprint": manifest.source_fingerprint}

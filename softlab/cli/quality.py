@@ -3,6 +3,14 @@
 from softlab.manifest import Manifest
 
 
+def cut_off_fact(manifest: Manifest) -> dict[str, str]:
+    """How many samples the teacher didn't see whole, as a fact; none where samples have no length."""
+    if manifest.cut_off is None:
+        return {}
+    seen = manifest.views.num_views * manifest.source.num_samples
+    return {"cut off": f"{manifest.cut_off:,} of {seen:,} samples were longer than the teacher's input"}
+
+
 def coding_in_words(step: float, kl: float, shift: float) -> str:
     """`steps of 1/16 nats: KL 5e-05 nats a row, a loss moves by 0.003`."""
     in_words = f"1/{round(1 / step)}" if step < 1 and (1 / step).is_integer() else f"{step:g}"

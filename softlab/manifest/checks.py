@@ -193,6 +193,8 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
             return f"rows {record.start}..{record.stop} of view {record.view} stand where {name} belongs"
         if not isinstance(record.precisions, UnsetType) and not _are_within(record, record.precisions):
             return f"precisions of other samples than {start}..{stop}, or of some of them twice"
+        if not isinstance(record.cut_off, UnsetType) and record.cut_off > stop - start:
+            return f"{record.cut_off:,} samples of {start}..{stop} that are cut off"
     return _find_wrong_statistics(manifest)
 
 

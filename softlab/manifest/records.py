@@ -19,6 +19,10 @@ from softlab.manifest.teacher import TeacherRecord
 from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
 
+    cut_off: Count | UnsetType = UNSET
+    """How many of its samples were longer than the teacher's input, which didn't see their end. Nothing is said where
+    samples have no length, and of a store that was pulled in part."""
+
 
 class StorePlan(Record, frozen=True, kw_only=True):
     """Everything that is settled before the first row is written."""
@@ -145,6 +149,12 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         """Every file that the manifest vouches for."""
         own = [self.samples_file, *self.layout_files, *self.digest_files]
         return own + [file for shard in self.shards for file in shard.files]
+
+    @property
+    def cut_off(self) -> int | None:
+        """How many samples of all views were longer than the teacher's input; None where that isn't said."""
+        known = [shard.cut_off for shard in self.shards if not isinstance(shard.cut_off, UnsetType)]
+        return sum(known) if known and len(known) == len(self.shards) else None
 
     def bytes_of(self, outputs: Iterable[OutputRecord]) -> int:
         """What the files of some outputs take."""

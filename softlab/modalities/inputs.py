@@ -72,6 +72,9 @@ class Collated:
     units: Units | None = None
     """None where an output has one row a sample."""
 
+    cut_off: int | None = None
+    """How many of the samples were longer than the input, and lost their end; None where a sample has no length."""
+
     def __len__(self) -> int:
         return len(self.inputs)
 

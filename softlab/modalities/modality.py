@@ -148,12 +148,15 @@ def decoding_for(
 
 def settle_input(options: Any, source: Source) -> Any:
     """The input options of a model for a data set, where they leave something to it: some samples tell. A modality that
-    leaves nothing has no `settle_input`. Warns with OddSource about samples that are not ordinary."""
+    leaves nothing has no `settle_input`; one that looks at more than some has `samples_to_settle`. Warns with OddSource
+    about samples that are not ordinary."""
     modality = modality_of(options)
     settle = getattr(modality, "settle_input", None)
     if settle is None:
         return options
-    count = min(LOOKED_AT, len(source))
+    most = getattr(modality, "samples_to_settle", None)
+    count = min(LOOKED_AT if most is None else most(options), len(source))
+    modality = decoding_for(modality, (options,))
     settled, note = settle(
         options, _some_raws(source, modality, [index * len(source) // count for index in range(count)])
     )
@@ -192,25 +195,54 @@ def untold_input(options: Any) -> str:
     return "" if tell is None else tell(options)
 
 
+def fitted_input(options: Any, *, model: str) -> Any:
+    """The input options of a model with what its name tells, such as its own tokenizer. A modality of which a name
+    tells nothing has no `fitted`."""
+    fit = getattr(modality_of(options), "fitted", None)
+    return options if fit is None else fit(options, model)
+
+
+def tells_models(options: Any) -> bool:
+    """Whether models of the modality are built for an input, and so after it is settled."""
+    return hasattr(modality_of(options), "model_arguments")
+
+
+def model_arguments(options: Any) -> dict[str, Any]:
+    """What a model may want to know of its input when it is built, such as the size of a vocabulary. A modality that
+    has nothing to tell has no `model_arguments`."""
+    tell = getattr(modality_of(options), "model_arguments", None)
+    return {} if tell is None else tell(options)
+
+
 def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> Iterator[Raw]:
     for index in indices:
         try:
             fields = source.read(index).fields
         except UnreadableSample:  # told of when all are read
             continue
-        yield fields[choose_field(modality, tuple(fields), where=source.name)]
+        yield raw_of(fields, modality, where=source.name)
 
 
 def decode_sample(sample: Sample, modality: Modality) -> Example:
     """What a sample's field holds for a modality. Raises UnreadableSample where it can't be decoded, InvalidOption for
     a sample without such a field."""
-    raw = sample.fields[choose_field(modality, tuple(sample.fields), where=sample.place)]
+    raw = raw_of(sample.fields, modality, where=sample.place)
     try:
         return modality.decode(raw)
     except SoftlabError:
         raise
     except Exception as error:  # damaged data make decoders raise nearly any class
         raise unreadable(error, key=sample.key, place=sample.place) from error
+
+
+def raw_of(fields: Mapping[str, Raw], modality: Modality, *, where: str) -> Raw:
+    """What a modality reads of a sample: one field; one that reads several together has `pick`. Raises InvalidOption
+    where there is none such."""
+    pick = getattr(modality, "pick", None)
+    if pick is None:
+        return fields[choose_field(modality, tuple(fields), where=where)]
+    picked: Raw = pick(fields, where=where)
+    return picked
 
 
 def choose_field(modality: Modality, names: Sequence[str], *, where: str) -> str:

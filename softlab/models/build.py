@@ -1,12 +1,14 @@
-"""Builds a model from its name: `torchvision:NAME`, `timm:NAME`, `softlab:NAME` or `package.module:factory`.
+"""Builds a model from its name: `torchvision:NAME`, `timm:NAME`, `hf:FOLDER`, `softlab:NAME` or
+`package.module:factory`.
 
 The last is code of the user's own: a class of torch.nn.Module, or a function that returns one; nothing else is called.
-Nothing is downloaded unless the arguments ask for it (torchvision's `weights = "DEFAULT"`, timm's `pretrained = true`).
+Nothing is downloaded unless the arguments ask for it (torchvision's `weights = "DEFAULT"`, timm's `pretrained = true`),
+or where the name after `hf:` is no folder.
 """
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ import torchvision.models
 from torch import nn
 
 from softlab.errors import InvalidOption, ModelError, suggest
+from softlab.models.hugging_face import hugging_face_factory
 from softlab.models.reference import reference_models
 from softlab.models.users_factory import check_factory
 from softlab.models.weights import load_weights
@@ -24,7 +27,7 @@ from softlab.users_code import import_users_module
 
 Factory = Callable[..., object]
 
-ORIGINS = ("torchvision", "timm", "softlab")
+ORIGINS = ("torchvision", "timm", "softlab", "hf")
 """Of models that are no code of the user's own."""
 
 
@@ -33,7 +36,8 @@ class ModelOptions:
     """Which model to build, and the weights it gets."""
 
     model: str
-    """torchvision:NAME, timm:NAME, softlab:NAME (a reference model) or package.module:factory"""
+    """torchvision:NAME, timm:NAME, hf:FOLDER (or its name on the hub), softlab:NAME (a reference model) or
+    package.module:factory"""
 
     arguments: dict[str, object] = field(default_factory=dict)
     """keyword arguments of the model, e.g. num_classes"""
@@ -52,12 +56,13 @@ class ModelOptions:
         if not (origin and name):
             raise InvalidOption(
                 f"model: `{self.model}` doesn't say where it comes from. "
-                f"Write torchvision:NAME, timm:NAME, softlab:NAME or package.module:factory."
+                f"Write torchvision:NAME, timm:NAME, hf:FOLDER, softlab:NAME or package.module:factory."
             )
 
 
-def build_model(options: ModelOptions) -> nn.Module:
-    """The model on the CPU, in training mode, with its weights loaded.
+def build_model(options: ModelOptions, *, told: Mapping[str, object] | None = None) -> nn.Module:
+    """The model on the CPU, in training mode, with its weights loaded. Of what its input has `told`, such as the size
+    of a vocabulary, it gets what it has an argument for, unless that is given.
 
         options = softlab.ModelOptions(model="torchvision:resnet18", arguments={"num_classes": 37})
         model = softlab.build_model(options)
@@ -65,9 +70,10 @@ def build_model(options: ModelOptions) -> nn.Module:
     Raises ModelError for a model that isn't known or refuses its arguments, and weights that don't fit; InvalidOption
     for a factory of Python itself.
     """
-    factory = _find_factory(options.model)
+    factory = _find_factory(options)
+    taken = {name: value for name, value in (told or {}).items() if name in set(_keyword_arguments(factory))}
     try:
-        model = factory(**options.arguments)
+        model = factory(**taken | options.arguments)
     except Exception as error:  # whatever code of others raises here is an answer to the user's arguments
         raise ModelError(_refusal(options.model, factory, error)) from error
     if not isinstance(model, nn.Module):
@@ -79,13 +85,15 @@ def build_model(options: ModelOptions) -> nn.Module:
     return model
 
 
-def _find_factory(model: str) -> Factory:
-    origin, _, name = model.partition(":")
+def _find_factory(options: ModelOptions) -> Factory:
+    origin, _, name = options.model.partition(":")
     match origin:
         case "torchvision":
             return _torchvision_factory(name)
         case "timm":
             return _timm_factory(name)
+        case "hf":
+            return hugging_face_factory(name, has_weights=options.weights is not None)
         case "softlab":
             models = reference_models()
             _check_known("softlab", name, list(models))
@@ -120,7 +128,8 @@ def _imported_factory(module_name: str, name: str) -> Factory:
     except (ImportError, ValueError, TypeError) as error:
         raise ModelError(
             f"{module_name}:{name}: {error}. Install what is missing, or start from the folder that holds "
-            f"`{module_name}`; other models are torchvision:NAME, timm:NAME and softlab:NAME."
+            f"`{module_name}`; other models are torchvision:NAME, timm:NAME, hf:FOLDER and "
+            f"softlab:NAME."
         ) from error
     _check_known(module_name, name, [known for known, value in vars(module).items() if callable(value)])
     factory: Factory = getattr(module, name)

@@ -1,4 +1,5 @@
-"""What a teacher's classes are called: from a file, or as published weights of torchvision tell."""
+"""What a teacher's classes are called: from a file, or as published weights of torchvision or a model's own
+configuration tell."""
 
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import torchvision.models
 
 from softlab.errors import InvalidOption
 from softlab.models.build import ModelOptions
+from softlab.models.hugging_face import configured_class_names
 
 NEXT_STEP = "Give a text file with the name of one class a line, in the teacher's order."
 
@@ -29,9 +31,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def published_class_names(options: ModelOptions) -> tuple[str, ...] | None:
-    """Of `torchvision:NAME` with weights that torchvision publishes, named in its arguments or as a downloaded file;
-    None of any other model."""
+    """Of `torchvision:NAME` with weights that torchvision publishes, named in its arguments or as a downloaded file; of
+    `hf:NAME` as its configuration names them. None of any other model."""
     origin, _, name = options.model.partition(":")
+    if origin == "hf":
+        return configured_class_names(name, options.arguments)
     if origin != "torchvision" or name not in torchvision.models.list_models():
         return None
     published = torchvision.models.get_model_weights(name)

@@ -16,6 +16,9 @@ from softlab.errors import DoubtfulLayout, InvalidOption, ModelError, suggest
 Pooling = Literal["none", "mean", "cls", "flatten"]
 Layout = Literal["channels_first", "channels_last"]
 
+MASK = "attention_mask"
+"""The named input that says which positions of a sample are its own, and which fill it up."""
+
 WIDER = 4
 """So many times as wide as the two axes before it, the last axis of four looks like channels."""
 
@@ -28,7 +31,8 @@ class Tap:
     """name in the model's `named_modules`, e.g. layer4.1"""
 
     pooling: Pooling = "none"
-    """none: as it is; mean: over all positions ([B, C, H, W] or [B, L, D]); cls: the first of [B, L, D]; flatten"""
+    """none: as it is; mean: over all positions ([B, C, H, W] or [B, L, D]) but padding; cls: the first of [B, L, D];
+    flatten"""
 
     layout: Layout | None = None
     """Which axis of a four-dimensional output is the channels; None: as the model says it, else channels_first"""
@@ -73,11 +77,12 @@ class FeatureTaps:
         self._tapped = [(name, tap, layers[tap.layer]) for name, tap in taps.items()]
         self._handles: list[RemovableHandle] = []
         self._features: dict[str, Tensor] = {}
+        self._mask_BL: Tensor | None = None
         self._doubts: dict[str, str | None] = {}
 
     def __enter__(self) -> Self:
         if self._tapped:  # a frozen script takes no hooks
-            self._handles.append(self._model.register_forward_pre_hook(self._forget))
+            self._handles.append(self._model.register_forward_pre_hook(self._begin, with_kwargs=True))
         for name, tap, layer in self._tapped:
             self._handles.append(layer.register_forward_hook(self._keeper(name, tap)))
         return self
@@ -115,12 +120,14 @@ class FeatureTaps:
                 found = found.movedim(-1, 1)
             elif found.ndim == 4 and layout is None and tap.pooling != "flatten" and _looks_channels_last(found):
                 self._doubts.setdefault(name, _doubt(found, tap))
-            self._features[name] = _pool(found, tap)
+            self._features[name] = _pool(found, tap, self._mask_BL)
 
         return keep
 
-    def _forget(self, model: nn.Module, inputs: object) -> None:
+    def _begin(self, model: nn.Module, inputs: object, named: Mapping[str, object]) -> None:
         self._features.clear()
+        mask = named.get(MASK)
+        self._mask_BL = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
 def _first_tensor(output: object, tap: Tap) -> Tensor:
@@ -161,7 +168,18 @@ def _doubt(output: Tensor, tap: Tap) -> str:
     )
 
 
-def _pool(output: Tensor, tap: Tap) -> Tensor:
+def _mean_over_own(output_BLD: Tensor, mask_BL: Tensor, tap: Tap) -> Tensor:
+    """Over the positions of each sample that don't fill it up."""
+    if mask_BL.shape != output_BLD.shape[:2]:
+        raise ModelError(
+            f"layer `{tap.layer}` gives {list(output_BLD.shape)} where the {MASK} is {list(mask_BL.shape)}, so that "
+            f"padding can't be left out of a mean. Use `{tap.layer}:cls`, or a layer with a state for each token."
+        )
+    is_own_BL1 = mask_BL.bool().unsqueeze(2)
+    return output_BLD.where(is_own_BL1, 0).sum(dim=1) / is_own_BL1.sum(dim=1).to(output_BLD.dtype)
+
+
+def _pool(output: Tensor, tap: Tap, mask_BL: Tensor | None) -> Tensor:
     # What shares memory with the output is cloned: a later layer may work in place on it (ResNet's `+=` and ReLU).
     match tap.pooling:
         case "none":
@@ -170,6 +188,8 @@ def _pool(output: Tensor, tap: Tap) -> Tensor:
             return output.reshape(len(output), -1).clone()
         case "cls" if output.ndim == 3:
             return output[:, 0].clone()
+        case "mean" if output.ndim == 3 and mask_BL is not None:
+            return _mean_over_own(output, mask_BL, tap)
         case "mean" if output.ndim == 3:
             return output.mean(dim=1)
         case "mean" if output.ndim > 3:

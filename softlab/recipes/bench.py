@@ -15,7 +15,7 @@ from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
 from softlab.models.device import DeviceOptions
 from softlab.recipes.opening import OnScan
-from softlab.recipes.students import build_students
+from softlab.recipes.students import build_students, input_before_model
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
@@ -131,7 +131,6 @@ class BenchRecipe:
 
     def _measure_steps(self, options: SourceOptions, on_scan: OnScan | None, on_turn: OnTurn | None) -> list[StepRate]:
         students = self.student or DEFAULT_STUDENT
-        modules = build_students(students, seeds=dict.fromkeys(students, 0))
         store = open_store(self.store, cache=self.cache)
         source = open_source(
             options,
@@ -140,12 +139,14 @@ class BenchRecipe:
             seen=store.manifest.seen,
             on_scan=on_scan,
         )
+        input = input_before_model(next(iter(students.values())), self.input, source)
+        modules = build_students(students, seeds=dict.fromkeys(students, 0), inputs=dict.fromkeys(students, input))
         return measure_training(
             modules,
             source,
             store,
             self.options,
-            input=self.input,
+            input=input,
             rounds=self.num_rounds,
             turn_s=QUICK_TURN_S if self.quick else TURN_S,
             on_turn=on_turn,

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from softlab.errors import InvalidOption, RandomWeights, first_few
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.modality import fitted_input, model_arguments
 from softlab.modalities.opening import open_source
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
@@ -164,24 +165,32 @@ class DumpRecipe:
         published = published_class_names(self.teacher)
         if given is not None or told is not None or published is None:
             return given or told
-        is_renamed = len(source.class_names or ()) == len(published) and class_relation(source, published) == "unclear"
+        is_of_files = self.teacher.model.startswith("torchvision:")  # others name their classes themselves
+        is_renamed = (
+            is_of_files
+            and len(source.class_names or ()) == len(published)
+            and class_relation(source, published) == "unclear"
+        )
         return None if is_renamed else published
 
     def _build_teacher(self, about: AboutWeights | None) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):
             warnings.warn("no `teacher.weights`, so the teacher's weights are random", RandomWeights, stacklevel=3)
+        input = self._input(about)
         return Teacher(
-            module=build_model(self.teacher),
+            module=build_model(self.teacher, told=model_arguments(input)),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
-            input=self._input(about),
+            input=input,
             seen=() if about is None else (about.input,),
         )
 
     def _input(self, about: AboutWeights | None) -> ImageInput:
         """As the weights say, or else the recipe, or else as the model was published."""
         if about is None:
-            return self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
+            used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
+            fitted: ImageInput = fitted_input(used, model=self.teacher.model)
+            return fitted
         key = "input" if self.teacher.input is None else "teacher.input"
         recorded: ImageInput = input_of_weights(about, self.teacher.input or self.input, key=key)
         return recorded

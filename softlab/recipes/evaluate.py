@@ -11,6 +11,7 @@ from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_input, open_inputs
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.modality import fitted_input, model_arguments
 from softlab.modalities.opening import open_source
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
@@ -96,8 +97,9 @@ class EvaluateRecipe:
 
     def run(self, *, on_scan: OnScan | None = None) -> tuple[Evaluation, ModelCost]:
         """How good the model is, and what it costs. Raises as `evaluate_model`."""
-        module, options, about = build_model(self.model), self.evaluate, about_weights(self.model)
+        options, about = self.evaluate, about_weights(self.model)
         input = self._input(about)
+        module = build_model(self.model, told=model_arguments(input))
         seen = () if about is None else (about.input,)
         stored = None if self.store is None else open_store(self.store, cache=self.cache)
         gives_values = stored is not None and self.output in stored.feature_names
@@ -139,6 +141,6 @@ class EvaluateRecipe:
         if about is not None:
             recorded: ImageInput = input_of_weights(about, self.input)
             return recorded
-        used = input_of(self.model, self.input)
+        used: ImageInput = fitted_input(input_of(self.model, self.input), model=self.model.model)
         note_of_unknown(self.model, used)
         return used

@@ -7,6 +7,7 @@ from softlab.evaluation.one_model import first_input, open_inputs
 from softlab.labels.soft_labels import Head
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.modality import fitted_input, model_arguments
 from softlab.models.build import build_model
 from softlab.models.device import DeviceOptions, place
 from softlab.models.rows import logits_of
@@ -34,11 +35,12 @@ def full_store(
     """The store at `out` with all classes of the teacher in float32, at T = 1; the teacher is run, in full precision,
     where it isn't there yet. Raises as `dump_teacher`."""
     device = replace(device, autocast="none", compile=False)
+    used = fitted_input(options.input or input_of(options, input, key="teacher.input"), model=options.model)
     teacher = Teacher(
-        module=build_model(options),
+        module=build_model(options, told=model_arguments(used)),
         name=options.model,
         arguments=options.arguments,
-        input=options.input or input_of(options, input, key="teacher.input"),
+        input=used,
         class_names=class_names,
     )
     k = _count_classes(teacher, source, device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,9 +10,11 @@ from torch import nn
 from softlab.errors import ModelError
 from softlab.labels.losses import StudentLoss
 from softlab.modalities.images.inputs import ImageInput
+from softlab.modalities.modality import fitted_input, model_arguments, settle_input, tells_models
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.inherit import InheritOptions, inherit
 from softlab.recipes.options import OVER_RUN
+from softlab.sources.source import Source
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import LearnOptions, TargetOptions, TeachersOptions
@@ -63,12 +66,21 @@ class TeacherModel(ModelOptions):
     """How the teacher wants its samples, where that is not as [input] says."""
 
 
-def build_students(students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int]) -> dict[str, nn.Module]:
+def input_before_model(options: ModelOptions, input: Any, source: Source) -> Any:
+    """The input of a model as it must be known before the model is built: settled, where it tells the model something,
+    such as the size of a vocabulary."""
+    fitted = fitted_input(input, model=options.model)
+    return settle_input(fitted, source) if tells_models(fitted) else fitted
+
+
+def build_students(
+    students: Mapping[str, ModelOptions], *, seeds: Mapping[str, int], inputs: Mapping[str, Any]
+) -> dict[str, nn.Module]:
     """Each from its own seed, so that a student's initial weights don't depend on the others."""
     modules = {}
     for name, options in students.items():
         torch.manual_seed(seeds[name])
-        modules[name] = build_model(options)
+        modules[name] = build_model(options, told=model_arguments(inputs[name]))
     return modules
 
 

@@ -21,7 +21,7 @@ from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
-from softlab.recipes.students import TeacherModel, build_students
+from softlab.recipes.students import TeacherModel, build_students, input_before_model
 from softlab.recipes.weights_input import about_weights, class_names_of
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
@@ -94,7 +94,9 @@ class TeacherRecipe:
         used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
         valid = open_validation(self.valid, inputs=(used,), on_scan=on_scan)
         source = open_source(self.source, modality=used.modality, inputs=(used,), on_scan=on_scan)
-        students = build_students({"teacher": self.teacher}, seeds={"teacher": self.run_options.seed})
+        used = input_before_model(self.teacher, used, source)
+        seeds = {"teacher": self.run_options.seed}
+        students = build_students({"teacher": self.teacher}, seeds=seeds, inputs={"teacher": used})
         source = self._as_the_weights_count(source, students["teacher"], used)
         learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune)
         return train_students(

@@ -1,6 +1,6 @@
 """A complete training run of students, or a search for how to train one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,7 +20,13 @@ from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_signed, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
-from softlab.recipes.students import StudentModel, TeacherModel, build_students, inherit_layers
+from softlab.recipes.students import (
+    StudentModel,
+    TeacherModel,
+    build_students,
+    inherit_layers,
+    input_before_model,
+)
 from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -226,11 +232,15 @@ class TrainRecipe:
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
         source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
+        settled = {
+            name: input_before_model(self.student[name], own, source)
+            for name, own in zip(self.student, inputs, strict=False)
+        }
         if self.search is not None:
             assert valid is not None, "the recipe has checked it"
-            return self._search(self.search, source, stores, valid, on_progress, on_start)
+            return self._search(self.search, source, stores, valid, settled, on_progress, on_start)
         return train_students(
-            self._students(),
+            self._students(settled),
             source,
             stores,
             self.options,
@@ -284,18 +294,19 @@ class TrainRecipe:
         source: Source,
         stores: list[Store],
         valid: Validation,
+        inputs: Mapping[str, ImageInput],
         on_progress: OnProgress | None,
         on_start: OnStart | None,
     ) -> list[Trial]:
         ((name, model),) = self.student.items()
         trials = search(
-            lambda: self._students()[name].module,
+            lambda: self._students(inputs)[name].module,
             source,
             stores,
             replace(self.options, learn=model.learn(self.options.learn)),
             what,
             valid=valid,
-            input=self._input_of(name),
+            input=inputs[name],
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,
@@ -329,12 +340,12 @@ class TrainRecipe:
         model = self.student[name]
         return model.input or input_of(model, self.input, key=f"student.{name}.input")
 
-    def _students(self) -> dict[str, Student]:
+    def _students(self, inputs: Mapping[str, ImageInput]) -> dict[str, Student]:
         seed, shared = self.run_options.seed, self.options.learn
         seeds = {name: seed if model.seed is None else model.seed for name, model in self.student.items()}
-        modules = build_students(self.student, seeds=seeds)
+        modules = build_students(self.student, seeds=seeds, inputs=inputs)
         inherit_layers(modules, self.student, teacher=self.teacher)
         return {
-            name: Student(module=modules[name], learn=model.learn(shared), input=self._input_of(name))
+            name: Student(module=modules[name], learn=model.learn(shared), input=inputs[name])
             for name, model in self.student.items()
         }

@@ -111,13 +111,14 @@ class StoreWriter:
         pixel_digests: Sequence[int] = (),
         rows_S: NDArray[np.int64] | None = None,
         precisions: tuple[PrecisionRecord, ...] | UnsetType = UNSET,
+        cut_off: int | UnsetType = UNSET,
     ) -> int:
         """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
 
         `rows_S` says how many rows each of its samples has in an output with units, `precisions` which of them were run
-        in another precision than `teacher.precision`. Raises StoreMismatch for a sample
-        whose content was another one before; TeacherError where its rows are more than a shard has room for, or others
-        than in another view.
+        in another precision than `teacher.precision`, `cut_off` how many were longer than the teacher's input. Raises
+        StoreMismatch for a sample whose content was another one before; TeacherError where its rows are more than a
+        shard has room for, or others than in another view.
         """
         self._check_contents(shard, content_hashes)
         self._check_rows(shard, rows_S)
@@ -134,6 +135,7 @@ class StoreWriter:
                 files=records_of(data),
                 statistics=dict(statistics),
                 precisions=precisions,
+                cut_off=cut_off,
             ),
             hashes_file=records_of(hashes)[0],
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),

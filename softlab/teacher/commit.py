@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +40,8 @@ class ShardOutput:
     batches: Sequence[OutputOnHost]
     content_hashes: list[bytes]
     view_digests: list[int]
+    cut_off: int | None = None
+    """Samples that were longer than the teacher's input; None where a sample has no length."""
 
     @property
     def num_redone(self) -> int:
@@ -98,6 +100,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         statistics=statistics,
         rows_S=_rows(batches),
         precisions=_precisions(batches, output.shard, plan),
+        cut_off=UNSET if output.cut_off is None else output.cut_off,
     )
 
 

@@ -93,6 +93,12 @@ class DumpSummary:
         return samples_by_precision(self.manifest).get("float32", 0) if is_half else 0
 
     @property
+    def cut_off(self) -> int | None:
+        """Samples, in all views, that were longer than the teacher's input, so that it didn't see all of them; None
+        where samples have no length."""
+        return self.manifest.cut_off
+
+    @property
     def rows_per_second(self) -> float | None:
         return self.rows_computed / self.seconds if self.rows_computed else None
 

@@ -190,13 +190,16 @@ def compute(
         outputs: list[OutputOnHost] = []
         hashes: list[bytes] = []
         digests: list[int] = []
+        cut_off: int | None = None
         for batch, output in run_batches(run, batches, k=k):
             outputs.append(output)
             hashes += batch.content_hashes
             digests += batch.view_digests
+            for found in (each.cut_off for each in batch.inputs if each.cut_off is not None):
+                cut_off = (cut_off or 0) + found
             if on_batch is not None:
                 on_batch(len(batch))
-        yield ShardOutput(shard=shard, batches=outputs, content_hashes=hashes, view_digests=digests)
+        yield ShardOutput(shard=shard, batches=outputs, content_hashes=hashes, view_digests=digests, cut_off=cut_off)
 
 
 def finalize(out: str | Path) -> Manifest:

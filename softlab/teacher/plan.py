@@ -273,9 +273,10 @@ def _input_record(teacher: Teacher, source: Source, seen: Sequence[InputRecord])
     """Of samples that were seen before, decoding is recorded as it was: not at all in a store that says nothing."""
     modality = modality_of(teacher.input)
     before = next((each for each in seen if each.modality == modality.name), None)
-    decode = getattr(decoding_for(modality, (teacher.input,), seen), "decode_record", UNSET)
+    bound = decoding_for(modality, (teacher.input,), seen)
+    decode = getattr(bound, "decode_record", UNSET)
     return InputRecord(
-        field=choose_field(modality, source.field_names, where=source.name),
+        field=choose_field(bound, source.field_names, where=source.name),
         modality=modality.name,
         options=plain(options_by_name(teacher.input)),
         decode=decode if before is None else before.decode,

@@ -80,13 +80,13 @@ def test_json_is_what_the_library_measures(module: nn.Module, evaluate: Evaluate
         device=DeviceOptions(name="cpu"),
     )
     assert (found["rows"], found["values"]) == (100, expected.values)
-    assert expected.values.keys() == {"accuracy", "top5_accuracy", "calibration_error"}
+    assert expected.values.keys() == {"accuracy", "top5_accuracy", "class_f1", "matthews", "calibration_error"}
     assert "classes" not in found
 
 
 def test_without_a_store_nothing_is_said_of_a_teacher(evaluate: Evaluate) -> None:
     assert list(facts_of(evaluate())) == [
-        *("rows", "accuracy", "top-5 accuracy", "calibration error"),
+        *("rows", "accuracy", "top-5 accuracy", "mean F1 of the classes", "Matthews correlation", "calibration error"),
         *("parameters", "multiply-adds a sample", "weights file", "forward pass"),
     ]
 

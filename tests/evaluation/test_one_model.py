@@ -58,7 +58,7 @@ def test_the_demos_teacher_is_as_good_as_its_store_says(valid_store: Store) -> N
 def test_without_a_store_only_accuracy_and_calibration_are_measured() -> None:
     found = evaluate_model(make_student(), fashion("test"), input=INPUT, device=CPU)
 
-    assert found.values.keys() == {"accuracy", "top5_accuracy", "calibration_error"}
+    assert found.values.keys() == {"accuracy", "top5_accuracy", "class_f1", "matthews", "calibration_error"}
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def test_the_backbone_of_a_segmentation_model_is_not_downloaded(
 
 @pytest.mark.parametrize("model", ["resnet18", "torchvision:", ":resnet18", ""])
 def test_a_model_without_origin_or_name_is_refused(model: str) -> None:
-    with pytest.raises(InvalidOption, match=r"Write torchvision:NAME, timm:NAME, softlab:NAME or package\.module:"):
+    with pytest.raises(
+        InvalidOption, match=r"Write torchvision:NAME, timm:NAME, hf:FOLDER, softlab:NAME or package\.module:"
+    ):
         ModelOptions(model=model)
 
 
@@ -145,7 +147,7 @@ def test_a_factory_that_returns_something_else_is_refused(own_module: str) -> No
 
 
 def test_a_misspelt_origin_is_refused() -> None:
-    with pytest.raises(ModelError, match="other models are torchvision:NAME, timm:NAME and softlab:NAME"):
+    with pytest.raises(ModelError, match="other models are torchvision:NAME, timm:NAME, hf:FOLDER and softlab:NAME"):
         build_model(ModelOptions(model="torchvison:resnet18"))
 
 

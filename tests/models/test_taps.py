@@ -275,3 +275,21 @@ def test_an_output_that_looks_like_channels_last_is_told_once_with_both_ways_out
 
 def test_channels_first_that_are_said_to_be_are_no_doubt() -> None:
     assert collect(ChannelsLast(), mean="layer:mean:channels_first")["mean"].shape == (2, 2)
+
+
+def test_a_mean_over_other_positions_than_those_of_the_mask_is_refused() -> None:
+    class Merging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.merge = nn.Identity()
+
+        def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+            merged: Tensor = self.merge(states[:, ::2])
+            return merged
+
+    model = Merging()
+    with (
+        FeatureTaps(model, {"mean": parse_tap("merge:mean")}),
+        pytest.raises(ModelError, match=r"gives \[1, 2, 5\] where the attention_mask is \[1, 4\].*Use `merge:cls`"),
+    ):
+        model(torch.zeros(1, 4, 5), attention_mask=torch.ones(1, 4))

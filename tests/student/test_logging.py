@@ -77,7 +77,7 @@ def test_further_validation_sources_are_measured_and_decide_nothing(tmp_path: Pa
 
     assert result.last is not None
     assert result.also["again"] == result.last
-    assert result.also["plain"].values.keys() == {"accuracy", "calibration_error"}
+    assert result.also["plain"].values.keys() == {"accuracy", "class_f1", "matthews", "calibration_error"}
     last = lines_of(tmp_path / "run")[-1]
     assert last["valid"] == lines_of(tmp_path / "alone")[-1]["valid"]
     assert set(last["also_valid"]) == {"again", "plain"}  # type: ignore[call-overload]

@@ -2,7 +2,9 @@
 
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.calibration_error import CalibrationError
+from softlab.evaluation.metrics.class_f1 import ClassF1
 from softlab.evaluation.metrics.f1 import MacroF1, MicroF1
+from softlab.evaluation.metrics.matthews import Matthews
 from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecision
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
@@ -23,6 +25,8 @@ from softlab.loading.aligned import Aligned
 _IN_ORDER: tuple[type[Metric], ...] = (
     Accuracy,
     Top5Accuracy,
+    ClassF1,
+    Matthews,
     MeanAveragePrecision,
     MicroF1,
     MacroF1,

@@ -56,6 +56,23 @@ class ClassCounts:
         return () if self._counts_3C is None else class_figures(self._counts_3C, _class_names(self._aligned))
 
 
+class CountsOfClasses:
+    """Samples, predicted and correct of each class of one model, over rows that come in batches, on the device. Targets
+    that the model has no class for are those of one more class."""
+
+    def __init__(self) -> None:
+        self.counts_3C: Tensor | None = None
+        """int64; None without rows."""
+
+    def add(self, outputs: Outputs, batch: Batch) -> None:
+        """One more batch, on the device."""
+        assert batch.targets_B is not None
+        others = outputs.logits_BC.shape[1]
+        targets_B = batch.targets_B.clamp(max=others)
+        counts_3C = count_by_class(outputs.predicted_B, targets_B, num_classes=others + 1)
+        self.counts_3C = counts_3C if self.counts_3C is None else self.counts_3C + counts_3C
+
+
 def count_by_class(predicted_B: Tensor, targets_B: Tensor, *, num_classes: int) -> Tensor:
     """int64 [3, C]: samples, predicted and correct of each class. The counts of two batches are added."""
     is_known_B = targets_B >= 0

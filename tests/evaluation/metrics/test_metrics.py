@@ -17,7 +17,7 @@ from tests.teacher.augmenting import MIXING, dump_views, open_uncached
 from tests.teacher.dumping import NUM_CLASSES, dump, make_options, make_teacher
 
 UNLABELLED = replace(PICTURES, targets_N=None)
-OF_TARGETS = {"accuracy", "top5_accuracy", "calibration_error"}
+OF_TARGETS = {"accuracy", "top5_accuracy", "class_f1", "matthews", "calibration_error"}
 OF_A_TEACHER = {"teacher_agreement", "teacher_kl", "teacher_jensen_shannon"}
 OF_VALUES = {"neighbour_accuracy", "teacher_overlap", "teacher_cosine", "teacher_mse"}
 
@@ -31,7 +31,7 @@ def names(source: Source, store: Store | None = None) -> set[str]:
 
 def test_no_two_metrics_share_a_name_or_a_column() -> None:
     assert list(METRIC_BY_NAME) == [metric.name for metric in METRIC_BY_NAME.values()]
-    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 16
+    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 18
 
 
 def test_what_a_metric_may_lack_can_be_told() -> None:
@@ -74,5 +74,5 @@ def test_a_sigmoid_head_has_an_agreement_but_no_distribution_to_compare(tmp_path
     dump(tmp_path / "store", options, teacher=make_teacher(), source=PICTURES)
     store = open_uncached(tmp_path / "store")
 
-    known = {"accuracy", "top5_accuracy", "teacher_accuracy", "teacher_agreement"}
+    known = {"accuracy", "top5_accuracy", "class_f1", "matthews", "teacher_accuracy", "teacher_agreement"}
     assert names(PICTURES, store) == known == set(measure(store).values)

@@ -1,0 +1,208 @@
+"""Texts as a modality."""
+
+# Shape letters: B texts in a batch, L tokens of the longest one of them.
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import torch
+from blake3 import blake3
+
+from softlab.errors import InvalidOption, StoreMismatch, suggest
+from softlab.indices import RecipeIndex
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.inputs import Collated, Inputs
+from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
+from softlab.modalities.text.inputs import TRAIN, TextInput
+from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
+from softlab.modalities.views import AsTheyAre, NoViews
+from softlab.sources.source import Raw
+
+TEXTS_TO_TRAIN_ON = 100_000
+"""From all over a source, for a tokenizer: more change next to nothing."""
+
+Texts = Mapping[str, str]
+"""By field, as options name it: empty for the only one, or `text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """An example holds the texts of all fields that models of a run read."""
+
+    fields: tuple[str, ...] = ("",)
+    seen_fields: tuple[str, ...] = ("",)
+    """Those that the teacher reads: views are compared by them."""
+
+    name: ClassVar[str] = "text"
+    libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
+    input_options: ClassVar[type[TextInput]] = TextInput
+    view_options: ClassVar[type[NoViews]] = NoViews
+    data_sets: ClassVar[Mapping[str, OpenDataSet]] = MappingProxyType({})
+
+    @property
+    def field(self) -> str:
+        return self.seen_fields[0] or "text"
+
+    def for_inputs(self, inputs: Sequence[TextInput], seen: InputRecord | None) -> "Text":
+        """Raises StoreMismatch for an input that wants the teacher's tokenizer, and has another."""
+        own = [name for options in inputs for name in options.fields]
+        teachers = own if seen is None else _fields_of(seen)
+        if seen is not None:
+            for options in inputs:
+                _check_same(options, seen)
+        return Text(tuple(dict.fromkeys([*teachers, *own])) or ("",), tuple(dict.fromkeys(teachers)) or ("",))
+
+    def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
+        """The fields that are read. Raises InvalidOption for one that isn't there."""
+        found = {}
+        for name in self.fields:
+            if name and name not in fields:
+                raise InvalidOption(
+                    f"{where}: has no field {name!r} (it has {', '.join(fields)}). {suggest(name, fields)} Name its "
+                    f"column as `source.fields.{name}`, or correct `input.field` and `input.pair_field`."
+                )
+            found[name] = fields[name or choose_field(Text(), tuple(fields), where=where)]
+        return found
+
+    def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
+        return {name: _text(each) for name, each in (raw if isinstance(raw, Mapping) else {"": raw}).items()}
+
+    def samples_to_settle(self, options: TextInput) -> int:
+        """How many samples `settle_input` looks at."""
+        return TEXTS_TO_TRAIN_ON if options.tokenizer.startswith(TRAIN) and not options.trained else LOOKED_AT
+
+    def settle_input(self, options: TextInput, raws: Iterable[Mapping[str, Raw]]) -> tuple[TextInput, str]:
+        """With the tokenizer that is meant, and how much of a text it lets in."""
+        is_settled, texts = bool(options.identity), _readable(raws)
+        looked_at = list(islice(texts, LOOKED_AT))
+        if options.tokenizer.startswith(TRAIN) and not options.trained:
+            pieces = (text for each in _chained(looked_at, texts) for text in each.values())
+            options = replace(options, trained=train_tokenizer(pieces, vocab_size=options.vocabulary))
+        tokenizer = read_tokenizer(options)
+        options = replace(options, identity=tokenizer.identity, max_length=tokenizer.max_length)
+        return options, "" if is_settled else _note(tokenizer, looked_at, options)
+
+    def as_settled(self, options: TextInput, record: InputRecord) -> TextInput:
+        said = record.options
+        settled = replace(
+            options,
+            identity=options.identity or said.get("identity", ""),
+            max_length=options.max_length or said.get("max_length"),
+            trained=options.trained or said.get("trained", ""),
+        )
+        read_tokenizer(settled)
+        return settled
+
+    def fitted(self, options: TextInput, model: str) -> TextInput:
+        """With the tokenizer that lies beside a model of Hugging Face's."""
+        origin, _, name = model.partition(":")
+        return replace(options, tokenizer=name) if origin == "hf" and not options.tokenizer else options
+
+    def model_arguments(self, options: TextInput) -> dict[str, int]:
+        """What a model that is built for this input may want to know."""
+        if not options.tokenizer or (options.tokenizer.startswith(TRAIN) and not options.trained):
+            return {}
+        tokenizer = tokenizer_for(options)
+        return {
+            "vocab_size": tokenizer.vocab_size,
+            "pad_id": tokenizer.pad_id,
+            "max_length": tokenizer.max_length,
+        }
+
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> AsTheyAre:
+        return AsTheyAre(record, recipe_N=recipe_N)
+
+    def digest(self, example: Texts) -> int:
+        hasher = blake3()
+        for name in self.seen_fields:
+            data = example[name].encode()
+            hasher.update(struct.pack("<q", len(data))).update(data)
+        return int.from_bytes(hasher.digest(8), "little")
+
+    def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
+        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
+        tokenizer = tokenizer_for(options)
+        encoded = [
+            tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
+            for each in examples
+        ]
+        for found, example in zip(encoded, examples, strict=True):
+            if not found.ids:
+                raise InvalidOption(
+                    f"the tokenizer leaves nothing of the text {example[options.field][:40]!r}. Leave such samples "
+                    f"out, or choose another `input.tokenizer`."
+                )
+        lengths = [len(found.ids) for found in encoded]
+        ids_BL = torch.full((len(encoded), max(lengths)), tokenizer.pad_id)
+        mask_BL, types_BL = torch.zeros_like(ids_BL), torch.zeros_like(ids_BL)
+        for place, (found, length) in enumerate(zip(encoded, lengths, strict=True)):
+            ids_BL[place, :length] = torch.tensor(found.ids)
+            mask_BL[place, :length] = 1
+            types_BL[place, :length] = torch.tensor(found.type_ids)
+        named = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        if options.pair_field and tokenizer.tells_texts_apart:
+            named["token_type_ids"] = types_BL
+        return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
+
+
+MODALITY = Text()
+
+
+def _text(raw: Raw) -> str:
+    """Raises ValueError for what isn't UTF-8, or empty."""
+    if not isinstance(raw, str | bytes):
+        raise TypeError("it isn't text")
+    text = raw.decode() if isinstance(raw, bytes) else raw
+    text.encode()  # half of a surrogate pair is refused here
+    if not text.strip():
+        raise ValueError("its text is empty")
+    return text
+
+
+def _fields_of(record: InputRecord) -> list[str]:
+    pair = record.options.get("pair_field", "")
+    return [str(record.options.get("field", "")), *([str(pair)] if pair else [])]
+
+
+def _check_same(options: TextInput, seen: InputRecord) -> None:
+    theirs = seen.options.get("identity", "")
+    if options.same_tokenizer and options.identity and options.identity != theirs:
+        raise StoreMismatch(
+            f"input.same_tokenizer: this student's tokenizer ({options.tokenizer}, {options.identity[:12]}) isn't the "
+            f"teacher's ({seen.options.get('tokenizer')}, {str(theirs)[:12]}). Name the teacher's, or leave "
+            f"`input.same_tokenizer` out."
+        )
+
+
+def _readable(raws: Iterable[Mapping[str, Raw]]) -> Iterator[Texts]:
+    """Others are told of when all are read."""
+    for raw in raws:
+        try:
+            yield MODALITY.decode(raw)
+        except (TypeError, ValueError):
+            continue
+
+
+def _chained(first: Sequence[Texts], rest: Iterable[Texts]) -> Iterator[Texts]:
+    yield from first
+    yield from rest
+
+
+def _note(tokenizer: TextTokenizer, looked_at: Sequence[Texts], options: TextInput) -> str:
+    encoded = [tokenizer.encode(*(each[name] for name in options.fields), *_no_pair(options)) for each in looked_at]
+    cut = sum(bool(found.overflowing) for found in encoded)
+    if not cut:
+        return ""
+    return (
+        f"{cut:,} of {len(looked_at):,} texts that were looked at are longer than {tokenizer.max_length:,} tokens, and "
+        f"lose their {'end' if options.truncation == 'right' else 'beginning'}. Raise `input.max_length` where the "
+        f"model can take more"
+    )
+
+
+def _no_pair(options: TextInput) -> tuple[Any, ...]:
+    return () if options.pair_field else (None,)

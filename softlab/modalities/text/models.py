@@ -1,0 +1,117 @@
+"""Small students for texts: a bag of words, a BiLSTM, a transformer. Padding never changes what they give.
+
+`vocab_size`, `pad_id` and `max_length` are told by the input that they are built for.
+"""
+
+# Shape letters: B texts in a batch, L tokens of the longest one of them, D numbers a token, C classes.
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+__all__ = ["text_bag", "text_lstm", "text_transformer"]
+
+
+def text_bag(*, vocab_size: int, num_classes: int = 2, width: int = 64, pad_id: int = 0) -> nn.Module:
+    """The mean of the embeddings of all tokens; its layer `pool` is [B, width]."""
+    return TextClassifier(nn.Identity(), vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id)
+
+
+def text_lstm(
+    *,
+    vocab_size: int,
+    num_classes: int = 2,
+    width: int = 128,
+    num_layers: int = 1,
+    dropout: float = 0.1,
+    pad_id: int = 0,
+) -> nn.Module:
+    """A bidirectional LSTM (Tang et al. 2019), half of the width in each direction; its layer `tokens` is
+    [B, L, width], `pool` their mean."""
+    states = BidirectionalLstm(width=width, num_layers=num_layers, dropout=dropout)
+    return TextClassifier(
+        states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout
+    )
+
+
+def text_transformer(
+    *,
+    vocab_size: int,
+    max_length: int,
+    num_classes: int = 2,
+    width: int = 128,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    dropout: float = 0.1,
+    pad_id: int = 0,
+) -> nn.Module:
+    """A small transformer with learnt positions (pre-normalised); its layer `tokens` is [B, L, width], `pool` their
+    mean."""
+    states = SmallTransformer(
+        max_length=max_length, width=width, num_layers=num_layers, num_heads=num_heads, dropout=dropout
+    )
+    return TextClassifier(
+        states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout
+    )
+
+
+class TextClassifier(nn.Module):
+    """Embeddings, states of each token, their mean over real tokens, classes."""
+
+    def __init__(
+        self, tokens: nn.Module, *, vocab_size: int, num_classes: int, width: int, pad_id: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width, padding_idx=pad_id)
+        self.dropout = nn.Dropout(dropout)
+        self.tokens = tokens
+        self.pool = MeanOverTokens()
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits [B, C]. Which text of a pair a token is of isn't looked at: separators tell."""
+        embedded_BLD = self.dropout(self.embedding(input_ids))
+        plain = isinstance(self.tokens, nn.Identity)
+        states_BLD = self.tokens(embedded_BLD) if plain else self.tokens(embedded_BLD, attention_mask)
+        logits_BC: Tensor = self.classifier(self.dropout(self.pool(states_BLD, attention_mask)))
+        return logits_BC
+
+
+class MeanOverTokens(nn.Module):
+    """Of real ones."""
+
+    def forward(self, states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        weights_BL1 = mask_BL.to(states_BLD.dtype).unsqueeze(2)
+        return (states_BLD * weights_BL1).sum(dim=1) / weights_BL1.sum(dim=1)
+
+
+class BidirectionalLstm(nn.Module):
+    """States of each token; zeros where a text is filled up."""
+
+    def __init__(self, *, width: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        between = dropout if num_layers > 1 else 0.0
+        self.lstm = nn.LSTM(width, width // 2, num_layers, batch_first=True, bidirectional=True, dropout=between)
+
+    def forward(self, embedded_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        lengths_B = mask_BL.sum(dim=1).cpu()
+        packed = pack_padded_sequence(embedded_BLD, lengths_B, batch_first=True, enforce_sorted=False)
+        states_BLD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask_BL.shape[1])
+        return states_BLD
+
+
+class SmallTransformer(nn.Module):
+    """States of each token, none of which looks at what fills a text up."""
+
+    def __init__(self, *, max_length: int, width: int, num_layers: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(max_length, width)
+        layer = nn.TransformerEncoderLayer(
+            width, num_heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, embedded_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        positions_L = torch.arange(embedded_BLD.shape[1], device=embedded_BLD.device)
+        states_BLD: Tensor = self.encoder(embedded_BLD + self.positions(positions_L), src_key_padding_mask=mask_BL == 0)
+        return states_BLD

@@ -1,0 +1,141 @@
+"""Models of Hugging Face's transformers: from a folder that save_pretrained wrote, or by their name on the hub.
+
+Code that comes with a model is never run. Their inputs are named tensors: `input_ids`, `attention_mask`, and for pairs
+of texts `token_type_ids`, where the model takes these.
+"""
+
+import inspect
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from softlab.errors import ModelError, RandomWeights, first_few, suggest
+from softlab.ranks import is_first_rank
+
+TASKS = {"classification": "AutoModelForSequenceClassification", "embedding": "AutoModel"}
+"""By what `arguments.task` says."""
+
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+
+TYPES = "token_type_ids"
+
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls classes that nobody has named."""
+
+
+def hugging_face_factory(name: str, *, has_weights: bool) -> Callable[..., object]:
+    """Makes the model of a folder or a name. With `has_weights` its weights come from elsewhere, and none that are
+    random are told of. Raises ModelError where transformers is missing."""
+    _library(name)
+    return partial(make_hugging_face_model, name, not has_weights)
+
+
+def make_hugging_face_model(
+    name: str,
+    is_told: bool,
+    /,
+    *,
+    task: str = "classification",
+    dtype: str = "float32",
+    random: bool = False,
+    **arguments: object,
+) -> nn.Module:
+    """In training mode. `random` gives it random weights, as a folder without weights does; further arguments change
+    its configuration, such as `num_labels`. Warns with RandomWeights where `is_told`. Raises ValueError for an argument
+    that it doesn't know, and whatever transformers raises."""
+    for option, value, known in [("task", task, tuple(TASKS)), ("dtype", dtype, DTYPES)]:
+        if value not in known:
+            raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
+    transformers = _library(name)
+    kind, whole = getattr(transformers, TASKS[task]), {"trust_remote_code": False, **arguments}
+    with _quiet(transformers):
+        if random or _has_no_weights(name):
+            config = transformers.AutoConfig.from_pretrained(name, **whole)
+            as_dtype = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
+            model: nn.Module = kind.from_config(config, trust_remote_code=False, **as_dtype)
+            note = f"hf:{name}: has the weights of its configuration alone, so they are random"
+        else:
+            model, found = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **whole)
+            note = _note_of_missing(name, found)
+    if note and is_told and is_first_rank():
+        warnings.warn(note, RandomWeights, stacklevel=4)
+    if TYPES not in inspect.signature(model.forward).parameters:
+        model.register_forward_pre_hook(_without_types, with_kwargs=True)
+    return model.train()
+
+
+def configured_class_names(name: str, arguments: Mapping[str, object]) -> tuple[str, ...] | None:
+    """What the classes are called in the model's configuration; None where nobody has named them, or the arguments
+    ask for other ones."""
+    labels = _configuration(name).get("id2label")
+    if not isinstance(labels, Mapping) or arguments.get("task", "classification") != "classification":
+        return None
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    is_changed = arguments.get("num_labels", len(names)) != len(names) or "id2label" in arguments
+    is_named = not all(UNNAMED.fullmatch(each) for each in names) and len(set(names)) == len(names)
+    return names if is_named and not is_changed else None
+
+
+def _configuration(name: str) -> dict[str, Any]:
+    folder = Path(name)
+    if not folder.is_dir():
+        found: dict[str, Any] = _library(name).AutoConfig.from_pretrained(name, trust_remote_code=False).to_dict()
+        return found
+    try:
+        said = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"hf:{name}: its config.json can't be read ({error}). Expected a folder that save_pretrained wrote."
+        ) from error
+    return said if isinstance(said, dict) else {}
+
+
+def _has_no_weights(name: str) -> bool:
+    """A folder with a configuration alone."""
+    folder = Path(name)
+    return folder.is_dir() and not any(any(folder.glob(f"*.{end}")) for end in ("safetensors", "bin"))
+
+
+def _note_of_missing(name: str, found: Mapping[str, Any]) -> str:
+    """Parts that the file lacks, as an encoder lacks a head; empty where it has all."""
+    mismatched = (each[0] if isinstance(each, tuple) else each for each in found.get("mismatched_keys", ()))
+    missing = sorted({*found.get("missing_keys", ()), *mismatched})
+    if not missing:
+        return ""
+    return f"hf:{name}: {len(missing):,} of its weights are random, as no file has them ({first_few(missing)})"
+
+
+def _without_types(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A tokenizer may tell the texts of a pair apart where the model doesn't, as that of DistilBERT."""
+    return given, {name: value for name, value in named.items() if name != TYPES}
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Its bars and its table of random weights are left out: there is a note of our own."""
+    logging = transformers.utils.logging
+    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bar:
+            logging.enable_progress_bar()
+
+
+def _library(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ModelError(f"hf:{name}: transformers isn't installed. Install it: pip install 'softlab[text]'") from error
+    return transformers
