@@ -7,11 +7,15 @@ is needed is read here: numbers, bytes, lists and structs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 SLACK, PAGE_SLACK_BYTES = 4, 256
 """Times what rows take, and besides for each page, that pages may decode to: Parquet has no integers of less than 4
 bytes, and tells where lists begin."""
+
+VALUE_BYTES = 8
+"""Of a number as Arrow holds it: runs of the same one take no more bytes in a page than one does."""
 
 MAX_DEPTH = 8
 STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, STRUCT = 0, 1, 2, 3, 7, 8, 9, 12
@@ -56,6 +60,12 @@ def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int)
     return max((page.decoded_bytes for page in found), default=0)
 
 
+def claimed_bytes(data: bytes | mmap, metadata: Any) -> int:
+    """What all pages say they decode to, values that are said to be alike included. Raises ValueError as `pages`."""
+    found = [page for start, stop in _column_extents(metadata) for page in pages(data, start=start, stop=stop)]
+    return sum(max(page.decoded_bytes, VALUE_BYTES * page.num_values) for page in found)
+
+
 def check_level_counts(footer: bytes, schema: Any) -> None:
     """Raises ValueError unless a footer counts as many levels of each column as its schema has: when Arrow finds that,
     it ends the process."""
@@ -90,7 +100,7 @@ def _list(found: object, field: int) -> list[object]:
     return listed if isinstance(listed, list) else []
 
 
-def pages(data: bytes, *, start: int, stop: int) -> Iterator[Page]:
+def pages(data: bytes | mmap, *, start: int, stop: int) -> Iterator[Page]:
     """Those between two positions in a file. Raises ValueError for bytes that aren't pages one behind the other."""
     if start < 0:
         raise ValueError(f"pages are said to begin at {start}")
@@ -123,7 +133,7 @@ def _number(struct: Struct, field: int) -> int:
     return found
 
 
-def _read_struct(data: bytes, at: int, *, depth: int = 0) -> tuple[Struct, int]:
+def _read_struct(data: bytes | mmap, at: int, *, depth: int = 0) -> tuple[Struct, int]:
     """By field number, and the position behind it."""
     if depth == MAX_DEPTH:
         raise ValueError("a page's header is nested too deep")
@@ -142,7 +152,7 @@ def _read_struct(data: bytes, at: int, *, depth: int = 0) -> tuple[Struct, int]:
         found[field], at = _read_value(data, at, kind, depth=depth)
 
 
-def _read_value(data: bytes, at: int, kind: int, *, depth: int) -> tuple[object, int]:
+def _read_value(data: bytes | mmap, at: int, kind: int, *, depth: int) -> tuple[object, int]:
     if kind in (TRUE, FALSE):
         return kind == TRUE, at
     if kind in INTEGERS:
@@ -161,7 +171,7 @@ def _read_value(data: bytes, at: int, kind: int, *, depth: int) -> tuple[object,
     return data[at : at + size], at + size
 
 
-def _read_list(data: bytes, at: int, *, depth: int) -> tuple[list[object], int]:
+def _read_list(data: bytes | mmap, at: int, *, depth: int) -> tuple[list[object], int]:
     head, at = _byte(data, at)
     kind, size = head & 15, head >> 4
     if size == 15:
@@ -178,7 +188,7 @@ def _read_list(data: bytes, at: int, *, depth: int) -> tuple[list[object], int]:
     return found, at
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     number = shift = 0
     while shift < 64:
         byte, at = _byte(data, at)
@@ -193,7 +203,7 @@ def _zigzag(number: int) -> int:
     return (number >> 1) ^ -(number & 1)
 
 
-def _byte(data: bytes, at: int) -> tuple[int, int]:
+def _byte(data: bytes | mmap, at: int) -> tuple[int, int]:
     if at >= len(data):
         raise ValueError("a page's header is cut off")
     return data[at], at + 1

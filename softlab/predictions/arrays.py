@@ -1,17 +1,21 @@
 """Predictions in npz files, and in Python as batches of arrays."""
 
+import errno
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from blake3 import blake3
+from numpy.lib import format
 from numpy.typing import NDArray
 
 from softlab.errors import SourceError
 from softlab.keys import Keys
 from softlab.predictions.columns import ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH, Columns, columns_of
+from softlab.predictions.memory import check_room
 from softlab.predictions.options import PredictionOptions
 
 IN_PYTHON = "predictions"
@@ -25,17 +29,34 @@ def read_npz(file: Path, options: PredictionOptions) -> Columns:
             f"{file}: holds one array without keys. Write the keys of its rows beside it: "
             f"numpy.savez(FILE, key=keys, logits=array)."
         )
+    wanted = {options.column, options.key_column, *ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH}
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            wanted = {options.column, options.key_column, *ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH}
-            names = [name for name in opened.files if options.column is None or name in wanted]
-            arrays = {name: opened[name] for name in names}
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        with ZipFile(file) as opened:
+            members = {each.filename.removesuffix(".npy"): each for each in opened.infolist()}
+            named = {name: each for name, each in members.items() if options.column is None or name in wanted}
+            check_room(sum(each.file_size for each in named.values()))
+            arrays = {name: _read_array(opened, each) for name, each in named.items()}
+    except Exception as error:  # damaged files raise zlib.error, NotImplementedError, MemoryError and many others
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
         raise SourceError(f"{file}: can't be read as npz: {reason}. Check the file, or get it again.") from error
     return columns_of(arrays, options, where=str(file))
+
+
+def _read_array(opened: ZipFile, member: ZipInfo) -> NDArray[Any]:
+    """Raises ValueError for an array that isn't as large as its part of the file, before there is room for it."""
+    with opened.open(member) as data:
+        version = format.read_magic(data)
+        read_header = format.read_array_header_1_0 if version == (1, 0) else format.read_array_header_2_0
+        shape, _, dtype = read_header(data)
+        told, found = math.prod(shape) * max(dtype.itemsize, 1), member.file_size - data.tell()
+    if told != found and not dtype.hasobject:
+        raise ValueError(f"{member.filename} says it has {told:,} bytes, and has {found:,}")
+    with opened.open(member) as data:
+        array: NDArray[Any] = format.read_array(data, allow_pickle=False)
+        data.read(1)  # the checksum is compared at the end
+    return array
 
 
 def read_batches(batches: Iterable[Mapping[str, Any]], options: PredictionOptions) -> Columns:

@@ -15,7 +15,7 @@ def logprobs_of(record: Mapping[str, Any], *, token: int, where: str) -> dict[st
     """By token, of the one at this place of the first answer. Raises SourceError where there are none."""
     try:
         found = _at(record, token)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SourceError(
             f"{where}: has neither predictions by their kind nor the log-probabilities of an answer for its token "
             f"{token} (choices, logprobs, content or top_logprobs). Ask the service for `logprobs` and `top_logprobs`, "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import SourceError, first_few
 from softlab.keys import Keys
+from softlab.predictions.memory import check_room
 from softlab.predictions.options import KINDS, Kind, PredictionOptions
 
 CLASS_IDS, CLASS_NAMES, CONTENT_HASH = "class_ids", "class_names", "content_hash"
@@ -21,6 +22,9 @@ requests."""
 
 NO_CLASS = -1
 """In `class_ids`, where a row has fewer entries than others."""
+
+ENTRY_BYTES = 8
+"""Of a number that rows are filled up with."""
 
 NO_PREDICTIONS = ("", "index", "id", "label", "labels", "target", "targets", "prediction", "predicted", "split", "fold")
 """Columns of numbers that tables of predictions often have beside one a class: taken for classes, they would be one
@@ -64,10 +68,10 @@ def columns_of(arrays: Mapping[str, Any], options: PredictionOptions, *, where: 
     columns = Columns(
         where=where,
         keys=keys,
-        content_hashes=None if hashes is None else [_hex(value) for value in hashes],
+        content_hashes=None if hashes is None else _hex_digits(hashes, where=where),
         numbers={name: np.asarray(value) for name, value in found.items()},
         class_ids_NK=None if ids is None else _whole(np.asarray(ids), where=where),
-        class_names=None if names is None else tuple(str(name) for name in names),
+        class_names=None if names is None else _texts(CLASS_NAMES, np.asarray(names), where=where),
     )
     _check_lengths(columns)
     return columns
@@ -118,10 +122,11 @@ def choose_numbers(columns: Columns, options: PredictionOptions) -> tuple[str, K
     return name, kind
 
 
-def padded(rows: Iterable[Sequence[Any]], *, fill: float) -> NDArray[Any]:
-    """Rows of several lengths as one array, filled up at their ends."""
+def padded(rows: Iterable[Sequence[Any] | NDArray[Any]], *, fill: float) -> NDArray[Any]:
+    """Rows of several lengths as one array, filled up at their ends. Raises ValueError where there is no room."""
     held = list(rows)
     width = max((len(row) for row in held), default=0)
+    check_room(len(held) * width * ENTRY_BYTES)
     array = np.full((len(held), width), fill, dtype=np.int64 if isinstance(fill, int) else np.float64)
     for place, row in enumerate(held):
         array[place, : len(row)] = row
@@ -135,17 +140,33 @@ def _take_keys(found: dict[str, Any], options: PredictionOptions, *, where: str)
     values = found.pop(name)
     if isinstance(values, Keys):
         return values
-    array = np.asarray(values)
+    return Keys(_texts(name, np.asarray(values), where=where))
+
+
+def _texts(name: str, array: NDArray[Any], *, where: str) -> tuple[str, ...]:
     if array.dtype.kind not in "UTOiu" or array.ndim != 1:
         raise SourceError(
-            f"{where}: its keys `{name}` are {array.dtype} with {array.ndim} axes, expected one text a row. Write "
-            f"them as texts."
+            f"{where}: its `{name}` are {array.dtype} with {array.ndim} axes, expected one text a row. Write them as "
+            f"texts."
         )
-    return Keys(str(value) for value in array.tolist())
+    try:
+        texts = tuple(map(str, array.tolist()))
+        "".join(texts).encode()
+    except (ValueError, SystemError) as error:  # Python's own, for a character that can't be
+        raise SourceError(f"{where}: its `{name}` are no text: {error}. Write them as Unicode.") from error
+    return texts
 
 
-def _hex(value: Any) -> str:
-    return value if isinstance(value, str) else bytes(value).hex()
+def _hex_digits(hashes: Any, *, where: str) -> list[str]:
+    """Of hex digits, or of the bytes themselves."""
+    is_bytes = isinstance(hashes, np.ndarray) and hashes.dtype == np.uint8 and hashes.ndim == 2
+    found = list(map(bytes, hashes)) if is_bytes else list(hashes) if np.ndim(hashes) == 1 else [hashes]
+    odd = next((each for each in found if not isinstance(each, str | bytes)), None)
+    if odd is not None:
+        raise SourceError(
+            f"{where}: its `{CONTENT_HASH}` holds a {type(odd).__name__}, expected hex digits. Write each as a text."
+        )
+    return [each if isinstance(each, str) else each.hex() for each in found]
 
 
 def _whole(ids: NDArray[Any], *, where: str) -> NDArray[np.int64]:

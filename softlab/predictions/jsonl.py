@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.errors import SourceError, first_few
 from softlab.keys import Keys
@@ -31,7 +32,7 @@ def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[
     no log-probabilities."""
     keys: list[str] = []
     hashes: list[Any] = []
-    arrays: dict[str, list[Any]] = {}
+    arrays: dict[str, list[NDArray[Any]]] = {}
     entries = NamedEntries(class_names, where=str(file))
     for count, (number, record) in enumerate(_records(file), start=1):
         where = f"{file}: line {number:,}"
@@ -42,11 +43,11 @@ def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[
             if isinstance(value, Mapping):
                 entries.add(name, value, where=where)
             else:
-                arrays.setdefault(name, []).append(value)
+                arrays.setdefault(name, []).append(_as_row(name, value, where=where))
         lengths = {name: len(rows) for name, rows in arrays.items()} | entries.lengths
         lengths |= {options.key_column: len(keys), CONTENT_HASH: len(hashes)}
         _check_complete(lengths, num_records=count, where=where)
-    found = {name: _as_array(name, rows, where=str(file)) for name, rows in arrays.items()}
+    found: dict[str, Any] = {name: _as_array(name, rows, where=str(file)) for name, rows in arrays.items()}
     found |= {options.key_column: Keys(keys)} if keys else {}
     found |= {CONTENT_HASH: hashes} if hashes else {}
     if entries:
@@ -64,7 +65,7 @@ def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 yield number, decoder.decode(line.removeprefix(b"\xef\xbb\xbf"))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise SourceError(
                     f"{file}: line {number:,} isn't a whole record: {str(error).rstrip('.')}. Check whether the file "
                     f"was written to its end, or leave that line out."
@@ -99,12 +100,20 @@ def _check_complete(lengths: Mapping[str, int], *, num_records: int, where: str)
         )
 
 
-def _as_array(name: str, rows: Sequence[Any], *, where: str) -> Any:
+def _as_row(name: str, value: Any, *, where: str) -> NDArray[Any]:
     try:
-        if all(isinstance(row, list) for row in rows) and len({len(row) for row in rows}) > 1:
+        row = np.array(value)
+    except (ValueError, TypeError, OverflowError, MemoryError):
+        row = np.array(None)
+    if row.dtype.kind not in "fiu":
+        raise SourceError(f"{where}: its `{name}` are not all numbers, or no plain list. Write one row a sample.")
+    return row
+
+
+def _as_array(name: str, rows: Sequence[NDArray[Any]], *, where: str) -> NDArray[Any]:
+    try:
+        if all(row.ndim == 1 for row in rows) and len({len(row) for row in rows}) > 1:
             return padded(rows, fill=NO_CLASS if name == CLASS_IDS else -np.inf)
-        return np.array(rows)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise SourceError(
-            f"{where}: its `{name}` are not all numbers, or of several shapes. Write one row a sample."
-        ) from error
+        return np.stack(rows)
+    except ValueError as error:
+        raise SourceError(f"{where}: its `{name}` are of several shapes: {error}. Write one row a sample.") from error

@@ -13,6 +13,9 @@ from softlab.errors import SourceError, first_few
 from softlab.predictions.columns import CLASS_IDS, CLASS_NAMES, NO_CLASS, Columns, columns_of, padded
 from softlab.predictions.options import PredictionOptions
 
+MOST = 1e300
+"""Larger ones are no predictions, and whole numbers that are much larger don't fit into any type."""
+
 
 class NamedEntries:
     """Gathers rows of entries by name, and makes them entries by class.
@@ -49,9 +52,10 @@ class NamedEntries:
         for entry, value in entries.items():
             place = self._places.get(entry, self._places.get(entry.strip()))
             if place is not None:
-                row[place] = float(value) if place not in row else _added(name, row[place], float(value))
+                number = _number(value, entry, where=where)
+                row[place] = number if place not in row else _added(name, row[place], number)
             elif name == "log_probabilities":
-                left_out += math.exp(float(value))
+                left_out += math.exp(min(_number(value, entry, where=where), 0.0))
             else:
                 raise SourceError(f"{where}: {entry!r} is no class (they are {first_few(list(self._names))}, ..).")
         if not row:
@@ -80,6 +84,12 @@ class NamedEntries:
             numbers = numbers - np.log1p(-np.minimum(self._left_out, 1 - 1e-9))[:, None]
         columns = columns_of({**arrays, **beside, self._name: numbers}, options, where=self._where)
         return _by_name(columns, left_out=float(np.mean(self._left_out)))
+
+
+def _number(value: Any, entry: str, *, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > MOST:
+        raise SourceError(f"{where}: what it says of {entry!r} is no number. Write one for each class.")
+    return float(value)
 
 
 def _by_name(columns: Columns, *, left_out: float = 0.0) -> Columns:

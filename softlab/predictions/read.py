@@ -61,9 +61,10 @@ def _read(
 
 def _find(path: str) -> list[Path]:
     if Path(path).is_dir():
-        files = sorted(Path(path).glob("*.parquet"))
+        files = sorted(file for file in Path(path).glob("*.parquet") if file.is_file())
     else:
-        files = [Path(path)] if Path(path).is_file() else sorted(map(Path, glob.glob(path)))
+        found = [Path(path)] if Path(path).is_file() else sorted(map(Path, glob.glob(path)))
+        files = [file for file in found if file.is_file()]  # what is no file may have no end
     if not files:
         raise SourceError(f"{path}: there is no such file of predictions. Expected one of {', '.join(SUFFIXES)}.")
     odd = next((file for file in files if file.suffix.lower() not in (*SUFFIXES, ".npy")), None)

@@ -1,5 +1,7 @@
 """Predictions in Parquet and CSV: a column of lists, or one column a class."""
 
+import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,11 @@ from softlab.predictions.columns import (
     gathered,
     padded,
 )
+from softlab.predictions.memory import check_parquet
 from softlab.predictions.options import PredictionOptions
+
+HEADER_BYTES = 1 << 20
+"""Of a CSV file: Arrow reads none that is longer."""
 
 
 def read_parquet(files: Sequence[Path], options: PredictionOptions, *, where: str) -> Columns:
@@ -39,16 +45,27 @@ def read_csv(file: Path, options: PredictionOptions) -> Columns:
     """A table with a header: the column of keys, and one column of numbers a class."""
     texts = dict.fromkeys((options.key_column, *ALSO_KEYS, CONTENT_HASH), pa.string())
     try:
+        _check_header(file)
         table = pa.csv.read_csv(file, convert_options=pa.csv.ConvertOptions(column_types=texts))
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, csv.Error) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise SourceError(f"{file}: can't be read as CSV: {reason}. Check the file, or get it again.") from error
     return _columns(table, options, where=str(file))
 
 
+def _check_header(file: Path) -> None:
+    """Raises ValueError for a name that is there twice: of a million columns without names Arrow takes 8 GB."""
+    with file.open("rb") as opened:
+        line = opened.readline(HEADER_BYTES).decode("utf-8-sig", "replace")
+    names = next(csv.reader([line]), [])
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns have the same name, {Counter(names).most_common(1)[0][0]!r}")
+
+
 def _read_parquet(file: Path, options: PredictionOptions) -> Any:
     try:
         with ForeignParquet(file) as opened:
+            check_parquet(file, opened.metadata)
             wanted = {options.column, options.key_column, *ALSO_KEYS, CONTENT_HASH, CLASS_IDS}
             names = opened.schema.names
             return opened.read([name for name in names if options.column is None or name in wanted])
@@ -62,15 +79,17 @@ def _columns(table: Any, options: PredictionOptions, *, where: str) -> Columns:
     others: list[str] = []
     key_names = (options.key_column, *ALSO_KEYS)
     for name, column in zip(table.column_names, table.columns, strict=True):
+        if name in arrays or name in single:
+            raise SourceError(f"{where}: has two columns `{name}`. Leave one out.")
         if column.null_count:
             row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
             raise SourceError(f"{where}: row {row + 1:,} has no `{name}`. Give each sample one, or leave out its row.")
         if name in key_names:
-            arrays[name] = Keys.from_arrow(pc.cast(column, pa.large_string()))
+            arrays[name] = _keys(column, name=name, where=where)
         elif name == CONTENT_HASH:
             arrays[name] = column.to_pylist()
         elif _is_list(column.type):
-            arrays[name] = _as_array(column, name=name)
+            arrays[name] = _as_array(column, name=name, where=where)
         elif name == options.column:
             arrays[name] = column.to_numpy()
         elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -91,8 +110,25 @@ def _is_list(found: Any) -> bool:
     return any(is_kind(found) for is_kind in kinds)
 
 
-def _as_array(column: Any, *, name: str) -> NDArray[Any]:
+def _keys(column: Any, *, name: str, where: str) -> Keys:
+    try:
+        return Keys.from_arrow(pc.cast(column, pa.large_string()))
+    except (pa.ArrowException, ValueError) as error:
+        raise SourceError(f"{where}: its keys `{name}` are {column.type}. Write them as texts.") from error
+
+
+def _as_array(column: Any, *, name: str, where: str) -> NDArray[Any]:
     """[N, width] of lists of one length; shorter ones are filled up."""
+    try:
+        return _filled_up(column, fill=NO_CLASS if name == CLASS_IDS else -np.inf)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise SourceError(
+            f"{where}: its `{name}` can't be read as lists of numbers: {reason}. Write one row a sample."
+        ) from error
+
+
+def _filled_up(column: Any, *, fill: float) -> NDArray[Any]:
     lengths = np.asarray(pc.list_value_length(column).combine_chunks())
     values = column.combine_chunks().flatten()
     if _is_list(values.type):  # of maps, row by row
@@ -102,4 +138,4 @@ def _as_array(column: Any, *, name: str) -> NDArray[Any]:
         return np.asarray(flat.reshape(len(lengths), int(lengths[0])))
     ends = np.cumsum(lengths)
     rows = (flat[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True))
-    return padded(rows, fill=NO_CLASS if name == CLASS_IDS else -np.inf)
+    return padded(rows, fill=fill)
