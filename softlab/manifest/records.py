@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from softlab.amounts import format_count
 from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
@@ -18,10 +18,6 @@ from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, Stora
 from softlab.manifest.teacher import TeacherRecord
 from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
-
-    cut_off: Count | UnsetType = UNSET
-    """How many of its samples were longer than the teacher's input, which didn't see their end. Nothing is said where
-    samples have no length, and of a store that was pulled in part."""
 
 
 class StorePlan(Record, frozen=True, kw_only=True):

@@ -75,6 +75,10 @@ class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     """Its samples of another precision than `teacher.precision`, where there are such: those that overflowed in half
     precision and were run again, or that were there before a dump went on in float32."""
 
+    cut_off: Count | UnsetType = UNSET
+    """How many of its samples were longer than the teacher's input, which didn't see their end. Nothing is said where
+    samples have no length, and of a store that was pulled in part."""
+
 
 def add_up_by_output(shards: Sequence[ShardRecord]) -> dict[str, Statistics]:
     """The same for each output."""

@@ -1,7 +1,6 @@
 import json
 import re
 import time
-import timeit
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +143,13 @@ def test_what_could_not_be_opened_is_not_planned_either() -> None:
         check_plan(msgspec.structs.replace(plan, teacher=teacher))
 
 
-def test_a_manifest_of_many_shards_is_checked_fast(tmp_path: Path) -> None:
-    """Not by Python's own parser, which takes ten times as long as decoding."""
-    write_manifest_alone(tmp_path / "store", num_shards=20_000)
+def test_a_manifest_is_not_checked_by_pythons_own_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes ten times as long as decoding."""
+    write_manifest_alone(tmp_path / "store", num_shards=20)
     data = (tmp_path / "store/manifest.json").read_bytes()
+    monkeypatch.delattr(json.JSONDecoder, "raw_decode")
 
-    decoding = min(timeit.repeat(lambda: msgspec.json.decode(data, type=Manifest), number=1, repeat=5))
-    strictly = min(timeit.repeat(lambda: decode_strictly(data, Manifest), number=1, repeat=5))
-
-    assert strictly < 4 * decoding
+    assert decode_strictly(data, Manifest).storage == msgspec.json.decode(data, type=Manifest).storage
 
 
 # Records of publications.

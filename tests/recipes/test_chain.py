@@ -110,7 +110,7 @@ STUDENT = 'command = "train-student"\nout = "s"\nstore = ["a"]\nstudent.a.model 
         ("common = 3\n" + TEACHER_STAGE, "common is 3, but must be a table."),
         (
             "[[stage]]\nout = 'a'",
-            "stage 1: command is missing. Give one of train-teacher, dump-teacher, train-student, evaluate.",
+            "stage 1: command is missing. Give one of train-teacher, dump-teacher, import, train-student, evaluate.",
         ),
         (
             TEACHER_STAGE + "[[stage]]\ncommand = 'dump-techer'",
