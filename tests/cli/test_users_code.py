@@ -135,6 +135,7 @@ def test_what_weights_say_of_themselves_is_never_imported(here: Path, softlab: S
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_of_the_current_folder_several_processes_import_what_is_named_and_nothing_else(
     here: Path, softlab: Softlab
 ) -> None:

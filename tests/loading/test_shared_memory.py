@@ -66,6 +66,7 @@ def test_a_system_without_it_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_torch_puts_what_processes_share_there_by_each_of_its_strategies() -> None:
     code = (
         "import torch\n"
