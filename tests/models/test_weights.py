@@ -207,6 +207,13 @@ def test_a_file_of_something_else_is_refused(content: bytes, name: str, model: n
         load_weights(model, tmp_path / name)
 
 
+def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(model: nn.Module, tmp_path: Path) -> None:
+    torch.save({"state_dict": 3}, tmp_path / "model.pt", pickle_protocol=4)
+
+    with pytest.raises(ModelError, match="`state_dict` is a int, not a tensor"):  # no warning, as an error
+        load_weights(model, tmp_path / "model.pt")
+
+
 def test_half_a_file_is_refused(model: nn.Module, tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     content = (tmp_path / "weights.pt").read_bytes()
