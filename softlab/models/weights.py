@@ -94,6 +94,10 @@ def _told(value: object) -> str:
 
 
 def _read(path: Path) -> object:
+    if path.exists() and not path.is_file():  # a pipe or a device has no end
+        raise ModelError(
+            f"{path}: is a folder, a pipe or a device. Expected a .safetensors file, or one of torch.save."
+        )
     try:
         if path.suffix == ".safetensors":
             return _checked(safetensors.torch.load_file(path), path)

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -212,6 +213,14 @@ def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(model: 
 
     with pytest.raises(ModelError, match="holds more than tensors"):  # a warning would be another error
         load_weights(model, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_a_pipe_is_not_waited_for(name: str, model: nn.Module, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(ModelError, match=f"{name}: is a folder, a pipe or a device"):
+        load_weights(model, tmp_path / name)
 
 
 def test_half_a_file_is_refused(model: nn.Module, tmp_path: Path) -> None:
