@@ -30,6 +30,15 @@ def sweep_temporaries(folder: Path) -> None:
     remove(folder, [path for path in list_files(folder) if is_temporary(path)])
 
 
+def sweep_beside(target: Path) -> None:
+    """Remove what processes that were killed left of this one file."""
+    remove(target.parent, [path.name for path in target.parent.glob("*") if _is_temporary_of(target, path.name)])
+
+
+def _is_temporary_of(target: Path, name: str) -> bool:
+    return is_temporary(name) and name.rsplit(".", 2)[0] == target.name
+
+
 def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
     """Write some files, each of which is whole or absent, and on disk when this returns. Raises StoreWriteFailed."""
     with disk_errors(root):
@@ -51,6 +60,14 @@ def create_file(path: Path, data: bytes | memoryview) -> None:
         finally:
             temporary.unlink()
         _sync_folder(path.parent)
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Give a file that was written to its end by others its name, once it is on disk."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    _replace(temporary, target)
+    _sync_folder(target.parent)
 
 
 def read_whole(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None:

@@ -24,13 +24,14 @@ from softlab.parquet_pages import TAIL_BYTES, check_level_counts, footer_bytes
 class ForeignParquet:
     """A Parquet file on a disk, or the bytes of one; a context manager.
 
-    Whatever is wrong with the file is a ValueError, in every method; a disk that fails is an OSError.
+    Whatever is wrong with the file is a ValueError, in every method; a disk that fails is an OSError. Columns that are
+    said to be `coded` are read as their different values and which of them each row has.
     """
 
-    def __init__(self, file: Path | bytes) -> None:
+    def __init__(self, file: Path | bytes, *, coded: Sequence[str] = ()) -> None:
         with _told_as_value_errors():
             source = pa.BufferReader(file) if isinstance(file, bytes) else pa.OSFile(os.fsencode(file))
-            self._file = pq.ParquetFile(source, page_checksum_verification=True)
+            self._file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=list(coded))
             self.metadata = self._file.metadata
             self.schema = self._file.schema_arrow
             """Arrow's: the types of the columns."""

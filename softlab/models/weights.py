@@ -1,6 +1,7 @@
 """Reads weights into a model without unpickling objects, and tells models apart by their weights."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -93,10 +94,15 @@ def _told(value: object) -> str:
 
 
 def _read(path: Path) -> object:
+    if path.exists() and not path.is_file():  # a pipe or a device has no end
+        raise ModelError(
+            f"{path}: is a folder, a pipe or a device. Expected a .safetensors file, or one of torch.save."
+        )
     try:
         if path.suffix == ".safetensors":
             return _checked(safetensors.torch.load_file(path), path)
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's, of pickles that others wrote
+            return torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file. Check `weights`.") from error
     except ModelError:

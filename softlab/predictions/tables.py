@@ -25,7 +25,7 @@ from softlab.predictions.columns import (
     gathered,
     padded,
 )
-from softlab.predictions.memory import check_parquet
+from softlab.predictions.memory import check_lists, check_parquet, is_text, written_out
 from softlab.predictions.options import PredictionOptions
 
 HEADER_BYTES = 1 << 20
@@ -65,10 +65,13 @@ def _check_header(file: Path) -> None:
 def _read_parquet(file: Path, options: PredictionOptions) -> Any:
     try:
         with ForeignParquet(file) as opened:
+            texts = [field.name for field in opened.schema if is_text(field.type)]
+        with ForeignParquet(file, coded=texts) as opened:
             check_parquet(file, opened.metadata)
             wanted = {options.column, options.key_column, *ALSO_KEYS, CONTENT_HASH, CLASS_IDS}
-            names = opened.schema.names
-            return opened.read([name for name in names if options.column is None or name in wanted])
+            names = [name for name in opened.schema.names if options.column is None or name in wanted]
+            check_lists(opened.schema, names)
+            return written_out(opened.read(names))
     except ValueError as error:
         raise SourceError(f"{file}: can't be read as Parquet: {error}. Check the file, or get it again.") from error
 

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from softlab.disk import disk_errors, temporary_name
+from softlab.disk import disk_errors, put_in_place, sweep_beside, temporary_name
 from softlab.errors import InvalidOption, StoreExists
 from softlab.store.reader import Store
 
@@ -55,9 +55,10 @@ def export_targets(
     temporary = out.with_name(temporary_name(out.name))
     with disk_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
+        sweep_beside(out)
         try:
             write(temporary, blocks, _names(store))
-            temporary.rename(out)
+            put_in_place(temporary, out)
         finally:
             temporary.unlink(missing_ok=True)
     return store.num_samples

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -204,6 +205,21 @@ def test_a_file_of_something_else_is_refused(content: bytes, name: str, model: n
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ModelError, match=r"Expected a \.safetensors file or one written by torch\.save"):
+        load_weights(model, tmp_path / name)
+
+
+def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(model: nn.Module, tmp_path: Path) -> None:
+    torch.save({"state_dict": 3}, tmp_path / "model.pt", pickle_protocol=4)
+
+    with pytest.raises(ModelError, match="holds more than tensors"):  # a warning would be another error
+        load_weights(model, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_a_pipe_is_not_waited_for(name: str, model: nn.Module, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(ModelError, match=f"{name}: is a folder, a pipe or a device"):
         load_weights(model, tmp_path / name)
 
 

@@ -98,12 +98,20 @@ def test_runs_of_one_number_count_as_the_numbers_that_they_stand_for(
     assert "takes 8.0 MB, and this machine has 1.0 MB" in refusal(file)
 
 
+def test_one_long_text_that_stands_for_many_is_refused(tmp_path: Path) -> None:
+    texts = pa.DictionaryArray.from_arrays(np.zeros(10**6, dtype=np.int32), pa.array(["x" * 10**6]))
+    table = pa.table({"key": texts, "logits": np.zeros(10**6)})
+    pq.write_table(table, tmp_path / "p.parquet", store_schema=False)
+
+    assert "takes 1.0 TB, and this machine has" in refusal(tmp_path / "p.parquet")
+
+
 @pytest.mark.parametrize(
     ("columns", "found"),
     [
-        ({"logits": [["a"], ["b", "c"]]}, "its `logits` can't be read as lists of numbers"),
+        ({"logits": [["a"], ["b", "c"]]}, "`logits` holds lists of string"),
         ({"logits": [[[1.0]], [[1.0], [2.0, 3.0]]]}, "its `logits` can't be read as lists of numbers"),
-        ({"key": [["a"], ["b"]], "logits": [[1.0], [2.0]]}, "its keys `key` are list"),
+        ({"key": [[1], [2]], "logits": [[1.0], [2.0]]}, "its keys `key` are list"),
         ({"content_hash": [TERABYTE, 1], "logits": [[1.0], [2.0]]}, "its `content_hash` holds a int"),
     ],
 )

@@ -2,6 +2,8 @@
 
 # Shape letters: N samples, C classes.
 
+import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SoftlabError, StoreExists
@@ -20,6 +23,8 @@ from softlab.store.export import export_targets
 from softlab.store.reader import open_store
 from softlab.teacher.import_predictions import import_predictions
 from softlab.teacher.options import DumpOptions
+from tests.forks import run_in_fork
+from tests.kills import before_change, kill_this_process
 from tests.teacher.dumping import NUM_CLASSES, Pictures, dump, make_options, read_all
 
 N = len(Pictures())
@@ -156,3 +161,28 @@ def test_a_store_of_values_alone_has_no_classes_to_export(tmp_path: Path) -> Non
     export_targets(store, tmp_path / "t.csv", targets="values")
 
     assert len(pa_read(tmp_path / "t.csv").column_names) == 1 + NUM_CLASSES
+
+
+@pytest.mark.process
+def test_an_export_that_is_killed_leaves_no_half_file_and_nothing_behind_the_next_one(
+    path: Path, tmp_path: Path
+) -> None:
+    for number in itertools.count(1):
+        out = tmp_path / str(number) / "t.npz"
+        out.parent.mkdir()
+        code = run_in_fork(export_and_die, path, out, number)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        if not out.exists():
+            export_targets(open_store(path), out)
+        assert [each.name for each in out.parent.iterdir()] == ["t.npz"]
+        assert read_table(out)[0] == list(Pictures().keys)
+
+    assert number > 2
+
+
+def export_and_die(path: Path, out: Path, number: int) -> None:
+    torch.set_num_threads(1)
+    before_change(out.parent, number, kill_this_process)
+    export_targets(open_store(path, cache=CacheOptions(max_bytes=0)), out)

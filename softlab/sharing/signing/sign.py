@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.disk import is_temporary, remove
+from softlab.disk import sweep_beside
 from softlab.errors import DamagedStore, RemoteFailed, StoreExists
 from softlab.identity import digest_of
 from softlab.manifest import MANIFEST_NAME, decode_manifest
@@ -97,7 +97,7 @@ def sign_store(
             f"tells by whom; --replace puts yours in its place."
         )
     if parse_address(where).is_local:
-        _sweep_beside(Path(signable.remote / signable.signature))
+        sweep_beside(Path(signable.remote / signable.signature))
     return Signed(
         signature=signable.remote / signable.signature,
         digest=signable.digest,
@@ -135,14 +135,6 @@ def _read_record(remote: Remote, version: VersionRecord) -> bytes:
     if decode_record(data, VersionRecord, where=remote / path) != version:
         raise RemoteFailed(f"{remote / path}: changed while it was read, and versions never change. Try again.")
     return data
-
-
-def _sweep_beside(signature: Path) -> None:
-    """Remove what an earlier command that was killed left of this signature."""
-    remove(
-        signature.parent,
-        [path.name for path in signature.parent.glob(f"{signature.name}.*") if is_temporary(path.name)],
-    )
 
 
 def _check_files(where: str | Path, signable: Signable, *, on_file: Callable[[int, int], None] | None) -> None:
