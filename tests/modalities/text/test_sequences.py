@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
@@ -150,3 +152,27 @@ def test_a_store_tells_a_text_that_has_changed(tmp_path: Path, bert: Path, sourc
 
     with pytest.raises(StoreMismatch, match="sample '35'"):
         softlab.train_students({"small": module_of(bert)}, other, [store], input=input)
+
+
+def test_a_student_of_a_teacher_of_pairs_may_see_one_text_alone(tmp_path: Path, bert: Path) -> None:
+    columns = {"question": TEXTS[:12], "reply": TEXTS[12:24], "label": LABELS[:12]}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    fields = {"question": "question", "answer": "reply"}
+    pairs = softlab.open_source(
+        softlab.SourceOptions(path=str(tmp_path / "pairs.parquet"), fields=fields), modality="text"
+    )
+    both = TextInput(tokenizer=str(bert), field="question", pair_field="answer")
+    teacher = softlab.Teacher(module=module_of(bert), name="bert", arguments={}, input=both)
+    summary = softlab.dump_teacher(teacher, pairs, tmp_path / "store", softlab.DumpOptions(device=CPU))
+    store = softlab.open_store(tmp_path / "store")
+    question = settle_input(TextInput(tokenizer="train:120", field="question"), pairs)
+
+    (result,) = softlab.train_students(
+        {"small": student_of(question)}, pairs, [store], train_options(epochs=1, device="cpu", track=()), input=question
+    )
+
+    (used,) = summary.manifest.inputs
+    assert (used.field, used.options["pair_field"]) == ("question", "answer")
+    assert result.error is None
+    measured = softlab.evaluate_model(module_of(bert), pairs, store=store, input=both, device=CPU)
+    assert measured.values["teacher_agreement"] == 1.0
