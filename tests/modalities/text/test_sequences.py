@@ -176,3 +176,18 @@ def test_a_student_of_a_teacher_of_pairs_may_see_one_text_alone(tmp_path: Path, 
     assert result.error is None
     measured = softlab.evaluate_model(module_of(bert), pairs, store=store, input=both, device=CPU)
     assert measured.values["teacher_agreement"] == 1.0
+
+
+def test_an_encoder_gives_embeddings_of_texts_and_no_classes(tmp_path: Path, bert: Path, source: Any) -> None:
+    encoder = build_model(ModelOptions(model=f"hf:{bert}", arguments={"task": "embedding"}))
+    teacher = softlab.Teacher(module=encoder, name="bert", arguments={}, input=TextInput(tokenizer=str(bert)))
+    output = ("pooler_output:values", "sentence:values=layer:encoder.layer.1:mean")
+    options = softlab.DumpOptions(output=output, values_coding="float32", device=CPU, batch_size=7)
+
+    softlab.dump_teacher(teacher, source, tmp_path / "store", options)
+
+    store = softlab.open_store(tmp_path / "store")
+    assert not store.has_labels
+    assert store.read_features("pooler_output", [0]).shape == (1, 16)
+    expected = alone(bert, TEXTS[3])["mean"]
+    torch.testing.assert_close(store.read_features("sentence", [3])[0], expected, atol=1e-5, rtol=1e-5)
