@@ -59,7 +59,7 @@ def make_hugging_face_model(
             raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
     transformers = _library(name)
     kind, whole = getattr(transformers, TASKS[task]), {"trust_remote_code": False, **arguments}
-    with _quiet(transformers):
+    with _quiet(transformers), _in_a_line():
         if random or _has_no_weights(name):
             sized = {} if vocab_size is None else {"vocab_size": vocab_size}
             config = transformers.AutoConfig.from_pretrained(name, **sized | whole)
@@ -136,6 +136,16 @@ def _check_input(model: Any, *, vocab_size: int | None, max_length: int | None) 
 def _without_types(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A tokenizer may tell the texts of a pair apart where the model doesn't, as that of DistilBERT."""
     return given, {name: value for name, value in named.items() if name != TYPES}
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """What isn't found is told on several lines, with advice on other things."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"{reason}. Check the folder, or the name on the hub, behind `hf:`") from error
 
 
 @contextmanager

@@ -138,6 +138,13 @@ def test_labels_that_nobody_has_named_are_no_names(tmp_path: Path) -> None:
     assert published_class_names(ModelOptions(model=f"hf:{save_bert(tmp_path, names=None)}")) is None
 
 
+def test_a_folder_that_is_not_there_is_told_in_one_line() -> None:
+    with pytest.raises(ModelError, match=r"Check the folder, or the name on the hub, behind `hf:`") as refused:
+        build(Path("runs/no/such/folder"))
+
+    assert "\n" not in str(refused.value)
+
+
 def test_a_damaged_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
 
