@@ -59,6 +59,11 @@ class ModelOptions:
                 f"Write torchvision:NAME, timm:NAME, hf:FOLDER, softlab:NAME or package.module:factory."
             )
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether they come from a file, or lie beside the model itself."""
+        return self.weights is not None or self.model.startswith("hf:")
+
 
 def build_model(options: ModelOptions, *, told: Mapping[str, object] | None = None) -> nn.Module:
     """The model on the CPU, in training mode, with its weights loaded. Of what its input has `told`, such as the size

@@ -46,25 +46,30 @@ def make_hugging_face_model(
     task: str = "classification",
     dtype: str = "float32",
     random: bool = False,
+    vocab_size: int | None = None,
+    max_length: int | None = None,
     **arguments: object,
 ) -> nn.Module:
     """In training mode. `random` gives it random weights, as a folder without weights does; further arguments change
-    its configuration, such as `num_labels`. Warns with RandomWeights where `is_told`. Raises ValueError for an argument
-    that it doesn't know, and whatever transformers raises."""
+    its configuration, such as `num_labels`. Its input tells how many tokens there are, and how long texts may be: with
+    random weights it gets as many. Warns with RandomWeights where `is_told`. Raises ValueError for an argument that it
+    doesn't know, and an input that it can't take; and whatever transformers raises."""
     for option, value, known in [("task", task, tuple(TASKS)), ("dtype", dtype, DTYPES)]:
         if value not in known:
             raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
     transformers = _library(name)
     kind, whole = getattr(transformers, TASKS[task]), {"trust_remote_code": False, **arguments}
-    with _quiet(transformers):
+    with _quiet(transformers), _in_a_line():
         if random or _has_no_weights(name):
-            config = transformers.AutoConfig.from_pretrained(name, **whole)
+            sized = {} if vocab_size is None else {"vocab_size": vocab_size}
+            config = transformers.AutoConfig.from_pretrained(name, **sized | whole)
             as_dtype = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
             model: nn.Module = kind.from_config(config, trust_remote_code=False, **as_dtype)
             note = f"hf:{name}: has the weights of its configuration alone, so they are random"
         else:
             model, found = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **whole)
             note = _note_of_missing(name, found)
+    _check_input(model, vocab_size=vocab_size, max_length=max_length)
     if note and is_told and is_first_rank():
         warnings.warn(note, RandomWeights, stacklevel=4)
     if TYPES not in inspect.signature(model.forward).parameters:
@@ -113,9 +118,34 @@ def _note_of_missing(name: str, found: Mapping[str, Any]) -> str:
     return f"hf:{name}: {len(missing):,} of its weights are random, as no file has them ({first_few(missing)})"
 
 
+def _check_input(model: Any, *, vocab_size: int | None, max_length: int | None) -> None:
+    """Raises ValueError for more tokens than the model knows, or longer texts than it can take."""
+    known = model.config.get_text_config()
+    tokens, positions = getattr(known, "vocab_size", None), getattr(known, "max_position_embeddings", None)
+    if isinstance(tokens, int) and vocab_size is not None and vocab_size > tokens:
+        raise ValueError(
+            f"the tokenizer has {vocab_size:,} tokens, and the model knows {tokens:,}. Leave `input.tokenizer` out: "
+            f"the model brings its own"
+        )
+    if isinstance(positions, int) and max_length is not None and 0 < positions < max_length:
+        raise ValueError(
+            f"texts have up to {max_length:,} tokens, and the model takes {positions:,}. Lower `input.max_length`"
+        )
+
+
 def _without_types(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A tokenizer may tell the texts of a pair apart where the model doesn't, as that of DistilBERT."""
     return given, {name: value for name, value in named.items() if name != TYPES}
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """What isn't found is told on several lines, with advice on other things."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"{reason}. Check the folder, or the name on the hub, behind `hf:`") from error
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class EvaluateRecipe:
     def __post_init__(self) -> None:
         if self.full is not None and self.store is not None:
             raise InvalidOption("`full` measures against the teacher itself. Leave `store` out, or `full`.")
-        if self.full is not None and (self.teacher is None or self.teacher.weights is None):
+        if self.full is not None and (self.teacher is None or not self.teacher.has_weights):
             raise InvalidOption("`full` needs the teacher itself. Give `teacher.model` and `teacher.weights`.")
 
     @classmethod

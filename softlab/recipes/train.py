@@ -170,7 +170,7 @@ class TrainRecipe:
                 "a search tries one student on a validation source. Give one `student`, and `valid.path`."
             )
         heirs = [name for name, options in self.student.items() if options.inherit is not None]
-        if heirs and (self.teacher is None or self.teacher.weights is None):
+        if heirs and (self.teacher is None or not self.teacher.has_weights):
             raise InvalidOption(
                 f"[student.{heirs[0]}.inherit] needs a teacher with weights. Give `teacher.model` and "
                 f"`teacher.weights`."
@@ -182,7 +182,7 @@ class TrainRecipe:
             raise InvalidOption("`valid_full` without a validation source. Give `valid.path`, or leave it out.")
         if self.valid_store is not None:
             raise InvalidOption("`valid_full` stands in place of `valid_store`. Leave one of them out.")
-        if self.teacher is None or self.teacher.weights is None:
+        if self.teacher is None or not self.teacher.has_weights:
             raise InvalidOption("`valid_full` needs the teacher itself. Give `teacher.model` and `teacher.weights`.")
 
     @classmethod

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import safetensors
+import torch
+from safetensors.torch import load_file
 
 from softlab.store.reader import open_store
 from tests.cli.program import Answer, Softlab, assert_refused, open_uncached
@@ -185,3 +187,55 @@ def test_weights_know_the_tokenizer_that_was_trained_for_them(softlab: Softlab, 
         softlab("dump-teacher", recipe, *teacher, "--set", "input.tokenizer=train:99"),
         "the weights were trained with train:120",
     )
+
+
+SMALLER = """
+[log]
+track = []
+[teacher]
+model = "hf:{bert}"
+[valid]
+path = "{source}"
+fields = {{text = "review"}}
+class_names = ["good", "bad"]
+[student.half]
+model = "hf:{half}"
+[student.half.input]
+tokenizer = "{bert}"
+same_tokenizer = true
+[student.half.inherit]
+map = {{"bert.embeddings" = "bert.embeddings", "bert.encoder.layer.{{i}}" = "bert.encoder.layer.{{i}}"}}
+every = 2
+strict = false
+"""
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_smaller_bert_starts_from_layers_of_its_teacher_and_is_measured_against_it(
+    softlab: Softlab, recipe: Path, bert: Path, tmp_path: Path
+) -> None:
+    half = save_bert(tmp_path / "half", seed=1, num_hidden_layers=1)
+    assert dumped(softlab, recipe, bert).code == 0
+    text = SMALLER.format(bert=bert, half=half, source=recipe.with_name("reviews.parquet"))
+    recipe.with_name("train.toml").write_text(recipe.read_text() + text)
+
+    answer = softlab(
+        *("train-student", recipe.with_name("train.toml"), "--store", recipe.with_name("store"), "--epochs", "1"),
+        *("--out", recipe.with_name("run"), "--set", f"valid_full={recipe.with_name('full')}", "--batch-size", "12"),
+        *("--learning-rate", "1e-9"),
+    )
+
+    assert answer.code == 0, answer
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    trained, theirs, before = (
+        load_file(path)[name]
+        for path in (
+            recipe.with_name("run") / "half/last.safetensors",
+            bert / "model.safetensors",
+            half / "model.safetensors",
+        )
+    )
+    torch.testing.assert_close(trained, theirs)
+    assert not torch.allclose(trained, before)
+    (result,) = json.loads((recipe.with_name("run") / "summary.json").read_text())
+    assert "teacher_kl" in result["last"]["values"]

@@ -74,6 +74,27 @@ def test_nothing_random_is_told_where_weights_come_from_elsewhere(tmp_path: Path
     assert weights_fingerprint(loaded) == weights_fingerprint(build(bert))
 
 
+def test_random_weights_are_for_as_many_tokens_as_the_input_tells(bert: Path) -> None:
+    options = ModelOptions(model=f"hf:{bert}", arguments={"random": True})
+
+    with pytest.warns(RandomWeights):
+        built = build_model(options, told={"vocab_size": 77, "pad_id": 0, "max_length": 32})
+
+    assert built.get_submodule("bert.embeddings.word_embeddings").weight.shape == (77, 16)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"vocab_size": 99}, "the tokenizer has 99 tokens, and the model knows 23. Leave `input.tokenizer` out"),
+        ({"max_length": 33}, "texts have up to 33 tokens, and the model takes 32. Lower `input.max_length`"),
+    ],
+)
+def test_an_input_that_it_can_not_take_is_refused(bert: Path, told: dict[str, int], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build_model(ModelOptions(model=f"hf:{bert}"), told=told)
+
+
 def test_a_model_that_knows_no_token_types_is_not_given_any(tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
@@ -115,6 +136,13 @@ def test_the_classes_are_called_as_the_configuration_says(bert: Path) -> None:
 
 def test_labels_that_nobody_has_named_are_no_names(tmp_path: Path) -> None:
     assert published_class_names(ModelOptions(model=f"hf:{save_bert(tmp_path, names=None)}")) is None
+
+
+def test_a_folder_that_is_not_there_is_told_in_one_line() -> None:
+    with pytest.raises(ModelError, match=r"Check the folder, or the name on the hub, behind `hf:`") as refused:
+        build(Path("runs/no/such/folder"))
+
+    assert "\n" not in str(refused.value)
 
 
 def test_a_damaged_configuration_is_refused(tmp_path: Path) -> None:

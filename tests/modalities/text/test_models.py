@@ -23,11 +23,12 @@ def inputs(texts: list[list[int]], *, length: int) -> dict[str, Tensor]:
     return {"input_ids": ids_BL, "attention_mask": (ids_BL > 0).long()}
 
 
+@pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_a_text_gives_does_not_depend_on_the_padding_of_its_batch(name: str) -> None:
+def test_what_a_text_gives_does_not_depend_on_the_padding_of_its_batch(name: str, is_training: bool) -> None:
     model, texts = build(name), [[2, 7, 3], [2, 9, 8, 11, 5, 6, 3]]
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.set_grad_enabled(is_training):  # without, layers take a faster path
         warnings.simplefilter("error")
         together = model(**inputs(texts, length=7))
         wide = model(**inputs(texts, length=12))

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
@@ -150,3 +152,42 @@ def test_a_store_tells_a_text_that_has_changed(tmp_path: Path, bert: Path, sourc
 
     with pytest.raises(StoreMismatch, match="sample '35'"):
         softlab.train_students({"small": module_of(bert)}, other, [store], input=input)
+
+
+def test_a_student_of_a_teacher_of_pairs_may_see_one_text_alone(tmp_path: Path, bert: Path) -> None:
+    columns = {"question": TEXTS[:12], "reply": TEXTS[12:24], "label": LABELS[:12]}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    fields = {"question": "question", "answer": "reply"}
+    pairs = softlab.open_source(
+        softlab.SourceOptions(path=str(tmp_path / "pairs.parquet"), fields=fields), modality="text"
+    )
+    both = TextInput(tokenizer=str(bert), field="question", pair_field="answer")
+    teacher = softlab.Teacher(module=module_of(bert), name="bert", arguments={}, input=both)
+    summary = softlab.dump_teacher(teacher, pairs, tmp_path / "store", softlab.DumpOptions(device=CPU))
+    store = softlab.open_store(tmp_path / "store")
+    question = settle_input(TextInput(tokenizer="train:120", field="question"), pairs)
+
+    (result,) = softlab.train_students(
+        {"small": student_of(question)}, pairs, [store], train_options(epochs=1, device="cpu", track=()), input=question
+    )
+
+    (used,) = summary.manifest.inputs
+    assert (used.field, used.options["pair_field"]) == ("question", "answer")
+    assert result.error is None
+    measured = softlab.evaluate_model(module_of(bert), pairs, store=store, input=both, device=CPU)
+    assert measured.values["teacher_agreement"] == 1.0
+
+
+def test_an_encoder_gives_embeddings_of_texts_and_no_classes(tmp_path: Path, bert: Path, source: Any) -> None:
+    encoder = build_model(ModelOptions(model=f"hf:{bert}", arguments={"task": "embedding"}))
+    teacher = softlab.Teacher(module=encoder, name="bert", arguments={}, input=TextInput(tokenizer=str(bert)))
+    output = ("pooler_output:values", "sentence:values=layer:encoder.layer.1:mean")
+    options = softlab.DumpOptions(output=output, values_coding="float32", device=CPU, batch_size=7)
+
+    softlab.dump_teacher(teacher, source, tmp_path / "store", options)
+
+    store = softlab.open_store(tmp_path / "store")
+    assert not store.has_labels
+    assert store.read_features("pooler_output", [0]).shape == (1, 16)
+    expected = alone(bert, TEXTS[3])["mean"]
+    torch.testing.assert_close(store.read_features("sentence", [3])[0], expected, atol=1e-5, rtol=1e-5)
