@@ -55,6 +55,7 @@ HOMES = {
     "pyarrow": (
         "softlab.foreign_parquet",
         "softlab.keys",
+        "softlab.predictions.coded_texts",
         "softlab.predictions.tables",
         "softlab.store.export",
         "softlab.store.parquet_format",

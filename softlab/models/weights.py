@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import safetensors.torch
 import torch
@@ -101,6 +102,7 @@ def _read(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return _checked(safetensors.torch.load_file(path), path)
+        _check_sums(path)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's, of pickles that others wrote
             return torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
@@ -118,6 +120,19 @@ def _read(path: Path) -> object:
             f"{path}: can't be read as weights ({type(error).__name__}: {error}). "
             f"Expected a .safetensors file or one written by torch.save; copy it again."
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Of a file of torch.save, which torch writes and doesn't compare."""
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as opened:
+        wrong = opened.testzip()
+    if wrong is not None:
+        raise ModelError(
+            f"{path}: is damaged: the checksum of {wrong} is wrong. Copy it again; if it was saved without checksums "
+            f"(torch.serialization.set_crc32_options), save it once more with them."
+        )
 
 
 def _checked(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 # Shape letters: N rows, C classes, K entries of a row.
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,11 +151,20 @@ def _texts(name: str, array: NDArray[Any], *, where: str) -> tuple[str, ...]:
             f"texts."
         )
     try:
+        _check_characters(array)
         texts = tuple(map(str, array.tolist()))
         "".join(texts).encode()
-    except (ValueError, SystemError) as error:  # Python's own, for a character that can't be
+    except ValueError as error:
         raise SourceError(f"{where}: its `{name}` are no text: {error}. Write them as Unicode.") from error
     return texts
+
+
+def _check_characters(array: NDArray[Any]) -> None:
+    """Raises ValueError for numbers that are no characters: numpy makes texts of them that Python can't use."""
+    if array.dtype.kind == "U" and array.dtype.itemsize and len(array):
+        most = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4").max()
+        if most > sys.maxunicode:
+            raise ValueError(f"there is no character {most:#x}")
 
 
 def _hex_digits(hashes: Any, *, where: str) -> list[str]:

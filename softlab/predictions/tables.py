@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from softlab.errors import SourceError, first_few
 from softlab.foreign_parquet import ForeignParquet
 from softlab.keys import Keys
+from softlab.predictions.coded_texts import check_lists, is_text, written_out
 from softlab.predictions.columns import (
     ALSO_KEYS,
     CLASS_IDS,
@@ -25,7 +26,7 @@ from softlab.predictions.columns import (
     gathered,
     padded,
 )
-from softlab.predictions.memory import check_lists, check_parquet, is_text, written_out
+from softlab.predictions.memory import check_parquet
 from softlab.predictions.options import PredictionOptions
 
 HEADER_BYTES = 1 << 20

@@ -6,6 +6,8 @@
     calls.py      system calls that fail under each
     trees.py      JSON documents that were changed
     damage.py     stores, published ones and runs whose files were changed, by chance or by somebody
+    predictions.py, weights.py   files that are imported or loaded, changed so
+    teachers.py   a teacher with several outputs
     forged.py     stores of a hostile publisher, where every hash is right
     counts.py     tries and faults, counted and printed
 

@@ -15,7 +15,9 @@ from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
 from softlab.store.published import version_path
 from softlab.store.reader import open_store
+from tests.campaign.predictions import make_predictions
 from tests.campaign.programs import Fault, Outcome, Program, run_program, softlab
+from tests.campaign.weights import make_weights
 from tests.cli.program import DATA
 from tests.kills import before_change, kill_this_process
 from tests.sharing.signing.key_files import write_key
@@ -27,6 +29,14 @@ TEACHER = f"--teacher softlab:grey_resnet --weights {DATA / 'teacher.safetensors
 DUMP = f"{TEACHER} {SOURCE} --k 4 --set dump.shard_rows=8 --feature pool=pool --augment RandomHorizontalFlip()"
 STUDENT = "--student small=softlab:grey_mlp --epochs 3 --batch-size 6 --set log.checkpoint_steps=1"
 TRAIN = f"train-student --out {{here}}/run --store {{made}}/two {SOURCE} {STUDENT} --set cache.dir={{here}}/cache"
+OUTPUTS = (
+    f"--teacher tests.campaign.teachers:several {SOURCE} --k 3 --output tokens --output page --output states:values "
+    "--output pooled:values --set dump.values_coding=int8 --set dump.shard_rows=8 --augment RandomHorizontalFlip()"
+)
+IMPORT = (
+    f"import {{made}}/predictions-npz/p.npz --kind probabilities --source {DATA / 'train'} --limit 12 "
+    "--out {here}/out --k 4 --shard-rows 4"
+)
 FORMAT_1 = Path(__file__).parents[1] / "fixtures/format_1"
 LICENCE = "--licence CC0-1.0 --terms none"
 IGNORED = re.compile(r"^cache/|/tensorboard/|/push-[0-9a-f]{32}\.json$")
@@ -132,6 +142,23 @@ COMMANDS = {
         checks="verify {here}/given-up/pets@1",
         waits_s=OLD_S,
     ),
+    "dump outputs": Command(line=f"dump-teacher --out {{here}}/out --views 2 {OUTPUTS}", checks=VERIFY_OUT),
+    "views of outputs": Command(
+        line=f"dump-teacher --out {{here}}/outputs --views 3 {OUTPUTS}",
+        begins="outputs",
+        whole="verify {here}/outputs",
+        checks="verify {here}/outputs",
+    ),
+    "convert outputs": Command(line="convert {made}/outputs {here}/out --format parquet", checks=VERIFY_OUT),
+    "pull views of outputs": Command(
+        line="pull {made}/outputs {here}/out --jobs 1 --views 1 --features states", checks=VERIFY_OUT
+    ),
+    "import": Command(line=IMPORT, checks=VERIFY_OUT),
+    "import to parquet": Command(
+        line=IMPORT.replace("p.npz", "p.jsonl").replace("-npz", "-jsonl") + " --format parquet", checks=VERIFY_OUT
+    ),
+    "export parquet": Command(line="export {made}/two {here}/t.parquet", is_endless=True),
+    "export npz": Command(line="export {made}/two {here}/t.npz", is_endless=True),
     "train": Command(line=TRAIN, checks=REPORT),
     "train anew": Command(line=f"{TRAIN} --resume no", begins="run", checks=REPORT),
 }
@@ -219,12 +246,15 @@ def make_all(made: Path) -> None:
     for line in (
         f"dump-teacher --out {{made}}/two --views 2 {DUMP}",
         f"dump-teacher --out {{made}}/parquet --format parquet --set dump.coding=uint8 {DUMP}",
+        f"dump-teacher --out {{made}}/outputs --views 2 {OUTPUTS}",
+        "convert {made}/outputs {made}/outputs-parquet --format parquet",
         f"push {{made}}/two {{made}}/labels/pets {LICENCE}",
         f"push {{made}}/two {{made}}/given-up/pets {LICENCE}",
         f"push {{made}}/parquet {{made}}/given-up/pets {LICENCE}",
         "pull {made}/two {made}/signed",
         "sign {made}/signed --key {made}/key.pem",
         TRAIN,
+        f"{TRAIN.replace('{here}/run', '{made}/validated')} --valid {DATA / 'test'} --epochs 1",
     ):
         outcome = place.run(line)
         assert outcome.code == 0, outcome
@@ -237,6 +267,8 @@ def make_all(made: Path) -> None:
     for format in FORMATS:
         write_units(made / f"units-{format}", fill(make_unit_plan([2, 0, 3, 1], format=format), [2, 0, 3, 1]))
     shutil.copytree(FORMAT_1, made / "format_1")
+    make_predictions(made)
+    make_weights(made)
     replace(place, here=made / "given-up").wait_for(OLD_S)
     keys_of_store = open_store(made / "two").read_samples().keys
     (made / "keys.txt").write_text("".join(f"{keys_of_store[number]}\n" for number in (0, 5, 9)))

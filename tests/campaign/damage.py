@@ -9,9 +9,11 @@ from pathlib import Path
 
 from softlab.disk import list_files
 from softlab.manifest import MANIFEST_NAME
+from tests.campaign import predictions, weights
 from tests.campaign.commands import Place, Workshop
 from tests.campaign.counts import Try
 from tests.campaign.forged import forge
+from tests.campaign.predictions import change_predictions
 from tests.campaign.programs import Outcome, run_programs
 from tests.campaign.readers import (
     FINISHED_READERS,
@@ -21,17 +23,12 @@ from tests.campaign.readers import (
     STORE_READERS,
     VERSION_READERS,
     Reader,
+    predictions_readers,
+    weights_readers,
 )
-from tests.campaign.trees import DOCUMENT_CHANGES, cut, flip_bit, grow
+from tests.campaign.trees import DOCUMENT_CHANGES, FILE_CHANGES
+from tests.campaign.weights import change_weights
 
-Change = Callable[[bytes, random.Random], bytes]
-
-OTHERS = {
-    "emptied": lambda data, chance: b"",
-    "zeros": lambda data, chance: bytes(len(data)),
-    "other bytes": lambda data, chance: chance.randbytes(len(data)),
-}
-FILE_CHANGES: dict[str, Change] = {each.__name__: each for each in (flip_bit, cut, grow)} | OTHERS
 SLOW_SHARE = 0.2
 BATCH = 16
 
@@ -51,10 +48,14 @@ class Kind:
     is_proven: bool = True
     """Whether every byte of it is vouched for by a hash that was not changed along with it."""
 
+    file: str = ""
+    """What a refusal has to name."""
+
 
 KINDS = {
     "store": Kind(names=("two", "parquet"), readers=STORE_READERS),
     "store with units": Kind(names=("units-zarr", "units-parquet"), readers=PLAIN_READERS),
+    "store with outputs": Kind(names=("outputs", "outputs-parquet"), readers=PLAIN_READERS),
     "store of format 1": Kind(names=("format_1/zarr", "format_1/parquet"), readers=PLAIN_READERS, is_proven=False),
     "published": Kind(names=("labels",), readers=VERSION_READERS, is_proven=False),
     "signed": Kind(names=("signed",), readers=SIGNED_READERS),
@@ -63,7 +64,27 @@ KINDS = {
 }
 FORGED_KINDS = {
     name: replace(KINDS[name], change=forge, is_proven=False)
-    for name in ("store", "store with units", "store of format 1")
+    for name in ("store", "store with units", "store with outputs", "store of format 1")
+}
+PREDICTIONS_KINDS = {
+    f"predictions as {suffix}": Kind(
+        names=(f"predictions-{suffix}",),
+        readers=predictions_readers(suffix),
+        change=change_predictions,
+        is_proven=False,
+        file=f"p.{suffix}",
+    )
+    for suffix in predictions.SUFFIXES
+}
+WEIGHTS_KINDS = {
+    f"weights as {suffix}": Kind(
+        names=(f"weights-{suffix}",),
+        readers=weights_readers(suffix),
+        change=change_weights,
+        is_proven=suffix == "safetensors",
+        file=f"w.{suffix}",
+    )
+    for suffix in weights.SUFFIXES
 }
 
 
@@ -91,6 +112,16 @@ def damage(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
 def forgeries(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
     """Endless: by a hostile publisher."""
     return _change_and_read("forgeries", FORGED_KINDS, workshop, chance)
+
+
+def damaged_predictions(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
+    """Endless: by chance, and by hostile people."""
+    return _change_and_read("imports", PREDICTIONS_KINDS, workshop, chance)
+
+
+def damaged_weights(workshop: Workshop, chance: random.Random) -> Iterator[Try]:
+    """Endless: the same."""
+    return _change_and_read("weights", WEIGHTS_KINDS, workshop, chance)
 
 
 def _change_and_read(part: str, kinds: Mapping[str, Kind], workshop: Workshop, chance: random.Random) -> Iterator[Try]:
@@ -147,7 +178,7 @@ def _judge(each: Changed, place: Place, outcome: Outcome, expected: object) -> t
     if outcome.complaint:
         return "", f"{outcome.complaint}\n{outcome.err}"
     if outcome.code != 0:
-        return "refused", None
+        return "refused", None if each.kind.file in outcome.err else f"doesn't name the file\n{outcome.err}"
     if each.how.result(place, outcome) == expected:
         return "right", None
     return "other", f"gives something else\n{outcome.out}" if each.kind.is_proven else None

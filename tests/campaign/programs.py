@@ -32,6 +32,9 @@ EXECUTED = 99
 EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class")
 """Events of Python's audit log that no document and no file of a store may lead to."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202e]")
+"""What no terminal should be sent, whatever a file holds."""
+
 HANGUP = signal.SIGUSR1
 HUNG = -HANGUP
 """The exit code of a process that was ended because it took too long."""
@@ -63,6 +66,8 @@ class Outcome:
             return f"executed {self.err.splitlines()[-1]}"
         if "Traceback (most recent call last)" in self.err:
             return f"traceback: {_culprit(self.err)}"
+        if CONTROL.search(self.out + self.err):
+            return "prints control characters"
         refusals = [line for line in self.err.splitlines() if not line.startswith("note: ")]
         if self.code == 0 and any("Error" in line or "Warning" in line for line in refusals):
             return f"prints {refusals[0][:60]}"

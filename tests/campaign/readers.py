@@ -14,7 +14,7 @@ from softlab.card.render import CARD_NAME
 from softlab.errors import SoftlabError
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from tests.campaign.commands import SOURCE, TRAIN, Place
+from tests.campaign.commands import IMPORT, SOURCE, TRAIN, Place
 from tests.campaign.programs import Outcome, Program
 
 
@@ -85,6 +85,22 @@ FINISHED_READERS = {
         pattern="(?m)^accuracy .*",
     ),
 }
+
+
+def predictions_readers(suffix: str) -> dict[str, Reader]:
+    return {"import": Reader(line=IMPORT.replace("{made}/predictions-npz/p.npz", f"{{store}}/p.{suffix}"), made="out/")}
+
+
+def weights_readers(suffix: str) -> dict[str, Reader]:
+    given = f"--weights {{store}}/w.{suffix} {SOURCE}"
+    return {
+        "evaluate": Reader(line=f"evaluate --model softlab:grey_mlp {given}", pattern="(?m)^accuracy .*"),
+        "dump": Reader(
+            line=f"dump-teacher --out {{here}}/out --teacher softlab:grey_mlp {given} --k 4",
+            made="out/outputs/",
+            is_slow=True,
+        ),
+    }
 
 
 def read_all(path: Path) -> None:

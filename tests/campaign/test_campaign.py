@@ -10,7 +10,7 @@ import pytest
 from tests.campaign.calls import failing_calls
 from tests.campaign.commands import COMMANDS, Workshop
 from tests.campaign.counts import Counts, Try, carry_out
-from tests.campaign.damage import BATCH, damage, forgeries
+from tests.campaign.damage import BATCH, damage, damaged_predictions, damaged_weights, forgeries
 from tests.campaign.kills import kills
 from tests.campaign.unfinished import unfinished
 
@@ -21,15 +21,22 @@ PARTS: dict[str, Part] = {
     "calls": failing_calls,
     "damage": damage,
     "forgeries": forgeries,
+    "imports": damaged_predictions,
+    "weights": damaged_weights,
     "unfinished": unfinished,
 }
 
 SHORT = {name: COMMANDS[name] for name in ("train anew", "push another")}
+SHORT_IMPORTS = {name: COMMANDS[name] for name in ("import", "export parquet")}
+SLOW_PARTS = ("kills", "calls", "forgeries")
 SHORT_PARTS: dict[str, tuple[Part, int]] = {
     "kills": (partial(kills, commands=SHORT), 3),
     "calls": (partial(failing_calls, commands=SHORT), 3),
     "damage": (damage, BATCH),
     "forgeries": (forgeries, BATCH),
+    "kills of imports": (partial(kills, commands=SHORT_IMPORTS), 4),
+    "imports": (damaged_predictions, BATCH),
+    "weights": (damaged_weights, BATCH),
     "unfinished": (unfinished, 16),
 }
 """With how often each is tried."""
@@ -55,7 +62,7 @@ def test_whatever_happens_ends_in_a_right_result_or_in_one_line(
 
 @pytest.mark.parametrize(
     "part",
-    [pytest.param(part, marks=() if part in ("damage", "unfinished") else pytest.mark.slow) for part in SHORT_PARTS],
+    [pytest.param(part, marks=pytest.mark.slow if part in SLOW_PARTS else ()) for part in SHORT_PARTS],
 )
 def test_whatever_happens_in_a_few_tries_ends_so_too(part: str, workshop: Workshop) -> None:
     tries, count = SHORT_PARTS[part]

@@ -79,6 +79,14 @@ def grow(data: bytes, chance: random.Random) -> bytes:
     return data + chance.choice([b"\0" * 100, b"}", data, b"\xff\xfe", b" " * 10_000])
 
 
+FILE_CHANGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "flip_bit": flip_bit,
+    "cut": cut,
+    "grow": grow,
+    "emptied": lambda data, chance: b"",
+    "zeros": lambda data, chance: bytes(len(data)),
+    "other bytes": lambda data, chance: chance.randbytes(len(data)),
+}
 DOCUMENT_CHANGES = (flip_bit, change_value, change_number, swap_values, delete, repeat, cut, grow)
 
 

@@ -19,8 +19,7 @@ from softlab.store.folder import COMMITS
 from softlab.teacher.options import DumpOptions
 from tests.campaign.commands import Workshop
 from tests.campaign.counts import Try
-from tests.campaign.damage import FILE_CHANGES
-from tests.campaign.trees import DOCUMENT_CHANGES
+from tests.campaign.trees import DOCUMENT_CHANGES, FILE_CHANGES
 from tests.store.building import contents
 from tests.teacher.dumping import dump, make_options, stop_at
 

@@ -215,6 +215,16 @@ def test_a_pickle_of_another_protocol_is_refused_without_a_word_of_torch(model: 
         load_weights(model, tmp_path / "model.pt")
 
 
+def test_a_flipped_bit_of_a_pytorch_file_is_found(saved: nn.Module, model: nn.Module, tmp_path: Path) -> None:
+    torch.save(saved.state_dict(), tmp_path / "model.pt")
+    data = bytearray((tmp_path / "model.pt").read_bytes())
+    data[data.index(next(saved.parameters()).detach().numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "model.pt").write_bytes(data)
+
+    with pytest.raises(ModelError, match=r"model\.pt: is damaged: the checksum of .* is wrong\. Copy it again"):
+        load_weights(model, tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
 def test_a_pipe_is_not_waited_for(name: str, model: nn.Module, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)

@@ -60,6 +60,7 @@ def write_npz(file: Path, members: dict[str, bytes], *, compression: int = zipfi
         ({"logits": b"no array"}, "the magic string is not correct"),
         ({"key": npy_of("(99999999999,)", dtype="<U0", data=b"")}, "key.npy says it has 99,999,999,999 bytes"),
         ({"key": npy_of("(2,)", dtype="<U1", data=b"\xff" * 8)}, "its `key` are no text"),
+        ({"key": npy_of("(2,)", dtype="<U2", data=b"a\0\0\0\0\0\x11\0" * 2)}, "there is no character 0x110000"),
         ({"key": npy_of("(2,)", dtype="<U1", data=b"\x00\xd8\x00\x00" * 2)}, "its `key` are no text"),
         ({"class_names": npy(3)}, "its `class_names` are int64 with 0 axes"),
         ({"content_hash": npy([TERABYTE, 1])}, "its `content_hash` holds a int64, expected hex digits"),
