@@ -28,7 +28,7 @@ PARTS: dict[str, Part] = {
 
 SHORT = {name: COMMANDS[name] for name in ("train anew", "push another")}
 SHORT_IMPORTS = {name: COMMANDS[name] for name in ("import", "export parquet")}
-SLOW_PARTS = ("kills", "calls", "forgeries")
+SLOW_PARTS = ("kills", "calls", "forgeries", "kills of imports", "imports", "weights")
 SHORT_PARTS: dict[str, tuple[Part, int]] = {
     "kills": (partial(kills, commands=SHORT), 3),
     "calls": (partial(failing_calls, commands=SHORT), 3),
