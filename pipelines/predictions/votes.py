@@ -1,6 +1,6 @@
 """What people voted, imported: a student of words learns how they are divided, not the majority alone.
 
-    pip install vaderSentiment
+    pip install '.[pipelines]'
     python pipelines/predictions/votes.py [--seeds 3]
 
 The lexicon of vaderSentiment (Hutto and Gilbert, 2014) has the ratings that ten people gave to each of some 7,500 words
