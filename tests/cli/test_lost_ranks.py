@@ -54,7 +54,7 @@ def arguments_of(stores: Path, out: Path, *, epochs: int) -> list[str]:
     return [str(argument) for argument in (*train(stores / "train.zarr", out), *given)]
 
 
-@pytest.mark.parametrize("victim", [0, 2])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_of_those_that_are_left_one_tells_in_a_line_and_the_run_goes_on(
     tmp_path: Path, stores: Path, softlab: Softlab, victim: int
 ) -> None:
