@@ -114,6 +114,7 @@ def rows_of(
             class_ids_NK=None,
             num_classes=logits_NC.shape[1],
             class_names=names,
+            notes=_notes_of_zeros(logits_NC, where=columns.where) if kind != "logits" else (),
         )
     return _top_k(columns, name, kind, checks, options, names=names, head=head)
 
@@ -134,6 +135,18 @@ def _all_classes(numbers_NC: NDArray[Any], kind: Kind, checks: RowChecks, *, hea
                 log_p -= np.log(-np.expm1(np.minimum(log_p, 0)))
         logits_NC[start : start + BLOCK_ROWS] = np.clip(log_p, LOWEST, -LOWEST)
     return logits_NC
+
+
+def _notes_of_zeros(logits_NC: NDArray[np.float32], *, where: str) -> tuple[str, ...]:
+    """That some losses make much of a class without any probability."""
+    num_rows = int((logits_NC <= LOWEST).any(axis=1).sum())
+    if not num_rows:
+        return ()
+    return (
+        f"{where}: {num_rows:,} of {len(logits_NC):,} rows give some classes no probability at all. kl takes that as it "
+        f"is; to reverse_kl, symmetric_kl, and losses that look at logits (standardised_kl, dist), it is a logit of "
+        f"{LOWEST:,.0f}: smooth the predictions before you train with those",
+    )
 
 
 def _top_k(

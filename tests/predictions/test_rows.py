@@ -61,6 +61,7 @@ def test_a_class_without_any_probability_has_none_and_costs_a_student_nothing() 
     student_BC = torch.randn(1, 4, generator=torch.manual_seed(0))
 
     assert rows.numbers[0, 2] == LOWEST
+    assert "1 of 1 rows give some classes no probability at all" in rows.notes[0]
     p_C = torch.tensor([0.75, 0.25], dtype=torch.float64)
     expected = (p_C * (p_C.log() - student_BC.double().log_softmax(dim=1)[0, :2])).sum()
     torch.testing.assert_close(
