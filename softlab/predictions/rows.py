@@ -143,8 +143,8 @@ def _notes_of_zeros(logits_NC: NDArray[np.float32], *, where: str) -> tuple[str,
     if not num_rows:
         return ()
     return (
-        f"{where}: {num_rows:,} of {len(logits_NC):,} rows give some classes no probability at all. kl takes that as it "
-        f"is; to reverse_kl, symmetric_kl, and losses that look at logits (standardised_kl, dist), it is a logit of "
+        f"{where}: {num_rows:,} of {len(logits_NC):,} rows give some classes no probability at all. kl takes that as "
+        f"it is; to reverse_kl, symmetric_kl, and losses that look at logits (standardised_kl, dist), it is a logit of "
         f"{LOWEST:,.0f}: smooth the predictions before you train with those",
     )
 
