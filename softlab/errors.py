@@ -235,6 +235,11 @@ def readable(path: object) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def printable(text: str) -> str:
+    """With a question mark for each sign that isn't printed but obeyed."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def first_few(values: Sequence[object], *, count: int = 3) -> str:
     """Some things in the middle of a message, such as keys: the first ones, and how many more there are."""
     more = f" and {len(values) - count:,} more" if len(values) > count else ""

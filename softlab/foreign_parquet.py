@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from softlab.errors import printable
 from softlab.parquet_pages import TAIL_BYTES, check_level_counts, footer_bytes
 
 
@@ -103,4 +104,5 @@ def _told_as_value_errors() -> Iterator[None]:
 
 
 def _told(error: BaseException) -> ValueError:
-    return ValueError((str(error) or type(error).__name__).partition("\n")[0].rstrip("."))
+    """The first line, without signs that a terminal obeys: it may quote bytes of the file."""
+    return ValueError(printable((str(error) or type(error).__name__).partition("\n")[0].rstrip(".")))

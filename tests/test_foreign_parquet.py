@@ -171,3 +171,15 @@ def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_a_file_that_is_not_there_is_the_disk_s_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ForeignParquet(tmp_path / "file")
+
+
+def test_what_arrow_quotes_of_a_file_holds_no_signs_that_a_terminal_obeys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise pa.ArrowInvalid("don't know what type: \x1b[2J\x0f")
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+
+    with pytest.raises(ValueError, match=r"^don't know what type: \?\[2J\?$"):
+        ForeignParquet(b"any bytes")

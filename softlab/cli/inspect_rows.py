@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from softlab.amounts import format_count
-from softlab.cli.say import printable, say
+from softlab.cli.say import say
 from softlab.cli.tables import fit_as_table, print_facts, print_table
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, printable
 from softlab.modalities.opening import open_source
 from softlab.report.sample_page import check_page, write_sample_page
 from softlab.store.cache import CacheOptions

@@ -3,6 +3,8 @@ which they could speak in softlab's name."""
 
 import typer
 
+from softlab.errors import printable
+
 
 def say(line: str) -> None:
     """One line of the output."""
@@ -13,8 +15,3 @@ def say_beside(text: str) -> None:
     """What isn't the output: an error, a note. Lines after the first are indented, so that none passes for another."""
     first, *others = text.split("\n")
     typer.echo("\n".join([printable(first), *(f"  {printable(line)}" for line in others)]), err=True)
-
-
-def printable(text: str) -> str:
-    """With a question mark for each sign that isn't printed but obeyed."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from softlab.cli.say import printable, say, say_beside
+from softlab.cli.say import say, say_beside
+from softlab.errors import printable
 from tests.cli.program import CNN, SHORT, TRAIN, Softlab
 from tests.manifests import change_manifest
 
