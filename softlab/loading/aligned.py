@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from softlab.store.reader import Store
 AS_THEY_ARE = AsTheyAre()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Aligned:
     """A source, the inputs that models want of it, and where there is one the store that was made from it."""
 
@@ -80,7 +81,7 @@ class Aligned:
         """Of the teachers that gave soft labels, not values alone; none where models give values and learn these."""
         return () if self.values_output is not None else tuple(store for store in self.stores if store.has_labels)
 
-    @property
+    @cached_property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels, or the model, and not new
         ones too. Beside models of values they are compared with no classes."""
@@ -92,7 +93,7 @@ class Aligned:
             return None
         return comparable_targets(self.source, num_classes=num_classes)
 
-    @property
+    @cached_property
     def label_sets_NC(self) -> LabelSets | None:
         """The source's label sets, over the classes of the store's labels, or the model; None where they are over
         others."""
@@ -104,7 +105,7 @@ class Aligned:
             return None
         return with_more_classes(sets_NC, num_classes=num_classes)
 
-    @property
+    @cached_property
     def modalities(self) -> tuple[Modality, ...]:
         """Of the inputs, each once, as it decodes here."""
         found = {options.modality: modality_of(options) for options in self.inputs}

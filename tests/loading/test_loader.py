@@ -1,6 +1,7 @@
 import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from softlab.errors import DamagedStore, InvalidOption, SoftlabError, UnreadableSample
 from softlab.indices import SourceIndex
+from softlab.loading import aligned as loading_aligned
 from softlab.loading import loader
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -16,6 +18,7 @@ from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
 from softlab.loading.order import RowIndices, in_sequence
 from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.modality import decoding_for
 from softlab.sources.source import Sample
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
@@ -126,6 +129,17 @@ def test_hard_targets_that_count_other_classes_than_the_store_are_left_out(tmp_p
 
 
 # Workers and decoded images change nothing.
+
+
+def test_how_samples_are_decoded_is_decided_once_and_not_for_each(
+    aligned: Aligned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = Mock(wraps=decoding_for)
+    monkeypatch.setattr(loading_aligned, "decoding_for", decided)
+
+    load(aligned)
+
+    decided.assert_called_once()
 
 
 @pytest.mark.process
