@@ -11,10 +11,15 @@ from typing import Any, get_args, get_origin
 from softlab.recipes.options import ANY_NAME, OptionField, head_field, named_section, option_fields
 from softlab.recipes.toml import parse_value
 
+SHORT_FLAGS = {"distil.keep": "--keep"}
+"""Flags beside those of the keys, for options that are typed often."""
+
 
 def flags_of_keys(kind: type[Any]) -> dict[str, OptionField]:
     """The options of a recipe by such a flag."""
-    return {flag_of(option.key): option for option in option_fields(kind) if ANY_NAME not in option.key}
+    options = [option for option in option_fields(kind) if ANY_NAME not in option.key]
+    short = {SHORT_FLAGS[option.key]: option for option in options if option.key in SHORT_FLAGS}
+    return {flag_of(option.key): option for option in options} | short
 
 
 def flag_of(key: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import SourceError
 from softlab.keys import Keys
-from softlab.predictions.columns import ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH, Columns, columns_of
+from softlab.predictions.columns import ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH, VIEW, Columns, columns_of
 from softlab.predictions.memory import check_room
 from softlab.predictions.options import PredictionOptions
 
@@ -29,7 +29,7 @@ def read_npz(file: Path, options: PredictionOptions) -> Columns:
             f"{file}: holds one array without keys. Write the keys of its rows beside it: "
             f"numpy.savez(FILE, key=keys, logits=array)."
         )
-    wanted = {options.column, options.key_column, *ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH}
+    wanted = {options.column, options.key_column, *ALSO_KEYS, CLASS_IDS, CLASS_NAMES, CONTENT_HASH, VIEW}
     try:
         with ZipFile(file) as opened:
             members = {each.filename.removesuffix(".npy"): each for each in opened.infolist()}
@@ -87,7 +87,8 @@ def columns_digest(columns: Columns) -> str:
         hasher.update(key.encode() + b"\0")
     for name in columns.class_names or ():
         hasher.update(name.encode() + b"\1")
-    numbers = dict(columns.numbers) | ({} if columns.class_ids_NK is None else {CLASS_IDS: columns.class_ids_NK})
+    beside = {CLASS_IDS: columns.class_ids_NK, VIEW: columns.views_N}
+    numbers = {**columns.numbers, **{name: array for name, array in beside.items() if array is not None}}
     for name, array in sorted(numbers.items()):
         hasher.update(f"{name} {array.dtype.str} {list(array.shape)}".encode())
         hasher.update(np.ascontiguousarray(array).view(np.uint8).data)

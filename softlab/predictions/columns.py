@@ -15,7 +15,7 @@ from softlab.keys import Keys
 from softlab.predictions.memory import check_room
 from softlab.predictions.options import KINDS, Kind, PredictionOptions
 
-CLASS_IDS, CLASS_NAMES, CONTENT_HASH = "class_ids", "class_names", "content_hash"
+CLASS_IDS, CLASS_NAMES, CONTENT_HASH, VIEW = "class_ids", "class_names", "content_hash", "view"
 
 ALSO_KEYS = ("keys", "custom_id")
 """Names of a column of keys beside the one that is asked for: of an npz file, and of services that answer many
@@ -43,6 +43,9 @@ class Columns:
     content_hashes: Sequence[str] | None = None
     """Hex digits, one a row."""
 
+    views_N: NDArray[np.int64] | None = None
+    """Which view of its sample each row is of; None where there is one."""
+
     numbers: Mapping[str, NDArray[Any]]
     """By name: [N, C], [N, K] beside `class_ids`, or of values [N, ...]."""
 
@@ -65,11 +68,12 @@ def columns_of(arrays: Mapping[str, Any], options: PredictionOptions, *, where: 
     """Of arrays by name, such as an npz file has. Raises SourceError for arrays of other lengths, or other types."""
     found: dict[str, Any] = dict(arrays)
     keys = _take_keys(found, options, where=where)
-    hashes, ids, names = (found.pop(name, None) for name in (CONTENT_HASH, CLASS_IDS, CLASS_NAMES))
+    hashes, ids, names, views = (found.pop(name, None) for name in (CONTENT_HASH, CLASS_IDS, CLASS_NAMES, VIEW))
     columns = Columns(
         where=where,
         keys=keys,
         content_hashes=None if hashes is None else _hex_digits(hashes, where=where),
+        views_N=None if views is None else _view_numbers(np.asarray(views), where=where),
         numbers={name: np.asarray(value) for name, value in found.items()},
         class_ids_NK=None if ids is None else _whole(np.asarray(ids), where=where),
         class_names=None if names is None else _texts(CLASS_NAMES, np.asarray(names), where=where),
@@ -187,9 +191,23 @@ def _whole(ids: NDArray[Any], *, where: str) -> NDArray[np.int64]:
     return ids.astype(np.int64)
 
 
+def _view_numbers(views: NDArray[Any], *, where: str) -> NDArray[np.int64]:
+    if views.dtype.kind not in "iu" or views.ndim != 1 or not _are_below(views, len(views)):
+        raise SourceError(
+            f"{where}: its `{VIEW}` are {views.dtype} {list(views.shape)}, expected a whole number a row, counted from "
+            f"0: which of several answers for its sample it is. Correct the column, or leave it out."
+        )
+    return views.astype(np.int64)
+
+
+def _are_below(numbers: NDArray[Any], limit: int) -> bool:
+    return not len(numbers) or (int(numbers.min()) >= 0 and int(numbers.max()) < limit)
+
+
 def _check_lengths(columns: Columns) -> None:
     lengths = {name: len(array) if array.ndim else 0 for name, array in columns.numbers.items()}
     beside = {"key": columns.keys, CLASS_IDS: columns.class_ids_NK, CONTENT_HASH: columns.content_hashes}
+    beside[VIEW] = columns.views_N
     lengths |= {name: len(value) for name, value in beside.items() if value is not None}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())

@@ -16,6 +16,7 @@ from softlab.predictions.columns import (
     CLASS_IDS,
     CONTENT_HASH,
     NO_CLASS,
+    VIEW,
     Columns,
     columns_of,
     padded,
@@ -31,25 +32,25 @@ def read_jsonl(file: Path, options: PredictionOptions, *, class_names: Sequence[
     """Raises SourceError naming the line of a record that isn't one, lacks what the first one has, or whose answer has
     no log-probabilities."""
     keys: list[str] = []
-    hashes: list[Any] = []
+    beside: dict[str, list[Any]] = {CONTENT_HASH: [], VIEW: []}
     arrays: dict[str, list[NDArray[Any]]] = {}
     entries = NamedEntries(class_names, where=str(file))
     for count, (number, record) in enumerate(_records(file), start=1):
         where = f"{file}: line {number:,}"
         keys += _key(record, options, where=where)
-        if CONTENT_HASH in record:
-            hashes.append(record[CONTENT_HASH])
+        for name, values in beside.items():
+            values += [record[name]] if name in record else []
         for name, value in _predictions(record, options, where=where):
             if isinstance(value, Mapping):
                 entries.add(name, value, where=where)
             else:
                 arrays.setdefault(name, []).append(_as_row(name, value, where=where))
         lengths = {name: len(rows) for name, rows in arrays.items()} | entries.lengths
-        lengths |= {options.key_column: len(keys), CONTENT_HASH: len(hashes)}
+        lengths |= {options.key_column: len(keys)} | {name: len(values) for name, values in beside.items()}
         _check_complete(lengths, num_records=count, where=where)
     found: dict[str, Any] = {name: _as_array(name, rows, where=str(file)) for name, rows in arrays.items()}
     found |= {options.key_column: Keys(keys)} if keys else {}
-    found |= {CONTENT_HASH: hashes} if hashes else {}
+    found |= {name: values for name, values in beside.items() if values}
     if entries:
         return entries.columns(found, options)
     return columns_of(found, options, where=str(file))

@@ -21,6 +21,7 @@ from softlab.predictions.columns import (
     CLASS_IDS,
     CONTENT_HASH,
     NO_CLASS,
+    VIEW,
     Columns,
     columns_of,
     gathered,
@@ -69,7 +70,7 @@ def _read_parquet(file: Path, options: PredictionOptions) -> Any:
             texts = [field.name for field in opened.schema if is_text(field.type)]
         with ForeignParquet(file, coded=texts) as opened:
             check_parquet(file, opened.metadata)
-            wanted = {options.column, options.key_column, *ALSO_KEYS, CONTENT_HASH, CLASS_IDS}
+            wanted = {options.column, options.key_column, *ALSO_KEYS, CONTENT_HASH, CLASS_IDS, VIEW}
             names = [name for name in opened.schema.names if options.column is None or name in wanted]
             check_lists(opened.schema, names)
             return written_out(opened.read(names))
@@ -92,6 +93,8 @@ def _columns(table: Any, options: PredictionOptions, *, where: str) -> Columns:
             arrays[name] = _keys(column, name=name, where=where)
         elif name == CONTENT_HASH:
             arrays[name] = column.to_pylist()
+        elif name == VIEW:
+            arrays[name] = column.to_numpy()
         elif _is_list(column.type):
             arrays[name] = _as_array(column, name=name, where=where)
         elif name == options.column:
@@ -100,7 +103,7 @@ def _columns(table: Any, options: PredictionOptions, *, where: str) -> Columns:
             single[name] = column.to_numpy()
         else:
             others.append(name)
-    if single and not any(name not in (*key_names, CONTENT_HASH) for name in arrays):
+    if single and not any(name not in (*key_names, CONTENT_HASH, VIEW) for name in arrays):
         if others:
             raise SourceError(
                 f"{where}: beside one column a class it has {first_few(others)}, which are no numbers. Leave them out."

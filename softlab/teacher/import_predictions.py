@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from msgspec import UNSET
 from torch import nn
 
@@ -50,8 +49,9 @@ def import_predictions(
         softlab.import_predictions("predictions.parquet", source, "runs/pets.zarr")
 
     `predictions` is a file (Parquet, CSV, npz, JSONL), or an iterable of batches of arrays by name. Each row belongs to
-    the sample of its key. `class_names` are those of the predictions, in their order, where they don't tell them. The
-    store trains students as any other; an interrupted import goes on when the same call is made again.
+    the sample of its key; of several answers for one, numbered in a column `view`, each is a view of it. `class_names`
+    are those of the predictions, in their order, where they don't tell them. The store trains students as any other; an
+    interrupted import goes on when the same call is made again.
 
     The whole file is held in memory. Raises SourceError for predictions that are damaged, aren't what they are said to
     be, or have other keys than the source; InvalidOption, and as `dump_teacher` what comes of writing. Warns with
@@ -68,7 +68,7 @@ def import_predictions(
         input=find_modality(modality).input_options(),
         class_names=rows.class_names,
         rows=rows,
-        row_N=match_rows(columns, source, options),
+        row_VN=match_rows(columns, source, options),
         fingerprint=digest,
     )
     run = Lookup(teacher=teacher, options=dump_options(dump, rows))
@@ -88,7 +88,7 @@ def import_predictions(
 def _plan(run: Lookup, source: Source, out: Path) -> StorePlan:
     """That of a dump, but for what isn't known of a model that ran elsewhere."""
     teacher, settled = run.teacher, read_settled(out)
-    views = ViewsToDump(record=record_views(NoViews(), num_views=1, digest_every=0))
+    views = ViewsToDump(record=record_views(NoViews(), num_views=len(teacher.row_VN), digest_every=0))
     plan = make_plan(
         teacher,
         source,
@@ -123,12 +123,12 @@ def _record(teacher: ImportedTeacher) -> ImportedRecord:
 
 def _example(run: Lookup, source: Source, settled: Settled) -> TeacherOutput:
     """Of samples from all over the source. Raises TeacherError for what looks like no logits over classes."""
-    some = spread_out(len(source), count=min(LOOKED_AT, len(source))).source_B
+    some = run.teacher.row_VN[0, spread_out(len(source), count=min(LOOKED_AT, len(source))).source_B]
     rows, (wanted,) = run.teacher.rows, run.options.wanted_outputs
     if rows.is_top_k:
         assert run.options.k is not None, "as the options were made for these rows"
-        return run.look_up(np.asarray(some), k={wanted.name: run.options.k})
-    whole = run.whole(np.asarray(some))
+        return run.look_up(some, k={wanted.name: run.options.k})
+    whole = run.whole(some)
     if rows.kind == "logits":
         check_are_logits(whole.logits[wanted.name].rows, wanted, where=rows.where, head=run.options.head)
-    return run.look_up(np.asarray(some), k=check_classes(whole, run.options, settled))
+    return run.look_up(some, k=check_classes(whole, run.options, settled))

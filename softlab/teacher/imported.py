@@ -17,7 +17,7 @@ from softlab.loading.batch import Batch
 from softlab.modalities.modality import InputOptions
 from softlab.models.outputs import WantedOutput, parse_output
 from softlab.models.rows import OutputRows
-from softlab.predictions.columns import Columns
+from softlab.predictions.columns import VIEW, Columns
 from softlab.predictions.options import PredictionOptions
 from softlab.predictions.rows import PredictedRows
 from softlab.sources.source import Source
@@ -31,8 +31,8 @@ class ImportedTeacher(Teacher):
     """Predictions in place of a model; its module has no weights."""
 
     rows: PredictedRows
-    row_N: NDArray[np.int64]
-    """Of each sample of the source, which row is its own."""
+    row_VN: NDArray[np.int64]
+    """Of each view of each sample of the source, which row is its own."""
 
     fingerprint: str
     """Hash of the file."""
@@ -63,45 +63,65 @@ class Lookup:
 
     def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
         """What is kept of a batch."""
-        return self.look_up(batch.source_B.numpy(), k=k)
+        return self.look_up(self.teacher.row_VN[batch.views_B.numpy(), batch.source_B.numpy()], k=k)
 
-    def look_up(self, source_B: NDArray[np.int64], *, k: Mapping[str, int]) -> TeacherOutput:
-        """The same for samples of the source."""
+    def look_up(self, rows_B: NDArray[np.int64], *, k: Mapping[str, int]) -> TeacherOutput:
+        """The same for rows of the predictions."""
         (wanted,) = self.options.wanted_outputs
         if self.teacher.rows.is_top_k:
-            labels = self.teacher.rows.labels(self.teacher.row_N[source_B], k=k[wanted.name])
-            return TeacherOutput(labels={wanted.name: labels}, is_finite_B=torch.ones(len(source_B), dtype=torch.bool))
-        return keep(self.whole(source_B), k=k, options=self.options)
+            labels = self.teacher.rows.labels(rows_B, k=k[wanted.name])
+            return TeacherOutput(labels={wanted.name: labels}, is_finite_B=torch.ones(len(rows_B), dtype=torch.bool))
+        return keep(self.whole(rows_B), k=k, options=self.options)
 
     def first_classes(self, source_B: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-        """int64 [B], the largest class of some samples, by output of kind `classes`."""
+        """int64 [B], the largest class of some samples in their first view, by output of kind `classes`."""
         k = {each.name: 1 for each in self.options.wanted_outputs if each.kind == "classes"}
-        labels = self.look_up(source_B, k=k).labels
+        labels = self.look_up(self.teacher.row_VN[0, source_B], k=k).labels
         return {name: each.class_ids_BK[:, 0].numpy() for name, each in labels.items()}
 
-    def whole(self, source_B: NDArray[np.int64]) -> WholeOutput:
-        """All classes, or values, of samples of the source."""
+    def whole(self, rows_B: NDArray[np.int64]) -> WholeOutput:
+        """All classes, or values, of rows of the predictions."""
         (wanted,) = self.options.wanted_outputs
-        rows = {wanted.name: OutputRows(rows=self.teacher.rows.tensor(self.teacher.row_N[source_B]))}
+        rows = {wanted.name: OutputRows(rows=self.teacher.rows.tensor(rows_B))}
         is_values = wanted.kind == "values"
-        return WholeOutput(
-            num_samples=len(source_B), logits={} if is_values else rows, values=rows if is_values else {}
-        )
+        return WholeOutput(num_samples=len(rows_B), logits={} if is_values else rows, values=rows if is_values else {})
 
 
 def match_rows(columns: Columns, source: Source, options: PredictionOptions) -> NDArray[np.int64]:
-    """int64 [samples], which row of the predictions is each sample's. By its key, or, where rows have none and it is
-    asked for, by its place, as far as content hashes prove that.
+    """int64 [views, samples], which row of the predictions is each sample's in each view. By its key, or, where rows
+    have none and it is asked for, by its place, as far as content hashes prove that.
 
-    Raises SourceError for keys that are missing, foreign or repeated, and for content hashes that are others'.
+    Raises SourceError for keys that are missing, foreign or repeated in a view, and for content hashes that are
+    others'.
     """
-    if columns.keys is not None:
-        row_N = _by_key(columns, columns.keys, source, options)
+    if columns.keys is None:
+        row_VN = _by_position(columns, source, options)[None]
+    elif columns.views_N is None:
+        row_VN = _by_key(columns, columns.keys, source, options)[None]
     else:
-        row_N = _by_position(columns, source, options)
+        row_VN = _by_view(columns, columns.keys, columns.views_N, source, options)
     if columns.content_hashes is not None:
-        _check_contents(columns, columns.content_hashes, source, row_N)
-    return row_N
+        for row_N in row_VN:
+            _check_contents(columns, columns.content_hashes, source, row_N)
+    return row_VN
+
+
+def _by_view(
+    columns: Columns, keys: Keys, views_N: NDArray[np.int64], source: Source, options: PredictionOptions
+) -> NDArray[np.int64]:
+    found, num_views = np.unique(views_N), int(views_N.max(initial=0)) + 1
+    if len(found) < num_views:
+        missing = sorted(set(range(min(num_views, len(found) + 1))) - set(found.tolist()))
+        raise SourceError(
+            f"{columns.where}: has rows of view {num_views - 1:,}, and none of view {missing[0]:,}. Number the answers "
+            f"of each sample from 0, without a gap, in the column `{VIEW}`."
+        )
+    row_VN = np.empty((num_views, len(source)), dtype=np.int64)
+    for view in range(num_views):
+        places = np.flatnonzero(views_N == view)
+        of_view = replace(columns, where=f"{columns.where}: view {view}")
+        row_VN[view] = places[_by_key(of_view, keys.take(places), source, options)]
+    return row_VN
 
 
 def _by_key(columns: Columns, keys: Keys, source: Source, options: PredictionOptions) -> NDArray[np.int64]:
@@ -110,7 +130,8 @@ def _by_key(columns: Columns, keys: Keys, source: Source, options: PredictionOpt
         repeated = [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
         raise SourceError(
             f"{columns.where}: {len(repeated):,} keys are there more than once: {first_few(repeated)}. Give each "
-            f"sample one row; several answers for one sample are counted as `votes`."
+            f"sample one row; several answers for one sample are counted as `votes`, or are views of it, numbered in a "
+            f"column `{VIEW}`."
         )
     row_N = keys.find_in_any_form(Keys(source.keys))
     missing = np.flatnonzero(row_N < 0)

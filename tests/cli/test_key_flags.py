@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from softlab.cli.key_flags import as_assignments, flags_of_keys
+from softlab.cli.key_flags import SHORT_FLAGS, as_assignments, flags_of_keys
 from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.options import ANY_NAME, option_fields
+from softlab.recipes.train import TrainRecipe
 from tests.cli.program import DATA, INPUT, MLP, SHORT, TEACHER, Softlab
 
 SHOWN = tuple(DumpRecipe.flags.values())
@@ -15,7 +16,8 @@ SHOWN = tuple(DumpRecipe.flags.values())
 def test_each_key_has_a_flag_of_its_own(command: str) -> None:
     kind = recipe_kind(command)
 
-    assert len(flags_of_keys(kind)) == len([each for each in option_fields(kind) if ANY_NAME not in each.key])
+    keys = [option.key for option in option_fields(kind) if ANY_NAME not in option.key]
+    assert len(flags_of_keys(kind).keys() - set(SHORT_FLAGS.values())) == len(keys)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,13 @@ def test_each_key_has_a_flag_of_its_own(command: str) -> None:
 )
 def test_a_flag_under_a_key_is_an_assignment(arguments: list[str], expected: list[str]) -> None:
     assert as_assignments(arguments, DumpRecipe, shown=SHOWN) == expected
+
+
+def test_a_short_flag_is_one_of_its_key() -> None:
+    expected = ["--set", "distil.keep=max_prob >= 0.9"]
+
+    assert as_assignments(["--keep", "max_prob >= 0.9"], TrainRecipe, shown=()) == expected
+    assert as_assignments(["--keep", "1"], DumpRecipe, shown=()) == ["--keep", "1"]
 
 
 def test_a_run_is_the_same_however_its_options_are_given(softlab: Softlab, tmp_path: Path) -> None:

@@ -54,6 +54,27 @@ def test_every_kind_of_file_holds_the_same_keys_and_numbers(write: Any, tmp_path
     np.testing.assert_allclose(columns.numbers[name], P_NC, rtol=1e-12)
 
 
+def test_answers_are_numbered_in_every_kind_of_file(tmp_path: Path) -> None:
+    views, by_name = [0, 0, 1, 1], dict(zip(NAMES, P_NC.T.tolist(), strict=True))
+    np.savez(tmp_path / "p.npz", key=np.array(KEYS), view=np.array(views), probabilities=P_NC)
+    rows = zip(KEYS, views, P_NC.tolist(), strict=True)
+    files = [
+        write_table(tmp_path / "list.parquet", {"key": KEYS, "view": views, "probabilities": P_NC.tolist()}),
+        write_table(tmp_path / "columns.parquet", {"key": KEYS, "view": views, **by_name}),
+        write_table(tmp_path / "columns.csv", {"key": KEYS, "view": views, **by_name}),
+        write_lines(
+            tmp_path / "p.jsonl", [{"key": key, "view": view, "probabilities": p_C} for key, view, p_C in rows]
+        ),
+        tmp_path / "p.npz",
+    ]
+
+    for file in files:
+        columns = read(file, kind="probabilities")
+        assert columns.views_N is not None
+        assert columns.views_N.tolist() == views
+        np.testing.assert_allclose(columns.numbers["probabilities"], P_NC, rtol=1e-12)
+
+
 @pytest.mark.parametrize("write", [as_columns_of_parquet, as_csv])
 def test_columns_name_their_classes(write: Any, tmp_path: Path) -> None:
     assert read(write(tmp_path), kind="probabilities").class_names == NAMES

@@ -223,6 +223,67 @@ def test_keys_that_are_missing_foreign_or_repeated_are_listed(
     assert not (tmp_path / "store").exists()
 
 
+def in_views(logits_VNC: NDArray[np.float32]) -> tuple[dict[str, Any], list[str]]:
+    """All answers one behind the other, each with its number."""
+    num_views, num_samples, num_classes = logits_VNC.shape
+    arrays = {"logits": logits_VNC.reshape(-1, num_classes), "view": np.repeat(np.arange(num_views), num_samples)}
+    return arrays, list(SOURCE.keys) * num_views
+
+
+def several_answers() -> NDArray[np.float32]:
+    """[V, N, C]."""
+    return np.stack([given_logits() + shift * np.arange(NUM_CLASSES, dtype=np.float32) for shift in (0, 1, -2)])
+
+
+def test_several_answers_for_a_sample_are_its_views(tmp_path: Path) -> None:
+    logits_VNC = several_answers()
+    arrays, keys = in_views(logits_VNC)
+    all_classes = DumpOptions(k=NUM_CLASSES, coding="float32", shard_rows=16)
+
+    import_(write(tmp_path / "p.npz", arrays, keys=keys), tmp_path / "store", dump=all_classes)
+
+    store = open_store(tmp_path / "store", cache=CacheOptions(max_bytes=0))
+    assert store.num_views == 3
+    assert verify_store(tmp_path / "store").is_intact
+    for view, logits_NC in enumerate(logits_VNC):
+        labels = store.read(range(len(SOURCE)), view=view)
+        found_NC = torch.empty(logits_NC.shape).scatter_(1, labels.class_ids_BK.long(), labels.logits_BK)
+        torch.testing.assert_close(found_NC.softmax(dim=1), torch.from_numpy(logits_NC).softmax(dim=1))
+
+
+def test_an_interrupted_import_of_views_goes_on(tmp_path: Path) -> None:
+    arrays, keys = in_views(several_answers())
+    file, out = write(tmp_path / "p.npz", arrays, keys=keys), tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        import_predictions(file, SOURCE, out, dump=IN_SHARDS, on_progress=stop_at(72))
+
+    gone_on = import_predictions(file, SOURCE, out, dump=IN_SHARDS)
+
+    assert 0 < gone_on.rows_computed < 3 * len(SOURCE)
+    assert gone_on.digest == import_predictions(file, SOURCE, tmp_path / "at_once", dump=IN_SHARDS).digest
+
+
+@pytest.mark.parametrize(
+    ("view", "found"),
+    [
+        ([0] * 50 + [2] * 50, "has rows of view 2, and none of view 1"),
+        ([0] * 49 + [1] * 51, "p.npz: view 0: has no predictions for 1 of the 50 samples of memory:pictures"),
+        ([0] * 51 + [1] * 49, "p.npz: view 0: 1 keys are there more than once: '0000.png'"),
+        ([0] * 50 + [-1] * 50, "its `view` are int64 [100], expected a whole number a row, counted from 0"),
+        ([0] * 50 + [1 << 60] * 50, "expected a whole number a row"),
+        ([0.0] * 100, "its `view` are float64 [100], expected a whole number a row"),
+    ],
+)
+def test_answers_that_are_not_numbered_are_refused(view: list[Any], found: str, tmp_path: Path) -> None:
+    arrays, keys = in_views(several_answers()[:2])
+
+    with pytest.raises(SourceError) as refused:
+        import_(write(tmp_path / "p.npz", arrays | {"view": view}, keys=keys), tmp_path / "store")
+
+    assert found in str(refused.value)
+    assert not (tmp_path / "store").exists()
+
+
 def test_foreign_keys_are_left_out_where_that_is_said(tmp_path: Path) -> None:
     arrays, keys = with_one_more({"logits": given_logits()})
 
