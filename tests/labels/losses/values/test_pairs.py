@@ -74,3 +74,20 @@ def test_halves_of_other_shapes_are_refused() -> None:
         )
     with pytest.raises(StoreMismatch, match="the student gives 5 pairs, and 6 are stored"):
         pair_matching_loss(halves(4, seed=0), halves(4, seed=1, rows=6), student_scale=1, teacher_scale=1)
+
+
+def test_the_loss_and_its_gradient_are_those_of_open_clip() -> None:
+    theirs = pytest.importorskip("open_clip.loss", reason="open_clip_torch", exc_type=ImportError)
+    student, teacher = halves(16, seed=0, rows=33), halves(24, seed=1, rows=33)
+    for half in student:
+        half.requires_grad_()
+    own, seen = ([functional.normalize(half, dim=1) for half in each] for each in (student, teacher))
+
+    _, expected = theirs.DistillClipLoss()(*own, torch.tensor(20.0), *seen, torch.tensor(100.0))
+    found = pair_matching_loss(student, teacher, student_scale=20.0, teacher_scale=100.0)
+
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    for gradient, expected_gradient in zip(
+        torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
