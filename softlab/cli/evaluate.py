@@ -6,7 +6,7 @@ import msgspec
 
 from softlab.amounts import format_bytes
 from softlab.cli.flags import recipe_command
-from softlab.cli.metric_columns import NO_VALUE, is_of_values, metrics_among
+from softlab.cli.metric_columns import NO_VALUE, has_accuracy, metrics_among
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_share, print_facts, print_table
 from softlab.evaluation.cost import ModelCost
@@ -32,7 +32,7 @@ def evaluate(recipe: EvaluateRecipe) -> None:
 
 def _how_good(evaluation: Evaluation) -> dict[str, str]:
     values = evaluation.values
-    shown = metrics_among({*values} if is_of_values(values) else {Accuracy.name, *values})
+    shown = metrics_among({Accuracy.name, *values} if has_accuracy(values) else {*values})
     known = {each.label: each.unit.text(values[each.name]) if each.name in values else NO_VALUE for each in shown}
     return {"rows": f"{evaluation.rows:,}"} | known
 

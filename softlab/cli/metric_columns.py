@@ -14,9 +14,11 @@ def metrics_among(names: Collection[str | None]) -> list[type[Metric]]:
     return [metric for name, metric in METRIC_BY_NAME.items() if name in names]
 
 
-def is_of_values(names: Collection[str]) -> bool:
-    """Whether a model was measured by its vectors or scores, so that it has no accuracy."""
-    return any(METRIC_BY_NAME[name].needs & {"values", "teacher values"} for name in names if name in METRIC_BY_NAME)
+def has_accuracy(names: Collection[str]) -> bool:
+    """Whether there is one to be shown, if only as unknown: not of vectors and scores, nor of samples of several
+    classes."""
+    others = {"values", "teacher values", "label sets"}
+    return not any(METRIC_BY_NAME[name].needs & others for name in names if name in METRIC_BY_NAME)
 
 
 def head_of(metric: type[Metric]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from softlab.amounts import format_duration
-from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, head_of, is_of_values, metrics_among
+from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, has_accuracy, head_of, metrics_among
 from softlab.cli.progress import RunBar
 from softlab.cli.say import say
 from softlab.cli.tables import print_columns, print_table
@@ -60,7 +60,7 @@ def _columns(results: Sequence[StudentResult], *, best_by: str | None, known: se
     columns["loss"] = [NO_VALUE if result.train_loss is None else f"{result.train_loss:.3f}" for result in results]
     columns["parameters"] = [f"{result.num_parameters:,}" for result in results]
     columns["time"] = [format_duration(result.seconds) for result in results]
-    for metric in metrics_among((known | {Accuracy.name} if known and not is_of_values(known) else known) - {best_by}):
+    for metric in metrics_among((known | {Accuracy.name} if known and has_accuracy(known) else known) - {best_by}):
         columns[head_of(metric)] = [cell_of(metric, result.last) for result in results]
     return columns
 

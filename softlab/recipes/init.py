@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from softlab.amounts import format_count
 from softlab.errors import ModelError
 from softlab.loading.order import spread_out
 from softlab.modalities.images.inputs import ImageInput
@@ -247,4 +248,4 @@ def _of_classes(num_classes: int | None) -> str:
 
 def _of_store(store: Store) -> str:
     labels = f"K = {store.k} of {store.num_classes:,} classes" if store.has_labels else "values alone"
-    return f"{store.num_samples:,} samples, {store.num_views:,} views, {labels}"
+    return f"{format_count(store.num_samples, 'sample')}, {format_count(store.num_views, 'view')}, {labels}"

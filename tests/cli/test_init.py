@@ -50,7 +50,7 @@ def test_a_dump_a_teacher_and_students_of_ones_own_run_from_first_recipes(
     assert "arguments = { num_classes = 2 }" in teacher
     assert "channels = 1  # as the model's first convolution takes; grey ones and RGB among them" in dump
     assert "k = 2  # of 2 classes" in dump
-    assert 'store = ["runs/train.zarr"]  # 12 samples, 1 views, K = 2 of 2 classes' in train
+    assert 'store = ["runs/train.zarr"]  # 12 samples, 1 view, K = 2 of 2 classes' in train
     assert [answer.code for answer in (planned, dumped, trained)] == [0, 0, 0], planned.err + dumped.err + trained.err
 
 
