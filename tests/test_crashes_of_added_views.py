@@ -25,8 +25,6 @@ from tests.teacher.dumping import Pictures, assert_same_labels
 
 pytestmark = pytest.mark.process
 
-BOTH_FORMATS = pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
-
 Prepared = Callable[[int, FormatName], Path]
 
 
@@ -96,8 +94,9 @@ def assert_is_whole(out: Path, parent: Path) -> None:
         assert_same_labels(store.read(numbers, view=view), expected.read(numbers, view=view))
 
 
-@BOTH_FORMATS
-@pytest.mark.parametrize("views", ["+1", pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["zarr", "parquet"])
+@pytest.mark.parametrize("views", ["+1", 3])
 def test_a_kill_before_any_change_to_its_files_costs_an_addition_nothing(
     tmp_path: Path, two_views: Prepared, format: FormatName, views: int | str
 ) -> None:

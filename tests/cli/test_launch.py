@@ -95,6 +95,7 @@ def when_begun(out: Path, act: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_is_told_and_the_other_is_ended_and_two_go_on_to_one_table(
     tmp_path: Path, launch: Callable[..., Ended], alone: dict[str, bytes]
 ) -> None:
