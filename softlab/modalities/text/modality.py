@@ -123,6 +123,10 @@ class Text:
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
 
+    def length(self, example: Texts, options: TextInput) -> int:
+        """Bytes in UTF-8 of the texts that an input reads: how many tokens they are goes with it."""
+        return sum(len(example[name].encode()) for name in options.fields)
+
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
         tokenizer = tokenizer_for(options)
