@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import InputRecord, ViewsRecord
+from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
@@ -150,7 +150,15 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
-        return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
+        num_cut = [
+            tokenizer.num_cut(found, each[options.field], each[options.pair_field] if options.pair_field else None)
+            for found, each in zip(encoded, examples, strict=True)
+        ]
+        return Collated(
+            inputs=Inputs(named=named),
+            cut_off=sum(bool(found.overflowing) for found in encoded),
+            tokens=TokensRecord(read=sum(lengths), cut_off=sum(num_cut)),
+        )
 
 
 MODALITY = Text()
