@@ -19,7 +19,8 @@ from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
-from softlab.modalities.views import AsTheyAre, NoViews
+from softlab.modalities.text.views import TextReplay, TextViews
+from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.source import Raw
 
 TEXTS_TO_TRAIN_ON = 100_000
@@ -40,7 +41,7 @@ class Text:
     name: ClassVar[str] = "text"
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
     input_options: ClassVar[type[TextInput]] = TextInput
-    view_options: ClassVar[type[NoViews]] = NoViews
+    view_options: ClassVar[type[TextViews]] = TextViews
     data_sets: ClassVar[Mapping[str, OpenDataSet]] = MappingProxyType({})
 
     @property
@@ -113,8 +114,9 @@ class Text:
             "max_length": tokenizer.max_length,
         }
 
-    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> AsTheyAre:
-        return AsTheyAre(record, recipe_N=recipe_N)
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
+        is_random = bool(record.transforms) or record.mixing is not None
+        return TextReplay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()
