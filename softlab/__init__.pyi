@@ -86,6 +86,7 @@ from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .modalities.text.inputs import TextInput
+from .modalities.text.views import TextViews
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -232,6 +233,7 @@ __all__ = [
     "TeacherError",
     "TeachersOptions",
     "TextInput",
+    "TextViews",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

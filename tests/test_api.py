@@ -105,6 +105,7 @@ PUBLIC_NAMES = [
     "TeacherError",
     "TeachersOptions",
     "TextInput",
+    "TextViews",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

@@ -277,6 +277,10 @@ WRONG: dict[str, dict[str, bytes]] = {
     "a file would have 5,368,709,121 bytes (limit 5,368,709,120)": {
         "larger than an object may be": changed(("shards.0.files.0.bytes", (5 << 30) + 1)),
     },
+    "5 tokens cut off of 0 samples": {
+        "of none": changed(("shards.0.cut_off", 0), ("shards.0.tokens", {"read": 9, "cut_off": 5})),
+        "of an unknown number": changed(("shards.0.tokens", {"read": 9, "cut_off": 5})),
+    },
     "precisions of other samples than": {
         "before the shard": changed(("shards.1.precisions", [SPAN | {"start": 0}])),
         "behind the shard": changed(("shards.0.precisions", [SPAN | {"stop": 1000}])),

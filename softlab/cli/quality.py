@@ -4,11 +4,16 @@ from softlab.manifest import Manifest
 
 
 def cut_off_fact(manifest: Manifest) -> dict[str, str]:
-    """How many samples the teacher didn't see whole, as a fact; none where samples have no length."""
+    """How many samples the teacher didn't see whole, and how many tokens, as a fact; none where samples have no
+    length."""
     if manifest.cut_off is None:
         return {}
-    seen = manifest.views.num_views * manifest.source.num_samples
-    return {"cut off": f"{manifest.cut_off:,} of {seen:,} samples were longer than the teacher's input"}
+    seen, tokens = manifest.views.num_views * manifest.source.num_samples, manifest.tokens
+    fact = f"{manifest.cut_off:,} of {seen:,} samples were longer than the teacher's input"
+    if tokens is not None and tokens.cut_off:
+        whole = tokens.read + tokens.cut_off
+        fact += f", which let in all but {tokens.cut_off:,} of {whole:,} tokens ({tokens.cut_off / whole:.1%})"
+    return {"cut off": fact}
 
 
 def coding_in_words(step: float, kl: float, shift: float) -> str:

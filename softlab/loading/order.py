@@ -1,7 +1,8 @@
-"""In which order samples are read: a pure function of (seed, epoch), whatever the workers, ranks or past crashes."""
+"""In which order samples are read: a pure function of (seed, epoch), and of lengths where they are asked for, whatever
+the workers, ranks or past crashes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,10 @@ WINDOW_BLOCKS = 8
 
 ORDERED_NUMBERS = 1 << 20
 """Put in order at a time where views are shown in random order: 8 MiB of them."""
+
+WINDOW_BATCHES, LEAST_WINDOWS = 64, 4
+"""Batches whose samples are put together by length; fewer where an epoch would have fewer than so many windows, as each
+epoch's batches would be much the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +56,28 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
         order[done : done + len(window)] = window
         done += len(window)
     return SourceIndex(order)
+
+
+def by_length(
+    order: SourceIndex, lengths_N: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int
+) -> SourceIndex:
+    """The same order, in which each batch has samples of similar length, so that little of it is padding.
+
+    Of each window of successive batches the samples are sorted by length and cut into batches, which come in random
+    order. The samples of a window stay in it, and what doesn't fill a batch stays behind the last one: an epoch has the
+    samples that it has without.
+    """
+    # The counter's highest word keeps these numbers apart from those of epoch_order and epoch_views.
+    key, counter = np.array([seed, epoch], dtype=np.uint64), np.array([0, 0, 0, 2], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    num_batches, grouped = len(order) // batch_size, order.copy()
+    window_batches = min(WINDOW_BATCHES, max(num_batches // LEAST_WINDOWS, 1))
+    for first in range(0, num_batches, window_batches):
+        rows = slice(first * batch_size, min(first + window_batches, num_batches) * batch_size)
+        window = order[rows]
+        batches = window[lengths_N[window].argsort(kind="stable")].reshape(-1, batch_size)
+        grouped[rows] = generator.permutation(batches).reshape(-1)
+    return SourceIndex(grouped)
 
 
 def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> ViewNumbers:
@@ -101,6 +128,9 @@ class ShuffledBatches:
     block_rows: int | None = None
     """As `epoch_order` means it; None: each epoch is shuffled as a whole."""
 
+    lengths_N: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+    """Of each sample, for batches of samples of similar length; None: batches are of the shuffled order."""
+
     first_step: int = 0
     """Counts batches over all epochs: a run resumed at step s goes on as if it had never stopped."""
 
@@ -123,6 +153,8 @@ class ShuffledBatches:
 
     def _epoch(self, epoch: int, first_position: int) -> Iterator[RowIndices]:
         order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
+        if self.lengths_N is not None:
+            order = by_length(order, self.lengths_N, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
         views_N = epoch_views(
             self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order
         )

@@ -35,6 +35,7 @@ from softlab.manifest.storage import (
     PrecisionRecord,
     ShardRecord,
     StorageRecord,
+    TokensRecord,
     add_up_by_output,
 )
 from softlab.manifest.teacher import ImportedRecord, TeacherRecord
@@ -68,6 +69,7 @@ __all__ = [
     "StorageRecord",
     "StorePlan",
     "TeacherRecord",
+    "TokensRecord",
     "TransformRecord",
     "ValuesRecord",
     "ViewsRecord",

@@ -195,6 +195,8 @@ def _find_wrong_cover(manifest: Manifest) -> str | None:
             return f"precisions of other samples than {start}..{stop}, or of some of them twice"
         if not isinstance(record.cut_off, UnsetType) and record.cut_off > stop - start:
             return f"{record.cut_off:,} samples of {start}..{stop} that are cut off"
+        if not isinstance(record.tokens, UnsetType) and bool(record.tokens.cut_off) != bool(record.cut_off):
+            return f"{record.tokens.cut_off:,} tokens cut off of {record.cut_off or 0} samples of {start}..{stop}"
     return _find_wrong_statistics(manifest)
 
 

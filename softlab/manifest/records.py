@@ -4,7 +4,9 @@
 adds what is known at the end.
 """
 
+import operator
 from collections.abc import Iterable
+from functools import reduce
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,7 +16,7 @@ from softlab.amounts import format_count
 from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
 from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
 from softlab.manifest.statistics import Statistics
-from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord
+from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord, TokensRecord
 from softlab.manifest.teacher import TeacherRecord
 from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
@@ -151,6 +153,13 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         """How many samples of all views were longer than the teacher's input; None where that isn't said."""
         known = [shard.cut_off for shard in self.shards if not isinstance(shard.cut_off, UnsetType)]
         return sum(known) if known and len(known) == len(self.shards) else None
+
+    @property
+    def tokens(self) -> TokensRecord | None:
+        """Of all views, what the teacher read and what was cut off; None where that isn't said."""
+        known = [shard.tokens for shard in self.shards if not isinstance(shard.tokens, UnsetType)]
+        is_whole = bool(known) and len(known) == len(self.shards)
+        return reduce(operator.add, known) if is_whole else None
 
     def bytes_of(self, outputs: Iterable[OutputRecord]) -> int:
         """What the files of some outputs take."""

@@ -63,6 +63,19 @@ class PrecisionRecord(Record, frozen=True, kw_only=True, gc=False):
     precision: str
 
 
+class TokensRecord(Record, frozen=True, kw_only=True, gc=False):
+    """How many tokens some texts have for the teacher's tokenizer."""
+
+    read: Count
+    """By the teacher, special ones included; what fills up a batch is none."""
+
+    cut_off: Count
+    """Beyond the teacher's input."""
+
+    def __add__(self, other: "TokensRecord") -> "TokensRecord":
+        return TokensRecord(read=self.read + other.read, cut_off=self.cut_off + other.cut_off)
+
+
 class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     view: Count
     start: Count
@@ -78,6 +91,9 @@ class ShardRecord(Record, frozen=True, kw_only=True, gc=False):
     cut_off: Count | UnsetType = UNSET
     """How many of its samples were longer than the teacher's input, which didn't see their end. Nothing is said where
     samples have no length, and of a store that was pulled in part."""
+
+    tokens: TokensRecord | UnsetType = UNSET
+    """Of its samples, where `cut_off` is said and these are made of tokens."""
 
 
 def add_up_by_output(shards: Sequence[ShardRecord]) -> dict[str, Statistics]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from softlab.manifest import TokensRecord
+
 RECORDED_ELSEWHERE = "recorded elsewhere"
 """Metadata of a field of input options that says how a field of a sample is decoded, not what a model is given."""
 
@@ -74,6 +76,9 @@ class Collated:
 
     cut_off: int | None = None
     """How many of the samples were longer than the input, and lost their end; None where a sample has no length."""
+
+    tokens: "TokensRecord | None" = None
+    """How many of their tokens are here, and how many were cut off; None where samples aren't made of tokens."""
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -48,6 +48,7 @@ def convert_store(
                 rows_S=None if samples.rows_N is None else samples.rows_N[shard.start : shard.stop],
                 precisions=store.shard_record(shard).precisions,
                 cut_off=store.shard_record(shard).cut_off,
+                tokens=store.shard_record(shard).tokens,
             )
             if on_shard is not None:
                 on_shard(done, len(pending))

@@ -33,6 +33,7 @@ from softlab.manifest import (
     ShardRecord,
     Statistics,
     StorePlan,
+    TokensRecord,
     add_up_by_output,
     decode_manifest,
     encode,
@@ -112,13 +113,14 @@ class StoreWriter:
         rows_S: NDArray[np.int64] | None = None,
         precisions: tuple[PrecisionRecord, ...] | UnsetType = UNSET,
         cut_off: int | UnsetType = UNSET,
+        tokens: TokensRecord | UnsetType = UNSET,
     ) -> int:
         """Commit one shard; its bytes on disk. Safe to call from another thread than the one that made the writer.
 
         `rows_S` says how many rows each of its samples has in an output with units, `precisions` which of them were run
-        in another precision than `teacher.precision`, `cut_off` how many were longer than the teacher's input. Raises
-        StoreMismatch for a sample whose content was another one before; TeacherError where its rows are more than a
-        shard has room for, or others than in another view.
+        in another precision than `teacher.precision`, `cut_off` how many were longer than the teacher's input, `tokens`
+        how many of their tokens that lets in. Raises StoreMismatch for a sample whose content was another one before;
+        TeacherError where its rows are more than a shard has room for, or others than in another view.
         """
         self._check_contents(shard, content_hashes)
         self._check_rows(shard, rows_S)
@@ -136,6 +138,7 @@ class StoreWriter:
                 statistics=dict(statistics),
                 precisions=precisions,
                 cut_off=cut_off,
+                tokens=tokens,
             ),
             hashes_file=records_of(hashes)[0],
             rows=b"" if rows_S is None else rows_S.astype("<i8").tobytes(),

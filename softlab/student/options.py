@@ -39,6 +39,12 @@ class RunOptions:
     """Parts that each batch is split into, one forward pass each: the step is that of the whole batch, the memory that
     of a part."""
 
+    batch_by_length: bool = False
+    """Batches of texts of similar length, so that less of them is padding.
+
+    Within windows of 64 batches of the shuffled order (of a quarter of an epoch, where that is less); the batches are
+    shuffled again. An epoch has the same samples as without."""
+
     max_samples: int | None = None
     """Train on the first samples of the source only.
 

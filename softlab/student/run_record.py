@@ -54,7 +54,7 @@ def describe_run(
             for name, each in also_valid.items()
         },
         "best_by": best_by,
-        "run": asdict(replace(options.run, best_by=best_by or options.run.best_by)),
+        "run": _run_options(options, best_by=best_by),
         "distil": asdict(options.distil),
         **({} if data.kept is None else {"kept": asdict(data.kept)}),
         "students": {
@@ -85,6 +85,13 @@ def about_students(record: Mapping[str, Any], *, class_names: tuple[str, ...] | 
         recipe = shared | {"student": {each: value for each, value in student.items() if each != "input"}}
         found[name] = as_metadata(AboutWeights(input=input, class_names=class_names, recipe=recipe))
     return found
+
+
+def _run_options(options: TrainOptions, *, best_by: str | None) -> dict[str, Any]:
+    """With the metric that was chosen. What an option says that there wasn't always is told where it isn't the
+    default."""
+    told = asdict(replace(options.run, best_by=best_by or options.run.best_by))
+    return {name: value for name, value in told.items() if name != "batch_by_length" or value}
 
 
 def _class_maps(stores: Sequence[Store]) -> list[list[list[int]]]:

@@ -16,6 +16,7 @@ from softlab.labels.chance import LabelClasses
 from softlab.loading.aligned import Aligned
 from softlab.loading.content_check import overlap_note, warn_of_content
 from softlab.loading.label_check import is_unnamed_and_few, left_aside_note, stored_label_note, warn_of_labels
+from softlab.loading.lengths import lengths_of
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.loading.order import ShuffledBatches
@@ -122,14 +123,16 @@ def train_students(
     )
     comparison = compare_on(valid)
     others = {name: compare_on(each, is_main=False) for name, each in (also_valid or {}).items()}
+    num_samples = min(run.max_samples or len(source), len(source))
     order = ShuffledBatches(
-        num_samples=min(run.max_samples or len(source), len(source)),
+        num_samples=num_samples,
         batch_size=run.batch_size,
         epochs=run.epochs,
         seed=run.seed,
         num_views=data.num_views,
         view_order=options.distil.view_order,
         block_rows=_block_rows(source, stores, features, options),
+        lengths_N=lengths_of(data.aligned, count=num_samples) if run.batch_by_length else None,
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)

@@ -16,7 +16,7 @@ from torch import Tensor
 from softlab.errors import TeacherError
 from softlab.labels.soft_labels import SoftLabels, join_labels
 from softlab.labels.values_coding import encode_values
-from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePlan, spans_of
+from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePlan, TokensRecord, spans_of
 from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
@@ -42,6 +42,9 @@ class ShardOutput:
     view_digests: list[int]
     cut_off: int | None = None
     """Samples that were longer than the teacher's input; None where a sample has no length."""
+
+    tokens: TokensRecord | None = None
+    """None where samples aren't made of tokens."""
 
     @property
     def num_redone(self) -> int:
@@ -101,6 +104,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         rows_S=_rows(batches),
         precisions=_precisions(batches, output.shard, plan),
         cut_off=UNSET if output.cut_off is None else output.cut_off,
+        tokens=UNSET if output.tokens is None else output.tokens,
     )
 
 

@@ -13,7 +13,7 @@ from softlab.errors import DamagedStore, GoesOnDifferently, InvalidOption
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
-from softlab.manifest import Manifest, samples_by_precision
+from softlab.manifest import Manifest, TokensRecord, samples_by_precision
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
 from softlab.sources.source import Source
@@ -97,6 +97,11 @@ class DumpSummary:
         """Samples, in all views, that were longer than the teacher's input, so that it didn't see all of them; None
         where samples have no length."""
         return self.manifest.cut_off
+
+    @property
+    def tokens(self) -> TokensRecord | None:
+        """Tokens, in all views, that the teacher read, and those that were cut off; None where samples have none."""
+        return self.manifest.tokens
 
     @property
     def rows_per_second(self) -> float | None:

@@ -130,7 +130,7 @@ def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> View
     if num_views > 1 and not recipe.is_random:
         raise InvalidOption(
             f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "
-            f"`augment.transforms = RandomHorizontalFlip()`, or keep one view."
+            f"`augment.transforms = RandomHorizontalFlip()` or of texts `augment.drop = 0.1`, or keep one view."
         )
     return record_views(recipe, num_views=num_views, digest_every=options.digest_every)
 

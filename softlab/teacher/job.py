@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import in_sequence
 from softlab.loading.sample_check import check_contents, comparable_targets
-from softlab.manifest import Manifest, StorePlan
+from softlab.manifest import Manifest, StorePlan, TokensRecord
 from softlab.modalities.modality import modality_of
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
@@ -48,6 +48,8 @@ from softlab.teacher.revising import find_staying
 from softlab.teacher.same_teacher import check_same_teacher
 
 ShardState = Literal["written", "already there"]
+
+Counted = TypeVar("Counted", int, TokensRecord)
 
 OnBatch = Callable[[int], None]
 """Called with the number of samples that were computed."""
@@ -191,15 +193,30 @@ def compute(
         hashes: list[bytes] = []
         digests: list[int] = []
         cut_off: int | None = None
+        tokens: TokensRecord | None = None
         for batch, output in run_batches(run, batches, k=k):
             outputs.append(output)
             hashes += batch.content_hashes
             digests += batch.view_digests
-            for found in (each.cut_off for each in batch.inputs if each.cut_off is not None):
-                cut_off = (cut_off or 0) + found
+            for each in batch.inputs:
+                cut_off, tokens = _added(cut_off, each.cut_off), _added(tokens, each.tokens)
             if on_batch is not None:
                 on_batch(len(batch))
-        yield ShardOutput(shard=shard, batches=outputs, content_hashes=hashes, view_digests=digests, cut_off=cut_off)
+        yield ShardOutput(
+            shard=shard,
+            batches=outputs,
+            content_hashes=hashes,
+            view_digests=digests,
+            cut_off=cut_off,
+            tokens=tokens,
+        )
+
+
+def _added(total: Counted | None, found: Counted | None) -> Counted | None:
+    """Their sum; None where neither is known."""
+    if total is None or found is None:
+        return found if total is None else total
+    return total + found
 
 
 def finalize(out: str | Path) -> Manifest:

@@ -284,7 +284,7 @@ def test_several_views_without_anything_random_are_refused(tmp_path: Path, views
     with pytest.raises(InvalidOption, match=re.escape(f"views = {views}: without anything random")) as refused:
         dump(tmp_path / "store", make_options(views=views))
 
-    assert "`augment.transforms = RandomHorizontalFlip()`, or keep one view." in str(refused.value)
+    assert "`augment.transforms = RandomHorizontalFlip()` or of texts `augment.drop = 0.1`" in str(refused.value)
     assert not (tmp_path / "store").exists()
 
 

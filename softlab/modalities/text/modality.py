@@ -14,12 +14,13 @@ from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import InputRecord, ViewsRecord
+from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
-from softlab.modalities.views import AsTheyAre, NoViews
+from softlab.modalities.text.views import TextReplay, TextViews
+from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.source import Raw
 
 TEXTS_TO_TRAIN_ON = 100_000
@@ -40,7 +41,7 @@ class Text:
     name: ClassVar[str] = "text"
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
     input_options: ClassVar[type[TextInput]] = TextInput
-    view_options: ClassVar[type[NoViews]] = NoViews
+    view_options: ClassVar[type[TextViews]] = TextViews
     data_sets: ClassVar[Mapping[str, OpenDataSet]] = MappingProxyType({})
 
     @property
@@ -113,8 +114,9 @@ class Text:
             "max_length": tokenizer.max_length,
         }
 
-    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> AsTheyAre:
-        return AsTheyAre(record, recipe_N=recipe_N)
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
+        is_random = bool(record.transforms) or record.mixing is not None
+        return TextReplay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()
@@ -122,6 +124,10 @@ class Text:
             data = example[name].encode()
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
+
+    def length(self, example: Texts, options: TextInput) -> int:
+        """Bytes in UTF-8 of the texts that an input reads: how many tokens they are goes with it."""
+        return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
@@ -146,7 +152,15 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
-        return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
+        num_cut = [
+            tokenizer.num_cut(found, each[options.field], each[options.pair_field] if options.pair_field else None)
+            for found, each in zip(encoded, examples, strict=True)
+        ]
+        return Collated(
+            inputs=Inputs(named=named),
+            cut_off=sum(bool(found.overflowing) for found in encoded),
+            tokens=TokensRecord(read=sum(lengths), cut_off=sum(num_cut)),
+        )
 
 
 MODALITY = Text()

@@ -59,6 +59,22 @@ class TextTokenizer:
         """One by one: `encode_batch` would start threads, and processes that are forked later couldn't."""
         return self.rust.encode(text, pair)
 
+    def num_cut(self, found: "Encoding", text: str, pair: str | None) -> int:
+        """How many tokens were cut off of a text or pair that was encoded to `found`."""
+        if not found.overflowing:
+            return 0
+        if pair is not None:  # what is cut off of one text is told beside each part of the other
+            return len(self.whole.encode(text, pair)) - len(found)
+        num_special = self.rust.num_special_tokens_to_add(False)
+        return sum(len(part) - num_special for part in found.overflowing)
+
+    @functools.cached_property
+    def whole(self) -> "Tokenizer":
+        """The same, which cuts nothing off."""
+        whole: Tokenizer = _library().Tokenizer.from_str(self.rust.to_str())
+        whole.no_truncation()
+        return whole
+
 
 @functools.lru_cache(maxsize=32)
 def tokenizer_for(options: TextInput) -> TextTokenizer:

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from tokenizers import normalizers
 
 import softlab
 from softlab.errors import InvalidOption, OddSource, StoreMismatch
-from softlab.manifest import InputRecord
+from softlab.manifest import InputRecord, TokensRecord
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, decoding_for, settle_input
 from softlab.modalities.text.inputs import TextInput
 from softlab.modalities.text.modality import MODALITY
@@ -50,6 +51,25 @@ def test_texts_are_padded_to_the_longest_of_their_batch_and_those_cut_off_counte
     assert named["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]
     assert named["input_ids"][0].tolist()[4:] == [0, 0]
     assert collated.cut_off == 1
+    assert collated.tokens == TokensRecord(read=10, cut_off=2)
+
+
+@pytest.mark.parametrize("truncation", ["right", "left"])
+def test_tokens_that_are_cut_off_are_those_that_a_longer_input_has_more(
+    tmp_path: Path, truncation: Literal["right", "left"]
+) -> None:
+    """Of a pair too, of which both texts are cut."""
+    words = TextInput(tokenizer=str(save_tokenizer(tmp_path)), max_length=100, truncation=truncation)
+    long, other = " ".join(TEXTS[:4]), " ".join(TEXTS[5:8])
+    for options in (words, replace(words, pair_field="other")):
+        example = {"": long, "other": other}
+        tokens = MODALITY.collate([example], options).tokens
+        assert tokens is not None
+        whole = tokens.read
+        for max_length in (4, 6, 9, whole - 1, whole):
+            found = MODALITY.collate([example], replace(options, max_length=max_length))
+            assert found.tokens == TokensRecord(read=max_length, cut_off=whole - max_length)
+            assert found.cut_off == (max_length < whole)
 
 
 def pairs(path: Path) -> softlab.SourceOptions:

@@ -1,0 +1,166 @@
+"""Views of texts: words are left out or masked, before any tokenizer cuts a text up. There are none by default: a text
+without a word may mean something else."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption
+from softlab.indices import RecipeIndex
+from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
+from softlab.modalities.views import ReadExample, View, describe_views, draw, in_recipe
+
+DROP, MASK = "DropWords", "MaskWords"
+"""Names of the transforms in a manifest."""
+
+MAX_SEED = 2**63 - 1
+"""What JSON readers of every language hold."""
+
+MAX_MASK_LETTERS = 64
+
+ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Letters that are words, as Chinese and Japanese are written without spaces."""
+
+WORD = re.compile(rf"([{ALONE}]|[^\s{ALONE}]+)(\s*)")
+"""And the white space behind it."""
+
+Words = list[tuple[str, str]]
+"""Each with the white space behind it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextViews:
+    """How texts are augmented: words are left out or masked, before any model's tokenizer sees them.
+
+        augment = softlab.TextViews(drop=0.1)
+
+    View v of sample n is a pure function of it, v and n, so a teacher and all its students see the same words.
+    """
+
+    modality: ClassVar[str] = "text"
+
+    drop: float = 0.0
+    """Probability that a word is left out; at least one stays. What is left may mean something else, as without a
+    "not"."""
+
+    mask: float = 0.0
+    """Probability that a word that is left is replaced by `augment.mask_word`."""
+
+    mask_word: str = "[MASK]"
+    """What stands for a masked word: the mask token of the teacher's tokenizer, where it has one. A student's own
+    tokenizer cuts it into pieces as any word, where it doesn't know it."""
+
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        for name, share in [("drop", self.drop), ("mask", self.mask)]:
+            if not 0 <= share < 1:
+                raise InvalidOption(f"augment.{name} = {share}: expected 0 to below 1. Change `augment.{name}`.")
+        if not _is_word(self.mask_word):
+            raise InvalidOption(
+                f"augment.mask_word = {self.mask_word[:MAX_MASK_LETTERS]!r}: expected 1 to {MAX_MASK_LETTERS} letters "
+                f"without white space. Change `augment.mask_word`."
+            )
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether views differ at all."""
+        return self.drop > 0 or self.mask > 0
+
+    def parse(self) -> tuple[TransformRecord, ...]:
+        """The transforms with all of their arguments."""
+        dropping = TransformRecord(name=DROP, arguments={"p": self.drop})
+        masking = TransformRecord(name=MASK, arguments={"p": self.mask, "word": self.mask_word})
+        return (dropping,) * (self.drop > 0) + (masking,) * (self.mask > 0)
+
+    def parse_mixing(self) -> MixingRecord | None:
+        """Texts aren't mixed."""
+        return None
+
+
+class TextReplay:
+    """Makes the views of one data set; holds no state, and can be sent to other processes."""
+
+    mixes = False
+
+    def __init__(self, record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> None:
+        """Raises InvalidOption for transforms that aren't those of texts."""
+        if record.mixing is not None or not all(map(_is_known, record.transforms)):
+            raise InvalidOption(
+                f"the views are random ({describe_views(record)[:300]}), and texts have no such views. Choose a store "
+                f"of texts as they are, or the modality that its teacher had."
+            )
+        self._transforms, self._seed = record.transforms, record.seed
+        self._first, self._recipe_N = record.first, recipe_N
+
+    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
+        """As `softlab.modalities.views.Replay` says."""
+        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
+
+    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
+        """One view of each of B samples; each text read is left as it is."""
+        rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
+        return [
+            View(self._view(read(store_index), view, recipe_index), store_index, 1.0)
+            for store_index, (recipe_index, view) in rows
+        ]
+
+    def _view(self, texts: Mapping[str, str], view: int, recipe_index: int) -> Mapping[str, str]:
+        key = draw(self._seed, view, recipe_index, purpose=b"words").to_bytes(16, "little")
+        return {name: self._changed(text, key) for name, text in texts.items()}
+
+    def _changed(self, text: str, key: bytes) -> str:
+        """What is drawn depends on the text too: a field is changed alike under any name, and those of a pair are
+        changed each in its own way."""
+        number = int.from_bytes(blake2b(text.encode(), digest_size=16, key=key).digest(), "little")
+        random = np.random.RandomState(np.random.Philox(key=number))  # whose streams numpy has promised never to change
+        words: Words = WORD.findall(text)
+        for record in self._transforms:
+            words = CHANGES[record.name](words, random.random_sample(len(words)), record.arguments)
+        before = text[: len(text) - len(text.lstrip())]
+        return before + "".join(map("".join, words))
+
+
+def _drop(words: Words, drawn_W: NDArray[np.float64], arguments: Mapping[str, Any]) -> Words:
+    stays_W = drawn_W >= arguments["p"]
+    stays_W[drawn_W.argmax()] = True
+    return [word for word, stays in zip(words, stays_W.tolist(), strict=True) if stays]
+
+
+def _mask(words: Words, drawn_W: NDArray[np.float64], arguments: Mapping[str, Any]) -> Words:
+    masked_W = drawn_W < arguments["p"]
+    return [
+        (arguments["word"] if is_masked else word, space)
+        for (word, space), is_masked in zip(words, masked_W.tolist(), strict=True)
+    ]
+
+
+CHANGES: Mapping[str, Callable[[Words, NDArray[np.float64], Mapping[str, Any]], Words]] = MappingProxyType(
+    {DROP: _drop, MASK: _mask}
+)
+
+PARAMETERS = MappingProxyType({DROP: ("p",), MASK: ("p", "word")})
+
+
+def _is_known(record: TransformRecord) -> bool:
+    """A manifest is somebody else's: nothing is drawn with what isn't a probability and a word."""
+    arguments, share = record.arguments, record.arguments.get("p")
+    return (
+        tuple(sorted(arguments)) == PARAMETERS.get(record.name)
+        and isinstance(share, int | float)
+        and 0 <= share <= 1
+        and ("word" not in arguments or _is_word(arguments["word"]))
+    )
+
+
+def _is_word(text: object) -> bool:
+    return isinstance(text, str) and 1 <= len(text) <= MAX_MASK_LETTERS and not re.search(r"\s", text)
