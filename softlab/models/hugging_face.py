@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError, RandomWeights, first_few, suggest
+from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
 from softlab.ranks import is_first_rank
 
 TASKS = {"classification": "AutoModelForSequenceClassification", "embedding": "AutoModel"}
@@ -48,12 +49,16 @@ def make_hugging_face_model(
     random: bool = False,
     vocab_size: int | None = None,
     max_length: int | None = None,
+    pooling: str | None = None,
+    normalize: bool | None = None,
     **arguments: object,
 ) -> nn.Module:
-    """In training mode. `random` gives it random weights, as a folder without weights does; further arguments change
-    its configuration, such as `num_labels`. Its input tells how many tokens there are, and how long texts may be: with
-    random weights it gets as many. Warns with RandomWeights where `is_told`. Raises ValueError for an argument that it
-    doesn't know, and an input that it can't take; and whatever transformers raises."""
+    """In training mode. With the task `embedding` it gives one vector a text too, by `pooling` and `normalize`;
+    default: as sentence-transformers' files beside it say. `random` gives it random weights, as a folder without
+    weights does; further arguments change its configuration, such as `num_labels`. Its input tells how many tokens
+    there are, and how long texts may be: with random weights it gets as many. Warns with RandomWeights where `is_told`.
+    Raises ValueError for an argument that it doesn't know, and an input that it can't take; and whatever transformers
+    raises."""
     for option, value, known in [("task", task, tuple(TASKS)), ("dtype", dtype, DTYPES)]:
         if value not in known:
             raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
@@ -74,6 +79,12 @@ def make_hugging_face_model(
         warnings.warn(note, RandomWeights, stacklevel=4)
     if TYPES not in inspect.signature(model.forward).parameters:
         model.register_forward_pre_hook(_without_types, with_kwargs=True)
+    if task == "embedding":
+        give_sentence_embeddings(
+            model, pooling_for(partial(_beside, transformers, name), pooling=pooling, normalize=normalize)
+        )
+    elif pooling is not None or normalize is not None:
+        raise ValueError(f"pooling and normalize make one vector of a text, and the task is {task}. Leave them out")
     return model.train()
 
 
@@ -101,6 +112,12 @@ def _configuration(name: str) -> dict[str, Any]:
             f"hf:{name}: its config.json can't be read ({error}). Expected a folder that save_pretrained wrote."
         ) from error
     return said if isinstance(said, dict) else {}
+
+
+def _beside(transformers: Any, name: str, file: str) -> Any:
+    """What a JSON file of a folder, or of a model on the hub, holds; None where there is none."""
+    path = transformers.utils.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else json.loads(Path(path).read_bytes())
 
 
 def _has_no_weights(name: str) -> bool:

@@ -196,13 +196,19 @@ def _parse(data: bytes, *, where: str) -> "Tokenizer":
 
 
 def _config_beside(path: Path) -> dict[str, Any]:
-    """Empty where there is none."""
+    """Empty where there is none. Of a sentence encoder the length that it was made for counts, not its model's."""
+    config, sentence = (_json_beside(path, name) for name in ("tokenizer_config.json", "sentence_bert_config.json"))
+    length = sentence.get("max_seq_length")
+    return config | {"model_max_length": length} if isinstance(length, int) else config
+
+
+def _json_beside(path: Path, name: str) -> dict[str, Any]:
     try:
-        config = json.loads((path.parent / "tokenizer_config.json").read_bytes())
+        config = json.loads((path.parent / name).read_bytes())
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InvalidOption(f"{path.parent}: its tokenizer_config.json is damaged ({error}). Get it again.") from error
+        raise InvalidOption(f"{path.parent}: its {name} is damaged ({error}). Get it again.") from error
     return config if isinstance(config, dict) else {}
 
 
