@@ -19,6 +19,7 @@ from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
+from softlab.modalities.text.words import count_words, word_units
 from softlab.modalities.views import AsTheyAre, NoViews
 from softlab.sources.source import Raw
 
@@ -54,6 +55,7 @@ class Text:
         if seen is not None:
             for options in inputs:
                 _check_same(options, seen)
+                _check_same_words(options, seen)
         return Text(tuple(dict.fromkeys([*teachers, *own])) or ("",), tuple(dict.fromkeys(teachers)) or ("",))
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
@@ -113,6 +115,10 @@ class Text:
             "max_length": tokenizer.max_length,
         }
 
+    def tells_units(self, options: TextInput) -> bool:
+        """Whether texts number the rows of models."""
+        return bool(options.unit)
+
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> AsTheyAre:
         return AsTheyAre(record, recipe_N=recipe_N)
 
@@ -124,7 +130,8 @@ class Text:
         return int.from_bytes(hasher.digest(8), "little")
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
-        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
+        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`; with
+        `unit` the rows of words."""
         tokenizer = tokenizer_for(options)
         encoded = [
             tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
@@ -146,7 +153,12 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
-        return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
+        units = None
+        if options.unit:
+            units = word_units(encoded, [each[options.field] for each in examples], length=max(lengths))
+        return Collated(
+            inputs=Inputs(named=named), units=units, cut_off=sum(bool(found.overflowing) for found in encoded)
+        )
 
 
 MODALITY = Text()
@@ -178,6 +190,15 @@ def _check_same(options: TextInput, seen: InputRecord) -> None:
         )
 
 
+def _check_same_words(options: TextInput, seen: InputRecord) -> None:
+    """The words of one text number no rows of another."""
+    if options.unit and seen.options.get("unit") and options.field not in ("", seen.field):
+        raise StoreMismatch(
+            f"input.field = {options.field}: the store has a row for each word of the field {seen.field!r}, and this "
+            f"student reads other words. Let it read `input.field = {seen.field}`."
+        )
+
+
 def _readable(raws: Iterable[Mapping[str, Raw]]) -> Iterator[Texts]:
     """Others are told of when all are read."""
     for raw in raws:
@@ -197,10 +218,14 @@ def _note(tokenizer: TextTokenizer, looked_at: Sequence[Texts], options: TextInp
     cut = sum(bool(found.overflowing) for found in encoded)
     if not cut:
         return ""
+    words = ""
+    if options.unit:
+        lost, total = count_words(encoded, [each[options.field] for each in looked_at])
+        words = f", {lost:,} of {total:,} words, which have no row"
     return (
         f"{cut:,} of {len(looked_at):,} texts that were looked at are longer than {tokenizer.max_length:,} tokens, and "
-        f"lose their {'end' if options.truncation == 'right' else 'beginning'}. Raise `input.max_length` where the "
-        f"model can take more"
+        f"lose their {'end' if options.truncation == 'right' else 'beginning'}{words}. Raise `input.max_length` where "
+        f"the model can take more"
     )
 
 
