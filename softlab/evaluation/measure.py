@@ -13,6 +13,7 @@ from torch.nn import functional
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import measurable
 from softlab.evaluation.metrics.metric import Outputs
+from softlab.evaluation.metrics.needs import class_names_of
 from softlab.evaluation.metrics.per_class import ClassCounts
 from softlab.labels.told import already_told
 from softlab.loading.aligned import Aligned
@@ -35,19 +36,22 @@ def evaluate(
     channels_last: bool = False,
     per_class: bool = False,
     compare_classes: bool = False,
+    input_of: Mapping[str, int] | None = None,
 ) -> dict[str, Evaluation]:
     """Run some models over every sample of a source, in one pass over it. With `compare_classes`, hard targets count
-    only for models with as many outputs as the source has classes."""
+    only for models with as many outputs as the source has classes. `input_of` tells which of a batch's inputs is that
+    of each model; the first one, where it isn't given."""
     tallies: dict[str, _Tally] = {}
     for batch in loader.load(in_sequence(0, len(loader.aligned.source), batch_size=batch_size)):
         on_device = batch.to(loader.device, channels_last=channels_last)
         for name, forward in forwards.items():
-            logits_BC = forward(on_device).float()
+            own = on_device.for_input((input_of or {}).get(name, 0))
+            logits_BC = forward(own).float()
             if name not in tallies:
                 aligned = replace(loader.aligned, num_classes=logits_BC.shape[1]) if compare_classes else loader.aligned
                 tallies[name] = _Tally(aligned, loader.device, per_class=per_class)
             with already_told():
-                tallies[name].add(logits_BC, on_device)
+                tallies[name].add(logits_BC, own)
     return {name: tally.evaluation() for name, tally in tallies.items()}
 
 
@@ -56,6 +60,7 @@ class _Tally:
 
     def __init__(self, aligned: Aligned, device: torch.device, *, per_class: bool) -> None:
         metrics, self._values_output = measurable(aligned), aligned.values_output
+        self._class_names = class_names_of(aligned)
         self._rows, self._metrics = 0, [metric(device) for metric in metrics]
         has_targets = any(metric.needs >= {"targets", "logits"} for metric in metrics)
         self._classes = ClassCounts(aligned) if per_class and has_targets else None
@@ -63,7 +68,12 @@ class _Tally:
     def add(self, logits_BC: Tensor, batch: Batch) -> None:
         batch = _over_classes(batch, num_classes=logits_BC.shape[1])
         stored = None if self._values_output is None else batch.features.get(self._values_output)
-        outputs = Outputs(logits_BC=logits_BC, predicted_B=logits_BC.argmax(dim=1), teacher_values=stored)
+        outputs = Outputs(
+            logits_BC=logits_BC,
+            predicted_B=logits_BC.argmax(dim=1),
+            teacher_values=stored,
+            class_names=self._class_names,
+        )
         self._rows += len(batch)
         for metric in self._metrics:
             metric.add(outputs, batch)

@@ -143,6 +143,10 @@ class SoftLabels:
         """The same labels, no longer a part."""
         return self._with_tensors(*self.tensors())
 
+    def at_rows(self, rows_R: Tensor, *, counts_B: Tensor) -> "SoftLabels":
+        """Some of the rows, in this order; `counts_B` are how many of them each sample has."""
+        return replace(self._with_tensors(*(tensor[rows_R] for tensor in self.tensors())), counts_B=counts_B)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """All tensors go to another process as one: each costs a loader's main process 0.2 ms. A part goes without what
         it was split from."""

@@ -17,8 +17,9 @@ from softlab.loading.label_check import stored_classes_of_labels
 from softlab.loading.sample_check import VerifyInputs, align, comparable_targets, with_stored_classes
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of
+from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of, tells_units
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
+from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets, with_more_classes
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
@@ -104,6 +105,28 @@ class Aligned:
         if self.source.class_names is not None or sets_NC.shape[1] > num_classes:
             return None
         return with_more_classes(sets_NC, num_classes=num_classes)
+
+    @cached_property
+    def label_sequences(self) -> LabelSequences | None:
+        """The source's hard targets of units, over the classes of the store's labels, or the model; None where they
+        count others, where no model has a row for each unit, or there are none."""
+        if not any(map(tells_units, self.inputs)):
+            return None
+        sequences, has_labels = label_sequences(self.source), self.store is not None and self.store.has_labels
+        num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
+        if sequences is None or num_classes is None:
+            return sequences
+        names, highest = self.source.class_names, int(sequences.targets_U.max(initial=-1))
+        is_over_others = highest >= num_classes or (names is not None and len(names) != num_classes)
+        return None if is_over_others or self.labels == "other" or self.new_classes else sequences
+
+    def known_targets(self, *, of_first: int | None = None) -> NDArray[np.int64] | None:
+        """Hard targets of all rows, -1 where unknown: one of each of the samples, or of their units; None where there
+        are none."""
+        sequences = self.label_sequences
+        if sequences is None:
+            return None if self.targets_N is None else self.targets_N[:of_first]
+        return sequences.targets_U[: sequences.first_N1[len(sequences) if of_first is None else of_first]]
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:

@@ -2,13 +2,14 @@
 
 # Shape letters: B rows in a batch.
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.own_rows import OwnRows, match_rows
 from softlab.loading.stored import Stored
 from softlab.modalities.inputs import Collated
 
@@ -51,7 +52,7 @@ class Batch:
     """Of those views whose digest a store keeps."""
 
     targets_B: Tensor | None = None
-    """int64; -1 where unknown."""
+    """int64; -1 where unknown. With units that have hard targets [R], of the rows of one model: see `for_input`."""
 
     label_sets_BC: Tensor | None = None
     """int8, of samples that may be of several classes: 1 for each, else 0; a row of -1 where unknown."""
@@ -66,6 +67,12 @@ class Batch:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """Of the teachers, float32 [B, ...] by name; those that were asked for."""
 
+    own: tuple[OwnRows | None, ...] = ()
+    """For each input, where samples tell their units themselves; see `for_input`."""
+
+    counts_B: Tensor | None = None
+    """int64, on the CPU: how many rows each sample has, where samples tell their units; see `for_input`."""
+
     def __len__(self) -> int:
         return len(self.source_B)
 
@@ -79,15 +86,49 @@ class Batch:
             targets_B=None if self.targets_B is None else self.targets_B.to(device, non_blocking=True),
             label_sets_BC=None if self.label_sets_BC is None else self.label_sets_BC.to(device, non_blocking=True),
             mixed=None if self.mixed is None else self.mixed.to(device),
+            own=tuple(None if each is None else each.to(device) for each in self.own),
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
             others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
         )
 
-    def with_stored(self, stored: Stored) -> "Batch":
-        """The same batch with the outputs of its teachers."""
+    def with_stored(self, stored: Stored, *, keys: Sequence[str] = ()) -> "Batch":
+        """The same batch with the outputs of its teachers. `keys` are those of the source, for messages. Raises
+        StoreMismatch where more units of a sample are stored than it has."""
         first, *others = stored.labels or (None,)
-        return replace(self, labels=first, others=tuple(others), features=stored.features)
+        batch = replace(self, labels=first, others=tuple(others), features=stored.features)
+        if stored.units is None or not self.own:
+            return batch
+
+        def key_of(place: int) -> str:
+            return keys[int(self.source_B[place])]
+
+        pairs = [
+            match_rows(each, own, stored=stored.units, where=stored.where, key_of=key_of)
+            for each, own in zip(self.inputs, self.own, strict=True)
+        ]
+        return replace(batch, inputs=tuple(each for each, _ in pairs), own=tuple(own for _, own in pairs))
+
+    def for_input(self, index: int) -> "Batch":
+        """The batch of a model with this input. Where samples tell their units, its rows are those that the model and
+        the store both have; labels and hard targets are of these, in this order."""
+        own = self.own[index] if self.own else None
+        if own is None:
+            return self
+        labels = (self.labels, *self.others)
+        if own.stored_R is not None:
+            labels = tuple(
+                None if each is None else each.at_rows(own.stored_R, counts_B=own.counts_B) for each in labels
+            )
+        first, *others = labels
+        return replace(
+            self,
+            targets_B=own.targets_R,
+            labels=first,
+            others=tuple(each for each in others if each is not None),
+            counts_B=own.counts_B,
+            own=(),
+        )
 
     def pin_memory(self) -> "Batch":
         """Inputs and targets in page-locked memory; torch's loaders call this by its name."""
@@ -97,6 +138,7 @@ class Batch:
             targets_B=None if self.targets_B is None else self.targets_B.pin_memory(),
             label_sets_BC=None if self.label_sets_BC is None else self.label_sets_BC.pin_memory(),
             mixed=None if self.mixed is None else self.mixed.pin_memory(),
+            own=tuple(None if each is None else each.pin_memory() for each in self.own),
         )
 
     def device_tensors(self) -> Iterator[Tensor]:
@@ -109,6 +151,9 @@ class Batch:
             yield self.label_sets_BC
         if self.mixed is not None:
             yield from (self.mixed.targets_B, self.mixed.weights_B)
+        for own in self.own:
+            if own is not None:
+                yield from own.tensors()
         for labels in (self.labels, *self.others):
             if labels is not None:
                 yield from labels.tensors()

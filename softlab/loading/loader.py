@@ -21,6 +21,7 @@ from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
+from softlab.loading.own_rows import own_rows
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
 from softlab.loading.stored import read_stored
@@ -73,10 +74,12 @@ class Batches(Dataset[Batch | SoftlabError]):
         views = {each.name: self._replay(each, store_B, rows.views_B, samples) for each in aligned.modalities}
         first, mixes = next(iter(aligned.modalities), None), aligned.replay.mixes
         targets_N, sets_NC = aligned.targets_N, aligned.label_sets_NC
+        inputs = tuple(self._collate(options, views[options.modality], rows) for options in aligned.inputs)
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
-            inputs=tuple(self._collate(options, views[options.modality], rows) for options in aligned.inputs),
+            inputs=inputs,
+            own=own_rows(inputs, aligned.label_sequences, rows.source_B.tolist(), keys=aligned.source.keys),
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=() if first is None else self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
@@ -187,7 +190,8 @@ class BatchLoader:
             batches: Iterator[Batch] = inputs
             if self.aligned.stores:
                 stored = read_stored(self.aligned, same_order, self.device, skip=skip)
-                batches = (batch.with_stored(each) for batch, each in zip(inputs, stored, strict=True))
+                keys = self.aligned.source.keys
+                batches = (batch.with_stored(each, keys=keys) for batch, each in zip(inputs, stored, strict=True))
             yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
     def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from softlab.labels.class_map import ClassMap
 from softlab.sources.known_classes import KnownClasses, class_relation, with_known_classes
+from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets, move_classes
 from softlab.sources.source import Source
 from softlab.store.mapped import MappedStore
@@ -29,7 +30,14 @@ def with_mapped_classes(source: Source, store: MappedStore) -> Source:
     assert ours is not None, "the teacher has names, so the students' classes have"
     sets_NC = label_sets(aligned)
     moved_NC = None if sets_NC is None else move_classes(sets_NC, lookup_C, num_classes=store.classes.num_classes)
-    return KnownClasses(source=aligned, targets=targets, class_names=ours, label_sets=moved_NC)
+    sequences = label_sequences(aligned)
+    return KnownClasses(
+        source=aligned,
+        targets=targets,
+        class_names=ours,
+        label_sets=moved_NC,
+        label_sequences=None if sequences is None else sequences.moved(lookup_C),
+    )
 
 
 def _students_class(classes: ClassMap) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

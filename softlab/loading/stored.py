@@ -3,8 +3,8 @@
 # Shape letters: B rows in a batch.
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, tee
 from typing import TypeVar
 
@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softlab.errors import StoreMismatch
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ViewNumbers
+from softlab.modalities.inputs import Units
+from softlab.modalities.modality import tells_units
 from softlab.store.reader import Store
 from softlab.store.rows import Rows
 
@@ -39,6 +42,12 @@ class Stored:
 
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
+    units: Units | None = None
+    """On the CPU: which units of its sample each row of labels is, where samples tell their units themselves."""
+
+    where: str = ""
+    """The store whose units these are."""
+
 
 def read_stored(
     aligned: Aligned, order: Iterable[RowIndices], device: torch.device, *, skip: int = 0
@@ -54,9 +63,9 @@ def read_stored(
     features = _read_features(aligned, islice(same_order, skip, None), device)
     blocks = (_places(aligned, block) for block in _blocks(aligned, order))
     asked = _asked_ahead(blocks, lambda places: _ask_for_labels(aligned, places), count=BLOCKS_AHEAD)
-    labels = (part for places in asked for part in _read_block(aligned, places, device))
-    for each, learnt in zip(islice(labels, skip, None), features, strict=True):
-        yield Stored(labels=each, features=learnt)
+    parts = (part for places in asked for part in _read_block(aligned, places, device))
+    for each, learnt in zip(islice(parts, skip, None), features, strict=True):
+        yield replace(each, features=learnt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,17 +113,44 @@ def _blocks(aligned: Aligned, order: Iterable[RowIndices]) -> Iterator[list[RowI
         yield block
 
 
-def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[tuple[SoftLabels, ...]]:
-    """The outputs of all teachers for each batch of a block."""
+def _read_block(aligned: Aligned, places: _Places, device: torch.device) -> Iterator[Stored]:
+    """The labels of all teachers for each batch of a block."""
     if not aligned.labelled:
-        return iter([()] * len(places.batch_sizes))
-    read = [_read_labels(store, places, device) for store in aligned.labelled]
-    return zip(*(labels.split(places.batch_sizes) for labels in read), strict=True)
+        return iter([Stored()] * len(places.batch_sizes))
+    rows = [store.read_packed(places.store_B, view=places.view) for store in aligned.labelled]
+    read = [_unpack(*each, places, device) for each in zip(aligned.labelled, rows, strict=True)]
+    parts = [Stored(labels=part) for part in zip(*(labels.split(places.batch_sizes) for labels in read), strict=True)]
+    if aligned.labelled[0].labels.units and any(map(tells_units, aligned.inputs)):
+        parts = _with_units(parts, _same_numbers(aligned.labelled, rows), where=aligned.labelled[0].name)
+    return iter(parts)
 
 
-def _read_labels(store: Store, places: _Places, device: torch.device) -> SoftLabels:
-    rows = _to_device(store.read_packed(places.store_B, view=places.view), device)
-    return store.unpack(rows, counts_B=store.counts(places.store_B))
+def _with_units(parts: Sequence[Stored], numbers: Tensor, *, where: str) -> list[Stored]:
+    """`numbers` are those of the rows of all parts."""
+    found, at = [], 0
+    for part in parts:
+        counts_B = part.labels[0].counts_B
+        assert counts_B is not None, "a store with units tells them"
+        numbers_R = numbers[at : (at := at + len(part.labels[0]))]
+        units = Units(rows_B=counts_B, keys_R=numbers_R, numbers_R=numbers_R)
+        found.append(replace(part, units=units, where=where))
+    return found
+
+
+def _unpack(store: Store, rows: Rows, places: _Places, device: torch.device) -> SoftLabels:
+    return store.unpack(_to_device(rows, device), counts_B=store.counts(places.store_B))
+
+
+def _same_numbers(stores: Sequence[Store], rows: Sequence[Rows]) -> Tensor:
+    """Which units the rows of several teachers are of. Raises StoreMismatch where these differ."""
+    first, *others = (store.unpack_units(each) for store, each in zip(stores, rows, strict=True))
+    for store, numbers in zip(stores[1:], others, strict=True):
+        if not numbers.equal(first):
+            raise StoreMismatch(
+                f"{store.name}: its rows are of other words than those of {stores[0].name}. Dump both with the same "
+                f"`input.unit` and `input.max_length`, and tokenizers that leave out no word."
+            )
+    return first
 
 
 def _read_features(aligned: Aligned, order: Iterable[RowIndices], device: torch.device) -> Iterator[dict[str, Tensor]]:

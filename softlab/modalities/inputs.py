@@ -59,11 +59,22 @@ class Units:
     keys_R: "Tensor"
     """int64, where each row lies in the model's output, flattened."""
 
+    numbers_R: "Tensor | None" = None
+    """int64, always on the CPU: which unit of its sample each row is, ascending, where the sample itself tells its
+    units, as a text its words: then models with other inputs have the same. None where it is the row's position."""
+
+    totals_B: "Tensor | None" = None
+    """int64, always on the CPU: how many such units each sample has, those without a row too."""
+
     def to(self, device: "torch.device") -> "Units":
-        return Units(rows_B=self.rows_B.to(device, non_blocking=True), keys_R=self.keys_R.to(device, non_blocking=True))
+        return replace(
+            self,
+            rows_B=self.rows_B.to(device, non_blocking=True),
+            keys_R=self.keys_R.to(device, non_blocking=True),
+        )
 
     def pin_memory(self) -> "Units":
-        return Units(rows_B=self.rows_B.pin_memory(), keys_R=self.keys_R.pin_memory())
+        return replace(self, rows_B=self.rows_B.pin_memory(), keys_R=self.keys_R.pin_memory())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

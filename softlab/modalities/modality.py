@@ -207,6 +207,13 @@ def tells_models(options: Any) -> bool:
     return hasattr(modality_of(options), "model_arguments")
 
 
+def tells_units(options: Any) -> bool:
+    """Whether samples themselves tell the units that models with this input have rows for, as texts their words; a
+    modality of which none does has no `tells_units`."""
+    tell = getattr(modality_of(options), "tells_units", None)
+    return tell is not None and bool(tell(options))
+
+
 def model_arguments(options: Any) -> dict[str, Any]:
     """What a model may want to know of its input when it is built, such as the size of a vocabulary. A modality that
     has nothing to tell has no `model_arguments`."""

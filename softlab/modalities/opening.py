@@ -84,6 +84,7 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
             key_column=options.key_column,
             class_names=options.class_names,
             label_vectors=options.label_vectors,
+            are_sequences=options.label_sequences,
         )
     if kind == "datasets":
         return open_datasets(options.path.removeprefix(PREFIX), options)
@@ -119,6 +120,10 @@ def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_mo
         raise InvalidOption(
             f"{options.path}: key_column is for tables, and a source of kind {kind} has keys of its own. Leave out "
             f"`source.key_column`."
+        )
+    if kind not in ("parquet", "datasets") and options.label_sequences:
+        raise InvalidOption(
+            f"{options.path}: a source of kind {kind} has no lists of labels. Leave out `source.label_sequences`."
         )
     if kind not in ("folder", "parquet", "datasets") and options.class_names:
         raise InvalidOption(

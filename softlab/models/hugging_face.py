@@ -21,8 +21,15 @@ from softlab.errors import ModelError, RandomWeights, first_few, suggest
 from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
 from softlab.ranks import is_first_rank
 
-TASKS = {"classification": "AutoModelForSequenceClassification", "embedding": "AutoModel"}
+TASKS = {
+    "classification": "AutoModelForSequenceClassification",
+    "tokens": "AutoModelForTokenClassification",
+    "embedding": "AutoModel",
+}
 """By what `arguments.task` says."""
+
+NAMED = ("classification", "tokens")
+"""Tasks whose classes a configuration names."""
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 
@@ -92,7 +99,7 @@ def configured_class_names(name: str, arguments: Mapping[str, object]) -> tuple[
     """What the classes are called in the model's configuration; None where nobody has named them, or the arguments
     ask for other ones."""
     labels = _configuration(name).get("id2label")
-    if not isinstance(labels, Mapping) or arguments.get("task", "classification") != "classification":
+    if not isinstance(labels, Mapping) or arguments.get("task", "classification") not in NAMED:
         return None
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     is_changed = arguments.get("num_labels", len(names)) != len(names) or "id2label" in arguments

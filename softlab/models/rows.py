@@ -18,6 +18,9 @@ from softlab.errors import ModelError
 from softlab.models.device import Autocast
 from softlab.models.forward import LOGITS, ONLY, ModelInputs, outputs_of
 
+MASK = "attention_mask"
+"""The input that tells tokens from what fills texts up."""
+
 
 class CountedRows(Protocol):
     """Which positions count, as a modality says it; `softlab.modalities.inputs.Units` is one."""
@@ -32,6 +35,11 @@ class CountedRows(Protocol):
         """int64, where each row is in the output, flattened to [B * L, ...]."""
         ...
 
+    @property
+    def numbers_R(self) -> Tensor | None:
+        """int64, which unit of its sample each row is; None where it is its position."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OutputRows:
@@ -44,7 +52,7 @@ class OutputRows:
     """int64, how many rows each sample has; None where it has one."""
 
     positions_R: Tensor | None = None
-    """int64, which position of its sample each row is."""
+    """int64, which position, or which unit with a number of its own, of its sample each row is."""
 
     def extent(self, sample: int) -> slice:
         """Which rows are those of one sample of the batch."""
@@ -88,7 +96,17 @@ def logits_of(
             f"the model returned the outputs {found} for {len(inputs)} samples, expected logits [{len(inputs)}, "
             f"classes] as a tensor or as `{LOGITS}`. Wrap it in a module that returns them."
         )
+    check_counted(logits, inputs, name=LOGITS, counted=counted)
     return classes_as_rows(logits, name=LOGITS, num_samples=len(inputs), counted=counted)
+
+
+def check_counted(output: Tensor, inputs: ModelInputs, *, name: str, counted: CountedRows | None) -> None:
+    """Raises ModelError for classes of each token, where nothing tells which tokens only fill a text up."""
+    if counted is None and output.ndim == 3 and MASK in inputs.named:
+        raise ModelError(
+            f"output {name}: has the shape {list(output.shape)}: a row for each token, those that fill texts up too. "
+            f"Say `input.unit = word`: then each word has a row. (A modality of your own tells them as `units`.)"
+        )
 
 
 def values_of(
@@ -123,9 +141,8 @@ def _positions_as_rows(output: Tensor, counted: CountedRows | None) -> OutputRow
     num_samples, length = output.shape[:2]
     rows = output.flatten(end_dim=1)
     if counted is not None:
-        return OutputRows(
-            rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=counted.keys_R % max(length, 1)
-        )
+        numbers_R = counted.keys_R % max(length, 1) if counted.numbers_R is None else counted.numbers_R
+        return OutputRows(rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=numbers_R)
     positions_L = torch.arange(length, device=output.device)
     return OutputRows(
         rows=rows,

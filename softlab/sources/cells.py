@@ -25,12 +25,12 @@ def check_field_column(where: str | Path, schema: Any, field: str, column: str) 
             f"(There are: {', '.join(schema.names)}.) {next_step}"
         )
     found = schema.field(column).type
-    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_numbers(found)):
+    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_numbers(found) or _is_words(found)):
         columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
         raise SourceError(
             f"{where}: the column {column!r} for the field {field!r} has type {found}, expected binary, "
-            f"struct<bytes: binary, path: string>, string, numbers or lists of numbers. (There are: {columns}.) "
-            f"{next_step}"
+            f"struct<bytes: binary, path: string>, string, numbers, lists of numbers or of words. (There are: "
+            f"{columns}.) {next_step}"
         )
 
 
@@ -47,9 +47,12 @@ def check_key_column(where: str | Path, schema: Any, column: str) -> None:
 
 
 def raw_cell(scalar: Any, field: str) -> Raw:
-    """A cell as a source gives it. Raises ValueError for an empty one, or a list with holes."""
+    """A cell as a source gives it; of a list of words the text that has them, with spaces between. Raises ValueError
+    for an empty one, or a list with holes."""
     if not scalar.is_valid:
         raise ValueError(f"the row holds no {field}")
+    if _is_words(scalar.type):
+        return _joined(scalar.as_py(), field)
     if not _is_numbers(scalar.type):
         value: Raw = scalar.as_py()
         return value
@@ -58,6 +61,15 @@ def raw_cell(scalar: Any, field: str) -> Raw:
             raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
         return np.array(scalar.values)
     return np.array(pa.array([scalar.as_py()], scalar.type))[0:1].reshape(())
+
+
+def _joined(words: Sequence[str | None], field: str) -> str:
+    """Raises ValueError for a word that the text wouldn't have: another number of words shifts all labels behind it."""
+    for number, word in enumerate(words, start=1):
+        if not word or word.split() != [word]:
+            found = f"{word!r} holds white space" if word else "it is empty"
+            raise ValueError(f"word {number:,} of its {field} is none, as {found}")
+    return " ".join(word for word in words if word)
 
 
 def encoded_cell(scalar: Any, field: str) -> Raw:
@@ -137,6 +149,11 @@ def _is_binary(found: Any) -> bool:
 
 def _is_text(found: Any) -> bool:
     return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
+
+
+def _is_words(found: Any) -> bool:
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
+    return bool(is_list and _is_text(found.value_type))
 
 
 def _is_numbers(found: Any) -> bool:

@@ -30,6 +30,7 @@ from softlab.sources.label_columns import (
     names_of_numbers,
     read_labels,
 )
+from softlab.sources.label_sequences import LabelSequences, read_label_sequences
 from softlab.sources.label_sets import LabelSets, is_label_list, read_label_sets
 from softlab.sources.options import DEFAULT_LABEL_COLUMN, SourceOptions
 from softlab.sources.source import Sample, SkippedSample, source_in_a_line, unreadable
@@ -57,6 +58,7 @@ def open_datasets(address: str, options: SourceOptions) -> "DatasetsSource":
         class_names=labels.names,
         field_names=tuple(options.columns),
         label_sets=labels.sets_NC,
+        label_sequences=labels.sequences,
     )
 
 
@@ -80,6 +82,9 @@ class DatasetsSource:
     skipped: tuple[SkippedSample, ...] = ()
     label_sets: LabelSets | None = None
     """Of a label column of lists; then there are no targets."""
+
+    label_sequences: LabelSequences | None = None
+    """Of one of lists with a label for each unit; then there are neither."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -133,16 +138,20 @@ class _Labels:
 
     targets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     sets_NC: LabelSets | None = None
+    sequences: LabelSequences | None = None
     names: tuple[str, ...] | None = None
 
 
 def _read_labels(where: str, loaded: Loaded, options: SourceOptions) -> _Labels:
     """Nothing where there is no column of the default name."""
     schema, column = loaded.rows.features.arrow_schema, options.label_column
-    if column not in schema.names and column == DEFAULT_LABEL_COLUMN:
+    if column not in schema.names and column == DEFAULT_LABEL_COLUMN and not options.label_sequences:
         return _Labels()
     check_label_column(where, schema, column)
     cells, names = _column(loaded, column), loaded.class_names.get(column)
+    if options.label_sequences:
+        sequences, names = read_label_sequences(where, cells, known_names=names, class_names=options.class_names)
+        return _Labels(sequences=sequences, names=names)
     if is_label_list(cells.type):
         sets_NC, names = read_label_sets(
             where, cells, known_names=names, class_names=options.class_names, are_vectors=options.label_vectors

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import OddLabels, SourceError, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
+from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets, move_classes
 from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
 
@@ -52,6 +53,7 @@ def with_known_classes(source: Source, names: Sequence[str] | None, *, whose: st
         label_sets=None
         if (sets := label_sets(source)) is None
         else move_classes(sets, lookup_C, num_classes=len(names)),
+        label_sequences=None if (sequences := label_sequences(source)) is None else sequences.moved(lookup_C),
     )
 
 
@@ -97,6 +99,7 @@ class KnownClasses:
     targets: Mapping[str, NDArray[np.int64]]
     class_names: tuple[str, ...] | None
     label_sets: LabelSets | None = None
+    label_sequences: LabelSequences | None = None
 
     @property
     def name(self) -> str:

@@ -46,6 +46,10 @@ class SourceOptions:
     """Parquet, datasets: the label column's lists are a 0 or 1 for each class; default: the numbers or names of the
     classes that a sample is of (multi-label)."""
 
+    label_sequences: bool = False
+    """Parquet, datasets: the label column's lists have a label for each unit of a sample, such as a word of a text;
+    null, an empty text or -100 where one has none."""
+
     first_label: int = 0
     """The number of the first class: 1 where hard targets without names count from 1."""
 
@@ -82,6 +86,13 @@ class SourceOptions:
             raise InvalidOption("a field or its column has no name. Write `source.fields` as {FIELD = COLUMN}.")
         if len(set(self.class_names)) < len(self.class_names):
             raise InvalidOption("class_names holds a name twice. Name each class folder once.")
+        if self.label_vectors and self.label_sequences:
+            raise InvalidOption(
+                "source.label_vectors and source.label_sequences: lists are a 0 or 1 for each class, or a label for "
+                "each unit. Leave one of them out."
+            )
+        if self.label_sequences and self.first_label:
+            raise InvalidOption("source.first_label: labels of units count from 0. Leave it out.")
         if self.first_label < 0:
             raise InvalidOption(f"source.first_label = {self.first_label}: expected 0 or more. Change it.")
         if self.limit is not None and self.limit < 1:

@@ -31,6 +31,7 @@ from softlab.sources.cells import (
     raw_cell,
 )
 from softlab.sources.label_columns import check_label_column, check_targets, name_classes, names_of_numbers, read_labels
+from softlab.sources.label_sequences import LabelSequences, no_lists, read_label_sequences
 from softlab.sources.label_sets import LabelSets, is_label_list, read_label_sets
 from softlab.sources.options import DEFAULT_LABEL_COLUMN
 from softlab.sources.source import Raw, Sample, SkippedSample, source_in_a_line, unreadable
@@ -54,6 +55,7 @@ def open_parquet(
     key_column: str | None = None,
     class_names: tuple[str, ...] = (),
     label_vectors: bool = False,
+    are_sequences: bool = False,
 ) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
     targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
@@ -81,7 +83,13 @@ def open_parquet(
     names = parts[0].class_names
     texts = [part.label_names for part in parts if part.label_names is not None]
     sets_NC: LabelSets | None = None
-    if lists:
+    sequences: LabelSequences | None = None
+    if are_sequences:
+        if len(lists) < len(parts):
+            raise SourceError(no_lists(path))
+        cells = pa.chunked_array([chunk for part in lists for chunk in part.chunks])
+        sequences, names = read_label_sequences(path, cells, known_names=names, class_names=class_names)
+    elif lists:
         cells = pa.chunked_array([chunk for part in lists for chunk in part.chunks])
         sets_NC, names = read_label_sets(
             path, cells, known_names=names, class_names=class_names, are_vectors=label_vectors
@@ -99,6 +107,7 @@ def open_parquet(
         class_names=names,
         field_names=tuple(fields),
         label_sets=sets_NC,
+        label_sequences=sequences,
     )
 
 
@@ -116,6 +125,9 @@ class ParquetSource:
     skipped: tuple[SkippedSample, ...] = ()
     label_sets: LabelSets | None = None
     """Of a label column of lists; then there are no targets."""
+
+    label_sequences: LabelSequences | None = None
+    """Of one of lists with a label for each unit; then there are neither."""
 
     def __len__(self) -> int:
         return len(self.keys)

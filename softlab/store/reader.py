@@ -194,9 +194,12 @@ class Store:
         Raises as `read`."""
         if not self.labels.units:
             return None
+        return self.unpack_units(self._take(self._group_named(None), samples, view=0))
+
+    def unpack_units(self, rows: Rows) -> "Tensor":
+        """The same of what `read_packed` gave, of a store whose samples have units."""
         group = self._group_named(None)
-        stored = self._unpack(group, _tensor(self._take(group, samples, view=0)))
-        return stored[f"{group}/unit"].long() & 0xFFFFFFFF
+        return self._unpack(group, _tensor(rows))[f"{group}/unit"].long() & 0xFFFFFFFF
 
     def fits_cache(self, features: Iterable[str] = ()) -> bool:
         """Whether the row cache may hold the labels and some features at once."""

@@ -79,6 +79,7 @@ class Learner:
         Of a batch in several parts each is a call of its own, and the last one makes the update, with the mean of their
         gradients.
         """
+        batch = batch.for_input(self.input_index)
         with self._random_numbers_of(step, part=part):
             self.module.train()
             self._student.projectors.train()

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, StoreMismatch
 from softlab.labels.losses import VALUES_LOSSES, check_loss_head, temperature_of
@@ -16,7 +15,9 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
+from softlab.modalities.modality import tells_units
 from softlab.ranks import Ranks
+from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets
 from softlab.sources.source import hard_targets
 from softlab.store.reader import Store
@@ -42,6 +43,7 @@ def make_learners(
     ranks: Ranks,
 ) -> list[Learner]:
     """One a student, and one a baseline that starts from a copy of the same weights."""
+    _check_rows_of_units(students, loader)
     wanted: list[tuple[str, Student, LearnOptions, Objective]] = []
     for name, student in students.items():
         learn = student.learn or options.learn
@@ -64,6 +66,7 @@ def make_learners(
             if objective.values_output is None:
                 teaching = _teaching(objective, loader.aligned)
                 _check_head(name, objective, teaching, num_stores=num_stores, has_sets=has_sets)
+                _check_units_are_labelled(name, objective, teaching, loader.aligned)
     for name, _, learn, objective in wanted:
         check_multi_label(name, objective, loader.aligned)
         check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
@@ -96,7 +99,8 @@ def make_learners(
 def _of_known_targets(objective: Objective, aligned: Aligned) -> Objective:
     """With alpha 1 where hard targets count other classes than the store, and are left aside."""
     teachers = objective.teachers
-    is_left_aside = aligned.store is not None and aligned.targets_N is None and hard_targets(aligned.source) is not None
+    has_targets = hard_targets(aligned.source) is not None or label_sequences(aligned.source) is not None
+    is_left_aside = aligned.store is not None and aligned.known_targets() is None and has_targets
     if not is_left_aside or teachers.alpha == 0 or (teachers.alpha == 1 and teachers.alpha_end in (None, 1)):
         return objective
     warnings.warn(
@@ -120,23 +124,24 @@ def _class_weights(learn: LearnOptions, aligned: Aligned, options: TrainOptions)
     if not isinstance(weights, str):
         return weights
     assert weights == BALANCED, "checked when it was built"
-    targets_N = aligned.targets_N
-    if targets_N is None:
+    known_N = aligned.known_targets(of_first=options.run.max_samples)
+    if known_N is None:
         raise InvalidOption(
             f"targets.class_weights = {BALANCED!r}: {aligned.source.name} has no hard targets to count. Leave it out, "
             f"or give a source that has them (of a Parquet file, name their column with `source.label_column`)."
         )
-    known_N = targets_N[: options.run.max_samples]
-    counts_C = np.bincount(known_N[known_N >= 0], minlength=_num_classes(aligned, targets_N))
+    counts_C = np.bincount(known_N[known_N >= 0], minlength=_num_classes(aligned))
     mean = counts_C.sum() / max(np.count_nonzero(counts_C), 1)
     return tuple(float(mean / count) if count else 0.0 for count in counts_C.tolist())
 
 
-def _num_classes(aligned: Aligned, targets_N: NDArray[np.int64]) -> int:
+def _num_classes(aligned: Aligned) -> int:
+    targets = aligned.known_targets()
     if aligned.store is not None and aligned.store.has_labels:
         return aligned.store.num_classes
     names = aligned.source.class_names
-    return int(targets_N.max()) + 1 if names is None else len(names)
+    assert targets is not None, "its caller has looked"
+    return int(targets.max()) + 1 if names is None else len(names)
 
 
 def _input_index(student: Student, loader: BatchLoader) -> int:
@@ -170,7 +175,6 @@ def _teaching(objective: Objective, aligned: Aligned) -> Store:
 def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int, has_sets: bool) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
     if not objective.learns_labels:
-        _check_samples_are_rows(name, objective, store)
         return
     if not store.has_labels:
         raise StoreMismatch(
@@ -187,12 +191,6 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"student {name}: {store.name} has one class under a softmax head, which is 1 whatever the logit is, so "
             f"there is nothing to learn. Dump the teacher again with `dump.head = sigmoid` and train with `loss.name = "
             f"bce` and `teachers.alpha = 1`, or, if it is a regression, say `loss.name = mse`."
-        )
-    if store.labels.units and (objective.needs_targets or objective.teachers.weigh == "correctness"):
-        raise StoreMismatch(
-            f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
-            f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "
-            f"without `distil.baseline`."
         )
     if store.head == "sigmoid" and num_stores > 1:
         raise StoreMismatch(
@@ -229,12 +227,33 @@ def _check_temperatures(name: str, objective: Objective, stores: Sequence[Store]
             )
 
 
-def _check_samples_are_rows(name: str, objective: Objective, store: Store) -> None:
-    """Raises StoreMismatch for a student of hard targets beside a store whose samples have several rows."""
-    if store.has_labels and store.labels.units:
+def _check_rows_of_units(students: Mapping[str, Student], loader: BatchLoader) -> None:
+    """Raises InvalidOption for a student without a row for each unit, where each unit has a hard target."""
+    for name, student in students.items():
+        input = loader.aligned.inputs[_input_index(student, loader)]
+        if label_sequences(loader.aligned.source) is not None and not tells_units(input):
+            raise InvalidOption(
+                f"student {name}: {loader.aligned.source.name} has a label for each unit of a sample, and the student "
+                f"no row for each. Say `input.unit = word` where it answers for each token of a text, or leave "
+                f"`source.label_sequences` out."
+            )
+
+
+def _check_units_are_labelled(name: str, objective: Objective, store: Store, aligned: Aligned) -> None:
+    """Raises StoreMismatch for a student of hard targets, one a sample, beside a store whose samples have several rows;
+    and for one of hard targets of units beside a store of whole samples."""
+    has_units, are_of_units = store.has_labels and store.labels.units, label_sequences(aligned.source) is not None
+    asks = objective.needs_targets or objective.teachers.weigh == "correctness" or not objective.learns_labels
+    if has_units and asks and not are_of_units:
         raise StoreMismatch(
-            f"student {name}: learns hard targets, one a sample, but {store.name} has a row for each unit of a sample. "
-            f"Train on its labels alone, with `teachers.alpha = 1` and without `distil.baseline`."
+            f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
+            f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "
+            f"without `distil.baseline`; or give a source with a label for each unit, as `source.label_sequences`."
+        )
+    if store.has_labels and are_of_units and asks and not has_units:
+        raise StoreMismatch(
+            f"student {name}: {aligned.source.name} has a label for each unit of a sample, but {store.name} has one "
+            f"row a sample. Give a store of a teacher that answers for each unit, with its `input.unit`."
         )
 
 

@@ -182,17 +182,18 @@ class Training:
 
     def _check_targets(self, batch: Batch) -> None:
         """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
-        targets_N = self._loader.aligned.targets_N
+        targets_N = self._loader.aligned.known_targets()
         sets_NC = self._loader.aligned.label_sets_NC
-        highest = -1 if targets_N is None else int(targets_N.max())
+        highest = -1 if targets_N is None else int(targets_N.max(initial=-1))
         on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
         num_outputs: dict[str, int] = {}
         for learner in list(self._learners):
+            own = on_device.for_input(learner.input_index)
             with self._setting_aside(learner), torch.inference_mode():
-                learner.check_units(on_device, units_R=self._units_of(batch))
-                given = learner.evaluating()(on_device)
+                learner.check_units(own, units_R=self._units_of(batch))
+                given = learner.evaluating()(own)
                 num_outputs[learner.name] = given.shape[1]
-                self._check_best_by(learner, given, on_device)
+                self._check_best_by(learner, given, own)
         for learner in self._learners:
             if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
                 raise StoreMismatch(
@@ -314,6 +315,7 @@ class Training:
                 return evaluate(
                     forwards,
                     loader,
+                    input_of={learner.name: learner.input_index for learner in self._learners},
                     batch_size=self._options.run.batch_size,
                     channels_last=self._options.device.channels_last,
                 )

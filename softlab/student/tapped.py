@@ -80,7 +80,8 @@ class TappedStudent:
         if batch.labels is not None and len(found.rows) != len(batch.labels):
             raise StoreMismatch(
                 f"student {self._name}: gives {len(found.rows):,} rows for {len(batch):,} samples, but the store holds "
-                f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered at."
+                f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered "
+                f"at; of words, say `input.unit = word` too."
             )
         return found
 
@@ -94,8 +95,10 @@ class TappedStudent:
             theirs = "one row a sample" if labels.counts_B is None else "a row for each unit of a sample"
             raise StoreMismatch(
                 f"student {self._name}: gives {list(found.rows.shape)} for {len(batch)} samples, but the store holds "
-                f"{theirs}. Build a student whose output is of the same kind."
+                f"{theirs}. Build a student whose output is of the same kind; of words, say `input.unit = word` too."
             )
+        if batch.counts_B is not None:
+            return  # units have numbers of their own, by which rows were chosen
         same_counts = found.counts_B.cpu().equal(labels.counts_B)
         if not same_counts or not found.positions_R.cpu().equal(units_R):
             raise StoreMismatch(

@@ -21,7 +21,7 @@ from softlab.modalities.modality import InputOptions
 from softlab.models.device import Autocast, choose_device, floating_dtype, place
 from softlab.models.forward import outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
-from softlab.models.rows import OutputRows, classes_as_rows, values_as_rows
+from softlab.models.rows import OutputRows, check_counted, classes_as_rows, values_as_rows
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
 
@@ -252,6 +252,8 @@ def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> T
 
 def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:
     as_rows = classes_as_rows if wanted.kind == "classes" else values_as_rows
+    if wanted.kind == "classes":
+        check_counted(output, collated.inputs, name=wanted.name, counted=collated.units)
     return as_rows(output, name=wanted.name, num_samples=len(collated), counted=collated.units)
 
 

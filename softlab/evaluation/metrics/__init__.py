@@ -3,6 +3,7 @@
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.calibration_error import CalibrationError
 from softlab.evaluation.metrics.class_f1 import ClassF1
+from softlab.evaluation.metrics.entity_f1 import EntityF1
 from softlab.evaluation.metrics.f1 import MacroF1, MicroF1
 from softlab.evaluation.metrics.matthews import Matthews
 from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecision
@@ -26,6 +27,7 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     Accuracy,
     Top5Accuracy,
     ClassF1,
+    EntityF1,
     Matthews,
     MeanAveragePrecision,
     MicroF1,

@@ -26,6 +26,9 @@ class Outputs:
     teacher_values: Tensor | None = None
     """float32 [B, ...], what a store holds of the output that a model of values gives."""
 
+    class_names: tuple[str, ...] | None = None
+    """As hard targets count classes."""
+
 
 class Metric(Protocol):
     """A figure with a name. What describes it is the same for all objects of a class; an object adds up the rows of one

@@ -1,16 +1,24 @@
 """What a metric needs of the data that a model is measured on."""
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from softlab.loading.aligned import Aligned
 from softlab.sources.label_sets import LabelSets
+
+TAG = re.compile("[BI]-(.+)")
 
 Need = Literal[
     "targets",
     "logits",
     "label sets",
     "six classes",
+    "entities",
     "teacher",
     "softmax",
     "all classes",
@@ -21,7 +29,7 @@ Need = Literal[
     "vectors",
 ]
 """Hard targets of each row; models that give logits over classes; samples that may be of
-several classes; six classes or more; stored labels; no teacher with a
+several classes; six classes or more; words whose classes are tags of entities; stored labels; no teacher with a
 sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
 keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
 than one number a row."""
@@ -32,6 +40,7 @@ LACKING: dict[Need, str] = {
     "logits": "the models give values, and no logits over classes",
     "label sets": "its samples are of one class each, or have no labels",
     "six classes": "it has no more than five classes",
+    "entities": "its samples have no hard target for each word, called O, B-.. and I-..",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
@@ -50,11 +59,14 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     if aligned.store is not None and aligned.store.has_labels and not gives_values:
         labels = aligned.store.labels
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
+    sequences = aligned.label_sequences if labels is None or labels.units else None
+    units_U = None if sequences is None else sequences.targets_U
     known: dict[Need, bool] = {
-        "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
+        "targets": (_any_known(targets_N) and is_one_target) or (_any_known(units_U) and not gives_values),
         "logits": not gives_values,
         "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
         "six classes": _count_classes(aligned) >= 6,
+        "entities": _any_known(units_U) and are_tags(class_names_of(aligned)),
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
         "all classes": labels is None or not labels.valid,
@@ -65,6 +77,21 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
         "vectors": _count_numbers(aligned) != 1,
     }
     return frozenset(need for need, is_known in known.items() if is_known)
+
+
+def class_names_of(aligned: Aligned) -> tuple[str, ...] | None:
+    """As hard targets count classes."""
+    names = aligned.source.class_names
+    return aligned.store.class_names if names is None and aligned.store is not None else names
+
+
+def are_tags(names: Sequence[str] | None) -> bool:
+    """Whether classes are called O, B-KIND and I-KIND, with a kind at least."""
+    return names is not None and "O" in names and len(names) > 1 and all(n == "O" or TAG.fullmatch(n) for n in names)
+
+
+def _any_known(targets: NDArray[np.int64] | None) -> bool:
+    return targets is not None and bool((targets >= 0).any())
 
 
 def _count_numbers(aligned: Aligned) -> int:
@@ -86,5 +113,6 @@ def _count_classes(aligned: Aligned) -> int:
         aligned.store.labels.label_space.num_classes if aligned.store is not None and aligned.store.has_labels else 0
     )
     names = len(aligned.source.class_names or ())
-    targets = 0 if aligned.targets_N is None else int(aligned.targets_N.max()) + 1
+    targets_N = aligned.known_targets()
+    targets = 0 if targets_N is None else int(targets_N.max(initial=-1)) + 1
     return max(labels, names, targets)

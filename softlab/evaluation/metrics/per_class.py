@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softlab.evaluation.metrics.metric import Outputs
+from softlab.evaluation.metrics.needs import class_names_of
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 
@@ -40,8 +41,9 @@ class ClassCounts:
     """Counts the classes of one model's rows, on the device. Needs hard targets."""
 
     def __init__(self, aligned: Aligned) -> None:
-        assert aligned.targets_N is not None
-        self._aligned, self._highest = aligned, int(aligned.targets_N.max())
+        targets_N = aligned.known_targets()
+        assert targets_N is not None
+        self._aligned, self._highest = aligned, int(targets_N.max())
         self._counts_3C: Tensor | None = None
 
     def add(self, outputs: Outputs, batch: Batch) -> None:
@@ -53,7 +55,7 @@ class ClassCounts:
 
     def value(self) -> tuple[ClassFigures, ...]:
         """Of the model's classes, or of the targets' where those are more."""
-        return () if self._counts_3C is None else class_figures(self._counts_3C, _class_names(self._aligned))
+        return () if self._counts_3C is None else class_figures(self._counts_3C, class_names_of(self._aligned))
 
 
 class CountsOfClasses:
@@ -95,8 +97,3 @@ def class_figures(counts_3C: Tensor, names: Sequence[str] | None) -> tuple[Class
         )
         for number, (samples, predicted, correct) in enumerate(columns)
     )
-
-
-def _class_names(aligned: Aligned) -> tuple[str, ...] | None:
-    names = aligned.source.class_names
-    return aligned.store.class_names if names is None and aligned.store is not None else names

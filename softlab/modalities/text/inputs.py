@@ -39,6 +39,11 @@ class TextInput:
     pair_field: str = ""
     """The second text of a pair; default: single texts."""
 
+    unit: Literal["", "word"] = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
+    """What a model of tokens has a row for: each word of a text, the parts between white space; default: no such model.
+
+    The row is that of the word's first token, so models with other tokenizers have the same."""
+
     pad_token: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
     """What fills shorter texts of a batch, where the tokenizer doesn't say: one of its tokens."""
 
@@ -61,6 +66,8 @@ class TextInput:
             raise InvalidOption(f"input.max_length = {self.max_length}: lets no token in. Give 1 or more.")
         if self.truncation not in ("right", "left"):
             raise InvalidOption(f"input.truncation = {self.truncation}: is no side of a text. Say right or left.")
+        if self.unit not in ("", "word"):
+            raise InvalidOption(f"input.unit = {self.unit}: is no unit of a text. Say word, or leave it out.")
         if self.pair_field and self.pair_field == self.field:
             raise InvalidOption(
                 f"input.pair_field = {self.pair_field}: is the first text too. Name another field, or leave it out."

@@ -20,6 +20,7 @@ from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.text.views import TextReplay, TextViews
+from softlab.modalities.text.words import count_words, word_units
 from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.source import Raw
 
@@ -55,6 +56,7 @@ class Text:
         if seen is not None:
             for options in inputs:
                 _check_same(options, seen)
+                _check_same_words(options, seen)
         return Text(tuple(dict.fromkeys([*teachers, *own])) or ("",), tuple(dict.fromkeys(teachers)) or ("",))
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
@@ -114,6 +116,10 @@ class Text:
             "max_length": tokenizer.max_length,
         }
 
+    def tells_units(self, options: TextInput) -> bool:
+        """Whether texts number the rows of models."""
+        return bool(options.unit)
+
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
         is_random = bool(record.transforms) or record.mixing is not None
         return TextReplay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
@@ -130,7 +136,8 @@ class Text:
         return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
-        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
+        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`; with
+        `unit` the rows of words."""
         tokenizer = tokenizer_for(options)
         encoded = [
             tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
@@ -152,12 +159,16 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
+        units = None
+        if options.unit:
+            units = word_units(encoded, [each[options.field] for each in examples], length=max(lengths))
         num_cut = [
             tokenizer.num_cut(found, each[options.field], each[options.pair_field] if options.pair_field else None)
             for found, each in zip(encoded, examples, strict=True)
         ]
         return Collated(
             inputs=Inputs(named=named),
+            units=units,
             cut_off=sum(bool(found.overflowing) for found in encoded),
             tokens=TokensRecord(read=sum(lengths), cut_off=sum(num_cut)),
         )
@@ -192,6 +203,15 @@ def _check_same(options: TextInput, seen: InputRecord) -> None:
         )
 
 
+def _check_same_words(options: TextInput, seen: InputRecord) -> None:
+    """The words of one text number no rows of another."""
+    if options.unit and seen.options.get("unit") and options.field not in ("", seen.field):
+        raise StoreMismatch(
+            f"input.field = {options.field}: the store has a row for each word of the field {seen.field!r}, and this "
+            f"student reads other words. Let it read `input.field = {seen.field}`."
+        )
+
+
 def _readable(raws: Iterable[Mapping[str, Raw]]) -> Iterator[Texts]:
     """Others are told of when all are read."""
     for raw in raws:
@@ -211,10 +231,14 @@ def _note(tokenizer: TextTokenizer, looked_at: Sequence[Texts], options: TextInp
     cut = sum(bool(found.overflowing) for found in encoded)
     if not cut:
         return ""
+    words = ""
+    if options.unit:
+        lost, total = count_words(encoded, [each[options.field] for each in looked_at])
+        words = f", {lost:,} of {total:,} words, which have no row"
     return (
         f"{cut:,} of {len(looked_at):,} texts that were looked at are longer than {tokenizer.max_length:,} tokens, and "
-        f"lose their {'end' if options.truncation == 'right' else 'beginning'}. Raise `input.max_length` where the "
-        f"model can take more"
+        f"lose their {'end' if options.truncation == 'right' else 'beginning'}{words}. Raise `input.max_length` where "
+        f"the model can take more"
     )
 
 

@@ -25,13 +25,13 @@ def text_lstm(
     num_layers: int = 1,
     dropout: float = 0.1,
     pad_id: int = 0,
+    per_token: bool = False,
 ) -> nn.Module:
     """A bidirectional LSTM (Tang et al. 2019), half of the width in each direction; its layer `tokens` is
-    [B, L, width], `pool` their mean."""
+    [B, L, width], `pool` their mean. `per_token` gives logits [B, L, C], for `input.unit`."""
     states = BidirectionalLstm(width=width, num_layers=num_layers, dropout=dropout)
-    return TextClassifier(
-        states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout
-    )
+    made = TokenClassifier if per_token else TextClassifier
+    return made(states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout)
 
 
 def text_transformer(
@@ -44,15 +44,15 @@ def text_transformer(
     num_heads: int = 4,
     dropout: float = 0.1,
     pad_id: int = 0,
+    per_token: bool = False,
 ) -> nn.Module:
     """A small transformer with learnt positions (pre-normalised); its layer `tokens` is [B, L, width], `pool` their
-    mean."""
+    mean. `per_token` gives logits [B, L, C], for `input.unit`."""
     states = SmallTransformer(
         max_length=max_length, width=width, num_layers=num_layers, num_heads=num_heads, dropout=dropout
     )
-    return TextClassifier(
-        states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout
-    )
+    made = TokenClassifier if per_token else TextClassifier
+    return made(states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout)
 
 
 class TextClassifier(nn.Module):
@@ -75,6 +75,25 @@ class TextClassifier(nn.Module):
         states_BLD = self.tokens(embedded_BLD) if plain else self.tokens(embedded_BLD, attention_mask)
         logits_BC: Tensor = self.classifier(self.dropout(self.pool(states_BLD, attention_mask)))
         return logits_BC
+
+
+class TokenClassifier(nn.Module):
+    """Embeddings, states of each token, classes of each."""
+
+    def __init__(
+        self, tokens: nn.Module, *, vocab_size: int, num_classes: int, width: int, pad_id: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width, padding_idx=pad_id)
+        self.dropout = nn.Dropout(dropout)
+        self.tokens = tokens
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits [B, L, C]; those of padding mean nothing."""
+        embedded_BLD = self.dropout(self.embedding(input_ids))
+        logits_BLC: Tensor = self.classifier(self.dropout(self.tokens(embedded_BLD, attention_mask)))
+        return logits_BLC
 
 
 class MeanOverTokens(nn.Module):

@@ -31,7 +31,7 @@ def names(source: Source, store: Store | None = None) -> set[str]:
 
 def test_no_two_metrics_share_a_name_or_a_column() -> None:
     assert list(METRIC_BY_NAME) == [metric.name for metric in METRIC_BY_NAME.values()]
-    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 18
+    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 19
 
 
 def test_what_a_metric_may_lack_can_be_told() -> None:
@@ -42,9 +42,8 @@ def test_what_a_metric_may_lack_can_be_told() -> None:
 def test_with_targets_and_a_teacher_all_is_measured(tmp_path: Path, k: int, lacking: str) -> None:
     store = make_store(tmp_path, k=k)
 
-    expected = [
-        n for n, metric in METRIC_BY_NAME.items() if not {lacking, "label sets"} & metric.needs and n not in OF_VALUES
-    ]
+    absent = {lacking, "label sets", "entities"}
+    expected = [n for n, metric in METRIC_BY_NAME.items() if not absent & metric.needs and n not in OF_VALUES]
     assert names(PICTURES, store) == set(expected) == set(measure(store).values)
     assert list(measure(store).values) == expected, "in the order in which they are shown"
 
