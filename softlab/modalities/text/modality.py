@@ -18,6 +18,7 @@ from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
+from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.views import AsTheyAre, NoViews
 from softlab.sources.source import Raw
@@ -111,6 +112,7 @@ class Text:
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
             "max_length": tokenizer.max_length,
+            "max_words": options.max_words,
         }
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> AsTheyAre:
@@ -124,7 +126,8 @@ class Text:
         return int.from_bytes(hasher.digest(8), "little")
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
-        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`."""
+        """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`. Where
+        answers are sought, `first_tokens` and `last_tokens` too."""
         tokenizer = tokenizer_for(options)
         encoded = [
             tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
@@ -146,6 +149,8 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
+        if options.max_words:
+            named |= _tokens_of_classes(encoded, examples, options)
         return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
 
 
@@ -161,6 +166,16 @@ def _text(raw: Raw) -> str:
     if not text.strip():
         raise ValueError("its text is empty")
     return text
+
+
+def _tokens_of_classes(
+    encoded: Sequence[Encoded], examples: Sequence[Texts], options: TextInput
+) -> dict[str, torch.Tensor]:
+    tokens_B2C = torch.full((len(encoded), 2, 1 + options.max_words), -1)
+    for place, (found, example) in enumerate(zip(encoded, examples, strict=True)):
+        tokens = class_tokens(found, example[options.pair_field], max_words=options.max_words)
+        tokens_B2C[place, :, : len(tokens[0])] = torch.tensor(tokens)
+    return {FIRST_TOKENS: tokens_B2C[:, 0], LAST_TOKENS: tokens_B2C[:, 1]}
 
 
 def _fields_of(record: InputRecord) -> list[str]:
