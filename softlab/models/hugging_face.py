@@ -19,11 +19,15 @@ from torch import nn
 
 from softlab.errors import ModelError, RandomWeights, first_few, suggest
 from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
+from softlab.models.word_reader import WordReader
 from softlab.ranks import is_first_rank
+
+ANSWERS = "answers"
 
 TASKS = {
     "classification": "AutoModelForSequenceClassification",
     "tokens": "AutoModelForTokenClassification",
+    ANSWERS: "AutoModelForQuestionAnswering",
     "embedding": "AutoModel",
 }
 """By what `arguments.task` says."""
@@ -56,6 +60,7 @@ def make_hugging_face_model(
     random: bool = False,
     vocab_size: int | None = None,
     max_length: int | None = None,
+    max_words: int | None = None,
     pooling: str | None = None,
     normalize: bool | None = None,
     **arguments: object,
@@ -63,12 +68,17 @@ def make_hugging_face_model(
     """In training mode. With the task `embedding` it gives one vector a text too, by `pooling` and `normalize`;
     default: as sentence-transformers' files beside it say. `random` gives it random weights, as a folder without
     weights does; further arguments change its configuration, such as `num_labels`. Its input tells how many tokens
-    there are, and how long texts may be: with random weights it gets as many. Warns with RandomWeights where `is_told`.
-    Raises ValueError for an argument that it doesn't know, and an input that it can't take; and whatever transformers
-    raises."""
+    there are, how long texts may be, and among how many words answers are sought: with random weights it gets as many
+    tokens. Warns with RandomWeights where `is_told`. Raises ValueError for an argument that it doesn't know, and an
+    input that it can't take; and whatever transformers raises."""
     for option, value, known in [("task", task, tuple(TASKS)), ("dtype", dtype, DTYPES)]:
         if value not in known:
             raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
+    if (task == ANSWERS) != bool(max_words) and max_words is not None:
+        raise ValueError(
+            f"input.max_words = {max_words}, and arguments.task = {task!r}: answers are sought with "
+            f"`arguments.task = {ANSWERS!r}` and among a number of words, as in `input.max_words = 384`"
+        )
     transformers = _library(name)
     kind, whole = getattr(transformers, TASKS[task]), {"trust_remote_code": False, **arguments}
     with _quiet(transformers), _in_a_line():
@@ -92,7 +102,7 @@ def make_hugging_face_model(
         )
     elif pooling is not None or normalize is not None:
         raise ValueError(f"pooling and normalize make one vector of a text, and the task is {task}. Leave them out")
-    return model.train()
+    return (WordReader(model) if task == ANSWERS else model).train()
 
 
 def configured_class_names(name: str, arguments: Mapping[str, object]) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from softlab.errors import InvalidOption
 from softlab.modalities.inputs import RECORDED_IF_OTHER
+from softlab.modalities.text.spans import OUTPUTS
 
 TRAIN = "train:"
 """What a tokenizer begins with that is to be trained on the source."""
@@ -44,6 +45,10 @@ class TextInput:
 
     The row is that of the word's first token, so models with other tokenizers have the same."""
 
+    max_words: int = dataclasses.field(default=0, metadata={RECORDED_IF_OTHER: True})
+    """Seek answers among so many first words of the second text, the context: models then give `start` and `end` over
+    them. The same number for teacher and students; default: no answers are sought."""
+
     pad_token: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
     """What fills shorter texts of a batch, where the tokenizer doesn't say: one of its tokens."""
 
@@ -72,6 +77,19 @@ class TextInput:
             raise InvalidOption(
                 f"input.pair_field = {self.pair_field}: is the first text too. Name another field, or leave it out."
             )
+
+        if self.max_words < 0:
+            raise InvalidOption(f"input.max_words = {self.max_words}: expected 1 or more. Change `input.max_words`.")
+        if self.max_words and (not self.pair_field or self.truncation != "right"):
+            raise InvalidOption(
+                f"input.max_words = {self.max_words}: answers are sought in the first words of the second text. Name "
+                f"it as `input.pair_field`, and leave `input.truncation` out."
+            )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What models give together, each over the same classes; none where they give logits alone."""
+        return OUTPUTS if self.max_words else ()
 
     @property
     def vocabulary(self) -> int:

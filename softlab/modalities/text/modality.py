@@ -18,6 +18,7 @@ from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
+from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.text.views import TextReplay, TextViews
 from softlab.modalities.text.words import count_words, word_units
@@ -114,6 +115,7 @@ class Text:
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
             "max_length": tokenizer.max_length,
+            "max_words": options.max_words,
         }
 
     def tells_units(self, options: TextInput) -> bool:
@@ -137,7 +139,7 @@ class Text:
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`; with
-        `unit` the rows of words."""
+        `unit` the rows of words. Where answers are sought, `first_tokens` and `last_tokens` too."""
         tokenizer = tokenizer_for(options)
         encoded = [
             tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
@@ -159,6 +161,8 @@ class Text:
         named = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if options.pair_field and tokenizer.tells_texts_apart:
             named["token_type_ids"] = types_BL
+        if options.max_words:
+            named |= _tokens_of_classes(encoded, examples, options)
         units = None
         if options.unit:
             units = word_units(encoded, [each[options.field] for each in examples], length=max(lengths))
@@ -186,6 +190,16 @@ def _text(raw: Raw) -> str:
     if not text.strip():
         raise ValueError("its text is empty")
     return text
+
+
+def _tokens_of_classes(
+    encoded: Sequence[Encoded], examples: Sequence[Texts], options: TextInput
+) -> dict[str, torch.Tensor]:
+    tokens_B2C = torch.full((len(encoded), 2, 1 + options.max_words), -1)
+    for place, (found, example) in enumerate(zip(encoded, examples, strict=True)):
+        tokens = class_tokens(found, example[options.pair_field], max_words=options.max_words)
+        tokens_B2C[place, :, : len(tokens[0])] = torch.tensor(tokens)
+    return {FIRST_TOKENS: tokens_B2C[:, 0], LAST_TOKENS: tokens_B2C[:, 1]}
 
 
 def _fields_of(record: InputRecord) -> list[str]:

@@ -1,6 +1,7 @@
 """Small students for texts: a bag of words, a BiLSTM, a transformer. Padding never changes what they give.
 
-`vocab_size`, `pad_id` and `max_length` are told by the input that they are built for.
+`vocab_size`, `pad_id`, `max_length` and `max_words` are told by the input that they are built for. Where that seeks
+answers among words, they give `start` and `end` in place of classes, see `TextReader`.
 """
 
 # Shape letters: B texts in a batch, L tokens of the longest one of them, D numbers a token, C classes.
@@ -8,6 +9,8 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from softlab.modalities.text.readers import TextReader
 
 __all__ = ["text_bag", "text_lstm", "text_transformer"]
 
@@ -26,10 +29,13 @@ def text_lstm(
     dropout: float = 0.1,
     pad_id: int = 0,
     per_token: bool = False,
+    max_words: int = 0,
 ) -> nn.Module:
     """A bidirectional LSTM (Tang et al. 2019), half of the width in each direction; its layer `tokens` is
     [B, L, width], `pool` their mean. `per_token` gives logits [B, L, C], for `input.unit`."""
     states = BidirectionalLstm(width=width, num_layers=num_layers, dropout=dropout)
+    if max_words:
+        return TextReader(states, vocab_size=vocab_size, width=width, pad_id=pad_id, dropout=dropout)
     made = TokenClassifier if per_token else TextClassifier
     return made(states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout)
 
@@ -45,12 +51,15 @@ def text_transformer(
     dropout: float = 0.1,
     pad_id: int = 0,
     per_token: bool = False,
+    max_words: int = 0,
 ) -> nn.Module:
     """A small transformer with learnt positions (pre-normalised); its layer `tokens` is [B, L, width], `pool` their
     mean. `per_token` gives logits [B, L, C], for `input.unit`."""
     states = SmallTransformer(
         max_length=max_length, width=width, num_layers=num_layers, num_heads=num_heads, dropout=dropout
     )
+    if max_words:
+        return TextReader(states, vocab_size=vocab_size, width=width, pad_id=pad_id, dropout=dropout)
     made = TokenClassifier if per_token else TextClassifier
     return made(states, vocab_size=vocab_size, num_classes=num_classes, width=width, pad_id=pad_id, dropout=dropout)
 

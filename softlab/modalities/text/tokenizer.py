@@ -56,8 +56,15 @@ class TextTokenizer:
     identity: str
 
     def encode(self, text: str, pair: str | None) -> "Encoding":
-        """One by one: `encode_batch` would start threads, and processes that are forked later couldn't."""
-        return self.rust.encode(text, pair)
+        """One by one: `encode_batch` would start threads, and processes that are forked later couldn't. Raises
+        InvalidOption for a question that leaves no room for the text that is to answer it."""
+        try:
+            return self.rust.encode(text, pair)
+        except Exception as error:  # the library raises plain Exception
+            raise InvalidOption(
+                f"the text {text[:40]!r} has too many tokens: only {self.max_length:,} are let in, and it leaves no "
+                f"room for the second one. Raise `input.max_length`, or leave such samples out."
+            ) from error
 
     def num_cut(self, found: "Encoding", text: str, pair: str | None) -> int:
         """How many tokens were cut off of a text or pair that was encoded to `found`."""
@@ -105,7 +112,8 @@ def read_tokenizer(options: TextInput) -> TextTokenizer:
         )
     pad_id = _pad_id(rust, config, options)
     has_types = any(rust.encode(*PROBES[1]).type_ids)
-    rust.enable_truncation(max_length, strategy="longest_first", direction=options.truncation)
+    strategy = "only_second" if options.max_words else "longest_first"  # a question is read whole
+    rust.enable_truncation(max_length, strategy=strategy, direction=options.truncation)
     return TextTokenizer(
         rust=rust,
         pad_id=pad_id,
