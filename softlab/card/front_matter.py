@@ -6,6 +6,9 @@ from itertools import pairwise
 
 from softlab.manifest import Manifest
 
+TASKS = {"images": "image-classification", "text": "text-classification"}
+"""By modality, of classes of whole samples."""
+
 SIZES = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 _LISTED = """
@@ -40,8 +43,10 @@ def front_matter(manifest: Manifest, *, licence: str | None) -> list[str]:
 
 def _task(manifest: Manifest) -> list[str]:
     """The hubs' name of what is learnt, where it is known."""
-    is_of_images = any(record.modality == "images" for record in manifest.inputs)
-    return ["task_categories: [image-classification]"] if is_of_images and manifest.classes else []
+    if all(output.units for output in manifest.classes):
+        return []
+    found = [TASKS[record.modality] for record in manifest.inputs if record.modality in TASKS]
+    return [f"task_categories: [{', '.join(dict.fromkeys(found))}]"] if found else []
 
 
 def hub_licence(licence: str) -> str | None:

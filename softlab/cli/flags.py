@@ -128,7 +128,7 @@ def default_text(option: OptionField) -> str:
     """What an option is where it isn't given; empty where its own text says so."""
     if option.default is MISSING:
         return "(required)"
-    if option.default is None or option.default in ((), {}):
+    if option.default is None or option.default in ((), {}, ""):
         return ""
     if option.type is bool:
         return f"(default: {'yes' if option.default else 'no'})"

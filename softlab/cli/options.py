@@ -10,7 +10,8 @@ from rich.console import Console
 from softlab.cli.commands import load_command
 from softlab.cli.flags import choices_text, default_text
 from softlab.errors import InvalidOption, suggest
-from softlab.recipes.options import OptionField, option_fields
+from softlab.recipes.modality_sections import options_of_modalities
+from softlab.recipes.options import OptionField
 
 INDENT = "    "
 MOST_WIDE = 120
@@ -28,7 +29,7 @@ def options(
     Any of them can be set on the command line too, with --set KEY=VALUE.
     """
     kind = recipe_kind(command)
-    found = option_fields(kind)
+    found = options_of_modalities(kind)
     sections = list(dict.fromkeys(option.key.partition(".")[0] for option in found))
     if section is not None and section not in sections:
         raise InvalidOption(f"{command} has no section {section!r}. {suggest(section, sections)}")

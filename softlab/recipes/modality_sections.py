@@ -5,10 +5,13 @@ options of that modality instead; one that doesn't has the modality of [input].
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
 
 from softlab.errors import InvalidOption
-from softlab.modalities.modality import find_modality
+from softlab.modalities.modality import DEFAULT_MODALITY, find_modality, softlabs_modalities
+from softlab.recipes.options import OptionField, option_fields
 
 MODALITY = "modality"
 """The key, and the attribute of a section's class."""
@@ -40,3 +43,33 @@ def chosen_section(section: type[Any], table: object, *, default: str | None) ->
     is_input = find_modality(own).input_options is section
     chosen: type[Any] = find_modality(name).input_options if is_input else find_modality(name).view_options
     return chosen
+
+
+def options_of_modalities(kind: type[Any]) -> list[OptionField]:
+    """Every option of a command. Where a modality decides what options a section has, those of each of softlab's
+    modalities, which `of` names, and the key that chooses one."""
+    names = [DEFAULT_MODALITY, *(name for name in softlabs_modalities() if name != DEFAULT_MODALITY)]
+    having: dict[str, tuple[OptionField, list[str]]] = {}
+    for name in names:
+        for option in option_fields(kind, choose=partial(_of_modality, name=name)):
+            having.setdefault(repr(option), (option, []))[1].append(name)
+    found: list[OptionField] = []
+    for option, of in having.values():
+        is_everywhere = len(of) == len(names)
+        behind = [place for place, other in enumerate(found, start=1) if other.section == option.section]
+        place = len(found) if of[0] == DEFAULT_MODALITY else behind[-1]
+        found.insert(place, option if is_everywhere else replace(option, of=tuple(of)))
+    own = [place for place, option in enumerate(found) if option.section == DEFAULT_SECTION]
+    return [*found[: own[0]], _modality_option(names), *found[own[0] :]] if own else found
+
+
+def _of_modality(section: type[Any], *, name: str) -> type[Any]:
+    return chosen_section(section, {}, default=name)
+
+
+def _modality_option(names: list[str]) -> OptionField:
+    text = "What a sample is. One of your own is written package.module. Other inputs, and [augment], are of the same "
+    text += "modality unless they say another."
+    choices = Literal[tuple(names)]  # type: ignore[valid-type]
+    key = f"{DEFAULT_SECTION}.{MODALITY}"
+    return OptionField(key=key, type=choices, default=DEFAULT_MODALITY, paragraphs=(text,))

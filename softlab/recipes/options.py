@@ -13,7 +13,7 @@ import inspect
 import itertools
 import operator
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
@@ -72,9 +72,13 @@ class OptionField:
         return self.key.rpartition(".")[2]
 
 
-def option_fields(kind: type[Any]) -> list[OptionField]:
+ChooseSection = Callable[[type[Any]], type[Any]]
+"""The class that a section has instead of the one that is declared; that one itself where there is no choice."""
+
+
+def option_fields(kind: type[Any], *, choose: ChooseSection = lambda section: section) -> list[OptionField]:
     """Every option of a command in the order of declaration, those of named sections too."""
-    return list(_walk(kind, base=MISSING, section=""))
+    return list(_walk(kind, base=MISSING, section="", choose=choose))
 
 
 def head_field(section: type[Any]) -> str | None:
@@ -132,7 +136,7 @@ def join_key(section: str, name: str) -> str:
     return f"{section}.{name}" if section else name
 
 
-def _walk(kind: type[Any], *, base: Any, section: str) -> Iterator[OptionField]:
+def _walk(kind: type[Any], *, base: Any, section: str, choose: ChooseSection) -> Iterator[OptionField]:
     types, docstrings = types_of(kind), _docstrings(kind)
     for field in keyed_fields(kind):
         key, type_, default = join_key(section, key_of(field)), types[key_of(field)], default_of(field, base)
@@ -140,23 +144,26 @@ def _walk(kind: type[Any], *, base: Any, section: str) -> Iterator[OptionField]:
         if OVER_RUN in field.metadata:
             yield OptionField(key=key, type=type_, default=default, paragraphs=text)
         elif choices := section_choices(type_):
-            yield from _walk_choices(choices, default=default, section=key)
+            yield from _walk_choices(choices, default=default, section=key, choose=choose)
         elif is_section(type_):
-            yield from _walk(type_, base=default, section=key)
+            chosen = choose(type_)
+            yield from _walk(chosen, base=default if chosen is type_ else MISSING, section=key, choose=choose)
         else:
             yield OptionField(key=key, type=type_, default=default, paragraphs=text)
             if named := named_section(type_):
-                yield from _walk(named, base=MISSING, section=join_key(key, ANY_NAME))
+                yield from _walk(named, base=MISSING, section=join_key(key, ANY_NAME), choose=choose)
 
 
-def _walk_choices(choices: dict[str, type[Any]], *, default: Any, section: str) -> Iterator[OptionField]:
+def _walk_choices(
+    choices: dict[str, type[Any]], *, default: Any, section: str, choose: ChooseSection
+) -> Iterator[OptionField]:
     """Which one it is, and every option that one of them has, once."""
     names = Literal[tuple(choices)]  # type: ignore[valid-type]
     chosen = default if default is MISSING or default is None else getattr(default, NAME)
     yield OptionField(key=join_key(section, NAME), type=names, default=chosen, paragraphs=())
     found: dict[str, dict[str, OptionField]] = {}
     for name, choice in choices.items():
-        for option in _walk(choice, base=MISSING, section=section):
+        for option in _walk(choice, base=MISSING, section=section, choose=choose):
             found.setdefault(option.key, {})[name] = option
     for of in found.values():
         first = next(iter(of.values()))

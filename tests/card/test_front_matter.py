@@ -37,6 +37,24 @@ def test_a_hub_reads_what_a_card_begins_with() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("modality", "units", "tasks"),
+    [
+        ("text", False, ["text-classification"]),
+        ("text", True, None),  # of positions in it
+        ("sounds.of.my.own", False, None),
+    ],
+)
+def test_the_task_is_that_of_the_modality(modality: str, units: bool, tasks: list[str] | None) -> None:
+    manifest = make_manifest()
+    outputs = tuple(msgspec.structs.replace(output, units=units) for output in manifest.outputs)
+    inputs = tuple(msgspec.structs.replace(each, modality=modality) for each in manifest.inputs)
+
+    card = render_card(msgspec.structs.replace(manifest, outputs=outputs, inputs=inputs), version=None)
+
+    assert read_by_a_hub(card).get("task_categories") == tasks
+
+
 def test_a_licence_that_is_not_known_is_not_stated() -> None:
     assert "license" not in read_by_a_hub(render_card(make_manifest()))
 

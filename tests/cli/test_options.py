@@ -1,6 +1,7 @@
 import pytest
 
 from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
+from softlab.recipes.modality_sections import options_of_modalities
 from softlab.recipes.options import option_fields
 from tests.cli.program import Softlab, assert_refused
 
@@ -10,7 +11,8 @@ def test_every_option_of_a_command_is_printed_with_a_text(command: str, softlab:
     lines = softlab("options", command).out.splitlines()
 
     keys = [line.split()[0] for line in lines if not line.startswith(" ")]
-    assert keys == [option.key for option in option_fields(recipe_kind(command))]
+    assert keys == [option.key for option in options_of_modalities(recipe_kind(command))]
+    assert {option.key for option in option_fields(recipe_kind(command))} <= set(keys)
     followed = [after for line, after in zip(lines, [*lines[1:], ""], strict=True) if not line.startswith(" ")]
     assert all(text.startswith("    ") and text.strip() for text in followed)
 
@@ -31,6 +33,24 @@ def test_named_sections_are_told_too(softlab: Softlab) -> None:
 
     assert "student.NAME.inherit.map\n" in text
     assert "feature.NAME.projector\n" in text
+
+
+@pytest.mark.parametrize("command", ["dump-teacher", "train-student", "train-teacher", "evaluate"])
+def test_the_options_of_each_modality_are_told_and_whose_they_are(command: str, softlab: Softlab) -> None:
+    options = softlab("options", command, "input").out.split("\ninput.")
+    of = {option.split()[0]: " ".join(option.split()).rpartition(" Of ")[2] for option in options}
+
+    assert "One of images, text. (default: images)" in " ".join(options[0].split())
+    assert of["size"] == of["mean"] == "images."
+    assert of["tokenizer"] == of["max_length"] == "text."
+
+
+def test_what_views_of_each_modality_are_made_of_is_told(softlab: Softlab) -> None:
+    text = softlab("options", "dump-teacher", "augment").out
+
+    assert text.count("augment.seed\n    Of everything that is drawn. (default: 0)\n") == 1
+    assert "augment.mixup\n" in text
+    assert "augment.drop\n" in text
 
 
 def test_a_command_or_section_that_there_is_not_is_refused(softlab: Softlab) -> None:
