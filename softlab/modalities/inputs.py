@@ -75,6 +75,10 @@ class Collated:
     cut_off: int | None = None
     """How many of the samples were longer than the input, and lost their end; None where a sample has no length."""
 
+    relevance_BN: "Tensor | None" = None
+    """float32, of samples whose classes are candidates: 0 or more, how well each of them answers the query, NaN where a
+    sample has none; None where nobody says it."""
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -83,12 +87,15 @@ class Collated:
         yield from self.inputs.tensors()
         if self.units is not None:
             yield from (self.units.rows_B, self.units.keys_R)
+        if self.relevance_BN is not None:
+            yield self.relevance_BN
 
     def to(self, device: "torch.device", *, channels_last: bool = False) -> "Collated":
         return replace(
             self,
             inputs=self.inputs.to(device, channels_last=channels_last),
             units=None if self.units is None else self.units.to(device),
+            relevance_BN=None if self.relevance_BN is None else self.relevance_BN.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Collated":
@@ -96,6 +103,7 @@ class Collated:
             self,
             inputs=self.inputs.pin_memory(),
             units=None if self.units is None else self.units.pin_memory(),
+            relevance_BN=None if self.relevance_BN is None else self.relevance_BN.pin_memory(),
         )
 
     def is_on(self, device: "torch.device", *, channels_last: bool) -> bool:
