@@ -5,6 +5,7 @@ All of them are BLAKE3. A content hash is 16 bytes, because a store keeps one a 
 
 # Shape letters: N samples.
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, overload
@@ -65,11 +66,12 @@ def content_hash(data: bytes) -> bytes:
     return blake3(data).digest(CONTENT_HASH_BYTES)
 
 
-def fields_hash(fields: Mapping[str, bytes | str | NDArray[Any]]) -> bytes:
+def fields_hash(fields: Mapping[str, bytes | str | tuple[str, ...] | NDArray[Any]]) -> bytes:
     """The 16 bytes that stand for all fields of one sample, which are hashed in their order.
 
     A single field of bytes has the content hash of these bytes. Anything else is hashed as name, kind and value of each
-    field: a string as UTF-8, numbers as little-endian bytes whose kind tells their data type and shape.
+    field: a string as UTF-8, several strings each behind its length, numbers as little-endian bytes whose kind tells
+    their data type and shape.
     """
     values = list(fields.values())
     if len(values) == 1 and isinstance(values[0], bytes):
@@ -112,11 +114,13 @@ def _gather(hashes: Iterable[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(held), dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
 
 
-def _kind_and_bytes(value: bytes | str | NDArray[Any]) -> tuple[bytes, bytes]:
+def _kind_and_bytes(value: bytes | str | tuple[str, ...] | NDArray[Any]) -> tuple[bytes, bytes]:
     if isinstance(value, bytes):
         return b"bytes", value
     if isinstance(value, str):
         return b"str", value.encode()
+    if isinstance(value, tuple):
+        return b"strs", b"".join(struct.pack("<q", len(text)) + text for text in (each.encode() for each in value))
     numbers = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
     return f"{numbers.dtype.str.replace('|', '<')}{list(numbers.shape)}".encode(), numbers.tobytes()
 

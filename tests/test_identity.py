@@ -20,7 +20,7 @@ from softlab.keys import Keys
 EMPTY_BLAKE3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 """From BLAKE3's published test vectors, input_len 0."""
 
-Fields = dict[str, bytes | str | np.ndarray[Any, Any]]
+Fields = dict[str, bytes | str | tuple[str, ...] | np.ndarray[Any, Any]]
 
 keys = st.lists(st.text("ab\0", max_size=3), max_size=4)
 contents = st.binary(max_size=3).map(content_hash)
@@ -64,6 +64,10 @@ def test_different_fields_have_different_hashes() -> None:
         {"a": numbers.astype(np.int64)},
         {"a": np.array(3)},
         {"a": b"x"},
+        {"a": ("x",)},
+        {"a": ("x", "y")},
+        {"a": ("xy",)},
+        {"a": ()},
     ]
 
     assert len({fields_hash(each) for each in fields}) == len(fields)

@@ -91,6 +91,10 @@ class Collated:
     tokens: "TokensRecord | None" = None
     """How many of their tokens are here, and how many were cut off; None where samples aren't made of tokens."""
 
+    relevance_BN: "Tensor | None" = None
+    """float32, of samples whose classes are candidates: 0 or more, how well each of them answers the query, NaN where a
+    sample has none; None where nobody says it."""
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -99,12 +103,15 @@ class Collated:
         yield from self.inputs.tensors()
         if self.units is not None:
             yield from (self.units.rows_B, self.units.keys_R)
+        if self.relevance_BN is not None:
+            yield self.relevance_BN
 
     def to(self, device: "torch.device", *, channels_last: bool = False) -> "Collated":
         return replace(
             self,
             inputs=self.inputs.to(device, channels_last=channels_last),
             units=None if self.units is None else self.units.to(device),
+            relevance_BN=None if self.relevance_BN is None else self.relevance_BN.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Collated":
@@ -112,6 +119,7 @@ class Collated:
             self,
             inputs=self.inputs.pin_memory(),
             units=None if self.units is None else self.units.pin_memory(),
+            relevance_BN=None if self.relevance_BN is None else self.relevance_BN.pin_memory(),
         )
 
     def is_on(self, device: "torch.device", *, channels_last: bool) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError, RandomWeights, first_few, suggest
+from softlab.models.pair_scores import give_scores
 from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
 from softlab.models.word_reader import WordReader
 from softlab.ranks import is_first_rank
@@ -29,6 +30,7 @@ TASKS = {
     "tokens": "AutoModelForTokenClassification",
     ANSWERS: "AutoModelForQuestionAnswering",
     "embedding": "AutoModel",
+    "ranking": "AutoModelForSequenceClassification",
 }
 """By what `arguments.task` says."""
 
@@ -38,6 +40,8 @@ NAMED = ("classification", "tokens")
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 TYPES = "token_type_ids"
+
+CANDIDATES = "candidate_ids"
 
 UNNAMED = re.compile(r"LABEL_\d+")
 """What transformers calls classes that nobody has named."""
@@ -63,10 +67,12 @@ def make_hugging_face_model(
     max_words: int | None = None,
     pooling: str | None = None,
     normalize: bool | None = None,
+    scale: float = 1.0,
     **arguments: object,
 ) -> nn.Module:
     """In training mode. With the task `embedding` it gives one vector a text too, by `pooling` and `normalize`;
-    default: as sentence-transformers' files beside it say. `random` gives it random weights, as a folder without
+    default: as sentence-transformers' files beside it say; `scale` is what its dot products with candidates are
+    multiplied by. With `ranking` it gives one score a pair. `random` gives it random weights, as a folder without
     weights does; further arguments change its configuration, such as `num_labels`. Its input tells how many tokens
     there are, how long texts may be, and among how many words answers are sought: with random weights it gets as many
     tokens. Warns with RandomWeights where `is_told`. Raises ValueError for an argument that it doesn't know, and an
@@ -97,11 +103,14 @@ def make_hugging_face_model(
     if TYPES not in inspect.signature(model.forward).parameters:
         model.register_forward_pre_hook(_without_types, with_kwargs=True)
     if task == "embedding":
-        give_sentence_embeddings(
-            model, pooling_for(partial(_beside, transformers, name), pooling=pooling, normalize=normalize)
-        )
-    elif pooling is not None or normalize is not None:
-        raise ValueError(f"pooling and normalize make one vector of a text, and the task is {task}. Leave them out")
+        read = partial(_beside, transformers, name)
+        give_sentence_embeddings(model, pooling_for(read, pooling=pooling, normalize=normalize, scale=scale))
+    elif (pooling, normalize, scale) != (None, None, 1.0):
+        raise ValueError(f"pooling, normalize and scale are of the task embedding, and this is {task}. Leave them out")
+    if task != "embedding":
+        model.register_forward_pre_hook(_refuse_candidates, with_kwargs=True)
+    if task == "ranking":
+        give_scores(model)
     return (WordReader(model) if task == ANSWERS else model).train()
 
 
@@ -170,6 +179,15 @@ def _check_input(model: Any, *, vocab_size: int | None, max_length: int | None) 
 def _without_types(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A tokenizer may tell the texts of a pair apart where the model doesn't, as that of DistilBERT."""
     return given, {name: value for name, value in named.items() if name != TYPES}
+
+
+def _refuse_candidates(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Most forwards take arguments of any name, and leave alone what they don't know."""
+    if CANDIDATES in named:
+        raise ValueError(
+            "it gives no vectors, so that candidates can't be scored apart from their query. Say "
+            "`input.pair_candidates = true` with `arguments.task = 'ranking'`, or `arguments.task = 'embedding'`"
+        )
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """One vector a text from a transformer's states of tokens, as sentence-transformers makes it.
 
-The model's forward gives it as `embedding`, beside what it gave before: no layer gets another name, so that weights,
-features and `inherit` stay as they are.
+The model's forward gives it as `embedding`, beside what it gave before, and of queries with candidates their scores. No
+layer gets another name, so that weights, features and `inherit` stay as they are.
 """
 
 # Shape letters: B texts in a batch, L tokens of the longest one of them, D numbers of a vector.
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.errors import suggest
+from softlab.labels.candidates import score_candidates
 
 EMBEDDING = "embedding"
 """What the vector is called among the model's outputs."""
@@ -46,15 +48,21 @@ class SentencePooling:
     normalize: bool = False
     """Whether the vector is brought to length 1."""
 
+    scale: float = 1.0
+    """What dot products with candidates are multiplied by: those of vectors of length 1 are 1 at most, so that a
+    softmax over them is nearly flat."""
+
     def __call__(self, states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """[B, D]."""
         vectors_BD = _pooled(states_BLD, mask_BL, self.pooling)
         return functional.normalize(vectors_BD, dim=1) if self.normalize else vectors_BD
 
 
-def pooling_for(read: ReadFile, *, pooling: str | None, normalize: bool | None) -> SentencePooling:
+def pooling_for(read: ReadFile, *, pooling: str | None, normalize: bool | None, scale: float = 1.0) -> SentencePooling:
     """As the files beside a model say, or else the mean as it is; what is given counts before them. Raises ValueError
     for a pooling that isn't known, and for a model whose vectors are more than pooled."""
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale = {scale} is no positive number")
     if pooling is not None and pooling not in POOLINGS:
         raise ValueError(f"pooling = {pooling!r} is unknown. {suggest(pooling, POOLINGS)}")
     listed = read(MODULES) or []
@@ -69,6 +77,7 @@ def pooling_for(read: ReadFile, *, pooling: str | None, normalize: bool | None) 
     return SentencePooling(
         pooling=cast(Pooling, pooling or told or "mean"),
         normalize="Normalize" in steps if normalize is None else normalize,
+        scale=scale,
     )
 
 
@@ -85,7 +94,7 @@ def _told_pooling(config: Mapping[str, Any]) -> str:
 
 
 def give_sentence_embeddings(model: nn.Module, pool: SentencePooling) -> None:
-    """From now on its forward gives `embedding` too."""
+    """From now on its forward gives `embedding` too, and takes candidates."""
     model.forward = partial(_with_embedding, model.forward, pool)
 
 
@@ -95,11 +104,22 @@ def _with_embedding(
     /,
     input_ids: Tensor,
     attention_mask: Tensor,
+    candidate_ids: Tensor | None = None,
+    candidate_mask: Tensor | None = None,
     **named: Any,
 ) -> Any:
+    if candidate_ids is not None and candidate_mask is not None:
+        vectors_of = partial(_vectors, forward, pool)
+        return score_candidates(vectors_of, input_ids, attention_mask, candidate_ids, candidate_mask)
     outputs = forward(input_ids=input_ids, attention_mask=attention_mask, **named)
     outputs[EMBEDDING] = pool(outputs.last_hidden_state, attention_mask)
     return outputs
+
+
+def _vectors(forward: Callable[..., Any], pool: SentencePooling, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    """[B, D], scaled so that their dot products are scores."""
+    states_BLD = forward(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+    return pool(states_BLD, mask_BL) * math.sqrt(pool.scale)
 
 
 def _pooled(states_BLD: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:

@@ -25,12 +25,12 @@ def check_field_column(where: str | Path, schema: Any, field: str, column: str) 
             f"(There are: {', '.join(schema.names)}.) {next_step}"
         )
     found = schema.field(column).type
-    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_numbers(found) or _is_words(found)):
+    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_list_of_texts(found) or _is_numbers(found)):
         columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
         raise SourceError(
             f"{where}: the column {column!r} for the field {field!r} has type {found}, expected binary, "
-            f"struct<bytes: binary, path: string>, string, numbers, lists of numbers or of words. (There are: "
-            f"{columns}.) {next_step}"
+            f"struct<bytes: binary, path: string>, string, numbers, or lists of strings or numbers. "
+            f"(There are: {columns}.) {next_step}"
         )
 
 
@@ -47,29 +47,20 @@ def check_key_column(where: str | Path, schema: Any, column: str) -> None:
 
 
 def raw_cell(scalar: Any, field: str) -> Raw:
-    """A cell as a source gives it; of a list of words the text that has them, with spaces between. Raises ValueError
-    for an empty one, or a list with holes."""
+    """A cell as a source gives it; a list of texts is a tuple. Raises ValueError for an empty one, or a list with
+    holes."""
     if not scalar.is_valid:
         raise ValueError(f"the row holds no {field}")
-    if _is_words(scalar.type):
-        return _joined(scalar.as_py(), field)
+    if _is_list(scalar.type) and scalar.values.null_count:
+        raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
+    if _is_list_of_texts(scalar.type):
+        return tuple(scalar.as_py())
     if not _is_numbers(scalar.type):
         value: Raw = scalar.as_py()
         return value
-    if hasattr(scalar, "values"):
-        if scalar.values.null_count:
-            raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
+    if _is_list(scalar.type):
         return np.array(scalar.values)
     return np.array(pa.array([scalar.as_py()], scalar.type))[0:1].reshape(())
-
-
-def _joined(words: Sequence[str | None], field: str) -> str:
-    """Raises ValueError for a word that the text wouldn't have: another number of words shifts all labels behind it."""
-    for number, word in enumerate(words, start=1):
-        if not word or word.split() != [word]:
-            found = f"{word!r} holds white space" if word else "it is empty"
-            raise ValueError(f"word {number:,} of its {field} is none, as {found}")
-    return " ".join(word for word in words if word)
 
 
 def encoded_cell(scalar: Any, field: str) -> Raw:
@@ -151,12 +142,14 @@ def _is_text(found: Any) -> bool:
     return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
 
 
-def _is_words(found: Any) -> bool:
-    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-    return bool(is_list and _is_text(found.value_type))
+def _is_list(found: Any) -> bool:
+    return bool(pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found))
+
+
+def _is_list_of_texts(found: Any) -> bool:
+    return _is_list(found) and _is_text(found.value_type)
 
 
 def _is_numbers(found: Any) -> bool:
-    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-    number = found.value_type if is_list else found
+    number = found.value_type if _is_list(found) else found
     return bool(pa.types.is_integer(number) or pa.types.is_floating(number) or pa.types.is_boolean(number))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from softlab.amounts import format_count
 from softlab.errors import InvalidOption, UnreadableSample, suggest
 
-Raw = bytes | str | NDArray[Any]
-"""What a field holds: encoded data, text, or numbers."""
+Raw = bytes | str | tuple[str, ...] | NDArray[Any]
+"""What a field holds: encoded data, a text or several, or numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -128,5 +128,5 @@ def test_a_model_whose_vectors_are_made_otherwise_is_refused(
 def test_an_unknown_pooling_and_pooling_of_another_task_are_refused(bert: Path) -> None:
     with pytest.raises(ModelError, match=r"pooling = 'men' is unknown. Did you mean mean"):
         build(bert, pooling="men")
-    with pytest.raises(ModelError, match=r"the task is classification. Leave them out"):
+    with pytest.raises(ModelError, match=r"of the task embedding, and this is classification. Leave them"):
         build(bert, task="classification", normalize=True)

@@ -18,6 +18,9 @@ DROPS_TAIL: tuple[Tail, ...] = ("renormalise", "renormalise_both")
 TAKE_VALID = ("kl", "hinge", "argmax")
 """Losses that know rows with fewer classes than C. The others give every class a share of something."""
 
+LOWEST = -1e30
+"""0 as a probability, and finite."""
+
 LOSSES_FOR: dict[Head, str] = {"softmax": "kl, or mse on the logits", "sigmoid": "bce, or mse on the logits"}
 
 
@@ -41,6 +44,13 @@ def check_all_valid(labels: SoftLabels, *, loss: str) -> None:
             f"{loss} is for rows that all have the same classes, but these labels have rows with fewer of them. "
             f"Choose as `loss.name` {' or '.join(TAKE_VALID)}."
         )
+
+
+def finite_where_not_valid(student_logits_BC: Tensor, labels: SoftLabels) -> Tensor:
+    """float32. Where a row has no class a student may give -inf, as its teacher does; no probability times the
+    logarithm of none would then be NaN."""
+    student_BC = student_logits_BC.float()
+    return student_BC if labels.valid_B is None else student_BC.clamp(min=LOWEST)
 
 
 def check_absolute(labels: SoftLabels, *, loss: str) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from softlab.labels.losses.checks import Tail, check_fit, check_tail
+from softlab.labels.losses.checks import Tail, check_fit, check_tail, finite_where_not_valid
 from softlab.labels.losses.notes import tell
 from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import distribution_at
@@ -42,7 +42,7 @@ def distillation_loss(
     """
     _check(student_logits_BC, labels, tail)
     tell(labels, loss="kl", temperature=temperature, tail=tail)
-    student_BC = student_logits_BC.float()
+    student_BC = finite_where_not_valid(student_logits_BC, labels)
     if tail == "renormalise_both" or (tail == "bucket" and labels.k < labels.num_classes):
         teacher = distribution_at(labels, temperature=temperature, tail=tail)
         return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
@@ -58,7 +58,8 @@ def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float
     """KL(teacher || student) at temperature T of each row, float32 [B], in nats, without the factor T^2."""
     _check(student_logits_BC, labels, tail)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
-    return sparse_kl_rows(student_logits_BC.float(), teacher, temperature=temperature, tail=tail)
+    student_BC = finite_where_not_valid(student_logits_BC, labels)
+    return sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,6 +52,18 @@ class TextInput:
     pad_token: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
     """What fills shorter texts of a batch, where the tokenizer doesn't say: one of its tokens."""
 
+    candidate_fields: tuple[str, ...] = dataclasses.field(default=(), metadata={RECORDED_IF_OTHER: True})
+    """The texts among which `field` is the query: one field after the other, each a text or a list of texts."""
+
+    pair_candidates: bool = dataclasses.field(default=False, metadata={RECORDED_IF_OTHER: True})
+    """Whether each candidate is read together with its query, as cross-encoders do; else each text by itself."""
+
+    max_candidates: int | None = dataclasses.field(default=None, metadata={RECORDED_IF_OTHER: True})
+    """Candidates of the query that has most: as many scores has a row. Default: counted, over the whole source."""
+
+    relevance_field: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
+    """A number for each candidate, 0 for one that doesn't answer the query; rankings are measured by it."""
+
     same_tokenizer: bool = dataclasses.field(default=False, metadata={RECORDED_IF_OTHER: True})
     """Refuse another tokenizer than the teacher's: for a student that begins with its embeddings."""
 
@@ -77,7 +89,10 @@ class TextInput:
             raise InvalidOption(
                 f"input.pair_field = {self.pair_field}: is the first text too. Name another field, or leave it out."
             )
+        self._check_candidates()
+        self._check_answers()
 
+    def _check_answers(self) -> None:
         if self.max_words < 0:
             raise InvalidOption(f"input.max_words = {self.max_words}: expected 1 or more. Change `input.max_words`.")
         if self.max_words and (not self.pair_field or self.truncation != "right"):
@@ -85,6 +100,23 @@ class TextInput:
                 f"input.max_words = {self.max_words}: answers are sought in the first words of the second text. Name "
                 f"it as `input.pair_field`, and leave `input.truncation` out."
             )
+
+    def _check_candidates(self) -> None:
+        if self.pair_field and self.candidate_fields:
+            raise InvalidOption(
+                "input.pair_field and input.candidate_fields: a pair has one second text, and candidates are several. "
+                "Leave one of them out."
+            )
+        if not all(self.candidate_fields) or self.field in self.candidate_fields:
+            raise InvalidOption(
+                f"input.candidate_fields = {list(self.candidate_fields)}: expected fields other than the query's, "
+                f"{self.field!r}. Name the query's as `input.field`."
+            )
+        if self.max_candidates is not None and self.max_candidates < 1:
+            raise InvalidOption(f"input.max_candidates = {self.max_candidates}: leaves none. Give 1 or more.")
+        named = [name for name in ("pair_candidates", "max_candidates", "relevance_field") if getattr(self, name)]
+        if named and not self.candidate_fields:
+            raise InvalidOption(f"input.{named[0]}: there are no candidates. Name them as `input.candidate_fields`.")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -99,5 +131,5 @@ class TextInput:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Those that are read, in their order; the first may be empty: the only one, or `text`."""
-        return (self.field, self.pair_field) if self.pair_field else (self.field,)
+        """Texts that are read, in their order; the first may be empty: the only one, or `text`."""
+        return (self.field, *((self.pair_field,) if self.pair_field else ()), *self.candidate_fields)

@@ -3,6 +3,7 @@
 # Shape letters: B texts in a batch, L tokens of the longest one of them.
 
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,19 +18,27 @@ from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
+from softlab.modalities.text.candidates import (
+    CandidateFields,
+    Texts,
+    all_texts,
+    candidates_in,
+    candidates_of,
+    collate_candidates,
+    count_candidates,
+    numbers_of,
+    readings,
+)
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.text.views import TextReplay, TextViews
-from softlab.modalities.text.words import count_words, word_units
+from softlab.modalities.text.words import count_words, joined_words, word_units
 from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.source import Raw
 
 TEXTS_TO_TRAIN_ON = 100_000
 """From all over a source, for a tokenizer: more change next to nothing."""
-
-Texts = Mapping[str, str]
-"""By field, as options name it: empty for the only one, or `text`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,12 @@ class Text:
     fields: tuple[str, ...] = ("",)
     seen_fields: tuple[str, ...] = ("",)
     """Those that the teacher reads: views are compared by them."""
+
+    candidates: tuple[CandidateFields, ...] = ()
+    """Of inputs that have any."""
+
+    lists: tuple[str, ...] = ()
+    """Fields that may hold several texts."""
 
     name: ClassVar[str] = "text"
     libraries: ClassVar[tuple[str, ...]] = ("tokenizers",)
@@ -58,12 +73,18 @@ class Text:
             for options in inputs:
                 _check_same(options, seen)
                 _check_same_words(options, seen)
-        return Text(tuple(dict.fromkeys([*teachers, *own])) or ("",), tuple(dict.fromkeys(teachers)) or ("",))
+        theirs = () if seen is None else candidates_in(seen)
+        return Text(
+            tuple(dict.fromkeys([*teachers, *own])) or ("",),
+            tuple(dict.fromkeys(teachers)) or ("",),
+            tuple(filter(None, map(CandidateFields.of, inputs))),
+            (*theirs, *(name for options in inputs for name in options.candidate_fields)),
+        )
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
         """The fields that are read. Raises InvalidOption for one that isn't there."""
         found = {}
-        for name in self.fields:
+        for name in dict.fromkeys([*self.fields, *(each.relevance for each in self.candidates if each.relevance)]):
             if name and name not in fields:
                 raise InvalidOption(
                     f"{where}: has no field {name!r} (it has {', '.join(fields)}). {suggest(name, fields)} Name its "
@@ -73,18 +94,35 @@ class Text:
         return found
 
     def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
-        return {name: _text(each) for name, each in (raw if isinstance(raw, Mapping) else {"": raw}).items()}
+        """Raises ValueError or TypeError for what isn't text, and a sample whose candidates aren't as options say."""
+        example: dict[str, Any] = {}
+        numbers = {each.relevance for each in self.candidates}
+        for name, found in (raw if isinstance(raw, Mapping) else {"": raw}).items():
+            if name in numbers:
+                example[name] = numbers_of(found)
+            elif isinstance(found, tuple) and name in self.lists:
+                example[name] = tuple(map(_text, found))
+            else:
+                example[name] = _text(found)
+        for each in self.candidates:
+            each.check(example)
+        return example
 
     def samples_to_settle(self, options: TextInput) -> int:
         """How many samples `settle_input` looks at."""
+        if options.candidate_fields and options.max_candidates is None:
+            return sys.maxsize
         return TEXTS_TO_TRAIN_ON if options.tokenizer.startswith(TRAIN) and not options.trained else LOOKED_AT
 
     def settle_input(self, options: TextInput, raws: Iterable[Mapping[str, Raw]]) -> tuple[TextInput, str]:
-        """With the tokenizer that is meant, and how much of a text it lets in."""
-        is_settled, texts = bool(options.identity), _readable(raws)
+        """With the tokenizer that is meant, how much of a text it lets in, and how many candidates there are."""
+        is_settled, texts = bool(options.identity), _readable(raws, self.for_inputs((options,), None))
+        if options.candidate_fields and options.max_candidates is None:
+            texts = iter(held := list(texts))
+            options = replace(options, max_candidates=count_candidates(held, options))
         looked_at = list(islice(texts, LOOKED_AT))
         if options.tokenizer.startswith(TRAIN) and not options.trained:
-            pieces = (text for each in _chained(looked_at, texts) for text in each.values())
+            pieces = (text for each in _chained(looked_at, texts) for text in all_texts(each))
             options = replace(options, trained=train_tokenizer(pieces, vocab_size=options.vocabulary))
         tokenizer = read_tokenizer(options)
         options = replace(options, identity=tokenizer.identity, max_length=tokenizer.max_length)
@@ -97,6 +135,7 @@ class Text:
             identity=options.identity or said.get("identity", ""),
             max_length=options.max_length or said.get("max_length"),
             trained=options.trained or said.get("trained", ""),
+            max_candidates=options.max_candidates or said.get("max_candidates"),
         )
         read_tokenizer(settled)
         return settled
@@ -129,18 +168,23 @@ class Text:
     def digest(self, example: Texts) -> int:
         hasher = blake3()
         for name in self.seen_fields:
-            data = example[name].encode()
-            hasher.update(struct.pack("<q", len(data))).update(data)
+            found = example[name]
+            if not isinstance(found, str):
+                hasher.update(struct.pack("<q", -len(found)))
+            for data in (text.encode() for text in candidates_of(example, [name])):
+                hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
 
     def length(self, example: Texts, options: TextInput) -> int:
         """Bytes in UTF-8 of the texts that an input reads: how many tokens they are goes with it."""
-        return sum(len(example[name].encode()) for name in options.fields)
+        return sum(len(text.encode()) for text in candidates_of(example, options.fields))
 
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`; with
         `unit` the rows of words. Where answers are sought, `first_tokens` and `last_tokens` too."""
         tokenizer = tokenizer_for(options)
+        if options.candidate_fields:
+            return collate_candidates(examples, options, tokenizer)
         encoded = [
             tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
             for each in examples
@@ -182,7 +226,10 @@ MODALITY = Text()
 
 
 def _text(raw: Raw) -> str:
-    """Raises ValueError for what isn't UTF-8, or empty."""
+    """Of a list of words the text that has them, with spaces between. Raises ValueError for what isn't UTF-8, or
+    empty."""
+    if isinstance(raw, tuple):
+        return joined_words(raw)
     if not isinstance(raw, str | bytes):
         raise TypeError("it isn't text")
     text = raw.decode() if isinstance(raw, bytes) else raw
@@ -204,7 +251,7 @@ def _tokens_of_classes(
 
 def _fields_of(record: InputRecord) -> list[str]:
     pair = record.options.get("pair_field", "")
-    return [str(record.options.get("field", "")), *([str(pair)] if pair else [])]
+    return [str(record.options.get("field", "")), *([str(pair)] if pair else []), *candidates_in(record)]
 
 
 def _check_same(options: TextInput, seen: InputRecord) -> None:
@@ -226,11 +273,11 @@ def _check_same_words(options: TextInput, seen: InputRecord) -> None:
         )
 
 
-def _readable(raws: Iterable[Mapping[str, Raw]]) -> Iterator[Texts]:
+def _readable(raws: Iterable[Mapping[str, Raw]], modality: Text) -> Iterator[Texts]:
     """Others are told of when all are read."""
     for raw in raws:
         try:
-            yield MODALITY.decode(raw)
+            yield modality.decode(raw)
         except (TypeError, ValueError):
             continue
 
@@ -241,7 +288,7 @@ def _chained(first: Sequence[Texts], rest: Iterable[Texts]) -> Iterator[Texts]:
 
 
 def _note(tokenizer: TextTokenizer, looked_at: Sequence[Texts], options: TextInput) -> str:
-    encoded = [tokenizer.encode(*(each[name] for name in options.fields), *_no_pair(options)) for each in looked_at]
+    encoded = [tokenizer.encode(*texts) for each in looked_at for texts in readings(each, options)]
     cut = sum(bool(found.overflowing) for found in encoded)
     if not cut:
         return ""
@@ -250,11 +297,7 @@ def _note(tokenizer: TextTokenizer, looked_at: Sequence[Texts], options: TextInp
         lost, total = count_words(encoded, [each[options.field] for each in looked_at])
         words = f", {lost:,} of {total:,} words, which have no row"
     return (
-        f"{cut:,} of {len(looked_at):,} texts that were looked at are longer than {tokenizer.max_length:,} tokens, and "
+        f"{cut:,} of {len(encoded):,} texts that were looked at are longer than {tokenizer.max_length:,} tokens, and "
         f"lose their {'end' if options.truncation == 'right' else 'beginning'}{words}. Raise `input.max_length` where "
         f"the model can take more"
     )
-
-
-def _no_pair(options: TextInput) -> tuple[Any, ...]:
-    return () if options.pair_field else (None,)

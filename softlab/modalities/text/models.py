@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from softlab.labels.candidates import score_candidates, score_pairs
 from softlab.modalities.text.readers import TextReader
 
 __all__ = ["text_bag", "text_lstm", "text_transformer"]
@@ -77,8 +78,24 @@ class TextClassifier(nn.Module):
         self.pool = MeanOverTokens()
         self.classifier = nn.Linear(width, num_classes)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Logits [B, C]. Which text of a pair a token is of isn't looked at: separators tell."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        candidate_ids: Tensor | None = None,
+        candidate_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, C]. Which text of a pair a token is of isn't looked at: separators tell. Of queries with
+        candidates scores [B, N]: dot products of what it gives for each text, or what it gives for each pair."""
+        if candidate_ids is not None and candidate_mask is not None:
+            return score_candidates(self.encode, input_ids, attention_mask, candidate_ids, candidate_mask)
+        if input_ids.ndim == 3:
+            return score_pairs(self.encode, {"input_ids": input_ids, "attention_mask": attention_mask})
+        return self.encode(input_ids, attention_mask)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, C] of texts [B, L]: logits, or the numbers of a vector."""
         embedded_BLD = self.dropout(self.embedding(input_ids))
         plain = isinstance(self.tokens, nn.Identity)
         states_BLD = self.tokens(embedded_BLD) if plain else self.tokens(embedded_BLD, attention_mask)

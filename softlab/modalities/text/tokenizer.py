@@ -104,7 +104,7 @@ def read_tokenizer(options: TextInput) -> TextTokenizer:
         )
     known, told = int(config.get("model_max_length") or NO_LENGTH), config.get("model_input_names")
     max_length = options.max_length or (known if known < NO_LENGTH else DEFAULT_LENGTH)
-    num_special = rust.num_special_tokens_to_add(bool(options.pair_field))
+    num_special = rust.num_special_tokens_to_add(bool(options.pair_field or options.pair_candidates))
     if max_length <= num_special:
         raise InvalidOption(
             f"input.max_length = {max_length}: {num_special} special tokens leave no room for a text. Raise "

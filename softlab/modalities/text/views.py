@@ -114,9 +114,17 @@ class TextReplay:
             for store_index, (recipe_index, view) in rows
         ]
 
-    def _view(self, texts: Mapping[str, str], view: int, recipe_index: int) -> Mapping[str, str]:
+    def _view(self, fields: Mapping[str, Any], view: int, recipe_index: int) -> Mapping[str, Any]:
+        """All texts, also those of a list; numbers stay."""
         key = draw(self._seed, view, recipe_index, purpose=b"words").to_bytes(16, "little")
-        return {name: self._changed(text, key) for name, text in texts.items()}
+        return {
+            name: self._changed(found, key)
+            if isinstance(found, str)
+            else tuple(self._changed(text, key) for text in found)
+            if isinstance(found, tuple)
+            else found
+            for name, found in fields.items()
+        }
 
     def _changed(self, text: str, key: bytes) -> str:
         """What is drawn depends on the text too: a field is changed alike under any name, and those of a pair are

@@ -31,6 +31,16 @@ WORD = re.compile(r"\S+")
 Places = NDArray[np.int64]
 
 
+def joined_words(words: Sequence[str]) -> str:
+    """A text of these words. Raises ValueError for one that the text wouldn't have: another number of words shifts all
+    labels behind it."""
+    for number, word in enumerate(words, start=1):
+        if word.split() != [word]:
+            found = f"{word!r} holds white space" if word else "it is empty"
+            raise ValueError(f"word {number:,} is none, as {found}")
+    return " ".join(words)
+
+
 def word_spans(text: str) -> Places:
     """int64 [W, 2]: where each word begins, and behind it, in characters."""
     return np.array([found.span() for found in WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)

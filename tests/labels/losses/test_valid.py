@@ -505,3 +505,26 @@ def test_probabilities_stay_nothing_but_probabilities() -> None:
         distillation_loss(torch.ones(3, 9), labels, temperature=2.0),
         distillation_loss(torch.ones(3, 9), replace(labels, absolute=True), temperature=2.0),
     )
+
+
+@pytest.mark.parametrize("k", [1, 4, 12])
+@pytest.mark.parametrize("loss", TAKE_VALID)
+def test_a_student_may_say_itself_which_classes_a_row_does_not_have(k: int, loss: LossName) -> None:
+    lesson = make_lesson(k=k)
+    without_BC = lesson.student_BC.masked_fill(~lesson.is_valid_BC, -math.inf).requires_grad_()
+    masked_BC = lesson.student_BC.clone().requires_grad_()
+
+    found, expected = (make_loss(loss)(each, lesson.labels) for each in (without_BC, masked_BC))
+
+    assert_close(found, expected)
+    assert_close(gradient(found, without_BC), gradient(expected, masked_BC))
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_rows_of_kl_take_such_a_student_with_each_tail(tail: Tail) -> None:
+    lesson = make_lesson()
+    without_BC = lesson.student_BC.masked_fill(~lesson.is_valid_BC, -math.inf)
+
+    found = kl_rows(without_BC, lesson.labels, temperature=1.0, tail=tail)
+
+    assert_close(found, kl_rows(lesson.student_BC, lesson.labels, temperature=1.0, tail=tail))

@@ -1,0 +1,130 @@
+"""Rankings from the outside: a cross-encoder's scores of candidates teach students that compare vectors."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from softlab.store.reader import open_store
+from tests.cli.program import Softlab
+from tests.modalities.text.berts import save_bert
+from tests.modalities.text.queries import CANDIDATES, write_queries, write_triples
+
+RECIPE = """
+[source]
+path = "{folder}/queries.parquet"
+fields = {{ query = "query", candidates = "candidates", relevance = "relevance" }}
+
+[input]
+modality = "text"
+field = "query"
+candidate_fields = ["candidates"]
+{input}
+
+[device]
+name = "cpu"
+"""
+TRIPLES = """
+[source]
+path = "{folder}/triples.parquet"
+fields = {{ query = "query", positive = "positive", negative = "negative" }}
+
+[input]
+modality = "text"
+field = "query"
+candidate_fields = ["positive", "negative"]
+"""
+TEACHER = """
+out = "{folder}/store"
+
+[teacher]
+model = "hf:{folder}/bert"
+arguments = {{ task = "ranking" }}
+
+[dump]
+output = ["scores:classes"]
+valid = true
+coding = "float32"
+"""
+STUDENTS = """
+out = "{folder}/run"
+store = ["{folder}/store"]
+valid_store = "{folder}/store"
+
+[valid]
+path = "{folder}/queries.parquet"
+fields = {{ query = "query", candidates = "candidates", relevance = "relevance" }}
+
+[student.bag]
+model = "softlab:text_bag"
+arguments = {{ width = 16, num_classes = 8 }}
+
+[student.lstm]
+model = "softlab:text_lstm"
+arguments = {{ width = 16, num_classes = 8 }}
+loss = {{ name = "kl", temperature = 2.0 }}
+
+[teachers]
+alpha = 1.0
+
+[run]
+epochs = 3
+batch_size = 4
+
+[optimizer]
+learning_rate = 1e-2
+
+[log]
+track = []
+"""
+
+
+def write(folder: Path) -> None:
+    write_queries(folder / "queries.parquet")
+    save_bert(folder / "bert", names=None, num_labels=1)
+    (folder / "dump.toml").write_text(
+        TEACHER.format(folder=folder) + RECIPE.format(folder=folder, input="pair_candidates = true")
+    )
+    (folder / "train.toml").write_text(
+        STUDENTS.format(folder=folder)
+        + RECIPE.format(folder=folder, input='tokenizer = "train:120"\nrelevance_field = "relevance"')
+    )
+
+
+def test_bi_encoders_learn_a_cross_encoders_scores_of_lists_of_any_length(softlab: Softlab, tmp_path: Path) -> None:
+    write(tmp_path)
+
+    dumped = softlab("dump-teacher", tmp_path / "dump.toml")
+
+    assert (dumped.code, dumped.err) == (0, "")
+    labels = open_store(tmp_path / "store").read(range(len(CANDIDATES)))
+    assert labels.num_classes == 5
+    assert labels.valid_B is not None
+    assert labels.valid_B.tolist() == [len(each) for each in CANDIDATES]
+
+    trained = softlab("train-student", tmp_path / "train.toml")
+    assert trained.code == 0, trained
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert all(torch.tensor(losses).isfinite())
+
+
+def test_triples_are_learnt_by_margins(softlab: Softlab, tmp_path: Path) -> None:
+    bert = save_bert(tmp_path / "bert", names=None, num_labels=1)
+    write_triples(tmp_path / "triples.parquet")
+    (tmp_path / "triples.toml").write_text(TRIPLES.format(folder=tmp_path))
+    dumped = softlab(
+        *("dump-teacher", tmp_path / "triples.toml", "--teacher", f"hf:{bert}", "--out", tmp_path / "store"),
+        *("--set", "teacher.arguments={task = 'ranking'}", "--set", "input.pair_candidates=true"),
+        *("--output", "scores:values"),
+    )
+    assert (dumped.code, dumped.err) == (0, "")
+    assert open_store(tmp_path / "store").read_features("scores", [0]).shape == (1, 2)
+
+    trained = softlab(
+        *("train-student", tmp_path / "triples.toml", "--store", tmp_path / "store", "--out", tmp_path / "run"),
+        *("--student", "softlab:text_bag", "--alpha", "1", "--loss", "margin_mse"),
+        *("--set", "input.tokenizer=train:120"),
+    )
+
+    assert trained.code == 0, trained
