@@ -56,7 +56,7 @@ class OwnRows:
         return [tensor for tensor in (self.targets_R, self.stored_R) if tensor is not None]
 
 
-def own_rows(
+def find_own_rows(
     inputs: Sequence[Collated], sequences: LabelSequences | None, source_B: Sequence[int], *, keys: Sequence[str]
 ) -> tuple[OwnRows | None, ...]:
     """For each input, with the hard targets of its rows; None for one without such units. Empty where none has any.
