@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import StoreMismatch
-from softlab.loading.own_rows import OwnRows, find_own_rows, match_rows
+from softlab.loading.own_rows import OwnRows, StoredUnits, find_own_rows, match_rows
 from softlab.modalities.inputs import Collated, Inputs, Units
 from softlab.sources.label_sequences import LabelSequences
 from tests.sources.test_label_sequences import sequences_of
@@ -26,6 +26,11 @@ def units_of(chosen: Chosen, totals: list[int]) -> Units:
         numbers_R=numbers_R,
         totals_B=torch.tensor(totals),
     )
+
+
+def stored_of(chosen: Chosen) -> StoredUnits:
+    numbers_S = torch.tensor([number for each in chosen for number in each], dtype=torch.int64)
+    return StoredUnits(counts_B=torch.tensor([len(each) for each in chosen]), numbers_S=numbers_S, where="store")
 
 
 def collated_of(chosen: Chosen, totals: list[int]) -> Collated:
@@ -49,7 +54,7 @@ def test_what_belongs_to_a_row_is_that_of_the_same_unit(readers: tuple[Chosen, C
     ours, theirs, totals = readers
     collated, keys = collated_of(ours, totals), [str(number) for number in range(len(totals))]
     (own,) = find_own_rows([collated], tags_of(totals), range(len(totals)), keys=keys)
-    found, matched = match_rows(collated, own, stored=units_of(theirs, totals), where="store", key_of=keys.__getitem__)
+    found, matched = match_rows(collated, own, stored=stored_of(theirs), key_of=keys.__getitem__)
 
     both = [sorted(set(one) & set(other)) for one, other in zip(ours, theirs, strict=True)]
     expected = [(sample, number) for sample, each in enumerate(both) for number in each]
@@ -70,9 +75,7 @@ def test_a_sample_with_fewer_units_than_are_stored_is_refused() -> None:
     (own,) = find_own_rows([collated], None, [4, 7], keys=[str(number) for number in range(8)])
 
     with pytest.raises(StoreMismatch, match=re.escape("store: sample 'seven' has words up to number 3 there, and the")):
-        match_rows(
-            collated, own, stored=units_of([[0], [0, 2]], [2, 3]), where="store", key_of=["four", "seven"].__getitem__
-        )
+        match_rows(collated, own, stored=stored_of([[0], [0, 2]]), key_of=["four", "seven"].__getitem__)
 
 
 def test_another_number_of_labels_than_of_units_is_refused_by_key_and_numbers() -> None:
