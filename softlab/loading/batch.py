@@ -104,7 +104,7 @@ class Batch:
             return keys[int(self.source_B[place])]
 
         pairs = [
-            match_rows(each, own, stored=stored.units, where=stored.where, key_of=key_of)
+            match_rows(each, own, stored=stored.units, key_of=key_of)
             for each, own in zip(self.inputs, self.own, strict=True)
         ]
         return replace(batch, inputs=tuple(each for each, _ in pairs), own=tuple(own for _, own in pairs))

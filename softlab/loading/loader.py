@@ -21,7 +21,7 @@ from softlab.loading.batch import Batch, MixedTargets
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.order import RowIndices, ViewNumbers
-from softlab.loading.own_rows import own_rows
+from softlab.loading.own_rows import find_own_rows
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
 from softlab.loading.stored import read_stored
@@ -29,6 +29,7 @@ from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
 from softlab.ranks import num_local_ranks
+from softlab.sources.label_sequences import LabelSequences
 from softlab.sources.source import Sample, read_samples
 from softlab.store.pixel_digests import is_digested
 
@@ -53,8 +54,10 @@ class Batches(Dataset[Batch | SoftlabError]):
     aligned: Aligned
     decoded: Decoded
     _expected_hashes: NDArray[np.void] | None = None
+    _sequences: LabelSequences | None = None
 
     def __post_init__(self) -> None:
+        self._sequences = self.aligned.label_sequences
         store, store_N = self.aligned.store, self.aligned.store_N
         if store is not None and store_N is not None:
             hashes_N16 = ContentHashes(store.read_samples().content_hashes).bytes_N16
@@ -79,7 +82,7 @@ class Batches(Dataset[Batch | SoftlabError]):
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
             inputs=inputs,
-            own=own_rows(inputs, aligned.label_sequences, rows.source_B.tolist(), keys=aligned.source.keys),
+            own=find_own_rows(inputs, self._sequences, rows.source_B.tolist(), keys=aligned.source.keys),
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=() if first is None else self._digests(first, store_B, rows.views_B, views[first.name]),
             targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),

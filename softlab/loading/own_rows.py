@@ -56,7 +56,21 @@ class OwnRows:
         return [tensor for tensor in (self.targets_R, self.stored_R) if tensor is not None]
 
 
-def own_rows(
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StoredUnits:
+    """Which units of their samples the stored rows of a batch are; on the CPU."""
+
+    counts_B: Tensor
+    """int64, how many rows each sample has."""
+
+    numbers_S: Tensor
+    """int64, ascending within a sample."""
+
+    where: str
+    """The store, for messages."""
+
+
+def find_own_rows(
     inputs: Sequence[Collated], sequences: LabelSequences | None, source_B: Sequence[int], *, keys: Sequence[str]
 ) -> tuple[OwnRows | None, ...]:
     """For each input, with the hard targets of its rows; None for one without such units. Empty where none has any.
@@ -64,23 +78,20 @@ def own_rows(
     `keys` are those of the whole source. Raises StoreMismatch for a sample with another number of hard targets than of
     units.
     """
-    named = [each.units for each in inputs if each.units is not None and each.units.numbers_R is not None]
-    if not named:
-        return ()
-    targets_U = None if sequences is None else _targets(sequences, source_B, named[0], keys=keys)
-    return tuple(None if each.units is None else _own(each.units, targets_U) for each in inputs)
+    found = tuple(None if each.units is None else _own(each.units, sequences, source_B, keys=keys) for each in inputs)
+    return found if any(each is not None for each in found) else ()
 
 
 def match_rows(
-    collated: Collated, own: OwnRows | None, *, stored: Units, where: str, key_of: Callable[[int], str]
+    collated: Collated, own: OwnRows | None, *, stored: StoredUnits, key_of: Callable[[int], str]
 ) -> tuple[Collated, OwnRows | None]:
     """The input with a row for those units alone that are stored, and what belongs to these rows. `key_of`
     gives the key of a sample of the batch. Raises StoreMismatch for one that has fewer units than are stored."""
     units = collated.units
-    if own is None or units is None or units.numbers_R is None or stored.numbers_R is None:
+    if own is None or units is None or units.numbers_R is None:
         return collated, own
-    _check_numbers(units, stored, where=where, key_of=key_of)
-    ours_R, theirs_S = unit_keys(own.counts_B, units.numbers_R), unit_keys(stored.rows_B, stored.numbers_R)
+    _check_numbers(units, stored, key_of=key_of)
+    ours_R, theirs_S = unit_keys(own.counts_B, units.numbers_R), unit_keys(stored.counts_B, stored.numbers_S)
     if ours_R.equal(theirs_S):
         return collated, own
     both = torch.isin(ours_R, theirs_S, assume_unique=True)
@@ -105,11 +116,14 @@ def unit_keys(counts_B: Tensor, numbers_R: Tensor) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts_B)), counts_B) * SAMPLE + numbers_R
 
 
-def _own(units: Units, targets_U: Tensor | None) -> OwnRows | None:
+def _own(
+    units: Units, sequences: LabelSequences | None, source_B: Sequence[int], *, keys: Sequence[str]
+) -> OwnRows | None:
     if units.numbers_R is None or units.totals_B is None:
         return None
-    if targets_U is None:
+    if sequences is None:
         return OwnRows(counts_B=units.rows_B)
+    targets_U = _targets(sequences, source_B, units.totals_B, keys=keys)
     first_B = units.totals_B.cumsum(0) - units.totals_B
     return OwnRows(
         counts_B=units.rows_B,
@@ -117,11 +131,10 @@ def _own(units: Units, targets_U: Tensor | None) -> OwnRows | None:
     )
 
 
-def _targets(sequences: LabelSequences, source_B: Sequence[int], units: Units, *, keys: Sequence[str]) -> Tensor:
+def _targets(sequences: LabelSequences, source_B: Sequence[int], totals_B: Tensor, *, keys: Sequence[str]) -> Tensor:
     """int64 [U], of all units of the samples, those without a row too."""
-    assert units.totals_B is not None, "they have numbers"
     found = []
-    for index, total in zip(source_B, units.totals_B.tolist(), strict=True):
+    for index, total in zip(source_B, totals_B.tolist(), strict=True):
         targets = sequences.of(index)
         if targets is not None and len(targets) != total:
             raise StoreMismatch(
@@ -132,15 +145,14 @@ def _targets(sequences: LabelSequences, source_B: Sequence[int], units: Units, *
     return torch.cat(found)
 
 
-def _check_numbers(units: Units, stored: Units, *, where: str, key_of: Callable[[int], str]) -> None:
+def _check_numbers(units: Units, stored: StoredUnits, *, key_of: Callable[[int], str]) -> None:
     assert units.totals_B is not None, "they have numbers"
-    assert stored.numbers_R is not None, "its caller has looked"
-    sample_S = torch.repeat_interleave(torch.arange(len(stored.rows_B)), stored.rows_B)
-    last_B = torch.full_like(stored.rows_B, -1).scatter_reduce_(0, sample_S, stored.numbers_R, "amax")
+    sample_S = torch.repeat_interleave(torch.arange(len(stored.counts_B)), stored.counts_B)
+    last_B = torch.full_like(stored.counts_B, -1).scatter_reduce_(0, sample_S, stored.numbers_S, "amax")
     wrong_B = (last_B >= units.totals_B).nonzero()[:, 0]
     if len(wrong_B):
         place = int(wrong_B[0])
         raise StoreMismatch(
-            f"{where}: sample {key_of(place)!r} has words up to number {int(last_B[place]) + 1:,} there, and the text "
-            f"that the student reads has {int(units.totals_B[place]):,}. {OTHER_WORDS}"
+            f"{stored.where}: sample {key_of(place)!r} has words up to number {int(last_B[place]) + 1:,} there, and "
+            f"the text that the student reads has {int(units.totals_B[place]):,}. {OTHER_WORDS}"
         )

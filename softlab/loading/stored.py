@@ -17,7 +17,7 @@ from softlab.indices import SourceIndex, StoreIndex
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ViewNumbers
-from softlab.modalities.inputs import Units
+from softlab.loading.own_rows import StoredUnits
 from softlab.modalities.modality import tells_units
 from softlab.store.reader import Store
 from softlab.store.rows import Rows
@@ -42,11 +42,8 @@ class Stored:
 
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
-    units: Units | None = None
-    """On the CPU: which units of its sample each row of labels is, where samples tell their units themselves."""
-
-    where: str = ""
-    """The store whose units these are."""
+    units: StoredUnits | None = None
+    """Of the rows of labels, where samples tell their units themselves."""
 
 
 def read_stored(
@@ -131,9 +128,8 @@ def _with_units(parts: Sequence[Stored], numbers: Tensor, *, where: str) -> list
     for part in parts:
         counts_B = part.labels[0].counts_B
         assert counts_B is not None, "a store with units tells them"
-        numbers_R = numbers[at : (at := at + len(part.labels[0]))]
-        units = Units(rows_B=counts_B, keys_R=numbers_R, numbers_R=numbers_R)
-        found.append(replace(part, units=units, where=where))
+        numbers_S = numbers[at : (at := at + len(part.labels[0]))]
+        found.append(replace(part, units=StoredUnits(counts_B=counts_B, numbers_S=numbers_S, where=where)))
     return found
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softlab.errors import StoreMismatch
-from softlab.loading.own_rows import OwnRows, match_rows, own_rows
+from softlab.loading.own_rows import OwnRows, StoredUnits, find_own_rows, match_rows
 from softlab.modalities.inputs import Collated, Inputs, Units
 from softlab.sources.label_sequences import LabelSequences
 from tests.sources.test_label_sequences import sequences_of
@@ -26,6 +26,11 @@ def units_of(chosen: Chosen, totals: list[int]) -> Units:
         numbers_R=numbers_R,
         totals_B=torch.tensor(totals),
     )
+
+
+def stored_of(chosen: Chosen) -> StoredUnits:
+    numbers_S = torch.tensor([number for each in chosen for number in each], dtype=torch.int64)
+    return StoredUnits(counts_B=torch.tensor([len(each) for each in chosen]), numbers_S=numbers_S, where="store")
 
 
 def collated_of(chosen: Chosen, totals: list[int]) -> Collated:
@@ -48,8 +53,8 @@ def tags_of(totals: list[int]) -> LabelSequences:
 def test_what_belongs_to_a_row_is_that_of_the_same_unit(readers: tuple[Chosen, Chosen, list[int]]) -> None:
     ours, theirs, totals = readers
     collated, keys = collated_of(ours, totals), [str(number) for number in range(len(totals))]
-    (own,) = own_rows([collated], tags_of(totals), range(len(totals)), keys=keys)
-    found, matched = match_rows(collated, own, stored=units_of(theirs, totals), where="store", key_of=keys.__getitem__)
+    (own,) = find_own_rows([collated], tags_of(totals), range(len(totals)), keys=keys)
+    found, matched = match_rows(collated, own, stored=stored_of(theirs), key_of=keys.__getitem__)
 
     both = [sorted(set(one) & set(other)) for one, other in zip(ours, theirs, strict=True)]
     expected = [(sample, number) for sample, each in enumerate(both) for number in each]
@@ -67,23 +72,21 @@ def test_what_belongs_to_a_row_is_that_of_the_same_unit(readers: tuple[Chosen, C
 
 def test_a_sample_with_fewer_units_than_are_stored_is_refused() -> None:
     collated = collated_of([[0, 1], [0]], [2, 1])
-    (own,) = own_rows([collated], None, [4, 7], keys=[str(number) for number in range(8)])
+    (own,) = find_own_rows([collated], None, [4, 7], keys=[str(number) for number in range(8)])
 
     with pytest.raises(StoreMismatch, match=re.escape("store: sample 'seven' has words up to number 3 there, and the")):
-        match_rows(
-            collated, own, stored=units_of([[0], [0, 2]], [2, 3]), where="store", key_of=["four", "seven"].__getitem__
-        )
+        match_rows(collated, own, stored=stored_of([[0], [0, 2]]), key_of=["four", "seven"].__getitem__)
 
 
 def test_another_number_of_labels_than_of_units_is_refused_by_key_and_numbers() -> None:
     collated = collated_of([[0, 1]], [2])
 
     with pytest.raises(StoreMismatch, match=r"sample 'five': has 3 labels for 2 words\. Give one for each part"):
-        own_rows([collated], sequences_of([[1, 2, 3]]), [0], keys=["five"])
+        find_own_rows([collated], sequences_of([[1, 2, 3]]), [0], keys=["five"])
 
 
 def test_a_sample_without_labels_has_unknown_ones() -> None:
-    (own,) = own_rows([collated_of([[0, 1]], [2])], sequences_of([None]), [0], keys=["five"])
+    (own,) = find_own_rows([collated_of([[0, 1]], [2])], sequences_of([None]), [0], keys=["five"])
 
     assert own is not None
     assert own.targets_R is not None
@@ -93,5 +96,5 @@ def test_a_sample_without_labels_has_unknown_ones() -> None:
 def test_an_input_without_units_has_none() -> None:
     plain = replace(collated_of([[0]], [1]), units=None)
 
-    assert own_rows([plain], None, [0], keys=["five"]) == ()
-    assert own_rows([plain, collated_of([[0]], [1])], None, [0], keys=["five"])[0] is None
+    assert find_own_rows([plain], None, [0], keys=["five"]) == ()
+    assert find_own_rows([plain, collated_of([[0]], [1])], None, [0], keys=["five"])[0] is None
