@@ -32,7 +32,7 @@ def decode_image(raw: Raw, decoding: ImageDecoding = AS_TODAY) -> Tensor:
         if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[0] not in (1, 3):
             raise ValueError(f"an array of {raw.dtype} {list(raw.shape)} isn't an image; expected uint8 [1 or 3, H, W]")
         return torch.from_numpy(raw)
-    if isinstance(raw, str):
+    if isinstance(raw, str | tuple):
         raise ValueError("a text isn't an image")
     with open_image(raw, max_pixels=decoding.max_pixels) as image:
         return image_to_tensor(image) if decoding.rules == 1 else _decode(image, decoding)

@@ -43,7 +43,7 @@ def settle_input(options: ImageInput, raws: Iterable[Raw]) -> tuple[ImageInput, 
 def _kinds_of(raw: Raw, options: ImageInput) -> list[str]:
     if isinstance(raw, np.ndarray):
         return ["grey" if raw.shape[0] == 1 else "RGB"]
-    if isinstance(raw, str):
+    if isinstance(raw, str | tuple):
         return []
     with open_image(raw, max_pixels=options.max_pixels) as image:
         found = ["grey" if is_grey(image) else "RGB"]

@@ -65,7 +65,7 @@ def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 
 
 def _looks_same(raw: Raw, *, changed: set[str], options: Mapping[str, Any]) -> bool:
-    if isinstance(raw, str):
+    if isinstance(raw, str | tuple):
         return False
     if isinstance(raw, np.ndarray):
         channels, height, width = raw.shape
