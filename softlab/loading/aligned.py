@@ -16,8 +16,9 @@ from softlab.loading.label_check import stored_classes_of_labels
 from softlab.loading.sample_check import VerifyInputs, align, comparable_targets, with_stored_classes
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of
+from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of, outputs_of_input
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
+from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sets import LabelSets, label_sets, with_more_classes
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
@@ -103,6 +104,16 @@ class Aligned:
         if self.source.class_names is not None or sets_NC.shape[1] > num_classes:
             return None
         return with_more_classes(sets_NC, num_classes=num_classes)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What models give together, each a row of its sample; see `outputs_of_input`."""
+        return outputs_of_input(self.inputs[0]) if self.inputs else ()
+
+    @property
+    def answers(self) -> Answers | None:
+        """Right ones, where models seek them and the source tells them."""
+        return answers_of(self.source) if self.outputs else None
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -75,6 +75,13 @@ class Collated:
     cut_off: int | None = None
     """How many of the samples were longer than the input, and lost their end; None where a sample has no length."""
 
+    outputs: "tuple[str, ...]" = ()
+    """What models of this input give together, each a row of its sample over the same classes; none where they give
+    logits alone."""
+
+    classes_B: "Tensor | None" = None
+    """int64, how many classes each sample has as these models read it, the first ones; None where all have all."""
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -83,12 +90,15 @@ class Collated:
         yield from self.inputs.tensors()
         if self.units is not None:
             yield from (self.units.rows_B, self.units.keys_R)
+        if self.classes_B is not None:
+            yield self.classes_B
 
     def to(self, device: "torch.device", *, channels_last: bool = False) -> "Collated":
         return replace(
             self,
             inputs=self.inputs.to(device, channels_last=channels_last),
             units=None if self.units is None else self.units.to(device),
+            classes_B=None if self.classes_B is None else self.classes_B.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Collated":
@@ -96,6 +106,7 @@ class Collated:
             self,
             inputs=self.inputs.pin_memory(),
             units=None if self.units is None else self.units.pin_memory(),
+            classes_B=None if self.classes_B is None else self.classes_B.pin_memory(),
         )
 
     def is_on(self, device: "torch.device", *, channels_last: bool) -> bool:

@@ -22,6 +22,7 @@ from softlab.errors import SourceError, readable
 from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import fields_hash
 from softlab.keys import Keys
+from softlab.sources.answers import Answers, check_answer_columns, read_answers
 from softlab.sources.cells import (
     check_field_column,
     check_key_column,
@@ -54,6 +55,7 @@ def open_parquet(
     key_column: str | None = None,
     class_names: tuple[str, ...] = (),
     label_vectors: bool = False,
+    answer_columns: Sequence[str] = (),
 ) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
     targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
@@ -63,7 +65,7 @@ def open_parquet(
     """
     files = find_parquet_files(path)
     check_one_split(path, files)
-    columns = _Columns(fields=fields, label=label_column, key=key_column)
+    columns = _Columns(fields=fields, label=label_column, key=key_column, answers=tuple(answer_columns))
     parts = [_read_part(file, columns) for file in files]
     if not parts:
         raise SourceError(
@@ -99,6 +101,7 @@ def open_parquet(
         class_names=names,
         field_names=tuple(fields),
         label_sets=sets_NC,
+        answers=_answers(path, [part.answers for part in parts]) if answer_columns else None,
     )
 
 
@@ -116,6 +119,8 @@ class ParquetSource:
     skipped: tuple[SkippedSample, ...] = ()
     label_sets: LabelSets | None = None
     """Of a label column of lists; then there are no targets."""
+
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -206,6 +211,9 @@ class _Part:
 
     class_names: tuple[str, ...] | None
 
+    answers: list[Any]
+    """The Arrow columns of right answers; empty where there are none."""
+
     @property
     def kind_of_labels(self) -> tuple[object, ...]:
         """The same for all files of a data set."""
@@ -236,6 +244,7 @@ class _Columns:
     fields: Mapping[str, str]
     label: str
     key: str | None
+    answers: tuple[str, ...]
 
 
 def _read_part(path: Path, columns: _Columns) -> _Part:
@@ -247,6 +256,8 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         lists = labels if labels is not None and is_label_list(labels.type) else None
         targets_N, label_names = (None, None) if labels is None or lists is not None else read_labels(labels)
         keys = _read_keys(path, file, columns)
+        check_answer_columns(path, file.schema, columns.answers)
+        answers = [file.read([column]).column(0) for column in columns.answers]
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
         check_targets(path, targets_N, class_names)
@@ -263,6 +274,7 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         label_names=label_names,
         label_lists=lists,
         class_names=class_names,
+        answers=answers,
     )
 
 
@@ -300,6 +312,13 @@ def _read_keys(path: Path, file: ForeignParquet, columns: _Columns) -> Any:
     if column is None:
         return pa.chunked_array([pa.nulls(file.num_rows, pa.large_string())])
     return pc.struct_field(file.read([f"{column}.path"]).column(0), "path").cast(pa.large_string())
+
+
+def _answers(path: str, parts: Sequence[Sequence[Any]]) -> Answers:
+    columns = [
+        pa.chunked_array([chunk for each in column for chunk in each.chunks]) for column in zip(*parts, strict=True)
+    ]
+    return read_answers(path, columns)
 
 
 def _keys(path: str, parts: Sequence[Any], key_column: str | None) -> Keys:

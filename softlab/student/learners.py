@@ -19,6 +19,7 @@ from softlab.loading.order import ShuffledBatches, in_sequence
 from softlab.ranks import Ranks
 from softlab.sources.label_sets import label_sets
 from softlab.sources.source import hard_targets
+from softlab.store.joined import JoinedStore
 from softlab.store.reader import Store
 from softlab.student.label_sets import check_multi_label
 from softlab.student.learner import Learner
@@ -63,6 +64,8 @@ def make_learners(
             has_sets = label_sets(loader.aligned.source) is not None
             if objective.values_output is None:
                 teaching = _teaching(objective, loader.aligned)
+                if loader.aligned.answers is None:  # else each row has a hard target
+                    _check_samples_are_rows(name, objective, teaching)
                 _check_head(name, objective, teaching, num_stores=num_stores, has_sets=has_sets)
     for name, _, learn, objective in wanted:
         check_multi_label(name, objective, loader.aligned)
@@ -170,7 +173,6 @@ def _teaching(objective: Objective, aligned: Aligned) -> Store:
 def _check_head(name: str, objective: Objective, store: Store, *, num_stores: int, has_sets: bool) -> None:
     """Raises StoreMismatch for what a student can't learn from teachers with the head of the store."""
     if not objective.learns_labels:
-        _check_samples_are_rows(name, objective, store)
         return
     if not store.has_labels:
         raise StoreMismatch(
@@ -187,12 +189,6 @@ def _check_head(name: str, objective: Objective, store: Store, *, num_stores: in
             f"student {name}: {store.name} has one class under a softmax head, which is 1 whatever the logit is, so "
             f"there is nothing to learn. Dump the teacher again with `dump.head = sigmoid` and train with `loss.name = "
             f"bce` and `teachers.alpha = 1`, or, if it is a regression, say `loss.name = mse`."
-        )
-    if store.labels.units and (objective.needs_targets or objective.teachers.weigh == "correctness"):
-        raise StoreMismatch(
-            f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
-            f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "
-            f"without `distil.baseline`."
         )
     if store.head == "sigmoid" and num_stores > 1:
         raise StoreMismatch(
@@ -231,10 +227,24 @@ def _check_temperatures(name: str, objective: Objective, stores: Sequence[Store]
 
 def _check_samples_are_rows(name: str, objective: Objective, store: Store) -> None:
     """Raises StoreMismatch for a student of hard targets beside a store whose samples have several rows."""
-    if store.has_labels and store.labels.units:
+    if not store.has_labels or not store.labels.units:
+        return
+    if isinstance(store, JoinedStore) and objective.needs_targets:
+        raise StoreMismatch(
+            f"student {name}: the source tells no answers to learn beside {store.name}. Name their column as "
+            f"`source.answer_column`, or train on its labels alone, with `teachers.alpha = 1` and without "
+            f"`distil.baseline`."
+        )
+    if not objective.learns_labels:
         raise StoreMismatch(
             f"student {name}: learns hard targets, one a sample, but {store.name} has a row for each unit of a sample. "
             f"Train on its labels alone, with `teachers.alpha = 1` and without `distil.baseline`."
+        )
+    if objective.needs_targets or objective.teachers.weigh == "correctness":
+        raise StoreMismatch(
+            f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
+            f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "
+            f"without `distil.baseline`."
         )
 
 

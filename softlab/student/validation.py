@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.loader import BatchLoader
+from softlab.sources.answers import answers_of
 from softlab.sources.label_sets import label_sets
 from softlab.sources.source import Source, hard_targets
 from softlab.store.reader import Store
@@ -19,7 +20,8 @@ class Validation:
     """The teacher's output for it; without it only accuracy is measured."""
 
     def __post_init__(self) -> None:
-        if self.store is None and hard_targets(self.source) is None and label_sets(self.source) is None:
+        told = (hard_targets(self.source), label_sets(self.source), answers_of(self.source))
+        if self.store is None and all(each is None for each in told):
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give `valid_store`, or another `valid.path`."

@@ -9,6 +9,7 @@ from softlab.sources.label_sets import LabelSets
 Need = Literal[
     "targets",
     "logits",
+    "answers",
     "label sets",
     "six classes",
     "teacher",
@@ -20,7 +21,8 @@ Need = Literal[
     "teacher values",
     "vectors",
 ]
-"""Hard targets of each row; models that give logits over classes; samples that may be of
+"""Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
+samples that may be of
 several classes; six classes or more; stored labels; no teacher with a
 sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
 keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
@@ -30,6 +32,7 @@ LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
     "logits": "the models give values, and no logits over classes",
+    "answers": "it tells no right answers (`source.answer_column`), or the models seek none",
     "label sets": "its samples are of one class each, or have no labels",
     "six classes": "it has no more than five classes",
     "teacher": "there is no store of a teacher's output for it",
@@ -53,6 +56,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     known: dict[Need, bool] = {
         "targets": targets_N is not None and bool((targets_N >= 0).any()) and is_one_target,
         "logits": not gives_values,
+        "answers": aligned.answers is not None,
         "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
         "six classes": _count_classes(aligned) >= 6,
         "teacher": labels is not None,

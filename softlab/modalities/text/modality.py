@@ -15,12 +15,14 @@ from blake3 import blake3
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN, TextInput
-from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens
+from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens, find_answer
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.views import AsTheyAre, NoViews
+from softlab.sources.answers import Answer
 from softlab.sources.source import Raw
 
 TEXTS_TO_TRAIN_ON = 100_000
@@ -49,12 +51,14 @@ class Text:
         return self.seen_fields[0] or "text"
 
     def for_inputs(self, inputs: Sequence[TextInput], seen: InputRecord | None) -> "Text":
-        """Raises StoreMismatch for an input that wants the teacher's tokenizer, and has another."""
+        """Raises StoreMismatch for an input that wants the teacher's tokenizer, and has another, and for one that seeks
+        answers among other words."""
         own = [name for options in inputs for name in options.fields]
         teachers = own if seen is None else _fields_of(seen)
         if seen is not None:
             for options in inputs:
                 _check_same(options, seen)
+                _check_same_words(options, seen)
         return Text(tuple(dict.fromkeys([*teachers, *own])) or ("",), tuple(dict.fromkeys(teachers)) or ("",))
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
@@ -151,7 +155,19 @@ class Text:
             named["token_type_ids"] = types_BL
         if options.max_words:
             named |= _tokens_of_classes(encoded, examples, options)
-        return Collated(inputs=Inputs(named=named), cut_off=sum(bool(found.overflowing) for found in encoded))
+        return Collated(
+            inputs=Inputs(named=named),
+            cut_off=sum(bool(found.overflowing) for found in encoded),
+            outputs=options.outputs,
+            classes_B=(named[FIRST_TOKENS] >= 0).sum(dim=1) if options.max_words else None,
+        )
+
+    def find_answer(
+        self, example: Texts, options: TextInput, right: Sequence[Answer] | None
+    ) -> tuple[AnsweredText, tuple[int, int]]:
+        """A sample's text with what is right in it, and at which class each of `options.outputs` should be. Raises
+        ValueError for an answer that isn't there."""
+        return find_answer(example[options.pair_field], right, max_words=options.max_words)
 
 
 MODALITY = Text()
@@ -190,6 +206,20 @@ def _check_same(options: TextInput, seen: InputRecord) -> None:
             f"input.same_tokenizer: this student's tokenizer ({options.tokenizer}, {options.identity[:12]}) isn't the "
             f"teacher's ({seen.options.get('tokenizer')}, {str(theirs)[:12]}). Name the teacher's, or leave "
             f"`input.same_tokenizer` out."
+        )
+
+
+def _check_same_words(options: TextInput, seen: InputRecord) -> None:
+    theirs = {name: seen.options.get(name) for name in ("max_words", "pair_field")}
+    ours = {"max_words": options.max_words, "pair_field": options.pair_field}
+    if options.max_words and theirs["max_words"] and ours != theirs:
+        found = [
+            f"`input.{name} = {ours[name]}`, and the teacher's is {theirs[name]}"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
+        raise StoreMismatch(
+            f"{' and '.join(found)}: answers are stored by the words among which it sought them. Say the same."
         )
 
 
