@@ -61,6 +61,7 @@ HOMES = {
         "softlab.store.parquet_format",
         "softlab.store.samples",
         "softlab.store.pixel_digests",
+        "softlab.sources.answers",
         "softlab.sources.parquet",
         "softlab.sources.cells",
         "softlab.sources.label_columns",

@@ -11,6 +11,7 @@ from softlab.cli.progress import run_bar, scan_bar
 from softlab.cli.tables import format_share, print_facts, print_table
 from softlab.evaluation.cost import ModelCost
 from softlab.evaluation.evaluation import Evaluation
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.per_class import ClassFigures
 from softlab.recipes.evaluate import EvaluateRecipe
@@ -34,7 +35,12 @@ def _how_good(evaluation: Evaluation) -> dict[str, str]:
     values = evaluation.values
     shown = metrics_among({Accuracy.name, *values} if has_accuracy(values) else {*values})
     known = {each.label: each.unit.text(values[each.name]) if each.name in values else NO_VALUE for each in shown}
-    return {"rows": f"{evaluation.rows:,}"} | known
+    each_output = {
+        f"{METRIC_BY_NAME[metric].label}, {output}": METRIC_BY_NAME[metric].unit.text(value)
+        for output, own in (evaluation.outputs or {}).items()
+        for metric, value in own.items()
+    }
+    return {"rows": f"{evaluation.rows:,}"} | known | each_output
 
 
 def _how_costly(cost: ModelCost) -> dict[str, str]:

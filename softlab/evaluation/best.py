@@ -12,6 +12,7 @@ AUTO = "auto"
 AUTO_METRICS = (
     "accuracy",
     "mean_average_precision",
+    "answer_f1",
     "teacher_kl",
     "teacher_bucket_kl",
     "teacher_agreement",

@@ -17,6 +17,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     classes: tuple[ClassFigures, ...] | None = None
     """Class by class, where that was asked for and targets are known."""
 
+    outputs: dict[str, dict[str, float]] | None = None
+    """Of models with several outputs a sample: the figures of each, by its name."""
+
     def __repr__(self) -> str:
         by_class = "" if self.classes is None else f"{len(self.classes):,} classes one by one"
         figures = [f"{self.rows:,} rows", *(self.figure(name) for name in self.values), by_class]
@@ -25,7 +28,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def without_targets(self) -> "Evaluation":
         """What hard targets don't count for."""
         kept = {name: value for name, value in self.values.items() if "targets" not in METRIC_BY_NAME[name].needs}
-        return Evaluation(rows=self.rows, values=kept)
+        return Evaluation(rows=self.rows, values=kept, outputs=self.outputs)
 
     def figure(self, name: str) -> str:
         """`accuracy 79.14%`, of a metric that was measured."""

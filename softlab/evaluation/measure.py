@@ -3,7 +3,7 @@
 # Shape letters: B rows in a batch, C classes.
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import measurable
-from softlab.evaluation.metrics.metric import Outputs
+from softlab.evaluation.metrics.answers import OF_WHOLE_ANSWERS
+from softlab.evaluation.metrics.metric import Metric, Outputs
 from softlab.evaluation.metrics.needs import class_names_of
 from softlab.evaluation.metrics.per_class import ClassCounts
 from softlab.labels.told import already_told
@@ -55,6 +56,23 @@ def evaluate(
     return {name: tally.evaluation() for name, tally in tallies.items()}
 
 
+class _OutputTally:
+    """Of rows of several outputs in turn, what those of one of them add up to."""
+
+    def __init__(self, aligned: Aligned, device: torch.device, *, place: int) -> None:
+        self._rows = slice(place, None, len(aligned.outputs))
+        self._metrics = [metric(device) for metric in measurable(aligned) if metric not in OF_WHOLE_ANSWERS]
+
+    def add(self, outputs: Outputs, batch: Batch) -> None:
+        own = replace(outputs, logits_BC=outputs.logits_BC[self._rows], predicted_B=outputs.predicted_B[self._rows])
+        batch = batch.with_rows(self._rows)
+        for metric in self._metrics:
+            metric.add(own, batch)
+
+    def values(self) -> dict[str, float]:
+        return _finite(self._metrics)
+
+
 class _Tally:
     """What one model's rows add up to."""
 
@@ -64,6 +82,7 @@ class _Tally:
         self._rows, self._metrics = 0, [metric(device) for metric in metrics]
         has_targets = any(metric.needs >= {"targets", "logits"} for metric in metrics)
         self._classes = ClassCounts(aligned) if per_class and has_targets else None
+        self._outputs = {name: _OutputTally(aligned, device, place=place) for place, name in enumerate(aligned.outputs)}
 
     def add(self, logits_BC: Tensor, batch: Batch) -> None:
         batch = _over_classes(batch, num_classes=logits_BC.shape[1])
@@ -79,14 +98,22 @@ class _Tally:
             metric.add(outputs, batch)
         if self._classes is not None:
             self._classes.add(outputs, batch)
+        for tally in self._outputs.values():
+            tally.add(outputs, batch)
 
     def evaluation(self) -> Evaluation:
-        values = {metric.name: metric.value() for metric in self._metrics}
         return Evaluation(
             rows=self._rows,
-            values={name: value for name, value in values.items() if value is not None and math.isfinite(value)},
+            values=_finite(self._metrics),
             classes=None if self._classes is None else self._classes.value(),
+            outputs={name: tally.values() for name, tally in self._outputs.items()} or None,
         )
+
+
+def _finite(metrics: Sequence[Metric]) -> dict[str, float]:
+    """By name."""
+    values = {metric.name: metric.value() for metric in metrics}
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def _over_classes(batch: Batch, *, num_classes: int) -> Batch:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from softlab.errors import InvalidOption, ModelError
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
+from softlab.labels.joined_labels import finite_logits
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
 from softlab.loading.label_check import classes_of_labels, label_note, stored_label_note, warn_of_labels
@@ -27,6 +28,7 @@ from softlab.models.device import DeviceOptions, choose_device, place
 from softlab.models.rows import logits_of, values_of
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
+from softlab.store.joined import join_outputs
 from softlab.store.reader import Store
 
 
@@ -114,6 +116,8 @@ def open_inputs(
     they give this output of the store, and no classes. Raises as `evaluate_model`."""
     inputs = (settle_input(input or default_input(), source),)
     aligned = Aligned(source=source, inputs=inputs, seen=seen, labels=check.labels)
+    if store is not None and values_output is None:
+        store = join_outputs(store, aligned.outputs)
     if store is not None:
         aligned = beside_store(
             source,
@@ -163,8 +167,14 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             bad_rows.add_((~values.isfinite()).flatten(start_dim=1).any(dim=1).sum())
             return _cut(values, options.prefix)
         logits_RC = logits_of(
-            called, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
+            called,
+            collated.inputs,
+            device=loader.device,
+            autocast=device.autocast,
+            counted=collated.units,
+            joined=collated.outputs,
         ).rows
+        logits_RC = finite_logits(logits_RC, batch.labels) if collated.outputs else logits_RC
         num_classes = logits_RC.shape[1]
         predicted.append(logits_RC.argmax(dim=1))
         bad_rows.add_((logits_RC.isnan() | logits_RC.isposinf()).any(dim=1).sum())
@@ -220,7 +230,12 @@ def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOption
         for batch in loader.load(in_sequence(0, len(loader.aligned.source), batch_size=BATCH_SIZE)):
             collated = batch.to(loader.device, channels_last=device.channels_last).inputs[0]
             logits_BC = logits_of(
-                module, collated.inputs, device=loader.device, autocast=device.autocast, counted=collated.units
+                module,
+                collated.inputs,
+                device=loader.device,
+                autocast=device.autocast,
+                counted=collated.units,
+                joined=collated.outputs,
             ).rows
             num_classes = logits_BC.shape[1]
             predicted.append(logits_BC.argmax(dim=1).cpu())

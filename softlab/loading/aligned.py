@@ -17,8 +17,16 @@ from softlab.loading.label_check import stored_classes_of_labels
 from softlab.loading.sample_check import VerifyInputs, align, comparable_targets, with_stored_classes
 from softlab.loading.view_check import check_views, store_replay
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.modality import InputOptions, Modality, decoding_for, modality_of, tells_units
+from softlab.modalities.modality import (
+    InputOptions,
+    Modality,
+    decoding_for,
+    modality_of,
+    outputs_of_input,
+    tells_units,
+)
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
+from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets, with_more_classes
 from softlab.sources.source import Source, hard_targets
@@ -127,6 +135,16 @@ class Aligned:
         if sequences is None:
             return None if self.targets_N is None else self.targets_N[:of_first]
         return sequences.targets_U[: sequences.first_N1[len(sequences) if of_first is None else of_first]]
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """What models give together, each a row of its sample; see `outputs_of_input`."""
+        return outputs_of_input(self.inputs[0]) if self.inputs else ()
+
+    @cached_property
+    def answers(self) -> Answers | None:
+        """Right ones, where models seek them and the source tells them."""
+        return answers_of(self.source) if self.outputs else None
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:

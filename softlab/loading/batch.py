@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from softlab.labels.losses.hard import UNKNOWN_TARGET
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.own_rows import OwnRows, match_rows
 from softlab.loading.stored import Stored
+from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
 
 
@@ -57,6 +59,9 @@ class Batch:
     label_sets_BC: Tensor | None = None
     """int8, of samples that may be of several classes: 1 for each, else 0; a row of -1 where unknown."""
 
+    answers: tuple[AnsweredText, ...] = ()
+    """Of models that seek an answer in a text: these, and what is right. `targets_B` then has a row for each output."""
+
     mixed: MixedTargets | None = None
     """Where views are mixed and targets known."""
 
@@ -90,6 +95,26 @@ class Batch:
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
             others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
+        )
+
+    def read_by(self, input_index: int) -> "Batch":
+        """The same batch for models of one of its inputs: what these can't have read, as a text is cut off, is no hard
+        target for them."""
+        classes_B = self.inputs[input_index].classes_B if self.answers else None
+        if classes_B is None or self.targets_B is None:
+            return self
+        is_read_R = self.targets_B < classes_B.repeat_interleave(len(self.targets_B) // len(classes_B))
+        return replace(self, targets_B=self.targets_B.masked_fill(~is_read_R, UNKNOWN_TARGET))
+
+    def with_rows(self, rows: slice) -> "Batch":
+        """The same batch with the hard targets and labels of some of its rows alone, one a sample, and no answers."""
+        labels = None if self.labels is None else self.labels.with_each(lambda tensor: tensor[rows])
+        return replace(
+            self,
+            targets_B=None if self.targets_B is None else self.targets_B[rows],
+            labels=None if labels is None else replace(labels, counts_B=None),
+            others=(),
+            answers=(),
         )
 
     def with_stored(self, stored: Stored, *, keys: Sequence[str] = ()) -> "Batch":

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice, tee
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from softlab.errors import InvalidOption, SoftlabError
+from softlab.errors import InvalidOption, SoftlabError, SourceError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
@@ -25,10 +26,12 @@ from softlab.loading.own_rows import find_own_rows
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
 from softlab.loading.stored import read_stored
+from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
 from softlab.ranks import num_local_ranks
+from softlab.sources.answers import Answers
 from softlab.sources.label_sequences import LabelSequences
 from softlab.sources.source import Sample, read_samples
 from softlab.store.pixel_digests import is_digested
@@ -55,9 +58,10 @@ class Batches(Dataset[Batch | SoftlabError]):
     decoded: Decoded
     _expected_hashes: NDArray[np.void] | None = None
     _sequences: LabelSequences | None = None
+    _answers: Answers | None = None
 
     def __post_init__(self) -> None:
-        self._sequences = self.aligned.label_sequences
+        self._sequences, self._answers = self.aligned.label_sequences, self.aligned.answers
         store, store_N = self.aligned.store, self.aligned.store_N
         if store is not None and store_N is not None:
             hashes_N16 = ContentHashes(store.read_samples().content_hashes).bytes_N16
@@ -78,6 +82,10 @@ class Batches(Dataset[Batch | SoftlabError]):
         first, mixes = next(iter(aligned.modalities), None), aligned.replay.mixes
         targets_N, sets_NC = aligned.targets_N, aligned.label_sets_NC
         inputs = tuple(self._collate(options, views[options.modality], rows) for options in aligned.inputs)
+        targets_B = None if targets_N is None else torch.from_numpy(targets_N[rows.source_B])
+        answered: list[AnsweredText] = []
+        if self._answers is not None:
+            answered, targets_B = self._find_answers(self._answers, views[aligned.inputs[0].modality], rows)
         return Batch(
             source_B=torch.from_numpy(rows.source_B),
             views_B=torch.from_numpy(rows.views_B),
@@ -85,10 +93,28 @@ class Batches(Dataset[Batch | SoftlabError]):
             own=find_own_rows(inputs, self._sequences, rows.source_B.tolist(), keys=aligned.source.keys),
             content_hashes=tuple(sample.content_hash for sample in samples),
             view_digests=() if first is None else self._digests(first, store_B, rows.views_B, views[first.name]),
-            targets_B=None if targets_N is None else torch.from_numpy(targets_N[rows.source_B]),
+            targets_B=targets_B,
+            answers=tuple(answered),
             label_sets_BC=None if sets_NC is None else torch.from_numpy(sets_NC[rows.source_B]),
             mixed=None if first is None or targets_N is None or not mixes else _mixed(views[first.name], targets_N),
         )
+
+    def _find_answers(
+        self, answers: Answers, views: list[View], rows: RowIndices
+    ) -> tuple[list[AnsweredText], torch.Tensor]:
+        """Texts with what is right in them, and the class of each output of each sample, int64 [R]. All inputs have the
+        same classes, so that the first one tells them. Raises SourceError for an answer that isn't in its text."""
+        options, found = self.aligned.inputs[0], []
+        find: Any = modality_of(options)
+        for source_index, view in zip(rows.source_B.tolist(), views, strict=True):
+            try:
+                found.append(find.find_answer(view.example, options, answers.of(source_index)))
+            except ValueError as error:
+                raise SourceError(
+                    f"{self.aligned.source.name}: sample {self.aligned.source.keys[source_index]!r}: {error}. Correct "
+                    f"its answer, or leave it out."
+                ) from error
+        return [told for told, _ in found], torch.tensor([target for _, targets in found for target in targets])
 
     def _collate(self, options: InputOptions, views: list[View], rows: RowIndices) -> Collated:
         """Raises InvalidOption naming a sample that doesn't fit to the first one, where the modality can't make one

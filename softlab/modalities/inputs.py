@@ -95,6 +95,13 @@ class Collated:
     """float32, of samples whose classes are candidates: 0 or more, how well each of them answers the query, NaN where a
     sample has none; None where nobody says it."""
 
+    outputs: "tuple[str, ...]" = ()
+    """What models of this input give together, each a row of its sample over the same classes; none where they give
+    logits alone."""
+
+    classes_B: "Tensor | None" = None
+    """int64, how many classes each sample has as these models read it, the first ones; None where all have all."""
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -105,6 +112,8 @@ class Collated:
             yield from (self.units.rows_B, self.units.keys_R)
         if self.relevance_BN is not None:
             yield self.relevance_BN
+        if self.classes_B is not None:
+            yield self.classes_B
 
     def to(self, device: "torch.device", *, channels_last: bool = False) -> "Collated":
         return replace(
@@ -112,6 +121,7 @@ class Collated:
             inputs=self.inputs.to(device, channels_last=channels_last),
             units=None if self.units is None else self.units.to(device),
             relevance_BN=None if self.relevance_BN is None else self.relevance_BN.to(device, non_blocking=True),
+            classes_B=None if self.classes_B is None else self.classes_B.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Collated":
@@ -120,6 +130,7 @@ class Collated:
             inputs=self.inputs.pin_memory(),
             units=None if self.units is None else self.units.pin_memory(),
             relevance_BN=None if self.relevance_BN is None else self.relevance_BN.pin_memory(),
+            classes_B=None if self.classes_B is None else self.classes_B.pin_memory(),
         )
 
     def is_on(self, device: "torch.device", *, channels_last: bool) -> bool:

@@ -188,6 +188,13 @@ def find_same_input(begun: InputRecord, now: InputRecord, *, is_random: bool) ->
     return found
 
 
+def outputs_of_input(options: Any) -> tuple[str, ...]:
+    """What models of an input give together, each over the same classes and one row a sample, as the beginning and the
+    end of an answer; none where they give logits alone, and where input options have no `outputs`."""
+    outputs: tuple[str, ...] = getattr(options, "outputs", ())
+    return outputs
+
+
 def untold_input(options: Any) -> str:
     """What a model is shown whose input nobody tells: to follow "so that"; empty where these options tell it. A
     modality whose defaults suit any model has no `untold_input`."""

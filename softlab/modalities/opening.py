@@ -85,6 +85,7 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
             class_names=options.class_names,
             label_vectors=options.label_vectors,
             are_sequences=options.label_sequences,
+            answer_columns=options.answer_columns,
         )
     if kind == "datasets":
         return open_datasets(options.path.removeprefix(PREFIX), options)
@@ -115,6 +116,11 @@ def _refuse_options_of_other_kinds(options: SourceOptions, kind: str, *, of_a_mo
         raise InvalidOption(
             f"{options.path}: {others} for torchvision's data sets, and this is a source of kind {kind}. "
             f"Leave out `source.root`{'' if kind == 'datasets' else ' and `source.arguments`'}."
+        )
+    if kind not in ("parquet", "datasets") and options.answer_column:
+        raise InvalidOption(
+            f"{options.path}: answers are read from tables, and this is a source of kind {kind}. Leave out "
+            f"`source.answer_column`."
         )
     if kind not in ("parquet", "datasets") and options.key_column is not None:
         raise InvalidOption(

@@ -7,7 +7,7 @@ behind the other. So selection, coding, losses and metrics know nothing of posit
 
 # Shape letters: B samples in a batch, L positions of a sample, R rows of all samples that count, C classes.
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,10 +85,14 @@ def logits_of(
     device: torch.device,
     autocast: Autocast,
     counted: CountedRows | None = None,
+    joined: Sequence[str] = (),
 ) -> OutputRows:
     """Logits over classes as rows, on the device, in the dtype of autocast: all that the model returns, where that is
-    one tensor, or its output `logits`. Raises ModelError as `outputs_of`, and for a model without such an output."""
+    one tensor, or its output `logits`. Where several are `joined`, these: of each sample a row of each. Raises
+    ModelError as `outputs_of`, and for a model without such an output."""
     outputs = outputs_of(module, inputs, device=device, autocast=autocast)
+    if joined:
+        return _joined_rows(outputs, joined, num_samples=len(inputs))
     logits = outputs.get(ONLY, outputs.get(LOGITS))
     if logits is None:
         found = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
@@ -135,6 +139,18 @@ def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: Coun
     if counted is not None and output.ndim >= 3:
         return _positions_as_rows(output, counted)
     return OutputRows(rows=output)
+
+
+def _joined_rows(outputs: Mapping[str, Tensor], names: Sequence[str], *, num_samples: int) -> OutputRows:
+    wanted = [outputs.get(name) for name in names]
+    held = [output for output in wanted if output is not None and output.ndim == 2 and len(output) == num_samples]
+    if len(held) < len(names) or len({output.shape for output in held}) > 1:
+        found = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
+        raise ModelError(
+            f"the model returned the outputs {found} for {num_samples} samples, expected {' and '.join(names)}, each "
+            f'[{num_samples}, classes]. Choose a model that gives them (of hf: with `arguments.task = "answers"`).'
+        )
+    return _positions_as_rows(torch.stack(held, dim=1), None)
 
 
 def _positions_as_rows(output: Tensor, counted: CountedRows | None) -> OutputRows:

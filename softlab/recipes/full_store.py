@@ -7,7 +7,7 @@ from softlab.evaluation.one_model import first_input, open_inputs
 from softlab.labels.soft_labels import Head
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
-from softlab.modalities.modality import fitted_input, model_arguments
+from softlab.modalities.modality import fitted_input, model_arguments, outputs_of_input
 from softlab.models.build import build_model
 from softlab.models.device import DeviceOptions, place
 from softlab.models.rows import logits_of
@@ -53,4 +53,5 @@ def _count_classes(teacher: Teacher, source: Source, device: DeviceOptions) -> i
     loader = open_inputs(source, input=teacher.input, device=device, check=CheckOptions())
     module = place(teacher.module.eval(), loader.device, channels_last=device.channels_last)
     inputs = first_input(loader, channels_last=device.channels_last)
-    return logits_of(module, inputs, device=loader.device, autocast=device.autocast).rows.shape[1]
+    joined = outputs_of_input(teacher.input)
+    return logits_of(module, inputs, device=loader.device, autocast=device.autocast, joined=joined).rows.shape[1]

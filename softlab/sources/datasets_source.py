@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from softlab.errors import readable
 from softlab.identity import fields_hash
 from softlab.keys import Keys
+from softlab.sources.answers import Answers, check_answer_columns, read_answers
 from softlab.sources.cells import (
     check_field_column,
     check_key_column,
@@ -59,6 +60,7 @@ def open_datasets(address: str, options: SourceOptions) -> "DatasetsSource":
         field_names=tuple(options.columns),
         label_sets=labels.sets_NC,
         label_sequences=labels.sequences,
+        answers=_read_answers(where, loaded, options.answer_columns),
     )
 
 
@@ -85,6 +87,8 @@ class DatasetsSource:
 
     label_sequences: LabelSequences | None = None
     """Of one of lists with a label for each unit; then there are neither."""
+
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -130,6 +134,11 @@ def _read_keys(where: str, loaded: Loaded, options: SourceOptions) -> Keys:
         return keys_from_column(where, _column(loaded, options.key_column), options.key_column)
     column = find_path_column(schema, list(options.columns.values()))
     return row_numbers(len(loaded.rows)) if column is None else keys_from_files(_column(loaded, column), loaded.folder)
+
+
+def _read_answers(where: str, loaded: Loaded, columns: Sequence[str]) -> Answers | None:
+    check_answer_columns(where, loaded.rows.features.arrow_schema, columns)
+    return read_answers(where, [_column(loaded, column) for column in columns]) if columns else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import OddLabels, SourceError, StoreMismatch, first_few, suggest
 from softlab.ranks import is_first_rank
+from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets, move_classes
 from softlab.sources.source import Sample, SkippedSample, Source, read_samples, source_in_a_line
@@ -116,6 +117,10 @@ class KnownClasses:
     @property
     def field_names(self) -> tuple[str, ...]:
         return self.source.field_names
+
+    @property
+    def answers(self) -> Answers | None:
+        return answers_of(self.source)
 
     def __len__(self) -> int:
         return len(self.source)

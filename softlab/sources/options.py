@@ -50,6 +50,13 @@ class SourceOptions:
     """Parquet, datasets: the label column's lists have a label for each unit of a sample, such as a word of a text;
     null, an empty text or -100 where one has none."""
 
+    answer_column: str = ""
+    """Parquet, datasets: the column of right answers within a text, for models that seek them: a struct of the lists
+    text and answer_start, as SQuAD has it, or texts beside answer_start_column; default: none."""
+
+    answer_start_column: str = ""
+    """Parquet, datasets: the column of the character at which each answer begins, where answer_column holds texts."""
+
     first_label: int = 0
     """The number of the first class: 1 where hard targets without names count from 1."""
 
@@ -82,6 +89,8 @@ class SourceOptions:
             raise InvalidOption(
                 "a column name is empty. Set `source.image_column`, `source.label_column` and `source.key_column`."
             )
+        if self.answer_start_column and not self.answer_column:
+            raise InvalidOption("`source.answer_start_column` without answers. Set `source.answer_column` too.")
         if not all(self.fields) or not all(self.fields.values()):
             raise InvalidOption("a field or its column has no name. Write `source.fields` as {FIELD = COLUMN}.")
         if len(set(self.class_names)) < len(self.class_names):
@@ -102,3 +111,8 @@ class SourceOptions:
     def columns(self) -> dict[str, str]:
         """Parquet, datasets: the column of each field."""
         return self.fields or {"image": self.image_column}
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Parquet, datasets: of right answers; none where there are none."""
+        return tuple(filter(None, (self.answer_column, self.answer_start_column)))

@@ -22,6 +22,7 @@ from softlab.errors import SourceError, readable
 from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import fields_hash
 from softlab.keys import Keys
+from softlab.sources.answers import Answers, check_answer_columns, read_answers
 from softlab.sources.cells import (
     check_field_column,
     check_key_column,
@@ -56,6 +57,7 @@ def open_parquet(
     class_names: tuple[str, ...] = (),
     label_vectors: bool = False,
     are_sequences: bool = False,
+    answer_columns: Sequence[str] = (),
 ) -> "ParquetSource":
     """All rows of the files in the order of their names; `fields` names the column of each field. Reads keys and
     targets, but no fields. Labels that are texts or booleans are classes in sorted order, or in that of `class_names`.
@@ -65,7 +67,7 @@ def open_parquet(
     """
     files = find_parquet_files(path)
     check_one_split(path, files)
-    columns = _Columns(fields=fields, label=label_column, key=key_column)
+    columns = _Columns(fields=fields, label=label_column, key=key_column, answers=tuple(answer_columns))
     parts = [_read_part(file, columns) for file in files]
     if not parts:
         raise SourceError(
@@ -108,6 +110,7 @@ def open_parquet(
         field_names=tuple(fields),
         label_sets=sets_NC,
         label_sequences=sequences,
+        answers=_answers(path, [part.answers for part in parts]) if answer_columns else None,
     )
 
 
@@ -128,6 +131,8 @@ class ParquetSource:
 
     label_sequences: LabelSequences | None = None
     """Of one of lists with a label for each unit; then there are neither."""
+
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -218,6 +223,9 @@ class _Part:
 
     class_names: tuple[str, ...] | None
 
+    answers: list[Any]
+    """The Arrow columns of right answers; empty where there are none."""
+
     @property
     def kind_of_labels(self) -> tuple[object, ...]:
         """The same for all files of a data set."""
@@ -248,6 +256,7 @@ class _Columns:
     fields: Mapping[str, str]
     label: str
     key: str | None
+    answers: tuple[str, ...]
 
 
 def _read_part(path: Path, columns: _Columns) -> _Part:
@@ -259,6 +268,8 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         lists = labels if labels is not None and is_label_list(labels.type) else None
         targets_N, label_names = (None, None) if labels is None or lists is not None else read_labels(labels)
         keys = _read_keys(path, file, columns)
+        check_answer_columns(path, file.schema, columns.answers)
+        answers = [file.read([column]).column(0) for column in columns.answers]
         rows = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     if targets_N is not None:
         check_targets(path, targets_N, class_names)
@@ -275,6 +286,7 @@ def _read_part(path: Path, columns: _Columns) -> _Part:
         label_names=label_names,
         label_lists=lists,
         class_names=class_names,
+        answers=answers,
     )
 
 
@@ -312,6 +324,13 @@ def _read_keys(path: Path, file: ForeignParquet, columns: _Columns) -> Any:
     if column is None:
         return pa.chunked_array([pa.nulls(file.num_rows, pa.large_string())])
     return pc.struct_field(file.read([f"{column}.path"]).column(0), "path").cast(pa.large_string())
+
+
+def _answers(path: str, parts: Sequence[Sequence[Any]]) -> Answers:
+    columns = [
+        pa.chunked_array([chunk for each in column for chunk in each.chunks]) for column in zip(*parts, strict=True)
+    ]
+    return read_answers(path, columns)
 
 
 def _keys(path: str, parts: Sequence[Any], key_column: str | None) -> Keys:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, SourceError, UnreadableSample
 from softlab.keys import Keys, find_all
+from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets
 from softlab.sources.source import (
@@ -104,6 +105,7 @@ class Subset:
     field_names: tuple[str, ...]
     label_sets: LabelSets | None = None
     label_sequences: LabelSequences | None = None
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.chosen_N)
@@ -131,4 +133,5 @@ def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[Skipp
         field_names=source.field_names,
         label_sets=None if (sets_NC := label_sets(source)) is None else sets_NC[chosen_N],
         label_sequences=None if (sequences := label_sequences(source)) is None else sequences.chosen(chosen_N),
+        answers=None if (answers := answers_of(source)) is None else answers.take(chosen_N),
     )

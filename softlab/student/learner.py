@@ -85,7 +85,8 @@ class Learner:
             self._student.projectors.train()
             logits_BC, features = self._student.logits_and_features(batch)
             progress = step / max(self._num_steps - 1, 1)
-            loss = self.objective(logits_BC, batch, features=features, progress=progress)
+            learnt = batch.read_by(self.input_index)
+            loss = self.objective(logits_BC, learnt, features=features, progress=progress)
             if part == 0:
                 self._optimizer.zero_grad()
             (loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from softlab.ranks import Ranks
 from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets
 from softlab.sources.source import hard_targets
+from softlab.store.joined import JoinedStore
 from softlab.store.reader import Store
 from softlab.student.label_sets import check_multi_label
 from softlab.student.learner import Learner
@@ -66,7 +67,8 @@ def make_learners(
             if objective.values_output is None:
                 teaching = _teaching(objective, loader.aligned)
                 _check_head(name, objective, teaching, num_stores=num_stores, has_sets=has_sets)
-                _check_units_are_labelled(name, objective, teaching, loader.aligned)
+                if loader.aligned.answers is None:  # else each row has a hard target
+                    _check_units_are_labelled(name, objective, teaching, loader.aligned)
     for name, _, learn, objective in wanted:
         check_multi_label(name, objective, loader.aligned)
         check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
@@ -245,6 +247,12 @@ def _check_units_are_labelled(name: str, objective: Objective, store: Store, ali
     has_units, are_of_units = store.has_labels and store.labels.units, label_sequences(aligned.source) is not None
     asks = objective.needs_targets or objective.teachers.weigh == "correctness" or not objective.learns_labels
     if has_units and asks and not are_of_units:
+        if isinstance(store, JoinedStore):
+            raise StoreMismatch(
+                f"student {name}: the source tells no answers to learn beside {store.name}. Name their column as "
+                f"`source.answer_column`, or train on its labels alone, with `teachers.alpha = 1` and without "
+                f"`distil.baseline`."
+            )
         raise StoreMismatch(
             f"student {name}: hard targets are one a sample, but {store.name} has a row for each unit of a sample. "
             f"Train on its labels alone, with `teachers.alpha = 1` and a `loss.name` that needs no targets, and "

@@ -1,11 +1,13 @@
 """A student whose named layers are tapped: its logits, and its features projected to the teacher's width."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
+from softlab.labels.joined_labels import finite_logits
 from softlab.labels.losses import LossOnValues, StudentLoss
 from softlab.labels.losses.values import ProjectedLoss
 from softlab.loading.batch import Batch
@@ -76,6 +78,7 @@ class TappedStudent:
             device=self._device,
             autocast=self._autocast,
             counted=collated.units,
+            joined=collated.outputs,
         )
         if batch.labels is not None and len(found.rows) != len(batch.labels):
             raise StoreMismatch(
@@ -83,7 +86,7 @@ class TappedStudent:
                 f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered "
                 f"at; of words, say `input.unit = word` too."
             )
-        return found
+        return replace(found, rows=finite_logits(found.rows, batch.labels)) if collated.outputs else found
 
     def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
         """Raises StoreMismatch unless the student answers at the very positions that the stored rows are of; `units_R`

@@ -20,12 +20,13 @@ from softlab.loading.lengths import lengths_of
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.loading.order import ShuffledBatches
-from softlab.modalities.modality import InputOptions, default_input, settle_input
+from softlab.modalities.modality import InputOptions, default_input, outputs_of_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.ranks import is_first_rank
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
+from softlab.store.joined import join_outputs
 from softlab.store.mapped import MappedStore, whole_of
 from softlab.store.reader import Store
 from softlab.student import label_notes
@@ -39,6 +40,7 @@ from softlab.student.options import DistilOptions, RunOptions, Student, TrainOpt
 from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
 from softlab.student.temperatures import settle_temperatures
+from softlab.student.unread_answers import tell_unread_answers
 from softlab.student.validation import Comparison, Validation, check_comparable
 from softlab.student.values_outputs import settle_values_outputs
 
@@ -92,6 +94,8 @@ def train_students(
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
+    outputs = _joined_outputs(given)
+    stores = [join_outputs(store, outputs) for store in stores]
     given, values_output = settle_values_outputs(given, options.learn, stores)
     wholes = [whole_of(store) for store in stores]
     options, given = settle_temperatures(options, given, wholes)
@@ -136,6 +140,8 @@ def train_students(
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
+    if ranks.is_first:
+        tell_unread_answers(train_loader)
     told = label_notes.warn_of_losses(learnt, wholes) + mapping_lines(stores) if ranks.is_first else ()
     told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
@@ -208,6 +214,20 @@ def _with_settled_inputs(students: Mapping[str, Student], source: Source) -> dic
     return {name: replace(student, input=settled[student.input]) for name, student in students.items()}
 
 
+def _joined_outputs(students: Mapping[str, Student]) -> tuple[str, ...]:
+    """What all students give together, each a row of its sample. Raises InvalidOption where that isn't the same."""
+    outputs = {name: outputs_of_input(student.input) for name, student in students.items()}
+    first = next(iter(outputs), "")
+    for name, own in outputs.items():
+        if own != outputs[first]:
+            raise InvalidOption(
+                f"students {first} and {name}: one gives {' and '.join(outputs[first]) or 'logits'}, the other "
+                f"{' and '.join(own) or 'logits'}, and all students of a run are measured alike. Train them in two "
+                f"runs."
+            )
+    return outputs.get(first, ())
+
+
 def _check_own_options(students: Mapping[str, Student], run: RunOptions) -> None:
     """Raises InvalidOption for options of a student that don't fit the run."""
     for name, student in students.items():
@@ -241,6 +261,8 @@ def _compare_on(
     `values` students give this output, and no classes.
     Raises StoreMismatch and InvalidOption as `train_students`."""
     best_by = options.run.best_by if is_main else AUTO
+    if valid is not None and valid.store is not None:
+        valid = replace(valid, store=join_outputs(valid.store, trained_on.outputs))
     if valid is None:
         if best_by != AUTO:
             raise InvalidOption(f"run.best_by = {best_by}: there is nothing to measure it on. Give `valid.path`.")
@@ -261,7 +283,8 @@ def _compare_on(
     gives_classes = values is None and not options.distil.new_classes
     if valid.store is None and stores and stores[0].has_labels and gives_classes:
         aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
-        has_targets = aligned.known_targets() is not None or aligned.label_sets_NC is not None
+        told = (aligned.known_targets(), aligned.label_sets_NC, aligned.answers)
+        has_targets = any(each is not None for each in told)
         if not has_targets and best_by == AUTO and options.run.patience is None:
             return None
     return Comparison(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.loader import BatchLoader
+from softlab.sources.answers import answers_of
 from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets
 from softlab.sources.source import Source, hard_targets
@@ -20,8 +21,8 @@ class Validation:
     """The teacher's output for it; without it only accuracy is measured."""
 
     def __post_init__(self) -> None:
-        labels = (hard_targets(self.source), label_sets(self.source), label_sequences(self.source))
-        if self.store is None and all(each is None for each in labels):
+        told = (hard_targets, label_sets, label_sequences, answers_of)
+        if self.store is None and all(each(self.source) is None for each in told):
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give `valid_store`, or another `valid.path`."

@@ -28,7 +28,7 @@ from softlab.teacher.job import DumpJob, compute
 from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
-from softlab.teacher.planning import named_teacher, plan_job
+from softlab.teacher.planning import named_teacher, options_for, plan_job
 from softlab.teacher.shared_dump import own_shards, tell_damaged, writing_together
 
 
@@ -147,6 +147,7 @@ def dump_teacher(
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
     teacher = named_teacher(teacher)
+    options = options_for(teacher, options)
     with TeacherRun(teacher, options) as run:
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)

@@ -20,6 +20,9 @@ FEW_CLASSES = 64
 """All of so many are kept by default: without a tail, KL to the teacher is that over all classes. It costs up to three
 times the bytes of 16: of 64 random logits 134 a row in float16, and not 44."""
 
+ANSWER_K = 20
+"""Logits kept of the beginnings and of the ends of answers, of some hundred words."""
+
 DIGEST_EVERY = 64
 """A digest of 8 bytes for one view in so many weighs an eighth of a byte a row."""
 

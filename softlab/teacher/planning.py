@@ -16,6 +16,7 @@ from softlab.modalities.modality import (
     as_settled,
     default_input,
     modality_of,
+    outputs_of_input,
     restate_input,
     settle_input,
 )
@@ -39,7 +40,7 @@ from softlab.teacher.example import Example, example_of, most_units_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.label_classes import find_other_classes, first_classes
-from softlab.teacher.options import DumpOptions
+from softlab.teacher.options import ANSWER_K, DumpOptions
 from softlab.teacher.outside_numbers import teacher_fingerprint
 from softlab.teacher.pace import Pace
 from softlab.teacher.plan import make_plan
@@ -66,11 +67,23 @@ def plan_dump(
     """
     out, options = Path(out), options or DumpOptions()
     teacher = named_teacher(teacher)
+    options = options_for(teacher, options)
     with TeacherRun(teacher, options) as run:
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
     if find_finished(out, job.plan) is None:
         settle_plan(out, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
     return job
+
+
+def options_for(teacher: Teacher, options: DumpOptions) -> DumpOptions:
+    """What the options leave open where a teacher gives several outputs together: these, over the classes that a sample
+    has, with the largest ANSWER_K logits of each."""
+    outputs = outputs_of_input(teacher.input)
+    if not outputs:
+        return options
+    k = min(ANSWER_K, getattr(teacher.input, "num_classes", ANSWER_K)) if options.k is None else options.k
+    named = options.output != DumpOptions().output
+    return replace(options, output=options.output if named else outputs, k=k, valid=not options.masked)
 
 
 def as_teacher(module: nn.Module, *, input: InputOptions | None = None) -> Teacher:

@@ -35,7 +35,7 @@ from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions, default_k
 from softlab.teacher.plan import make_plan
-from softlab.teacher.planning import with_teachers_classes
+from softlab.teacher.planning import options_for, with_teachers_classes
 from softlab.teacher.store_size import bytes_of_samples, bytes_per_row
 from softlab.teacher.survey_run import SURVEYED_SECONDS, OnSurvey, Surveyed, run_survey
 
@@ -140,7 +140,7 @@ def survey_teacher(
         views = ViewsToDump(record=record)
     else:
         views = views_like(like, options, augment)
-    source = with_teachers_classes(source, teacher)
+    source, options = with_teachers_classes(source, teacher), options_for(teacher, options)
     teacher = replace(teacher, input=settle_input(teacher.input, source))
     check_seen_before(source, teacher.input, views)
     seen = teacher.seen if like is None else like.manifest.seen

@@ -1,6 +1,7 @@
 """What is measured of a model, a file for each metric; one that is listed here is in all files, curves and tables."""
 
 from softlab.evaluation.metrics.accuracy import Accuracy
+from softlab.evaluation.metrics.answers import AnswerF1, AnswerMatch, AnswerPosition
 from softlab.evaluation.metrics.calibration_error import CalibrationError
 from softlab.evaluation.metrics.class_f1 import ClassF1
 from softlab.evaluation.metrics.entity_f1 import EntityF1
@@ -33,6 +34,9 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     MicroF1,
     MacroF1,
     CalibrationError,
+    AnswerMatch,
+    AnswerF1,
+    AnswerPosition,
     TeacherAccuracy,
     TeacherAgreement,
     TeacherKl,

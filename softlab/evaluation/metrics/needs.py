@@ -16,6 +16,7 @@ TAG = re.compile("[BI]-(.+)")
 Need = Literal[
     "targets",
     "logits",
+    "answers",
     "label sets",
     "six classes",
     "entities",
@@ -28,9 +29,9 @@ Need = Literal[
     "teacher values",
     "vectors",
 ]
-"""Hard targets of each row; models that give logits over classes; samples that may be of
-several classes; six classes or more; words whose classes are tags of entities; stored labels; no teacher with a
-sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
+"""Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
+samples that may be of several classes; six classes or more; words whose classes are tags of entities; stored labels; no
+teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
 keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
 than one number a row."""
 
@@ -38,6 +39,7 @@ LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
     "have several rows each",
     "logits": "the models give values, and no logits over classes",
+    "answers": "it tells no right answers (`source.answer_column`), or the models seek none",
     "label sets": "its samples are of one class each, or have no labels",
     "six classes": "it has no more than five classes",
     "entities": "its samples have no hard target for each word, called O, B-.. and I-..",
@@ -64,6 +66,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     known: dict[Need, bool] = {
         "targets": (_any_known(targets_N) and is_one_target) or (_any_known(units_U) and not gives_values),
         "logits": not gives_values,
+        "answers": aligned.answers is not None,
         "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
         "six classes": _count_classes(aligned) >= 6,
         "entities": _any_known(units_U) and are_tags(class_names_of(aligned)),

@@ -124,6 +124,11 @@ class TextInput:
         return OUTPUTS if self.max_words else ()
 
     @property
+    def num_classes(self) -> int | None:
+        """Of these outputs; None where there are none."""
+        return 1 + self.max_words if self.max_words else None
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens are to be trained; 0 where none are, or that isn't a number."""
         number = self.tokenizer.removeprefix(TRAIN)

@@ -16,6 +16,7 @@ from blake3 import blake3
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
+from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated, Inputs
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.candidates import (
@@ -30,11 +31,12 @@ from softlab.modalities.text.candidates import (
     readings,
 )
 from softlab.modalities.text.inputs import TRAIN, TextInput
-from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens
+from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens, find_answer
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.text.views import TextReplay, TextViews
 from softlab.modalities.text.words import count_words, joined_words, word_units
 from softlab.modalities.views import AsTheyAre, Replay
+from softlab.sources.answers import Answer
 from softlab.sources.source import Raw
 
 TEXTS_TO_TRAIN_ON = 100_000
@@ -66,7 +68,8 @@ class Text:
         return self.seen_fields[0] or "text"
 
     def for_inputs(self, inputs: Sequence[TextInput], seen: InputRecord | None) -> "Text":
-        """Raises StoreMismatch for an input that wants the teacher's tokenizer, and has another."""
+        """Raises StoreMismatch for an input that wants the teacher's tokenizer, and has another, and for one that seeks
+        answers among other words."""
         own = [name for options in inputs for name in options.fields]
         teachers = own if seen is None else _fields_of(seen)
         if seen is not None:
@@ -219,7 +222,16 @@ class Text:
             units=units,
             cut_off=sum(bool(found.overflowing) for found in encoded),
             tokens=TokensRecord(read=sum(lengths), cut_off=sum(num_cut)),
+            outputs=options.outputs,
+            classes_B=(named[FIRST_TOKENS] >= 0).sum(dim=1) if options.max_words else None,
         )
+
+    def find_answer(
+        self, example: Texts, options: TextInput, right: Sequence[Answer] | None
+    ) -> tuple[AnsweredText, tuple[int, int]]:
+        """A sample's text with what is right in it, and at which class each of `options.outputs` should be. Raises
+        ValueError for an answer that isn't there."""
+        return find_answer(example[options.pair_field], right, max_words=options.max_words)
 
 
 MODALITY = Text()
@@ -265,11 +277,22 @@ def _check_same(options: TextInput, seen: InputRecord) -> None:
 
 
 def _check_same_words(options: TextInput, seen: InputRecord) -> None:
-    """The words of one text number no rows of another."""
+    """Of rows for words, and of answers among them: the words of one text number no rows of another."""
     if options.unit and seen.options.get("unit") and options.field not in ("", seen.field):
         raise StoreMismatch(
             f"input.field = {options.field}: the store has a row for each word of the field {seen.field!r}, and this "
             f"student reads other words. Let it read `input.field = {seen.field}`."
+        )
+    theirs = {name: seen.options.get(name) for name in ("max_words", "pair_field")}
+    ours = {"max_words": options.max_words, "pair_field": options.pair_field}
+    if options.max_words and theirs["max_words"] and ours != theirs:
+        found = [
+            f"`input.{name} = {ours[name]}`, and the teacher's is {theirs[name]}"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
+        raise StoreMismatch(
+            f"{' and '.join(found)}: answers are stored by the words among which it sought them. Say the same."
         )
 
 

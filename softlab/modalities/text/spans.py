@@ -12,6 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from softlab.modalities.answers import AnsweredText
+from softlab.sources.answers import Answer
+
 OUTPUTS = ("start", "end")
 """What a model that seeks answers gives, each [B, 1 + max_words]."""
 
@@ -59,10 +62,34 @@ def words_of(text: str) -> list[Span]:
     return [Span(*found.span()) for found in WORD.finditer(text)]
 
 
-def find_words(words: Sequence[Span], start: int, end: int) -> Span | None:
-    """The first and the last word that some characters touch, counted from 0; None where they touch none."""
+def find_words(words: Sequence[Span], start: int, end: int) -> tuple[int, int]:
+    """The first and the last word that some characters touch, counted from 0. These must not be white space alone."""
     touched = [number for number, word in enumerate(words) if word.start < end and start < word.end]
-    return Span(touched[0], touched[-1]) if touched else None
+    return touched[0], touched[-1]
+
+
+def find_answer(
+    context: str, right: Sequence[Answer] | None, *, max_words: int
+) -> tuple[AnsweredText, tuple[int, int]]:
+    """A text with what is right, and the classes at which the first right answer begins and ends: -1 where nothing is
+    known, above `max_words` where it lies behind. Raises ValueError for an answer that isn't where it is said to be."""
+    words = words_of(context)
+    told = AnsweredText(
+        text=context,
+        spans=tuple(words[:max_words]),
+        right=None if right is None else tuple(answer.text for answer in right),
+    )
+    if not right:
+        return told, (-1, -1) if right is None else (NO_ANSWER, NO_ANSWER)
+    for answer in right:
+        end = answer.start + len(answer.text)
+        there = context[max(answer.start, 0) : max(end, 0)]
+        if there != answer.text or not answer.text.strip():
+            raise ValueError(
+                f"its answer {answer.text!r} isn't at character {answer.start:,} of the text, where {there!r} stands"
+            )
+    first, last = find_words(words, right[0].start, right[0].start + len(right[0].text))
+    return told, (first + 1, last + 1)
 
 
 def class_tokens(encoded: Encoded, context: str, *, max_words: int) -> tuple[list[int], list[int]]:
