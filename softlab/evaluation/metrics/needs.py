@@ -31,9 +31,9 @@ Need = Literal[
 ]
 """Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
 samples that may be of several classes; six classes or more; words whose classes are tags of entities; stored labels; no
-teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others; stored labels that
-keep all classes, or that leave some out; models that give values in place of logits; these of the teacher, stored; more
-than one number a row."""
+teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others;
+stored labels that keep all classes, or that leave some out; models that give values in place of logits; these of the
+teacher, stored; more than one number a row."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
