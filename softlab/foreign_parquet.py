@@ -54,23 +54,28 @@ class ForeignParquet:
     def read(self, columns: Sequence[str]) -> Any:
         """Some columns of all rows, as an Arrow table."""
         with _told_as_value_errors():
-            return _validated(self._file.read(columns=list(columns)))
+            return _validated(self._file.read(columns=list(columns)), rows=self.num_rows)
 
     def read_group(self, group: int, columns: Sequence[str]) -> Any:
         """Some columns of one row group, as an Arrow table."""
         with _told_as_value_errors():
-            return _validated(self._file.read_row_group(group, columns=list(columns)))
+            found = self._file.read_row_group(group, columns=list(columns))
+            return _validated(found, rows=self.metadata.row_group(group).num_rows)
 
     def blocks(self, column: str, *, rows: int) -> Iterator[Any]:
         """One column, so many rows at a time: Arrow would hold all of it, twice, beside what is made of it."""
         with _told_as_value_errors():
             batches = self._file.iter_batches(rows, columns=[column])
+        left = self.num_rows
         while True:
             with _told_as_value_errors():
                 batch = next(batches, None)
-                if batch is None:
-                    return
-                block = _validated(batch).column(0)
+                block = None if batch is None else _validated(batch).column(0)
+            left -= 0 if block is None else len(block)
+            if left < 0 or (block is None and left):
+                raise ValueError(f"its footer says {self.num_rows:,} rows, and its column {column!r} has others")
+            if block is None:
+                return
             yield block
 
 
@@ -86,8 +91,11 @@ def _footer(file: Path | bytes) -> bytes:
         return footer_bytes(opened.read())
 
 
-def _validated(found: Any) -> Any:
+def _validated(found: Any, *, rows: int | None = None) -> Any:
+    """Raises ValueError for other than so many rows, as pages may hold that don't belong to a footer."""
     found.validate(full=True)
+    if rows is not None and len(found) != rows:
+        raise ValueError(f"its footer says {rows:,} rows, and it holds {len(found):,}")
     return found
 
 

@@ -183,3 +183,21 @@ def test_what_arrow_quotes_of_a_file_holds_no_signs_that_a_terminal_obeys(
 
     with pytest.raises(ValueError, match=r"^don't know what type: \?\[2J\?$"):
         ForeignParquet(b"any bytes")
+
+
+def test_no_changed_footer_makes_rows_that_it_does_not_count() -> None:
+    data, told = encoded(pa.table({"number": list(range(100))}), row_group_size=40), set()
+    footer_length = int.from_bytes(data[-8:-4], "little")
+
+    for at in range(len(data) - 8 - footer_length, len(data) - 8):
+        try:
+            file = ForeignParquet(data[:at] + b"\0" + data[at + 1 :])
+            found = [file.read(["number"]), file.read_group(0, ["number"])]
+            blocks = list(file.blocks("number", rows=64))
+        except ValueError as error:
+            told.add(str(error))
+            continue
+        assert [len(each) for each in found] == [file.num_rows, file.metadata.row_group(0).num_rows]
+        assert sum(map(len, blocks)) == file.num_rows
+
+    assert any(each.startswith("its footer says 100 rows, and it") for each in told)
