@@ -22,6 +22,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.sizes import bench_sizes
 from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
+from tests.benchmarks.texts import NUM_TEXTS, bench_texts
 from tests.benchmarks.training import bench_training
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_importing(report, Path(name), source, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)
+        num_texts = min(options.limit or NUM_TEXTS, NUM_TEXTS)
+        bench_texts(report, Path(name), rounds=options.rounds, num_texts=num_texts)
         bench_own_loop(report, Path(name), source, rounds=options.rounds)
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
