@@ -12,6 +12,7 @@ AUTO = "auto"
 AUTO_METRICS = (
     "accuracy",
     "mean_average_precision",
+    "ndcg_at_10",
     "teacher_kl",
     "teacher_bucket_kl",
     "teacher_agreement",

@@ -202,6 +202,11 @@ def fitted_input(options: Any, *, model: str) -> Any:
     return options if fit is None else fit(options, model)
 
 
+def tells_relevance(options: Any) -> bool:
+    """Whether what an input collates tells how relevant each candidate of a sample is."""
+    return bool(getattr(options, "relevance_field", ""))
+
+
 def tells_models(options: Any) -> bool:
     """Whether models of the modality are built for an input, and so after it is settled."""
     return hasattr(modality_of(options), "model_arguments")

@@ -258,7 +258,7 @@ def _compare_on(
     gives_classes = values is None and not options.distil.new_classes
     if valid.store is None and stores and stores[0].has_labels and gives_classes:
         aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
-        has_targets = aligned.targets_N is not None or aligned.label_sets_NC is not None
+        has_targets = aligned.targets_N is not None or aligned.label_sets_NC is not None or valid.has_relevance
         if not has_targets and best_by == AUTO and options.run.patience is None:
             return None
     return Comparison(

@@ -18,7 +18,12 @@ class Validation:
     store: Store | None = None
     """The teacher's output for it; without it only accuracy is measured."""
 
+    has_relevance: bool = False
+    """Whether it tells how relevant each candidate of a sample is."""
+
     def __post_init__(self) -> None:
+        if self.has_relevance:
+            return
         if self.store is None and hard_targets(self.source) is None and label_sets(self.source) is None:
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "

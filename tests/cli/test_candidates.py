@@ -49,7 +49,6 @@ coding = "float32"
 STUDENTS = """
 out = "{folder}/run"
 store = ["{folder}/store"]
-valid_store = "{folder}/store"
 
 [valid]
 path = "{folder}/queries.parquet"
@@ -89,6 +88,11 @@ def write(folder: Path) -> None:
         STUDENTS.format(folder=folder)
         + RECIPE.format(folder=folder, input='tokenizer = "train:120"\nrelevance_field = "relevance"')
     )
+    ranked = RECIPE.format(folder=folder, input='relevance_field = "relevance"')
+    (folder / "apart.toml").write_text(f"[model]\narguments = {{ width = 16, num_classes = 8 }}\n{ranked}")
+    (folder / "cross.toml").write_text(
+        f"[model]\narguments = {{ task = 'ranking' }}\n{ranked}".replace("[device]", "pair_candidates = true\n[device]")
+    )
 
 
 def test_bi_encoders_learn_a_cross_encoders_scores_of_lists_of_any_length(softlab: Softlab, tmp_path: Path) -> None:
@@ -105,8 +109,37 @@ def test_bi_encoders_learn_a_cross_encoders_scores_of_lists_of_any_length(softla
     trained = softlab("train-student", tmp_path / "train.toml")
     assert trained.code == 0, trained
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert all(torch.tensor(losses).isfinite())
+    assert all(torch.tensor([line["train_loss"] for line in lines]).isfinite())
+    assert lines[-1]["valid"]["values"].keys() == {"ndcg_at_10", "mrr_at_10", "ranked_share"}
+
+    weights = tmp_path / "run" / "lstm" / "last.safetensors"
+    measured = {
+        name: softlab("evaluate", tmp_path / recipe, "--json", *own)
+        for name, recipe, own in [
+            ("teacher", "cross.toml", ("--model", f"hf:{tmp_path / 'bert'}", "--store", tmp_path / "store")),
+            ("student", "apart.toml", ("--model", "softlab:text_lstm", "--weights", weights)),
+        ]
+    }
+    assert [each.code for each in measured.values()] == [0, 0], measured
+    found = json.loads(measured["teacher"].out)["values"]
+    assert found["teacher_agreement"] == 1
+    assert found["teacher_kl"] < 1e-6
+    assert found["ranked_share"] == 0.75
+    assert json.loads(measured["student"].out)["values"] == lines[-1]["valid"]["values"]
+
+
+def test_a_source_whose_queries_have_more_candidates_than_the_stores_is_refused(
+    softlab: Softlab, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    assert softlab("dump-teacher", tmp_path / "dump.toml").code == 0
+
+    fewer = softlab("train-student", tmp_path / "train.toml", "--set", "input.max_candidates=4")
+    more = softlab("train-student", tmp_path / "train.toml", "--set", "input.max_candidates=6")
+
+    assert (fewer.code, more.code) == (1, 1)
+    assert "it has 5 candidates, and `input.max_candidates` is 4" in fewer.err
+    assert "the student has 6 outputs, but the labels are over 5 classes" in more.err
 
 
 def test_triples_are_learnt_by_margins(softlab: Softlab, tmp_path: Path) -> None:

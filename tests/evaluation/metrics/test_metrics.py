@@ -19,6 +19,7 @@ from tests.teacher.dumping import NUM_CLASSES, dump, make_options, make_teacher
 UNLABELLED = replace(PICTURES, targets_N=None)
 OF_TARGETS = {"accuracy", "top5_accuracy", "class_f1", "matthews", "calibration_error"}
 OF_A_TEACHER = {"teacher_agreement", "teacher_kl", "teacher_jensen_shannon"}
+OF_RANKINGS = {"ndcg_at_10", "mrr_at_10", "ranked_share"}
 OF_VALUES = {"neighbour_accuracy", "teacher_overlap", "teacher_cosine", "teacher_mse"}
 
 
@@ -31,7 +32,7 @@ def names(source: Source, store: Store | None = None) -> set[str]:
 
 def test_no_two_metrics_share_a_name_or_a_column() -> None:
     assert list(METRIC_BY_NAME) == [metric.name for metric in METRIC_BY_NAME.values()]
-    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 18
+    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 21
 
 
 def test_what_a_metric_may_lack_can_be_told() -> None:
@@ -43,7 +44,9 @@ def test_with_targets_and_a_teacher_all_is_measured(tmp_path: Path, k: int, lack
     store = make_store(tmp_path, k=k)
 
     expected = [
-        n for n, metric in METRIC_BY_NAME.items() if not {lacking, "label sets"} & metric.needs and n not in OF_VALUES
+        n
+        for n, metric in METRIC_BY_NAME.items()
+        if not {lacking, "label sets"} & metric.needs and n not in OF_VALUES | OF_RANKINGS
     ]
     assert names(PICTURES, store) == set(expected) == set(measure(store).values)
     assert list(measure(store).values) == expected, "in the order in which they are shown"
