@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import torch
 
 from softlab.store.reader import open_store
-from tests.cli.program import Softlab
+from tests.cli.program import Softlab, assert_refused
 from tests.modalities.text.berts import save_bert
 from tests.modalities.text.queries import CANDIDATES, write_queries, write_triples
 
@@ -161,3 +164,57 @@ def test_triples_are_learnt_by_margins(softlab: Softlab, tmp_path: Path) -> None
     )
 
     assert trained.code == 0, trained
+
+
+def write_scores(path: Path, scores: list[list[float]]) -> None:
+    keys = [f"{number:02}" for number in range(len(scores))]
+    pq.write_table(pa.table({"key": keys, "logits": scores}), path)
+
+
+def test_scores_of_lists_of_any_length_are_imported(softlab: Softlab, tmp_path: Path) -> None:
+    write(tmp_path)
+    scores = [[3.0 * place - query for place in range(len(each))] for query, each in enumerate(CANDIDATES)]
+    write_scores(tmp_path / "scores.parquet", scores)
+    imports = (
+        *("import", tmp_path / "scores.parquet", "--source", tmp_path / "queries.parquet", "--out", tmp_path / "store"),
+        *("--set", "source.fields={text = 'query', candidates = 'candidates', relevance = 'relevance'}"),
+        *("--set", "predictions.candidate_fields=['candidates']", "--set", "dump.coding=float32"),
+        *("--set", "modality=text"),
+    )
+
+    imported = softlab(*imports)
+
+    assert imported.code == 0, imported
+    labels = open_store(tmp_path / "store").read(range(len(CANDIDATES)))
+    assert labels.valid_B is not None
+    assert labels.valid_B.tolist() == [len(each) for each in CANDIDATES]
+    assert labels.max_logit_B.tolist() == [max(each) for each in scores]
+    recipe = (tmp_path / "train.toml").read_text().replace('query = "query"', 'text = "query"')
+    (tmp_path / "train.toml").write_text(recipe.replace('field = "query"', 'field = "text"'))
+    trained = softlab("train-student", tmp_path / "train.toml")
+    assert trained.code == 0, trained
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ([1.0], "the sample '03' of parquet:queries.parquet has 5 candidates, and its row 1 scores"),
+        ([1.0] * 6, "has 5 candidates, and its row 6 scores. Give each candidate one, in their order"),
+    ],
+)
+def test_imported_scores_of_more_or_fewer_candidates_are_refused(
+    softlab: Softlab, tmp_path: Path, changed: list[float], message: str
+) -> None:
+    write(tmp_path)
+    scores = [[float(place) for place in range(len(each))] for each in CANDIDATES]
+    scores[3] = changed
+    write_scores(tmp_path / "scores.parquet", scores)
+
+    refused = softlab(
+        *("import", tmp_path / "scores.parquet", "--source", tmp_path / "queries.parquet", "--out", tmp_path / "store"),
+        *("--set", "source.fields={query = 'query', candidates = 'candidates'}"),
+        *("--set", "predictions.candidate_fields=['candidates']"),
+    )
+
+    assert_refused(refused, message)
+    assert not (tmp_path / "store").exists()
