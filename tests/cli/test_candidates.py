@@ -130,6 +130,15 @@ def test_bi_encoders_learn_a_cross_encoders_scores_of_lists_of_any_length(softla
     assert found["ranked_share"] == 0.75
     assert json.loads(measured["student"].out)["values"] == lines[-1]["valid"]["values"]
 
+    told = ("--set", "input.modality=text", "--set", "input.field=query", "--set", "source.fields.query=query")
+    dumped = softlab(
+        *("dump-teacher", "--teacher", "softlab:text_lstm", "--weights", weights, "--out", tmp_path / "vectors"),
+        *("--set", "teacher.arguments={width = 16, num_classes = 8}", "--output", "embedding:values", *told),
+        *("--source", tmp_path / "queries.parquet"),
+    )
+    assert dumped.code == 0, dumped
+    assert open_store(tmp_path / "vectors").read_features("embedding", range(12)).shape == (12, 8)
+
 
 def test_a_source_whose_queries_have_more_candidates_than_the_stores_is_refused(
     softlab: Softlab, tmp_path: Path
