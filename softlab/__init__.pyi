@@ -46,6 +46,7 @@ from .errors import (
 )
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
+from .evaluation.retrieval import RetrievalQuality, measure_retrieval
 from .labels.class_map import ClassesOptions
 from .labels.losses import (
     ArgmaxLoss,
@@ -204,6 +205,7 @@ __all__ = [
     "RelationalLoss",
     "RemoteError",
     "RemoteFailed",
+    "RetrievalQuality",
     "ReverseKlLoss",
     "RunOptions",
     "SampleRow",
@@ -268,6 +270,7 @@ __all__ = [
     "keep_top_k",
     "make_loss",
     "map_stores",
+    "measure_retrieval",
     "open_source",
     "open_store",
     "open_trusted",

@@ -13,6 +13,7 @@ AUTO_METRICS = (
     "accuracy",
     "mean_average_precision",
     "answer_f1",
+    "ndcg_at_10",
     "teacher_kl",
     "teacher_bucket_kl",
     "teacher_agreement",

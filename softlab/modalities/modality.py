@@ -209,6 +209,18 @@ def fitted_input(options: Any, *, model: str) -> Any:
     return options if fit is None else fit(options, model)
 
 
+def tells_relevance(options: Any) -> bool:
+    """Whether what an input collates tells how relevant each candidate of a sample is."""
+    return bool(getattr(options, "relevance_field", ""))
+
+
+def told_anew(recorded: Any, given: Any) -> Any:
+    """The input options that a model was trained with, and of the given ones those that are a data set's and not the
+    model's. A modality without such options has no `told_anew`."""
+    tell = getattr(modality_of(recorded), "told_anew", None)
+    return recorded if tell is None else tell(recorded, given)
+
+
 def tells_models(options: Any) -> bool:
     """Whether models of the modality are built for an input, and so after it is settled."""
     return hasattr(modality_of(options), "model_arguments")

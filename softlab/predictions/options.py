@@ -37,6 +37,10 @@ class PredictionOptions:
     extra_keys: Literal["refuse", "leave_out"] = "refuse"
     """What happens to predictions for samples that the source doesn't have."""
 
+    candidate_fields: tuple[str, ...] = ()
+    """Fields of the source with the candidates of a query, which `logits` are the scores of: each row must have as many
+    as its sample has candidates, and rows may have fewer than others."""
+
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:
             raise InvalidOption(f"predictions.kind = {self.kind}: unknown. {suggest(self.kind, KINDS)}")

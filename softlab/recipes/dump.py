@@ -20,7 +20,7 @@ from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
-from softlab.recipes.weights_input import about_weights, input_of_weights
+from softlab.recipes.weights_input import about_weights, input_of_weights, seen_in_training
 from softlab.sources.known_classes import class_relation
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -182,7 +182,7 @@ class DumpRecipe:
             name=self.teacher.model,
             arguments=self.teacher.arguments,
             input=input,
-            seen=() if about is None else (about.input,),
+            seen=() if about is None else seen_in_training(about, input),
         )
 
     def _input(self, about: AboutWeights | None) -> ImageInput:

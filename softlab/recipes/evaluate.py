@@ -21,7 +21,13 @@ from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, choose_output
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
-from softlab.recipes.weights_input import about_weights, class_names_of, input_of_weights, note_of_unknown
+from softlab.recipes.weights_input import (
+    about_weights,
+    class_names_of,
+    input_of_weights,
+    note_of_unknown,
+    seen_in_training,
+)
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
@@ -100,7 +106,7 @@ class EvaluateRecipe:
         options, about = self.evaluate, about_weights(self.model)
         input = self._input(about)
         module = build_model(self.model, told=model_arguments(input))
-        seen = () if about is None else (about.input,)
+        seen = () if about is None else seen_in_training(about, input)
         stored = None if self.store is None else open_store(self.store, cache=self.cache)
         gives_values = stored is not None and self.output in stored.feature_names
         if stored is not None and not gives_values:

@@ -6,7 +6,7 @@ from typing import Any
 
 from softlab.errors import InvalidOption, PublishedInput
 from softlab.manifest import InputRecord
-from softlab.modalities.modality import untold_input
+from softlab.modalities.modality import told_anew, untold_input
 from softlab.models.about import AboutWeights, read_about
 from softlab.models.build import ModelOptions
 from softlab.models.class_names import published_class_names
@@ -19,14 +19,14 @@ def about_weights(options: ModelOptions) -> AboutWeights | None:
 
 
 def input_of_weights(about: AboutWeights, given: Any, *, key: str = "input") -> Any:
-    """The input options that these weights were trained with. Raises InvalidOption for an option of section `key` that
-    says something else."""
+    """The input options that these weights were trained with, but for what the given ones tell of another data set.
+    Raises InvalidOption for an option of section `key` that says something else."""
     if about.input.modality != given.modality:
         raise InvalidOption(
             f"`{key}.modality = {given.modality}`, but the weights were trained on the modality "
             f"{about.input.modality}. Give that as `{key}.modality`."
         )
-    recorded, defaults = _as_recorded(type(given), about.input), type(given)()
+    recorded, defaults = told_anew(_as_recorded(type(given), about.input), given), type(given)()
     for field in dataclasses.fields(given):
         value, own = getattr(given, field.name), getattr(recorded, field.name)
         if value not in (getattr(defaults, field.name), own) and field.name != "max_pixels":
@@ -35,6 +35,11 @@ def input_of_weights(about: AboutWeights, given: Any, *, key: str = "input") -> 
                 f"`{key}.{field.name}` out: they bring their own input."
             )
     return recorded
+
+
+def seen_in_training(about: AboutWeights, input: Any) -> tuple[InputRecord, ...]:
+    """How samples were decoded then; nothing where the input reads other fields than it did."""
+    return (about.input,) if input == _as_recorded(type(input), about.input) else ()
 
 
 def class_names_of(options: ModelOptions, about: AboutWeights | None) -> tuple[str, ...] | None:

@@ -20,7 +20,12 @@ class Validation:
     store: Store | None = None
     """The teacher's output for it; without it only accuracy is measured."""
 
+    has_relevance: bool = False
+    """Whether it tells how relevant each candidate of a sample is."""
+
     def __post_init__(self) -> None:
+        if self.has_relevance:
+            return
         told = (hard_targets, label_sets, label_sequences, answers_of)
         if self.store is None and all(each(self.source) is None for each in told):
             raise InvalidOption(

@@ -17,6 +17,7 @@ from softlab.predictions.read import Predictions, name_of, read_predictions
 from softlab.predictions.rows import rows_of
 from softlab.ranks import Ranks
 from softlab.sources.source import Source
+from softlab.teacher.candidate_scores import check_candidates, with_fewer_classes
 from softlab.teacher.dump import DumpSummary, OnProgress, carry_out
 from softlab.teacher.dumped_views import Settled, ViewsToDump, read_settled
 from softlab.teacher.example import check_classes
@@ -61,6 +62,11 @@ def import_predictions(
     rows = rows_of(columns, options, head=dump.head, class_names=class_names)
     for note in rows.notes:
         warnings.warn(note, OddPredictions, stacklevel=2)
+    row_VN, run_options = match_rows(columns, source, options), dump_options(dump, rows)
+    if options.candidate_fields:
+        run_options = with_fewer_classes(run_options, rows)
+        for row_N in row_VN:
+            check_candidates(rows, source, row_N, fields=options.candidate_fields)
     teacher = ImportedTeacher(
         module=nn.Module(),
         name=f"import:{name_of(predictions)}",
@@ -68,10 +74,10 @@ def import_predictions(
         input=find_modality(modality).input_options(),
         class_names=rows.class_names,
         rows=rows,
-        row_VN=match_rows(columns, source, options),
+        row_VN=row_VN,
         fingerprint=digest,
     )
-    run = Lookup(teacher=teacher, options=dump_options(dump, rows))
+    run = Lookup(teacher=teacher, options=run_options)
     source = with_teachers_classes(source, teacher)
     plan = _plan(run, source, Path(out))
     job = DumpJob(

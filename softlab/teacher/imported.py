@@ -13,6 +13,7 @@ from torch import Tensor
 from softlab.errors import InvalidOption, SourceError, StoreMismatch, first_few
 from softlab.keys import Keys
 from softlab.labels.soft_labels import Head
+from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
 from softlab.modalities.modality import InputOptions
 from softlab.models.outputs import WantedOutput, parse_output
@@ -82,8 +83,9 @@ class Lookup:
     def whole(self, rows_B: NDArray[np.int64]) -> WholeOutput:
         """All classes, or values, of rows of the predictions."""
         (wanted,) = self.options.wanted_outputs
-        rows = {wanted.name: OutputRows(rows=self.teacher.rows.tensor(rows_B))}
-        is_values = wanted.kind == "values"
+        is_values, told = wanted.kind == "values", self.teacher.rows.tensor(rows_B)
+        kept = told.to(dtype_before(self.options.values_coding)) if is_values else told
+        rows = {wanted.name: OutputRows(rows=kept)}
         return WholeOutput(num_samples=len(rows_B), logits={} if is_values else rows, values=rows if is_values else {})
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, OddLabels, SoftlabError, SourceError, StoreMismatch
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import ImportedRecord
 from softlab.predictions.options import PredictionOptions
 from softlab.store.cache import CacheOptions
@@ -326,6 +327,24 @@ def test_probabilities_called_logits_are_refused_and_so_are_their_logarithms(tmp
         dump=DumpOptions(output=("logits:classes",)),
     )
     assert sure.manifest.classes[0].absolute
+
+
+@pytest.mark.parametrize("coding", ["float16", "int8", "float32"])
+def test_values_are_imported_in_each_coding(tmp_path: Path, coding: ValuesCoding) -> None:
+    vectors_ND = np.random.default_rng(0).normal(size=(len(SOURCE), 6)).astype(np.float32)
+    file = write(tmp_path / "v.npz", {"values": vectors_ND})
+
+    import_(file, tmp_path / "store", dump=DumpOptions(values_coding=coding))
+
+    found_ND = open_store(tmp_path / "store").read_features("embedding", np.arange(len(SOURCE)))
+    np.testing.assert_allclose(found_ND.numpy(), vectors_ND, atol=0 if coding == "float32" else 0.02)
+
+
+def test_values_beyond_float16_are_refused_in_it(tmp_path: Path) -> None:
+    vectors_ND = np.full((len(SOURCE), 6), 1e6, dtype=np.float32)
+
+    with pytest.raises(SoftlabError, match=r"Values over 65,504 are kept with `dump.values_coding = float32`"):
+        import_(write(tmp_path / "v.npz", {"values": vectors_ND}), tmp_path / "store", dump=DumpOptions())
 
 
 def test_an_embedding_called_logits_is_refused(tmp_path: Path) -> None:

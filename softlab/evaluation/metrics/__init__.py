@@ -11,6 +11,7 @@ from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecisi
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
+from softlab.evaluation.metrics.rankings import Mrr, Ndcg, RankedShare
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
 from softlab.evaluation.metrics.teacher_distances import TeacherCosine, TeacherMse
@@ -37,6 +38,9 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     AnswerMatch,
     AnswerF1,
     AnswerPosition,
+    Ndcg,
+    Mrr,
+    RankedShare,
     TeacherAccuracy,
     TeacherAgreement,
     TeacherKl,

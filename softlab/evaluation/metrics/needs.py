@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.loading.aligned import Aligned
+from softlab.modalities.modality import tells_relevance
 from softlab.sources.label_sets import LabelSets
 
 TAG = re.compile("[BI]-(.+)")
@@ -28,12 +29,13 @@ Need = Literal[
     "values",
     "teacher values",
     "vectors",
+    "relevance",
 ]
 """Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
 samples that may be of several classes; six classes or more; words whose classes are tags of entities; stored labels; no
 teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others;
 stored labels that keep all classes, or that leave some out; models that give values in place of logits; these of the
-teacher, stored; more than one number a row."""
+teacher, stored; more than one number a row; candidates of which is known how relevant they are."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
@@ -51,6 +53,7 @@ LACKING: dict[Need, str] = {
     "values": "the models give logits over classes, and no values",
     "teacher values": "there is no store of the values that its teacher gives",
     "vectors": "what its store holds is one number a row",
+    "relevance": "no `input.relevance_field` tells how relevant its candidates are",
 }
 """Why a metric can't be measured."""
 
@@ -78,6 +81,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
         "values": gives_values,
         "teacher values": aligned.values_output in aligned.features,
         "vectors": _count_numbers(aligned) != 1,
+        "relevance": any(map(tells_relevance, aligned.inputs)),
     }
     return frozenset(need for need, is_known in known.items() if is_known)
 

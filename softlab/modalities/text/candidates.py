@@ -3,7 +3,7 @@
 # Shape letters: B queries in a batch, N candidates of the one that has most, L tokens of the longest text.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,19 @@ def candidates_of(example: Texts, names: Sequence[str]) -> Iterator[str]:
 def candidates_in(record: InputRecord) -> tuple[str, ...]:
     """The fields of candidates that a teacher has read."""
     return tuple(map(str, record.options.get("candidate_fields", ())))
+
+
+def candidates_told_anew(recorded: TextInput, given: TextInput) -> TextInput:
+    """The recorded options with what the given ones say of fields; those of a cross-encoder stay."""
+    if given.field and not given.candidate_fields and not recorded.pair_candidates:
+        return replace(recorded, field=given.field, candidate_fields=(), max_candidates=None, relevance_field="")
+    return replace(
+        recorded,
+        field=given.field or recorded.field,
+        candidate_fields=given.candidate_fields or recorded.candidate_fields,
+        max_candidates=given.max_candidates or recorded.max_candidates,
+        relevance_field=given.relevance_field or recorded.relevance_field,
+    )
 
 
 def count_candidates(examples: Iterable[Texts], options: TextInput) -> int:

@@ -25,6 +25,7 @@ from softlab.modalities.text.candidates import (
     all_texts,
     candidates_in,
     candidates_of,
+    candidates_told_anew,
     collate_candidates,
     count_candidates,
     numbers_of,
@@ -147,6 +148,11 @@ class Text:
         """With the tokenizer that lies beside a model of Hugging Face's."""
         origin, _, name = model.partition(":")
         return replace(options, tokenizer=name) if origin == "hf" and not options.tokenizer else options
+
+    def told_anew(self, recorded: TextInput, given: TextInput) -> TextInput:
+        """With the candidates of another data set, and their relevance. What has learnt from queries with candidates
+        reads single texts where a field is given and no candidates are."""
+        return recorded if not recorded.candidate_fields else candidates_told_anew(recorded, given)
 
     def model_arguments(self, options: TextInput) -> dict[str, int]:
         """What a model that is built for this input may want to know."""

@@ -19,6 +19,7 @@ from tests.teacher.dumping import NUM_CLASSES, dump, make_options, make_teacher
 UNLABELLED = replace(PICTURES, targets_N=None)
 OF_TARGETS = {"accuracy", "top5_accuracy", "class_f1", "matthews", "calibration_error"}
 OF_A_TEACHER = {"teacher_agreement", "teacher_kl", "teacher_jensen_shannon"}
+OF_RANKINGS = {"ndcg_at_10", "mrr_at_10", "ranked_share"}
 OF_VALUES = {"neighbour_accuracy", "teacher_overlap", "teacher_cosine", "teacher_mse"}
 
 
@@ -31,7 +32,7 @@ def names(source: Source, store: Store | None = None) -> set[str]:
 
 def test_no_two_metrics_share_a_name_or_a_column() -> None:
     assert list(METRIC_BY_NAME) == [metric.name for metric in METRIC_BY_NAME.values()]
-    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 22
+    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 25
 
 
 def test_what_a_metric_may_lack_can_be_told() -> None:
@@ -42,8 +43,9 @@ def test_what_a_metric_may_lack_can_be_told() -> None:
 def test_with_targets_and_a_teacher_all_is_measured(tmp_path: Path, k: int, lacking: str) -> None:
     store = make_store(tmp_path, k=k)
 
-    absent = {lacking, "label sets", "entities"}
-    expected = [n for n, metric in METRIC_BY_NAME.items() if not absent & metric.needs and n not in OF_VALUES]
+    absent = {lacking, "label sets", "entities", "answers"}
+    others = OF_VALUES | OF_RANKINGS
+    expected = [n for n, metric in METRIC_BY_NAME.items() if not absent & metric.needs and n not in others]
     assert names(PICTURES, store) == set(expected) == set(measure(store).values)
     assert list(measure(store).values) == expected, "in the order in which they are shown"
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from tests.modalities.text.reviews import TEXTS, THINGS
 
-QUERIES = [f"what of the {thing}" for thing in THINGS] * 2
+QUERIES = [f"{ask} {thing}" for ask in ("what of the", "is this") for thing in THINGS]
 CANDIDATES = [[TEXTS[(5 * query + place) % len(TEXTS)] for place in range(2 + query % 4)] for query in range(12)]
 RELEVANCE = [[place % 3 if query % 4 else 0 for place in range(2 + query % 4)] for query in range(12)]
 """Every fourth query has no relevant candidate."""

@@ -222,3 +222,15 @@ def test_a_model_without_vectors_refuses_texts_that_are_apart(source: Source, tm
 
     with pytest.raises(ValueError, match=r"Say `input.pair_candidates = true` with `arguments.task = 'ranking'`"):
         bert(**collated(source, APART, 0).inputs.named)
+
+
+def test_weights_that_learnt_from_candidates_are_used_with_those_of_another_data_set() -> None:
+    learnt = replace(APART, max_candidates=5, relevance_field="grade")
+
+    single = MODALITY.told_anew(learnt, TextInput(field="body"))
+    others = MODALITY.told_anew(learnt, TextInput(candidate_fields=("answers",), max_candidates=9))
+
+    assert single == replace(APART, field="body", candidate_fields=())
+    assert others == replace(learnt, candidate_fields=("answers",), max_candidates=9)
+    assert MODALITY.told_anew(learnt, TextInput()) == learnt
+    assert MODALITY.told_anew(PAIRED, TextInput(field="query")) == PAIRED
