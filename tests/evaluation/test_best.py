@@ -59,7 +59,7 @@ def test_it_is_the_kl_of_the_kept_classes_where_not_all_are(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, metric in METRIC_BY_NAME.items() if not metric.needs & {*OF_VALUES, "label sets"}]
+    "name", [name for name, metric in METRIC_BY_NAME.items() if not metric.needs & {*OF_OTHERS, "entities"}]
 )
 def test_any_metric_of_classes_can_be_named(tmp_path: Path, name: str) -> None:
     store = make_store(tmp_path, k=4) if "cut rows" in METRIC_BY_NAME[name].needs else make_store(tmp_path)
