@@ -314,6 +314,8 @@ def test_labels_of_other_names_are_refused(tmp_path: Path, tagger: Path, own_inp
     store = dumped(tagger, open_tagged(tmp_path / "plain.parquet", tags=None), tmp_path / "store")
 
     with pytest.raises(StoreMismatch, match=r"'B-HUM', 'I-HUM' are none of the 5 classes"):
+        dumped(tagger, other, tmp_path / "other")
+    with pytest.raises(StoreMismatch, match=r"'B-HUM', 'I-HUM' are none of the 5 classes"):
         softlab.train_students({"small": student_of(own_input)}, other, [store], input=own_input)
 
 
