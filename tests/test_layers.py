@@ -65,6 +65,7 @@ HOMES = {
         "softlab.sources.parquet",
         "softlab.sources.cells",
         "softlab.sources.label_columns",
+        "softlab.sources.label_sequences",
         "softlab.sources.label_sets",
     ),
     "datasets": ("softlab.sources.datasets_library",),

@@ -14,7 +14,7 @@ was cut off, or where the tokenizer leaves nothing of it.
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,13 +22,29 @@ from numpy.typing import NDArray
 
 from softlab.modalities.inputs import Units
 
-if TYPE_CHECKING:
-    from tokenizers import Encoding
-
 WORD = re.compile(r"\S+")
 """As `str.split` finds them."""
 
 Places = NDArray[np.int64]
+
+
+class Encoding(Protocol):
+    """What is looked at of an encoding of the `tokenizers` package."""
+
+    @property
+    def sequence_ids(self) -> Sequence[int | None]:
+        """Of each token, which text of a pair it is of; None of a special one."""
+        ...
+
+    @property
+    def offsets(self) -> Sequence[tuple[int, int]]:
+        """Of each token, where it begins in its text, and behind it, in characters."""
+        ...
+
+    @property
+    def overflowing(self) -> Sequence[object]:
+        """The parts that were cut off."""
+        ...
 
 
 def joined_words(words: Sequence[str]) -> str:
@@ -46,7 +62,7 @@ def word_spans(text: str) -> Places:
     return np.array([found.span() for found in WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
 
 
-def first_tokens(encoded: "Encoding", words_W2: Places) -> tuple[Places, Places]:
+def first_tokens(encoded: Encoding, words_W2: Places) -> tuple[Places, Places]:
     """The numbers of the words that have a row, ascending, and which token that of each is. Of a pair of texts they are
     the words of the first."""
     texts, spans = np.array(encoded.sequence_ids, dtype=np.float64), np.array(encoded.offsets, dtype=np.int64)
@@ -64,7 +80,7 @@ def first_tokens(encoded: "Encoding", words_W2: Places) -> tuple[Places, Places]
     return numbers_R, tokens_T[found_W[numbers_R]] if len(tokens_T) else numbers_R
 
 
-def word_units(encoded: Sequence["Encoding"], texts: Sequence[str], *, length: int) -> Units:
+def word_units(encoded: Sequence[Encoding], texts: Sequence[str], *, length: int) -> Units:
     """Of some texts that are filled up to `length` tokens."""
     rows, keys, numbers, totals = [], [], [], []
     for place, (each, text) in enumerate(zip(encoded, texts, strict=True)):
@@ -82,7 +98,7 @@ def word_units(encoded: Sequence["Encoding"], texts: Sequence[str], *, length: i
     )
 
 
-def count_words(encoded: Sequence["Encoding"], texts: Sequence[str]) -> tuple[int, int]:
+def count_words(encoded: Sequence[Encoding], texts: Sequence[str]) -> tuple[int, int]:
     """How many words have no row, and how many there are."""
     units = word_units(encoded, texts, length=0)
     assert units.totals_B is not None, "words have numbers"

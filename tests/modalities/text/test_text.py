@@ -37,6 +37,7 @@ class TestText(ModalityContract):
         return [
             TRAINED,
             replace(TRAINED, max_length=4, truncation="left"),
+            replace(TRAINED, unit="word"),
             TextInput(tokenizer=str(save_tokenizer(tmp_path))),
         ]
 

@@ -314,6 +314,8 @@ def test_labels_of_other_names_are_refused(tmp_path: Path, tagger: Path, own_inp
     store = dumped(tagger, open_tagged(tmp_path / "plain.parquet", tags=None), tmp_path / "store")
 
     with pytest.raises(StoreMismatch, match=r"'B-HUM', 'I-HUM' are none of the 5 classes"):
+        dumped(tagger, other, tmp_path / "other")
+    with pytest.raises(StoreMismatch, match=r"'B-HUM', 'I-HUM' are none of the 5 classes"):
         softlab.train_students({"small": student_of(own_input)}, other, [store], input=own_input)
 
 
@@ -403,3 +405,18 @@ def test_two_teachers_of_other_words_are_refused(tmp_path: Path, tagger: Path, s
 def test_an_unknown_unit_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"input.unit = line: is no unit of a text. Say word"):
         TextInput(unit="line")  # type: ignore[arg-type]
+
+
+def test_two_teachers_of_the_same_words_teach_a_student_that_reads_fewer(
+    tmp_path: Path, tagger: Path, source: Any, own_input: TextInput
+) -> None:
+    stores = [dumped(tagger, source, tmp_path / f"store{number}") for number in range(2)]
+    options = train_options(
+        epochs=2, batch_size=6, device="cpu", track=(), alpha=0.5, temperature=4.0, weigh="correctness"
+    )
+    input = replace(own_input, max_length=7)
+
+    (one,) = softlab.train_students({"small": student_of(input)}, source, stores[:1], options, input=input)
+    (two,) = softlab.train_students({"small": student_of(input)}, source, stores, options, input=input)
+
+    assert two.train_loss == pytest.approx(one.train_loss, rel=1e-5)
