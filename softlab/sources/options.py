@@ -46,11 +46,11 @@ class SourceOptions:
     """Parquet, datasets: the label column's lists are a 0 or 1 for each class; default: the numbers or names of the
     classes that a sample is of (multi-label)."""
 
-    answer_column: str = ""
+    answer_column: str | None = None
     """Parquet, datasets: the column of right answers within a text, for models that seek them: a struct of the lists
     text and answer_start, as SQuAD has it, or texts beside answer_start_column; default: none."""
 
-    answer_start_column: str = ""
+    answer_start_column: str | None = None
     """Parquet, datasets: the column of the character at which each answer begins, where answer_column holds texts."""
 
     first_label: int = 0
