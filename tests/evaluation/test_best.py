@@ -19,7 +19,7 @@ from tests.teacher.dumping import dump, make_options, make_teacher
 
 UNLABELLED = replace(PICTURES, targets_N=None)
 OF_VALUES = {"values", "teacher values"}
-OF_OTHERS = {*OF_VALUES, "label sets"}
+OF_OTHERS = {*OF_VALUES, "label sets", "answers"}
 
 
 def align(source: Source, store: Store | None = None) -> Aligned:
@@ -58,9 +58,7 @@ def test_it_is_the_kl_of_the_kept_classes_where_not_all_are(tmp_path: Path) -> N
         choose_metric("teacher_kl", align(PICTURES, store))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, metric in METRIC_BY_NAME.items() if not metric.needs & {*OF_VALUES, "label sets"}]
-)
+@pytest.mark.parametrize("name", [name for name, metric in METRIC_BY_NAME.items() if not metric.needs & OF_OTHERS])
 def test_any_metric_of_classes_can_be_named(tmp_path: Path, name: str) -> None:
     store = make_store(tmp_path, k=4) if "cut rows" in METRIC_BY_NAME[name].needs else make_store(tmp_path)
 

@@ -43,7 +43,9 @@ def test_with_targets_and_a_teacher_all_is_measured(tmp_path: Path, k: int, lack
     store = make_store(tmp_path, k=k)
 
     expected = [
-        n for n, metric in METRIC_BY_NAME.items() if not {lacking, "label sets"} & metric.needs and n not in OF_VALUES
+        n
+        for n, metric in METRIC_BY_NAME.items()
+        if not {lacking, "label sets", "answers"} & metric.needs and n not in OF_VALUES
     ]
     assert names(PICTURES, store) == set(expected) == set(measure(store).values)
     assert list(measure(store).values) == expected, "in the order in which they are shown"
