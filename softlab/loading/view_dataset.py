@@ -91,7 +91,7 @@ def _items_of(batch: Batch, *, num_samples: int) -> list[dict[str, Any]]:
     for place, (index, view) in enumerate(zip(batch.source_B.tolist(), batch.views_B.tolist(), strict=True)):
         item = {"x": _input_of(collated.inputs, place), "view": view}
         item[INDEX] = sample_index(index, num_samples=num_samples, view=view)
-        if batch.targets_B is not None:
+        if batch.targets_B is not None and not batch.answers:
             item["target"] = int(batch.targets_B[place])
         if batch.mixed is not None:
             item["partner_target"] = int(batch.mixed.targets_B[place])

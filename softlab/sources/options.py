@@ -50,11 +50,11 @@ class SourceOptions:
     """Parquet, datasets: the label column's lists have a label for each unit of a sample, such as a word of a text;
     null, an empty text or -100 where one has none."""
 
-    answer_column: str = ""
+    answer_column: str | None = None
     """Parquet, datasets: the column of right answers within a text, for models that seek them: a struct of the lists
     text and answer_start, as SQuAD has it, or texts beside answer_start_column; default: none."""
 
-    answer_start_column: str = ""
+    answer_start_column: str | None = None
     """Parquet, datasets: the column of the character at which each answer begins, where answer_column holds texts."""
 
     first_label: int = 0
