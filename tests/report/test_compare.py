@@ -13,7 +13,7 @@ from softlab.report.compare import ComparedStudent, Spread, compare_students, sp
 from softlab.report.runs import TrainingRun, read_run
 from tests.report.folders import FAILURE, change_json, copied, copy_run, set_aside
 
-OF_OTHERS = {"whole rows", "values", "teacher values", "label sets"}
+OF_OTHERS = {"whole rows", "values", "teacher values", "label sets", "entities", "answers", "relevance"}
 MEASURED = {name for name, metric in METRIC_BY_NAME.items() if not metric.needs & OF_OTHERS}
 """Of stores that keep 4 classes."""
 

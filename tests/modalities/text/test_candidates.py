@@ -183,8 +183,8 @@ def test_a_sample_whose_candidates_are_not_right_is_named(
     collated(source, options, 1)
 
 
-def test_a_list_is_no_single_text(source: Source) -> None:
-    with pytest.raises(UnreadableSample, match=r"it isn't text"):
+def test_a_list_of_texts_is_no_single_one(source: Source) -> None:
+    with pytest.raises(UnreadableSample, match=r"word 1 is none, as 'a lovely film' holds white space"):
         collated(source, replace(APART, field="candidates", candidate_fields=()), 0)
 
 

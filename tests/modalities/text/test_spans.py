@@ -48,8 +48,8 @@ def test_words_are_what_stands_between_white_space() -> None:
     assert words_of(" \n") == []
 
 
-@pytest.mark.parametrize(("characters", "found"), [((4, 7), (1, 1)), ((0, 9), (0, 2)), ((3, 4), None)])
-def test_an_answer_is_the_words_that_it_touches(characters: tuple[int, int], found: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize(("characters", "found"), [((4, 7), (1, 1)), ((0, 9), (0, 2))])
+def test_an_answer_is_the_words_that_it_touches(characters: tuple[int, int], found: tuple[int, int]) -> None:
     assert find_words(words_of("The day trip"), *characters) == found
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from softlab.modalities.text.inputs import TextInput
 from softlab.modalities.text.modality import MODALITY
 from softlab.modalities.text.tokenizer import tokenizer_for, train_tokenizer
-from softlab.modalities.text.words import word_spans
+from softlab.modalities.text.words import joined_words, word_spans
 from tests.modalities.text.reviews import save_tokenizer
 from tests.modalities.text.tagged import SENTENCES, pieces
 
@@ -109,3 +109,13 @@ def test_two_tokenizers_have_the_same_words(word: str, space: str) -> None:
 
     assert numbers == [[0, 1, 2]]
     assert tokens[0][2].lstrip("▁").startswith("s")
+
+
+def test_a_list_of_words_is_the_text_that_has_them() -> None:
+    assert MODALITY.decode({"text": ("Ann", ",", "Bo", "!")}) == {"text": "Ann , Bo !"}
+
+
+@pytest.mark.parametrize(("word", "found"), [("", "it is empty"), ("a b", "'a b' holds white space")])
+def test_a_word_that_the_text_would_not_have_is_refused(word: str, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"word 2 is none, as {found}"):
+        joined_words(["Hi", word])
