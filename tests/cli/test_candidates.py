@@ -111,6 +111,8 @@ def test_bi_encoders_learn_a_cross_encoders_scores_of_lists_of_any_length(softla
 
     trained = softlab("train-student", tmp_path / "train.toml")
     assert trained.code == 0, trained
+    for again in ("dump-teacher", tmp_path / "dump.toml"), ("train-student", tmp_path / "train.toml"):
+        assert (answer := softlab(*again)).code == 0, answer  # finished: the same input is settled again
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(torch.tensor([line["train_loss"] for line in lines]).isfinite())
     assert lines[-1]["valid"]["values"].keys() == {"ndcg_at_10", "mrr_at_10", "ranked_share"}

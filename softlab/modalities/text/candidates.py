@@ -81,9 +81,17 @@ def candidates_told_anew(recorded: TextInput, given: TextInput) -> TextInput:
     )
 
 
-def count_candidates(examples: Iterable[Texts], options: TextInput) -> int:
-    """Of the query that has most."""
-    return max((len(list(candidates_of(each, options.candidate_fields))) for each in examples), default=1)
+def count_candidates(examples: Iterable[Texts], options: TextInput, *, keep: int) -> tuple[list[Texts], int]:
+    """Up to `keep` of the examples, from all over them, and how many candidates the query has that has most."""
+    kept: list[Texts] = []
+    most, stride = 1, 1
+    for number, example in enumerate(examples):
+        most = max(most, sum(1 for _ in candidates_of(example, options.candidate_fields)))
+        if number % stride == 0:
+            kept.append(example)
+        if len(kept) > keep:
+            kept, stride = kept[::2], 2 * stride
+    return kept, most
 
 
 def numbers_of(raw: Raw) -> NDArray[np.float32]:

@@ -122,8 +122,8 @@ class Text:
         """With the tokenizer that is meant, how much of a text it lets in, and how many candidates there are."""
         is_settled, texts = bool(options.identity), _readable(raws, self.for_inputs((options,), None))
         if options.candidate_fields and options.max_candidates is None:
-            texts = iter(held := list(texts))
-            options = replace(options, max_candidates=count_candidates(held, options))
+            held, count = count_candidates(texts, options, keep=TEXTS_TO_TRAIN_ON)
+            options, texts = replace(options, max_candidates=count), iter(held)
         looked_at = list(islice(texts, LOOKED_AT))
         if options.tokenizer.startswith(TRAIN) and not options.trained:
             pieces = (text for each in _chained(looked_at, texts) for text in all_texts(each))

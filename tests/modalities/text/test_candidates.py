@@ -13,6 +13,7 @@ import softlab
 from softlab.errors import InvalidOption, ModelError, UnreadableSample
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import decode_sample, decoding_for, settle_input
+from softlab.modalities.text.candidates import count_candidates
 from softlab.modalities.text.inputs import TextInput
 from softlab.modalities.text.modality import MODALITY
 from softlab.modalities.text.models import text_bag, text_lstm, text_transformer
@@ -234,3 +235,12 @@ def test_weights_that_learnt_from_candidates_are_used_with_those_of_another_data
     assert others == replace(learnt, candidate_fields=("answers",), max_candidates=9)
     assert MODALITY.told_anew(learnt, TextInput()) == learnt
     assert MODALITY.told_anew(PAIRED, TextInput(field="query")) == PAIRED
+
+
+def test_counting_candidates_holds_few_of_many_samples() -> None:
+    examples = [{"query": str(number), "candidates": ("a",) * (1 + number % 7)} for number in range(100)]
+
+    kept, most = count_candidates(examples, APART, keep=10)
+
+    assert most == 7
+    assert [int(each["query"]) for each in kept] == list(range(0, 100, 16))
