@@ -1,7 +1,5 @@
 """Texts as a modality."""
 
-# Shape letters: B texts in a batch, L tokens of the longest one of them.
-
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,14 +8,13 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import torch
 from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
+from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.answers import AnsweredText
-from softlab.modalities.inputs import Collated, Inputs
+from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.candidates import (
     CandidateFields,
@@ -31,11 +28,12 @@ from softlab.modalities.text.candidates import (
     numbers_of,
     readings,
 )
+from softlab.modalities.text.collating import collate_texts
 from softlab.modalities.text.inputs import TRAIN, TextInput
-from softlab.modalities.text.spans import FIRST_TOKENS, LAST_TOKENS, Encoded, class_tokens, find_answer
+from softlab.modalities.text.spans import find_answer
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
 from softlab.modalities.text.views import TextReplay, TextViews
-from softlab.modalities.text.words import count_words, joined_words, word_units
+from softlab.modalities.text.words import count_words, joined_words
 from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.answers import Answer
 from softlab.sources.source import Raw
@@ -191,46 +189,8 @@ class Text:
     def collate(self, examples: Sequence[Texts], options: TextInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], and for pairs that the tokenizer tells apart `token_type_ids`; with
         `unit` the rows of words. Where answers are sought, `first_tokens` and `last_tokens` too."""
-        tokenizer = tokenizer_for(options)
-        if options.candidate_fields:
-            return collate_candidates(examples, options, tokenizer)
-        encoded = [
-            tokenizer.encode(each[options.field], each[options.pair_field] if options.pair_field else None)
-            for each in examples
-        ]
-        for found, example in zip(encoded, examples, strict=True):
-            if not found.ids:
-                raise InvalidOption(
-                    f"the tokenizer leaves nothing of the text {example[options.field][:40]!r}. Leave such samples "
-                    f"out, or choose another `input.tokenizer`."
-                )
-        lengths = [len(found.ids) for found in encoded]
-        ids_BL = torch.full((len(encoded), max(lengths)), tokenizer.pad_id)
-        mask_BL, types_BL = torch.zeros_like(ids_BL), torch.zeros_like(ids_BL)
-        for place, (found, length) in enumerate(zip(encoded, lengths, strict=True)):
-            ids_BL[place, :length] = torch.tensor(found.ids)
-            mask_BL[place, :length] = 1
-            types_BL[place, :length] = torch.tensor(found.type_ids)
-        named = {"input_ids": ids_BL, "attention_mask": mask_BL}
-        if options.pair_field and tokenizer.tells_texts_apart:
-            named["token_type_ids"] = types_BL
-        if options.max_words:
-            named |= _tokens_of_classes(encoded, examples, options)
-        units = None
-        if options.unit:
-            units = word_units(encoded, [each[options.field] for each in examples], length=max(lengths))
-        num_cut = [
-            tokenizer.num_cut(found, each[options.field], each[options.pair_field] if options.pair_field else None)
-            for found, each in zip(encoded, examples, strict=True)
-        ]
-        return Collated(
-            inputs=Inputs(named=named),
-            units=units,
-            cut_off=sum(bool(found.overflowing) for found in encoded),
-            tokens=TokensRecord(read=sum(lengths), cut_off=sum(num_cut)),
-            outputs=options.outputs,
-            classes_B=(named[FIRST_TOKENS] >= 0).sum(dim=1) if options.max_words else None,
-        )
+        collate = collate_candidates if options.candidate_fields else collate_texts
+        return collate(examples, options, tokenizer_for(options))
 
     def find_answer(
         self, example: Texts, options: TextInput, right: Sequence[Answer] | None
@@ -246,8 +206,7 @@ MODALITY = Text()
 def _text(raw: Raw) -> str:
     """Of a list of words the text that has them, with spaces between. Raises ValueError for what isn't UTF-8, or
     empty."""
-    if isinstance(raw, tuple):
-        return joined_words(raw)
+    raw = joined_words(raw) if isinstance(raw, tuple) else raw
     if not isinstance(raw, str | bytes):
         raise TypeError("it isn't text")
     text = raw.decode() if isinstance(raw, bytes) else raw
@@ -255,16 +214,6 @@ def _text(raw: Raw) -> str:
     if not text.strip():
         raise ValueError("its text is empty")
     return text
-
-
-def _tokens_of_classes(
-    encoded: Sequence[Encoded], examples: Sequence[Texts], options: TextInput
-) -> dict[str, torch.Tensor]:
-    tokens_B2C = torch.full((len(encoded), 2, 1 + options.max_words), -1)
-    for place, (found, example) in enumerate(zip(encoded, examples, strict=True)):
-        tokens = class_tokens(found, example[options.pair_field], max_words=options.max_words)
-        tokens_B2C[place, :, : len(tokens[0])] = torch.tensor(tokens)
-    return {FIRST_TOKENS: tokens_B2C[:, 0], LAST_TOKENS: tokens_B2C[:, 1]}
 
 
 def _fields_of(record: InputRecord) -> list[str]:

@@ -25,6 +25,7 @@ FIRST_TOKENS, LAST_TOKENS = "first_tokens", "last_tokens"
 NO_ANSWER = 0
 
 WORD = re.compile(r"\S+")
+"""As `str.split` finds them."""
 
 CONTEXT = 1
 """The second text of a pair, as `Encoded.sequence_ids` counts them."""

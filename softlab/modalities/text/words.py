@@ -12,7 +12,6 @@ was cut off, or where the tokenizer leaves nothing of it.
 # Shape letters: B texts in a batch, L tokens of the longest one of them, R rows of all words that have one, W words of
 # one text, T tokens of one text that stand for some of it.
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,9 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from softlab.modalities.inputs import Units
-
-WORD = re.compile(r"\S+")
-"""As `str.split` finds them."""
+from softlab.modalities.text.spans import WORD
 
 Places = NDArray[np.int64]
 

@@ -115,6 +115,11 @@ def test_a_list_of_words_is_the_text_that_has_them() -> None:
     assert MODALITY.decode({"text": ("Ann", ",", "Bo", "!")}) == {"text": "Ann , Bo !"}
 
 
+def test_a_list_without_words_is_an_empty_text() -> None:
+    with pytest.raises(ValueError, match="its text is empty"):
+        MODALITY.decode({"text": ()})
+
+
 @pytest.mark.parametrize(("word", "found"), [("", "it is empty"), ("a b", "'a b' holds white space")])
 def test_a_word_that_the_text_would_not_have_is_refused(word: str, found: str) -> None:
     with pytest.raises(ValueError, match=rf"word 2 is none, as {found}"):
