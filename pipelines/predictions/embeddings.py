@@ -53,7 +53,7 @@ def read_texts() -> tuple[list[str], Tensor]:
     found: dict[str, int] = {}
     for number, topic in enumerate(TOPICS):
         for file in sorted((folder / topic).glob("*.txt")):
-            found.setdefault(file.read_text("utf-8", errors="replace"), number)
+            found.setdefault(file.read_text("utf-8", errors="replace").strip(), number)
     return list(found), torch.tensor(list(found.values()))
 
 
