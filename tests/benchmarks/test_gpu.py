@@ -6,7 +6,9 @@ from tests.benchmarks.gpu import Work, bench_on_gpu
 from tests.benchmarks.report import Report
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
 def test_the_benchmark_of_a_gpu_runs_and_writes_its_table(tmp_path: Path, device: str) -> None:
     report = Report()
     work = Work(

@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Path:
     return small_store(tmp_path / "store")
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
     """Where nothing is published yet, and what a process needs in its environment to publish there."""
     if request.param == "folder":
