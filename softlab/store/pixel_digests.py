@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.errors import printable
 from softlab.foreign_parquet import ForeignParquet
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.parquet_pages import check_claims
@@ -58,7 +59,7 @@ def decode_digests(data: bytes, *, max_rows: int) -> PixelDigests:
     if file.num_rows > max_rows:
         raise ValueError(f"{file.num_rows:,} of them, of {max_rows:,} samples")
     if not file.schema.equals(SCHEMA):
-        raise ValueError(f"the columns are {', '.join(file.schema.names)}")
+        raise ValueError(f"the columns are {printable(', '.join(file.schema.names))}")
     check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA))
     table = file.read(SCHEMA.names)
     if any(column.null_count for column in table.columns):

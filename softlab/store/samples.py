@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from softlab.errors import printable
 from softlab.foreign_parquet import ForeignParquet
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
@@ -99,7 +100,7 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
     names = file.schema.names
     if not file.schema.equals(pa.schema([*SCHEMA, *(each for each in (RECIPE_INDEX, ROWS) if each.name in names)])):
         found = str(file.schema.remove_metadata()).replace("\n", ", ")
-        raise ValueError(f"the columns are {found}")
+        raise ValueError(f"the columns are {printable(found)}")
     if file.num_rows != num_samples:
         raise ValueError(f"lists {file.num_rows:,} samples, the manifest says {num_samples:,}")
     longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)

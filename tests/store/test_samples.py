@@ -180,3 +180,13 @@ def test_a_table_tells_whether_it_has_content_hashes_without_being_decoded(
     table = make_table(entries)
 
     assert has_content_hashes(encode_samples(table)) == any(any(each) for each in table.content_hashes)
+
+
+def test_a_name_of_a_column_is_told_without_signs_that_a_terminal_obeys() -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"r\x1bws": [1]}), sink)
+
+    with pytest.raises(ValueError, match="the columns are") as refused:
+        decode_samples(sink.getvalue().to_pybytes(), num_samples=1)
+
+    assert "\x1b" not in str(refused.value)
