@@ -1,6 +1,6 @@
 """Scores of candidates that were computed elsewhere: each row must have as many as its sample has candidates."""
 
-# Shape letters: N samples.
+# Shape letters: N samples, V views.
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,8 +28,8 @@ def with_fewer_classes(options: DumpOptions, rows: PredictedRows) -> DumpOptions
     return replace(options, valid=True, output=(f"{parse_output(options.output[0]).name}:classes",))
 
 
-def check_candidates(rows: PredictedRows, source: Source, row_N: NDArray[np.int64], *, fields: Sequence[str]) -> None:
-    """Reads all samples. Raises SourceError naming one whose candidates are more or fewer than its scores,
+def check_candidates(rows: PredictedRows, source: Source, row_VN: NDArray[np.int64], *, fields: Sequence[str]) -> None:
+    """Reads each sample once. Raises SourceError naming one whose candidates are more or fewer than its scores,
     InvalidOption for a field that isn't there."""
     unknown = [name for name in fields if name not in source.field_names]
     if unknown:
@@ -37,10 +37,11 @@ def check_candidates(rows: PredictedRows, source: Source, row_N: NDArray[np.int6
             f"predictions.candidate_fields: {source.name} has no field {unknown[0]!r}. "
             f"{suggest(unknown[0], source.field_names)} Name its column as `source.fields.{unknown[0]}`."
         )
-    scores_N = np.isfinite(rows.numbers).reshape(len(rows), -1).sum(axis=1)[row_N]
-    for index, scores in enumerate(scores_N.tolist()):
+    scores_NV = np.isfinite(rows.numbers).reshape(len(rows), -1).sum(axis=1)[row_VN.T]
+    for index, of_views in enumerate(scores_NV.tolist()):
         count = _count(source.read(index), fields)
-        if count != scores:
+        scores = next((each for each in of_views if each != count), count)
+        if scores != count:
             raise SourceError(
                 f"{rows.where}: the sample {source.keys[index]!r} of {source.name} has {count:,} candidates, and its "
                 f"row {scores:,} scores. Give each candidate one, in their order."

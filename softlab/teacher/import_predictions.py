@@ -65,8 +65,7 @@ def import_predictions(
     row_VN, run_options = match_rows(columns, source, options), dump_options(dump, rows)
     if options.candidate_fields:
         run_options = with_fewer_classes(run_options, rows)
-        for row_N in row_VN:
-            check_candidates(rows, source, row_N, fields=options.candidate_fields)
+        check_candidates(rows, source, row_VN, fields=options.candidate_fields)
     teacher = ImportedTeacher(
         module=nn.Module(),
         name=f"import:{name_of(predictions)}",

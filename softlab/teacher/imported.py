@@ -103,8 +103,7 @@ def match_rows(columns: Columns, source: Source, options: PredictionOptions) -> 
     else:
         row_VN = _by_view(columns, columns.keys, columns.views_N, source, options)
     if columns.content_hashes is not None:
-        for row_N in row_VN:
-            _check_contents(columns, columns.content_hashes, source, row_N)
+        _check_contents(columns, columns.content_hashes, source, row_VN)
     return row_VN
 
 
@@ -177,11 +176,14 @@ def _by_position(columns: Columns, source: Source, options: PredictionOptions) -
     return np.arange(len(source), dtype=np.int64)
 
 
-def _check_contents(columns: Columns, hashes: Sequence[str], source: Source, row_N: NDArray[np.int64]) -> None:
-    for index, row in enumerate(row_N.tolist()):
-        if source.read(index).content_hash.hex() != hashes[row]:
+def _check_contents(columns: Columns, hashes: Sequence[str], source: Source, row_VN: NDArray[np.int64]) -> None:
+    """Each sample is read once, whatever its views."""
+    for index, rows in enumerate(row_VN.T.tolist()):
+        content_hash = source.read(index).content_hash.hex()
+        wrong = next((row for row in rows if hashes[row] != content_hash), None)
+        if wrong is not None:
             raise StoreMismatch(
-                f"{columns.where}: the content hash of its row {row + 1:,} is not that of the sample "
+                f"{columns.where}: the content hash of its row {wrong + 1:,} is not that of the sample "
                 f"{source.keys[index]!r} of {source.name}. Import with the data that the predictions are of."
             )
 

@@ -2,6 +2,8 @@
 
 # Shape letters: B texts in a batch, R = 2 * B rows, C classes.
 
+from collections.abc import Callable
+
 import torch
 
 from softlab.evaluation.metrics.accuracy import Accuracy
@@ -11,9 +13,14 @@ from softlab.evaluation.metrics.needs import Need
 from softlab.evaluation.metrics.unit import SHARE
 from softlab.loading.batch import Batch
 
+NEEDS: frozenset[Need] = frozenset({"answers", "logits"})
+
 
 class _OfTexts:
     """Mean over the texts whose answer is known."""
+
+    figure: Callable[[str, str], float]
+    """How right an answer is beside a right one, 0 to 1."""
 
     def __init__(self, device: torch.device) -> None:
         self._total, self._texts = 0.0, 0
@@ -23,12 +30,8 @@ class _OfTexts:
         found = torch.stack(likely_spans(start_BC, end_BC), dim=1).tolist()
         for (first, last), text in zip(found, batch.answers, strict=True):
             if text.right is not None:
-                self._total += best_of(self.figure, text.between(first, last), text.right)
+                self._total += best_of(type(self).figure, text.between(first, last), text.right)
                 self._texts += 1
-
-    def figure(self, given: str, right: str) -> float:
-        """How right an answer is, 0 to 1."""
-        raise NotImplementedError
 
     def value(self) -> float | None:
         return self._total / self._texts if self._texts else None
@@ -39,10 +42,8 @@ class AnswerMatch(_OfTexts):
 
     name, label, column = "answer_match", "answers that match exactly", "EM"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"answers", "logits"})
-
-    def figure(self, given: str, right: str) -> float:
-        return exact_match(given, right)
+    needs: frozenset[Need] = NEEDS
+    figure = staticmethod(exact_match)
 
 
 class AnswerF1(_OfTexts):
@@ -50,17 +51,15 @@ class AnswerF1(_OfTexts):
 
     name, label, column = "answer_f1", "F1 of the words of answers", "answer F1"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"answers", "logits"})
-
-    def figure(self, given: str, right: str) -> float:
-        return word_f1(given, right)
+    needs: frozenset[Need] = NEEDS
+    figure = staticmethod(word_f1)
 
 
 class AnswerPosition(Accuracy):
     """Share of the rows, of beginnings and of ends, whose largest logit is at the word of the first right answer."""
 
     name, label, column = "answer_position", "beginnings and ends at the right word", "position"
-    needs: frozenset[Need] = frozenset({"answers", "logits"})
+    needs: frozenset[Need] = NEEDS
 
 
 OF_WHOLE_ANSWERS = (AnswerMatch, AnswerF1)
