@@ -82,13 +82,15 @@ def read_answers(where: object, columns: Sequence[Any]) -> Answers:
     SourceError where texts and places don't belong together."""
     cells = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
     texts, starts = _fields(cells[0]) if len(cells) == 1 else _as_lists(*cells)
-    lengths, places = (pc.fill_null(pc.list_value_length(each), -1) for each in (texts, starts))
-    wrong_N = np.flatnonzero(np.asarray(lengths) != np.asarray(places))
-    if len(wrong_N) or pc.list_flatten(texts).null_count or pc.list_flatten(starts).null_count:
-        row = int(wrong_N[0]) if len(wrong_N) else 0
+    lengths_N, places_N = (np.asarray(pc.fill_null(pc.list_value_length(each), -1)) for each in (texts, starts))
+    is_wrong_N = lengths_N != places_N
+    for each in (texts, starts):
+        is_wrong_N[np.asarray(pc.list_parent_indices(each))[np.asarray(pc.is_null(pc.list_flatten(each)))]] = True
+    if is_wrong_N.any():
+        row = int(is_wrong_N.argmax())
         raise SourceError(
-            f"{where}: row {row} has {lengths[row]} answers and {places[row]} places where they begin, or one of them "
-            f"is empty. Give each answer its text and its place."
+            f"{where}: row {row} has {lengths_N[row]} answers and {places_N[row]} places where they begin, or one of "
+            f"them is empty. Give each answer its text and its place."
         )
     return Answers(texts=texts, starts=starts)
 

@@ -113,10 +113,17 @@ def test_columns_that_can_not_be_answers_are_refused(tmp_path: Path, options: di
         opened(path, **options)
 
 
-def test_an_answer_without_a_place_is_refused(tmp_path: Path) -> None:
-    cells = squad_cells([["film"]] * 5, [[9], [], [0], [0], [0]])
+@pytest.mark.parametrize(
+    ("starts", "found"),
+    [
+        ([[9], [], [0], [0], [0]], "row 1 has 1 answers and 0 places where they begin"),
+        ([[9], [0], [0], [None], [0]], "row 3 has 1 answers and 1 places where they begin, or one of them is empty"),
+    ],
+)
+def test_an_answer_without_a_place_is_refused(tmp_path: Path, starts: Any, found: str) -> None:
+    cells = squad_cells([["film"]] * 5, starts)
 
-    with pytest.raises(SourceError, match="row 1 has 1 answers and 0 places where they begin"):
+    with pytest.raises(SourceError, match=found):
         opened(write(tmp_path / "texts.parquet", answers=cells), answer_column="answers")
 
 
