@@ -22,6 +22,12 @@ from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
 
 
+SAMPLES, ENTRIES = "/samples", "/entries"
+"""Ends of the names of groups, where rows have entries: arrays with a row for each sample, and for each entry."""
+
+Axis = Literal["sample", "unit", "entry"]
+
+
 class StorePlan(Record, frozen=True, kw_only=True):
     """Everything that is settled before the first row is written."""
 
@@ -103,12 +109,33 @@ class StorePlan(Record, frozen=True, kw_only=True):
 
     def output_of(self, field: FieldRecord) -> OutputRecord:
         """The output that an array belongs to."""
-        return next(output for output in self.outputs if self.group_of(output) == field.group)
+        return self.output_of_group(field.group)
+
+    def output_of_group(self, group: str) -> OutputRecord:
+        """The output that the arrays of a group belong to."""
+        return next(output for output in self.outputs if f"{group}/".startswith(f"{self.group_of(output)}/"))
+
+    def groups_of(self, output: OutputRecord) -> tuple[str, ...]:
+        """The groups of its arrays, that of its rows first."""
+        group = self.group_of(output)
+        is_sampled = isinstance(output, ClassesRecord) and output.is_sampled
+        return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if is_sampled else (group,)
+
+    def axis_of(self, group: str) -> Axis:
+        """What the arrays of a group have a row for."""
+        output = self.output_of_group(group)
+        end = group.removeprefix(self.group_of(output))
+        if end == ENTRIES:
+            return "entry"
+        return "unit" if output.units and not end else "sample"
 
     def shard_capacity(self, field: FieldRecord) -> int:
         """Rows of one array that a shard has room for."""
-        units = self.storage.shard_units
-        return units if units is not None and self.output_of(field).units else self.storage.shard_rows
+        output, axis, storage = self.output_of(field), self.axis_of(field.group), self.storage
+        if axis == "sample" or (axis == "unit" and storage.shard_units is None):
+            return storage.shard_rows
+        rows = storage.shard_units if output.units and storage.shard_units is not None else storage.shard_rows
+        return rows * output.selection.k if axis == "entry" and isinstance(output, ClassesRecord) else rows
 
 
 class Manifest(StorePlan, frozen=True, kw_only=True):

@@ -155,7 +155,7 @@ def _output_record(
             class_names=class_names,
             fingerprint=label_space_fingerprint(labels.num_classes, class_names),
         ),
-        selection=SelectionRecord(method="topk", k=labels.k, temperatures=labels.temperatures),
+        selection=SelectionRecord(k=labels.k, temperatures=labels.temperatures),
         coding=_coding_record(options, labels, settled=settled.gap_steps.get(wanted.name)),
         units=has_units,
         valid=options.has_valid,

@@ -129,7 +129,7 @@ def _classes(name: str, *, coding: Coding, units: bool, valid: bool) -> ClassesR
         name=name,
         taken_from=name,
         label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
-        selection=SelectionRecord(method="topk", k=4, temperatures=TEMPERATURES),
+        selection=SelectionRecord(k=4, temperatures=TEMPERATURES),
         coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
         units=units,
         valid=valid,

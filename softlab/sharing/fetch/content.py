@@ -100,7 +100,7 @@ def plan_part(found: Manifest, digest: str, part: Part) -> StorePlan:
     """The plan of a store with some of the views, numbered from 0, and some of the features."""
     replace = msgspec.structs.replace
     outputs = tuple(each for each in found.outputs if isinstance(each, ClassesRecord) or each.name in part.features)
-    groups = {found.group_of(output) for output in outputs}
+    groups = {group for output in outputs for group in found.groups_of(output)}
     storage = replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups))
     if not any(output.units for output in outputs):
         storage = replace(storage, shard_units=None)
