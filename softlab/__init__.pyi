@@ -48,6 +48,7 @@ from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .evaluation.retrieval import RetrievalQuality, measure_retrieval
 from .labels.class_map import ClassesOptions
+from .labels.lazy_logits import LazyLogits
 from .labels.losses import (
     ArgmaxLoss,
     BinaryCrossEntropyLoss,
@@ -179,6 +180,7 @@ __all__ = [
     "InvalidOption",
     "JensenShannonLoss",
     "KlLoss",
+    "LazyLogits",
     "LearnOptions",
     "LittleMass",
     "LogOptions",

@@ -50,6 +50,7 @@ PUBLIC_NAMES = [
     "InvalidOption",
     "JensenShannonLoss",
     "KlLoss",
+    "LazyLogits",
     "LearnOptions",
     "LittleMass",
     "LogOptions",
