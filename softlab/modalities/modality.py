@@ -233,6 +233,12 @@ def tells_units(options: Any) -> bool:
     return tell is not None and bool(tell(options))
 
 
+def is_of_vocabulary(options: Any) -> bool:
+    """Whether models with this input answer over a vocabulary of tokens: so many classes that rows are sampled. A
+    modality of such models says so as `is_of_vocabulary`."""
+    return bool(getattr(modality_of(options), "is_of_vocabulary", False))
+
+
 def model_arguments(options: Any) -> dict[str, Any]:
     """What a model may want to know of its input when it is built, such as the size of a vocabulary. A modality that
     has nothing to tell has no `model_arguments`."""
