@@ -233,10 +233,11 @@ def tells_units(options: Any) -> bool:
     return tell is not None and bool(tell(options))
 
 
-def is_of_vocabulary(options: Any) -> bool:
-    """Whether models with this input answer over a vocabulary of tokens: so many classes that rows are sampled. A
-    modality of such models says so as `is_of_vocabulary`."""
-    return bool(getattr(modality_of(options), "is_of_vocabulary", False))
+def tells_targets(options: Any) -> bool:
+    """Whether samples themselves tell the right class of each row, as tokens the one behind them; a modality of which
+    none does has no `tells_targets`."""
+    tell = getattr(modality_of(options), "tells_targets", None)
+    return tell is not None and bool(tell(options))
 
 
 def model_arguments(options: Any) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from softlab.modalities.modality import (
     InputOptions,
     as_settled,
     default_input,
-    is_of_vocabulary,
     modality_of,
     outputs_of_input,
     restate_input,
     settle_input,
+    tells_targets,
 )
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
@@ -80,7 +80,7 @@ def options_for(teacher: Teacher, options: DumpOptions) -> DumpOptions:
     """What the options leave open: of rows over a vocabulary that they are sampled; and where a teacher gives several
     outputs together, these, over the classes that a sample has, with the largest ANSWER_K logits of each."""
     if options.selection == "auto":
-        is_sampled = is_of_vocabulary(teacher.input) and options.k is None
+        is_sampled = tells_targets(teacher.input) and options.k is None
         options = replace(options, selection="sampled" if is_sampled else "topk")
     outputs = outputs_of_input(teacher.input)
     if not outputs:
