@@ -90,6 +90,7 @@ from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .modalities.text.inputs import TextInput
 from .modalities.text.views import TextViews
+from .modalities.tokens.inputs import TokensInput
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -239,6 +240,7 @@ __all__ = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

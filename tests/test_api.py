@@ -108,6 +108,7 @@ PUBLIC_NAMES = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",

@@ -15,6 +15,7 @@ from softlab.manifest.outputs import (
     LabelSpaceRecord,
     OutputRecord,
     SampledRecord,
+    Selection,
     SelectionRecord,
     ValuesRecord,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Record",
     "SAMPLES",
     "SampledRecord",
+    "Selection",
     "SelectionRecord",
     "ShardRecord",
     "SkippedRecord",

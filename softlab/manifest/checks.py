@@ -237,4 +237,6 @@ def _find_wrong_statistics(manifest: Manifest) -> str | None:
         costs = [sums for sums in (own.coding_kl, own.coding_shift) if sums is not UNSET]
         if any(len(sums) != len(output.selection.temperatures) for sums in costs):
             return "statistics without one cost of the coding a temperature"
+        if (own.entries is not UNSET) != output.is_sampled:
+            return "a count of entries, or rows that are sampled, but not both"
     return None

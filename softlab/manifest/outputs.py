@@ -24,6 +24,10 @@ class SelectionRecord(Record, frozen=True, kw_only=True, tag_field="method", tag
     def in_words(self) -> str:
         return f"K={self.k}"
 
+    @property
+    def kept(self) -> str:
+        return f"{self.k:,} largest logits"
+
 
 class SampledRecord(Record, frozen=True, kw_only=True, tag_field="method", tag="sampled"):
     """Each class of probability 1 / resolution or more, and an unbiased sample of the others; at temperature 1."""
@@ -42,6 +46,10 @@ class SampledRecord(Record, frozen=True, kw_only=True, tag_field="method", tag="
     @property
     def in_words(self) -> str:
         return f"sampled at 1/{self.resolution}"
+
+    @property
+    def kept(self) -> str:
+        return f"classes of probability 1/{self.resolution} or more and a sample of the others"
 
 
 Selection = SelectionRecord | SampledRecord

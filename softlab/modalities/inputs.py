@@ -66,6 +66,10 @@ class Units:
     totals_B: "Tensor | None" = None
     """int64, always on the CPU: how many such units each sample has, those without a row too."""
 
+    targets_R: "Tensor | None" = None
+    """int64, always on the CPU: the class that each row is right to tell, where the sample itself says it, as a token
+    the one behind it."""
+
     def to(self, device: "torch.device") -> "Units":
         return replace(
             self,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softlab.errors import ModelError
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.models.device import Autocast
 from softlab.models.forward import LOGITS, ONLY, ModelInputs, outputs_of
 
@@ -45,7 +46,7 @@ class CountedRows(Protocol):
 class OutputRows:
     """An output as rows."""
 
-    rows: Tensor
+    rows: Tensor | LazyLogits
     """[R, ...], or [B, ...] where each sample has one row."""
 
     counts_B: Tensor | None = None
@@ -53,6 +54,11 @@ class OutputRows:
 
     positions_R: Tensor | None = None
     """int64, which position, or which unit with a number of its own, of its sample each row is."""
+
+    @property
+    def known(self) -> Tensor:
+        """The rows; of logits that aren't computed yet, the hidden states that they are computed from."""
+        return self.rows.hidden if isinstance(self.rows, LazyLogits) else self.rows
 
     def extent(self, sample: int) -> slice:
         """Which rows are those of one sample of the batch."""

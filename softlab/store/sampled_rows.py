@@ -11,12 +11,16 @@
 
 # Shape letters: R rows, E entries of all of them, K slots of a row.
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from softlab.manifest import ENTRIES, ClassesRecord, StorePlan
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS
+from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan
+from softlab.store.format import Array
 from softlab.store.rows import RowLayout, Rows, layout_of
 
 
@@ -57,3 +61,22 @@ def sampled_layout(plan: StorePlan, output: ClassesRecord) -> SampledLayout:
         for field in entries
     ]
     return SampledLayout(layout_of(rows), layout_of(entries), layout_of([*rows, *slots]), k)
+
+
+def place_arrays(
+    plan: StorePlan, output: ClassesRecord, encoded: Mapping[str, Array], *, rows_S: NDArray[np.int64] | None
+) -> dict[str, Array]:
+    """What a coding gives for the rows of a shard, by the names that arrays have in a store. `rows_S` is how many rows
+    each sample has in outputs with units."""
+    group = plan.group_of(output)
+    if not output.is_sampled:
+        return {f"{group}/{name}": array for name, array in encoded.items()}
+    counts_R = encoded["num_head"].astype(np.int64) + encoded["num_drawn"]
+    counts_S = counts_R
+    if output.units:
+        assert rows_S is not None, "an output with units has rows of its own"
+        ends = np.concatenate([[0], np.cumsum(counts_R)])[np.concatenate([[0], np.cumsum(rows_S)])]
+        counts_S = np.diff(ends)
+    placed = {f"{group}{ENTRIES if name in ENTRY_ARRAYS else ''}/{name}": array for name, array in encoded.items()}
+    (name, dtype), *_ = SAMPLE_ARRAYS.items()
+    return placed | {f"{group}{SAMPLES}/{name}": counts_S.astype(dtype)}

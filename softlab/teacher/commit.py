@@ -21,6 +21,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
+from softlab.store.sampled_rows import place_arrays
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from softlab.teacher.forward import OutputOnHost, TeacherOutput
@@ -85,11 +86,12 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
     batches, plan = [batch.wait() for batch in output.batches], writer.plan
     _check_finite(batches, output.shard, source, plan)
     arrays: dict[str, Array] = {}
+    rows_S = _rows(batches)
     statistics: dict[str, Statistics] = {}
     for each in plan.classes:
         labels = join_labels([batch.labels[each.name] for batch in batches])
         encoded = coding_of(each).encode(labels)
-        arrays |= {f"{plan.group_of(each)}/{name}": array for name, array in encoded.items()}
+        arrays |= place_arrays(plan, each, encoded, rows_S=rows_S)
         statistics[each.name] = _measure(plan, each, labels, encoded, targets[each.name], output.shard)
     for value in plan.values:
         parts = [encode_values(batch.values[value.name], value.coding) for batch in batches]
@@ -101,7 +103,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
         content_hashes=output.content_hashes,
         pixel_digests=output.view_digests,
         statistics=statistics,
-        rows_S=_rows(batches),
+        rows_S=rows_S,
         precisions=_precisions(batches, output.shard, plan),
         cut_off=UNSET if output.cut_off is None else output.cut_off,
         tokens=UNSET if output.tokens is None else output.tokens,
@@ -127,12 +129,14 @@ def _measure(
     shard: Shard,
 ) -> Statistics:
     coding = coding_of(output)
-    is_told = coding.coding == "uint8" and plan.format_version > 1  # what is in format 1 is settled
+    # What is in format 1 is settled; of sampled rows the loss's value hangs on the draw, not on the coding.
+    is_told = output.coding.logits == "uint8" and plan.format_version > 1 and not output.is_sampled
     return measure(
         labels,
         targets_N=None if targets_N is None else targets_N[shard.start : shard.stop],
         clipped_logits=coding.count_clipped(labels, encoded),
         stored=coding.decode(encoded) if is_told else None,
+        encoded=encoded,
     )
 
 

@@ -3,7 +3,7 @@
 # Shape letters: B rows in a batch, N rows surveyed, R rows of an output, S samples looked at.
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from softlab.models.rows import OutputRows
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import whole_mended
+from softlab.teacher.selections import Drawn, Selections
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_SECONDS = 30.0
@@ -67,8 +68,8 @@ class Surveyed:
         units = self.whole.with_units
         return None if units is None or units.counts_B is None else int(units.counts_B.max())
 
-    def keep(self, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
-        return keep(self.whole, k=k, options=options)
+    def keep(self, selections: Selections, options: DumpOptions) -> TeacherOutput:
+        return keep(self.whole, selections=selections, options=options)
 
 
 def run_survey(

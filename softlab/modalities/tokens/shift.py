@@ -1,0 +1,57 @@
+"""Which tokens have a row, and what it is of: the row of token t is the distribution over token t + 1.
+
+Nothing else in softlab knows that. A sequence's last token has no row, nor has one whose next token isn't learnt, as
+within a prompt, or was cut off.
+
+    tokens      <s>  What  is   it   ?   A   cat  </s>
+    number t    0    1     2    3    4   5   6    7
+    is learnt                            *   *    *         the prompt isn't
+    has a row                        *   *   *              the rows of 4, 5 and 6
+    target                           A   cat </s>
+"""
+
+# Shape letters: B samples in a batch, L tokens of the longest one of them, R rows of all samples, T tokens of one.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.modalities.inputs import Units
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReadTokens:
+    """What a model reads of one sample."""
+
+    ids_T: NDArray[np.int64]
+    numbers_T: NDArray[np.int64]
+    """Which token of the whole sample each is: where some are cut off in the middle, two that aren't neighbours stand
+    side by side."""
+
+    is_learnt_T: NDArray[np.bool_]
+    total: int
+    """Tokens of the whole sample."""
+
+    def __len__(self) -> int:
+        return len(self.ids_T)
+
+
+def token_units(read: Sequence[ReadTokens], *, length: int) -> Units:
+    """Of some samples that are filled up to `length` tokens."""
+    rows = [rows_of(each) for each in read]
+    return Units(
+        rows_B=torch.tensor([len(each) for each in rows]),
+        keys_R=torch.from_numpy(np.concatenate([own + place * length for place, own in enumerate(rows)])),
+        numbers_R=torch.from_numpy(np.concatenate([each.numbers_T[own] for each, own in zip(read, rows, strict=True)])),
+        totals_B=torch.tensor([each.total for each in read]),
+        targets_R=torch.from_numpy(np.concatenate([each.ids_T[own + 1] for each, own in zip(read, rows, strict=True)])),
+    )
+
+
+def rows_of(tokens: ReadTokens) -> NDArray[np.int64]:
+    """Which of the tokens that are read have a row, ascending."""
+    follows = np.diff(tokens.numbers_T) == 1
+    return np.flatnonzero(follows & tokens.is_learnt_T[1:])
