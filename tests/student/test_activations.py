@@ -51,7 +51,9 @@ def test_gradients_stay_what_they_are_and_layers_run_twice() -> None:
     for again in (False, True):
         module = learner(Reader(), checkpoint_activations=again).module.train()
         counted: list[int] = []
-        module.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, counted=counted: counted.append(1))
+        module.get_submodule("model.model.layers.0.mlp").register_forward_pre_hook(
+            lambda *_, counted=counted: counted.append(1)
+        )
         module(ids_BL).square().sum().backward()
         gradients.append([parameter.grad for parameter in module.parameters()])
         calls.append(len(counted))
