@@ -70,6 +70,9 @@ class WholeOutput:
     values: dict[str, OutputRows]
     """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
 
+    targets_R: Tensor | None = None
+    """int64 [R], as in `TeacherOutput`."""
+
     drawn: Drawn | None = None
     """What rows that are sampled are drawn by."""
 
@@ -119,6 +122,10 @@ class TeacherOutput:
 
     with_units: frozenset[str] = frozenset()
     """Names of the outputs with units."""
+
+    targets_R: Tensor | None = None
+    """int64, on the host: the right class of each of those rows, where samples themselves tell it, as tokens the one
+    that follows."""
 
     redone_B: Tensor | None = None
     """bool, on the host: which samples overflowed under autocast and were run again; None for none."""
@@ -220,6 +227,7 @@ class TeacherRun:
             num_samples=len(collated),
             logits={n: replace(r, rows=_as_float32(r.rows)) for n, r in rows.items() if kinds[n] == "classes"},
             values={n: replace(r, rows=r.known.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
+            targets_R=None if collated.units is None else collated.units.targets_R,
             drawn=Drawn(source_B=batch.source_B, view=int(batch.views_B[0]) if len(batch) else 0),
         )
 
@@ -244,6 +252,7 @@ def keep(whole: WholeOutput, *, selections: Selections, options: DumpOptions) ->
         is_finite_B=torch.stack([_by_sample(is_finite_R, output) for output, is_finite_R in finite]).all(dim=0),
         counts_B=None if units is None else units.counts_B,
         units_R=None if units is None else units.positions_R,
+        targets_R=whole.targets_R,
         with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
     )
 
