@@ -38,7 +38,7 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
     if survey.features:
         console.print(f"Features: {_in_a_line(survey.features)}.", markup=False)
     if survey.sampled:
-        _print_sampled(survey)
+        _print_sampled(survey, console)
         return
     error = "BCE" if survey.head == "sigmoid" else "KL"
     kinds = ("mass", "angle", error) if survey.head == "softmax" else ("mass", error)
@@ -75,7 +75,7 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         console.print(f"Recommended: K={best.k}, and to train at T={best.temperature:g}: {best.why}.")
 
 
-def _print_sampled(survey: Survey) -> None:
+def _print_sampled(survey: Survey, console: Console) -> None:
     """Of rows that are samples of their distribution."""
     columns = {
         "resolution": [f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled],

@@ -21,7 +21,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
-from softlab.store.sampled_rows import place_arrays
+from softlab.store.sampled_rows import place_arrays, place_tokens
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from softlab.teacher.forward import OutputOnHost, TeacherOutput
@@ -97,7 +97,7 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
     for value in plan.values:
         parts = [encode_values(batch.values[value.name], value.coding) for batch in batches]
         arrays |= {plan.array_of(value, name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    arrays |= _units(batches, plan)
+    arrays |= _units(batches, plan) | _tokens(batches, plan)
     return writer.write(
         output.shard,
         arrays=arrays,
@@ -161,6 +161,16 @@ def _units(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array
     units_R = torch.cat(units).numpy()
     fields = [each for each in plan.storage.fields if each.short_name == "unit" and plan.output_of(each).units]
     return {each.name: units_R.astype(each.dtype) for each in fields}
+
+
+def _tokens(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array]:
+    """What the teacher has read, where that is stored."""
+    if plan.tokens_read is None:
+        return {}
+    read = [batch.read for batch in batches if batch.read is not None]
+    assert len(read) == len(batches), "the first ones were read so too"
+    counts_S = torch.cat([each.counts_B for each in read]).numpy()
+    return place_tokens(plan, plan.tokens_read, torch.cat([each.ids_E for each in read]).numpy(), counts_S=counts_S)
 
 
 def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:

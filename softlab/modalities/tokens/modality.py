@@ -173,11 +173,14 @@ class Tokens:
             ids_BL[place, : len(each)] = torch.from_numpy(each.ids_T)
             mask_BL[place, : len(each)] = 1
         cut_B = np.array([each.total - len(each) for each in read])
+        are_beginnings = all(len(each) == each.numbers_T[-1] + 1 for each in read)
         return Collated(
             inputs=Inputs(named={"input_ids": ids_BL, "attention_mask": mask_BL}),
             units=token_units(read, length=length),
             cut_off=int((cut_B > 0).sum()),
             tokens=TokensRecord(read=sum(map(len, read)), cut_off=int(cut_B.sum())),
+            token_ids_E=torch.from_numpy(np.concatenate([each.ids_T for each in read])) if are_beginnings else None,
+            token_counts_B=torch.tensor([len(each) for each in read]) if are_beginnings else None,
         )
 
 
