@@ -52,8 +52,9 @@ def decoding_facts(output: OutputRecord) -> dict[str, Any]:
             "coding": output.coding.logits,
             "gap_step": output.coding.gap_step,
         } | ({"resolution": output.selection.resolution} if isinstance(output.selection, SampledRecord) else {})
-    is_plain = isinstance(output, TokensReadRecord) or output.coding == "float16"
-    return {} if is_plain else {"coding": output.coding}
+    if isinstance(output, TokensReadRecord) or output.coding == "float16":
+        return {}
+    return {"coding": output.coding}
 
 
 def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, Array]:

@@ -20,9 +20,9 @@ from softlab.modalities.text.inputs import TRAIN
 from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
-from softlab.modalities.tokens.inputs import TokensInput
-from softlab.modalities.tokens.shift import rows_of, token_units
-from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
+from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
+from softlab.modalities.tokens.shift import ReadTokens, rows_of, token_units
+from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
@@ -75,6 +75,8 @@ class Tokens:
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
         """The fields that are read. Raises InvalidOption for one that isn't there."""
+        if isinstance(fields.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: fields[STORED_FIELD]}
         found = {}
         for name in self.fields:
             if name and name not in fields:
@@ -88,6 +90,8 @@ class Tokens:
 
     def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
         """Raises ValueError or TypeError for what isn't text, or no chat where one is expected."""
+        if isinstance(raw, Mapping) and isinstance(raw.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: raw[STORED_FIELD]}
         return {
             name: parse_chat(found, has_answers=name in self.answered) if name in self.chats else _text(found)
             for name, found in (raw if isinstance(raw, Mapping) else {"": raw}).items()
@@ -165,7 +169,7 @@ class Tokens:
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], filled up on the right, and the rows of `shift`."""
         tokenizer = tokenizer_for(options)
-        read = [tokenizer.read(each, options) for each in examples]
+        read = [_read(tokenizer, each, options) for each in examples]
         length = max(map(len, read))
         ids_BL = torch.full((len(read), length), tokenizer.text.pad_id)
         mask_BL = torch.zeros_like(ids_BL)
@@ -185,6 +189,20 @@ class Tokens:
 
 
 MODALITY = Tokens()
+
+
+def _read(tokenizer: CausalTokenizer, example: Texts, options: TokensInput) -> ReadTokens:
+    """Of stored tokens all are learnt that have a row in the store."""
+    ids = example.get(STORED_FIELD)
+    if not isinstance(ids, np.ndarray):
+        return tokenizer.read(example, options)
+    own_T = ids[: tokenizer.max_length].astype(np.int64)
+    return ReadTokens(
+        ids_T=own_T,
+        numbers_T=np.arange(len(own_T)),
+        is_learnt_T=np.ones(len(own_T), dtype=bool),
+        total=len(ids),
+    )
 
 
 def _text(raw: Raw) -> str:
