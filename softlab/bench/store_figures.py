@@ -6,7 +6,7 @@ from pathlib import Path
 
 from softlab.bench.machine import open_on_disk
 from softlab.bench.timing import rates
-from softlab.manifest import Manifest
+from softlab.manifest import Manifest, TokensReadRecord
 from softlab.store.known_formats import format_named
 
 
@@ -54,4 +54,5 @@ def _titles(manifest: Manifest) -> dict[str, str]:
     titles = {output.name: f"labels/{output.name}" for output in manifest.classes}
     titles |= {output.name: f"features/{output.name}" for output in manifest.values}
     titles |= {output.name: "labels" for output in manifest.classes[:1]}
+    titles |= {output.name: "tokens read" for output in manifest.outputs if isinstance(output, TokensReadRecord)}
     return {group: titles[output.name] for output in manifest.outputs for group in manifest.groups_of(output)}

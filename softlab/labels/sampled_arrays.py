@@ -1,4 +1,4 @@
-"""The arrays of rows that are samples of their distributions, by name; see `sampled_coding`."""
+"""The arrays of rows that are samples of their distributions, by name, see `sampled_coding`; and of stored tokens."""
 
 from collections.abc import Mapping
 
@@ -10,3 +10,8 @@ ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, "gaps": "uint8"}
 
 SAMPLE_ARRAYS: Mapping[str, str] = {"entries": "uint32"}
 """One number a sample: the entries of all of its rows."""
+
+
+def token_dtype(vocabulary: int) -> str:
+    """Of the ids of tokens below `vocabulary`."""
+    return "uint16" if vocabulary <= 1 << 16 else "uint32"

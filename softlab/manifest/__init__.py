@@ -17,6 +17,7 @@ from softlab.manifest.outputs import (
     SampledRecord,
     Selection,
     SelectionRecord,
+    TokensReadRecord,
     ValuesRecord,
 )
 from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
@@ -75,6 +76,7 @@ __all__ = [
     "StorageRecord",
     "StorePlan",
     "TeacherRecord",
+    "TokensReadRecord",
     "TokensRecord",
     "TransformRecord",
     "ValuesRecord",

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS, token_dtype
 from softlab.labels.values_coding import arrays_of_values
-from softlab.manifest.outputs import ClassesRecord, OutputRecord, SampledRecord, ValuesRecord
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, SampledRecord, TokensReadRecord, ValuesRecord
 from softlab.manifest.records import ENTRIES, SAMPLES, Manifest, StorePlan
 from softlab.manifest.seen import views_fingerprint
 from softlab.manifest.storage import PrecisionRecord, ShardRecord
@@ -108,7 +108,10 @@ def _find_wrong_arrays(plan: StorePlan, output: OutputRecord) -> str | None:
     found = {name: field.row_shape for name, field in zip(names, fields, strict=True)}
     if len(found) < len(fields):
         return f"two arrays of the output {output.name} have the same name"
-    if isinstance(output, ValuesRecord):
+    if isinstance(output, TokensReadRecord):
+        arrays: ExpectedArrays = {f"samples/{name}": (dtype, ()) for name, dtype in SAMPLE_ARRAYS.items()}
+        arrays["entries/token_ids"] = (token_dtype(output.vocabulary), ())
+    elif isinstance(output, ValuesRecord):
         name = plan.array_of(output, "values").rpartition("/")[2]
         arrays = _arrays_of_values(output, name, row_shape=found.get(name, ()))
     else:

@@ -119,4 +119,18 @@ class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="val
         return "float16" if self.other_coding is UNSET else self.other_coding
 
 
-OutputRecord = ClassesRecord | ValuesRecord
+class TokensReadRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="tokens"):
+    """What the teacher has read, so that a store is complete by itself: the ids of the tokens of each sample."""
+
+    name: OutputName
+    vocabulary: Positive
+    """Above every id."""
+
+    most: Positive
+    """Tokens of a sample."""
+
+    units = False
+    """Tokens without a row are read too, such as those of a prompt."""
+
+
+OutputRecord = ClassesRecord | ValuesRecord | TokensReadRecord

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from softlab.amounts import format_count
-from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, TokensReadRecord, ValuesRecord
 from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
 from softlab.manifest.statistics import Statistics
 from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord, TokensRecord
@@ -68,6 +68,11 @@ class StorePlan(Record, frozen=True, kw_only=True):
         return tuple(output for output in self.outputs if isinstance(output, ValuesRecord))
 
     @property
+    def tokens_read(self) -> TokensReadRecord | None:
+        """What the teacher has read, where the store holds it."""
+        return next((output for output in self.outputs if isinstance(output, TokensReadRecord)), None)
+
+    @property
     def has_units(self) -> bool:
         return any(output.units for output in self.outputs)
 
@@ -96,6 +101,8 @@ class StorePlan(Record, frozen=True, kw_only=True):
 
     def _output_in_a_line(self, output: OutputRecord) -> str:
         units = ", a row for each unit" if output.units else ""
+        if isinstance(output, TokensReadRecord):
+            return f"{output.name}: what was read, up to {output.most:,} tokens"
         if isinstance(output, ValuesRecord):
             return f"{output.name}: values [{self.shape_in_words(output)}]{units}"
         name = f"{output.name}: " if len(self.outputs) > 1 else ""
@@ -118,6 +125,8 @@ class StorePlan(Record, frozen=True, kw_only=True):
     def groups_of(self, output: OutputRecord) -> tuple[str, ...]:
         """The groups of its arrays, that of its rows first."""
         group = self.group_of(output)
+        if isinstance(output, TokensReadRecord):
+            return (f"{group}{SAMPLES}", f"{group}{ENTRIES}")
         is_sampled = isinstance(output, ClassesRecord) and output.is_sampled
         return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if is_sampled else (group,)
 
@@ -134,6 +143,8 @@ class StorePlan(Record, frozen=True, kw_only=True):
         output, axis, storage = self.output_of(field), self.axis_of(field.group), self.storage
         if axis == "sample" or (axis == "unit" and storage.shard_units is None):
             return storage.shard_rows
+        if isinstance(output, TokensReadRecord):
+            return storage.shard_rows * output.most
         rows = storage.shard_units if output.units and storage.shard_units is not None else storage.shard_rows
         return rows * output.selection.k if axis == "entry" and isinstance(output, ClassesRecord) else rows
 

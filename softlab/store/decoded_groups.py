@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from softlab.errors import DamagedStore
 from softlab.indices import StoreIndex
-from softlab.manifest import ENTRIES, SAMPLES, Manifest
+from softlab.manifest import ENTRIES, SAMPLES, Manifest, TokensReadRecord
 from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
@@ -131,7 +131,11 @@ class DecodedGroups:
     def _num_rows(self, group: str) -> int:
         """In all views."""
         if self.manifest.axis_of(group) == "entry":
-            told = self.manifest.statistics[self.manifest.output_of_group(group).name].entries
+            output = self.manifest.output_of_group(group)
+            if isinstance(output, TokensReadRecord):
+                samples = self.manifest.views.num_views * self.manifest.source.num_samples
+                return samples * output.most if self.manifest.tokens is None else self.manifest.tokens.read
+            told = self.manifest.statistics[output.name].entries
             assert told is not UNSET, "the manifest was checked"
             return told
         units = self.units_of(group)
@@ -191,6 +195,11 @@ class DecodedGroups:
         )
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
+        for output in self.manifest.outputs:
+            if isinstance(output, TokensReadRecord):
+                ids_E = arrays.get(f"{self.manifest.group_of(output)}{ENTRIES}/token_ids")
+                if ids_E is not None and ids_E.size and int(ids_E.max()) >= output.vocabulary:
+                    return f"token {int(ids_E.max())} of {output.vocabulary}"
         for output in self.manifest.classes:
             groups = self.manifest.groups_of(output)
             ids_RK = next((arrays[name] for group in groups if (name := f"{group}/class_ids") in arrays), None)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, FieldRecord, OutputRecord, SampledRecord, StorePlan
+from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, FieldRecord, OutputRecord, SampledRecord, StorePlan, TokensReadRecord
 from softlab.shards import Shard
 
 FormatName = Literal["zarr", "parquet"]
@@ -52,7 +52,9 @@ def decoding_facts(output: OutputRecord) -> dict[str, Any]:
             "coding": output.coding.logits,
             "gap_step": output.coding.gap_step,
         } | ({"resolution": output.selection.resolution} if isinstance(output.selection, SampledRecord) else {})
-    return {} if output.coding == "float16" else {"coding": output.coding}
+    if isinstance(output, TokensReadRecord) or output.coding == "float16":
+        return {}
+    return {"coding": output.coding}
 
 
 def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, Array]:

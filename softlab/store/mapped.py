@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from softlab.labels.coding import LabelCoding
+    from softlab.labels.sampled_coding import SampledCoding
     from softlab.labels.soft_labels import SoftLabels
 
 
@@ -45,7 +46,7 @@ class MappedStore(Store):
         return msgspec.structs.replace(whole, label_space=space, selection=selection)
 
     @property
-    def coding(self) -> "LabelCoding":
+    def coding(self) -> "LabelCoding | SampledCoding":
         return self.whole.coding
 
     @property

@@ -259,6 +259,21 @@ class Store:
         values = stored[group if group in stored else f"{group}/values"]
         return decode_values(values, scale_R=stored.get(f"{group}/scale"))
 
+    def read_tokens(self, samples: ArrayLike, *, view: int = 0) -> list[NDArray[np.int64]]:
+        """What the teacher has read of B samples, in the order asked for: int64 [tokens] of each. Raises as `read`, and
+        StoreMismatch for a store that doesn't hold it."""
+        read = self.manifest.tokens_read
+        if read is None:
+            raise StoreMismatch(
+                f"{self.name}: doesn't hold what its teacher has read. Train with the data set that it was made from."
+            )
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        group = self.manifest.groups_of(read)[-1]
+        rows, units = self._take(group, store_B, view=view), self._groups.units_of(group, view=view)
+        assert units is not None, "samples have tokens of their own number"
+        (name, ids), *_ = self._groups.layouts[group].columns(rows).items()
+        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B))[:-1])
+
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         return self._tables.samples()

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS
-from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS, token_dtype
+from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan, TokensReadRecord
 from softlab.store.format import Array
 from softlab.store.rows import RowLayout, Rows, layout_of
 
@@ -80,3 +80,15 @@ def place_arrays(
     placed = {f"{group}{ENTRIES if name in ENTRY_ARRAYS else ''}/{name}": array for name, array in encoded.items()}
     (name, dtype), *_ = SAMPLE_ARRAYS.items()
     return placed | {f"{group}{SAMPLES}/{name}": counts_S.astype(dtype)}
+
+
+def place_tokens(
+    plan: StorePlan, read: TokensReadRecord, ids_E: NDArray[np.int64], *, counts_S: NDArray[np.int64]
+) -> dict[str, Array]:
+    """What was read of the samples of a shard, by the names that arrays have in a store."""
+    group = plan.group_of(read)
+    (name, dtype), *_ = SAMPLE_ARRAYS.items()
+    return {
+        f"{group}{SAMPLES}/{name}": counts_S.astype(dtype),
+        f"{group}{ENTRIES}/token_ids": ids_E.astype(token_dtype(read.vocabulary)),
+    }

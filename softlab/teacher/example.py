@@ -18,6 +18,7 @@ from softlab.teacher.batch_check import check_alone
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
+from softlab.teacher.next_token_check import check_next_tokens
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.outside_numbers import OutsideNumbers, watch
 from softlab.teacher.overflow import whole_mended
@@ -64,7 +65,9 @@ def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled:
         whole = whole_mended(run, load(min(MEASURED_SAMPLES, options.batch_size)))
     selections = check_classes(whole, options, settled)
     check_alone(run, aligned, decoded)
-    return Example(output=keep(whole, selections=selections, options=options), outside=outside)
+    output = keep(whole, selections=selections, options=options)
+    check_next_tokens(output)
+    return Example(output=output, outside=outside)
 
 
 def _watch(run: TeacherRun, aligned: Aligned, loader: BatchLoader) -> OutsideNumbers:

@@ -60,6 +60,14 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TokensRead:
+    """The tokens of some samples, one sample behind the other; on the host."""
+
+    ids_E: Tensor
+    counts_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class WholeOutput:
     """All that the teacher gave for the B samples of a batch, as rows."""
 
@@ -69,6 +77,11 @@ class WholeOutput:
 
     values: dict[str, OutputRows]
     """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
+
+    targets_R: Tensor | None = None
+    """int64 [R], as in `TeacherOutput`."""
+
+    read: TokensRead | None = None
 
     drawn: Drawn | None = None
     """What rows that are sampled are drawn by."""
@@ -119,6 +132,13 @@ class TeacherOutput:
 
     with_units: frozenset[str] = frozenset()
     """Names of the outputs with units."""
+
+    targets_R: Tensor | None = None
+    """int64, on the host: the right class of each of those rows, where samples themselves tell it, as tokens the one
+    that follows."""
+
+    read: TokensRead | None = None
+    """What the teacher has read, where it is stored."""
 
     redone_B: Tensor | None = None
     """bool, on the host: which samples overflowed under autocast and were run again; None for none."""
@@ -220,6 +240,8 @@ class TeacherRun:
             num_samples=len(collated),
             logits={n: replace(r, rows=_as_float32(r.rows)) for n, r in rows.items() if kinds[n] == "classes"},
             values={n: replace(r, rows=r.known.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
+            targets_R=None if collated.units is None else collated.units.targets_R,
+            read=_read_tokens(collated, self.options),
             drawn=Drawn(source_B=batch.source_B, view=int(batch.views_B[0]) if len(batch) else 0),
         )
 
@@ -244,6 +266,8 @@ def keep(whole: WholeOutput, *, selections: Selections, options: DumpOptions) ->
         is_finite_B=torch.stack([_by_sample(is_finite_R, output) for output, is_finite_R in finite]).all(dim=0),
         counts_B=None if units is None else units.counts_B,
         units_R=None if units is None else units.positions_R,
+        targets_R=whole.targets_R,
+        read=whole.read,
         with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
     )
 
@@ -278,6 +302,12 @@ def _by_sample(is_finite_R: Tensor, output: OutputRows) -> Tensor:
     )
     bad_B = torch.zeros(num_samples, device=device).index_add(0, sample_R, (~is_finite_R).float())
     return bad_B == 0
+
+
+def _read_tokens(collated: Collated, options: DumpOptions) -> TokensRead | None:
+    if options.inputs == "none" or collated.token_ids_E is None or collated.token_counts_B is None:
+        return None
+    return TokensRead(ids_E=collated.token_ids_E, counts_B=collated.token_counts_B)
 
 
 def _as_float32(rows: Tensor | LazyLogits) -> Tensor | LazyLogits:

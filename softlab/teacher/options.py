@@ -85,6 +85,10 @@ class DumpOptions:
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten;
     with :channels_last behind it where the layer gives [B, H, W, C]."""
 
+    inputs: Literal["tokens", "none"] = "tokens"
+    """What is stored of what the teacher has read: the tokens of language models, at a byte or two each, so that
+    students need neither texts nor tokenizer; or nothing."""
+
     coding: Coding = "float16"
     """How logits are stored; uint8 holds the gaps between successive ones at about half the size of float16."""
 
@@ -175,6 +179,8 @@ class DumpOptions:
             raise InvalidOption(
                 f"dump.selection = {self.selection}: is none. Choose as `dump.selection` auto, topk or sampled."
             )
+        if self.inputs not in ("tokens", "none"):
+            raise InvalidOption(f"dump.inputs = {self.inputs}: is unknown. Say tokens or none.")
         if not 1 <= self.resolution <= MAX_RESOLUTION:
             raise InvalidOption(
                 f"dump.resolution = {self.resolution}: expected a whole number from 1 to {MAX_RESOLUTION}: a class of "

@@ -16,7 +16,7 @@ from softlab.identity import keys_fingerprint, label_space_fingerprint
 from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.gradient_angle import MANY_CLASSES, k_for_many
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS, token_dtype
 from softlab.labels.sampled_coding import SampledCoding
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
@@ -38,11 +38,12 @@ from softlab.manifest import (
     StorageRecord,
     StorePlan,
     TeacherRecord,
+    TokensReadRecord,
     ValuesRecord,
     check_plan,
     in_version_1,
 )
-from softlab.modalities.modality import choose_field, decoding_for, modality_of, options_by_name
+from softlab.modalities.modality import choose_field, decoding_for, modality_of, model_arguments, options_by_name
 from softlab.models.outputs import WantedOutput
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import (
@@ -59,6 +60,9 @@ from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DEFAULT_K, DumpOptions, default_k
 
 UNIT_DTYPE = "uint32"
+
+TOKENS = "tokens"
+"""The name of what the teacher has read, among the outputs."""
 
 LONG_CHUNK_ROWS = 1 << 16
 """Of arrays with a byte or two a row: shorter chunks compress worse."""
@@ -111,6 +115,7 @@ def make_plan(
     """
     settled = settled or Settled()
     _check_class_names(teacher, example)
+    read = _tokens_read(teacher, example)
     plan = StorePlan(
         format="softlab",
         format_version=2,
@@ -119,12 +124,14 @@ def make_plan(
         libraries=_libraries(teacher),
         teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
         views=views.record,
-        outputs=tuple(
-            _output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs
+        outputs=(
+            *(_output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs),
+            *([] if read is None else [read]),
         ),
         storage=plan_storage(
             options,
             example,
+            read=read,
             num_samples=len(source),
             most_units=most_units,
             most_rows=most_rows,
@@ -144,6 +151,14 @@ def make_plan(
     if settled.format_version == 1:
         return in_version_1(plan) or plan
     return plan
+
+
+def _tokens_read(teacher: Teacher, example: TeacherOutput) -> TokensReadRecord | None:
+    """Where what the teacher has read is stored."""
+    told = model_arguments(teacher.input) if example.read is not None else {}
+    if not told:
+        return None
+    return TokensReadRecord(name=TOKENS, vocabulary=told["vocab_size"], most=told["max_length"])
 
 
 def _output_record(
@@ -231,6 +246,7 @@ def plan_storage(
     example: TeacherOutput,
     *,
     num_samples: int,
+    read: TokensReadRecord | None = None,
     most_units: int | None = None,
     most_rows: int = MAX_SHARD_ROWS,
     settled: Settled | None = None,
@@ -239,6 +255,7 @@ def plan_storage(
     `most_units` need not be known."""
     settled = settled or Settled()
     arrays = [array for wanted in options.wanted_outputs for array in _arrays_of(wanted, options, example)]
+    arrays += [] if read is None else _arrays_read(read)
     units, shard_rows = most_units or 1, settled.shard_rows if options.shard_rows is None else options.shard_rows
     if shard_rows is None:
         per_sample = sum(array.row_bytes * array.rows_of_sample(units) for array in arrays)
@@ -310,6 +327,13 @@ def _shapes_of(wanted: WantedOutput, options: DumpOptions, example: TeacherOutpu
     }
     shapes |= {"valid": (coding.valid_dtype, ())} if options.has_valid else {}
     return shapes | ({"valid_bits": ("uint8", (coding.valid_bytes,))} if options.masked else {})
+
+
+def _arrays_read(read: TokensReadRecord) -> list[_Array]:
+    group, dtype = f"outputs/{read.name}", token_dtype(read.vocabulary)
+    make = partial(_Array, row_shape=(), is_of_units=False, most_chunk_rows=LONG_CHUNK_ROWS)
+    counts = [make(name=f"{group}{SAMPLES}/{name}", dtype=dtype) for name, dtype in SAMPLE_ARRAYS.items()]
+    return [*counts, make(name=f"{group}{ENTRIES}/token_ids", dtype=dtype, entries=read.most)]
 
 
 def _sampled_arrays(labels: SoftLabels, *, prefix: str, has_units: bool) -> list[_Array]:

@@ -26,7 +26,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
-from softlab.manifest import OutputRecord, ValuesRecord
+from softlab.manifest import ClassesRecord, ValuesRecord
 from softlab.models.rows import OutputRows
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
@@ -72,7 +72,8 @@ def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[Store
             raise StoreMismatch(
                 f"{where}: sample {key} is not the one that is stored. Restore the data, or choose another `out`."
             )
-        for each in shard.plan.outputs:
+        outputs: list[ClassesRecord | ValuesRecord] = [*shard.plan.classes, *shard.plan.values]
+        for each in outputs:
             found = _compare(shard, sample, each, whole.all_rows[each.name], place)
             explained = max(OTHER_BATCH[run.rounding], OTHER_BATCH[_rounding_of(shard, sample)])
             _judge(found, explained, told=f"{where}: output {each.name} of the sample {key}: stored is {found.told}")
@@ -117,7 +118,9 @@ def _load(aligned: Aligned, rows: Sequence[tuple[StoredShard, int]], device: tor
     return batch
 
 
-def _compare(shard: StoredShard, sample: int, output: OutputRecord, now: OutputRows, place: int) -> _Difference:
+def _compare(
+    shard: StoredShard, sample: int, output: ClassesRecord | ValuesRecord, now: OutputRows, place: int
+) -> _Difference:
     stored, rows = shard.rows_of(sample, output), now.rows[now.extent(place)]
     known = rows.hidden if isinstance(rows, LazyLogits) else rows
     num_stored = len(next(iter(stored.values())))

@@ -48,6 +48,7 @@ def bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) 
     most_units = None if output.counts_B is None else int(output.counts_B.max())
     plan = msgspec.structs.replace(
         plan,
+        outputs=tuple(each for each in plan.outputs if each != plan.tokens_read),
         source=msgspec.structs.replace(plan.source, num_samples=count),
         views=msgspec.structs.replace(plan.views, num_views=1),
         storage=plan_storage(options, output, num_samples=count, most_units=most_units),

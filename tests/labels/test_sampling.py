@@ -157,7 +157,7 @@ def is_close_call(logits: list[float], *, resolution: int, uniform: float, other
 
 def test_the_expected_weight_of_each_class_is_its_probability() -> None:
     """Cross-entropy and its gradient are linear in the weights, so that this is all there is to it. In 40,000 samples
-    of 300 classes a weight that is off by 9 % would be noticed of a class of probability 0.005, by 60 % of one of
+    of 300 classes a weight that is off by 9 % would be noticed of a class of probability 0.005, by 70 % of one of
     0.0001: 5 standard errors."""
     logits_1C = make_logits(rows=1, num_classes=300, scale=1.5)
     p_C = probabilities(logits_1C)[0]
@@ -170,7 +170,7 @@ def test_the_expected_weight_of_each_class_is_its_probability() -> None:
     assert (error_C.abs()[is_often_C] < 5 * standard_C[is_often_C] + 1e-7).all()
     assert error_C[~is_often_C].sum().abs() < 5 * standard_C[~is_often_C].square().sum().sqrt()
     assert (5 * standard_C[p_C > 0.005] < 0.09 * p_C[p_C > 0.005]).all()
-    assert (5 * standard_C[is_often_C] < 0.6 * p_C[is_often_C]).all()
+    assert (5 * standard_C[is_often_C] < 0.7 * p_C[is_often_C]).all()
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0, 8.0])

@@ -191,7 +191,8 @@ def fill(plan: StorePlan, rows_N: Sequence[int], *, seed: int = 0) -> UnitModel:
                 placed = {f"{plan.group_of(output)}/{name}": array for name, array in arrays.items()}
             for name, array in placed.items():
                 counts_S = counts_in(plan, name.rpartition("/")[0], placed, rows_S=np.array(counts, dtype=np.int64))
-                lists[name].append(np.split(array, np.cumsum(counts if counts_S is None else counts_S)[:-1]))
+                own = np.ones(len(rows_N), dtype=np.int64) if counts_S is None else counts_S
+                lists[name].append(np.split(array, np.cumsum(own)[:-1]))
     return UnitModel(plan=plan, rows_N=np.array(rows_N, dtype=np.int64), lists=lists)
 
 

@@ -20,9 +20,9 @@ from softlab.modalities.text.inputs import TRAIN
 from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
-from softlab.modalities.tokens.inputs import TokensInput
-from softlab.modalities.tokens.shift import rows_of, token_units
-from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
+from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
+from softlab.modalities.tokens.shift import ReadTokens, rows_of, token_units
+from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
@@ -75,6 +75,8 @@ class Tokens:
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
         """The fields that are read. Raises InvalidOption for one that isn't there."""
+        if isinstance(fields.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: fields[STORED_FIELD]}
         found = {}
         for name in self.fields:
             if name and name not in fields:
@@ -88,6 +90,8 @@ class Tokens:
 
     def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
         """Raises ValueError or TypeError for what isn't text, or no chat where one is expected."""
+        if isinstance(raw, Mapping) and isinstance(raw.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: raw[STORED_FIELD]}
         return {
             name: parse_chat(found, has_answers=name in self.answered) if name in self.chats else _text(found)
             for name, found in (raw if isinstance(raw, Mapping) else {"": raw}).items()
@@ -165,7 +169,7 @@ class Tokens:
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
         """`input_ids` and `attention_mask` [B, L], filled up on the right, and the rows of `shift`."""
         tokenizer = tokenizer_for(options)
-        read = [tokenizer.read(each, options) for each in examples]
+        read = [_read(tokenizer, each, options) for each in examples]
         length = max(map(len, read))
         ids_BL = torch.full((len(read), length), tokenizer.text.pad_id)
         mask_BL = torch.zeros_like(ids_BL)
@@ -173,15 +177,32 @@ class Tokens:
             ids_BL[place, : len(each)] = torch.from_numpy(each.ids_T)
             mask_BL[place, : len(each)] = 1
         cut_B = np.array([each.total - len(each) for each in read])
+        are_beginnings = all(len(each) == each.numbers_T[-1] + 1 for each in read)
         return Collated(
             inputs=Inputs(named={"input_ids": ids_BL, "attention_mask": mask_BL}),
             units=token_units(read, length=length),
             cut_off=int((cut_B > 0).sum()),
             tokens=TokensRecord(read=sum(map(len, read)), cut_off=int(cut_B.sum())),
+            token_ids_E=torch.from_numpy(np.concatenate([each.ids_T for each in read])) if are_beginnings else None,
+            token_counts_B=torch.tensor([len(each) for each in read]) if are_beginnings else None,
         )
 
 
 MODALITY = Tokens()
+
+
+def _read(tokenizer: CausalTokenizer, example: Texts, options: TokensInput) -> ReadTokens:
+    """Of stored tokens all are learnt that have a row in the store."""
+    ids = example.get(STORED_FIELD)
+    if not isinstance(ids, np.ndarray):
+        return tokenizer.read(example, options)
+    own_T = ids[: tokenizer.max_length].astype(np.int64)
+    return ReadTokens(
+        ids_T=own_T,
+        numbers_T=np.arange(len(own_T)),
+        is_learnt_T=np.ones(len(own_T), dtype=bool),
+        total=len(ids),
+    )
 
 
 def _text(raw: Raw) -> str:

@@ -31,7 +31,7 @@ def test_who_knows_the_next_token_is_always_right_and_who_tells_another_one_neve
     assert collated.units.targets_R is not None
 
     logits_BLC = knowing(collated.inputs.named["input_ids"], shift=shift)
-    rows = classes_as_rows(logits_BLC, name="logits", num_samples=2, counted=collated.units).rows
+    rows = classes_as_rows(logits_BLC, name="logits", num_samples=2, counted=collated.units).known
 
     right_R = rows.argmax(dim=1) == collated.units.targets_R
     assert len(right_R) > 30
