@@ -66,11 +66,11 @@ class TokensCollator:
 
     def _key_of(self, item: Mapping[str, Any]) -> str:
         key = item.get(self.sample)
-        if not isinstance(key, str):
+        if not isinstance(key, str) or IDS not in item:
             raise StoreMismatch(
                 f"TokensCollator: an item tells {key!r} as its {self.sample!r} (it has {', '.join(map(str, item))}), "
-                f"expected the key that the store has. Add it as a text to each item of the data set, and leave "
-                f"`remove_unused_columns` false."
+                f"expected the key that the store has, a text, and `{IDS}`. Add them to each item of the data set, and "
+                f"say `remove_unused_columns=False` where a trainer drops them."
             )
         return key
 
