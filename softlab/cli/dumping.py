@@ -78,7 +78,9 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
 def _print_sampled(survey: Survey, console: Console) -> None:
     """Of rows that are samples of their distribution."""
     columns = {
-        "resolution": [f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled],
+        "resolution": [
+            f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled
+        ],
         "entries": [f"{each.entries:.1f}" for each in survey.sampled],
         "head": [f"{each.head_mass:.3f}" for each in survey.sampled],
         "B/row": [f"{each.bytes_per_unit:.1f}" for each in survey.sampled],

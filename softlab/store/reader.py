@@ -272,7 +272,7 @@ class Store:
         rows, units = self._take(group, store_B, view=view), self._groups.units_of(group, view=view)
         assert units is not None, "samples have tokens of their own number"
         (name, ids), *_ = self._groups.layouts[group].columns(rows).items()
-        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B))[:-1])
+        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B)))[:-1]
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""

@@ -56,6 +56,7 @@ class _Difference:
     told: str
 
 
+@torch.inference_mode()
 def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[StoredShard], *, where: Path) -> None:
     """Runs the teacher on the first and the last sample that is stored, in their views, and compares all outputs.
 
@@ -194,9 +195,7 @@ def _compare_labels(coding: LabelCoding, stored: Mapping[str, Array], logits_RC:
     return max(found, key=lambda each: each.size)
 
 
-def _compare_sampled(
-    coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits
-) -> _Difference:
+def _compare_sampled(coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits) -> _Difference:
     """The classes that weren't drawn, by the logarithms of their probabilities, and the probability of all others."""
     then, num_head_R1 = coding.decode(stored), torch.from_numpy(stored["num_head"].astype(np.int64))[:, None]
     is_head_RK = torch.arange(then.k) < num_head_R1

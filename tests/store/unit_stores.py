@@ -167,7 +167,9 @@ def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
     if isinstance(coding, SampledCoding):
         arrays |= {name: (dtype, ()) for name, dtype in ROW_ARRAYS.items()}
         arrays |= {f"samples/{name}": (dtype, ()) for name, dtype in SAMPLE_ARRAYS.items()}
-        return arrays | {f"entries/{name}": (dtype or coding.class_id_dtype, ()) for name, dtype in ENTRY_ARRAYS.items()}
+        return arrays | {
+            f"entries/{name}": (dtype or coding.class_id_dtype, ()) for name, dtype in ENTRY_ARRAYS.items()
+        }
     arrays |= {
         "class_ids": (coding.class_id_dtype, k),
         "logits": (coding.logit_dtype, k),

@@ -26,8 +26,8 @@ from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tok
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
-Texts = Mapping[str, str]
-"""The fields of a sample; a chat as the JSON text of its turns."""
+Texts = Mapping[str, Any]
+"""The fields of a sample, texts; a chat as the JSON text of its turns. Of stored tokens their ids, an array."""
 
 SAME = ("messages_field", "prompt_field", "add_special_tokens", "template_date", "template_identity")
 """Options beside the tokenizer that decide which tokens a sample has: of a student those of its teacher."""
@@ -158,12 +158,16 @@ class Tokens:
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()
+        if STORED_FIELD in example:
+            return int.from_bytes(hasher.update(example[STORED_FIELD].astype("<i8").tobytes()).digest(8), "little")
         for data in (example[name].encode() for name in self.seen_fields):
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
 
     def length(self, example: Texts, options: TokensInput) -> int:
         """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it."""
+        if STORED_FIELD in example:
+            return len(example[STORED_FIELD])
         return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
@@ -270,7 +274,7 @@ def _readable(raws: Iterable[Mapping[str, Raw]], modality: Tokens) -> Iterator[T
 
 def _note(looked_at: Sequence[Texts], options: TokensInput) -> str:
     tokenizer = tokenizer_for(options)
-    read = [tokenizer.read(each, options) for each in looked_at]
+    read = [_read(tokenizer, each, options) for each in looked_at]
     notes = []
     if cut := sum(each.total > len(each) for each in read):
         notes.append(
