@@ -271,7 +271,7 @@ class Store:
         group = self.manifest.groups_of(read)[-1]
         rows, units = self._take(group, store_B, view=view), self._groups.units_of(group, view=view)
         assert units is not None, "samples have tokens of their own number"
-        (name, ids), *_ = self._groups.layouts[group].columns(rows).items()
+        (ids,) = self._groups.layouts[group].columns(rows).values()
         return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B)))[:-1]
 
     def read_samples(self) -> SampleTable:

@@ -97,8 +97,8 @@ def make_unit_plan(
     classes: Sequence[str] = ("tokens",),
 ) -> StorePlan:
     """Of `tokens` (classes) and `states` (values) with a row for each unit, and `pooled` (values) without; `page` would
-    be classes without units. With `is_sampled` the rows of classes are. `shard_rows` samples make a shard, and each shard has room for the fullest of them and for
-    `spare_chunks` chunks more."""
+    be classes without units. With `is_sampled` the rows of classes are. `shard_rows` samples make a shard, and each
+    shard has room for the fullest of them and for `spare_chunks` chunks more."""
     most = max(sum(rows_N[start : start + shard_rows]) for start in range(0, len(rows_N), shard_rows))
     room = (-(-max(most, 1) // unit_chunk_rows) + spare_chunks) * unit_chunk_rows
     outputs: list[OutputRecord] = [
