@@ -7,21 +7,20 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
-from softlab.modalities.inputs import Collated, Inputs
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN
 from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
+from softlab.modalities.tokens.collating import collate_tokens
 from softlab.modalities.tokens.inputs import TokensInput
-from softlab.modalities.tokens.shift import rows_of, token_units
+from softlab.modalities.tokens.shift import rows_of
 from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
@@ -163,21 +162,12 @@ class Tokens:
         return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
-        """`input_ids` and `attention_mask` [B, L], filled up on the right, and the rows of `shift`."""
+        """As `collate_tokens`."""
         tokenizer = tokenizer_for(options)
-        read = [tokenizer.read(each, options) for each in examples]
-        length = max(map(len, read))
-        ids_BL = torch.full((len(read), length), tokenizer.text.pad_id)
-        mask_BL = torch.zeros_like(ids_BL)
-        for place, each in enumerate(read):
-            ids_BL[place, : len(each)] = torch.from_numpy(each.ids_T)
-            mask_BL[place, : len(each)] = 1
-        cut_B = np.array([each.total - len(each) for each in read])
-        return Collated(
-            inputs=Inputs(named={"input_ids": ids_BL, "attention_mask": mask_BL}),
-            units=token_units(read, length=length),
-            cut_off=int((cut_B > 0).sum()),
-            tokens=TokensRecord(read=sum(map(len, read)), cut_off=int(cut_B.sum())),
+        return collate_tokens(
+            [tokenizer.read(each, options) for each in examples],
+            pad_id=tokenizer.text.pad_id,
+            max_length=tokenizer.max_length if options.pack else None,
         )
 
 
