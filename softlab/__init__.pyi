@@ -76,6 +76,7 @@ from .labels.losses.values import (
     VectorMseLoss,
     pair_matching_loss,
 )
+from .labels.sampling import keep_sampled
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .loading.collator import Collator
@@ -271,6 +272,7 @@ __all__ = [
     "find_for",
     "import_predictions",
     "inherit",
+    "keep_sampled",
     "keep_top_k",
     "make_loss",
     "map_stores",

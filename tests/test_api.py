@@ -140,6 +140,7 @@ PUBLIC_NAMES = [
     "find_for",
     "import_predictions",
     "inherit",
+    "keep_sampled",
     "keep_top_k",
     "make_loss",
     "map_stores",

@@ -79,13 +79,8 @@ class LazyLogits:
     def chunks(self, *, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Which rows, and their logits [r, C]; as many at once as make 64 MiB, or `rows`."""
         weight_CD, bias_C = self.layer()
-        for some in self.chunk_slices(rows=rows):
+        for some in row_slices(self.shape, rows=rows):
             yield some, self.finish(functional.linear(self.hidden[some], weight_CD, bias_C))
-
-    def chunk_slices(self, *, rows: int | None = None) -> Iterator[slice]:
-        """Of the first axis."""
-        step = max(1, rows or CHUNK_BYTES // (4 * max(1, self.shape[1:].numel())))
-        return (slice(start, min(start + step, len(self))) for start in range(0, len(self), step))
 
     def layer(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the classes alone, in the type that they are multiplied in."""
@@ -100,3 +95,9 @@ class LazyLogits:
         if self.softcap is not None:
             products = (products / self.softcap).tanh() * self.softcap
         return products if products.dtype == torch.float64 else products.float()
+
+
+def row_slices(shape: torch.Size, *, rows: int | None = None) -> Iterator[slice]:
+    """Of the first axis of such logits: as many at once as make 64 MiB in float32, or `rows`."""
+    step = max(1, rows or CHUNK_BYTES // (4 * max(1, shape[1:].numel())))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))

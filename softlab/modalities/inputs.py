@@ -102,6 +102,12 @@ class Collated:
     tokens: "TokensRecord | None" = None
     """How many of their tokens are here, and how many were cut off; None where samples aren't made of tokens."""
 
+    token_ids_E: "Tensor | None" = None
+    """int64, always on the CPU: the tokens of all samples, one behind the other, `token_counts_B` of each, where these
+    alone tell a student what was read; None where they don't."""
+
+    token_counts_B: "Tensor | None" = None
+
     relevance_BN: "Tensor | None" = None
     """float32, of samples whose classes are candidates: 0 or more, how well each of them answers the query, NaN where a
     sample has none; None where nobody says it."""

@@ -31,7 +31,7 @@ class ZarrFormat:
 
     def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
         groups = dict.fromkeys(parent for field in plan.storage.fields for parent in _parents(field.name))
-        outputs = {plan.group_of(output): output for output in plan.outputs}
+        outputs = {plan.group_of(output): output for output in plan.outputs}  # the groups below tell nothing more
         documents = {f"{group}zarr.json": _group_document(plan, outputs.get(group.rstrip("/"))) for group in groups}
         arrays = {f"{field.name}/zarr.json": _array_document(plan, field) for field in plan.storage.fields}
         return documents | arrays
@@ -131,7 +131,7 @@ def _array_document(plan: StorePlan, field: FieldRecord) -> bytes:
     """Metadata of the whole array, as zarr itself writes it."""
     contents: dict[str, Any] = {}
     grid, num_rows = plan.grid, plan.grid.num_samples
-    if plan.output_of(field).units:
+    if plan.axis_of(field.group) != "sample":
         num_rows = grid.parts_per_view * plan.shard_capacity(field)
     _create_array(MemoryStore(contents), field, num_views=grid.num_views, num_rows=num_rows, plan=plan)
     document: bytes = contents["zarr.json"].to_bytes()

@@ -127,7 +127,7 @@ def _check_is_whole(store: Store) -> None:
 
 
 def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> ViewsRecord:
-    if num_views > 1 and not recipe.is_random:
+    if num_views > 1 and not recipe.is_random and options.selection != "sampled":  # each view is another draw
         raise InvalidOption(
             f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "
             f"`augment.transforms = RandomHorizontalFlip()` or of texts `augment.drop = 0.1`, or keep one view."

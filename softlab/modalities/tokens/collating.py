@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from softlab.manifest import TokensRecord
@@ -27,6 +28,7 @@ def collate_tokens(read: Sequence[ReadTokens], *, pad_id: int, max_length: int |
         mask_PL[there], positions_PL[there] = 1, torch.arange(len(each))
     beside = {"attention_mask": mask_PL} if max_length is None else {"position_ids": positions_PL}
     cut = [each.total - len(each) for each in read]
+    are_beginnings = all(len(each) == each.numbers_T[-1] + 1 for each in read)
     return Collated(
         inputs=Inputs(named={"input_ids": ids_PL, **beside}, num_samples=len(read)),
         units=token_units(
@@ -36,4 +38,6 @@ def collate_tokens(read: Sequence[ReadTokens], *, pad_id: int, max_length: int |
         ),
         cut_off=sum(map(bool, cut)),
         tokens=TokensRecord(read=sum(lengths), cut_off=sum(cut)),
+        token_ids_E=torch.from_numpy(np.concatenate([each.ids_T for each in read])) if are_beginnings else None,
+        token_counts_B=torch.tensor(lengths) if are_beginnings else None,
     )

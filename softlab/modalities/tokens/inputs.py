@@ -8,6 +8,9 @@ from softlab.errors import InvalidOption
 from softlab.modalities.inputs import RECORDED_IF_OTHER
 from softlab.modalities.text.inputs import TextInput
 
+STORED_FIELD = "tokens"
+"""Of a sample that is known by the ids of its tokens, as a store holds them."""
+
 SHORTEST = 2
 """A token's row tells the one behind it."""
 

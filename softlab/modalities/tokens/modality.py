@@ -7,6 +7,7 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
 from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
@@ -19,14 +20,14 @@ from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
 from softlab.modalities.tokens.collating import collate_tokens
-from softlab.modalities.tokens.inputs import TokensInput
-from softlab.modalities.tokens.shift import rows_of
-from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
+from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
+from softlab.modalities.tokens.shift import ReadTokens, rows_of
+from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
-Texts = Mapping[str, str]
-"""The fields of a sample; a chat as the JSON text of its turns."""
+Texts = Mapping[str, Any]
+"""The fields of a sample; a chat as the JSON text of its turns, tokens of a store as an array of ids."""
 
 SAME = ("messages_field", "prompt_field", "add_special_tokens", "template_date", "template_identity")
 """Options beside the tokenizer that decide which tokens a sample has: of a student those of its teacher."""
@@ -74,6 +75,8 @@ class Tokens:
 
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
         """The fields that are read. Raises InvalidOption for one that isn't there."""
+        if isinstance(fields.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: fields[STORED_FIELD]}
         found = {}
         for name in self.fields:
             if name and name not in fields:
@@ -87,6 +90,8 @@ class Tokens:
 
     def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
         """Raises ValueError or TypeError for what isn't text, or no chat where one is expected."""
+        if isinstance(raw, Mapping) and isinstance(raw.get(STORED_FIELD), np.ndarray):
+            return {STORED_FIELD: raw[STORED_FIELD]}
         return {
             name: parse_chat(found, has_answers=name in self.answered) if name in self.chats else _text(found)
             for name, found in (raw if isinstance(raw, Mapping) else {"": raw}).items()
@@ -158,20 +163,36 @@ class Tokens:
         return int.from_bytes(hasher.digest(8), "little")
 
     def length(self, example: Texts, options: TokensInput) -> int:
-        """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it."""
+        """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it. Of stored tokens how many."""
+        if STORED_FIELD in example:
+            return len(example[STORED_FIELD])
         return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
         """As `collate_tokens`."""
         tokenizer = tokenizer_for(options)
         return collate_tokens(
-            [tokenizer.read(each, options) for each in examples],
+            [_read(tokenizer, each, options) for each in examples],
             pad_id=tokenizer.text.pad_id,
             max_length=tokenizer.max_length if options.pack else None,
         )
 
 
 MODALITY = Tokens()
+
+
+def _read(tokenizer: CausalTokenizer, example: Texts, options: TokensInput) -> ReadTokens:
+    """Of stored tokens all are learnt that have a row in the store."""
+    ids = example.get(STORED_FIELD)
+    if not isinstance(ids, np.ndarray):
+        return tokenizer.read(example, options)
+    own_T = ids[: tokenizer.max_length].astype(np.int64)
+    return ReadTokens(
+        ids_T=own_T,
+        numbers_T=np.arange(len(own_T)),
+        is_learnt_T=np.ones(len(own_T), dtype=bool),
+        total=len(ids),
+    )
 
 
 def _text(raw: Raw) -> str:
