@@ -108,6 +108,7 @@ PUBLIC_NAMES = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensCollator",
     "TokensInput",
     "TrackerFailed",
     "TrainOptions",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlab.manifest import InputRecord
-from softlab.modalities.modality import InputOptions, tells_relevance
+from softlab.modalities.modality import InputOptions, tells_relevance, tells_targets
 from softlab.modalities.opening import open_source
 from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import open_trusted
@@ -66,4 +66,9 @@ def open_validation(
         return None
     seen = seen if store is None else store.manifest.seen
     opened = open_source(source, modality=inputs[0].modality, inputs=inputs, seen=seen, on_scan=on_scan)
-    return Validation(source=opened, store=store, has_relevance=any(map(tells_relevance, inputs)))
+    return Validation(
+        source=opened,
+        store=store,
+        has_relevance=any(map(tells_relevance, inputs)),
+        has_own_targets=any(map(tells_targets, inputs)),
+    )

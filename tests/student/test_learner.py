@@ -77,6 +77,7 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
     ("options", "make"),
     [
         ({"optimizer": "adamw"}, lambda parameters: torch.optim.AdamW(parameters, weight_decay=0.01)),
+        ({"fused": True}, lambda parameters: torch.optim.AdamW(parameters, weight_decay=0.01, fused=True)),
         (
             {"optimizer": "sgd", "momentum": 0.8, "weight_decay": 0.1},
             lambda parameters: torch.optim.SGD(parameters, momentum=0.8, weight_decay=0.1, nesterov=True),
