@@ -255,8 +255,7 @@ class Store:
         group = self._group_named(name)
         stored = self._unpack(group, rows)
         # In format 1 a feature is one array, which has its name, whatever that is.
-        values = stored[group if group in stored else f"{group}/values"]
-        return decode_values(values, scale_R=stored.get(f"{group}/scale"))
+        return decode_values({"values" if name == group else name.rpartition("/")[2]: stored[name] for name in stored})
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
