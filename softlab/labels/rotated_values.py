@@ -34,8 +34,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softlab.labels.int8_steps import Floats, scales_of, steps_of
+from softlab.labels.rotated_arrays import arrays_of_rotated
 from softlab.labels.rotation import rotate, rotate_back
-from softlab.labels.values_coding import Array, Floats, arrays_of_values, scales_of, steps_of
 
 ROOM = np.float32(2.0**-16)
 """By which vectors are multiplied while they are encoded: sums of 65,536 numbers of any size then don't overflow. It
@@ -45,9 +46,9 @@ _KEPT_BITS = np.uint32(0xFFFF0000)
 """Of a float32: sign, exponent and 7 of 23 bits behind the leading one. What is cut off is rotated with the rest."""
 
 
-def encode_rotated(values: Floats) -> dict[str, Array]:
+def encode_rotated(values: Floats) -> dict[str, NDArray[Any]]:
     """Arrays by name, of finite values float32 [R, ...]."""
-    arrays = arrays_of_values("int8_rotated", values.shape[1:])
+    arrays = arrays_of_rotated(values.shape[1:])
     _, (*_, num_outliers) = arrays["outliers"]
     vectors_VD = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
     ids_VJ = _places_of_largest(vectors_VD, num_outliers)

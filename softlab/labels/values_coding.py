@@ -19,8 +19,10 @@ The coding `int8_rotated` has two more arrays: see `rotated_values`.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
+
+from softlab.labels.int8_steps import SCALE_DTYPE, scales_of, steps_of
+from softlab.labels.rotated_arrays import arrays_of_rotated
 
 if TYPE_CHECKING:
     import torch
@@ -28,37 +30,14 @@ if TYPE_CHECKING:
 
 ValuesCoding = Literal["float32", "float16", "int8", "int8_rotated"]
 Array = NDArray[Any]
-Floats = NDArray[np.float32]
-
-MOST_STEPS = 127
-"""-128 isn't used: a row and its negative are the same steps but for their signs."""
-
-SCALE_DTYPE = "float32"
-NUMBERS_AN_OUTLIER = 64
-"""In the coding int8_rotated a vector has an outlier for so many of its numbers, or part of them."""
-
-_KEPT_BITS = np.uint32(0xFFFFF000)
-"""Of a float32: sign, exponent and 11 of 23 bits behind the leading one."""
 
 
 def arrays_of_values(coding: ValuesCoding, row_shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Dtype and row shape of each array that rows of such a shape are stored as, by name."""
     if coding == "int8_rotated":
-        return _arrays_of_rotated(row_shape)
+        return arrays_of_rotated(row_shape)
     arrays: dict[str, tuple[str, tuple[int, ...]]] = {"values": (coding, row_shape)}
     return arrays | {"scale": (SCALE_DTYPE, ())} if coding == "int8" else arrays
-
-
-def _arrays_of_rotated(row_shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The last axis is that of a vector; a row that is a number is a vector of one."""
-    width, before = (row_shape or (1,))[-1], row_shape[:-1]
-    outliers = (*before, -(-width // NUMBERS_AN_OUTLIER))
-    return {
-        "values": ("int8", row_shape),
-        "scale": (SCALE_DTYPE, before),
-        "outliers": ("float32", outliers),
-        "outlier_ids": ("uint16" if width <= 1 << 16 else "uint32", outliers),
-    }
 
 
 def dtype_before(coding: ValuesCoding) -> "torch.dtype":
@@ -91,18 +70,3 @@ def decode_values(stored: "Mapping[str, Tensor]") -> "Tensor":
     values, scale_R = stored["values"], stored.get("scale")
     decoded = values.float().contiguous()
     return decoded if scale_R is None else decoded.mul_(scale_R.reshape(len(values), *[1] * (values.ndim - 1)))
-
-
-def scales_of(values: Floats) -> Floats:
-    """float32 [R]. 0 for a row of zeros, and for one whose steps would be subnormal (nothing in it is over 1.5e-36)."""
-    largest_R = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0)
-    assert np.isfinite(largest_R).all(), "values are checked before they are encoded"
-    scale_R: Floats = ((largest_R / np.float32(MOST_STEPS)).view(np.uint32) & _KEPT_BITS).view(np.float32)
-    return np.where(scale_R < np.finfo(np.float32).smallest_normal, np.float32(0), scale_R)
-
-
-def steps_of(values: Floats, scale_R: Floats) -> NDArray[np.int8]:
-    """int8 [R, ...]. Divided in float64: float32 would round some values to the farther of two steps."""
-    divisor_R = np.where(scale_R == 0, np.inf, scale_R.astype(np.float64))
-    steps = values / divisor_R.reshape(len(values), *[1] * (values.ndim - 1))
-    return np.rint(steps, out=steps).astype(np.int8)

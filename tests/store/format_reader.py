@@ -235,7 +235,7 @@ def unrotated(values_R: Array, arrays: Mapping[str, Array]) -> Array:
     y[:, :size] = hadamard(y[:, :size])
     y *= rotation_signs(b"softlab rotation 1", width)
     y *= arrays["scale"].reshape(-1, 1)
-    ids = arrays["outlier_ids"].reshape(len(y), -1)
+    ids = arrays["outlier_ids"].reshape(len(y), arrays["outlier_ids"].shape[-1])
     outliers = arrays["outliers"].reshape(ids.shape)
     for row, (places, numbers) in enumerate(zip(ids.tolist(), outliers, strict=True)):
         y[row, places] += numbers
