@@ -3,38 +3,45 @@
 # Shape letters: R rows (tokens that have a next one), C classes.
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from softlab.labels.lazy_logits import LazyLogits
-from softlab.modalities.tokens.inputs import TokensInput
-from softlab.modalities.tokens.modality import MODALITY
 from torch import Tensor, nn
 
 import softlab
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.modalities.inputs import Collated
+from softlab.modalities.tokens.inputs import TokensInput
+from softlab.modalities.tokens.modality import MODALITY
 from softlab.models.rows import logits_of
 from softlab.sources.source import Source
 
-CPU = torch.device("cpu")
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """Some of a source as a model reads them."""
+
+    samples: Sequence[int]
+    read: Collated
+
+    @property
+    def next_tokens_R(self) -> Tensor:
+        """int64, the text's own."""
+        assert self.read.units is not None, "each token is a unit"
+        assert self.read.units.targets_R is not None, "which tells the next one"
+        return self.read.units.targets_R
 
 
-def read(source: Source, samples: Sequence[int], input: TokensInput) -> Collated:
-    """What a model is given for some documents; its units tell the rows, and the token that follows each."""
-    return MODALITY.collate([MODALITY.decode({"": source.read(each).fields["text"]}) for each in samples], input)
+def read(source: Source, samples: Sequence[int], input: TokensInput) -> Documents:
+    texts = [MODALITY.decode({"": source.read(each).fields["text"]}) for each in samples]
+    return Documents(samples=samples, read=MODALITY.collate(texts, input))
 
 
-def rows_of(module: nn.Module, read: Collated) -> Tensor:
-    """float32 [R, C], the model's logits of all rows."""
-    rows = logits_of(module, read.inputs, device=CPU, autocast="none", counted=read.units).rows
+def rows_of(module: nn.Module, documents: Documents) -> Tensor:
+    """float32 [R, C], the model's logits of all rows, on its device."""
+    device, read = next(module.parameters()).device, documents.read
+    rows = logits_of(module, read.inputs.to(device), device=device, autocast="none", counted=read.units).rows
     return rows.whole() if isinstance(rows, LazyLogits) else rows.float()
-
-
-def next_tokens(read: Collated) -> Tensor:
-    """int64 [R], the text's own."""
-    assert read.units is not None, "each token is a unit"
-    assert read.units.targets_R is not None, "which tells the next one"
-    return read.units.targets_R
 
 
 def kl_rows(teacher_RC: Tensor, student_RC: Tensor) -> Tensor:
@@ -43,10 +50,11 @@ def kl_rows(teacher_RC: Tensor, student_RC: Tensor) -> Tensor:
     return (log_p_RC.exp() * (log_p_RC - log_q_RC)).sum(dim=1)
 
 
-def dump(teacher: softlab.Teacher, source: Source, out: Path, options: softlab.DumpOptions) -> softlab.Store:
-    """A store that is there stays."""
+def dump(teacher: softlab.Teacher, source: Source, out: Path, **options: object) -> softlab.Store:
+    """A store that is there stays. The options are those of a dump."""
     if not (out / "manifest.json").exists():
-        softlab.dump_teacher(teacher, source, out, options)
+        device = softlab.DeviceOptions(name=next(teacher.module.parameters()).device.type)
+        softlab.dump_teacher(teacher, source, out, softlab.DumpOptions(device=device, **options))  # type: ignore[arg-type]
     return softlab.open_store(out, cache=softlab.CacheOptions(max_bytes=0))
 
 

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numcodecs import Blosc
-from rows import bytes_a_token, dump, next_tokens, read, rows_of
-from softlab.labels.lazy_logits import LazyLogits
-from softlab.modalities.tokens.inputs import TokensInput
+from rows import bytes_a_token, dump, read, rows_of
 from teacher import write_teacher
 from texts import FOLDER, open_texts, write_texts
 from torch import Tensor, nn
 
 import softlab
+from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.losses.checks import Tail
 from softlab.modalities.modality import model_arguments, settle_input
+from softlab.modalities.tokens.inputs import TokensInput
 from softlab.sources.source import Source
 
 LENGTH = 257
@@ -83,9 +84,9 @@ def train_student(source: Source, input: TokensInput, *, steps: int) -> nn.Modul
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()
     for step in range(steps):
         given = read(source, [order[(step * BATCH + each) % len(order)] for each in range(BATCH)], input)
-        loss = nn.functional.cross_entropy(rows_of(student, given), next_tokens(given))
+        loss = nn.functional.cross_entropy(rows_of(student, given), given.next_tokens_R)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % 50 == 49:
             print(f"the student, step {step + 1}: {loss.item():.2f} nats", flush=True)
@@ -103,9 +104,7 @@ def whole(logits: dict[int, Tensor]) -> Stored:
 
 def ways_to_store(teacher: softlab.Teacher, source: Source, logits: dict[int, Tensor]) -> dict[str, Stored]:
     def store_of(name: str, **values: object) -> softlab.Store:
-        folder = FOLDER / f"selections-{len(source)}" / f"{name}.zarr"
-        options = softlab.DumpOptions(batch_size=1, device=softlab.DeviceOptions(name="cpu"), **values)  # type: ignore[arg-type]
-        return dump(teacher, source, folder, options)
+        return dump(teacher, source, FOLDER / f"selections-{len(source)}" / f"{name}.zarr", batch_size=1, **values)
 
     top = {k: store_of(f"top-{k}", selection="topk", k=k, temperature=(1.0,), coding="uint8") for k in (16, 128)}
     found = {f"top-{k}, the rest uniform": labels_of(store, "uniform") for k, store in top.items()}
@@ -120,7 +119,7 @@ def ways_to_store(teacher: softlab.Teacher, source: Source, logits: dict[int, Te
     return found
 
 
-def labels_of(store: softlab.Store, tail: softlab.Tail) -> Stored:
+def labels_of(store: softlab.Store, tail: Tail) -> Stored:
     def loss(rows_RC: Tensor, sample: int) -> Tensor:
         labels = store.read([sample])
         return softlab.distillation_loss(rows_RC, labels, temperature=1.0, tail=tail) * len(rows_RC)
@@ -134,8 +133,8 @@ def hidden_states_of(store: softlab.Store, module: nn.Module) -> Stored:
 
     def loss(rows_RC: Tensor, sample: int) -> Tensor:
         with torch.inference_mode():
-            return_RC = LazyLogits(hidden=store.read_features("hidden", [sample]), weight_CD=layer.weight).whole()
-        return dense(rows_RC, return_RC.clone())
+            teacher_RC = LazyLogits(hidden=store.read_features("hidden", [sample]), weight_CD=layer.weight).whole()
+        return dense(rows_RC, teacher_RC.clone())
 
     return Stored(loss=loss, bytes_a_token=bytes_a_token(store), row_bytes=store.row_bytes("hidden"))
 

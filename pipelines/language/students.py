@@ -26,13 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rows import bytes_a_token, dump, kl_rows, next_tokens, read, rows_of
+from rows import Documents, bytes_a_token, dump, kl_rows, read, rows_of
 from safetensors.torch import load_file, save_file
 from texts import FOLDER, open_texts, read_texts, write_file, write_texts
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import softlab
+from softlab.labels.losses.checks import Tail
 from softlab.modalities.modality import model_arguments, settle_input
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.sources.source import Source
@@ -44,6 +45,7 @@ CHARACTERS_A_TOKEN = 3.9
 VALID_TOKENS = 20_000
 TEACHER: dict[str, object] = {"width": 256, "num_layers": 6}
 STUDENT: dict[str, object] = {"width": 192, "num_layers": 4}
+RESOLUTIONS = (16, 32)
 BATCH, WARMUP, CLIP, DECAY = 16, 0.05, 1.0, 0.01
 
 
@@ -56,8 +58,8 @@ class Regime:
     epochs: int
 
 
-Loss = Callable[[Tensor, Sequence[int]], Tensor]
-"""A student's logits [R, C] for some pieces, which are indices in the source; a mean over rows."""
+Loss = Callable[[Tensor, Documents], Tensor]
+"""Of a student's logits [R, C] for some pieces; a mean over rows."""
 
 
 def main() -> None:
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--teacher-tokens", type=int, default=2_000_000, help="that the teacher learns, in one epoch")
     parser.add_argument("--epochs", type=int, default=3, help="of students that begin with random weights")
     parser.add_argument("--noise", type=float, default=0.3, help="of near students, in deviations of each weight")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     folder = FOLDER / f"students-{options.teacher_tokens}-{options.tokens}"
     train, valid, all_texts = (
@@ -74,7 +77,7 @@ def main() -> None:
         for part, tokens in [("train", options.tokens), ("valid", VALID_TOKENS), ("train", options.teacher_tokens)]
     )
     input = settle_input(TokensInput(tokenizer=f"train:{VOCABULARY}", max_length=LENGTH), all_texts)
-    teacher = train_teacher(all_texts, input, folder / "teacher.safetensors")
+    teacher = train_teacher(all_texts, input, folder / "teacher.safetensors", device=torch.device(options.device))
     losses = ways_to_learn(teacher, train, input, folder)
     regimes = {
         "far from the teacher": Regime(begin=fresh, learning_rate=2e-3, epochs=options.epochs),
@@ -124,17 +127,17 @@ def cut(text: str) -> Iterator[str]:
         yield piece.strip("\n")
 
 
-def train_teacher(source: Source, input: TokensInput, file: Path) -> nn.Module:
+def train_teacher(source: Source, input: TokensInput, file: Path, *, device: torch.device) -> nn.Module:
     """Weights that are there are read."""
     torch.manual_seed(0)
     model = softlab.ModelOptions(model="softlab:tokens_transformer", arguments=TEACHER)
-    teacher = softlab.build_model(model, told=model_arguments(input))
+    teacher = softlab.build_model(model, told=model_arguments(input)).to(device)
     if file.exists():
-        teacher.load_state_dict(load_file(file))
+        teacher.load_state_dict(load_file(file, device=str(device)))
     else:
         count = sum(each.numel() for each in teacher.parameters())
         print(f"teacher of {count / 1e6:.1f} M parameters, {len(source):,} pieces", flush=True)
-        train_model(teacher, on_text(source, input), source, input, epochs=1, rate=1e-3, seed=0)
+        train_model(teacher, on_text, source, input, epochs=1, rate=1e-3, seed=0)
         save_file(teacher.state_dict(), file)
     return teacher.eval()
 
@@ -144,7 +147,7 @@ def train_teacher(source: Source, input: TokensInput, file: Path) -> nn.Module:
 
 def fresh(teacher: nn.Module, input: TokensInput) -> nn.Module:
     model = softlab.ModelOptions(model="softlab:tokens_transformer", arguments=STUDENT)
-    return softlab.build_model(model, told=model_arguments(input))
+    return softlab.build_model(model, told=model_arguments(input)).to(next(teacher.parameters()).device)
 
 
 def noised(noise: float) -> Callable[[nn.Module, TokensInput], nn.Module]:
@@ -161,45 +164,42 @@ def noised(noise: float) -> Callable[[nn.Module, TokensInput], nn.Module]:
 
 def ways_to_learn(module: nn.Module, source: Source, input: TokensInput, folder: Path) -> dict[str, Loss]:
     teacher = softlab.Teacher(module=module, name="tokens_transformer", arguments=TEACHER, input=input)
-    found = {
-        "the text alone": on_text(source, input),
-        "whole distribution, in the loop": in_the_loop(module, source, input),
+
+    def stored(name: str, **options: object) -> softlab.Store:
+        store = dump(teacher, source, folder / f"{name}.zarr", batch_size=BATCH, **options)
+        print(f"{name}: {bytes_a_token(store):.1f} bytes a token on disk", flush=True)
+        return store
+
+    top = stored("top-16", selection="topk", k=16, temperature=(1.0,), coding="uint8")
+    sampled = {each: stored(f"sampled-{each}", selection="sampled", resolution=each) for each in RESOLUTIONS}
+    return {
+        "the text alone": on_text,
+        "whole distribution, in the loop": in_the_loop(module),
+        "top-16, renormalised on both sides": on_store(top, tail="renormalise_both"),
+        "top-16, the rest uniform": on_store(top),
+        **{f"sampled, resolution {each}": on_store(store) for each, store in sampled.items()},
     }
-    top = stored(teacher, source, folder / "top-16.zarr", selection="topk", k=16, temperature=(1.0,), coding="uint8")
-    found["top-16, renormalised on both sides"] = on_store(top, tail="renormalise_both")
-    found["top-16, the rest uniform"] = on_store(top, tail="uniform")
-    for resolution in (16, 32):
-        store = stored(
-            teacher, source, folder / f"sampled-{resolution}.zarr", selection="sampled", resolution=resolution
-        )
-        found[f"sampled, resolution {resolution}"] = on_store(store)
-    return found
 
 
-def stored(teacher: softlab.Teacher, source: Source, out: Path, **values: object) -> softlab.Store:
-    options = softlab.DumpOptions(device=softlab.DeviceOptions(name="cpu"), batch_size=BATCH, **values)  # type: ignore[arg-type]
-    store = dump(teacher, source, out, options)
-    print(f"{out.stem}: {bytes_a_token(store):.1f} bytes a token on disk", flush=True)
-    return store
+def on_text(logits_RC: Tensor, pieces: Documents) -> Tensor:
+    return cross_entropy(logits_RC, pieces.next_tokens_R.to(logits_RC.device))
 
 
-def on_text(source: Source, input: TokensInput) -> Loss:
-    return lambda logits_RC, samples: cross_entropy(logits_RC, next_tokens(read(source, samples, input)))
-
-
-def in_the_loop(teacher: nn.Module, source: Source, input: TokensInput) -> Loss:
-    def loss(logits_RC: Tensor, samples: Sequence[int]) -> Tensor:
+def in_the_loop(teacher: nn.Module) -> Loss:
+    def loss(logits_RC: Tensor, pieces: Documents) -> Tensor:
         with torch.no_grad():
-            teacher_RC = rows_of(teacher, read(source, samples, input))
+            teacher_RC = rows_of(teacher, pieces)
         return kl_rows(teacher_RC, logits_RC).mean()
 
     return loss
 
 
-def on_store(store: softlab.Store, *, tail: softlab.Tail = "uniform") -> Loss:
-    return lambda logits_RC, samples: softlab.distillation_loss(
-        logits_RC, store.read(samples), temperature=1.0, tail=tail
-    )
+def on_store(store: softlab.Store, *, tail: Tail = "uniform") -> Loss:
+    def loss(logits_RC: Tensor, pieces: Documents) -> Tensor:
+        labels = store.read(pieces.samples).to(logits_RC.device)
+        return softlab.distillation_loss(logits_RC, labels, temperature=1.0, tail=tail)
+
+    return loss
 
 
 def train_model(
@@ -211,9 +211,10 @@ def train_model(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step / steps))
     module.train()
     for step, samples in enumerate(batches(len(source), epochs=epochs, seed=seed)):
-        value = loss(rows_of(module, read(source, samples, input)), samples)
+        given = read(source, samples, input)
+        value = loss(rows_of(module, given), given)
         optimizer.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), CLIP)
         optimizer.step()
         schedule.step()
@@ -244,7 +245,7 @@ def measure(module: nn.Module, teacher: nn.Module, source: Source, input: Tokens
     for start in range(0, len(source), BATCH):
         given = read(source, range(start, min(start + BATCH, len(source))), input)
         logits_RC = rows_of(module, given)
-        sums["loss"] += float(cross_entropy(logits_RC, next_tokens(given), reduction="sum"))
+        sums["loss"] += float(on_text(logits_RC, given)) * len(logits_RC)
         sums["KL"] += float(kl_rows(rows_of(teacher, given), logits_RC).sum())
         count += len(logits_RC)
     return {name: total / count for name, total in sums.items()}
