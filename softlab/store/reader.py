@@ -256,8 +256,7 @@ class Store:
         group = self._group_named(name)
         stored = self._unpack(group, rows)
         # In format 1 a feature is one array, which has its name, whatever that is.
-        values = stored[group if group in stored else f"{group}/values"]
-        return decode_values(values, scale_R=stored.get(f"{group}/scale"))
+        return decode_values({"values" if name == group else name.rpartition("/")[2]: stored[name] for name in stored})
 
     def read_tokens(self, samples: ArrayLike, *, view: int = 0) -> list[NDArray[np.int64]]:
         """What the teacher has read of B samples, in the order asked for: int64 [tokens] of each. Raises as `read`, and
