@@ -123,7 +123,10 @@ def print_summary(summary: DumpSummary) -> None:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"
     if rate is not None:
-        facts["rate"] = f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)"
+        took, count = format_duration(summary.seconds), summary.rows_computed
+        facts["rate"] = f"{rate:,.0f} rows/s ({took} for {count:,} rows)"
+        if manifest.has_units:  # what was computed are samples, of several rows each
+            facts["rate"] = f"{rate:,.1f} samples/s ({took} for {count:,} samples)"
     print_facts(facts | {"digest": summary.digest})
 
 
