@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import LlamaForCausalLM, TrainingArguments
 
 from softlab.errors import ModelError, StoreMismatch
 from softlab.integrations.transformers import DistillationOptions, DistillationTrainer
@@ -20,7 +20,15 @@ from softlab.loading.own_loop import align
 from softlab.modalities.tokens.inputs import TokensInput
 from tests.loading.test_tokens_collator import filled_up
 from tests.modalities.tokens.llamas import DOCUMENTS
-from tests.student.language import VOCABULARY, Whole, dump_documents, open_documents, small_model, token_ids
+from tests.student.language import (
+    VOCABULARY,
+    Whole,
+    dump_documents,
+    open_documents,
+    small_llama,
+    small_model,
+    token_ids,
+)
 
 TEACHER = Whole(small_model(seed=0, scale=3.0)).eval()
 MIXED = DistillationOptions(alpha=0.7, loss=KlLoss(temperature=1.0))
@@ -65,22 +73,6 @@ class Documents(Dataset[Any]):
         return {"input_ids": self.ids[index], "sample": str(index), "text": DOCUMENTS[index]}
 
 
-def llama(vocab_size: int = 384) -> Any:
-    """Its vocabulary is filled up."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=vocab_size,
-                hidden_size=16,
-                intermediate_size=16,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                pad_token_id=None,
-            )
-        )
-
-
 def make_trainer(
     out: Path, labels: DatasetLabels, ids: list[list[int]], model: nn.Module | None = None, **options: Any
 ) -> Any:
@@ -103,7 +95,7 @@ def make_trainer(
     }
     own = {"train_dataset": Documents(ids), "distillation": MIXED, "data_collator": filled_up} | options
     return options.pop("kind", DistillationTrainer)(
-        model or llama(), TrainingArguments(str(out), **(given | arguments)), soft_labels=labels, **own
+        model or small_llama(), TrainingArguments(str(out), **(given | arguments)), soft_labels=labels, **own
     )
 
 
@@ -129,7 +121,7 @@ def test_the_loss_and_its_gradient_are_those_of_whole_logits(
     loss = trainer.compute_loss(trainer.model.train(), next(iter(trainer.get_train_dataloader())))
     loss.backward()
 
-    other = llama()
+    other = small_llama()
     expected = expected_loss(other, ids, [0, 1, 2, 3], alpha=distillation.alpha)
     expected.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(loss, expected)
@@ -141,9 +133,9 @@ def test_gradients_of_small_batches_add_up_to_those_of_a_large_one(
     labels: DatasetLabels, ids: list[list[int]], tmp_path: Path
 ) -> None:
     """Though documents differ in length, so that a mean of means would be another."""
-    models: dict[int, Any] = {0: llama()}
+    models: dict[int, Any] = {0: small_llama()}
     for size in (2, 8):
-        models[size] = llama()
+        models[size] = small_llama()
         options = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
         make_trainer(tmp_path, labels, ids, models[size], **options).train()
 
@@ -177,7 +169,7 @@ def test_in_bfloat16_the_loss_stays_near(labels: DatasetLabels, ids: list[list[i
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_of_adapters_they_alone_learn(labels: DatasetLabels, ids: list[list[int]], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    model = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    model = peft.get_peft_model(small_llama(), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     before = {name: each.clone() for name, each in model.state_dict().items()}
 
     make_trainer(tmp_path, labels, ids, model).train()
@@ -210,7 +202,7 @@ def test_evaluation_is_by_the_same_loss_or_the_models_own(
 def test_a_student_of_another_vocabulary_is_refused(
     labels: DatasetLabels, ids: list[list[int]], tmp_path: Path
 ) -> None:
-    trainer = make_trainer(tmp_path, labels, ids, llama(vocab_size=VOCABULARY - 1))
+    trainer = make_trainer(tmp_path, labels, ids, small_llama(vocab_size=VOCABULARY - 1))
 
     with pytest.raises(
         StoreMismatch, match=r"over 320 tokens, and the output layer of LlamaForCausalLM is a Linear of 319"
@@ -227,7 +219,7 @@ def test_a_model_that_changes_its_logits_in_a_way_of_its_own_is_refused(
             found.logits = found.logits / 2
             return found
 
-    model = llama()
+    model = small_llama()
     model.__class__ = Warmer
     trainer = make_trainer(tmp_path, labels, ids, model, remove_unused_columns=False)
 

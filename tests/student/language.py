@@ -63,3 +63,21 @@ def token_ids(text: str, input: TokensInput) -> list[int]:
     """As models with this input read it."""
     found = MODALITY.collate([MODALITY.decode(text)], input).inputs.named["input_ids"]
     return [int(token) for token in found[0]]
+
+
+def small_llama(*, vocab_size: int = 384) -> Any:
+    """Of transformers; its vocabulary is filled up."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocab_size,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                pad_token_id=None,
+            )
+        )
