@@ -83,6 +83,7 @@ from .loading.collator import Collator
 from .loading.dataset_labels import DatasetLabels
 from .loading.options import CheckOptions
 from .loading.own_loop import align
+from .loading.stored_source import stored_source
 from .loading.tokens_collator import TokensCollator
 from .loading.view_dataset import ViewDataset
 from .loading.with_index import with_index
@@ -291,6 +292,7 @@ __all__ = [
     "sample_rows",
     "search",
     "sign_store",
+    "stored_source",
     "survey_teacher",
     "train_students",
     "verify_store",

@@ -158,6 +158,7 @@ PUBLIC_NAMES = [
     "sample_rows",
     "search",
     "sign_store",
+    "stored_source",
     "survey_teacher",
     "train_students",
     "verify_store",

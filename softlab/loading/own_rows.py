@@ -105,6 +105,7 @@ def match_rows(
         numbers_R=units.numbers_R[kept_R],
         totals_B=units.totals_B,
         targets_R=None if units.targets_R is None else units.targets_R[kept_R],
+        num_sequences=units.num_sequences,
     )
     return replace(collated, units=kept), OwnRows(
         counts_B=counts_B,

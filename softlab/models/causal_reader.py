@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from softlab.errors import ModelError
 from softlab.labels.lazy_logits import LazyLogits
 from softlab.models.forward import LOGITS
+from softlab.models.isolation import check_isolation, nothing_random
 
 HEAD_DTYPES = ("float32", "auto")
 
@@ -47,25 +48,26 @@ class CausalReader:
         self._forward, self._layer, self._name, self._head_dtype = model.forward, layer, name, head_dtype
         self._num_classes = _classes_of(len(layer.weight), num_classes)
         self._scale, self._softcap = _scale_of(model.config), _softcap_of(model.config)
-        self._is_checked = False
+        self._model: nn.Module = model
+        self._is_checked, self._is_isolated = False, False
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None, **named: Any) -> dict[str, LazyLogits]:
-        """Raises ModelError for a model that makes other logits of its output layer than its configuration tells."""
-        kept: list[Tensor] = []
-        layer: Any = self._layer
-        layer_forward, num_first = layer.forward, 0 if self._is_checked else CHECKED
-
-        def keep(hidden_BLD: Tensor) -> Tensor:
-            products_BFC: Tensor = layer_forward(hidden_BLD[:, :num_first])
-            kept.extend((hidden_BLD, products_BFC))
-            return products_BFC
-
-        layer.forward = keep
-        try:
-            outputs = self._forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **named)
-        finally:
-            layer.forward = layer_forward
-        hidden_BLD, products_BFC = kept
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **named: Any,
+    ) -> dict[str, LazyLogits]:
+        """Where `position_ids` begin anew in a sequence, so does a sample that sees itself alone. Raises ModelError for
+        a model that mixes samples, and one that makes other logits of its output layer than its configuration tells."""
+        if position_ids is not None:
+            named = {"position_ids": position_ids, **named}
+            if not self._is_isolated:  # first, as layers that are tapped are to hold what is given last
+                self._is_isolated = check_isolation(self._states, input_ids, position_ids, name=self._name)
+        num_first = 0 if self._is_checked else CHECKED
+        hidden_BLD, first_BFC, dtype = self._run(
+            num_first=num_first, input_ids=input_ids, attention_mask=attention_mask, **named
+        )
         logits = LazyLogits(
             hidden=self._in_head_dtype(hidden_BLD),
             weight_CD=self._layer.weight,
@@ -75,15 +77,39 @@ class CausalReader:
             num_classes=self._num_classes,
         )
         if not self._is_checked:
-            self._check(logits, outputs.logits, tolerance=TOLERANCE[products_BFC.dtype])
+            self._check(logits, first_BFC, tolerance=TOLERANCE[dtype])
             self._is_checked = True
         return {LOGITS: logits}
+
+    def _run(self, *, num_first: int, **inputs: Any) -> tuple[Tensor, Tensor, torch.dtype]:
+        """What the output layer is given [B, L, D]; the model's own logits of the first positions [B, F, C], and the
+        dtype of that layer's products."""
+        kept: list[Tensor] = []
+        layer: Any = self._layer
+        layer_forward = layer.forward
+
+        def keep(hidden_BLD: Tensor) -> Tensor:
+            products_BFC: Tensor = layer_forward(hidden_BLD[:, :num_first])
+            kept.extend((hidden_BLD, products_BFC))
+            return products_BFC
+
+        layer.forward = keep
+        try:
+            outputs = self._forward(use_cache=False, **inputs)
+        finally:
+            layer.forward = layer_forward
+        hidden_BLD, products_BFC = kept
+        return hidden_BLD, outputs.logits, products_BFC.dtype
 
     def _in_head_dtype(self, hidden_BLD: Tensor) -> Tensor:
         device = hidden_BLD.device.type
         if self._head_dtype == "float32":
             return hidden_BLD.float() if hidden_BLD.dtype in (torch.bfloat16, torch.float16) else hidden_BLD
         return hidden_BLD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_BLD
+
+    def _states(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
+        with nothing_random(self._model):
+            return self._run(num_first=0, input_ids=ids_BL, position_ids=positions_BL)[0]
 
     @torch.no_grad()
     def _check(self, logits: LazyLogits, own_BFC: Tensor, *, tolerance: float) -> None:

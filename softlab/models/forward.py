@@ -58,7 +58,8 @@ def outputs_of(
     except Exception as error:  # whatever code of others raises here is an answer to the inputs it was given
         raise ModelError(_refusal(inputs, error)) from error
     outputs = {name: value for name, value in _by_name(returned).items() if isinstance(value, Output)}
-    if not any(_has_rows(value, len(inputs)) for value in outputs.values()):
+    num_rows = len(next(inputs.tensors()))  # fewer than samples where these share rows
+    if not any(_has_rows(value, num_rows) for value in outputs.values()):
         raise ModelError(
             f"the model returned {_describe(returned, outputs)} for {len(inputs)} samples, expected one row a sample. "
             f"Wrap it in a module that returns them."
@@ -82,8 +83,8 @@ def _by_name(returned: object) -> Mapping[str, object]:
     return getattr(returned, "__dict__", {})
 
 
-def _has_rows(output: Output, num_samples: int) -> bool:
-    return output.ndim > 0 and len(output) == num_samples
+def _has_rows(output: Output, num_rows: int) -> bool:
+    return output.ndim > 0 and len(output) == num_rows
 
 
 def _refusal(inputs: ModelInputs, error: Exception) -> str:

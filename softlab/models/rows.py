@@ -41,6 +41,11 @@ class CountedRows(Protocol):
         """int64, which unit of its sample each row is; None where it is its position."""
         ...
 
+    @property
+    def num_sequences(self) -> int | None:
+        """How many rows of [L, ...] the output has, where samples share some; None for one a sample."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OutputRows:
@@ -70,7 +75,7 @@ class OutputRows:
 
 def classes_as_rows(output: Output, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
     """Of logits over classes: [B, C], [B, L, C] or [B, C, H, W]. Raises ModelError for another shape."""
-    _check_samples(output, name=name, num_samples=num_samples)
+    _check_samples(output, name=name, num_samples=_num_sequences(output, counted, num_samples))
     if output.ndim == 2:
         return OutputRows(rows=output)
     if output.ndim == 3:
@@ -145,7 +150,7 @@ def values_as_rows(output: Output, *, name: str, num_samples: int, counted: Coun
             f"output {name}: is logits of {output.shape[-1]:,} classes, and no values. Store it as classes, with "
             f"`dump.output = {name}`, or take a layer's as `dump.output = {name}:values=layer:NAME`."
         )
-    _check_samples(output, name=name, num_samples=num_samples)
+    _check_samples(output, name=name, num_samples=_num_sequences(output, counted, num_samples))
     if output.ndim == 1:
         return OutputRows(rows=output[:, None])
     if counted is not None and output.ndim >= 3:
@@ -177,6 +182,12 @@ def _positions_as_rows(output: Output, counted: CountedRows | None) -> OutputRow
         counts_B=torch.full((num_samples,), length, device=output.device),
         positions_R=positions_L.repeat(num_samples),
     )
+
+
+def _num_sequences(output: Output, counted: CountedRows | None, num_samples: int) -> int:
+    """How long the first axis is to be."""
+    shared = counted.num_sequences if counted is not None and output.ndim >= 3 else None
+    return num_samples if shared is None else shared
 
 
 def _check_samples(output: Output, *, name: str, num_samples: int) -> None:

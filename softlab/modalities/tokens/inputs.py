@@ -52,6 +52,10 @@ class TokensInput:
     """Whether a document gets what the tokenizer adds by itself, such as a token in front. A chat has what its template
     writes."""
 
+    pack: bool = dataclasses.field(default=False, metadata={RECORDED_IF_OTHER: True})
+    """Whether samples of a batch share sequences of `max_length` tokens, each seeing itself alone: less is filled up,
+    and rows are the same. For models that take `position_ids`; one that then mixes samples is refused."""
+
     template_date: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
     """What a chat template that writes the day's date writes in its place, such as 26 Jul 2024."""
 

@@ -8,26 +8,26 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from blake3 import blake3
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
 from softlab.indices import RecipeIndex
-from softlab.manifest import InputRecord, TokensRecord, ViewsRecord
-from softlab.modalities.inputs import Collated, Inputs
+from softlab.manifest import InputRecord, ViewsRecord
+from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import LOOKED_AT, OpenDataSet, choose_field
 from softlab.modalities.text.inputs import TRAIN
 from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
+from softlab.modalities.tokens.collating import collate_tokens
 from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
-from softlab.modalities.tokens.shift import ReadTokens, rows_of, token_units
+from softlab.modalities.tokens.shift import ReadTokens, rows_of
 from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
-Texts = Mapping[str, str]
-"""The fields of a sample; a chat as the JSON text of its turns."""
+Texts = Mapping[str, Any]
+"""The fields of a sample; a chat as the JSON text of its turns, tokens of a store as an array of ids."""
 
 SAME = ("messages_field", "prompt_field", "add_special_tokens", "template_date", "template_identity")
 """Options beside the tokenizer that decide which tokens a sample has: of a student those of its teacher."""
@@ -158,33 +158,25 @@ class Tokens:
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()
+        if STORED_FIELD in example:
+            return int.from_bytes(hasher.update(example[STORED_FIELD].astype("<i8").tobytes()).digest(8), "little")
         for data in (example[name].encode() for name in self.seen_fields):
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
 
     def length(self, example: Texts, options: TokensInput) -> int:
-        """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it."""
+        """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it. Of stored tokens how many."""
+        if STORED_FIELD in example:
+            return len(example[STORED_FIELD])
         return sum(len(example[name].encode()) for name in options.fields)
 
     def collate(self, examples: Sequence[Texts], options: TokensInput) -> Collated:
-        """`input_ids` and `attention_mask` [B, L], filled up on the right, and the rows of `shift`."""
+        """As `collate_tokens`."""
         tokenizer = tokenizer_for(options)
-        read = [_read(tokenizer, each, options) for each in examples]
-        length = max(map(len, read))
-        ids_BL = torch.full((len(read), length), tokenizer.text.pad_id)
-        mask_BL = torch.zeros_like(ids_BL)
-        for place, each in enumerate(read):
-            ids_BL[place, : len(each)] = torch.from_numpy(each.ids_T)
-            mask_BL[place, : len(each)] = 1
-        cut_B = np.array([each.total - len(each) for each in read])
-        are_beginnings = all(len(each) == each.numbers_T[-1] + 1 for each in read)
-        return Collated(
-            inputs=Inputs(named={"input_ids": ids_BL, "attention_mask": mask_BL}),
-            units=token_units(read, length=length),
-            cut_off=int((cut_B > 0).sum()),
-            tokens=TokensRecord(read=sum(map(len, read)), cut_off=int(cut_B.sum())),
-            token_ids_E=torch.from_numpy(np.concatenate([each.ids_T for each in read])) if are_beginnings else None,
-            token_counts_B=torch.tensor([len(each) for each in read]) if are_beginnings else None,
+        return collate_tokens(
+            [_read(tokenizer, each, options) for each in examples],
+            pad_id=tokenizer.text.pad_id,
+            max_length=tokenizer.max_length if options.pack else None,
         )
 
 
@@ -270,7 +262,7 @@ def _readable(raws: Iterable[Mapping[str, Raw]], modality: Tokens) -> Iterator[T
 
 def _note(looked_at: Sequence[Texts], options: TokensInput) -> str:
     tokenizer = tokenizer_for(options)
-    read = [tokenizer.read(each, options) for each in looked_at]
+    read = [_read(tokenizer, each, options) for each in looked_at]
     notes = []
     if cut := sum(each.total > len(each) for each in read):
         notes.append(

@@ -52,12 +52,16 @@ class CausalTransformer(nn.Module):
         for each in (self.embedding, self.positions):
             nn.init.normal_(each.weight, std=INITIAL_STD)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, LazyLogits]:
-        """`logits` [B, L, C]. What fills a sample up stands behind it, where no token of it looks."""
-        positions_L = torch.arange(input_ids.shape[1], device=input_ids.device)
-        states_BLD = self.dropout(self.embedding(input_ids) + self.positions(positions_L))
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
+    ) -> dict[str, LazyLogits]:
+        """`logits` [B, L, C]. What fills a sample up stands behind it, where no token of it looks. Where `position_ids`
+        begin anew, so does a sample, and no token of it looks at what is before."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device) if position_ids is None else position_ids
+        seen_B1LL = None if position_ids is None else _seen_in_own_sample(position_ids)
+        states_BLD = self.dropout(self.embedding(input_ids) + self.positions(positions))
         for block in self.blocks:
-            states_BLD = block(states_BLD)
+            states_BLD = block(states_BLD, seen_B1LL)
         return {"logits": LazyLogits(hidden=self.norm(states_BLD), weight_CD=self.embedding.weight)}
 
 
@@ -72,14 +76,23 @@ class CausalBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states_BLD: Tensor) -> Tensor:
-        states_BLD = states_BLD + self.dropout(self._attend(self.attention_norm(states_BLD)))
+    def forward(self, states_BLD: Tensor, seen_B1LL: Tensor | None = None) -> Tensor:
+        """`seen_B1LL` is which tokens each one looks at; None for all before it."""
+        states_BLD = states_BLD + self.dropout(self._attend(self.attention_norm(states_BLD), seen_B1LL))
         changed_BLD: Tensor = states_BLD + self.dropout(self.mlp(self.mlp_norm(states_BLD)))
         return changed_BLD
 
-    def _attend(self, states_BLD: Tensor) -> Tensor:
+    def _attend(self, states_BLD: Tensor, seen_B1LL: Tensor | None) -> Tensor:
         split = self.qkv(states_BLD).unflatten(2, (3, self.num_heads, -1))
         queries_BHLE, keys_BHLE, values_BHLE = split.permute(2, 0, 3, 1, 4)
-        found_BHLE = functional.scaled_dot_product_attention(queries_BHLE, keys_BHLE, values_BHLE, is_causal=True)
+        found_BHLE = functional.scaled_dot_product_attention(
+            queries_BHLE, keys_BHLE, values_BHLE, attn_mask=seen_B1LL, is_causal=seen_B1LL is None
+        )
         attended_BLD: Tensor = self.out(found_BHLE.transpose(1, 2).flatten(start_dim=2))
         return attended_BLD
+
+
+def _seen_in_own_sample(position_BL: Tensor) -> Tensor:
+    """bool [B, 1, L, L]."""
+    sample_BL = (position_BL == 0).cumsum(dim=1)
+    return (sample_BL[:, :, None] == sample_BL[:, None, :]).tril()[:, None]

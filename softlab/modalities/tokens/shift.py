@@ -40,15 +40,16 @@ class ReadTokens:
         return len(self.ids_T)
 
 
-def token_units(read: Sequence[ReadTokens], *, length: int) -> Units:
-    """Of some samples that are filled up to `length` tokens."""
+def token_units(read: Sequence[ReadTokens], *, starts: Sequence[int], num_sequences: int) -> Units:
+    """Of some samples in so many sequences; `starts` is where each begins in these, one behind the other."""
     rows = [rows_of(each) for each in read]
     return Units(
         rows_B=torch.tensor([len(each) for each in rows]),
-        keys_R=torch.from_numpy(np.concatenate([own + place * length for place, own in enumerate(rows)])),
+        keys_R=torch.from_numpy(np.concatenate([own + start for own, start in zip(rows, starts, strict=True)])),
         numbers_R=torch.from_numpy(np.concatenate([each.numbers_T[own] for each, own in zip(read, rows, strict=True)])),
         totals_B=torch.tensor([each.total for each in read]),
         targets_R=torch.from_numpy(np.concatenate([each.ids_T[own + 1] for each, own in zip(read, rows, strict=True)])),
+        num_sequences=num_sequences,
     )
 
 

@@ -49,13 +49,10 @@ class CausalTokenizer:
                 f"the tokenizer leaves nothing of the text {written.text[:40]!r}. Leave such samples out, or choose "
                 f"another `input.tokenizer`."
             )
-        kept_T = _kept(found, max_length=self.max_length, truncation=options.truncation)
-        return ReadTokens(
-            ids_T=np.array(found.ids, dtype=np.int64)[kept_T],
-            numbers_T=kept_T,
-            is_learnt_T=_are_learnt(found, written)[kept_T],
-            total=len(found.ids),
-        )
+        ids_T = np.array(found.ids, dtype=np.int64)
+        kept_T = _kept(found, total=len(ids_T), max_length=self.max_length, truncation=options.truncation)
+        is_learnt_T = np.ones(len(ids_T), dtype=np.bool_) if options.learns_all else _are_learnt(found, written)
+        return ReadTokens(ids_T=ids_T[kept_T], numbers_T=kept_T, is_learnt_T=is_learnt_T[kept_T], total=len(ids_T))
 
     def written(self, example: Mapping[str, str], options: TokensInput) -> WrittenText:
         """The text that is cut into tokens."""
@@ -124,9 +121,8 @@ def _written(library: Any, template: str, turns: Sequence[Turn], asks: bool) -> 
     return written
 
 
-def _kept(found: Encoding, *, max_length: int, truncation: str) -> NDArray[np.int64]:
+def _kept(found: Encoding, *, total: int, max_length: int, truncation: str) -> NDArray[np.int64]:
     """Which tokens are read, ascending."""
-    total = len(found.offsets)
     if total <= max_length or truncation == "right":
         return np.arange(min(total, max_length))
     in_front = min(_specials_in_front(found), max_length - SHORTEST)

@@ -62,7 +62,9 @@ def test_a_token_has_a_row_where_the_next_one_is_read_and_learnt(tokens: ReadTok
 
 
 def test_rows_are_found_in_what_is_filled_up() -> None:
-    units = token_units([read(0, 1, 2, learnt="***", total=5), read(4, learnt="*", total=6)], length=4)
+    tokens = [read(0, 1, 2, learnt="***", total=5), read(4, learnt="*", total=6)]
+
+    units = token_units(tokens, starts=[0, 4], num_sequences=2)
 
     assert units.rows_B.tolist() == [2, 0]
     assert units.keys_R.tolist() == [0, 1]
@@ -75,7 +77,9 @@ def test_rows_are_found_in_what_is_filled_up() -> None:
 
 
 def test_keys_count_the_whole_batch() -> None:
-    units = token_units([read(0, learnt="*", total=1), read(0, 1, 2, learnt="*.*", total=3)], length=3)
+    tokens = [read(0, learnt="*", total=1), read(0, 1, 2, learnt="*.*", total=3)]
+
+    units = token_units(tokens, starts=[0, 3], num_sequences=2)
 
     assert units.keys_R.tolist() == [3 + 1]
     assert torch.equal(units.rows_B, torch.tensor([0, 1]))

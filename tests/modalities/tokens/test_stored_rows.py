@@ -67,7 +67,12 @@ def settled(options: TokensInput) -> TokensInput:
 
 def dumped(teacher: nn.Module, source: Any, out: Path, *, input: TokensInput, **options: Any) -> softlab.Store:
     made = softlab.Teacher(module=teacher, name="dense", arguments={}, input=input)
-    whole = {"coding": "float32", "k": 320, "device": softlab.DeviceOptions(name="cpu"), "batch_size": 3} | options
+    whole: dict[str, Any] = {
+        "coding": "float32",
+        "k": 320,
+        "device": softlab.DeviceOptions(name="cpu"),
+        "batch_size": 3,
+    } | options
     softlab.dump_teacher(made, source, out, softlab.DumpOptions(**whole))
     return softlab.open_store(out)
 
@@ -178,4 +183,4 @@ def test_without_a_store_a_row_has_the_next_token_as_its_hard_target(tmp_path: P
 
     ids_BL, mask_BL = (batch.inputs[0].inputs.named[name] for name in ("input_ids", "attention_mask"))
     expected = [ids_L[1 : int(mask_L.sum())].tolist() for ids_L, mask_L in zip(ids_BL, mask_BL, strict=True)]
-    assert batch.for_input(0).targets_B.tolist() == sum(expected, [])
+    assert batch.for_input(0).targets_B.tolist() == [target for each in expected for target in each]
