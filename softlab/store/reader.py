@@ -258,6 +258,14 @@ class Store:
         # In format 1 a feature is one array, which has its name, whatever that is.
         return decode_values({"values" if name == group else name.rpartition("/")[2]: stored[name] for name in stored})
 
+    def read_head_sizes(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "Tensor | None":
+        """How many entries of each sampled row are classes with their own probability, the first ones, and not drawn,
+        int64 [R]; None where rows aren't sampled. Raises as `read`."""
+        group = self._group_named(None)
+        if not self.labels.is_sampled:
+            return None
+        return self._unpack(group, _tensor(self._take(group, samples, view=view)))[f"{group}/num_head"].long()
+
     def read_tokens(self, samples: ArrayLike, *, view: int = 0) -> list[NDArray[np.int64]]:
         """What the teacher has read of B samples, in the order asked for: int64 [tokens] of each. Raises as `read`, and
         StoreMismatch for a store that doesn't hold it."""
