@@ -27,5 +27,6 @@ def confidence(labels: SoftLabels, *, temperature: float) -> Tensor:
     """float64 [B], the probability of the most probable class, at a temperature that is stored."""
     if labels.head == "sigmoid":
         return (labels.max_logit_B.double() / temperature).sigmoid()
+    labels.check_kept_largest("a class's probability")
     head_B = -torch.expm1(labels.log_tail_at(temperature).double())
     return head_B / (labels.logits_BK.double() / temperature).exp().sum(dim=1)

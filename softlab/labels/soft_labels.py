@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softlab.amounts import format_count
-from softlab.errors import InterpolatedTail, InvalidOption
+from softlab.errors import InterpolatedTail, InvalidOption, StoreMismatch
 from softlab.labels.origin import Origin
 from softlab.labels.tail_curve import Interpolated, TailError, interpolate_convex, interpolate_mean_sigmoid, tail_error
 from softlab.labels.told import is_told
@@ -124,6 +124,15 @@ class SoftLabels:
         """
         return self.entropy_B is not None
 
+    def check_kept_largest(self, what: str) -> None:
+        """Raises StoreMismatch where the entries are a sample, of which nothing else follows than a sum over classes
+        weighted by their probability."""
+        if self.is_sampled:
+            raise StoreMismatch(
+                f"{what} needs a teacher's largest classes and its tail, but these labels are samples of its classes. "
+                f"Use `loss.name = kl` at `loss.temperature = 1`, or dump with `dump.selection = topk`."
+            )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SoftLabels":
         """The same labels on another device; these, where they are there."""
         moved = [tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()]
@@ -208,6 +217,7 @@ class SoftLabels:
         log(C - K) at beta = 0 without being stored: of a row with fewer classes than C, of its own number. The log of a
         mean sigmoid needs no head, and is log(1/2) there.
         """
+        self.check_kept_largest(f"temperature {temperature:g}")
         if not temperature >= self.temperatures[0] or math.isinf(temperature):
             raise InvalidOption(
                 f"temperature {temperature:g}: the stored temperatures are {self._stored_in_words}, and a tail can't "

@@ -35,6 +35,13 @@ def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head:
     check_same_classes(student_logits_BC, labels)
     check_head(labels.head, expected=head, loss=loss)
     check_all_valid(labels, loss=loss)
+    check_takes_samples(labels, loss=loss)
+
+
+def check_takes_samples(labels: SoftLabels, *, loss: str) -> None:
+    """Raises StoreMismatch where labels are samples of a teacher's classes and the loss is another than kl."""
+    if loss != "kl":
+        labels.check_kept_largest(f"{loss} as a loss")
 
 
 def check_all_valid(labels: SoftLabels, *, loss: str) -> None:

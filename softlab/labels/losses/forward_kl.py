@@ -9,6 +9,7 @@ from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail, finite_where_not_valid
 from softlab.labels.losses.notes import tell
+from softlab.labels.losses.sampled_kl import check_sampled, sampled_kl, sampled_kl_rows
 from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
 from softlab.labels.losses.teacher import distribution_at
 from softlab.labels.losses.tempered import TemperedLoss
@@ -36,11 +37,17 @@ def distillation_loss(
       gives the others doesn't matter. With p and q the kept probability of teacher and student, `bucket` is
       p * this + KL((p, 1 - p) || (q, 1 - q)), by the chain rule (Cover, Thomas 2006, theorem 2.5.3).
 
+    Labels that are samples (`keep_sampled`) have no tail, and only temperature 1: sum over entries of weight *
+    (-log softmax(student)), less the teacher's entropy, which is unbiased in value and gradient.
+
     Its gradient is written down, not traced; that of `kl_rows` can be differentiated again. Raises StoreMismatch if the
     student has another number of classes or the labels come from a sigmoid head, InvalidOption below the smallest
     stored temperature; warns with InterpolatedTail at one that is not stored.
     """
     _check(student_logits_BC, labels, tail)
+    if labels.is_sampled:
+        check_sampled(temperature=temperature, tail=tail)
+        return sampled_kl(student_logits_BC.float(), labels)
     tell(labels, loss="kl", temperature=temperature, tail=tail)
     student_BC = finite_where_not_valid(student_logits_BC, labels)
     if tail == "renormalise_both" or (tail == "bucket" and labels.k < labels.num_classes):
@@ -57,6 +64,9 @@ def distillation_loss(
 def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail = "uniform") -> Tensor:
     """KL(teacher || student) at temperature T of each row, float32 [B], in nats, without the factor T^2."""
     _check(student_logits_BC, labels, tail)
+    if labels.is_sampled:
+        check_sampled(temperature=temperature, tail=tail)
+        return sampled_kl_rows(student_logits_BC.float(), labels)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
     student_BC = finite_where_not_valid(student_logits_BC, labels)
     return sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail)

@@ -7,7 +7,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from softlab.labels.losses.checks import Tail, check_absolute, check_all_valid, check_same_classes, check_tail
+from softlab.labels.losses.checks import (
+    Tail,
+    check_absolute,
+    check_all_valid,
+    check_same_classes,
+    check_tail,
+    check_takes_samples,
+)
 from softlab.labels.losses.notes import tell
 from softlab.labels.soft_labels import Head, SoftLabels
 from softlab.labels.tail_logits import tail_logits
@@ -28,6 +35,7 @@ def logit_mse_loss(student_logits_BC: Tensor, labels: SoftLabels, *, tail: Tail 
     """
     check_same_classes(student_logits_BC, labels)
     check_all_valid(labels, loss="mse")
+    check_takes_samples(labels, loss="mse")
     check_absolute(labels, loss="mse")
     check_tail(tail, among=TAILS, loss="mse")
     tell(labels, loss="mse", tail=tail)

@@ -79,7 +79,9 @@ def distribution_at(labels: SoftLabels, *, temperature: float, tail: Tail) -> Sp
 
 
 def head_log_probabilities(labels: SoftLabels, *, temperature: float, log_tail_B: Tensor | None) -> Tensor:
-    """The teacher's log-probabilities of the kept classes, float32 [B, K]; rescaled to sum to 1 if no tail is given."""
+    """The teacher's log-probabilities of the kept classes, float32 [B, K]; rescaled to sum to 1 if no tail is given.
+    Raises StoreMismatch of labels that are samples."""
+    labels.check_kept_largest("a class's probability")
     head_BK = log_softmax_rows(labels.logits_BK / temperature)
     if log_tail_B is None:
         return head_BK
