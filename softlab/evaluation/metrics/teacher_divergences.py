@@ -17,7 +17,7 @@ from softlab.evaluation.metrics.mean import Mean, sum_dtype
 from softlab.evaluation.metrics.metric import Outputs
 from softlab.evaluation.metrics.needs import Need
 from softlab.evaluation.metrics.unit import NATS
-from softlab.labels.losses import jensen_shannon_loss, kl_rows
+from softlab.labels.losses import Tail, jensen_shannon_loss, kl_rows
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
 
@@ -27,12 +27,14 @@ NEEDS: frozenset[Need] = frozenset({"teacher", "softmax"})
 class _Kl:
     """KL(teacher || model), mean over the rows; the bucket counts only where classes are left out."""
 
+    tail: Tail = "bucket"
+
     def __init__(self, device: torch.device) -> None:
         self._mean = Mean(device)
 
     def add(self, outputs: Outputs, batch: Batch) -> None:
         assert batch.labels is not None
-        kl_B = kl_rows(outputs.logits_BC, batch.labels, temperature=_temperature(batch.labels), tail="bucket")
+        kl_B = kl_rows(outputs.logits_BC, batch.labels, temperature=_temperature(batch.labels), tail=self.tail)
         self._mean.add(kl_B, rows=len(batch.labels))
 
     def value(self) -> float | None:
@@ -78,6 +80,7 @@ class TeacherSampledKl(_Kl):
 
     name, label = "teacher_sampled_kl", "KL to the teacher, estimate from sampled classes"
     column = "sampled KL"
+    tail: Tail = "uniform"  # there is none
     unit, higher_is_better = NATS, False
     needs: frozenset[Need] = NEEDS | {"sampled rows"}
 
