@@ -1,21 +1,16 @@
 """Between sampled rows in memory and the arrays that a store holds.
 
-| array     | one for each | type   | what                                                                                |
-| num_head  | row          | uint8  | its classes that are kept with their probability                                    |
-| num_drawn | row          | uint8  | n, its classes that were drawn                                                      |
-| tail      | row          | uint8  | what the drawn weigh together is (n - tail / 64) / N                                |
-| entropy   | row          | uint8  | sixteenths of a nat                                                                 |
-| class_ids | entry        | uint16 | of the head in its order; of the first that was drawn; of others how far behind the |
-|           |              |        | one before. uint32 of more than 65,536 classes                                      |
-| gaps      | entry        | uint8  | of the head: how far below the one before, in steps; else 0                         |
+| array     | one for each | type   | what                                                                            |
+| num_head  | row          | uint8  | its classes that are kept with their probability                                |
+| num_drawn | row          | uint8  | n, its classes that were drawn                                                  |
+| tail      | row          | uint8  | what the drawn weigh together is (n - tail / 64) / N                            |
+| entropy   | row          | uint8  | sixteenths of a nat                                                             |
+| class_ids | entry        | uint16 | of the head in its order; of the first that was drawn; of others how far behind |
+|           |              |        | the one before. uint32 of more than 65,536 classes                              |
+| gaps      | entry        | uint8  | of the head: how far below the one before, in steps; else 0                     |
 
 The entries are one row behind the other, those of the head first. The head weighs what the drawn leave of 1, split as
 its gaps say. With `frequent` classes an id is a rank: first those, in their order, then all others by their ids.
-
-Of 8,192 tokens of novels (SmolLM2-135M; 10.2, 16.7 and 22.4 entries a token), bytes a token in chunks of 65,536 under
-Blosc's zstd 9:
-
-| N  | class_ids, as they are | and by differences | and by rank among 4,096 frequent ones | gaps | counts | tail | entropy |
 """
 
 # Shape letters: R rows, C classes, E entries of all rows, K = N + 1 slots of one.
@@ -31,6 +26,7 @@ from torch import Tensor
 
 from softlab.labels.coding import GAP_STEP, Array, as_tensor, gaps_of
 from softlab.labels.origin import Origin
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS
 from softlab.labels.soft_labels import SoftLabels
 
 TAIL_STEPS = 64
@@ -41,12 +37,6 @@ ENTROPY_STEPS = 16
 
 ALMOST_ALL = 1 - 2.0**-20
 """No tail is more, as a class is always kept."""
-
-ROW_ARRAYS: Mapping[str, str] = {"num_head": "uint8", "num_drawn": "uint8", "tail": "uint8", "entropy": "uint8"}
-"""One number a row."""
-
-ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, "gaps": "uint8"}
-"""One number an entry; None is `SampledCoding.class_id_dtype`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
