@@ -83,6 +83,8 @@ from .loading.collator import Collator
 from .loading.dataset_labels import DatasetLabels
 from .loading.options import CheckOptions
 from .loading.own_loop import align
+from .loading.stored_source import stored_source
+from .loading.tokens_collator import TokensCollator
 from .loading.view_dataset import ViewDataset
 from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
@@ -240,6 +242,7 @@ __all__ = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensCollator",
     "TokensInput",
     "TrackerFailed",
     "TrainOptions",
@@ -289,6 +292,7 @@ __all__ = [
     "sample_rows",
     "search",
     "sign_store",
+    "stored_source",
     "survey_teacher",
     "train_students",
     "verify_store",

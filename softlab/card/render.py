@@ -233,6 +233,13 @@ def _how_to_use(manifest: Manifest, *, version: VersionRecord | None, address: A
     scaled = [_plain(output.name) for output in manifest.values if output.coding == "int8"]
     if scaled:
         lines += ["", f"A value of {', '.join(scaled)} is its number in `values` times the `scale` of its row."]
+    rotated = [_plain(output.name) for output in manifest.values if output.coding == "int8_rotated"]
+    if rotated:
+        lines += [
+            "",
+            f"Vectors of {', '.join(rotated)} are rotated before they become `values` times `scale`, and `outliers`",
+            "stand apart: the page on softlab's store format, or softlab itself, turns them back.",
+        ]
     return [*lines, ""]
 
 

@@ -78,7 +78,9 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
 def _print_sampled(survey: Survey, console: Console) -> None:
     """Of rows that are samples of their distribution."""
     columns = {
-        "resolution": [f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled],
+        "resolution": [
+            f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled
+        ],
         "entries": [f"{each.entries:.1f}" for each in survey.sampled],
         "head": [f"{each.head_mass:.3f}" for each in survey.sampled],
         "B/row": [f"{each.bytes_per_unit:.1f}" for each in survey.sampled],
@@ -121,7 +123,10 @@ def print_summary(summary: DumpSummary) -> None:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"
     if rate is not None:
-        facts["rate"] = f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)"
+        took, count = format_duration(summary.seconds), summary.rows_computed
+        facts["rate"] = f"{rate:,.0f} rows/s ({took} for {count:,} rows)"
+        if manifest.has_units:  # what was computed are samples, of several rows each
+            facts["rate"] = f"{rate:,.1f} samples/s ({took} for {count:,} samples)"
     print_facts(facts | {"digest": summary.digest})
 
 

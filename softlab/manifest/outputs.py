@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest.value_types import Fingerprint, OutputName, Positive, Record, Temperature
 
 
@@ -110,11 +111,11 @@ class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="val
 
     units: bool = False
 
-    other_coding: Literal["float32", "int8"] | UnsetType = msgspec.field(name="coding", default=UNSET)
+    other_coding: Literal["float32", "int8", "int8_rotated"] | UnsetType = msgspec.field(name="coding", default=UNSET)
     """What the manifest says as `coding`. It says nothing where that is float16, as before there was a choice."""
 
     @property
-    def coding(self) -> Literal["float32", "float16", "int8"]:
+    def coding(self) -> ValuesCoding:
         """How numbers are stored; of int8 each row has a scale."""
         return "float16" if self.other_coding is UNSET else self.other_coding
 

@@ -21,7 +21,6 @@ from softlab.manifest.teacher import TeacherRecord
 from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
 
-
 SAMPLES, ENTRIES = "/samples", "/entries"
 """Ends of the names of groups, where rows have entries: arrays with a row for each sample, and for each entry."""
 

@@ -8,7 +8,6 @@ from msgspec import UNSET, UnsetType
 
 from softlab.manifest.value_types import Count, Record
 
-
 Number = TypeVar("Number", int, float)
 
 

@@ -147,7 +147,7 @@ class DecodedGroups:
         files = self.files.read(shard, group=group)
         try:
             self.format.decode(self.manifest, shard, fields, files, arrays)
-            problem = self._find_wrong_class(arrays)
+            problem = self._find_wrong_class(arrays) or self._find_wrong_outlier(arrays)
         except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Blosc and Arrow raise
             problem = str(error)
         if problem is not None:
@@ -207,4 +207,14 @@ class DecodedGroups:
                 highest, num_classes = int(ids_RK.max()), output.label_space.num_classes
                 if highest >= num_classes:
                     return f"class {highest} of {num_classes}"
+        return None
+
+    def _find_wrong_outlier(self, arrays: Mapping[str, Array]) -> str | None:
+        for output in self.manifest.values:
+            group = self.manifest.group_of(output)
+            ids = arrays.get(f"{group}/outlier_ids")
+            if ids is not None and ids.size:
+                highest, width = int(ids.max()), (arrays[f"{group}/values"].shape[1:] or (1,))[-1]
+                if highest >= width:
+                    return f"an outlier at place {highest} of {width}"
         return None

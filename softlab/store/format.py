@@ -9,7 +9,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, FieldRecord, OutputRecord, SampledRecord, StorePlan, TokensReadRecord
+from softlab.manifest import (
+    ENTRIES,
+    SAMPLES,
+    ClassesRecord,
+    FieldRecord,
+    OutputRecord,
+    SampledRecord,
+    StorePlan,
+    TokensReadRecord,
+)
 from softlab.shards import Shard
 
 FormatName = Literal["zarr", "parquet"]

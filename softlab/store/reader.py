@@ -256,8 +256,15 @@ class Store:
         group = self._group_named(name)
         stored = self._unpack(group, rows)
         # In format 1 a feature is one array, which has its name, whatever that is.
-        values = stored[group if group in stored else f"{group}/values"]
-        return decode_values(values, scale_R=stored.get(f"{group}/scale"))
+        return decode_values({"values" if name == group else name.rpartition("/")[2]: stored[name] for name in stored})
+
+    def read_head_sizes(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "Tensor | None":
+        """How many entries of each sampled row are classes with their own probability, the first ones, and not drawn,
+        int64 [R]; None where rows aren't sampled. Raises as `read`."""
+        group = self._group_named(None)
+        if not self.labels.is_sampled:
+            return None
+        return self._unpack(group, _tensor(self._take(group, samples, view=view)))[f"{group}/num_head"].long()
 
     def read_tokens(self, samples: ArrayLike, *, view: int = 0) -> list[NDArray[np.int64]]:
         """What the teacher has read of B samples, in the order asked for: int64 [tokens] of each. Raises as `read`, and
@@ -271,8 +278,8 @@ class Store:
         group = self.manifest.groups_of(read)[-1]
         rows, units = self._take(group, store_B, view=view), self._groups.units_of(group, view=view)
         assert units is not None, "samples have tokens of their own number"
-        (name, ids), *_ = self._groups.layouts[group].columns(rows).items()
-        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B))[:-1])
+        (ids,) = self._groups.layouts[group].columns(rows).values()
+        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B)))[:-1]
 
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""

@@ -1,12 +1,12 @@
 """Rows that are samples of their distributions: as many entries as each has on disk, and so many slots when read.
 
-    rows of the store       num_head  num_drawn      entries, one row behind the other
-    0                       1         2              318  77 903
-    1                       2         0              12 5
+rows of the store       num_head  num_drawn      entries, one row behind the other
+0                       1         2              318  77 903
+1                       2         0              12 5
 
-    as they are read, with K = 4 slots
-    0                       1         2              318  77 903   0
-    1                       2         0               12   5   0   0
+as they are read, with K = 4 slots
+0                       1         2              318  77 903   0
+1                       2         0               12   5   0   0
 """
 
 # Shape letters: R rows, E entries of all of them, K slots of a row.

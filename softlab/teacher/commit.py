@@ -163,6 +163,18 @@ def _units(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array
     return {each.name: units_R.astype(each.dtype) for each in fields}
 
 
+def _first_bad_unit(batches: Sequence[TeacherOutput]) -> str:
+    """In the middle of a sentence: the unit where it begins, of the first sample that has one."""
+    for batch in batches:
+        for name in sorted(batch.with_units & batch.labels.keys()):
+            labels = batch.labels[name]
+            told_R = labels.max_logit_B if labels.entropy_B is None else labels.entropy_B
+            bad_R = (~told_R.isfinite()).nonzero()[:, 0]
+            if len(bad_R) and batch.units_R is not None:
+                return f" (of the first one from position {int(batch.units_R[bad_R[0]]):,} on)"
+    return ""
+
+
 def _tokens(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array]:
     """What the teacher has read, where that is stored."""
     if plan.tokens_read is None:
@@ -218,6 +230,7 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
     is_float16 = any(output.coding == "float16" for output in plan.values)
     larger = " Values over 65,504 are kept with `dump.values_coding = float32`, in another `out`."
     raise TeacherError(
-        f"the teacher's logits or values are NaN or infinite {where}. Check those inputs and the weights."
+        f"the teacher's logits or values are NaN or infinite {where}{_first_bad_unit(batches)}. Check those inputs and "
+        f"the weights."
         f"{larger if is_float16 else ''} Shards before this one are kept."
     )

@@ -93,9 +93,7 @@ def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | N
                 found[each.name] = Sampling(resolution=options.resolution)
                 continue
             _check_unmasked(each.name, logits_RC, options)
-            found[each.name] = TopK(
-                k=choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before)
-            )
+            found[each.name] = TopK(k=choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before))
     return found
 
 

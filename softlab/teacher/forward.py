@@ -19,7 +19,7 @@ from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
 from softlab.models.device import Autocast, choose_device, floating_dtype, place
-from softlab.models.forward import outputs_of
+from softlab.models.forward import Output, outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
 from softlab.models.rows import OutputRows, check_counted, classes_as_rows, values_as_rows
 from softlab.models.taps import FeatureTaps
@@ -272,7 +272,7 @@ def keep(whole: WholeOutput, *, selections: Selections, options: DumpOptions) ->
     )
 
 
-def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:
+def _rows_of(wanted: WantedOutput, output: Output, collated: Collated) -> OutputRows:
     as_rows = classes_as_rows if wanted.kind == "classes" else values_as_rows
     if wanted.kind == "classes":
         check_counted(output, collated.inputs, name=wanted.name, counted=collated.units)

@@ -1,6 +1,6 @@
-"""Is a row of a language model's output about the token that it is taken to be about? Off by one, labels look as good as
-ever and teach nothing. The teacher's most probable token tells: it is the one that follows far more often than another
-one near it. For SmolLM2-135M on English text it is in 39 % of rows, and at other distances in 3.4 % at most."""
+"""Is a row of a language model's output about the token that it is taken to be about? Off by one, labels look as good
+as ever and teach nothing. The teacher's most probable token tells: it is the one that follows far more often than
+another one near it. For SmolLM2-135M on English text it is in 39 % of rows, and at other distances in 3.4 % at most."""
 
 # Shape letters: R rows of all samples.
 
@@ -32,9 +32,9 @@ def check_next_tokens(output: TeacherOutput) -> None:
         if share[best] > CLEARLY * share[0] + FEWEST_ROWS / len(targets_R) / 4:
             rows = f"{abs(best)} row{'s' if abs(best) > 1 else ''} {'behind' if best > 0 else 'before'} it"
             raise TeacherError(
-                f"output {name}: its most probable token is the one that follows in {share[0]:.1%} of the rows, and the "
-                f"one {rows} in {share[best]:.1%}: it seems to be about another token than the next. Give a model whose "
-                f"output at token t is about token t + 1, not one whose logits are shifted already."
+                f"output {name}: its most probable token is the one that follows in {share[0]:.1%} of the rows, and "
+                f"the one {rows} in {share[best]:.1%}: it seems to be about another token than the next. Give a model "
+                f"whose output at token t is about token t + 1, not one whose logits are shifted already."
             )
 
 

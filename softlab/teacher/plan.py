@@ -344,7 +344,10 @@ def _sampled_arrays(labels: SoftLabels, *, prefix: str, has_units: bool) -> list
     group = prefix.rstrip("/")
     return [
         *(make(name=f"{prefix}{name}", dtype=dtype, is_of_units=has_units) for name, dtype in of_rows.items()),
-        *(make(name=f"{group}{SAMPLES}/{name}", dtype=dtype, is_of_units=False) for name, dtype in SAMPLE_ARRAYS.items()),
+        *(
+            make(name=f"{group}{SAMPLES}/{name}", dtype=dtype, is_of_units=False)
+            for name, dtype in SAMPLE_ARRAYS.items()
+        ),
         *(
             make(
                 name=f"{group}{ENTRIES}/{name}",

@@ -38,9 +38,9 @@ from softlab.teacher.overflow import whole_mended
 DEEPEST = 50.0
 """Nats below the largest logit: what lies deeper, as masked classes at -1e4 do, doesn't tell how large logits are."""
 
-ROUNDED = {"float32": 2.0**-22, "float16": 2.0**-10, "uint8": 2.0**-7, "int8": 2.0**-7}
-"""By which two numbers may differ that were the same before they were coded, relative to them (of int8 to the largest
-one of their row). uint8 keeps 7 bits of a tail."""
+ROUNDED = {"float32": 2.0**-22, "float16": 2.0**-10, "uint8": 2.0**-7, "int8": 2.0**-7, "int8_rotated": 2.0**-4}
+"""By which two numbers may differ that were the same before they were coded, relative to them (of int8, rotated or not,
+to the largest one of their row). uint8 keeps 7 bits of a tail."""
 
 SMALLEST = 1e-7
 """Of float16: the same, for numbers near 0."""
@@ -56,6 +56,7 @@ class _Difference:
     told: str
 
 
+@torch.inference_mode()
 def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[StoredShard], *, where: Path) -> None:
     """Runs the teacher on the first and the last sample that is stored, in their views, and compares all outputs.
 
@@ -129,9 +130,8 @@ def _compare(
     if not len(rows):
         return _Difference(0.0, "no row")
     if isinstance(output, ValuesRecord):
-        name = shard.plan.array_of(output, "values").rpartition("/")[2]
-        scale = stored.get("scale")
-        then = decode_values(as_tensor(stored[name]), scale_R=None if scale is None else as_tensor(scale))
+        own = shard.plan.array_of(output, "values").rpartition("/")[2]
+        then = decode_values({"values" if name == own else name: as_tensor(stored[name]) for name in stored})
         return _compare_values(then.flatten(start_dim=1), known.float().flatten(start_dim=1), output.coding)
     coding = coding_of(output)
     if isinstance(coding, SampledCoding):
@@ -142,7 +142,7 @@ def _compare(
 
 def _compare_values(then_RF: Tensor, now_RF: Tensor, coding: ValuesCoding) -> _Difference:
     largest_R1 = now_RF.abs().amax(dim=1, keepdim=True)
-    scale = largest_R1 if coding == "int8" else now_RF.abs()
+    scale = largest_R1 if coding.startswith("int8") else now_RF.abs()
     return _largest(then_RF, now_RF, rounded=ROUNDED[coding] * scale, largest_R1=largest_R1, tell=_tell_value)
 
 
@@ -194,9 +194,7 @@ def _compare_labels(coding: LabelCoding, stored: Mapping[str, Array], logits_RC:
     return max(found, key=lambda each: each.size)
 
 
-def _compare_sampled(
-    coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits
-) -> _Difference:
+def _compare_sampled(coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits) -> _Difference:
     """The classes that weren't drawn, by the logarithms of their probabilities, and the probability of all others."""
     then, num_head_R1 = coding.decode(stored), torch.from_numpy(stored["num_head"].astype(np.int64))[:, None]
     is_head_RK = torch.arange(then.k) < num_head_R1

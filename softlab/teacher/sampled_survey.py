@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from softlab.labels.soft_labels import SoftLabels
-from softlab.manifest import StorePlan
+from softlab.manifest import SampledRecord, StorePlan
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.selections import Sampling, Selection
 from softlab.teacher.store_size import bytes_per_row
@@ -43,6 +45,7 @@ def _choice(
     found: Surveyed, chosen: dict[str, Selection], name: str, plan: StorePlan, options: DumpOptions
 ) -> SampledChoice:
     output = found.keep(chosen | {name: Sampling(resolution=options.resolution)}, options)
+    plan = _at_resolution(plan, name, options.resolution)
     labels, per_sample = output.labels[name], bytes_per_row(plan, options, output)
     rows_a_sample = len(labels) / max(found.num_samples, 1)
     return SampledChoice(
@@ -52,6 +55,14 @@ def _choice(
         bytes_per_row=per_sample,
         bytes_per_unit=per_sample / max(rows_a_sample, 1e-9),
     )
+
+
+def _at_resolution(plan: StorePlan, name: str, resolution: int) -> StorePlan:
+    outputs = tuple(
+        msgspec.structs.replace(each, selection=SampledRecord(resolution=resolution)) if each.name == name else each
+        for each in plan.classes
+    )
+    return msgspec.structs.replace(plan, outputs=(*outputs, *plan.values))
 
 
 def _head_mass(labels: SoftLabels, options: DumpOptions) -> float:

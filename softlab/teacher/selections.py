@@ -18,7 +18,6 @@ from softlab.manifest import SampledRecord, StorePlan
 from softlab.models.rows import OutputRows
 from softlab.teacher.options import DumpOptions
 
-
 LOOKED_AT = 256
 """Rows, of logits that aren't computed yet, that tell what they are."""
 

@@ -215,9 +215,7 @@ def _with_choices(
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
                 angle_T=() if angle_KT is None else tuple(angle_KT[candidate - 1].tolist()),
-                bytes_per_row=bytes_per_row(
-                    plan, options, found.keep({**chosen, name: TopK(k=candidate)}, options)
-                ),
+                bytes_per_row=bytes_per_row(plan, options, found.keep({**chosen, name: TopK(k=candidate)}, options)),
             )
             for candidate in _candidates(selection.k, num_classes=logits_RC.shape[1])
         ),

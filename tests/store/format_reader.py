@@ -9,7 +9,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,8 @@ class StoreReader:
         """[R, ...]"""
         arrays = self.arrays(output, view=view)
         values_R = arrays["values" if self.version == 2 else output["name"]].astype(np.float32)
+        if "outliers" in arrays:
+            return unrotated(values_R, arrays)
         if "scale" not in arrays:
             return values_R
         return values_R * arrays["scale"].reshape(-1, *[1] * (values_R.ndim - 1))
@@ -248,6 +250,39 @@ def probabilities(labels: Labels, output: Tree, temperature: float) -> tuple[Arr
         return 1 / (1 + np.exp(-raw_RK / temperature)), tail_R
     weights_RK = np.exp(z_RK / temperature)
     return (1 - tail_R)[:, None] * weights_RK / weights_RK.sum(axis=1, keepdims=True), tail_R
+
+
+def unrotated(values_R: Array, arrays: Mapping[str, Array]) -> Array:
+    """Values in the coding int8_rotated."""
+    width = values_R.shape[-1] if values_R.ndim > 1 else 1
+    size = 2 ** (len(f"{width:b}") - 1)
+    y = values_R.reshape(-1, width)
+    if width > size:
+        y[:, width - size :] = hadamard(y[:, width - size :])
+        y *= rotation_signs(b"softlab rotation 2", width)
+    y[:, :size] = hadamard(y[:, :size])
+    y *= rotation_signs(b"softlab rotation 1", width)
+    y *= arrays["scale"].reshape(-1, 1)
+    ids = arrays["outlier_ids"].reshape(len(y), arrays["outlier_ids"].shape[-1])
+    outliers = arrays["outliers"].reshape(ids.shape)
+    for row, (places, numbers) in enumerate(zip(ids.tolist(), outliers, strict=True)):
+        y[row, places] += numbers
+    return y.reshape(values_R.shape)
+
+
+def hadamard(x: Array) -> Array:
+    x, size, h = x.copy(), x.shape[1], 1
+    while h < size:
+        low = [i for i in range(size) if not i & h]
+        high = [i + h for i in low]
+        x[:, low], x[:, high] = x[:, low] + x[:, high], x[:, low] - x[:, high]
+        h *= 2
+    return x * np.float32(1 / math.sqrt(size))
+
+
+def rotation_signs(text: bytes, width: int) -> Array:
+    data = blake3(text).digest(length=-(-width // 8))
+    return np.array([1 - 2 * (data[d // 8] >> d % 8 & 1) for d in range(width)], dtype=np.float32)
 
 
 # Hashes.

@@ -32,6 +32,7 @@ from softlab.manifest import (
     SourceRecord,
     StorageRecord,
     StorePlan,
+    TokensReadRecord,
     ValuesRecord,
     ViewsRecord,
 )
@@ -97,11 +98,11 @@ def make_unit_plan(
     classes: Sequence[str] = ("tokens",),
 ) -> StorePlan:
     """Of `tokens` (classes) and `states` (values) with a row for each unit, and `pooled` (values) without; `page` would
-    be classes without units. With `is_sampled` the rows of classes are. `shard_rows` samples make a shard, and each shard has room for the fullest of them and for
-    `spare_chunks` chunks more."""
+    be classes without units. With `is_sampled` the rows of classes are. `shard_rows` samples make a shard, and each
+    shard has room for the fullest of them and for `spare_chunks` chunks more."""
     most = max(sum(rows_N[start : start + shard_rows]) for start in range(0, len(rows_N), shard_rows))
     room = (-(-max(most, 1) // unit_chunk_rows) + spare_chunks) * unit_chunk_rows
-    outputs: list[OutputRecord] = [
+    outputs: list[ClassesRecord | ValuesRecord] = [
         values_record("states", taken_from="layer:encoder:none", coding=values_coding, units=True),
         *(_sampled(name, units=name == "tokens") for name in classes if is_sampled),
         *(_classes(name, coding=coding, units=name == "tokens", valid=has_valid) for name in classes if not is_sampled),
@@ -158,7 +159,7 @@ def _sampled(name: str, *, units: bool) -> ClassesRecord:
     )
 
 
-def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
+def _arrays_of(output: ClassesRecord | ValuesRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
     """Dtype and row shape of each array of an output, by its name behind that of the output."""
     arrays: dict[str, tuple[Any, tuple[int, ...]]] = {"unit": ("uint16", ())} if output.units else {}
     if isinstance(output, ValuesRecord):
@@ -167,7 +168,9 @@ def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
     if isinstance(coding, SampledCoding):
         arrays |= {name: (dtype, ()) for name, dtype in ROW_ARRAYS.items()}
         arrays |= {f"samples/{name}": (dtype, ()) for name, dtype in SAMPLE_ARRAYS.items()}
-        return arrays | {f"entries/{name}": (dtype or coding.class_id_dtype, ()) for name, dtype in ENTRY_ARRAYS.items()}
+        return arrays | {
+            f"entries/{name}": (dtype or coding.class_id_dtype, ()) for name, dtype in ENTRY_ARRAYS.items()
+        }
     arrays |= {
         "class_ids": (coding.class_id_dtype, k),
         "logits": (coding.logit_dtype, k),
@@ -182,7 +185,7 @@ def fill(plan: StorePlan, rows_N: Sequence[int], *, seed: int = 0) -> UnitModel:
     lists: dict[str, list[list[Array]]] = {each.name: [] for each in plan.storage.fields}
     random = np.random.default_rng(seed)
     for _ in range(plan.views.num_views):
-        for output in plan.outputs:
+        for output in _in_order(plan):
             counts = list(rows_N) if output.units else [1] * len(rows_N)
             arrays = _one_view(output, counts, random)
             if isinstance(output, ClassesRecord):
@@ -196,7 +199,12 @@ def fill(plan: StorePlan, rows_N: Sequence[int], *, seed: int = 0) -> UnitModel:
     return UnitModel(plan=plan, rows_N=np.array(rows_N, dtype=np.int64), lists=lists)
 
 
-def _one_view(output: OutputRecord, counts: list[int], random: np.random.Generator) -> dict[str, Array]:
+def _in_order(plan: StorePlan) -> list[ClassesRecord | ValuesRecord]:
+    """Its outputs, of which none is what was read."""
+    return [output for output in plan.outputs if not isinstance(output, TokensReadRecord)]
+
+
+def _one_view(output: ClassesRecord | ValuesRecord, counts: list[int], random: np.random.Generator) -> dict[str, Array]:
     num_rows = sum(counts)
     unit = np.concatenate([np.arange(count) * 2 for count in counts]).astype(np.uint16)
     arrays: dict[str, Array] = {"unit": unit} if output.units else {}
@@ -299,7 +307,7 @@ def assert_holds(
     asked = list(samples if own_samples is None else own_samples)
     view = np.array(views, dtype=np.int64) if own_view is None else own_view
     held = {output.name for output in store.manifest.outputs}
-    for output in model.plan.outputs:
+    for output in _in_order(model.plan):
         if output.name not in held:
             continue
         expected = model.arrays(output, samples, views)

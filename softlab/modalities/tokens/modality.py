@@ -158,6 +158,8 @@ class Tokens:
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()
+        if STORED_FIELD in example:
+            return int.from_bytes(hasher.update(example[STORED_FIELD].astype("<i8").tobytes()).digest(8), "little")
         for data in (example[name].encode() for name in self.seen_fields):
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
@@ -260,7 +262,7 @@ def _readable(raws: Iterable[Mapping[str, Raw]], modality: Tokens) -> Iterator[T
 
 def _note(looked_at: Sequence[Texts], options: TokensInput) -> str:
     tokenizer = tokenizer_for(options)
-    read = [tokenizer.read(each, options) for each in looked_at]
+    read = [_read(tokenizer, each, options) for each in looked_at]
     notes = []
     if cut := sum(each.total > len(each) for each in read):
         notes.append(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from softlab.modalities.inputs import Units
 
@@ -56,3 +57,21 @@ def rows_of(tokens: ReadTokens) -> NDArray[np.int64]:
     """Which of the tokens that are read have a row, ascending."""
     follows = np.diff(tokens.numbers_T) == 1
     return np.flatnonzero(follows & tokens.is_learnt_T[1:])
+
+
+IGNORED = -100
+"""Of a token that is no hard target, as trainers of Hugging Face's say it."""
+
+
+def tokens_behind(ids: Tensor, rows_R: Tensor) -> Tensor:
+    """int64 [R], the hard target of each row. `rows_R` are places in the ids of a batch, flattened, that aren't the
+    last of their sample."""
+    return ids.reshape(-1)[rows_R + 1]
+
+
+def labels_of_rows(ids: Tensor, rows_R: Tensor) -> Tensor:
+    """Hard targets beside the tokens of a batch, as trainers of Hugging Face's want them, who shift them themselves:
+    each token behind a row, and IGNORED elsewhere."""
+    labels = torch.full_like(ids, IGNORED)
+    labels.view(-1)[rows_R + 1] = tokens_behind(ids, rows_R)
+    return labels

@@ -99,9 +99,7 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
 def plan_part(found: Manifest, digest: str, part: Part) -> StorePlan:
     """The plan of a store with some of the views, numbered from 0, and some of the features."""
     replace = msgspec.structs.replace
-    outputs = tuple(
-        each for each in found.outputs if not isinstance(each, ValuesRecord) or each.name in part.features
-    )
+    outputs = tuple(each for each in found.outputs if not isinstance(each, ValuesRecord) or each.name in part.features)
     groups = {group for output in outputs for group in found.groups_of(output)}
     storage = replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups))
     if not any(output.units for output in outputs):
