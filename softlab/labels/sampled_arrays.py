@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-ROW_ARRAYS: Mapping[str, str] = {"num_head": "uint8", "num_drawn": "uint8", "log_tail": "float16", "entropy": "float16"}
+ROW_ARRAYS: Mapping[str, str] = {"num_head": "uint8", "num_drawn": "uint8", "tail": "uint8", "entropy": "uint8"}
 """One number a row."""
 
 ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, "gaps": "uint8"}

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from softlab.labels.values_coding import ValuesCoding
-from softlab.manifest.value_types import Fingerprint, OutputName, Positive, Record, Temperature
+from softlab.manifest.value_types import Count, Fingerprint, OutputName, Positive, Record, Temperature
 
 
 class LabelSpaceRecord(Record, frozen=True, kw_only=True):
@@ -60,6 +60,10 @@ class CodingRecord(Record, frozen=True, kw_only=True):
     logits: Literal["float32", "float16", "uint8"]
     gap_step: Annotated[float, Meta(gt=0, le=64)] | None
     """uint8 only: nats for one step of a gap between successive logits."""
+
+    frequent: Annotated[tuple[Count, ...], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    """Of sampled rows: class ids that occur often, the most frequent first. A stored id is a rank among these, and
+    behind them among all others by id. A manifest says nothing where ids are stored as they are."""
 
 
 class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):

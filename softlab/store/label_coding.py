@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from msgspec import UnsetType
+
 from softlab.manifest import ClassesRecord, SampledRecord
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ def coding_of(output: ClassesRecord) -> "LabelCoding | SampledCoding":
         return SampledCoding(
             num_classes=output.label_space.num_classes,
             resolution=output.selection.resolution,
+            frequent=() if isinstance(output.coding.frequent, UnsetType) else output.coding.frequent,
             gap_step=output.coding.gap_step or GAP_STEP,
         )
 

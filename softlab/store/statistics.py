@@ -47,7 +47,9 @@ def _captured(labels: SoftLabels, encoded: Mapping[str, Array] | None) -> tuple[
     """Of sampled rows by the classes that aren't drawn."""
     if not labels.is_sampled or encoded is None:
         return tuple(captured_mass(labels).sum(dim=0).tolist())
-    return (float(-np.expm1(encoded["log_tail"].astype(np.float64)).sum()),)
+    weight_RK = (labels.logits_BK.double() + labels.max_logit_B.double()[:, None]).exp().numpy()
+    is_head_RK = np.arange(labels.k) < encoded["num_head"][:, None]
+    return (math.fsum(weight_RK[is_head_RK].tolist()),)
 
 
 def _sums(cost: Callable[..., Tensor], exact: SoftLabels, stored: SoftLabels) -> tuple[float, ...]:

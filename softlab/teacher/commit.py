@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import TeacherError
+from softlab.labels.sampled_coding import SampledCoding
 from softlab.labels.soft_labels import SoftLabels, join_labels
 from softlab.labels.values_coding import encode_values
 from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePlan, TokensRecord, spans_of
@@ -134,7 +135,7 @@ def _measure(
     return measure(
         labels,
         targets_N=targets_S,
-        clipped_logits=coding.count_clipped(labels, encoded),
+        clipped_logits=0 if isinstance(coding, SampledCoding) else coding.count_clipped(labels, encoded),
         stored=coding.decode(encoded) if is_told else None,
         encoded=encoded,
     )

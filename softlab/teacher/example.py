@@ -47,9 +47,9 @@ def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled:
     A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
     the step of their coding. Where such a dump was begun, or is finished, its step stands.
     """
-    steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
-    is_sampled = options.selection == "sampled"
-    needs_rows = options.coding == "uint8" and not is_sampled and options.gap_step is None and None in steps
+    names = [each.name for each in options.wanted_outputs if each.kind == "classes"]
+    is_open = any(name not in settled.codings or settled.codings[name].gap_step is None for name in names)
+    needs_rows = options.coding == "uint8" and options.gap_step is None and is_open
     count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
     decoded = Decoded(DECODED_BYTES)
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)

@@ -17,7 +17,7 @@ from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.gradient_angle import MANY_CLASSES, k_for_many
 from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS, token_dtype
-from softlab.labels.sampled_coding import SampledCoding
+from softlab.labels.sampled_coding import SampledCoding, frequent_classes
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import arrays_of_values
@@ -189,7 +189,7 @@ def _output_record(
             fingerprint=label_space_fingerprint(labels.num_classes, class_names),
         ),
         selection=_selection_record(options, labels),
-        coding=_coding_record(options, labels, settled=settled.gap_steps.get(wanted.name)),
+        coding=_coding_record(options, labels, settled=settled.codings.get(wanted.name)),
         absolute=labels.absolute,
         interpolates=UNSET if labels.interpolates else False,
         units=has_units,
@@ -204,12 +204,18 @@ def _selection_record(options: DumpOptions, labels: SoftLabels) -> Selection:
     return SelectionRecord(k=labels.k, temperatures=labels.temperatures)
 
 
-def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: float | None) -> CodingRecord:
+def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: CodingRecord | None) -> CodingRecord:
     if labels.is_sampled:
-        return CodingRecord(logits="uint8", gap_step=GAP_STEP)
+        if settled is not None and settled.frequent is not UNSET:
+            return settled
+        return CodingRecord(logits="uint8", gap_step=GAP_STEP, frequent=frequent_classes(labels))
     if options.coding != "uint8":
         return CodingRecord(logits=options.coding, gap_step=None)
-    return CodingRecord(logits="uint8", gap_step=options.gap_step or settled or choose_gap_step(labels))
+    return CodingRecord(logits="uint8", gap_step=options.gap_step or _step(settled) or choose_gap_step(labels))
+
+
+def _step(settled: CodingRecord | None) -> float | None:
+    return None if settled is None else settled.gap_step
 
 
 def class_names_of(teacher: Teacher, source: Source, *, num_classes: int) -> tuple[str, ...] | None:

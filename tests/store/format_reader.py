@@ -122,15 +122,20 @@ class StoreReader:
         rows, entries = self.arrays(output, view=view), self._entries(output, view=view)
         num_head_R, num_drawn_R = rows["num_head"].astype(int), rows["num_drawn"].astype(int)
         classes, weights, at = [], [], 0
-        for num_head, num_drawn, log_tail in zip(num_head_R, num_drawn_R, rows["log_tail"], strict=True):
+        resolution, frequent = output["selection"]["resolution"], output["coding"].get("frequent", [])
+        others = [each for each in range(output["label_space"]["num_classes"]) if each not in set(frequent)]
+        class_of_rank = np.array([*frequent, *others])
+        for num_head, num_drawn, steps in zip(num_head_R, num_drawn_R, rows["tail"].astype(int), strict=True):
             own = slice(at, at := at + num_head + num_drawn)
             z_K = -float(output["coding"]["gap_step"]) * np.cumsum(entries["gaps"][own][:num_head], dtype=np.int64)
-            tail, head = math.exp(log_tail), np.exp(z_K)
+            tail, head = (num_drawn - steps / 64) / resolution, np.exp(z_K)
             drawn = np.full(num_drawn, tail / max(num_drawn, 1))
-            weights.append(np.concatenate([(1 - tail) * head / max(head.sum(), 1e-300), drawn]))
-            classes.append(entries["class_ids"][own].astype(np.int64))
+            weights.append(np.concatenate([(1 - tail * (num_drawn > 0)) * head / max(head.sum(), 1e-300), drawn]))
+            ranks = entries["class_ids"][own].astype(np.int64)
+            ranks[num_head:] = np.cumsum(ranks[num_head:])
+            classes.append(class_of_rank[ranks])
         assert at == len(entries["class_ids"])
-        return Sampled(classes=classes, weights=weights, entropy_R=rows["entropy"].astype(np.float32))
+        return Sampled(classes=classes, weights=weights, entropy_R=rows["entropy"].astype(np.float32) / 16)
 
     def values(self, output: Tree, *, view: int) -> Array:
         """[R, ...]"""

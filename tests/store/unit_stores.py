@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from softlab.identity import content_hash
@@ -152,7 +153,7 @@ def _sampled(name: str, *, units: bool) -> ClassesRecord:
         taken_from=name,
         label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
         selection=SampledRecord(resolution=4),
-        coding=CodingRecord(logits="uint8", gap_step=GAP_STEP),
+        coding=CodingRecord(logits="uint8", gap_step=GAP_STEP, frequent=(3, 7) if units else UNSET),
         absolute=False,
         interpolates=False,
         units=units,
