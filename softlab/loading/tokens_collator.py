@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import StoreMismatch
@@ -40,14 +42,16 @@ class TokensCollator:
         self.labels, self.collate, self.sample = labels, collate, sample
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> MutableMapping[str, Any]:
-        """Raises StoreMismatch for items that tell no key, or one that the store doesn't have, and where the tokens of
-        an item can't be found in the batch."""
+        """Raises StoreMismatch for items that tell no key, or one that the store doesn't have, for other tokens than
+        the teacher has read, where the store holds these, and for a batch in which they can't be found."""
         keys = [self._key_of(item) for item in items]
         own = [{name: value for name, value in item.items() if name != self.sample} for item in items]
         ids = [torch.as_tensor(item[IDS]) for item in own]
         batch: MutableMapping[str, Any] = self.collate(own)
         starts_B, lengths_B = _find(ids, batch[IDS], where=self.labels.store.name)
         store, store_B = self.labels.store, self.labels.find(keys)
+        if store.manifest.tokens_read is not None:
+            _check_same(ids, store.read_tokens(store_B), keys, where=store.name)
         stored, numbers_S = store.read(store_B, view=self.labels.views()), store.read_units(store_B)
         assert stored.counts_B is not None, "they are of tokens"
         assert numbers_S is not None, "and have numbers"
@@ -79,6 +83,19 @@ def is_of_tokens(store: Store) -> bool:
     """Whether its rows are of the tokens of causal language models."""
     of_tokens = any(record.modality == "tokens" for record in store.manifest.inputs)
     return of_tokens and store.has_labels and store.labels.units
+
+
+def _check_same(ids: Sequence[Tensor], read: Sequence[NDArray[np.int64]], keys: Sequence[str], *, where: str) -> None:
+    """As far as both go: either may have lost its end."""
+    for ours_T, theirs_T, key in zip(ids, read, keys, strict=True):
+        common = min(len(ours_T), len(theirs_T))
+        ours, theirs = ours_T[:common].tolist(), theirs_T[:common].tolist()
+        if ours != theirs:
+            place = next(place for place, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+            raise StoreMismatch(
+                f"{where}: the teacher has read other tokens of sample {key!r}: number {place} is {theirs[place]} "
+                f"there, and {ours[place]} here. Give the items the teacher's tokens, as store.read_tokens tells them."
+            )
 
 
 def _find(ids: Sequence[Tensor], ids_BL: Tensor, *, where: str) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,6 @@ from softlab.recipes.building import recipe_from
 from softlab.recipes.chain import COMMANDS as RECIPES
 from softlab.recipes.toml import merged
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, Page
-from tests.modalities.tokens.llamas import DOCUMENTS
 from tests.student import language
 
 FRONT = "README.md"
@@ -73,7 +72,7 @@ def your_views() -> dict[str, Any]:
 
 
 def your_tokens() -> dict[str, Any]:
-    """A store of a language model's rows, the tokens of its documents by key, and a student of transformers."""
+    """A store of a language model's rows, its tokenizer, and a student of transformers."""
     import transformers
 
     from softlab.integrations.transformers import DistillationOptions, DistillationTrainer
@@ -93,7 +92,6 @@ def your_tokens() -> dict[str, Any]:
         "DataCollatorForLanguageModeling": transformers.DataCollatorForLanguageModeling,
         "TrainingArguments": partial(transformers.TrainingArguments, **quiet),
         "store": store,
-        "tokens": {str(place): language.token_ids(text, input) for place, text in enumerate(DOCUMENTS)},
         "tokenizer": tokenizer,
         "student": language.small_llama(),
     }

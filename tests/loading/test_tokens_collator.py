@@ -121,6 +121,14 @@ def test_items_without_their_key_and_keys_that_are_not_there_are_refused(
         collator([{"input_ids": ids[0], "sample": "other"}])
 
 
+def test_tokens_that_the_teacher_has_not_read_are_refused(labels: DatasetLabels, ids: list[list[int]]) -> None:
+    items = items_of(ids)
+    items[1]["input_ids"] = [*ids[3][:4], 7, *ids[3][5:]]
+
+    with pytest.raises(StoreMismatch, match=rf"other tokens of sample '3': number 4 is {ids[3][4]} there, and 7 here"):
+        TokensCollator(labels, collate=filled_up)(items)
+
+
 def test_a_batch_of_other_tokens_is_refused(labels: DatasetLabels, ids: list[list[int]]) -> None:
     def shuffled(items: list[Any]) -> dict[str, Tensor]:
         batch = filled_up(items)
