@@ -83,6 +83,8 @@ from .loading.collator import Collator
 from .loading.dataset_labels import DatasetLabels
 from .loading.options import CheckOptions
 from .loading.own_loop import align
+from .loading.stored_source import stored_source
+from .loading.tokens_collator import TokensCollator
 from .loading.view_dataset import ViewDataset
 from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
@@ -90,6 +92,7 @@ from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .modalities.text.inputs import TextInput
 from .modalities.text.views import TextViews
+from .modalities.tokens.inputs import TokensInput
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -239,6 +242,8 @@ __all__ = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensCollator",
+    "TokensInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",
@@ -287,6 +292,7 @@ __all__ = [
     "sample_rows",
     "search",
     "sign_store",
+    "stored_source",
     "survey_teacher",
     "train_students",
     "verify_store",

@@ -10,33 +10,32 @@ encoded to the same bytes again.
 
 A float16 scale would save 0.15 compressed bytes a row and no accuracy, but it has no small numbers: of pooled features
 times 1e-6 nothing was left.
+
+The coding `int8_rotated` has two more arrays: see `rotated_values`.
 """
 
 # Shape letters: R rows in a block.
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
+
+from softlab.labels.int8_steps import SCALE_DTYPE, scales_of, steps_of
+from softlab.labels.rotated_arrays import arrays_of_rotated
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ValuesCoding = Literal["float32", "float16", "int8"]
+ValuesCoding = Literal["float32", "float16", "int8", "int8_rotated"]
 Array = NDArray[Any]
-Floats = NDArray[np.float32]
-
-MOST_STEPS = 127
-"""-128 isn't used: a row and its negative are the same steps but for their signs."""
-
-SCALE_DTYPE = "float32"
-_KEPT_BITS = np.uint32(0xFFFFF000)
-"""Of a float32: sign, exponent and 11 of 23 bits behind the leading one."""
 
 
 def arrays_of_values(coding: ValuesCoding, row_shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Dtype and row shape of each array that rows of such a shape are stored as, by name."""
+    if coding == "int8_rotated":
+        return arrays_of_rotated(row_shape)
     arrays: dict[str, tuple[str, tuple[int, ...]]] = {"values": (coding, row_shape)}
     return arrays | {"scale": (SCALE_DTYPE, ())} if coding == "int8" else arrays
 
@@ -52,28 +51,22 @@ def encode_values(values: "Tensor", coding: ValuesCoding) -> dict[str, Array]:
     """Arrays by name, of finite values [R, ...] on the host whose dtype is that of `dtype_before`."""
     assert values.dtype == dtype_before(coding), f"{values.dtype} values for the {coding} coding"
     array: Array = values.numpy()
+    if coding == "int8_rotated":
+        from softlab.labels.rotated_values import encode_rotated  # as torch
+
+        return encode_rotated(array)
     if coding != "int8":
         return {"values": array}
-    scale_R = _scales(array)
-    return {"values": _steps(array, scale_R), "scale": scale_R}
+    scale_R = scales_of(array)
+    return {"values": steps_of(array, scale_R), "scale": scale_R}
 
 
-def decode_values(values: "Tensor", *, scale_R: "Tensor | None") -> "Tensor":
-    """float32 [R, ...], on the device of what is stored; `scale_R` is None where there is no such array."""
+def decode_values(stored: "Mapping[str, Tensor]") -> "Tensor":
+    """float32 [R, ...], on the device of what is stored: the arrays of some rows by name, which tell their coding."""
+    if "outliers" in stored:
+        from softlab.labels.rotated_values import decode_rotated  # as torch
+
+        return decode_rotated(stored)
+    values, scale_R = stored["values"], stored.get("scale")
     decoded = values.float().contiguous()
     return decoded if scale_R is None else decoded.mul_(scale_R.reshape(len(values), *[1] * (values.ndim - 1)))
-
-
-def _scales(values: Floats) -> Floats:
-    """float32 [R]. 0 for a row of zeros, and for one whose steps would be subnormal (nothing in it is over 1.5e-36)."""
-    largest_R = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0)
-    assert np.isfinite(largest_R).all(), "values are checked before they are encoded"
-    scale_R: Floats = ((largest_R / np.float32(MOST_STEPS)).view(np.uint32) & _KEPT_BITS).view(np.float32)
-    return np.where(scale_R < np.finfo(np.float32).smallest_normal, np.float32(0), scale_R)
-
-
-def _steps(values: Floats, scale_R: Floats) -> NDArray[np.int8]:
-    """int8 [R, ...]. Divided in float64: float32 would round some values to the farther of two steps."""
-    divisor_R = np.where(scale_R == 0, np.inf, scale_R.astype(np.float64))
-    steps = values / divisor_R.reshape(len(values), *[1] * (values.ndim - 1))
-    return np.rint(steps, out=steps).astype(np.int8)

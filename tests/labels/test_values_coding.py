@@ -9,9 +9,10 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softlab.labels.coding import as_tensor
 from softlab.labels.values_coding import ValuesCoding, arrays_of_values, decode_values, dtype_before, encode_values
 
-CODINGS: tuple[ValuesCoding, ...] = ("float32", "float16", "int8")
+CODINGS: tuple[ValuesCoding, ...] = ("float32", "float16", "int8", "int8_rotated")
 LARGEST, SMALLEST_NORMAL = float(np.finfo(np.float32).max), float(np.finfo(np.float32).smallest_normal)
 LOST = 127 * SMALLEST_NORMAL
 """Rows that have nothing of this size are stored as zeros."""
@@ -30,8 +31,7 @@ values_of_any_size: st.SearchStrategy[Floats] = st.tuples(st.integers(0, 4), row
 
 
 def decode(arrays: dict[str, NDArray[np.generic]]) -> Tensor:
-    scale = arrays.get("scale")
-    return decode_values(torch.from_numpy(arrays["values"]), scale_R=None if scale is None else torch.from_numpy(scale))
+    return decode_values({name: as_tensor(array) for name, array in arrays.items()})
 
 
 def round_trip(values: Floats, coding: ValuesCoding = "int8") -> Floats:

@@ -124,7 +124,7 @@ def test_a_plan_of_today_in_format_1_is_read_as_it_was() -> None:
     assert in_version_2(old) == make_plan(features={"pooled": (6,), "logits2": (3, 2)})
 
 
-@pytest.mark.parametrize("coding", ["float32", "int8"])
+@pytest.mark.parametrize("coding", ["float32", "int8", "int8_rotated"])
 def test_a_plan_whose_values_are_not_float16_is_none_of_format_1(coding: ValuesCoding) -> None:
     assert in_version_1(make_plan(values_coding=coding)) is None
 

@@ -38,10 +38,11 @@ from softlab.store.pixel_digests import is_digested
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
 from tests.manifests import LABELS, make_manifest
+from tests.store.format_reader import unrotated
 
 FORMATS: tuple[FormatName, ...] = ("zarr", "parquet")
 CODINGS: tuple[Coding, ...] = ("float32", "float16", "uint8")
-VALUES_CODINGS: tuple[ValuesCoding, ...] = ("float32", "float16", "int8")
+VALUES_CODINGS: tuple[ValuesCoding, ...] = ("float32", "float16", "int8", "int8_rotated")
 CHUNK_ROWS = 2
 
 
@@ -88,7 +89,7 @@ def make_plan(
                 label_space=LabelSpaceRecord(
                     num_classes=num_classes, class_names=None, fingerprint=LABELS.label_space.fingerprint
                 ),
-                selection=SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
+                selection=SelectionRecord(k=k, temperatures=labels.temperatures),
                 coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
             ),
             *(values_record(name, taken_from="layer:layer4:mean", coding=values_coding) for name in features),
@@ -130,13 +131,17 @@ def make_arrays(plan: StorePlan) -> dict[str, Array]:
 
 
 def make_values(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Whatever an array of values, or of their scales, may hold."""
+    """Whatever an array of values, or of their scales, may hold; outliers are at the first places."""
+    if dtype.startswith("uint"):
+        return np.broadcast_to(np.arange(shape[-1], dtype=dtype), shape)
     return (20 * random.normal(size=shape)).clip(-127, 127).astype(dtype)
 
 
 def plain_values(arrays: Mapping[str, Array]) -> Array:
     """float32, what the arrays of some rows of values stand for, by short name."""
     values = arrays["values"].astype(np.float32)
+    if "outliers" in arrays:
+        return unrotated(values, arrays)
     if "scale" not in arrays:
         return values
     return values * arrays["scale"].reshape(len(values), *[1] * (values.ndim - 1))
@@ -186,9 +191,9 @@ def write_some(root: Path, plan: StorePlan, *, num_shards: int) -> None:
             write_shard(writer, shard, arrays)
 
 
-def write_store(root: Path, plan: StorePlan) -> Manifest:
-    """A finished store; an interrupted one is gone on with."""
-    arrays = make_arrays(plan)
+def write_store(root: Path, plan: StorePlan, *, arrays: Arrays | None = None) -> Manifest:
+    """A finished store, of what `make_arrays` makes unless there are `arrays`; an interrupted one is gone on with."""
+    arrays = arrays or make_arrays(plan)
     with writing(root, plan) as writer:
         for shard in writer.pending:
             write_shard(writer, shard, arrays)

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from softlab.card.render import render_card
-from softlab.errors import NotAStore
+from softlab.errors import DamagedStore, NotAStore
 from softlab.labels.values_coding import ValuesCoding
 from softlab.manifest import StorePlan
 from softlab.store.cache import CacheOptions
@@ -22,6 +22,7 @@ from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from tests.manifests import change_manifest, set_at
 from tests.store.building import FORMATS, VALUES_CODINGS, make_arrays, make_plan, plain_values, write_store
+from tests.store.format_reader import unrotated
 
 FEATURES: dict[str, tuple[int, ...]] = {"pooled": (6,), "map": (3, 2), "norm": ()}
 NO_CACHE = CacheOptions(max_bytes=0)
@@ -97,10 +98,12 @@ def test_zarr_alone_shows_numbers_that_become_values(tmp_path: Path, coding: Val
     values = group["values"][1].astype(np.float32)
     if group.attrs.get("coding") == "int8":
         values *= group["scale"][1][:, None, None]
+    if group.attrs.get("coding") == "int8_rotated":
+        values = unrotated(values, {name: group[name][1] for name in ("scale", "outliers", "outlier_ids")})
     np.testing.assert_array_equal(values, store.read_features("map", range(11), view=1).numpy())
 
 
-@EVERY_CODING
+@pytest.mark.parametrize("coding", ["float32", "float16", "int8"])
 def test_duckdb_shows_numbers_that_become_values(tmp_path: Path, coding: ValuesCoding) -> None:
     store = make_store(tmp_path, format="parquet", coding=coding)
     folder = tmp_path / "outputs/map/view=00001"
@@ -141,6 +144,10 @@ def test_a_manifest_names_no_coding_where_values_are_float16(tmp_path: Path) -> 
         ("int8", {"storage.fields.5.dtype": "float16"}, "float16 arrays for float32 scale"),
         ("int8", {"storage.fields.5.row_shape": [6]}, "the output pooled has arrays of row shapes"),
         ("int8", {"outputs.1.coding": "int4"}, "Invalid enum value 'int4'"),
+        ("int8", {"outputs.1.coding": "int8_rotated"}, "the output pooled has arrays of row shapes"),
+        ("int8_rotated", {"outputs.1.coding": "int8"}, "the output pooled has arrays of row shapes"),
+        ("int8_rotated", {"storage.fields.6.row_shape": [2]}, "the output pooled has arrays of row shapes"),
+        ("int8_rotated", {"storage.fields.7.dtype": "uint8"}, "uint8 arrays for uint16 outlier_ids"),
     ],
 )
 def test_a_coding_that_does_not_fit_the_arrays_is_refused(
@@ -155,6 +162,20 @@ def test_a_coding_that_does_not_fit_the_arrays_is_refused(
         open_store(tmp_path)
 
 
+@BOTH_FORMATS
+@pytest.mark.parametrize("cache", [True, False])
+def test_an_outlier_that_a_vector_has_no_place_for_is_damage(tmp_path: Path, format: FormatName, cache: bool) -> None:
+    plan = make_plan(format=format, values_coding="int8_rotated", features={"pooled": (6,)})
+    arrays = dict(make_arrays(plan))
+    arrays["outputs/pooled/outlier_ids"] = np.full_like(arrays["outputs/pooled/outlier_ids"], 6)
+    write_store(tmp_path / "store", plan, arrays=arrays)
+
+    store = open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache") if cache else NO_CACHE)
+
+    with pytest.raises(DamagedStore, match="an outlier at place 6 of 6"):
+        store.read_features("pooled", [3])
+
+
 def test_a_card_says_how_numbers_become_values(tmp_path: Path) -> None:
     cards = {
         coding: render_card(make_store(tmp_path / coding, format="zarr", coding=coding).manifest)
@@ -165,4 +186,6 @@ def test_a_card_says_how_numbers_become_values(tmp_path: Path) -> None:
     assert "| features | pooled (layer layer4), map" in cards["float16"]
     assert "| features | pooled (layer layer4, float32), map" in cards["float32"]
     assert "| features | pooled (layer layer4, int8), map" in cards["int8"]
-    assert [formula in cards[coding] for coding in VALUES_CODINGS] == [False, False, True]
+    assert "| features | pooled (layer layer4, int8_rotated), map" in cards["int8_rotated"]
+    assert [formula in cards[coding] for coding in VALUES_CODINGS] == [False, False, True, False]
+    assert "Vectors of pooled, map, norm are rotated before they become" in cards["int8_rotated"]

@@ -329,7 +329,7 @@ def test_probabilities_called_logits_are_refused_and_so_are_their_logarithms(tmp
     assert sure.manifest.classes[0].absolute
 
 
-@pytest.mark.parametrize("coding", ["float16", "int8", "float32"])
+@pytest.mark.parametrize("coding", ["float16", "int8", "int8_rotated", "float32"])
 def test_values_are_imported_in_each_coding(tmp_path: Path, coding: ValuesCoding) -> None:
     vectors_ND = np.random.default_rng(0).normal(size=(len(SOURCE), 6)).astype(np.float32)
     file = write(tmp_path / "v.npz", {"values": vectors_ND})

@@ -88,7 +88,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("values_coding", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("values_coding", ["float32", "float16", "int8", "int8_rotated"])
 @pytest.mark.parametrize("units", [False, True])
 def test_the_same_teacher_goes_on_whatever_is_stored(
     tmp_path: Path, format: FormatName, values_coding: ValuesCoding, units: bool
@@ -105,7 +105,7 @@ def test_the_same_teacher_goes_on_whatever_is_stored(
     assert verify_store(tmp_path / "store").is_intact
 
 
-@pytest.mark.parametrize("values_coding", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("values_coding", ["float32", "float16", "int8", "int8_rotated"])
 def test_features_are_compared(tmp_path: Path, values_coding: ValuesCoding) -> None:
     options: dict[str, Any] = {"feature": {"seen": "last"}, "values_coding": values_coding}
 
