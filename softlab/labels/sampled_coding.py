@@ -1,24 +1,24 @@
 """Between sampled rows in memory and the arrays that a store holds.
 
-| array     | of each | type   | what                                                                                  |
-| num_head  | row     | uint8  | its classes that are kept with their probability                                      |
-| num_drawn | row     | uint8  | n, its classes that were drawn                                                        |
-| tail      | row     | uint8  | the drawn weigh (n - tail / 64) / N together                                          |
-| entropy   | row     | uint8  | sixteenths of a nat                                                                   |
-| class_ids | entry   | uint16 | of the head; then of the first that was drawn; then how far each is behind the one    |
-|           |         |        | before. uint32 of more than 65,536 classes                                            |
-| gaps      | entry   | uint8  | of the head: how far below the one before, in steps; of the drawn 0                   |
+| array     | one for each | type   | what                                                                            |
+| num_head  | row          | uint8  | its classes that are kept with their probability                                |
+| num_drawn | row          | uint8  | n, its classes that were drawn                                                  |
+| tail      | row          | uint8  | what the drawn weigh together is (n - tail / 64) / N                            |
+| entropy   | row          | uint8  | sixteenths of a nat                                                             |
+| class_ids | entry        | uint16 | of the head in its order; of the first that was drawn; of others how far behind |
+|           |              |        | the one before. uint32 of more than 65,536 classes                              |
+| gaps      | entry        | uint8  | of the head: how far below the one before, in steps; else 0                     |
 
 The entries are one row behind the other, those of the head first. The head weighs what the drawn leave of 1, split as
-its gaps say. Where `frequent` classes are known an id is a rank: first those, in their order, then all others by id.
+its gaps say. With `frequent` classes an id is a rank: first those, in their order, then all others by their ids.
 
 Bytes a token, of 16,384 tokens of novels and of a manual (SmolLM2-135M), in chunks of 65,536 under Blosc's zstd 9,
-class ids shuffled, others as they are; frequent classes are the 4,096 with the most entries:
+class ids shuffled, others as they are; frequent classes are 8,192 of every eighth row:
 
-| N  | entries | class_ids | with frequent | gaps | num_head | num_drawn | tail | entropy | sum  | with frequent |
-| 16 | 9.4     | 14.4      | 12.4          | 1.6  | 0.3      | 0.5       | 0.8  | 0.8     | 18.4 | 16.4          |
-| 32 | 15.2    | 22.9      | 19.9          | 3.0  | 0.4      | 0.6       | 0.8  | 0.8     | 28.5 | 25.5          |
-| 48 | 20.3    | 30.2      | 26.4          | 3.8  | 0.4      | 0.7       | 0.8  | 0.8     | 36.7 | 32.9          |
+| N  | entries | class_ids | by rank | gaps | num_head | num_drawn | tail | entropy | sum  | by rank |
+| 16 | 9.4     | 14.4      | 12.6    | 1.6  | 0.3      | 0.5       | 0.8  | 0.8     | 18.4 | 16.6    |
+| 32 | 15.2    | 22.9      | 20.3    | 3.0  | 0.4      | 0.6       | 0.8  | 0.8     | 28.5 | 25.8    |
+| 48 | 20.3    | 30.2      | 26.9    | 3.8  | 0.4      | 0.7       | 0.8  | 0.8     | 36.7 | 33.4    |
 """
 
 # Shape letters: R rows, C classes, E entries of all rows, K = N + 1 slots of one.
@@ -34,6 +34,7 @@ from torch import Tensor
 
 from softlab.labels.coding import GAP_STEP, Array, as_tensor, gaps_of
 from softlab.labels.origin import Origin
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS
 from softlab.labels.soft_labels import SoftLabels
 
 TAIL_STEPS = 64
@@ -44,12 +45,6 @@ ENTROPY_STEPS = 16
 
 ALMOST_ALL = 1 - 2.0**-20
 """No tail is more, as a class is always kept."""
-
-ROW_ARRAYS: Mapping[str, str] = {"num_head": "uint8", "num_drawn": "uint8", "tail": "uint8", "entropy": "uint8"}
-"""One number a row."""
-
-ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, "gaps": "uint8"}
-"""One number an entry; None is `SampledCoding.class_id_dtype`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core import sync
 from zarr.storage import MemoryStore
 
-from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
+from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan, TokensReadRecord
 from softlab.shards import Shard
 from softlab.store.format import Arrays, decoding_facts
 from softlab.store.zarr_shards import Wanted, decode_shards
@@ -112,6 +112,8 @@ def _blosc(plan: StorePlan, field: FieldRecord) -> BloscCodec:
     int8 values are smallest as they are: 128 pooled features take 92.6 bytes a row under zstd 1, and by bits 99.1.
     """
     output = plan.output_of(field)
+    if isinstance(output, TokensReadRecord) or (isinstance(output, ClassesRecord) and output.is_sampled):
+        return BloscCodec(cname="zstd", clevel=9, shuffle="shuffle")
     if field.dtype == "int8":
         return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
     if not isinstance(output, ClassesRecord):  # some kB a row, where lz4hc would keep a fast teacher waiting

@@ -21,8 +21,8 @@ from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
 from softlab.modalities.tokens.collating import collate_tokens
 from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
-from softlab.modalities.tokens.shift import ReadTokens, rows_of
-from softlab.modalities.tokens.tokenizer import CausalTokenizer, read_causal_tokenizer, tokenizer_for
+from softlab.modalities.tokens.shift import rows_of
+from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
 from softlab.sources.source import Raw
 
@@ -164,6 +164,10 @@ class Tokens:
             hasher.update(struct.pack("<q", len(data))).update(data)
         return int.from_bytes(hasher.digest(8), "little")
 
+    def is_of_a_store(self, example: Texts) -> bool:
+        """Whether these are tokens that a teacher has read."""
+        return STORED_FIELD in example
+
     def length(self, example: Texts, options: TokensInput) -> int:
         """Bytes in UTF-8 of what an input reads: how many tokens they are goes with it. Of stored tokens how many."""
         if STORED_FIELD in example:
@@ -174,27 +178,13 @@ class Tokens:
         """As `collate_tokens`."""
         tokenizer = tokenizer_for(options)
         return collate_tokens(
-            [_read(tokenizer, each, options) for each in examples],
+            [tokenizer.read(each, options) for each in examples],
             pad_id=tokenizer.text.pad_id,
             max_length=tokenizer.max_length if options.pack else None,
         )
 
 
 MODALITY = Tokens()
-
-
-def _read(tokenizer: CausalTokenizer, example: Texts, options: TokensInput) -> ReadTokens:
-    """Of stored tokens all are learnt that have a row in the store."""
-    ids = example.get(STORED_FIELD)
-    if not isinstance(ids, np.ndarray):
-        return tokenizer.read(example, options)
-    own_T = ids[: tokenizer.max_length].astype(np.int64)
-    return ReadTokens(
-        ids_T=own_T,
-        numbers_T=np.arange(len(own_T)),
-        is_learnt_T=np.ones(len(own_T), dtype=bool),
-        total=len(ids),
-    )
 
 
 def _text(raw: Raw) -> str:
@@ -262,7 +252,7 @@ def _readable(raws: Iterable[Mapping[str, Raw]], modality: Tokens) -> Iterator[T
 
 def _note(looked_at: Sequence[Texts], options: TokensInput) -> str:
     tokenizer = tokenizer_for(options)
-    read = [_read(tokenizer, each, options) for each in looked_at]
+    read = [tokenizer.read(each, options) for each in looked_at]
     notes = []
     if cut := sum(each.total > len(each) for each in read):
         notes.append(

@@ -17,7 +17,7 @@ from softlab.identity import digest_of
 from softlab.modalities.text.tokenizer import TextTokenizer, chat_writer_of, read_tokenizer
 from softlab.modalities.text.words import Encoding
 from softlab.modalities.tokens.chats import Turn, WriteChat, WrittenText, write_chat
-from softlab.modalities.tokens.inputs import SHORTEST, TokensInput
+from softlab.modalities.tokens.inputs import SHORTEST, STORED_FIELD, TokensInput
 from softlab.modalities.tokens.shift import ReadTokens
 
 CLOCK = "strftime_now"
@@ -38,9 +38,11 @@ class CausalTokenizer:
     def max_length(self) -> int:
         return self.text.max_length
 
-    def read(self, example: Mapping[str, str], options: TokensInput) -> ReadTokens:
+    def read(self, example: Mapping[str, Any], options: TokensInput) -> ReadTokens:
         """The tokens of an example. Raises InvalidOption for a chat whose turns can't be written, and where the
         tokenizer leaves nothing."""
+        if STORED_FIELD in example:
+            return _as_stored(example[STORED_FIELD], max_length=self.max_length)
         written = self.written(example, options)
         has_special = options.add_special_tokens and self.write is None
         found = self.text.rust.encode(written.text, add_special_tokens=has_special)
@@ -119,6 +121,17 @@ def _written(library: Any, template: str, turns: Sequence[Turn], asks: bool) -> 
             f"or correct them."
         ) from error
     return written
+
+
+def _as_stored(ids_T: NDArray[np.integer[Any]], *, max_length: int) -> ReadTokens:
+    """All are learnt: those that weren't have no row in the store."""
+    own_T = ids_T[:max_length].astype(np.int64)
+    return ReadTokens(
+        ids_T=own_T,
+        numbers_T=np.arange(len(own_T)),
+        is_learnt_T=np.ones(len(own_T), dtype=np.bool_),
+        total=len(ids_T),
+    )
 
 
 def _kept(found: Encoding, *, total: int, max_length: int, truncation: str) -> NDArray[np.int64]:

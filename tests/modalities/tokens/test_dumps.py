@@ -1,5 +1,6 @@
 """Dumps of causal language models whose samples share sequences, or whose attention is computed in another way."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 import softlab
-from softlab.errors import StoreMismatch
+from softlab.errors import OddSource, StoreMismatch
 from softlab.modalities.modality import model_arguments
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.models.build import ModelOptions, build_model
 from tests.modalities.tokens.llamas import DOCUMENTS, save_llama
+from tests.student.flat_options import train_options
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,26 @@ def test_a_dump_does_not_go_on_with_another_attention(llama: Path, source: Any, 
 
     with pytest.raises(StoreMismatch, match=r"`teacher.arguments.attn_implementation` was 'sdpa', is now 'eager'"):
         dump(llama, source, tmp_path / "store", way="eager", views="+1")
+
+
+@pytest.mark.parametrize("by_length", [False, True])
+def test_students_learn_from_the_tokens_of_a_store_as_from_the_texts(
+    llama: Path, source: Any, tmp_path: Path, by_length: bool
+) -> None:
+    store = dump(llama, source, tmp_path / "store")
+    input = TokensInput(tokenizer=str(llama), max_length=40)
+    options = train_options(epochs=2, batch_size=4, device="cpu", track=(), alpha=0.5, batch_by_length=by_length)
+
+    def trained(samples: Any) -> float | None:
+        torch.manual_seed(0)
+        model = ModelOptions(model="softlab:tokens_transformer", arguments={"width": 16, "num_layers": 1})
+        student = build_model(model, told=model_arguments(input))
+        (result,) = softlab.train_students({"small": student}, samples, [store], options, input=input)
+        return result.train_loss
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OddSource)  # what is cut off
+        losses = [trained(each) for each in (source, softlab.stored_source(store))]
+
+    assert losses[0] is not None
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6 if not by_length else 0.3)  # other samples share a batch
