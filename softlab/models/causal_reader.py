@@ -8,6 +8,7 @@ is read from its configuration, and compared with what it really does on the fir
 # positions of each sample.
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,10 +46,11 @@ class CausalReader:
                 f"its output layer is {type(layer).__name__}, expected a plain Linear over the vocabulary. Choose a "
                 f"causal language model, and leave its output layer out of adapters and quantisation"
             )
-        self._forward, self._layer, self._name, self._head_dtype = model.forward, layer, name, head_dtype
+        self._layer, self._name, self._head_dtype = layer, name, head_dtype
         self._num_classes = _classes_of(len(layer.weight), num_classes)
         self._scale, self._softcap = _scale_of(model.config), _softcap_of(model.config)
         self._model: nn.Module = model
+        self._forward = model.__dict__.get("forward")  # not bound: pickle would take this reader for it
         self._is_checked, self._is_isolated = False, False
 
     def __call__(
@@ -86,7 +88,7 @@ class CausalReader:
         dtype of that layer's products."""
         kept: list[Tensor] = []
         layer: Any = self._layer
-        layer_forward = layer.forward
+        layer_forward, forward = layer.forward, self._forward or partial(type(self._model).forward, self._model)
 
         def keep(hidden_BLD: Tensor) -> Tensor:
             products_BFC: Tensor = layer_forward(hidden_BLD[:, :num_first])
@@ -95,7 +97,7 @@ class CausalReader:
 
         layer.forward = keep
         try:
-            outputs = self._forward(use_cache=False, **inputs)
+            outputs = forward(use_cache=False, **inputs)
         finally:
             layer.forward = layer_forward
         hidden_BLD, products_BFC = kept

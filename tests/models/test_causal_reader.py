@@ -1,5 +1,7 @@
 """Logits of causal language models that aren't computed yet, compared with those that transformers gives."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,25 @@ def test_of_a_student_with_adapters_these_alone_learn(llama: Path) -> None:
     assert all("lora_" in name for name in learning)
     with torch.no_grad():  # an adapter changes nothing before it has learnt
         torch.testing.assert_close(lazy_of(student, **IDS).whole(), own_model(llama)(**IDS).logits)
+
+
+def test_copies_are_models_of_their_own(llama: Path) -> None:
+    model = build(llama).eval()
+    lazy_of(model, **IDS)
+
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            copied.get_output_embeddings().weight.mul_(2)
+        torch.testing.assert_close(lazy_of(copied, **IDS).whole(), 2 * lazy_of(model, **IDS).whole())
+
+
+def test_a_compiled_model_gives_the_same(llama: Path) -> None:
+    model = build(llama).eval()
+    compiled: Any = torch.compile(model, backend="eager")
+
+    with torch.no_grad():
+        for _ in range(3):
+            torch.testing.assert_close(compiled(**IDS)["logits"].whole(), lazy_of(model, **IDS).whole())
 
 
 def test_no_layer_has_another_name(llama: Path) -> None:
