@@ -48,6 +48,7 @@ from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .evaluation.retrieval import RetrievalQuality, measure_retrieval
 from .labels.class_map import ClassesOptions
+from .labels.lazy_logits import LazyLogits
 from .labels.losses import (
     ArgmaxLoss,
     BinaryCrossEntropyLoss,
@@ -75,12 +76,15 @@ from .labels.losses.values import (
     VectorMseLoss,
     pair_matching_loss,
 )
+from .labels.sampling import keep_sampled
 from .labels.selection import keep_top_k
 from .labels.soft_labels import SoftLabels
 from .loading.collator import Collator
 from .loading.dataset_labels import DatasetLabels
 from .loading.options import CheckOptions
 from .loading.own_loop import align
+from .loading.stored_source import stored_source
+from .loading.tokens_collator import TokensCollator
 from .loading.view_dataset import ViewDataset
 from .loading.with_index import with_index
 from .modalities.images.inputs import ImageInput
@@ -88,6 +92,7 @@ from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
 from .modalities.text.inputs import TextInput
 from .modalities.text.views import TextViews
+from .modalities.tokens.inputs import TokensInput
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -179,6 +184,7 @@ __all__ = [
     "InvalidOption",
     "JensenShannonLoss",
     "KlLoss",
+    "LazyLogits",
     "LearnOptions",
     "LittleMass",
     "LogOptions",
@@ -236,6 +242,8 @@ __all__ = [
     "TeachersOptions",
     "TextInput",
     "TextViews",
+    "TokensCollator",
+    "TokensInput",
     "TrackerFailed",
     "TrainOptions",
     "TrainRecipe",
@@ -267,6 +275,7 @@ __all__ = [
     "find_for",
     "import_predictions",
     "inherit",
+    "keep_sampled",
     "keep_top_k",
     "make_loss",
     "map_stores",
@@ -283,6 +292,7 @@ __all__ = [
     "sample_rows",
     "search",
     "sign_store",
+    "stored_source",
     "survey_teacher",
     "train_students",
     "verify_store",

@@ -104,12 +104,12 @@ def choose_shard_rows(bytes_per_row: int, *, num_samples: int) -> int:
     return min(1 << (most.bit_length() - 1), 1 << (num_samples - 1).bit_length())
 
 
-def choose_chunk_rows(bytes_per_row: int, *, shard_rows: int) -> int:
-    """The largest divisor of `shard_rows` whose chunk is at most 384 KiB and 4,096 rows.
+def choose_chunk_rows(bytes_per_row: int, *, shard_rows: int, most_rows: int = MAX_CHUNK_ROWS) -> int:
+    """The largest divisor of `shard_rows` whose chunk is at most 384 KiB, and 4,096 rows or `most_rows`.
 
     Raises InvalidOption where that would be less than an eighth of what it may be.
     """
-    most = min(max(CHUNK_BYTES // bytes_per_row, 1), MAX_CHUNK_ROWS, shard_rows)
+    most = min(max(CHUNK_BYTES // bytes_per_row, 1), most_rows, shard_rows)
     chosen = next(rows for rows in range(most, 0, -1) if shard_rows % rows == 0)
     if 8 * chosen < most:
         rounded = -(-shard_rows // 512) * 512  # an eighth of the most that a chunk holds

@@ -43,7 +43,7 @@ LABELS = ClassesRecord(
     label_space=LabelSpaceRecord(
         num_classes=5, class_names=tuple("abcde"), fingerprint=label_space_fingerprint(5, tuple("abcde"))
     ),
-    selection=SelectionRecord(method="topk", k=3, temperatures=(1.0, 4.0)),
+    selection=SelectionRecord(k=3, temperatures=(1.0, 4.0)),
     coding=CodingRecord(logits="float16", gap_step=None),
 )
 GRID = ShardGrid(num_views=2, num_samples=10, shard_rows=4)

@@ -23,7 +23,7 @@ from tests.store.unit_stores import make_unit_plan
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher
 
 COARSE = msgspec.structs.replace(
-    LABELS, name="coarse", head="sigmoid", selection=SelectionRecord(method="topk", k=5, temperatures=(1.0, 4.0))
+    LABELS, name="coarse", head="sigmoid", selection=SelectionRecord(k=5, temperatures=(1.0, 4.0))
 )
 EMBEDDING = ValuesRecord(name="pooled", taken_from="layer:layer4:mean")
 

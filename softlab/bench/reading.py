@@ -66,6 +66,9 @@ class ReadRate:
     relative: float
     """`rows_per_second` divided by that of the plain file."""
 
+    units_per_second: float | None = None
+    """Of labels with a row for each unit, as a token: these rows. Then `rows_per_second` counts samples."""
+
 
 class GroupReads:
     """One group of a store (the labels or a feature), and all the ways to read it."""
@@ -75,6 +78,9 @@ class GroupReads:
         self.name, self._store, self._scratch, self._max_bytes = group, store, scratch, max_bytes
         self._feature = None if group == "labels" else group.removeprefix("features/")
         self._row_bytes = store.row_bytes(self._feature)
+        has_units = self._feature is None and store.labels.units
+        self.units_per_row = store.rows_per_sample if has_units else None
+        """In the mean; None without units."""
         decoded_bytes = store.num_views * store.num_samples * self._row_bytes
         self._fits_cache = decoded_bytes <= max_bytes
         self._num_rows = min(store.num_samples, max(max_plain_bytes // self._row_bytes, BATCH))
@@ -205,6 +211,7 @@ def _measure(group: GroupReads, *, rounds: int, on_turn: OnTurn | None) -> list[
             form=form,
             rows_per_second=found[name],
             relative=found[name] / limit,
+            units_per_second=None if group.units_per_row is None else found[name] * group.units_per_row,
         )
         for name, ((order, place, form), _) in ways.items()
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from softlab.bench.machine import open_on_disk
 from softlab.bench.timing import rates
-from softlab.manifest import Manifest
+from softlab.manifest import Manifest, TokensReadRecord
 from softlab.store.known_formats import format_named
 
 
@@ -51,6 +51,8 @@ def _bytes_of_groups(manifest: Manifest) -> Counter[str]:
 
 def _titles(manifest: Manifest) -> dict[str, str]:
     """What users call the arrays of each output."""
-    titles = {manifest.group_of(output): f"labels/{output.name}" for output in manifest.classes}
-    titles |= {manifest.group_of(output): f"features/{output.name}" for output in manifest.values}
-    return titles | {manifest.group_of(output): "labels" for output in manifest.classes[:1]}
+    titles = {output.name: f"labels/{output.name}" for output in manifest.classes}
+    titles |= {output.name: f"features/{output.name}" for output in manifest.values}
+    titles |= {output.name: "labels" for output in manifest.classes[:1]}
+    titles |= {output.name: "tokens read" for output in manifest.outputs if isinstance(output, TokensReadRecord)}
+    return {group: titles[output.name] for output in manifest.outputs for group in manifest.groups_of(output)}

@@ -21,7 +21,7 @@ from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, ShuffledBatches
 from softlab.modalities.inputs import Inputs
-from softlab.modalities.modality import InputOptions, decode_sample, decoding_for, modality_of
+from softlab.modalities.modality import InputOptions, decode_sample, decoding_for, modality_of, tells_targets
 from softlab.models.device import choose_device
 from softlab.ranks import ALONE
 from softlab.sources.source import Source, hard_targets
@@ -86,7 +86,7 @@ class StudentSteps:
         """`decoded` may be shared by all who read the source. A turn has as many steps as fit into `turn_s` on hard
         labels, but at least MIN_STEPS and at most MAX_STEPS. Raises as `train_students`, and InvalidOption for a source
         without hard targets."""
-        _check_targets(source)
+        _check_targets(source, input)
         self._name, self._module, self._store = name, module, store
         self._options = replace(options, distil=replace(options.distil, baseline=False))
         self._device = choose_device(options.device.name)
@@ -187,8 +187,8 @@ class StudentSteps:
         return list(islice(self._order, num_steps))
 
 
-def _check_targets(source: Source) -> None:
-    if hard_targets(source) is None:
+def _check_targets(source: Source, input: InputOptions) -> None:
+    if hard_targets(source) is None and not tells_targets(input):
         raise InvalidOption(
             f"{source.name}: has no hard targets to measure plain steps with. Give a source that has them (of a "
             f"Parquet file, name their column with `source.label_column`)."

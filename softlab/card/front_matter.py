@@ -4,7 +4,7 @@ import json
 import re
 from itertools import pairwise
 
-from softlab.manifest import Manifest
+from softlab.manifest import Manifest, OutputRecord
 
 TASKS = {"images": "image-classification", "text": "text-classification"}
 """By modality, of classes of whole samples."""
@@ -68,7 +68,8 @@ def _configs(manifest: Manifest) -> list[str]:
     """Which files a hub shows as tables: the samples, and each output, which is named as it is in the store."""
     tables = {}
     if manifest.storage.format == "parquet":
-        tables = {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in manifest.outputs}
+        outputs: list[OutputRecord] = [*manifest.classes, *manifest.values]
+        tables = {output.name: f"{manifest.group_of(output)}/*/*.parquet" for output in outputs}
     of_samples = "samples"
     while of_samples in tables:
         of_samples += "-table"

@@ -124,10 +124,11 @@ def _soft_labels(output: ClassesRecord, manifest: Manifest) -> list[str]:
     words, selection = _WORDS[output.head], output.selection
     of = f" of {output.name}" if len(manifest.classes) > 1 else ""
     units = ", a row for each unit of a sample" if output.units else ""
+    temperatures = ", ".join(f"{t:g}" for t in selection.temperatures)
     return [
         f"| head{of} | {words.head} |",
-        f"| kept{of} | the {selection.k} largest logits of each row{units} |",
-        f"| tail{of} | {words.tail} at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)} |",
+        f"| kept{of} | the {selection.kept} of each row{units} |",
+        *([] if output.is_sampled else [f"| tail{of} | {words.tail} at temperatures {temperatures} |"]),
         f"| coding{of} | {output.coding.logits} |",
     ]
 
@@ -175,9 +176,15 @@ def _how_good_is(output: ClassesRecord, manifest: Manifest) -> str:
     name = f"{output.name}: " if len(manifest.classes) > 1 else ""
     return (
         f"{name}Teacher's accuracy on these samples: {accuracy}. "
-        f"{_WORDS[output.head].captured}: {captured}. "
+        f"{_WORDS[output.head].captured}: {captured}. {_sampled(statistics)}"
         f"Logits clipped by the coding: {statistics.clipped_logits:,}.{_coding_cost(statistics)}"
     )
+
+
+def _sampled(statistics: Statistics) -> str:
+    if statistics.entries_per_row is None or statistics.mean_entropy is None:
+        return ""
+    return f"Entries a row: {statistics.entries_per_row:.1f}. Mean entropy: {statistics.mean_entropy:.3f} nats. "
 
 
 def _coding_cost(statistics: Statistics) -> str:

@@ -48,12 +48,19 @@ def _facts(store: StoreFigures) -> dict[str, str]:
 def _print_reading(reads: Sequence[ReadRate]) -> None:
     for group in dict.fromkeys(read.group for read in reads):
         rows = [
-            [f"{read.order}, {read.place}", read.form, f"{read.rows_per_second:,.0f}", f"{read.relative:.3f}"]
+            [
+                f"{read.order}, {read.place}",
+                read.form,
+                f"{read.rows_per_second:,.0f}",
+                *_units(read),
+                f"{read.relative:.3f}",
+            ]
             for read in reads
             if read.group == group
         ]
+        units = ["units/s"] if len(rows[0]) > 4 else []
         print()
-        print_table(["batches of 256 rows", "as", "rows/s", "relative"], rows, title=f"Reading {group}")
+        print_table(["batches of 256 rows", "as", "rows/s", *units, "relative"], rows, title=f"Reading {group}")
     say("relative: to np.take on a memory-mapped file of the same packed rows (plain file).")
     if not any(read.place == "row cache" for read in reads):
         say("row cache: not measured, for a decoded store is larger than --cache-max-bytes.")
@@ -73,6 +80,11 @@ def _print_steps(steps: Sequence[StepRate]) -> None:
         print_table(["labels", "samples/s", "relative"], rows, title=f"Steps of {student}, batches of {size:,}")
     if steps:
         say("relative: to plain hard labels; the same batches of decoded samples in memory.")
+
+
+def _units(read: ReadRate) -> list[str]:
+    """None without units."""
+    return [] if read.units_per_second is None else [f"{read.units_per_second:,.0f}"]
 
 
 def _labels(step: StepRate) -> str:

@@ -37,6 +37,9 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         )
     if survey.features:
         console.print(f"Features: {_in_a_line(survey.features)}.", markup=False)
+    if survey.sampled:
+        _print_sampled(survey, console)
+        return
     error = "BCE" if survey.head == "sigmoid" else "KL"
     kinds = ("mass", "angle", error) if survey.head == "softmax" else ("mass", error)
     columns = [f"{name} T={temperature:g}" for name in kinds for temperature in survey.temperatures]
@@ -72,6 +75,24 @@ def print_survey(survey: Survey, *, num_devices: int) -> None:
         console.print(f"Recommended: K={best.k}, and to train at T={best.temperature:g}: {best.why}.")
 
 
+def _print_sampled(survey: Survey, console: Console) -> None:
+    """Of rows that are samples of their distribution."""
+    columns = {
+        "resolution": [
+            f"{each.resolution}{' *' if each.resolution + 1 == survey.chosen_k else ''}" for each in survey.sampled
+        ],
+        "entries": [f"{each.entries:.1f}" for each in survey.sampled],
+        "head": [f"{each.head_mass:.3f}" for each in survey.sampled],
+        "B/row": [f"{each.bytes_per_unit:.1f}" for each in survey.sampled],
+        "store": [format_bytes(survey.store_bytes(each)) for each in survey.sampled],
+    }
+    print_columns(columns, title="What each resolution keeps and weighs (* chosen)")
+    console.print(
+        f"{survey.num_rows / max(survey.surveyed, 1):,.1f} rows a sample. entries: stored classes of a row; head: "
+        f"probability of those that aren't drawn."
+    )
+
+
 def _near_uniform(survey: Survey) -> list[float]:
     """The temperatures at which no angle could be told."""
     angles = [
@@ -102,7 +123,10 @@ def print_summary(summary: DumpSummary) -> None:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
     facts["rate"] = "nothing to do, it was finished"
     if rate is not None:
-        facts["rate"] = f"{rate:,.0f} rows/s ({format_duration(summary.seconds)} for {summary.rows_computed:,} rows)"
+        took, count = format_duration(summary.seconds), summary.rows_computed
+        facts["rate"] = f"{rate:,.0f} rows/s ({took} for {count:,} rows)"
+        if manifest.has_units:  # what was computed are samples, of several rows each
+            facts["rate"] = f"{rate:,.1f} samples/s ({took} for {count:,} samples)"
     print_facts(facts | {"digest": summary.digest})
 
 

@@ -109,9 +109,10 @@ def _soft_labels(plan: StorePlan) -> dict[str, str]:
         facts |= {
             f"classes{name}": f"{space.num_classes:,}{_some_names(space.class_names)}",
             f"head{name}": output.head + head,
-            f"kept{name}": f"{selection.k:,} largest logits as {output.coding.logits}{_units(output)}",
-            f"tail at{name}": ", ".join(f"T={temperature:g}" for temperature in selection.temperatures),
+            f"kept{name}": f"{selection.kept} as {output.coding.logits}{_units(output)}",
         }
+        if not output.is_sampled:
+            facts[f"tail at{name}"] = ", ".join(f"T={temperature:g}" for temperature in selection.temperatures)
     return facts or {"classes": "none: this store holds values alone"}
 
 

@@ -35,6 +35,9 @@ def quality_facts(manifest: Manifest, *, without_targets: str) -> dict[str, str]
             f"teacher accuracy{name}": without_targets if accuracy is None else f"{accuracy:.2%}",
             f"captured mass{name}": ", ".join(f"{mass:.4f} at T={temperature:g}" for temperature, mass in masses),
         }
+        if statistics.entries_per_row is not None and statistics.mean_entropy is not None:
+            facts[f"entries{name}"] = f"{statistics.entries_per_row:.1f} a row"
+            facts[f"entropy{name}"] = f"{statistics.mean_entropy:.3f} nats a row"
         if statistics.coding_cost is not None and output.coding.gap_step is not None:
             facts[f"uint8 coding{name}"] = coding_in_words(output.coding.gap_step, *statistics.coding_cost)
     return facts

@@ -10,12 +10,14 @@ from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
 AUTO_METRICS = (
+    "perplexity",
     "accuracy",
     "mean_average_precision",
     "answer_f1",
     "ndcg_at_10",
     "teacher_kl",
     "teacher_bucket_kl",
+    "teacher_sampled_kl",
     "teacher_agreement",
     "teacher_overlap",
     "teacher_mse",

@@ -13,6 +13,7 @@ from softlab.errors import InvalidOption, ModelError
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.labels.joined_labels import finite_logits
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.aligned import Aligned, beside_store
 from softlab.loading.batch import Batch
 from softlab.loading.label_check import classes_of_labels, label_note, stored_label_note, warn_of_labels
@@ -22,7 +23,7 @@ from softlab.loading.order import in_sequence
 from softlab.loading.teachers import find_values
 from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Inputs
-from softlab.modalities.modality import InputOptions, default_input, settle_input
+from softlab.modalities.modality import InputOptions, default_input, settle_input, tells_targets
 from softlab.models.about import read_about
 from softlab.models.device import DeviceOptions, choose_device, place
 from softlab.models.rows import logits_of, values_of
@@ -157,8 +158,7 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
 
     bad_rows = torch.zeros((), dtype=torch.int64, device=loader.device)
 
-    def forward(batch: Batch) -> Tensor:
-        nonlocal num_classes
+    def forward(batch: Batch) -> Tensor | LazyLogits:
         collated = batch.inputs[0]
         if values_output is not None:
             values = values_of(
@@ -166,7 +166,7 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             )
             bad_rows.add_((~values.isfinite()).flatten(start_dim=1).any(dim=1).sum())
             return _cut(values, options.prefix)
-        logits_RC = logits_of(
+        found = logits_of(
             called,
             collated.inputs,
             device=loader.device,
@@ -174,11 +174,15 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             counted=collated.units,
             joined=collated.outputs,
         ).rows
-        logits_RC = finite_logits(logits_RC, batch.labels) if collated.outputs else logits_RC
+        if not collated.outputs or isinstance(found, LazyLogits):
+            return found
+        return finite_logits(found, batch.labels)
+
+    def watch(logits_RC: Tensor) -> None:
+        nonlocal num_classes
         num_classes = logits_RC.shape[1]
         predicted.append(logits_RC.argmax(dim=1))
         bad_rows.add_((logits_RC.isnan() | logits_RC.isposinf()).any(dim=1).sum())
-        return logits_RC
 
     (evaluation,) = evaluate(
         {"model": forward},
@@ -187,13 +191,14 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
         channels_last=device.channels_last,
         per_class=options.per_class,
         compare_classes=loader.aligned.store is None,
+        watch=watch if values_output is None else None,
     ).values()
     if bad_rows.item():
         raise ModelError(
             f"the model's outputs are NaN or infinite for {bad_rows.item():,} of {evaluation.rows:,} rows, so that no "
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
-    if values_output is not None:
+    if values_output is not None or any(map(tells_targets, loader.aligned.inputs)):
         return evaluation
     are_of_others = _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes)
     return evaluation.without_targets() if are_of_others else evaluation
@@ -237,6 +242,7 @@ def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOption
                 counted=collated.units,
                 joined=collated.outputs,
             ).rows
+            assert isinstance(logits_BC, Tensor), "samples have hard targets of their own"
             num_classes = logits_BC.shape[1]
             predicted.append(logits_BC.argmax(dim=1).cpu())
     module.train()

@@ -40,7 +40,7 @@ def keep_top_k(
         is_valid_BC = ~logits_BC.isneginf()
         valid_B, valid_bits_BW = is_valid_BC.sum(dim=1), pack_bits(is_valid_BC)
     logits_BK, class_ids_BK = logits_BC.topk(k, dim=1)
-    logits_BK, class_ids_BK = _ties_by_class_id(logits_BK, class_ids_BK)
+    logits_BK, class_ids_BK = ties_by_class_id(logits_BK, class_ids_BK)
     measure_tail = _log_mean_sigmoid if head == "sigmoid" else _log_tail_mass
     return SoftLabels(
         class_ids_BK=class_ids_BK,
@@ -78,7 +78,7 @@ def sorted_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({float(temperature) for temperature in temperatures}))
 
 
-def _ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, Tensor]:
+def ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, Tensor]:
     """`topk` leaves the order of equal values open; a store must not depend on it."""
     by_id_BK = class_ids_BK.argsort(dim=1)
     by_logit_BK = logits_BK.gather(1, by_id_BK).argsort(dim=1, descending=True, stable=True)

@@ -25,6 +25,8 @@ Head = Literal["softmax", "sigmoid"]
 _FIRST_ERRORS: dict[tuple[Origin, float], TailError] = {}
 """Of interpolated tails, by the store and the temperature."""
 
+_ON_DEVICE = ("class_ids_BK", "logits_BK", "log_tail_BT", "max_logit_B", "valid_B", "valid_bits_BW", "entropy_B")
+
 
 class Splittable(Protocol):
     """Something with rows."""
@@ -82,6 +84,10 @@ class SoftLabels:
     """uint8, which classes those are, where they aren't the first ones: class c is bit c % 8 of byte c // 8. `valid_B`
     is how many of them are set."""
 
+    entropy_B: Tensor | None = None
+    """float32, nats: of the teacher's whole distribution at T = 1, where the entries are an unbiased sample of its
+    classes (`keep_sampled`); None where they are its K largest. See `is_sampled`."""
+
     counts_B: Tensor | None = None
     """int64, on the CPU: how many of the rows belong to each sample in turn; None where each sample has one row. Then B
     counts samples here, and rows everywhere else."""
@@ -101,13 +107,22 @@ class SoftLabels:
         temperatures = ", ".join(f"{temperature:g}" for temperature in self.temperatures)
         device = self.class_ids_BK.device
         place = "" if device.type == "cpu" else f", on {device}"
-        return (
-            f"SoftLabels({rows}{of_samples}, K={self.k} of {self.num_classes}, {self.head}, T = {temperatures}{place})"
-        )
+        kept = f"{'sampled, ' if self.is_sampled else ''}K={self.k} of {self.num_classes}"
+        return f"SoftLabels({rows}{of_samples}, {kept}, {self.head}, T = {temperatures}{place})"
 
     @property
     def k(self) -> int:
         return self.class_ids_BK.shape[1]
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether an entry's logit plus `max_logit_B` is the log of its weight in an unbiased sample.
+
+        Of a row the K = N + 1 entries are the classes whose probability is 1/N or more, and always the largest one,
+        largest first, each weighing its probability; then those that were drawn of the others, by ascending class,
+        each weighing the same, and one class may be there twice; then fill of weight 0. There is no tail.
+        """
+        return self.entropy_B is not None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SoftLabels":
         """The same labels on another device; these, where they are there."""
@@ -252,33 +267,15 @@ class SoftLabels:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All that lies on a device."""
-        tensors = (self.class_ids_BK, self.logits_BK, self.log_tail_BT, self.max_logit_B)
-        return (*tensors, *(each for each in (self.valid_B, self.valid_bits_BW) if each is not None))
+        return tuple(getattr(self, name) for name in self._tensor_names())
 
-    def _with_tensors(
-        self,
-        class_ids_BK: Tensor,
-        logits_BK: Tensor,
-        log_tail_BT: Tensor,
-        max_logit_B: Tensor,
-        valid_B: Tensor | None = None,
-        valid_bits_BW: Tensor | None = None,
-    ) -> "SoftLabels":
-        return SoftLabels(
-            class_ids_BK=class_ids_BK,
-            logits_BK=logits_BK,
-            log_tail_BT=log_tail_BT,
-            max_logit_B=max_logit_B,
-            temperatures=self.temperatures,
-            num_classes=self.num_classes,
-            head=self.head,
-            absolute=self.absolute,
-            interpolates=self.interpolates,
-            valid_B=valid_B,
-            valid_bits_BW=valid_bits_BW,
-            counts_B=self.counts_B,
-            origin=self.origin,
-        )
+    def _tensor_names(self) -> list[str]:
+        return [name for name in _ON_DEVICE if getattr(self, name) is not None]
+
+    def _with_tensors(self, *tensors: Tensor) -> "SoftLabels":
+        """No longer a part: the others, as `tensors` gave them."""
+        changes: dict[str, Any] = dict(zip(self._tensor_names(), tensors, strict=True))
+        return replace(self, block=None, **changes)
 
 
 def join_labels(parts: Sequence[SoftLabels]) -> SoftLabels:

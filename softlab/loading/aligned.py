@@ -23,6 +23,7 @@ from softlab.modalities.modality import (
     decoding_for,
     modality_of,
     outputs_of_input,
+    tells_targets,
     tells_units,
 )
 from softlab.modalities.views import AsTheyAre, Replay, describe_views
@@ -93,7 +94,9 @@ class Aligned:
     @cached_property
     def targets_N(self) -> NDArray[np.int64] | None:
         """The source's hard targets, unless they count other classes than the store's labels, or the model, and not new
-        ones too. Beside models of values they are compared with no classes."""
+        ones too. Beside models of values they are compared with no classes. None where units tell their own."""
+        if any(map(tells_targets, self.inputs)):
+            return None
         has_labels = self.store is not None and self.store.has_labels
         num_classes = self.store.num_classes if self.store is not None and has_labels else self.num_classes
         if num_classes is None or self.new_classes or self.values_output is not None:

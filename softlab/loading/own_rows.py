@@ -73,7 +73,8 @@ class StoredUnits:
 def find_own_rows(
     inputs: Sequence[Collated], sequences: LabelSequences | None, source_B: Sequence[int], *, keys: Sequence[str]
 ) -> tuple[OwnRows | None, ...]:
-    """For each input, with the hard targets of its rows; None for one without such units. Empty where none has any.
+    """For each input, with the hard targets of its rows: those that samples tell themselves, or else `sequences`. None
+    for one without such units. Empty where none has any.
 
     `keys` are those of the whole source. Raises StoreMismatch for a sample with another number of hard targets than of
     units.
@@ -103,6 +104,8 @@ def match_rows(
         keys_R=units.keys_R[kept_R.to(device)],
         numbers_R=units.numbers_R[kept_R],
         totals_B=units.totals_B,
+        targets_R=None if units.targets_R is None else units.targets_R[kept_R],
+        num_sequences=units.num_sequences,
     )
     return replace(collated, units=kept), OwnRows(
         counts_B=counts_B,
@@ -121,8 +124,8 @@ def _own(
 ) -> OwnRows | None:
     if units.numbers_R is None or units.totals_B is None:
         return None
-    if sequences is None:
-        return OwnRows(counts_B=units.rows_B)
+    if sequences is None or units.targets_R is not None:
+        return OwnRows(counts_B=units.rows_B, targets_R=units.targets_R)
     targets_U = _targets(sequences, source_B, units.totals_B, keys=keys)
     first_B = units.totals_B.cumsum(0) - units.totals_B
     return OwnRows(

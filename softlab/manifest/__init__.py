@@ -14,11 +14,14 @@ from softlab.manifest.outputs import (
     CodingRecord,
     LabelSpaceRecord,
     OutputRecord,
+    SampledRecord,
+    Selection,
     SelectionRecord,
+    TokensReadRecord,
     ValuesRecord,
 )
 from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
-from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.records import ENTRIES, SAMPLES, Manifest, StorePlan
 from softlab.manifest.seen import (
     InputRecord,
     MixingRecord,
@@ -44,9 +47,11 @@ from softlab.manifest.value_types import Record
 from softlab.manifest.version1 import in_version_1, in_version_2
 
 __all__ = [
+    "ENTRIES",
     "FORMAT_VERSION",
     "MANIFEST_NAME",
     "MAX_MANIFEST_BYTES",
+    "SAMPLES",
     "BegunPlan",
     "ClassesRecord",
     "CodingRecord",
@@ -61,6 +66,8 @@ __all__ = [
     "OwnHash",
     "PrecisionRecord",
     "Record",
+    "SampledRecord",
+    "Selection",
     "SelectionRecord",
     "ShardRecord",
     "SkippedRecord",
@@ -69,6 +76,7 @@ __all__ = [
     "StorageRecord",
     "StorePlan",
     "TeacherRecord",
+    "TokensReadRecord",
     "TokensRecord",
     "TransformRecord",
     "ValuesRecord",

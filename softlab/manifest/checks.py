@@ -1,13 +1,14 @@
 """What types can't say: that paths are safe, sizes bounded, parts agree, and shards cover every row once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS, token_dtype
 from softlab.labels.values_coding import arrays_of_values
-from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
-from softlab.manifest.records import Manifest, StorePlan
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, SampledRecord, TokensReadRecord, ValuesRecord
+from softlab.manifest.records import ENTRIES, SAMPLES, Manifest, StorePlan
 from softlab.manifest.seen import views_fingerprint
 from softlab.manifest.storage import PrecisionRecord, ShardRecord
 from softlab.remote.remote import MAX_SINGLE_BYTES
@@ -92,7 +93,7 @@ def _find_wrong_outputs(plan: StorePlan) -> str | None:
     if plan.has_units != (plan.storage.shard_units is not None):
         return "room for units in shards, or outputs with units, but not both"
     groups = list(dict.fromkeys(field.group for field in plan.storage.fields))
-    if groups != [plan.group_of(output) for output in plan.outputs]:
+    if groups != [group for output in plan.outputs for group in plan.groups_of(output)]:
         return f"arrays of {groups} for the outputs {names}"
     problems = (_find_wrong_arrays(plan, output) for output in plan.outputs)
     return next(filter(None, problems), None)
@@ -100,26 +101,32 @@ def _find_wrong_outputs(plan: StorePlan) -> str | None:
 
 def _find_wrong_arrays(plan: StorePlan, output: OutputRecord) -> str | None:
     """Whether an output has the arrays that its kind needs, with the shapes and codings that it says."""
-    fields = plan.storage.fields_of(plan.group_of(output))
-    found = {field.short_name: field.row_shape for field in fields}
+    group = plan.group_of(output)
+    fields = [field for each in plan.groups_of(output) for field in plan.storage.fields_of(each)]
+    # `class_ids`, and with entries `entries/class_ids`; in format 1 a feature is one array, which is its group too.
+    names = [field.name.removeprefix(f"{group}/") if field.name != group else field.short_name for field in fields]
+    found = {name: field.row_shape for name, field in zip(names, fields, strict=True)}
     if len(found) < len(fields):
         return f"two arrays of the output {output.name} have the same name"
-    if isinstance(output, ValuesRecord):
+    if isinstance(output, TokensReadRecord):
+        arrays: ExpectedArrays = {f"samples/{name}": (dtype, ()) for name, dtype in SAMPLE_ARRAYS.items()}
+        arrays["entries/token_ids"] = (token_dtype(output.vocabulary), ())
+    elif isinstance(output, ValuesRecord):
         name = plan.array_of(output, "values").rpartition("/")[2]
         arrays = _arrays_of_values(output, name, row_shape=found.get(name, ()))
     else:
         problem = _find_wrong_classes(output)
         if problem is not None:
             return problem
-        arrays = _arrays_of_classes(output)
+        arrays = _arrays_of_samples() if output.is_sampled else _arrays_of_classes(output)
     arrays |= {"unit": (None, ())} if output.units else {}
     expected = {name: row_shape for name, (_, row_shape) in arrays.items()}
     if found != expected:
         return f"the output {output.name} has arrays of row shapes {found}, expected {expected}"
-    for field in fields:
-        dtype, _ = arrays[field.short_name]
+    for name, field in zip(names, fields, strict=True):
+        dtype, _ = arrays[name]
         if dtype not in (None, field.dtype):
-            return f"{field.dtype} arrays for {dtype} {field.short_name}"
+            return f"{field.dtype} arrays for {dtype} {name}"
     return None
 
 
@@ -133,6 +140,14 @@ def _arrays_of_classes(output: ClassesRecord) -> ExpectedArrays:
     )
 
 
+def _arrays_of_samples() -> ExpectedArrays:
+    """Of an output whose rows are samples of their distributions, and have entries of their own number."""
+    groups: dict[str, Mapping[str, str | None]] = {"": ROW_ARRAYS, SAMPLES: SAMPLE_ARRAYS, ENTRIES: ENTRY_ARRAYS}
+    return {
+        f"{group}/{name}".lstrip("/"): (dtype, ()) for group, arrays in groups.items() for name, dtype in arrays.items()
+    }
+
+
 def _arrays_of_values(output: ValuesRecord, name: str, *, row_shape: tuple[int, ...]) -> ExpectedArrays:
     """`name` is that of the array itself, which in format 1 was the output's."""
     arrays = arrays_of_values(output.coding, row_shape)
@@ -144,6 +159,15 @@ def _find_wrong_classes(output: ClassesRecord) -> str | None:
     class_names = output.label_space.class_names
     if output.masked is True and not output.valid:
         return "masked classes of rows that all have the same"
+    if isinstance(selection, SampledRecord):
+        if output.head != "softmax" or output.valid or output.absolute or output.interpolates is not False:
+            return "sampled rows that aren't plain probabilities at one temperature"
+        frequent = () if isinstance(coding.frequent, UnsetType) else coding.frequent
+        if len(set(frequent)) < len(frequent) or max(frequent, default=0) >= num_classes:
+            return "frequent classes that are there twice, or aren't classes"
+        return None if coding.logits == "uint8" and coding.gap_step else f"sampled rows as {coding.logits}"
+    if coding.frequent is not UNSET:
+        return "frequent classes of rows that aren't sampled"
     if selection.k > num_classes:
         return f"k = {selection.k} of {num_classes} classes"
     if class_names is not None and len(class_names) != num_classes:
@@ -221,4 +245,6 @@ def _find_wrong_statistics(manifest: Manifest) -> str | None:
         costs = [sums for sums in (own.coding_kl, own.coding_shift) if sums is not UNSET]
         if any(len(sums) != len(output.selection.temperatures) for sums in costs):
             return "statistics without one cost of the coding a temperature"
+        if (own.entries is not UNSET) != output.is_sampled:
+            return "a count of entries, or rows that are sampled, but not both"
     return None

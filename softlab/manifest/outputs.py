@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from softlab.labels.values_coding import ValuesCoding
-from softlab.manifest.value_types import Fingerprint, OutputName, Positive, Record, Temperature
+from softlab.manifest.value_types import Count, Fingerprint, OutputName, Positive, Record, Temperature
 
 
 class LabelSpaceRecord(Record, frozen=True, kw_only=True):
@@ -15,16 +15,55 @@ class LabelSpaceRecord(Record, frozen=True, kw_only=True):
     fingerprint: Fingerprint
 
 
-class SelectionRecord(Record, frozen=True, kw_only=True):
-    method: Literal["topk"]
+class SelectionRecord(Record, frozen=True, kw_only=True, tag_field="method", tag="topk"):
+    """The K largest logits of each row, and the exact tail at some temperatures."""
+
     k: Positive
     temperatures: Annotated[tuple[Temperature, ...], Meta(min_length=1, max_length=64)]
+
+    @property
+    def in_words(self) -> str:
+        return f"K={self.k}"
+
+    @property
+    def kept(self) -> str:
+        return f"{self.k:,} largest logits"
+
+
+class SampledRecord(Record, frozen=True, kw_only=True, tag_field="method", tag="sampled"):
+    """Each class of probability 1 / resolution or more, and an unbiased sample of the others; at temperature 1."""
+
+    resolution: Annotated[int, Meta(ge=1, le=255)]
+
+    @property
+    def k(self) -> int:
+        """The most entries that a row may have."""
+        return self.resolution + 1
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        return (1.0,)
+
+    @property
+    def in_words(self) -> str:
+        return f"sampled at 1/{self.resolution}"
+
+    @property
+    def kept(self) -> str:
+        return f"classes of probability 1/{self.resolution} or more and a sample of the others"
+
+
+Selection = SelectionRecord | SampledRecord
 
 
 class CodingRecord(Record, frozen=True, kw_only=True):
     logits: Literal["float32", "float16", "uint8"]
     gap_step: Annotated[float, Meta(gt=0, le=64)] | None
     """uint8 only: nats for one step of a gap between successive logits."""
+
+    frequent: Annotated[tuple[Count, ...], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    """Of sampled rows: class ids that occur often, the most frequent first. A stored id is a rank among these, and
+    behind them among all others by id. A manifest says nothing where ids are stored as they are."""
 
 
 class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
@@ -38,7 +77,7 @@ class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="cl
     """How logits become probabilities: of one class among all, or of each class by itself (multi-label)."""
 
     label_space: LabelSpaceRecord
-    selection: SelectionRecord
+    selection: Selection
     coding: CodingRecord
     absolute: bool = True
     """Whether logits have a level of their own. False where only probabilities were known."""
@@ -59,7 +98,12 @@ class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="cl
     @property
     def in_a_line(self) -> str:
         """`K=16 of 1000, softmax`."""
-        return f"K={self.selection.k} of {self.label_space.num_classes}, {self.head}"
+        return f"{self.selection.in_words} of {self.label_space.num_classes}, {self.head}"
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its rows are samples of their distribution, and so have entries of their own number."""
+        return isinstance(self.selection, SampledRecord)
 
 
 class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="values"):
@@ -80,4 +124,18 @@ class ValuesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="val
         return "float16" if self.other_coding is UNSET else self.other_coding
 
 
-OutputRecord = ClassesRecord | ValuesRecord
+class TokensReadRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="tokens"):
+    """What the teacher has read, so that a store is complete by itself: the ids of the tokens of each sample."""
+
+    name: OutputName
+    vocabulary: Positive
+    """Above every id."""
+
+    most: Positive
+    """Tokens of a sample."""
+
+    units = False
+    """Tokens without a row are read too, such as those of a prompt."""
+
+
+OutputRecord = ClassesRecord | ValuesRecord | TokensReadRecord

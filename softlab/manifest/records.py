@@ -13,13 +13,18 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from softlab.amounts import format_count
-from softlab.manifest.outputs import ClassesRecord, OutputRecord, ValuesRecord
+from softlab.manifest.outputs import ClassesRecord, OutputRecord, TokensReadRecord, ValuesRecord
 from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
 from softlab.manifest.statistics import Statistics
 from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord, TokensRecord
 from softlab.manifest.teacher import TeacherRecord
 from softlab.manifest.value_types import Fingerprint, Record
 from softlab.shards import ShardGrid
+
+SAMPLES, ENTRIES = "/samples", "/entries"
+"""Ends of the names of groups, where rows have entries: arrays with a row for each sample, and for each entry."""
+
+Axis = Literal["sample", "unit", "entry"]
 
 
 class StorePlan(Record, frozen=True, kw_only=True):
@@ -62,6 +67,11 @@ class StorePlan(Record, frozen=True, kw_only=True):
         return tuple(output for output in self.outputs if isinstance(output, ValuesRecord))
 
     @property
+    def tokens_read(self) -> TokensReadRecord | None:
+        """What the teacher has read, where the store holds it."""
+        return next((output for output in self.outputs if isinstance(output, TokensReadRecord)), None)
+
+    @property
     def has_units(self) -> bool:
         return any(output.units for output in self.outputs)
 
@@ -90,6 +100,8 @@ class StorePlan(Record, frozen=True, kw_only=True):
 
     def _output_in_a_line(self, output: OutputRecord) -> str:
         units = ", a row for each unit" if output.units else ""
+        if isinstance(output, TokensReadRecord):
+            return f"{output.name}: what was read, up to {output.most:,} tokens"
         if isinstance(output, ValuesRecord):
             return f"{output.name}: values [{self.shape_in_words(output)}]{units}"
         name = f"{output.name}: " if len(self.outputs) > 1 else ""
@@ -103,12 +115,37 @@ class StorePlan(Record, frozen=True, kw_only=True):
 
     def output_of(self, field: FieldRecord) -> OutputRecord:
         """The output that an array belongs to."""
-        return next(output for output in self.outputs if self.group_of(output) == field.group)
+        return self.output_of_group(field.group)
+
+    def output_of_group(self, group: str) -> OutputRecord:
+        """The output that the arrays of a group belong to."""
+        return next(output for output in self.outputs if f"{group}/".startswith(f"{self.group_of(output)}/"))
+
+    def groups_of(self, output: OutputRecord) -> tuple[str, ...]:
+        """The groups of its arrays, that of its rows first."""
+        group = self.group_of(output)
+        if isinstance(output, TokensReadRecord):
+            return (f"{group}{SAMPLES}", f"{group}{ENTRIES}")
+        is_sampled = isinstance(output, ClassesRecord) and output.is_sampled
+        return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if is_sampled else (group,)
+
+    def axis_of(self, group: str) -> Axis:
+        """What the arrays of a group have a row for."""
+        output = self.output_of_group(group)
+        end = group.removeprefix(self.group_of(output))
+        if end == ENTRIES:
+            return "entry"
+        return "unit" if output.units and not end else "sample"
 
     def shard_capacity(self, field: FieldRecord) -> int:
         """Rows of one array that a shard has room for."""
-        units = self.storage.shard_units
-        return units if units is not None and self.output_of(field).units else self.storage.shard_rows
+        output, axis, storage = self.output_of(field), self.axis_of(field.group), self.storage
+        if axis == "sample" or (axis == "unit" and storage.shard_units is None):
+            return storage.shard_rows
+        if isinstance(output, TokensReadRecord):
+            return storage.shard_rows * output.most
+        rows = storage.shard_units if output.units and storage.shard_units is not None else storage.shard_rows
+        return rows * output.selection.k if axis == "entry" and isinstance(output, ClassesRecord) else rows
 
 
 class Manifest(StorePlan, frozen=True, kw_only=True):

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
 from softlab.manifest.value_types import Count, Record
+
+Number = TypeVar("Number", int, float)
 
 
 class Statistics(Record, frozen=True, kw_only=True, gc=False):
@@ -29,6 +32,22 @@ class Statistics(Record, frozen=True, kw_only=True, gc=False):
 
     coding_shift: tuple[float, ...] | UnsetType = UNSET
     """Likewise of how far a loss's value moves: |sum of p log p of the stored ones - that of the teacher's|."""
+
+    entries: Count | UnsetType = UNSET
+    """Of rows that are sampled: the classes that are stored of all of them."""
+
+    entropy: float | UnsetType = UNSET
+    """Likewise: the sum over rows of the entropy of all classes, in nats."""
+
+    @property
+    def entries_per_row(self) -> float | None:
+        """None where each row has K."""
+        return None if self.entries is UNSET else self.entries / max(self.rows, 1)
+
+    @property
+    def mean_entropy(self) -> float | None:
+        """Nats, of all classes; None where that isn't known."""
+        return None if self.entropy is UNSET else self.entropy / max(self.rows, 1)
 
     @property
     def coding_cost(self) -> tuple[float, float] | None:
@@ -59,11 +78,19 @@ def add_up(statistics: Sequence[Statistics]) -> Statistics:
         clipped_logits=sum(each.clipped_logits for each in statistics),
         coding_kl=_added_where_all([each.coding_kl for each in statistics]),
         coding_shift=_added_where_all([each.coding_shift for each in statistics]),
+        entries=_total([each.entries for each in statistics]),
+        entropy=_total([each.entropy for each in statistics]),
     )
 
 
 def _added(sums: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(math.fsum(column) for column in zip(*sums, strict=True))
+
+
+def _total(counts: Sequence[Number | UnsetType]) -> Number | UnsetType:
+    """Unset where they aren't counted."""
+    known = [each for each in counts if each is not UNSET]
+    return sum(known[1:], known[0]) if known and len(known) == len(counts) else UNSET
 
 
 def _added_where_all(sums: Sequence[tuple[float, ...] | UnsetType]) -> tuple[float, ...] | UnsetType:

@@ -20,7 +20,7 @@ class FieldRecord(Record, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """What is read together: the arrays of one output."""
+        """What is read together: the arrays of one output that have the same axis."""
         return self.name if self.name.startswith("features/") else self.name.rpartition("/")[0]
 
     @property

@@ -16,8 +16,12 @@ Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Alpha = Annotated[float, Meta(gt=0, le=1000)]
 OutputName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-FieldName = Annotated[str, Meta(pattern=r"^((labels|features)|outputs/[A-Za-z0-9_-]{1,64})/[A-Za-z0-9_-]{1,64}\Z")]
-"""`outputs/NAME/class_ids`; in stores of format 1 `labels/class_ids` and `features/NAME`."""
+FieldName = Annotated[
+    str,
+    Meta(pattern=r"^((labels|features)|outputs/[A-Za-z0-9_-]{1,64}(/(samples|entries))?)/[A-Za-z0-9_-]{1,64}\Z"),
+]
+"""`outputs/NAME/class_ids`, and where rows have entries `outputs/NAME/entries/class_ids`; in stores of format 1
+`labels/class_ids` and `features/NAME`."""
 
 StoredPath = Annotated[str, Meta(min_length=1, max_length=512)]
 

@@ -163,7 +163,7 @@ def to_version_1(manifest: Manifest) -> Manifest1:
             fingerprint=space.fingerprint,
             head=labels.head,
         ),
-        selection=labels.selection,
+        selection=_selection_of(labels),
         coding=labels.coding,
         features=tuple(_feature_to_version_1(output) for output in manifest.values),
         storage=StorageRecord1(format=storage.format, shard_rows=storage.shard_rows, fields=storage.fields),
@@ -185,6 +185,8 @@ def in_version_1(plan: StorePlan) -> StorePlan | None:
     """The same plan with its arrays where format 1 had them, to go on with a store of that format; None for what format
     1 could not hold."""
     if len(plan.classes) != 1 or plan.has_units or plan.classes[0].valid or not plan.classes[0].absolute:
+        return None
+    if plan.classes[0].is_sampled:
         return None
     if any(output.coding != "float16" for output in plan.values):
         return None
@@ -216,6 +218,11 @@ def in_version_2(plan: StorePlan) -> StorePlan:
         name = "values" if isinstance(output, ValuesRecord) else field.short_name
         fields.append(msgspec.structs.replace(field, name=f"{new.group_of(output)}/{name}"))
     return msgspec.structs.replace(new, storage=msgspec.structs.replace(plan.storage, fields=tuple(fields)))
+
+
+def _selection_of(labels: ClassesRecord) -> SelectionRecord:
+    assert isinstance(labels.selection, SelectionRecord), "format 1 has no other"
+    return labels.selection
 
 
 def _name_beside(features: list[str]) -> str:

@@ -21,13 +21,15 @@ RECORDED_IF_OTHER = "recorded if other"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Inputs:
-    """Arguments of a model's forward pass. The first tensor has one row a sample."""
+    """Arguments of a model's forward pass. The first tensor has one row a sample, unless samples share rows."""
 
     positional: "tuple[Tensor, ...]" = ()
     named: "Mapping[str, Tensor]" = field(default_factory=dict)
+    num_samples: int | None = None
+    """Where several samples share a row of the tensors; else None, or as many as rows."""
 
     def __len__(self) -> int:
-        return len(next(self.tensors()))
+        return len(next(self.tensors())) if self.num_samples is None else self.num_samples
 
     def tensors(self) -> "Iterator[Tensor]":
         yield from self.positional
@@ -36,14 +38,16 @@ class Inputs:
     def to(self, device: "torch.device", *, channels_last: bool = False) -> "Inputs":
         """The same on a device; `channels_last` is the memory order of the tensors with four axes. Copies from pinned
         memory don't wait."""
-        return Inputs(
+        return replace(
+            self,
             positional=tuple(_moved(tensor, device, channels_last) for tensor in self.positional),
             named={name: _moved(tensor, device, channels_last) for name, tensor in self.named.items()},
         )
 
     def pin_memory(self) -> "Inputs":
         """The same in page-locked memory."""
-        return Inputs(
+        return replace(
+            self,
             positional=tuple(tensor.pin_memory() for tensor in self.positional),
             named={name: tensor.pin_memory() for name, tensor in self.named.items()},
         )
@@ -65,6 +69,13 @@ class Units:
 
     totals_B: "Tensor | None" = None
     """int64, always on the CPU: how many such units each sample has, those without a row too."""
+
+    targets_R: "Tensor | None" = None
+    """int64, always on the CPU: the class that each row is right to tell, where the sample itself says it, as a token
+    the one behind it."""
+
+    num_sequences: int | None = None
+    """How many rows the tensors of a model have, where samples may share one; None for one a sample."""
 
     def to(self, device: "torch.device") -> "Units":
         return replace(
@@ -90,6 +101,12 @@ class Collated:
 
     tokens: "TokensRecord | None" = None
     """How many of their tokens are here, and how many were cut off; None where samples aren't made of tokens."""
+
+    token_ids_E: "Tensor | None" = None
+    """int64, always on the CPU: the tokens of all samples, one behind the other, `token_counts_B` of each, where these
+    alone tell a student what was read; None where they don't."""
+
+    token_counts_B: "Tensor | None" = None
 
     relevance_BN: "Tensor | None" = None
     """float32, of samples whose classes are candidates: 0 or more, how well each of them answers the query, NaN where a

@@ -233,6 +233,20 @@ def tells_units(options: Any) -> bool:
     return tell is not None and bool(tell(options))
 
 
+def tells_targets(options: Any) -> bool:
+    """Whether samples themselves tell the right class of each row, as tokens the one behind them; a modality of which
+    none does has no `tells_targets`."""
+    tell = getattr(modality_of(options), "tells_targets", None)
+    return tell is not None and bool(tell(options))
+
+
+def is_of_a_store(modality: Modality, example: Example) -> bool:
+    """Whether an example is what a store holds of a sample: that vouches for it, and it has no digest of a view. A
+    modality of which stores hold nothing has no `is_of_a_store`."""
+    tell = getattr(modality, "is_of_a_store", None)
+    return tell is not None and bool(tell(example))
+
+
 def model_arguments(options: Any) -> dict[str, Any]:
     """What a model may want to know of its input when it is built, such as the size of a vocabulary. A modality that
     has nothing to tell has no `model_arguments`."""

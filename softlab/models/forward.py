@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import ModelError, SoftlabError
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.models.device import Autocast, autocast_on, floating_dtype
 
 ONLY = "output"
@@ -16,6 +17,9 @@ ONLY = "output"
 
 LOGITS = "logits"
 """And of the one that students learn with, where a model returns several."""
+
+Output = Tensor | LazyLogits
+"""One of the things that a model returns."""
 
 
 class ModelInputs(Protocol):
@@ -36,13 +40,13 @@ class ModelInputs(Protocol):
 
 def outputs_of(
     module: Callable[..., object], inputs: ModelInputs, *, device: torch.device, autocast: Autocast
-) -> dict[str, Tensor]:
+) -> dict[str, Output]:
     """All tensors that a model returns by name, on the device, in the dtype of autocast. A model in half precision gets
     its inputs in the dtype of its own weights.
 
     A single tensor is named `output`. Those of a tuple or list are named 0, 1 and so on, or as a named tuple says;
-    those of a mapping or an object have its keys or attributes. Raises ModelError for a model that can't run on such
-    inputs, or returns no tensor with one row a sample.
+    those of a mapping or an object have its keys or attributes. LazyLogits count as a tensor. Raises ModelError for a
+    model that can't run on such inputs, or returns no tensor with one row a sample.
     """
     try:
         with autocast_on(device, autocast):
@@ -53,8 +57,9 @@ def outputs_of(
         raise
     except Exception as error:  # whatever code of others raises here is an answer to the inputs it was given
         raise ModelError(_refusal(inputs, error)) from error
-    outputs = {name: value for name, value in _by_name(returned).items() if isinstance(value, Tensor)}
-    if not any(_has_rows(value, len(inputs)) for value in outputs.values()):
+    outputs = {name: value for name, value in _by_name(returned).items() if isinstance(value, Output)}
+    num_rows = len(next(inputs.tensors()))  # fewer than samples where these share rows
+    if not any(_has_rows(value, num_rows) for value in outputs.values()):
         raise ModelError(
             f"the model returned {_describe(returned, outputs)} for {len(inputs)} samples, expected one row a sample. "
             f"Wrap it in a module that returns them."
@@ -68,7 +73,7 @@ def _in_dtype(module: Callable[..., object], *, autocast: Autocast) -> Callable[
 
 
 def _by_name(returned: object) -> Mapping[str, object]:
-    if isinstance(returned, Tensor):
+    if isinstance(returned, Output):
         return {ONLY: returned}
     if isinstance(returned, Mapping):
         return {str(name): value for name, value in returned.items()}
@@ -78,8 +83,8 @@ def _by_name(returned: object) -> Mapping[str, object]:
     return getattr(returned, "__dict__", {})
 
 
-def _has_rows(output: Tensor, num_samples: int) -> bool:
-    return output.ndim > 0 and len(output) == num_samples
+def _has_rows(output: Output, num_rows: int) -> bool:
+    return output.ndim > 0 and len(output) == num_rows
 
 
 def _refusal(inputs: ModelInputs, error: Exception) -> str:
@@ -93,7 +98,7 @@ def _refusal(inputs: ModelInputs, error: Exception) -> str:
     return f"the model can't run on inputs of shape {shapes}: {type(error).__name__}: {reason}. {hint}."
 
 
-def _describe(returned: object, outputs: Mapping[str, Tensor]) -> str:
+def _describe(returned: object, outputs: Mapping[str, Output]) -> str:
     if not outputs:
         return f"a {type(returned).__name__}"
     if list(outputs) == [ONLY]:

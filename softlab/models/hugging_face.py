@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from softlab.errors import ModelError, RandomWeights, first_few, suggest
+from softlab.models.adapters import add_adapters
+from softlab.models.causal_reader import HEAD_DTYPES, give_lazy_logits
 from softlab.models.pair_scores import give_scores
 from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
 from softlab.models.word_reader import WordReader
@@ -25,12 +27,15 @@ from softlab.ranks import is_first_rank
 
 ANSWERS = "answers"
 
+CAUSAL = "causal"
+
 TASKS = {
     "classification": "AutoModelForSequenceClassification",
     "tokens": "AutoModelForTokenClassification",
     ANSWERS: "AutoModelForQuestionAnswering",
     "embedding": "AutoModel",
     "ranking": "AutoModelForSequenceClassification",
+    CAUSAL: "AutoModelForCausalLM",
 }
 """By what `arguments.task` says."""
 
@@ -68,16 +73,21 @@ def make_hugging_face_model(
     pooling: str | None = None,
     normalize: bool | None = None,
     scale: float = 1.0,
+    head_dtype: str = "float32",
+    lora: Mapping[str, object] | None = None,
     **arguments: object,
 ) -> nn.Module:
     """In training mode. With the task `embedding` it gives one vector a text too, by `pooling` and `normalize`;
     default: as sentence-transformers' files beside it say; `scale` is what its dot products with candidates are
-    multiplied by. With `ranking` it gives one score a pair. `random` gives it random weights, as a folder without
-    weights does; further arguments change its configuration, such as `num_labels`. Its input tells how many tokens
-    there are, how long texts may be, and among how many words answers are sought: with random weights it gets as many
-    tokens. Warns with RandomWeights where `is_told`. Raises ValueError for an argument that it doesn't know, and an
-    input that it can't take; and whatever transformers raises."""
-    for option, value, known in [("task", task, tuple(TASKS)), ("dtype", dtype, DTYPES)]:
+    multiplied by. With `ranking` it gives one score a pair. With `causal` it gives the logits of each token, not yet
+    computed: see `CausalReader`, which `head_dtype` is for. `lora` puts adapters into it, which learn alone.
+
+    `random` gives it random weights, as a folder without weights does; further arguments change its configuration, such
+    as `num_labels`. Its input tells how many tokens there are, how long texts may be, and among how many words answers
+    are sought: with random weights it gets as many tokens. Warns with RandomWeights where `is_told`. Raises ValueError
+    for an argument that it doesn't know, and an input that it can't take; and whatever transformers raises."""
+    choices = {"task": (task, TASKS), "dtype": (dtype, DTYPES), "head_dtype": (head_dtype, HEAD_DTYPES)}
+    for option, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{option} = {value!r} is unknown. {suggest(str(value), known)}")
     if (task == ANSWERS) != bool(max_words) and max_words is not None:
@@ -111,6 +121,10 @@ def make_hugging_face_model(
         model.register_forward_pre_hook(_refuse_candidates, with_kwargs=True)
     if task == "ranking":
         give_scores(model)
+    if lora is not None:
+        add_adapters(model, lora)
+    if task == CAUSAL:
+        give_lazy_logits(model, name=f"hf:{name}", num_classes=vocab_size, head_dtype=head_dtype)
     return (WordReader(model) if task == ANSWERS else model).train()
 
 

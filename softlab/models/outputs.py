@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from torch import Tensor
-
 from softlab.errors import InvalidOption, ModelError, suggest
-from softlab.models.forward import ONLY
+from softlab.models.forward import ONLY, Output
 from softlab.models.taps import Tap, parse_tap
 
 Kind = Literal["classes", "values"]
@@ -68,7 +66,7 @@ def parse_output(text: str) -> WantedOutput:
     return wanted
 
 
-def pick_output(wanted: WantedOutput, returned: Mapping[str, Tensor], tapped: Mapping[str, Tensor]) -> Tensor:
+def pick_output(wanted: WantedOutput, returned: Mapping[str, Output], tapped: Mapping[str, Output]) -> Output:
     """The tensor of a wanted output. `returned` is what the model returned by name, `tapped` the outputs of layers by
     the name of the wanted output. Raises ModelError where there is no such output, listing those that there are."""
     if wanted.tap is not None:

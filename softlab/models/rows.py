@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from softlab.errors import ModelError
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.models.device import Autocast
-from softlab.models.forward import LOGITS, ONLY, ModelInputs, outputs_of
+from softlab.models.forward import LOGITS, ONLY, ModelInputs, Output, outputs_of
 
 MASK = "attention_mask"
 """The input that tells tokens from what fills texts up."""
@@ -40,12 +41,17 @@ class CountedRows(Protocol):
         """int64, which unit of its sample each row is; None where it is its position."""
         ...
 
+    @property
+    def num_sequences(self) -> int | None:
+        """How many rows of [L, ...] the output has, where samples share some; None for one a sample."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OutputRows:
     """An output as rows."""
 
-    rows: Tensor
+    rows: Tensor | LazyLogits
     """[R, ...], or [B, ...] where each sample has one row."""
 
     counts_B: Tensor | None = None
@@ -53,6 +59,11 @@ class OutputRows:
 
     positions_R: Tensor | None = None
     """int64, which position, or which unit with a number of its own, of its sample each row is."""
+
+    @property
+    def known(self) -> Tensor:
+        """The rows; of logits that aren't computed yet, the hidden states that they are computed from."""
+        return self.rows.hidden if isinstance(self.rows, LazyLogits) else self.rows
 
     def extent(self, sample: int) -> slice:
         """Which rows are those of one sample of the batch."""
@@ -62,14 +73,14 @@ class OutputRows:
         return slice(stop - int(self.counts_B[sample]), stop)
 
 
-def classes_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
+def classes_as_rows(output: Output, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
     """Of logits over classes: [B, C], [B, L, C] or [B, C, H, W]. Raises ModelError for another shape."""
-    _check_samples(output, name=name, num_samples=num_samples)
+    _check_samples(output, name=name, num_samples=_num_sequences(output, counted, num_samples))
     if output.ndim == 2:
         return OutputRows(rows=output)
     if output.ndim == 3:
         return _positions_as_rows(output, counted)
-    if output.ndim == 4:
+    if output.ndim == 4 and isinstance(output, Tensor):
         return _positions_as_rows(output.flatten(start_dim=2).movedim(1, -1), counted)
     raise ModelError(
         f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "
@@ -104,12 +115,13 @@ def logits_of(
     return classes_as_rows(logits, name=LOGITS, num_samples=len(inputs), counted=counted)
 
 
-def check_counted(output: Tensor, inputs: ModelInputs, *, name: str, counted: CountedRows | None) -> None:
+def check_counted(output: Output, inputs: ModelInputs, *, name: str, counted: CountedRows | None) -> None:
     """Raises ModelError for classes of each token, where nothing tells which tokens only fill a text up."""
     if counted is None and output.ndim == 3 and MASK in inputs.named:
         raise ModelError(
             f"output {name}: has the shape {list(output.shape)}: a row for each token, those that fill texts up too. "
-            f"Say `input.unit = word`: then each word has a row. (A modality of your own tells them as `units`.)"
+            f"Say `input.unit = word`: then each word has a row; or of a causal language model `input.modality = "
+            f"tokens`. (A modality of your own tells them as `units`.)"
         )
 
 
@@ -126,14 +138,19 @@ def values_of(
             f"the model returned the outputs {found} for {len(inputs)} samples, expected one tensor or an output "
             f"`{name}`. Wrap it in a module that returns it."
         )
-    return values_as_rows(values, name=name, num_samples=len(inputs)).rows
+    return values_as_rows(values, name=name, num_samples=len(inputs)).known
 
 
-def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
+def values_as_rows(output: Output, *, name: str, num_samples: int, counted: CountedRows | None = None) -> OutputRows:
     """Of values: as they are, one row a sample; one number a sample, [B], is a row of one, [B, 1]. But [B, L, ..] is
     rows where the modality itself counts positions, as samples then differ in L. Raises ModelError for an output
     without one row a sample."""
-    _check_samples(output, name=name, num_samples=num_samples)
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"output {name}: is logits of {output.shape[-1]:,} classes, and no values. Store it as classes, with "
+            f"`dump.output = {name}`, or take a layer's as `dump.output = {name}:values=layer:NAME`."
+        )
+    _check_samples(output, name=name, num_samples=_num_sequences(output, counted, num_samples))
     if output.ndim == 1:
         return OutputRows(rows=output[:, None])
     if counted is not None and output.ndim >= 3:
@@ -141,9 +158,9 @@ def values_as_rows(output: Tensor, *, name: str, num_samples: int, counted: Coun
     return OutputRows(rows=output)
 
 
-def _joined_rows(outputs: Mapping[str, Tensor], names: Sequence[str], *, num_samples: int) -> OutputRows:
+def _joined_rows(outputs: Mapping[str, Output], names: Sequence[str], *, num_samples: int) -> OutputRows:
     wanted = [outputs.get(name) for name in names]
-    held = [output for output in wanted if output is not None and output.ndim == 2 and len(output) == num_samples]
+    held = [each for each in wanted if isinstance(each, Tensor) and each.ndim == 2 and len(each) == num_samples]
     if len(held) < len(names) or len({output.shape for output in held}) > 1:
         found = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
         raise ModelError(
@@ -153,9 +170,9 @@ def _joined_rows(outputs: Mapping[str, Tensor], names: Sequence[str], *, num_sam
     return _positions_as_rows(torch.stack(held, dim=1), None)
 
 
-def _positions_as_rows(output: Tensor, counted: CountedRows | None) -> OutputRows:
+def _positions_as_rows(output: Output, counted: CountedRows | None) -> OutputRows:
     num_samples, length = output.shape[:2]
-    rows = output.flatten(end_dim=1)
+    rows = output.flatten_rows() if isinstance(output, LazyLogits) else output.flatten(end_dim=1)
     if counted is not None:
         numbers_R = counted.keys_R % max(length, 1) if counted.numbers_R is None else counted.numbers_R
         return OutputRows(rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=numbers_R)
@@ -167,7 +184,13 @@ def _positions_as_rows(output: Tensor, counted: CountedRows | None) -> OutputRow
     )
 
 
-def _check_samples(output: Tensor, *, name: str, num_samples: int) -> None:
+def _num_sequences(output: Output, counted: CountedRows | None, num_samples: int) -> int:
+    """How long the first axis is to be."""
+    shared = counted.num_sequences if counted is not None and output.ndim >= 3 else None
+    return num_samples if shared is None else shared
+
+
+def _check_samples(output: Output, *, name: str, num_samples: int) -> None:
     if output.ndim == 0 or len(output) != num_samples:
         raise ModelError(
             f"output {name}: has the shape {list(output.shape)} for {num_samples} samples, expected [{num_samples}, "

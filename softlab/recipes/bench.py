@@ -11,10 +11,9 @@ from softlab.bench.training import TURN_S, StepRate, measure_training
 from softlab.errors import InvalidOption
 from softlab.labels.losses import DecisionLoss, KlLoss
 from softlab.modalities.images.inputs import ImageInput
-from softlab.modalities.opening import open_source
 from softlab.models.build import ModelOptions
 from softlab.models.device import DeviceOptions
-from softlab.recipes.opening import OnScan
+from softlab.recipes.opening import OnScan, open_samples
 from softlab.recipes.students import build_students, input_before_model
 from softlab.sources.options import SourceOptions
 from softlab.store.cache import CacheOptions
@@ -132,7 +131,7 @@ class BenchRecipe:
     def _measure_steps(self, options: SourceOptions, on_scan: OnScan | None, on_turn: OnTurn | None) -> list[StepRate]:
         students = self.student or DEFAULT_STUDENT
         store = open_store(self.store, cache=self.cache)
-        source = open_source(
+        source = open_samples(
             options,
             modality=self.input.modality,
             inputs=(self.input,),

@@ -10,14 +10,13 @@ from softlab.errors import InvalidOption, RandomWeights, first_few
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.modality import fitted_input, model_arguments
-from softlab.modalities.opening import open_source
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.class_names import published_class_names, read_class_names
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
-from softlab.recipes.opening import OnScan
+from softlab.recipes.opening import OnScan, open_samples
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.weights_input import about_weights, input_of_weights, seen_in_training
@@ -113,7 +112,7 @@ class DumpRecipe:
         about = about_weights(self.teacher)
         teacher = self._build_teacher(about)
         like = None if self.like is None else open_store(self.like)
-        source = open_source(
+        source = open_samples(
             self.source,
             modality=teacher.input.modality,
             inputs=(teacher.input,),

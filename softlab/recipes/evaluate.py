@@ -12,13 +12,12 @@ from softlab.evaluation.one_model import EvaluateOptions, evaluate_on, first_inp
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.modality import fitted_input, model_arguments
-from softlab.modalities.opening import open_source
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.full_store import full_store
-from softlab.recipes.opening import OnScan, choose_output
+from softlab.recipes.opening import OnScan, choose_output, open_samples
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
 from softlab.recipes.weights_input import (
@@ -111,7 +110,7 @@ class EvaluateRecipe:
         gives_values = stored is not None and self.output in stored.feature_names
         if stored is not None and not gives_values:
             stored = choose_output(stored, self.output)
-        source = open_source(
+        source = open_samples(
             self.source,
             modality=input.modality,
             inputs=(input,),

@@ -1,15 +1,19 @@
 """Opens what a recipe names: stores, signed ones where that is asked for, and the source to validate on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from softlab.errors import InvalidOption
+from softlab.loading.stored_source import stored_source
 from softlab.manifest import InputRecord
-from softlab.modalities.modality import InputOptions, tells_relevance
+from softlab.modalities.modality import InputOptions, tells_relevance, tells_targets
 from softlab.modalities.opening import open_source
 from softlab.sharing.signing.options import required_signer
 from softlab.sharing.signing.trust import open_trusted
 from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+from softlab.sources.subset import first
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from softlab.student.validation import Validation
@@ -22,6 +26,9 @@ class ValidOptions(SourceOptions):
     store: str | None = None
     """The teacher's output for it; without it only what needs no teacher is measured."""
 
+
+STORE = "store:"
+"""What a path begins with that names a store."""
 
 OnScan = Callable[[int, int], None]
 """Called with the samples that were looked at, and how many there are, while unreadable ones are looked for."""
@@ -52,6 +59,27 @@ def choose_output(store: Store, output: str | None) -> Store:
     return store if output is None else store.with_labels(output)
 
 
+def open_samples(
+    source: SourceOptions,
+    *,
+    modality: str,
+    inputs: Sequence[InputOptions],
+    seen: Sequence[InputRecord] = (),
+    on_scan: OnScan | None = None,
+) -> Source:
+    """The data set that a recipe names; of `store:STORE` the tokens that a store holds of its samples. Raises as
+    `open_source`, and as `stored_source`."""
+    if not source.path.startswith(STORE):
+        return open_source(source, modality=modality, inputs=inputs, seen=seen, on_scan=on_scan)
+    plain = SourceOptions(path=source.path, limit=source.limit)
+    if any(getattr(source, each.name) != getattr(plain, each.name) for each in fields(SourceOptions)):
+        raise InvalidOption(
+            f"{source.path}: a store tells all but `source.limit` by itself. Leave the other options of `source` out."
+        )
+    opened = stored_source(open_store(source.path.removeprefix(STORE)))
+    return opened if source.limit is None else first(opened, source.limit)
+
+
 def open_validation(
     source: SourceOptions | None,
     *,
@@ -65,5 +93,10 @@ def open_validation(
     if source is None:
         return None
     seen = seen if store is None else store.manifest.seen
-    opened = open_source(source, modality=inputs[0].modality, inputs=inputs, seen=seen, on_scan=on_scan)
-    return Validation(source=opened, store=store, has_relevance=any(map(tells_relevance, inputs)))
+    opened = open_samples(source, modality=inputs[0].modality, inputs=inputs, seen=seen, on_scan=on_scan)
+    return Validation(
+        source=opened,
+        store=store,
+        has_relevance=any(map(tells_relevance, inputs)),
+        has_own_targets=any(map(tells_targets, inputs)),
+    )

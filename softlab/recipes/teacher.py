@@ -14,6 +14,7 @@ from softlab.loading.label_check import classes_of_labels, label_note, left_asid
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.modality import tells_targets
 from softlab.modalities.opening import open_source
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
@@ -116,7 +117,8 @@ class TeacherRecipe:
         Raises StoreMismatch for other classes; warns with OddLabels where classes are aligned by name, and where some
         predictions contradict the targets."""
         names = class_names_of(self.teacher, about_weights(self.teacher))
-        if (self.teacher.weights is None and names is None) or self.teacher.weights_except:
+        is_untold = (self.teacher.weights is None and names is None) or self.teacher.weights_except
+        if is_untold or tells_targets(input):
             return source
         source = with_known_classes(source, names, whose="the teacher's weights")
         if (self.out / RUN).exists() or not is_first_rank():

@@ -12,12 +12,11 @@ from softlab.loading.options import CheckOptions
 from softlab.manifest import InputRecord
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.modalities.opening import open_source
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.full_store import full_store
-from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_signed, open_validation
+from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_samples, open_signed, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import (
@@ -231,7 +230,7 @@ class TrainRecipe:
         inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
-        source = open_source(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
+        source = open_samples(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
         settled = {
             name: input_before_model(self.student[name], own, source)
             for name, own in zip(self.student, inputs, strict=False)

@@ -2,6 +2,7 @@
 
 # Shape letters: N samples.
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,12 @@ def check_field_column(where: str | Path, schema: Any, field: str, column: str) 
             f"(There are: {', '.join(schema.names)}.) {next_step}"
         )
     found = schema.field(column).type
-    if not (_is_binary(_encoded(found)) or _is_text(found) or _is_list_of_texts(found) or _is_numbers(found)):
+    is_texts = _is_text(found) or _is_list_of_texts(found) or _is_list_of_structs(found)
+    if not (_is_binary(_encoded(found)) or is_texts or _is_numbers(found)):
         columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
         raise SourceError(
             f"{where}: the column {column!r} for the field {field!r} has type {found}, expected binary, "
-            f"struct<bytes: binary, path: string>, string, numbers, or lists of strings or numbers. "
+            f"struct<bytes: binary, path: string>, string, numbers, or lists of strings, numbers or structs. "
             f"(There are: {columns}.) {next_step}"
         )
 
@@ -47,14 +49,16 @@ def check_key_column(where: str | Path, schema: Any, column: str) -> None:
 
 
 def raw_cell(scalar: Any, field: str) -> Raw:
-    """A cell as a source gives it; a list of texts is a tuple. Raises ValueError for an empty one, or a list with
-    holes."""
+    """A cell as a source gives it; a list of texts is a tuple, one of structs, such as the turns of a chat, its JSON
+    text. Raises ValueError for an empty one, or a list with holes."""
     if not scalar.is_valid:
         raise ValueError(f"the row holds no {field}")
     if _is_list(scalar.type) and scalar.values.null_count:
         raise ValueError(f"the list of its {field} holds {scalar.values.null_count:,} empty places")
     if _is_list_of_texts(scalar.type):
         return tuple(scalar.as_py())
+    if _is_list_of_structs(scalar.type):
+        return json.dumps(scalar.as_py(), ensure_ascii=False)
     if not _is_numbers(scalar.type):
         value: Raw = scalar.as_py()
         return value
@@ -148,6 +152,10 @@ def _is_list(found: Any) -> bool:
 
 def _is_list_of_texts(found: Any) -> bool:
     return _is_list(found) and _is_text(found.value_type)
+
+
+def _is_list_of_structs(found: Any) -> bool:
+    return _is_list(found) and bool(pa.types.is_struct(found.value_type))
 
 
 def _is_numbers(found: Any) -> bool:

@@ -20,7 +20,7 @@ class SourceOptions:
 
     Of Parquet a file, a folder or a glob of them; torchvision:NAME. Of Hugging Face's `datasets` datasets:FOLDER for
     what save_to_disk wrote, datasets:READER:PATH for one of its readers, such as datasets:csv:reviews/*.csv, or
-    datasets:hub:OWNER/NAME."""
+    datasets:hub:OWNER/NAME; store:STORE for the tokens that a store holds, where a language model has read them."""
 
     kind: Kind = "auto"
     """How to read the path; auto decides by what is there."""

@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from msgspec import UNSET
+
 from softlab.errors import DamagedStore
 from softlab.indices import StoreIndex
-from softlab.manifest import Manifest
+from softlab.manifest import ENTRIES, SAMPLES, Manifest, TokensReadRecord
 from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
-from softlab.store.format import Array
+from softlab.store.format import Array, entries_of
 from softlab.store.known_formats import format_named
 from softlab.store.rows import Rows, layout_of
+from softlab.store.sampled_rows import sampled_layout
 from softlab.store.shard_files import ShardFiles
 from softlab.store.shard_rows import ShardRows
 from softlab.store.unit_rows import UnitRows
@@ -24,7 +28,8 @@ MAX_DECODED_BYTES = 1 << 30
 
 
 class DecodedGroups:
-    """Of one store; a group is what is read together, the arrays of one output."""
+    """Of one store; a group is what is read together, the arrays of one output. Where rows have entries, these and
+    their counts are groups of their own, and are read with that of the rows."""
 
     def __init__(
         self,
@@ -40,15 +45,40 @@ class DecodedGroups:
         self.path, self.manifest, self.digest, self.name, self.cache = place, manifest, digest, name, cache
         self.format = format_named(manifest.storage.format)
         self.files = ShardFiles(place, manifest, self.format)
-        self.layouts = {
+        self._stored = {
             field.group: layout_of(manifest.storage.fields_of(field.group)) for field in manifest.storage.fields
         }
+        self._sampled = {
+            manifest.group_of(output): sampled_layout(manifest, output)
+            for output in manifest.classes
+            if output.is_sampled
+        }
+        self.layouts = self._stored | {group: each.slots for group, each in self._sampled.items()}
+        """As rows are read."""
+
         self._units = units
+        self._entries: dict[tuple[str, int], UnitRows] = {}
+        """Where the entries of each sample are, by group and view."""
         self._opened: dict[tuple[str, int], CachedRows | ShardRows] = {}
         """By group and view."""
 
     def take(self, group: str, view: int, store_B: StoreIndex) -> Rows:
-        """The rows of some samples as they lie in the row cache, uint8 [R, row bytes]."""
+        """The rows of some samples as they lie in the row cache, uint8 [R, row bytes]; rows that have entries with
+        so many slots for them."""
+        rows, sampled = self._take(group, view, store_B), self._sampled.get(group)
+        if sampled is None:
+            return rows
+        try:
+            return sampled.join(rows, self._take(f"{group}{ENTRIES}", view, store_B))
+        except ValueError as error:
+            raise DamagedStore(f"{self.name}: view {view} of {group}: {error}. Get the store again.") from error
+
+    def begin(self, group: str, view: int, store_B: StoreIndex) -> None:
+        """Fetch what `take` will ask for, and return at once; of a store on this machine nothing."""
+        for each in self._with_entries(group):
+            self.files.begin(self._missing(each, view, store_B), group=each)
+
+    def _take(self, group: str, view: int, store_B: StoreIndex) -> Rows:
         rows = self._rows_of(group, view)
         if isinstance(self.path, Path):
             return rows.take(store_B)
@@ -57,25 +87,59 @@ class DecodedGroups:
         self.files.drop(self.manifest.grid.shards_of(store_B, view=view), group=group)
         return taken
 
-    def missing(self, group: str, view: int, store_B: StoreIndex) -> list[Shard]:
+    def _missing(self, group: str, view: int, store_B: StoreIndex) -> list[Shard]:
         """Shards of some rows that this machine doesn't have. Those of a view that can't be cached are not asked for
         in memory: to look there would make room, in place of a view that is still being read."""
-        if (group, view) not in self._opened and self.bytes_when_decoded(group) > self.cache.max_bytes:
+        if (group, view) not in self._opened and self._bytes_when_decoded(group) > self.cache.max_bytes:
             return self.manifest.grid.shards_of(store_B, view=view)
         return self._rows_of(group, view).missing(store_B)
 
-    def units_of(self, group: str) -> UnitRows | None:
-        """Where the rows of one group are; None where each sample has one."""
-        if not self.manifest.has_units:
-            return None
-        output = next(each for each in self.manifest.outputs if self.manifest.group_of(each) == group)
-        return self._units() if output.units else None
+    def units_of(self, group: str, *, view: int = 0) -> UnitRows | None:
+        """Where the rows of one group are; None where each sample has one. Entries are others in each view."""
+        axis = self.manifest.axis_of(group)
+        if axis == "entry":
+            return self._entries_of(group, view)
+        return self._units() if axis == "unit" else None
 
     def bytes_when_decoded(self, group: str) -> int:
-        """Of one group in all views: what a row cache of it takes."""
+        """Of one group, and of entries, in all views: what a row cache of them takes."""
+        return sum(map(self._bytes_when_decoded, self._with_entries(group)))
+
+    def _with_entries(self, group: str) -> tuple[str, ...]:
+        return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if group in self._sampled else (group,)
+
+    def _entries_of(self, group: str, view: int) -> UnitRows:
+        """Raises DamagedStore for more of them than a shard has room for."""
+        if (group, view) not in self._entries:
+            name = entries_of(self.manifest, group)
+            told = name.rpartition("/")[0]
+            rows = self._take(told, view, StoreIndex(np.arange(self.manifest.source.num_samples)))
+            entries = UnitRows(self._stored[told].columns(rows)[name].astype(np.int64))
+            most = self.manifest.shard_capacity(self.manifest.storage.fields_of(group)[0])
+            if any(entries.in_shard(self.manifest.grid.shard(view, part)) > most for part in self._parts):
+                raise DamagedStore(f"{self.name}: a shard of {group} has more than {most:,} entries. Get it again.")
+            self._entries[group, view] = entries
+        return self._entries[group, view]
+
+    @property
+    def _parts(self) -> range:
+        return range(self.manifest.grid.parts_per_view)
+
+    def _bytes_when_decoded(self, group: str) -> int:
+        return self._num_rows(group) * self._stored[group].row_bytes
+
+    def _num_rows(self, group: str) -> int:
+        """In all views."""
+        if self.manifest.axis_of(group) == "entry":
+            output = self.manifest.output_of_group(group)
+            if isinstance(output, TokensReadRecord):
+                samples = self.manifest.views.num_views * self.manifest.source.num_samples
+                return samples * output.most if self.manifest.tokens is None else self.manifest.tokens.read
+            told = self.manifest.statistics[output.name].entries
+            assert told is not UNSET, "the manifest was checked"
+            return told
         units = self.units_of(group)
-        num_rows = self.manifest.source.num_samples if units is None else units.num_rows
-        return self.manifest.views.num_views * num_rows * self.layouts[group].row_bytes
+        return self.manifest.views.num_views * (self.manifest.source.num_samples if units is None else units.num_rows)
 
     def read_into(self, arrays: Mapping[str, Array], shard: Shard, *, group: str) -> None:
         """What the manifest vouches for need not be what softlab wrote; nothing of it may reach other rows."""
@@ -106,7 +170,7 @@ class DecodedGroups:
                 del self._opened[key]
 
     def _open_group(self, group: str, view: int) -> CachedRows | ShardRows:
-        layout = self.layouts[group]
+        layout = self._stored[group]
 
         def decode(shard: Shard, rows: Rows) -> None:
             self.read_into(layout.columns(rows), shard, group=group)
@@ -114,8 +178,8 @@ class DecodedGroups:
 
         grid = self.manifest.grid
         name = group.replace("/", "-")
-        folder = cache_folder(self.cache, digest=self.digest, name=name, needed_bytes=self.bytes_when_decoded(group))
-        units = self.units_of(group)
+        folder = cache_folder(self.cache, digest=self.digest, name=name, needed_bytes=self._bytes_when_decoded(group))
+        units = self.units_of(group, view=view)
         if folder is None:
             return ShardRows(grid=grid, row_bytes=layout.row_bytes, decode=decode, view=view, units=units)
         return CachedRows(
@@ -131,8 +195,14 @@ class DecodedGroups:
         )
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
+        for output in self.manifest.outputs:
+            if isinstance(output, TokensReadRecord):
+                ids_E = arrays.get(f"{self.manifest.group_of(output)}{ENTRIES}/token_ids")
+                if ids_E is not None and ids_E.size and int(ids_E.max()) >= output.vocabulary:
+                    return f"token {int(ids_E.max())} of {output.vocabulary}"
         for output in self.manifest.classes:
-            ids_RK = arrays.get(f"{self.manifest.group_of(output)}/class_ids")
+            groups = self.manifest.groups_of(output)
+            ids_RK = next((arrays[name] for group in groups if (name := f"{group}/class_ids") in arrays), None)
             if ids_RK is not None and ids_RK.size:
                 highest, num_classes = int(ids_RK.max()), output.label_space.num_classes
                 if highest >= num_classes:

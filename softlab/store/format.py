@@ -9,7 +9,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
+from softlab.manifest import (
+    ENTRIES,
+    SAMPLES,
+    ClassesRecord,
+    FieldRecord,
+    OutputRecord,
+    SampledRecord,
+    StorePlan,
+    TokensReadRecord,
+)
 from softlab.shards import Shard
 
 FormatName = Literal["zarr", "parquet"]
@@ -51,8 +60,10 @@ def decoding_facts(output: OutputRecord) -> dict[str, Any]:
             "head": output.head,
             "coding": output.coding.logits,
             "gap_step": output.coding.gap_step,
-        }
-    return {} if output.coding == "float16" else {"coding": output.coding}
+        } | ({"resolution": output.selection.resolution} if isinstance(output.selection, SampledRecord) else {})
+    if isinstance(output, TokensReadRecord) or output.coding == "float16":
+        return {}
+    return {"coding": output.coding}
 
 
 def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, Array]:
@@ -60,17 +71,33 @@ def empty_arrays(fields: Sequence[FieldRecord], *, num_rows: int) -> dict[str, A
     return {field.name: np.empty((num_rows, *field.row_shape), dtype=field.dtype) for field in fields}
 
 
-def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays, *, num_units: int | None) -> None:
+def counts_in(
+    plan: StorePlan, group: str, arrays: Arrays, *, rows_S: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """How many rows each sample of a shard has in the arrays of a group; None where each has one. `rows_S` is that of
+    outputs with units."""
+    axis = plan.axis_of(group)
+    if axis == "entry":
+        return arrays[entries_of(plan, group)].astype(np.int64)
+    return rows_S if axis == "unit" else None
+
+
+def entries_of(plan: StorePlan, group: str) -> str:
+    """The array that tells how many entries each sample has, for the groups of an output that has some."""
+    return f"{plan.group_of(plan.output_of_group(group))}{SAMPLES}/{ENTRIES.strip('/')}"
+
+
+def check_arrays(plan: StorePlan, shard: Shard, arrays: Arrays, *, rows_S: NDArray[np.int64] | None) -> None:
     """An invariant of ours: a shard is written with exactly the arrays, shapes and dtypes that its plan names. In
-    outputs with units it has `num_units` rows."""
-    for output in plan.outputs:
-        num_rows = num_units if output.units else shard.num_rows
-        assert num_rows is not None, "an output with units has rows of its own"
-        fields = plan.storage.fields_of(plan.group_of(output))
-        own = {field.name: arrays[field.name] for field in fields if field.name in arrays}
-        problem = find_wrong_arrays(fields, own, num_rows=num_rows)
-        assert problem is None, f"shard {shard.name}: {problem}"
+    outputs with units its samples have `rows_S` rows."""
     assert len(arrays) == len(plan.storage.fields), f"shard {shard.name}: arrays {sorted(arrays)}"
+    for group in dict.fromkeys(field.group for field in plan.storage.fields):
+        assert rows_S is not None or plan.axis_of(group) != "unit", "an output with units has rows of its own"
+        counts_S = counts_in(plan, group, arrays, rows_S=rows_S)
+        fields = plan.storage.fields_of(group)
+        own = {field.name: arrays[field.name] for field in fields if field.name in arrays}
+        problem = find_wrong_arrays(fields, own, num_rows=shard.num_rows if counts_S is None else int(counts_S.sum()))
+        assert problem is None, f"shard {shard.name}: {problem}"
 
 
 def find_wrong_arrays(fields: Sequence[FieldRecord], arrays: Arrays, *, num_rows: int) -> str | None:

@@ -119,7 +119,7 @@ def join_outputs(store: Store, outputs: Sequence[str]) -> Store:
 def _check_same_kind(ours: ClassesRecord, theirs: ClassesRecord, *, where: str) -> None:
     def kind(record: ClassesRecord) -> list[object]:
         selection = record.selection
-        told = [record.label_space.num_classes, selection.k, selection.temperatures, record.head, record.coding.logits]
+        told = [record.label_space.num_classes, selection, record.head, record.coding.logits]
         return [*told, record.units, record.valid, record.masked]
 
     if ours.units or kind(ours) != kind(theirs):

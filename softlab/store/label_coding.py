@@ -2,15 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-from softlab.manifest import ClassesRecord
+from msgspec import UnsetType
+
+from softlab.manifest import ClassesRecord, SampledRecord
 
 if TYPE_CHECKING:
     from softlab.labels.coding import LabelCoding
+    from softlab.labels.sampled_coding import SampledCoding
 
 
-def coding_of(output: ClassesRecord) -> "LabelCoding":
+def coding_of(output: ClassesRecord) -> "LabelCoding | SampledCoding":
     """How soft labels become the arrays of an output and come back; writers and readers ask here."""
     from softlab.labels.coding import GAP_STEP, LabelCoding  # whoever only copies files starts without torch
+    from softlab.labels.sampled_coding import SampledCoding
+
+    if isinstance(output.selection, SampledRecord):
+        return SampledCoding(
+            num_classes=output.label_space.num_classes,
+            resolution=output.selection.resolution,
+            frequent=() if isinstance(output.coding.frequent, UnsetType) else output.coding.frequent,
+            gap_step=output.coding.gap_step or GAP_STEP,
+        )
 
     return LabelCoding(
         coding=output.coding.logits,

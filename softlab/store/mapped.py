@@ -11,13 +11,14 @@ from softlab.errors import InvalidOption, StoreMismatch
 from softlab.identity import label_space_fingerprint
 from softlab.labels.class_map import ClassesOptions, ClassMap, check_all_known, find_class_map
 from softlab.labels.origin import Origin
-from softlab.manifest import ClassesRecord, LabelSpaceRecord
+from softlab.manifest import ClassesRecord, LabelSpaceRecord, SelectionRecord
 from softlab.store.reader import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from softlab.labels.coding import LabelCoding
+    from softlab.labels.sampled_coding import SampledCoding
     from softlab.labels.soft_labels import SoftLabels
 
 
@@ -41,12 +42,11 @@ class MappedStore(Store):
             class_names=self.classes.names,
             fingerprint=label_space_fingerprint(num_classes, self.classes.names),
         )
-        return msgspec.structs.replace(
-            whole, label_space=space, selection=msgspec.structs.replace(whole.selection, k=num_classes)
-        )
+        selection = SelectionRecord(k=num_classes, temperatures=whole.selection.temperatures)
+        return msgspec.structs.replace(whole, label_space=space, selection=selection)
 
     @property
-    def coding(self) -> "LabelCoding":
+    def coding(self) -> "LabelCoding | SampledCoding":
         return self.whole.coding
 
     @property
@@ -106,6 +106,11 @@ def whole_of(store: Store) -> Store:
 
 
 def _check_can_be_mapped(store: Store, classes: ClassMap) -> None:
+    if store.labels.is_sampled:
+        raise StoreMismatch(
+            f"{store.name}: its rows are samples of their distributions, which aren't mapped to other classes. Leave "
+            f"`classes` out, or dump with `dump.selection = topk`."
+        )
     if store.labels.valid:
         raise StoreMismatch(
             f"{store.name}: has rows with fewer classes than others, which aren't mapped to other classes. Leave "

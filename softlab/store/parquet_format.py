@@ -18,7 +18,7 @@ from softlab.foreign_parquet import ForeignParquet
 from softlab.manifest import FieldRecord, OutputRecord, StorePlan
 from softlab.parquet_pages import check_claims
 from softlab.shards import Shard
-from softlab.store.format import Array, Arrays, decoding_facts, find_wrong_arrays
+from softlab.store.format import Array, Arrays, counts_in, decoding_facts, find_wrong_arrays
 
 
 class ParquetFormat:
@@ -81,7 +81,8 @@ def _encode_file(
     rows_S: NDArray[np.int64] | None,
 ) -> bytes:
     output, samples = plan.output_of(fields[0]), np.arange(shard.start, shard.stop, dtype=np.int64)
-    columns = {"sample": pa.array(np.repeat(samples, rows_S) if output.units and rows_S is not None else samples)}
+    counts_S = counts_in(plan, fields[0].group, arrays, rows_S=rows_S)
+    columns = {"sample": pa.array(samples if counts_S is None else np.repeat(samples, counts_S))}
     columns |= {field.short_name: _column(field, arrays[field.name]) for field in fields}
     table = pa.table(columns).replace_schema_metadata(_schema_metadata(output, fields))
     sink = pa.BufferOutputStream()

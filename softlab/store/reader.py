@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from softlab.labels.coding import LabelCoding
+    from softlab.labels.sampled_coding import SampledCoding
     from softlab.labels.soft_labels import Head, SoftLabels
 
 
@@ -56,7 +57,7 @@ class Store:
         self.path, self.manifest, self.digest = path, manifest, digest
         self.name = str(path) if name is None else name
         self._cache = cache
-        self._coding: LabelCoding | None = None
+        self._coding: LabelCoding | SampledCoding | None = None
         self._origin: Origin | None = None
         self._named: dict[str | None, str] = {each.name: manifest.group_of(each) for each in manifest.values}
         """Groups by feature; that of the labels by None. Looked up in every read."""
@@ -113,7 +114,7 @@ class Store:
         return self.labels.selection.k
 
     @property
-    def coding(self) -> "LabelCoding":
+    def coding(self) -> "LabelCoding | SampledCoding":
         """How soft labels became its arrays."""
         if self._coding is None:  # made when it is first asked for: whoever only copies files starts without torch
             self._coding = coding_of(self.labels)
@@ -231,7 +232,7 @@ class Store:
         group = self._group_named(feature)
         store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         for each, chosen in by_view(view, store_B, num_views=self.num_views, where=self.name):
-            self._groups.files.begin(self._groups.missing(group, each, StoreIndex(store_B[chosen])), group=group)
+            self._groups.begin(group, each, StoreIndex(store_B[chosen]))
 
     def row_bytes(self, feature: str | None = None) -> int:
         """Of a packed row of labels, or of one feature. Raises InvalidOption for an unknown feature."""
@@ -257,6 +258,29 @@ class Store:
         # In format 1 a feature is one array, which has its name, whatever that is.
         return decode_values({"values" if name == group else name.rpartition("/")[2]: stored[name] for name in stored})
 
+    def read_head_sizes(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "Tensor | None":
+        """How many entries of each sampled row are classes with their own probability, the first ones, and not drawn,
+        int64 [R]; None where rows aren't sampled. Raises as `read`."""
+        group = self._group_named(None)
+        if not self.labels.is_sampled:
+            return None
+        return self._unpack(group, _tensor(self._take(group, samples, view=view)))[f"{group}/num_head"].long()
+
+    def read_tokens(self, samples: ArrayLike, *, view: int = 0) -> list[NDArray[np.int64]]:
+        """What the teacher has read of B samples, in the order asked for: int64 [tokens] of each. Raises as `read`, and
+        StoreMismatch for a store that doesn't hold it."""
+        read = self.manifest.tokens_read
+        if read is None:
+            raise StoreMismatch(
+                f"{self.name}: doesn't hold what its teacher has read. Train with the data set that it was made from."
+            )
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        group = self.manifest.groups_of(read)[-1]
+        rows, units = self._take(group, store_B, view=view), self._groups.units_of(group, view=view)
+        assert units is not None, "samples have tokens of their own number"
+        (ids,) = self._groups.layouts[group].columns(rows).values()
+        return np.split(ids.astype(np.int64), np.cumsum(units.counts(store_B)))[:-1]
+
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         return self._tables.samples()
@@ -269,7 +293,7 @@ class Store:
         """One shard's arrays of one group (default: the labels) as they are stored, by field name; checked against the
         manifest."""
         group = group or self._group_named(None)
-        units = self._groups.units_of(group)
+        units = self._groups.units_of(group, view=shard.view)
         num_rows = shard.num_rows if units is None else units.in_shard(shard)
         arrays = empty_arrays(self.manifest.storage.fields_of(group), num_rows=num_rows)
         self._groups.read_into(arrays, shard, group=group)

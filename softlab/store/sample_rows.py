@@ -49,7 +49,8 @@ class SampleRow:
     """The most probable ones first."""
 
     tail: float
-    """Probability of all classes that were not kept; under a sigmoid head their mean one."""
+    """Probability of all classes that were not kept, or of sampled rows that were drawn; under a sigmoid head the mean
+    one."""
 
     temperature: float
     """Of these probabilities: 1, or the lowest one that is stored."""
@@ -84,6 +85,9 @@ def sample_rows(store: Store, count: int = 8, *, top: int = TOP, view: int = 0) 
     labels = store.read(spread_S, view=view)
     temperature = 1.0 if 1.0 in labels.temperatures else labels.temperatures[0]
     probability_RK, tail_R = _probabilities(labels, temperature=temperature)
+    num_head_R = store.read_head_sizes(spread_S, view=view)
+    if num_head_R is not None:
+        probability_RK, tail_R = _head(labels, num_head_R)
     return [
         SampleRow(
             index=sample,
@@ -96,6 +100,7 @@ def sample_rows(store: Store, count: int = 8, *, top: int = TOP, view: int = 0) 
                 for class_id, probability in zip(
                     labels.class_ids_BK[row, :top].tolist(), probability_RK[row, :top].tolist(), strict=True
                 )
+                if probability > 0 or not labels.is_sampled
             ),
             tail=float(tail_R[row]),
             temperature=temperature,
@@ -118,6 +123,13 @@ def _probabilities(labels: SoftLabels, *, temperature: float) -> tuple[Tensor, T
         return (raw_RK / temperature).sigmoid(), tail_R
     share_RK = (labels.logits_BK.double() / temperature).softmax(dim=1)
     return share_RK * (1 - tail_R)[:, None], torch.as_tensor(tail_R)
+
+
+def _head(labels: SoftLabels, num_head_R: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of sampled rows: 0 for classes that were drawn, whose own probability isn't known."""
+    weight_RK = (labels.logits_BK.double() + labels.max_logit_B.double()[:, None]).exp()
+    is_head_RK = torch.arange(labels.k) < num_head_R[:, None]
+    return weight_RK.where(is_head_RK, 0), weight_RK.masked_fill(is_head_RK, 0).sum(dim=1)
 
 
 def _target(targets_N: NDArray[np.int64] | None, sample: int) -> int | None:

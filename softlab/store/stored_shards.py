@@ -15,7 +15,7 @@ from softlab.errors import DamagedStore
 from softlab.manifest import OutputRecord, ShardRecord, StorePlan
 from softlab.store.commit_record import CommitRecord, rows_of
 from softlab.store.files import read_file
-from softlab.store.format import Array, empty_arrays
+from softlab.store.format import Array, counts_in, empty_arrays
 from softlab.store.known_formats import format_named
 from softlab.store.reader import Store
 from softlab.store.writer import StoreWriter
@@ -37,13 +37,17 @@ class StoredShard:
     """How many rows each sample has in an output with units."""
 
     def rows_of(self, sample: int, output: OutputRecord) -> dict[str, Array]:
-        """Those of one sample, [R, ...] by the short name of their array; R is 1 without units."""
-        start = sample - self.record.start
-        stop = start + 1
-        if output.units and self.rows_S is not None:
-            start, stop = int(self.rows_S[:start].sum()), int(self.rows_S[:stop].sum())
-        fields = self.plan.storage.fields_of(self.plan.group_of(output))
-        return {field.short_name: self.arrays[field.name][start:stop] for field in fields}
+        """Those of one sample, [R, ...] by the short name of their array; R is 1 without units. Where rows have
+        entries, these too."""
+        found: dict[str, Array] = {}
+        for group in self.plan.groups_of(output):
+            start, stop = sample - self.record.start, sample - self.record.start + 1
+            counts_S = counts_in(self.plan, group, self.arrays, rows_S=self.rows_S)
+            if counts_S is not None:
+                start, stop = int(counts_S[:start].sum()), int(counts_S[:stop].sum())
+            fields = self.plan.storage.fields_of(group)
+            found |= {field.short_name: self.arrays[field.name][start:stop] for field in fields}
+        return found
 
 
 def ends_of_dump(writer: StoreWriter) -> list[StoredShard]:
@@ -87,9 +91,10 @@ def _decode(
 ) -> StoredShard:
     shard, format = plan.grid.shard_at(record.view, record.start), format_named(plan.storage.format)
     arrays: dict[str, Array] = {}
-    for output in plan.outputs:
-        fields = plan.storage.fields_of(plan.group_of(output))
-        num_rows = int(rows_S.sum()) if output.units and rows_S is not None else shard.num_rows
+    for group in (group for output in plan.outputs for group in plan.groups_of(output)):
+        fields = plan.storage.fields_of(group)
+        counts_S = counts_in(plan, group, arrays, rows_S=rows_S)  # of entries, by an array of a group before theirs
+        num_rows = shard.num_rows if counts_S is None else int(counts_S.sum())
         own, paths = empty_arrays(fields, num_rows=num_rows), {format.path_of(field, shard) for field in fields}
         try:
             format.decode(plan, shard, fields, {path: files[path] for path in paths}, own)

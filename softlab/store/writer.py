@@ -124,8 +124,7 @@ class StoreWriter:
         """
         self._check_contents(shard, content_hashes)
         self._check_rows(shard, rows_S)
-        num_units = None if rows_S is None else int(rows_S.sum())
-        check_arrays(self.plan, shard, arrays, num_units=num_units)
+        check_arrays(self.plan, shard, arrays, rows_S=rows_S)
         assert len(pixel_digests) == len(self._digested(shard)), f"shard {shard.name}: {len(pixel_digests)} digests"
         data = dict(self._format.encode(self.plan, shard, arrays, rows_S=rows_S))
         hashes = {f"{COMMITS}/{shard.name}.hashes": b"".join(content_hashes)}

@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core import sync
 from zarr.storage import MemoryStore
 
-from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan
+from softlab.manifest import ClassesRecord, FieldRecord, OutputRecord, StorePlan, TokensReadRecord
 from softlab.shards import Shard
 from softlab.store.format import Arrays, decoding_facts
 from softlab.store.zarr_shards import Wanted, decode_shards
@@ -31,7 +31,7 @@ class ZarrFormat:
 
     def layout_files(self, plan: StorePlan) -> dict[str, bytes]:
         groups = dict.fromkeys(parent for field in plan.storage.fields for parent in _parents(field.name))
-        outputs = {plan.group_of(output): output for output in plan.outputs}
+        outputs = {plan.group_of(output): output for output in plan.outputs}  # the groups below tell nothing more
         documents = {f"{group}zarr.json": _group_document(plan, outputs.get(group.rstrip("/"))) for group in groups}
         arrays = {f"{field.name}/zarr.json": _array_document(plan, field) for field in plan.storage.fields}
         return documents | arrays
@@ -112,6 +112,8 @@ def _blosc(plan: StorePlan, field: FieldRecord) -> BloscCodec:
     int8 values are smallest as they are: 128 pooled features take 92.6 bytes a row under zstd 1, and by bits 99.1.
     """
     output = plan.output_of(field)
+    if isinstance(output, TokensReadRecord) or (isinstance(output, ClassesRecord) and output.is_sampled):
+        return BloscCodec(cname="zstd", clevel=9, shuffle="shuffle")
     if field.dtype == "int8":
         return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
     if not isinstance(output, ClassesRecord):  # some kB a row, where lz4hc would keep a fast teacher waiting
@@ -131,7 +133,7 @@ def _array_document(plan: StorePlan, field: FieldRecord) -> bytes:
     """Metadata of the whole array, as zarr itself writes it."""
     contents: dict[str, Any] = {}
     grid, num_rows = plan.grid, plan.grid.num_samples
-    if plan.output_of(field).units:
+    if plan.axis_of(field.group) != "sample":
         num_rows = grid.parts_per_view * plan.shard_capacity(field)
     _create_array(MemoryStore(contents), field, num_views=grid.num_views, num_rows=num_rows, plan=plan)
     document: bytes = contents["zarr.json"].to_bytes()

@@ -33,6 +33,9 @@ def warn_of_losses(learn: Iterable[LearnOptions], stores: Sequence[Store]) -> tu
     captured mass where it is no reason for a warning, a line a store."""
     told: dict[str, None] = {}
     for store in (each for each in stores if each.has_labels):
+        if store.labels.is_sampled:
+            told[f"{store.name}: its rows are an unbiased sample of its {store.num_classes:,} classes"] = None
+            continue
         for loss in _losses(learn):
             temperature, tail = _hottest(loss), _tail_of(loss)
             notes = loss_notes(store.origin, loss=loss.name, temperature=temperature, tail=tail)
@@ -100,7 +103,8 @@ def _needs_tail(loss: DecisionLoss, store: Store, *, num_stores: int) -> bool:
     """At the temperature of the loss; that of standardised logits is another in each row. Several teachers are combined
     with their tails, whatever the loss makes of them."""
     drops_it = num_stores == 1 and _tail_of(loss) == "renormalise"
-    return store.k < store.num_classes and has_temperature(loss) and loss.name != "standardised_kl" and not drops_it
+    has_tail = store.k < store.num_classes and not store.labels.is_sampled
+    return has_tail and has_temperature(loss) and loss.name != "standardised_kl" and not drops_it
 
 
 def _temperatures(loss: DecisionLoss) -> list[float]:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.batch import Batch
 from softlab.models.device import DeviceOptions, place
 from softlab.ranks import ALONE, Ranks
+from softlab.student.activations import checkpoint_activations
 from softlab.student.averaging import WeightAverage
 from softlab.student.collectives import average_gradients, copy_first_rank, mean_of_ranks
 from softlab.student.objective import Objective
@@ -50,6 +52,8 @@ class Learner:
         values are learnt; `input_index` tells which of a batch's inputs is this student's."""
         self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
         self.module = place(module, device, channels_last=place_on.channels_last)
+        if place_on.checkpoint_activations:
+            checkpoint_activations(self.module, student=name)
         self._pruner = None if prune is None else Pruner(self.module, prune, num_steps=num_steps)
         if self._pruner is not None:
             self._pruner.prepare()
@@ -134,7 +138,7 @@ class Learner:
         self.module.eval()
         self._student.check_units(batch, units_R=units_R)
 
-    def evaluating(self) -> Callable[[Batch], Tensor]:
+    def evaluating(self) -> Callable[[Batch], Tensor | LazyLogits]:
         """The student in eval mode, as a function from a batch to logits [B, C], or to values [B, ...], on the device,
         in the dtype of autocast; until the next step."""
         if self._average is None:

@@ -15,7 +15,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches, in_sequence
-from softlab.modalities.modality import tells_units
+from softlab.modalities.modality import tells_targets, tells_units
 from softlab.ranks import Ranks
 from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets
@@ -101,6 +101,8 @@ def make_learners(
 def _of_known_targets(objective: Objective, aligned: Aligned) -> Objective:
     """With alpha 1 where hard targets count other classes than the store, and are left aside."""
     teachers = objective.teachers
+    if any(map(tells_targets, aligned.inputs)):
+        return objective
     has_targets = hard_targets(aligned.source) is not None or label_sequences(aligned.source) is not None
     is_left_aside = aligned.store is not None and aligned.known_targets() is None and has_targets
     if not is_left_aside or teachers.alpha == 0 or (teachers.alpha == 1 and teachers.alpha_end in (None, 1)):
@@ -244,7 +246,8 @@ def _check_rows_of_units(students: Mapping[str, Student], loader: BatchLoader) -
 def _check_units_are_labelled(name: str, objective: Objective, store: Store, aligned: Aligned) -> None:
     """Raises StoreMismatch for a student of hard targets, one a sample, beside a store whose samples have several rows;
     and for one of hard targets of units beside a store of whole samples."""
-    has_units, are_of_units = store.has_labels and store.labels.units, label_sequences(aligned.source) is not None
+    has_units = store.has_labels and store.labels.units
+    are_of_units = label_sequences(aligned.source) is not None or any(map(tells_targets, aligned.inputs))
     asks = objective.needs_targets or objective.teachers.weigh == "correctness" or not objective.learns_labels
     if has_units and asks and not are_of_units:
         if isinstance(store, JoinedStore):

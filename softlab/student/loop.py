@@ -16,6 +16,7 @@ from softlab.evaluation.best import OF_EQUAL_SHAPES, is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
 from softlab.indices import SourceIndex
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches
@@ -204,7 +205,7 @@ class Training:
             if learner.objective.needs_targets and sets_NC is not None:
                 check_label_sets(learner.name, num_outputs[learner.name], sets_NC, self._loader.aligned.source)
 
-    def _check_best_by(self, learner: Learner, given: Tensor, batch: Batch) -> None:
+    def _check_best_by(self, learner: Learner, given: Tensor | LazyLogits, batch: Batch) -> None:
         """Raises InvalidOption where epochs are compared by what can't be measured of this student."""
         output = learner.objective.values_output
         if output is None or self._best_by not in OF_EQUAL_SHAPES:
@@ -323,7 +324,7 @@ class Training:
     def _evaluating(self, learner: Learner) -> Forward:
         forward = learner.evaluating()
 
-        def guarded(batch: Batch) -> Tensor:
+        def guarded(batch: Batch) -> Tensor | LazyLogits:
             with self._setting_aside(learner):
                 return forward(batch)
             raise _SetAside

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.ensembles import combine, weigh
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.losses import (
     KlLoss,
     LossOnValues,
@@ -22,12 +23,14 @@ from softlab.labels.losses import (
     multi_label_cross_entropy,
     temperature_of,
 )
+from softlab.labels.losses.chunked import chunked_loss
 from softlab.labels.losses.features import feature_loss
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import LearnOptions, TeachersOptions
+from softlab.student.row_shares import RowShares, check_adds_up
 
 UNKNOWN_TARGET = -1
 
@@ -67,14 +70,14 @@ class Objective:
 
     def __call__(
         self,
-        student_logits_BC: Tensor,
+        student_logits_BC: Tensor | LazyLogits,
         batch: Batch,
         *,
         features: Mapping[str, Tensor] | None = None,
         progress: float = 0.0,
     ) -> Tensor:
         """A float32 scalar, mean over rows, `progress` of the run (0 to 1) done. Of a student that learns values,
-        `student_logits_BC` are these, projected.
+        `student_logits_BC` are these, projected. Lazy logits are computed some rows at a time, and never there whole.
 
         `features` are the student's, projected, by the name of the stored one that they learn. Raises StoreMismatch for
         a batch without what alpha or the loss asks for.
@@ -96,18 +99,41 @@ class Objective:
         moved: Any = {"temperature": _between(start, self.temperature_end, progress), "temperature_end": None}
         return replace(self.loss, **moved)
 
-    def _decision(self, student_logits_BC: Tensor, batch: Batch, *, alpha: float, decision: StudentLoss) -> Tensor:
+    def _decision(
+        self, student_logits_BC: Tensor | LazyLogits, batch: Batch, *, alpha: float, decision: StudentLoss
+    ) -> Tensor:
         """All but the features; 0 for a batch of samples that all have no rows, and where features are all there is to
         learn."""
         has_targets = batch.targets_B is not None or batch.label_sets_BC is not None
         if len(student_logits_BC) == 0 or (alpha == 0 and not has_targets and self.features):
-            return student_logits_BC.sum() * 0.0
+            return _nothing(student_logits_BC)
+        if isinstance(student_logits_BC, LazyLogits):
+            return self._some_at_a_time(student_logits_BC, batch, alpha=alpha, decision=decision)
         if alpha == 0:
             return self._hard(student_logits_BC, batch)
         if alpha == 1:
             return self._distillation(student_logits_BC, batch, decision)
         distillation = self._distillation(student_logits_BC, batch, decision)
         return alpha * distillation + (1 - alpha) * self._hard(student_logits_BC, batch)
+
+    def _some_at_a_time(self, logits: LazyLogits, batch: Batch, *, alpha: float, decision: StudentLoss) -> Tensor:
+        """The same: of each chunk of rows both terms, from one product with the output layer."""
+        check_adds_up(decision, batch, new_classes=self.new_classes)
+        shares = RowShares(batch, num_rows=len(logits), class_weights=self.class_weights)
+        if alpha > 0:  # of several teachers, what they say together
+            batch = replace(batch, labels=self._labels(batch, temperature=temperature_of(decision)), others=())
+
+        def loss_of(logits_BC: Tensor, rows: slice) -> Tensor:
+            own, terms = batch.with_rows(rows), []
+            if alpha > 0:
+                loss = self._distillation(logits_BC, own, decision)
+                share = shares.of_known(rows) if decision.needs_targets else shares.of_all(rows)
+                terms.append(loss * (alpha * share))
+            if alpha < 1:
+                terms.append(self._hard(logits_BC, own) * ((1 - alpha) * shares.of_weighted(rows)))
+            return torch.stack(terms).sum()
+
+        return chunked_loss(logits, loss_of)
 
     def _hard(self, student_logits_BC: Tensor, batch: Batch) -> Tensor:
         if self.new_classes:
@@ -222,6 +248,14 @@ def hard_loss(
     total, weight = _cross_entropy(student_logits_BC, batch.targets_B, own_B, label_smoothing, weight_C)
     partner_total, partner_weight = _cross_entropy(student_logits_BC, targets_B, 1 - own_B, label_smoothing, weight_C)
     return (total + partner_total) / (weight + partner_weight).clamp(min=1e-6)
+
+
+def _nothing(logits: Tensor | LazyLogits) -> Tensor:
+    """0, with a gradient of 0 for all that the logits depend on."""
+    if not isinstance(logits, LazyLogits):
+        return logits.sum() * 0.0
+    parts = [logits.hidden, logits.weight_CD, *([] if logits.bias_C is None else [logits.bias_C])]
+    return torch.stack([part.sum().float() for part in parts]).sum() * 0.0
 
 
 def _of_the_teachers_classes(student_logits_BC: Tensor, labels: SoftLabels) -> Tensor:

@@ -23,6 +23,9 @@ class OptimizerOptions:
     learning_rate: float = 1e-3
     """The peak, after the warm-up."""
 
+    fused: bool = False
+    """Of adamw: one kernel for all weights, which is faster on a GPU; weights differ in their last digits."""
+
     momentum: float | None = None
     """Of sgd; default: 0.9."""
 
@@ -58,6 +61,7 @@ class OptimizerOptions:
         _check(
             self.momentum is None or self.name == "sgd", "momentum", self.momentum, "none, as only sgd has a momentum"
         )
+        _check(not self.fused or self.name == "adamw", "fused", self.fused, "false, as it is of adamw alone")
         _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "0 or more")
         _check(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         _check(self.warmup_steps is None or self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
@@ -75,7 +79,9 @@ class OptimizerOptions:
 def make_optimizer(parameters: Sequence[nn.Parameter], options: OptimizerOptions) -> torch.optim.Optimizer:
     """The optimizer that the options name."""
     if options.name == "adamw":
-        return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+        return torch.optim.AdamW(
+            parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=options.fused or None
+        )
     momentum = MOMENTUM if options.momentum is None else options.momentum
     return torch.optim.SGD(
         parameters,

@@ -57,8 +57,8 @@ class RunOptions:
 
     best_by: str = AUTO
     """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g.
-    teacher_bucket_kl; auto: accuracy where targets are known, else KL to the teacher (teacher_kl, or teacher_bucket_kl
-    of a store that keeps some classes), else teacher_agreement."""
+    teacher_bucket_kl; auto: of language models perplexity; accuracy where targets are known, else KL to the teacher
+    (teacher_kl, or teacher_bucket_kl of a store that keeps some classes), else teacher_agreement."""
 
     patience: int | None = None
     """A student stops after so many epochs in a row that were not its best; default: none stops early."""

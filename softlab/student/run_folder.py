@@ -121,7 +121,8 @@ class RunFolder:
         ranks.wait()
 
     def _remove_run(self) -> None:
-        """What a run here has written, run.json last; nothing in a folder of something else."""
+        """What a run here has written, run.json last, by which the same command knows it again where something can't be
+        removed; nothing in a folder of something else."""
         record = self.root / RUN
         if not record.exists():
             return
@@ -131,7 +132,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
         remove_later(self.root / RESUME, -1)
         for name in (*students, *TRACKER_FOLDERS):
-            shutil.rmtree(self.root / Path(name).name, ignore_errors=True)
+            _remove_folder(self.root / Path(name).name)
         record.unlink()
 
     def _begin(self, run: Mapping[str, Any]) -> None:
@@ -248,6 +249,14 @@ def _sweep_half_written(root: Path) -> None:
     for half in (root / RESUME).glob("step-*"):
         if is_temporary(half.name):
             shutil.rmtree(half)
+
+
+def _remove_folder(path: Path) -> None:
+    """With all that it holds, if it is there; of a link to a folder the link."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _students_of(root: Path) -> list[str]:

@@ -65,7 +65,7 @@ def describe_run(
                 "input": _describe_input(data.aligned.inputs[learner.input_index], data),
                 "loss": learner.objective.loss.name,
                 "objective": asdict(learner.objective),
-                "optimizer": asdict(learner.optimizer),
+                "optimizer": _told(asdict(learner.optimizer), unless_default=("fused",)),
                 "prune": None if learner.prune is None else asdict(learner.prune),
                 "seed": learner.seed,
             }
@@ -88,10 +88,14 @@ def about_students(record: Mapping[str, Any], *, class_names: tuple[str, ...] | 
 
 
 def _run_options(options: TrainOptions, *, best_by: str | None) -> dict[str, Any]:
-    """With the metric that was chosen. What an option says that there wasn't always is told where it isn't the
-    default."""
+    """With the metric that was chosen."""
     told = asdict(replace(options.run, best_by=best_by or options.run.best_by))
-    return {name: value for name, value in told.items() if name != "batch_by_length" or value}
+    return _told(told, unless_default=("batch_by_length",))
+
+
+def _told(options: dict[str, Any], *, unless_default: Sequence[str]) -> dict[str, Any]:
+    """What an option says that there wasn't always is told where it isn't the default, which is false."""
+    return {name: value for name, value in options.items() if name not in unless_default or value}
 
 
 def _class_maps(stores: Sequence[Store]) -> list[list[list[int]]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
 from softlab.labels.joined_labels import finite_logits
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.losses import LossOnValues, StudentLoss
 from softlab.labels.losses.values import ProjectedLoss
 from softlab.loading.batch import Batch
@@ -58,10 +59,10 @@ class TappedStudent:
         both = [*self.module.parameters(), *self.projectors.parameters()]
         return [parameter for parameter in both if parameter.requires_grad]
 
-    def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Tensor:
+    def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Tensor | LazyLogits:
         """[B, C] on the device, in the dtype of autocast; with units [R, C]; of a student of values, these [B, ...],
-        not projected. `forward` is called in place of the module where it is given. Raises
-        StoreMismatch for other rows than the stored ones."""
+        not projected; of a large vocabulary LazyLogits. `forward` is called in place of the module where it is given.
+        Raises StoreMismatch for other rows than the stored ones."""
         return self.rows(batch, forward=forward).rows
 
     def rows(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> OutputRows:
@@ -86,7 +87,9 @@ class TappedStudent:
                 f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered "
                 f"at; of words, say `input.unit = word` too."
             )
-        return replace(found, rows=finite_logits(found.rows, batch.labels)) if collated.outputs else found
+        if not collated.outputs or isinstance(found.rows, LazyLogits):
+            return found
+        return replace(found, rows=finite_logits(found.rows, batch.labels))
 
     def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
         """Raises StoreMismatch unless the student answers at the very positions that the stored rows are of; `units_R`
@@ -109,7 +112,7 @@ class TappedStudent:
                 f"first sample. Build a student of the same stride, or with the same tokens."
             )
 
-    def logits_and_features(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def logits_and_features(self, batch: Batch) -> tuple[Tensor | LazyLogits, dict[str, Tensor]]:
         """The same, values projected, and the features of the same forward pass, projected too."""
         if not self.projectors:
             return self.logits(batch), {}
@@ -150,6 +153,7 @@ class TappedStudent:
             )
             if isinstance(loss, LossOnValues):
                 assert loss.output is not None, "settled when the run began"
+                assert isinstance(given, Tensor), "values are"
                 projectors[OWN] = _own_projector(loss, given, example.features[loss.output], student=student)
             return projectors
 

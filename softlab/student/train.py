@@ -284,7 +284,7 @@ def _compare_on(
     if valid.store is None and stores and stores[0].has_labels and gives_classes:
         aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
         told = (aligned.known_targets(), aligned.label_sets_NC, aligned.answers)
-        has_targets = valid.has_relevance or any(each is not None for each in told)
+        has_targets = valid.has_relevance or valid.has_own_targets or any(each is not None for each in told)
         if not has_targets and best_by == AUTO and options.run.patience is None:
             return None
     return Comparison(

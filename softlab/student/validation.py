@@ -23,8 +23,11 @@ class Validation:
     has_relevance: bool = False
     """Whether it tells how relevant each candidate of a sample is."""
 
+    has_own_targets: bool = False
+    """Whether its units tell their own hard targets, as tokens do."""
+
     def __post_init__(self) -> None:
-        if self.has_relevance:
+        if self.has_relevance or self.has_own_targets:
             return
         told = (hard_targets, label_sets, label_sequences, answers_of)
         if self.store is None and all(each(self.source) is None for each in told):

@@ -149,7 +149,7 @@ def _last_bit(rows: Tensor) -> float:
 
 
 def _of_sample(rows: OutputRows, place: int) -> Tensor:
-    return rows.rows[rows.extent(place)]
+    return rows.known[rows.extent(place)]
 
 
 def _rows_at(output: Tensor, place: int, *, num_samples: int) -> Tensor:

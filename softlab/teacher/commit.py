@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import TeacherError
+from softlab.labels.sampled_coding import SampledCoding
 from softlab.labels.soft_labels import SoftLabels, join_labels
 from softlab.labels.values_coding import encode_values
 from softlab.manifest import ClassesRecord, PrecisionRecord, Statistics, StorePlan, TokensRecord, spans_of
@@ -21,6 +22,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Source
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
+from softlab.store.sampled_rows import place_arrays, place_tokens
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
 from softlab.teacher.forward import OutputOnHost, TeacherOutput
@@ -85,23 +87,25 @@ def commit_shard(output: ShardOutput, *, writer: StoreWriter, source: Source, ta
     batches, plan = [batch.wait() for batch in output.batches], writer.plan
     _check_finite(batches, output.shard, source, plan)
     arrays: dict[str, Array] = {}
+    rows_S = _rows(batches)
     statistics: dict[str, Statistics] = {}
     for each in plan.classes:
         labels = join_labels([batch.labels[each.name] for batch in batches])
         encoded = coding_of(each).encode(labels)
-        arrays |= {f"{plan.group_of(each)}/{name}": array for name, array in encoded.items()}
-        statistics[each.name] = _measure(plan, each, labels, encoded, targets[each.name], output.shard)
+        arrays |= place_arrays(plan, each, encoded, rows_S=rows_S)
+        targets_S = _targets_of(each, batches, targets[each.name], output.shard)
+        statistics[each.name] = _measure(plan, each, labels, encoded, targets_S)
     for value in plan.values:
         parts = [encode_values(batch.values[value.name], value.coding) for batch in batches]
         arrays |= {plan.array_of(value, name): np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    arrays |= _units(batches, plan)
+    arrays |= _units(batches, plan) | _tokens(batches, plan)
     return writer.write(
         output.shard,
         arrays=arrays,
         content_hashes=output.content_hashes,
         pixel_digests=output.view_digests,
         statistics=statistics,
-        rows_S=_rows(batches),
+        rows_S=rows_S,
         precisions=_precisions(batches, output.shard, plan),
         cut_off=UNSET if output.cut_off is None else output.cut_off,
         tokens=UNSET if output.tokens is None else output.tokens,
@@ -123,17 +127,31 @@ def _measure(
     output: ClassesRecord,
     labels: SoftLabels,
     encoded: Mapping[str, Array],
-    targets_N: NDArray[np.int64] | None,
-    shard: Shard,
+    targets_S: NDArray[np.int64] | None,
 ) -> Statistics:
     coding = coding_of(output)
-    is_told = coding.coding == "uint8" and plan.format_version > 1  # what is in format 1 is settled
+    # What is in format 1 is settled; of sampled rows the loss's value hangs on the draw, not on the coding.
+    is_told = output.coding.logits == "uint8" and plan.format_version > 1 and not output.is_sampled
     return measure(
         labels,
-        targets_N=None if targets_N is None else targets_N[shard.start : shard.stop],
-        clipped_logits=coding.count_clipped(labels, encoded),
+        targets_N=targets_S,
+        clipped_logits=0 if isinstance(coding, SampledCoding) else coding.count_clipped(labels, encoded),
         stored=coding.decode(encoded) if is_told else None,
+        encoded=encoded,
     )
+
+
+def _targets_of(
+    output: ClassesRecord,
+    batches: Sequence[TeacherOutput],
+    targets_N: NDArray[np.int64] | None,
+    shard: Shard,
+) -> NDArray[np.int64] | None:
+    """Of the rows of a shard: hard targets of its samples, or, where these tell them for each row, those."""
+    if not output.units:
+        return None if targets_N is None else targets_N[shard.start : shard.stop]
+    told = [batch.targets_R for batch in batches if batch.targets_R is not None]
+    return torch.cat(told).numpy() if told else None
 
 
 def _units(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array]:
@@ -144,6 +162,28 @@ def _units(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array
     units_R = torch.cat(units).numpy()
     fields = [each for each in plan.storage.fields if each.short_name == "unit" and plan.output_of(each).units]
     return {each.name: units_R.astype(each.dtype) for each in fields}
+
+
+def _first_bad_unit(batches: Sequence[TeacherOutput]) -> str:
+    """In the middle of a sentence: the unit where it begins, of the first sample that has one."""
+    for batch in batches:
+        for name in sorted(batch.with_units & batch.labels.keys()):
+            labels = batch.labels[name]
+            told_R = labels.max_logit_B if labels.entropy_B is None else labels.entropy_B
+            bad_R = (~told_R.isfinite()).nonzero()[:, 0]
+            if len(bad_R) and batch.units_R is not None:
+                return f" (of the first one from position {int(batch.units_R[bad_R[0]]):,} on)"
+    return ""
+
+
+def _tokens(batches: Sequence[TeacherOutput], plan: StorePlan) -> dict[str, Array]:
+    """What the teacher has read, where that is stored."""
+    if plan.tokens_read is None:
+        return {}
+    read = [batch.read for batch in batches if batch.read is not None]
+    assert len(read) == len(batches), "the first ones were read so too"
+    counts_S = torch.cat([each.counts_B for each in read]).numpy()
+    return place_tokens(plan, plan.tokens_read, torch.cat([each.ids_E for each in read]).numpy(), counts_S=counts_S)
 
 
 def _rows(batches: Sequence[TeacherOutput]) -> NDArray[np.int64] | None:
@@ -191,6 +231,7 @@ def _check_finite(batches: Sequence[TeacherOutput], shard: Shard, source: Source
     is_float16 = any(output.coding == "float16" for output in plan.values)
     larger = " Values over 65,504 are kept with `dump.values_coding = float32`, in another `out`."
     raise TeacherError(
-        f"the teacher's logits or values are NaN or infinite {where}. Check those inputs and the weights."
+        f"the teacher's logits or values are NaN or infinite {where}{_first_bad_unit(batches)}. Check those inputs and "
+        f"the weights."
         f"{larger if is_float16 else ''} Shards before this one are kept."
     )

@@ -223,7 +223,8 @@ def _dump_pending(
             on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=ranks.add("bytes", 0)))
 
     with BackgroundCommits(commit) as commits:
-        for output in compute(run, job.aligned(), job.plan, own_shards(pending, ranks), job.options, on_batch=on_batch):
+        shards, selections = own_shards(pending, ranks), job.selections()
+        for output in compute(run, job.aligned(), selections, shards, job.options, on_batch=on_batch):
             commits.put(output)
     minima.tell()
 

@@ -12,7 +12,7 @@ import msgspec
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import beside_store
-from softlab.manifest import MANIFEST_NAME, InputRecord, StorePlan, ViewsRecord, tell_differences
+from softlab.manifest import MANIFEST_NAME, CodingRecord, InputRecord, StorePlan, ViewsRecord, tell_differences
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
 from softlab.sources.source import Source
@@ -127,7 +127,7 @@ def _check_is_whole(store: Store) -> None:
 
 
 def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> ViewsRecord:
-    if num_views > 1 and not recipe.is_random:
+    if num_views > 1 and not recipe.is_random and options.selection != "sampled":  # each view is another draw
         raise InvalidOption(
             f"views = {options.views}: without anything random they would all be the same. Say what differs, such as "
             f"`augment.transforms = RandomHorizontalFlip()` or of texts `augment.drop = 0.1`, or keep one view."
@@ -139,8 +139,8 @@ def _views(recipe: ViewOptions, options: DumpOptions, *, num_views: int) -> View
 class Settled:
     """What a dump takes from the one that was begun, or is finished, in the same folder."""
 
-    gap_steps: Mapping[str, float | None] = field(default_factory=dict)
-    """Of the uint8 coding, by output."""
+    codings: Mapping[str, CodingRecord] = field(default_factory=dict)
+    """By output: what is chosen by what the teacher says, is chosen once."""
 
     k: Mapping[str, int] = field(default_factory=dict)
     """By output: where it is chosen by what the teacher says, it is chosen once."""
@@ -169,7 +169,7 @@ def read_settled(out: Path) -> Settled:
 
 def settled_by(plan: StorePlan) -> Settled:
     return Settled(
-        gap_steps={output.name: output.coding.gap_step for output in plan.classes},
+        codings={output.name: output.coding for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
         weights=plan.teacher.weights_fingerprint,
         shard_units=plan.storage.shard_units,

@@ -18,10 +18,12 @@ from softlab.teacher.batch_check import check_alone
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
+from softlab.teacher.next_token_check import check_next_tokens
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.outside_numbers import OutsideNumbers, watch
 from softlab.teacher.overflow import whole_mended
 from softlab.teacher.plan import choose_k, chooses_k
+from softlab.teacher.selections import Sampling, Selection, TopK, some_logits
 
 CHECKED_SAMPLES = 8
 """From all over a source: enough to tell an embedding from logits over classes."""
@@ -45,8 +47,9 @@ def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled:
     A compiled teacher sees a whole batch, so that it is compiled for that size; so does one whose logits are to tell
     the step of their coding. Where such a dump was begun, or is finished, its step stands.
     """
-    steps = [settled.gap_steps.get(each.name) for each in options.wanted_outputs if each.kind == "classes"]
-    needs_rows = options.coding == "uint8" and options.gap_step is None and None in steps
+    names = [each.name for each in options.wanted_outputs if each.kind == "classes"]
+    is_open = any(name not in settled.codings or settled.codings[name].gap_step is None for name in names)
+    needs_rows = options.coding == "uint8" and options.gap_step is None and is_open
     count = options.batch_size if options.device.compile or needs_rows else CHECKED_SAMPLES
     decoded = Decoded(DECODED_BYTES)
     loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=0), decoded=decoded)
@@ -60,9 +63,11 @@ def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled:
     whole = whole_mended(run, batch)
     if count < MEASURED_SAMPLES and _is_k_open(whole, options, settled):
         whole = whole_mended(run, load(min(MEASURED_SAMPLES, options.batch_size)))
-    k = check_classes(whole, options, settled)
+    selections = check_classes(whole, options, settled)
     check_alone(run, aligned, decoded)
-    return Example(output=keep(whole, k=k, options=options), outside=outside)
+    output = keep(whole, selections=selections, options=options)
+    check_next_tokens(output)
+    return Example(output=output, outside=outside)
 
 
 def _watch(run: TeacherRun, aligned: Aligned, loader: BatchLoader) -> OutsideNumbers:
@@ -74,18 +79,21 @@ def _watch(run: TeacherRun, aligned: Aligned, loader: BatchLoader) -> OutsideNum
     return watch(run, one, two)
 
 
-def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | None = None) -> dict[str, int]:
-    """How many logits are kept of each output of kind `classes`. Raises TeacherError for one that looks like none."""
-    found = {}
+def check_classes(whole: WholeOutput, options: DumpOptions, settled: Settled | None = None) -> dict[str, Selection]:
+    """What is kept of each output of kind `classes`. Raises TeacherError for one that looks like none."""
+    found: dict[str, Selection] = {}
     for each in options.wanted_outputs:
         if each.kind == "classes":
-            logits_RC, before = whole.logits[each.name].rows, (settled or Settled()).k.get(each.name)
+            logits_RC, before = some_logits(whole.logits[each.name]), (settled or Settled()).k.get(each.name)
             num_classes = logits_RC.shape[1]
             check_is_classifier(
                 each, logits_RC, k=choose_k(options, num_classes=num_classes), head=options.head
             )  # by the K of few classes: what looks like no classes has no K of its own
+            if options.selection == "sampled":  # where a class of -inf is one of probability 0
+                found[each.name] = Sampling(resolution=options.resolution)
+                continue
             _check_unmasked(each.name, logits_RC, options)
-            found[each.name] = choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before)
+            found[each.name] = TopK(k=choose_k(options, num_classes=num_classes, logits_RC=logits_RC, settled=before))
     return found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from softlab.amounts import format_count
 from softlab.errors import ModelError
-from softlab.labels.selection import keep_top_k
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import dtype_before
 from softlab.loading.batch import Batch
@@ -19,11 +19,12 @@ from softlab.manifest import InputRecord
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions
 from softlab.models.device import Autocast, choose_device, floating_dtype, place
-from softlab.models.forward import outputs_of
+from softlab.models.forward import Output, outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
 from softlab.models.rows import OutputRows, check_counted, classes_as_rows, values_as_rows
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.selections import Drawn, Selections, select
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,15 +60,31 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TokensRead:
+    """The tokens of some samples, one sample behind the other; on the host."""
+
+    ids_E: Tensor
+    counts_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class WholeOutput:
     """All that the teacher gave for the B samples of a batch, as rows."""
 
     num_samples: int
     logits: dict[str, OutputRows]
-    """float32 [R, C] by output of kind `classes`."""
+    """float32 [R, C] by output of kind `classes`; of many classes not computed yet."""
 
     values: dict[str, OutputRows]
     """[R, ...] by output of kind `values`: float16 where they are stored as such, else float32."""
+
+    targets_R: Tensor | None = None
+    """int64 [R], as in `TeacherOutput`."""
+
+    read: TokensRead | None = None
+
+    drawn: Drawn | None = None
+    """What rows that are sampled are drawn by."""
 
     num_redone: int = 0
     """Samples of another pass in float32, because they overflowed under autocast."""
@@ -84,7 +101,7 @@ class WholeOutput:
     def on_host(self) -> "WholeOutput":
         def moved(rows: OutputRows) -> OutputRows:
             return OutputRows(
-                rows=rows.rows.cpu(),
+                rows=_on_host(rows.rows),
                 counts_B=None if rows.counts_B is None else rows.counts_B.cpu(),
                 positions_R=None if rows.positions_R is None else rows.positions_R.cpu(),
             )
@@ -115,6 +132,13 @@ class TeacherOutput:
 
     with_units: frozenset[str] = frozenset()
     """Names of the outputs with units."""
+
+    targets_R: Tensor | None = None
+    """int64, on the host: the right class of each of those rows, where samples themselves tell it, as tokens the one
+    that follows."""
+
+    read: TokensRead | None = None
+    """What the teacher has read, where it is stored."""
 
     redone_B: Tensor | None = None
     """bool, on the host: which samples overflowed under autocast and were run again; None for none."""
@@ -161,7 +185,7 @@ class Run(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
+    def run(self, batch: Batch, *, selections: Selections) -> TeacherOutput:
         """What is kept of a batch, on the device; nothing is waited for."""
         ...
 
@@ -214,43 +238,41 @@ class TeacherRun:
         # of its output again, or return a small part of a large tensor.
         return WholeOutput(
             num_samples=len(collated),
-            logits={n: replace(r, rows=r.rows.float()) for n, r in rows.items() if kinds[n] == "classes"},
-            values={n: replace(r, rows=r.rows.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
+            logits={n: replace(r, rows=_as_float32(r.rows)) for n, r in rows.items() if kinds[n] == "classes"},
+            values={n: replace(r, rows=r.known.to(dtype, copy=True)) for n, r in rows.items() if kinds[n] == "values"},
+            targets_R=None if collated.units is None else collated.units.targets_R,
+            read=_read_tokens(collated, self.options),
+            drawn=Drawn(source_B=batch.source_B, view=int(batch.views_B[0]) if len(batch) else 0),
         )
 
-    def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
+    def run(self, batch: Batch, *, selections: Selections) -> TeacherOutput:
         """What is kept of a batch, on the device; nothing is waited for."""
-        return keep(self.whole(batch), k=k, options=self.options)
+        return keep(self.whole(batch), selections=selections, options=self.options)
 
 
 @torch.inference_mode()
-def keep(whole: WholeOutput, *, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
-    """The k largest logits of each row and their exact tails, by output of kind `classes`; values as they are."""
+def keep(whole: WholeOutput, *, selections: Selections, options: DumpOptions) -> TeacherOutput:
+    """What is selected of each row, by output of kind `classes`; values as they are."""
     labels, finite = {}, []
     for name, output in whole.logits.items():
-        labels[name] = keep_top_k(
-            output.rows,
-            k=k[name],
-            temperatures=options.temperature,
-            head=options.head,
-            has_valid=options.has_valid,
-            masked=options.masked,
-        )
-        finite.append((output, _are_finite(output.rows, labels[name])))
+        labels[name], is_finite_R = select(output, selections[name], options, drawn=whole.drawn)
+        finite.append((output, is_finite_R))
     for output in whole.values.values():
-        finite.append((output, output.rows.isfinite().flatten(start_dim=1).all(dim=1)))
+        finite.append((output, output.known.isfinite().flatten(start_dim=1).all(dim=1)))
     units = whole.with_units
     return TeacherOutput(
         labels=labels,
-        values={name: output.rows for name, output in whole.values.items()},
+        values={name: output.known for name, output in whole.values.items()},
         is_finite_B=torch.stack([_by_sample(is_finite_R, output) for output, is_finite_R in finite]).all(dim=0),
         counts_B=None if units is None else units.counts_B,
         units_R=None if units is None else units.positions_R,
+        targets_R=whole.targets_R,
+        read=whole.read,
         with_units=frozenset(name for name, rows in whole.all_rows.items() if rows.counts_B is not None),
     )
 
 
-def _rows_of(wanted: WantedOutput, output: Tensor, collated: Collated) -> OutputRows:
+def _rows_of(wanted: WantedOutput, output: Output, collated: Collated) -> OutputRows:
     as_rows = classes_as_rows if wanted.kind == "classes" else values_as_rows
     if wanted.kind == "classes":
         check_counted(output, collated.inputs, name=wanted.name, counted=collated.units)
@@ -270,17 +292,6 @@ def _check_units(rows: Mapping[str, OutputRows]) -> None:
             )
 
 
-def _are_finite(logits_RC: Tensor, labels: SoftLabels) -> Tensor:
-    """bool [R]; classes that a row doesn't have are no part of it."""
-    if labels.valid_B is None:
-        # NaN counts as the largest, and as the smallest too: two numbers a row tell, one of which is there already.
-        return labels.max_logit_B.isfinite() & logits_RC.amin(dim=1).isfinite()
-    if labels.valid_bits_BW is not None:
-        return (logits_RC.isfinite() | logits_RC.isneginf()).all(dim=1) & (labels.valid_B > 0)
-    class_ids_C = torch.arange(logits_RC.shape[1], device=logits_RC.device)
-    return (logits_RC.isfinite() | (class_ids_C >= labels.valid_B[:, None])).all(dim=1) & (labels.valid_B > 0)
-
-
 def _by_sample(is_finite_R: Tensor, output: OutputRows) -> Tensor:
     """bool [B], whether all rows of a sample are; without waiting for a device."""
     if output.counts_B is None:
@@ -291,6 +302,24 @@ def _by_sample(is_finite_R: Tensor, output: OutputRows) -> Tensor:
     )
     bad_B = torch.zeros(num_samples, device=device).index_add(0, sample_R, (~is_finite_R).float())
     return bad_B == 0
+
+
+def _read_tokens(collated: Collated, options: DumpOptions) -> TokensRead | None:
+    if options.inputs == "none" or collated.token_ids_E is None or collated.token_counts_B is None:
+        return None
+    return TokensRead(ids_E=collated.token_ids_E, counts_B=collated.token_counts_B)
+
+
+def _as_float32(rows: Tensor | LazyLogits) -> Tensor | LazyLogits:
+    """Logits that aren't computed yet are, when they are computed."""
+    return rows if isinstance(rows, LazyLogits) else rows.float()
+
+
+def _on_host(rows: Tensor | LazyLogits) -> Tensor | LazyLogits:
+    if isinstance(rows, Tensor):
+        return rows.cpu()
+    bias_C = None if rows.bias_C is None else rows.bias_C.cpu()
+    return replace(rows, hidden=rows.hidden.cpu(), weight_CD=rows.weight_CD.cpu(), bias_C=bias_C)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

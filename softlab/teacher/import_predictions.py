@@ -28,6 +28,7 @@ from softlab.teacher.label_classes import find_other_classes
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import with_teachers_classes
+from softlab.teacher.selections import TopK, some_logits
 
 LOOKED_AT = 256
 """Samples whose predictions tell K, and the step of a coding."""
@@ -132,8 +133,8 @@ def _example(run: Lookup, source: Source, settled: Settled) -> TeacherOutput:
     rows, (wanted,) = run.teacher.rows, run.options.wanted_outputs
     if rows.is_top_k:
         assert run.options.k is not None, "as the options were made for these rows"
-        return run.look_up(some, k={wanted.name: run.options.k})
+        return run.look_up(some, selections={wanted.name: TopK(k=run.options.k)})
     whole = run.whole(some)
     if rows.kind == "logits":
-        check_are_logits(whole.logits[wanted.name].rows, wanted, where=rows.where, head=run.options.head)
-    return run.look_up(some, k=check_classes(whole, run.options, settled))
+        check_are_logits(some_logits(whole.logits[wanted.name]), wanted, where=rows.where, head=run.options.head)
+    return run.look_up(some, selections=check_classes(whole, run.options, settled))

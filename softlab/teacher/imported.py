@@ -2,7 +2,7 @@
 
 # Shape letters: N rows of the predictions, B samples in a batch.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from softlab.sources.source import Source
 from softlab.teacher.classifier_check import are_probabilities
 from softlab.teacher.forward import Teacher, TeacherOutput, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.selections import Selections, TopK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,22 +63,25 @@ class Lookup:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def run(self, batch: Batch, *, k: Mapping[str, int]) -> TeacherOutput:
+    def run(self, batch: Batch, *, selections: Selections) -> TeacherOutput:
         """What is kept of a batch."""
-        return self.look_up(self.teacher.row_VN[batch.views_B.numpy(), batch.source_B.numpy()], k=k)
+        rows_B = self.teacher.row_VN[batch.views_B.numpy(), batch.source_B.numpy()]
+        return self.look_up(rows_B, selections=selections)
 
-    def look_up(self, rows_B: NDArray[np.int64], *, k: Mapping[str, int]) -> TeacherOutput:
+    def look_up(self, rows_B: NDArray[np.int64], *, selections: Selections) -> TeacherOutput:
         """The same for rows of the predictions."""
         (wanted,) = self.options.wanted_outputs
         if self.teacher.rows.is_top_k:
-            labels = self.teacher.rows.labels(rows_B, k=k[wanted.name])
+            selection = selections[wanted.name]
+            assert isinstance(selection, TopK), "options of an import say so"
+            labels = self.teacher.rows.labels(rows_B, k=selection.k)
             return TeacherOutput(labels={wanted.name: labels}, is_finite_B=torch.ones(len(rows_B), dtype=torch.bool))
-        return keep(self.whole(rows_B), k=k, options=self.options)
+        return keep(self.whole(rows_B), selections=selections, options=self.options)
 
     def first_classes(self, source_B: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """int64 [B], the largest class of some samples in their first view, by output of kind `classes`."""
-        k = {each.name: 1 for each in self.options.wanted_outputs if each.kind == "classes"}
-        labels = self.look_up(self.teacher.row_VN[0, source_B], k=k).labels
+        least = {each.name: TopK(k=1) for each in self.options.wanted_outputs if each.kind == "classes"}
+        labels = self.look_up(self.teacher.row_VN[0, source_B], selections=least).labels
         return {name: each.class_ids_BK[:, 0].numpy() for name, each in labels.items()}
 
     def whole(self, rows_B: NDArray[np.int64]) -> WholeOutput:

@@ -46,6 +46,7 @@ from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import run_batches, tell_redone
 from softlab.teacher.revising import find_staying
 from softlab.teacher.same_teacher import check_same_teacher
+from softlab.teacher.selections import Selections, selections_of
 
 ShardState = Literal["written", "already there"]
 
@@ -113,7 +114,7 @@ class DumpJob:
                 return "already there"
             with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
-                (output,) = compute(run, self.aligned(), self.plan, [shard], self.options)
+                (output,) = compute(run, self.aligned(), self.selections(), [shard], self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             minima = Minima()
             minima.look_at(output, self.source)
@@ -165,6 +166,10 @@ class DumpJob:
             seen=self.plan.inputs,
         )
 
+    def selections(self) -> Selections:
+        """What is kept of each output."""
+        return selections_of(self.plan, recipe_N=self.recipe_N)
+
     def targets(self) -> Targets:
         """What the teacher's accuracy is measured on."""
         is_mixed = self.plan.views.mixing is not None  # the teacher can't be right or wrong about a mixture
@@ -179,7 +184,7 @@ class DumpJob:
 def compute(
     run: Run,
     aligned: Aligned,
-    plan: StorePlan,
+    selections: Selections,
     shards: Sequence[Shard],
     options: DumpOptions,
     *,
@@ -187,14 +192,13 @@ def compute(
 ) -> Iterator[ShardOutput]:
     """The teacher's output for each shard; copies to the host are under way. Batches never cross shards: a shard that
     is redone after a crash is computed from the same batches, to the same bits."""
-    k = {output.name: output.selection.k for output in plan.classes}
     for shard, batches in _by_shard(run, aligned, shards, options):
         outputs: list[OutputOnHost] = []
         hashes: list[bytes] = []
         digests: list[int] = []
         cut_off: int | None = None
         tokens: TokensRecord | None = None
-        for batch, output in run_batches(run, batches, k=k):
+        for batch, output in run_batches(run, batches, selections=selections):
             outputs.append(output)
             hashes += batch.content_hashes
             digests += batch.view_digests

@@ -24,6 +24,7 @@ from softlab.sources.source import Source, hard_targets
 from softlab.teacher.forward import TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import whole_mended
+from softlab.teacher.selections import select_classes
 
 SAMPLES_A_LABEL = 16
 FEWEST_SAMPLES = 128
@@ -73,6 +74,6 @@ def first_classes(
     order = [RowIndices(SourceIndex(part), np.zeros_like(part)) for part in parts]
     outputs = [whole_mended(run, batch, compiled=False) for batch in loader.load(order)]
     return {
-        name: torch.cat([each.logits[name].rows.argmax(dim=1).cpu() for each in outputs]).numpy()
+        name: torch.cat([select_classes(each.logits[name], options) for each in outputs]).numpy()
         for name in outputs[0].logits
     }

@@ -31,6 +31,9 @@ MAX_VIEWS = 100_000
 """Given at once: more are a slip, and the list of their shards alone would fill the memory."""
 
 
+MAX_RESOLUTION = 255
+"""Entries of a row are counted in a byte."""
+
 MAX_GAP_STEP = 64
 """Nats; what a manifest may say."""
 
@@ -38,6 +41,15 @@ MAX_GAP_STEP = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DumpOptions:
     """Everything about a dump but the teacher, the source and the place."""
+
+    selection: Literal["auto", "topk", "sampled"] = "auto"
+    """What is kept of a row: its largest logits and the exact tail, or an unbiased sample of its distribution.
+
+    auto: a sample of rows over a vocabulary of tokens, unless `k` is given, and the largest logits of others."""
+
+    resolution: int = 16
+    """Of sampled rows: each class of probability 1 / resolution or more is kept, and so many draws stand for all
+    others at most. 16 costs about 16 bytes a token, 32 about 25, 48 about 33."""
 
     k: int | None = None
     """Logits kept of each row, the largest ones; default: all of up to 64 classes, else 16. Of more than 100 classes
@@ -72,6 +84,10 @@ class DumpOptions:
     feature: dict[str, str] = field(default_factory=dict)
     """Features to store: NAME=LAYER or NAME=LAYER:POOLING, pooling one of none, mean, cls, flatten;
     with :channels_last behind it where the layer gives [B, H, W, C]."""
+
+    inputs: Literal["tokens", "none"] = "tokens"
+    """What is stored of what the teacher has read: the tokens of language models, at a byte or two each, so that
+    students need neither texts nor tokenizer; or nothing."""
 
     coding: Coding = "float16"
     """How logits are stored; uint8 holds the gaps between successive ones at about half the size of float16."""
@@ -122,6 +138,7 @@ class DumpOptions:
         if self.views_given > MAX_VIEWS:
             raise InvalidOption(f"views = {self.views}: expected {MAX_VIEWS:,} or fewer. Change `dump.views`.")
         sorted_temperatures(self.temperature)
+        self._check_selection()
         if self.k is not None and self.k < 1:
             raise InvalidOption(
                 f"dump.k = {self.k}: expected 1 or more. Choose `dump.k` from 1 to the number of classes."
@@ -157,6 +174,28 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    def _check_selection(self) -> None:
+        if self.selection not in ("auto", "topk", "sampled"):
+            raise InvalidOption(
+                f"dump.selection = {self.selection}: is none. Choose as `dump.selection` auto, topk or sampled."
+            )
+        if self.inputs not in ("tokens", "none"):
+            raise InvalidOption(f"dump.inputs = {self.inputs}: is unknown. Say tokens or none.")
+        if not 1 <= self.resolution <= MAX_RESOLUTION:
+            raise InvalidOption(
+                f"dump.resolution = {self.resolution}: expected a whole number from 1 to {MAX_RESOLUTION}: a class of "
+                f"probability 1 / resolution or more is kept. Change `dump.resolution`."
+            )
+        if self.selection != "sampled":
+            return
+        default = DumpOptions()
+        for name in ("k", "temperature", "head", "valid", "masked", "coding", "gap_step"):
+            if getattr(self, name) != getattr(default, name):
+                raise InvalidOption(
+                    f"dump.{name} with dump.selection = sampled: a sample is of probabilities at temperature 1, and "
+                    f"has a coding of its own. Leave `dump.{name}` out, or say `dump.selection = topk`."
+                )
 
     @property
     def has_valid(self) -> bool:

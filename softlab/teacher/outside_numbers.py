@@ -48,7 +48,7 @@ def watch(run: TeacherRun, first: Batch, second: Batch) -> OutsideNumbers:
     return OutsideNumbers(
         constants=tuple(sorted(constants)),
         is_unseen=set(hashes) != constants or not (constants or run.module.state_dict()),
-        outputs=tensors_fingerprint({name: rows.rows for name, rows in one.whole.all_rows.items()}),
+        outputs=tensors_fingerprint({name: rows.known for name, rows in one.whole.all_rows.items()}),
     )
 
 
@@ -78,7 +78,7 @@ class _Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._learn([*state, *(tensor for each in batch.inputs for tensor in each.inputs.tensors())])
         with self:
             self.whole = run.whole(batch, compiled=False)
-        self._look([rows.rows for rows in self.whole.all_rows.values()])
+        self._look([rows.known for rows in self.whole.all_rows.values()])
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -3,7 +3,7 @@
 # Shape letters: B samples in a batch, R rows of an output (B, or more with units).
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -11,27 +11,29 @@ from torch import Tensor
 
 from softlab.amounts import format_count
 from softlab.errors import RedoneInFloat32
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.batch import Batch
 from softlab.models.rows import OutputRows
 from softlab.teacher.forward import OutputOnHost, Run, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.selections import Selections, TopK
 
 
-def run_batches(run: Run, batches: Iterable[Batch], *, k: Mapping[str, int]) -> Iterator[tuple[Batch, OutputOnHost]]:
+def run_batches(run: Run, batches: Iterable[Batch], *, selections: Selections) -> Iterator[tuple[Batch, OutputOnHost]]:
     """What is kept of each batch, on its way to the host. Under autocast a batch is looked at when the next one is on
     its way, so that the device has work while it is waited for."""
     before: tuple[Batch, OutputOnHost] | None = None
     for batch in batches:
-        begun = batch, run.run(batch, k=k).start_to_host()
+        begun = batch, run.run(batch, selections=selections).start_to_host()
         if not (isinstance(run, TeacherRun) and run.may_overflow):
             yield begun
             continue
         if before is not None:
-            yield before[0], _mended(run, *before, k=k)
+            yield before[0], _mended(run, *before, selections=selections)
         before = begun
     if before is not None and isinstance(run, TeacherRun):
-        yield before[0], _mended(run, *before, k=k)
+        yield before[0], _mended(run, *before, selections=selections)
 
 
 def tell_redone(count: int, options: DumpOptions) -> None:
@@ -49,19 +51,21 @@ def whole_mended(run: TeacherRun, batch: Batch, *, compiled: bool = True) -> Who
     whole = run.whole(batch, compiled=compiled)
     if not run.may_overflow:
         return whole
-    overflowed_B = ~keep(whole, k=dict.fromkeys(whole.logits, 1), options=run.options).is_finite_B
+    least = dict.fromkeys(whole.logits, TopK(k=1))
+    overflowed_B = ~keep(whole, selections=least, options=run.options).is_finite_B
     if not overflowed_B.any():
         return whole
     return _joined(whole, run.whole(batch, compiled=False, autocast="none"), overflowed_B)
 
 
 @torch.inference_mode()
-def _mended(run: TeacherRun, batch: Batch, output: OutputOnHost, *, k: Mapping[str, int]) -> OutputOnHost:
+def _mended(run: TeacherRun, batch: Batch, output: OutputOnHost, *, selections: Selections) -> OutputOnHost:
     ours = output.wait()
     redone_B = ~ours.is_finite_B
     if not redone_B.any():
         return output
-    again = keep(run.whole(batch, compiled=False, autocast="none"), k=k, options=run.options).start_to_host().wait()
+    whole = run.whole(batch, compiled=False, autocast="none")
+    again = keep(whole, selections=selections, options=run.options).start_to_host().wait()
     redone_R = _of_rows(redone_B, ours.counts_B)
     mended = replace(
         again,
@@ -86,11 +90,12 @@ def _joined_labels(ours: SoftLabels, theirs: SoftLabels, redone_R: Tensor) -> So
 
 @torch.inference_mode()
 def _joined(ours: WholeOutput, theirs: WholeOutput, redone_B: Tensor) -> WholeOutput:
+    def joined(one: OutputRows, two: OutputRows) -> OutputRows:
+        chosen = _chosen(_of_rows(redone_B, one.counts_B), two.known, one.known)
+        return replace(one, rows=replace(one.rows, hidden=chosen) if isinstance(one.rows, LazyLogits) else chosen)
+
     def of_each(one: dict[str, OutputRows], two: dict[str, OutputRows]) -> dict[str, OutputRows]:
-        return {
-            name: replace(rows, rows=_chosen(_of_rows(redone_B, rows.counts_B), two[name].rows, rows.rows))
-            for name, rows in one.items()
-        }
+        return {name: joined(rows, two[name]) for name, rows in one.items()}
 
     return replace(
         ours,

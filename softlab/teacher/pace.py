@@ -15,6 +15,7 @@ from softlab.shards import MAX_SHARD_ROWS
 from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.forward import TeacherRun
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.selections import TopK
 
 TRIED_S = 1.0
 """A larger batch is tried while the one before took less: on a GPU it is nearly as quick as a small one."""
@@ -51,11 +52,11 @@ class Pace:
         start = time.perf_counter()
         (batch,) = loader.load([spread_out(len(self.aligned.source), count=count)])
         loading = time.perf_counter() - start
-        k = {each.name: 1 for each in self.run.wanted if each.kind == "classes"}
+        least = {each.name: TopK(k=1) for each in self.run.wanted if each.kind == "classes"}
         forward = []
         for _ in range(1 if self.run.device.type == "cpu" else 2):  # the first of a size chooses its kernels
             start = time.perf_counter()
-            self.run.run(batch, k=k).start_to_host().wait()
+            self.run.run(batch, selections=least).start_to_host().wait()
             forward.append(time.perf_counter() - start)
         workers = choose_workers(self.options.device.workers, self.run.device)
         return max(loading / workers, forward[-1]) if workers else loading + forward[-1]

@@ -19,6 +19,7 @@ from softlab.modalities.modality import (
     outputs_of_input,
     restate_input,
     settle_input,
+    tells_targets,
 )
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
@@ -76,8 +77,14 @@ def plan_dump(
 
 
 def options_for(teacher: Teacher, options: DumpOptions) -> DumpOptions:
-    """What the options leave open where a teacher gives several outputs together: these, over the classes that a sample
-    has, with the largest ANSWER_K logits of each."""
+    """What the options leave open: of rows over a vocabulary that they are sampled, and that no digests are kept, as
+    such samples are read as they are; and where a teacher gives several outputs together, these, over the classes that
+    a sample has, with the largest ANSWER_K logits of each."""
+    if options.selection == "auto":
+        is_sampled = tells_targets(teacher.input) and options.k is None
+        options = replace(options, selection="sampled" if is_sampled else "topk")
+    if tells_targets(teacher.input) and options.pixel_digests == "some":
+        options = replace(options, pixel_digests="none")
     outputs = outputs_of_input(teacher.input)
     if not outputs:
         return options

@@ -17,6 +17,8 @@ from torch import Tensor
 from softlab.errors import OtherNumerics, StoreMismatch
 from softlab.indices import SourceIndex
 from softlab.labels.coding import LabelCoding, as_tensor
+from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.sampled_coding import SampledCoding
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import ValuesCoding, decode_values
@@ -24,7 +26,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
-from softlab.manifest import OutputRecord, ValuesRecord
+from softlab.manifest import ClassesRecord, ValuesRecord
 from softlab.models.rows import OutputRows
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
@@ -54,6 +56,7 @@ class _Difference:
     told: str
 
 
+@torch.inference_mode()
 def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[StoredShard], *, where: Path) -> None:
     """Runs the teacher on the first and the last sample that is stored, in their views, and compares all outputs.
 
@@ -70,7 +73,8 @@ def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[Store
             raise StoreMismatch(
                 f"{where}: sample {key} is not the one that is stored. Restore the data, or choose another `out`."
             )
-        for each in shard.plan.outputs:
+        outputs: list[ClassesRecord | ValuesRecord] = [*shard.plan.classes, *shard.plan.values]
+        for each in outputs:
             found = _compare(shard, sample, each, whole.all_rows[each.name], place)
             explained = max(OTHER_BATCH[run.rounding], OTHER_BATCH[_rounding_of(shard, sample)])
             _judge(found, explained, told=f"{where}: output {each.name} of the sample {key}: stored is {found.told}")
@@ -115,8 +119,11 @@ def _load(aligned: Aligned, rows: Sequence[tuple[StoredShard, int]], device: tor
     return batch
 
 
-def _compare(shard: StoredShard, sample: int, output: OutputRecord, now: OutputRows, place: int) -> _Difference:
+def _compare(
+    shard: StoredShard, sample: int, output: ClassesRecord | ValuesRecord, now: OutputRows, place: int
+) -> _Difference:
     stored, rows = shard.rows_of(sample, output), now.rows[now.extent(place)]
+    known = rows.hidden if isinstance(rows, LazyLogits) else rows
     num_stored = len(next(iter(stored.values())))
     if num_stored != len(rows):
         return _Difference(math.inf, f"the number of its rows: {num_stored:,}, and now it is {len(rows):,}")
@@ -125,8 +132,12 @@ def _compare(shard: StoredShard, sample: int, output: OutputRecord, now: OutputR
     if isinstance(output, ValuesRecord):
         own = shard.plan.array_of(output, "values").rpartition("/")[2]
         then = decode_values({"values" if name == own else name: as_tensor(stored[name]) for name in stored})
-        return _compare_values(then.flatten(start_dim=1), rows.float().flatten(start_dim=1), output.coding)
-    return _compare_labels(coding_of(output), stored, rows, k=output.selection.k)
+        return _compare_values(then.flatten(start_dim=1), known.float().flatten(start_dim=1), output.coding)
+    coding = coding_of(output)
+    if isinstance(coding, SampledCoding):
+        return _compare_sampled(coding, stored, rows)
+    logits_RC = rows.whole() if isinstance(rows, LazyLogits) else rows
+    return _compare_labels(coding, stored, logits_RC, k=output.selection.k)
 
 
 def _compare_values(then_RF: Tensor, now_RF: Tensor, coding: ValuesCoding) -> _Difference:
@@ -181,6 +192,29 @@ def _compare_labels(coding: LabelCoding, stored: Mapping[str, Array], logits_RC:
         )
     )
     return max(found, key=lambda each: each.size)
+
+
+def _compare_sampled(coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits) -> _Difference:
+    """The classes that weren't drawn, by the logarithms of their probabilities, and the probability of all others."""
+    then, num_head_R1 = coding.decode(stored), torch.from_numpy(stored["num_head"].astype(np.int64))[:, None]
+    is_head_RK = torch.arange(then.k) < num_head_R1
+    parts = logits_RC.chunks() if isinstance(logits_RC, LazyLogits) else [(slice(None), logits_RC)]
+    now, largest = [], []
+    for some, logits_XC in parts:
+        now.append(logits_XC.double().log_softmax(dim=1).gather(1, then.class_ids_BK[some]).float())
+        largest.append(logits_XC.abs().amax(dim=1, keepdim=True))
+    now_RK, largest_R1 = torch.cat(now), torch.cat(largest).float()
+    if not bool(largest_R1.isfinite().all()):
+        return _Difference(math.inf, "the largest logit: finite, and now it is not")
+    then_RK = _raw(then).where(is_head_RK, 0.0)
+    rounded = torch.full_like(then_RK, 2 * coding.gap_step + ROUNDED["uint8"])
+    return _largest(
+        then_RK,
+        now_RK.where(is_head_RK, 0.0),
+        rounded=rounded,
+        largest_R1=largest_R1,
+        tell=lambda row, column: f"the log probability of class {then.class_ids_BK[row, column]}",
+    )
 
 
 def _raw(labels: SoftLabels) -> Tensor:

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
-from softlab.labels.coding import GAP_STEP
+from softlab.labels.coding import GAP_STEP, LabelCoding
 from softlab.labels.gap_step import choose_gap_step
+from softlab.labels.sampled_coding import SampledCoding
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import encode_values
 from softlab.manifest import StorePlan
 from softlab.sources.source import Source, hard_targets
-from softlab.store.format import Array
+from softlab.store.format import Array, counts_in
 from softlab.store.known_formats import format_named
+from softlab.store.sampled_rows import place_arrays
 from softlab.store.samples import SampleTable, encode_samples
 from softlab.store.unit_rows import UnitRows
 from softlab.teacher.forward import TeacherOutput
@@ -45,16 +48,20 @@ def bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) 
     most_units = None if output.counts_B is None else int(output.counts_B.max())
     plan = msgspec.structs.replace(
         plan,
+        outputs=tuple(each for each in plan.outputs if each != plan.tokens_read),
         source=msgspec.structs.replace(plan.source, num_samples=count),
         views=msgspec.structs.replace(plan.views, num_views=1),
         storage=plan_storage(options, output, num_samples=count, most_units=most_units),
     )
-    arrays, rows_N = _arrays_of(output, options), None if output.counts_B is None else output.counts_B.numpy()
-    units = None if rows_N is None else UnitRows(rows_N)
+    rows_N = None if output.counts_B is None else output.counts_B.numpy()
+    arrays = _arrays_of(plan, output, options, rows_N=rows_N)
     encode, total = format_named(options.format).encode, 0
     for shard in plan.grid:
-        cuts = {True: slice(*(units.span(shard) if units else (0, 0))), False: slice(shard.start, shard.stop)}
-        own = {each.name: arrays[each.name][cuts[plan.output_of(each).units]] for each in plan.storage.fields}
+        own = {}
+        for each in plan.storage.fields:
+            counts_N = counts_in(plan, each.group, arrays, rows_S=rows_N)
+            cut = slice(shard.start, shard.stop) if counts_N is None else slice(*UnitRows(counts_N).span(shard))
+            own[each.name] = arrays[each.name][cut]
         rows_S = None if rows_N is None else rows_N[shard.start : shard.stop]
         total += sum(len(data) for data in encode(plan, shard, own, rows_S=rows_S).values())
     return total / count
@@ -87,12 +94,17 @@ def _bytes_of_manifest(plan: StorePlan) -> int:
     return num_shards * (files * BYTES_OF_FILE + BYTES_OF_SHARD) + layout + BYTES_OF_REST
 
 
-def _arrays_of(output: TeacherOutput, options: DumpOptions) -> dict[str, Array]:
+def _arrays_of(
+    plan: StorePlan, output: TeacherOutput, options: DumpOptions, *, rows_N: NDArray[np.int64] | None
+) -> dict[str, Array]:
     """All arrays of a store of one shard."""
     arrays: dict[str, Array] = {}
-    for name, labels in output.labels.items():
-        encoded = replace(coding_for(options, labels), gap_step=_step_for(options, labels)).encode(labels)
-        arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}
+    for record in plan.classes:
+        name, labels = record.name, output.labels[record.name]
+        coding: LabelCoding | SampledCoding = SampledCoding(num_classes=labels.num_classes, resolution=labels.k - 1)
+        if not labels.is_sampled:
+            coding = replace(coding_for(options, labels), gap_step=_step_for(options, labels))
+        arrays |= place_arrays(plan, record, coding.encode(labels), rows_S=rows_N)
     for name, rows in output.values.items():
         encoded = encode_values(rows, options.values_coding)
         arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}

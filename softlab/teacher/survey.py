@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from softlab.errors import InvalidOption
-from softlab.labels.chance import LabelClasses
+from softlab.labels.coding import LabelCoding
 from softlab.labels.gradient_angle import (
     KEPT_OF_MANY,
     MANY_CLASSES,
@@ -36,6 +36,8 @@ from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions, default_k
 from softlab.teacher.plan import make_plan
 from softlab.teacher.planning import options_for, with_teachers_classes
+from softlab.teacher.sampled_survey import SampledChoice, survey_sampled
+from softlab.teacher.selections import Sampling, Selection, TopK, select_classes, some_logits
 from softlab.teacher.store_size import bytes_of_samples, bytes_per_row
 from softlab.teacher.survey_run import SURVEYED_SECONDS, OnSurvey, Surveyed, run_survey
 
@@ -79,12 +81,20 @@ class Survey:
     """To be dumped."""
 
     surveyed: int
+    num_rows: int
+    """Of these samples: more than there are samples where these have units."""
+
     num_classes: int
     head: Head
-    chosen_k: int
-    temperatures: tuple[float, ...]
+    chosen: Selection
     rows_per_second: float
-    choices: tuple[Choice, ...]
+    temperatures: tuple[float, ...] = (1.0,)
+    choices: tuple[Choice, ...] = ()
+    """None where rows are sampled."""
+
+    sampled: tuple[SampledChoice, ...] = ()
+    """Of rows that are sampled."""
+
     is_cut_short: bool = False
     """Whether the time was up before the samples were."""
 
@@ -111,11 +121,16 @@ class Survey:
     """Keys, targets, content hashes and pixel digests of all samples, and the list of files."""
 
     @property
+    def chosen_k(self) -> int:
+        """Classes kept of each row; of rows that are sampled at most."""
+        return self.chosen.k if isinstance(self.chosen, TopK) else self.chosen.resolution + 1
+
+    @property
     def seconds(self) -> float:
         """For the whole dump, at the rate of the survey."""
         return self.num_views * self.num_samples / self.rows_per_second
 
-    def store_bytes(self, choice: Choice) -> float:
+    def store_bytes(self, choice: Choice | SampledChoice) -> float:
         """The whole store: labels, features, samples, list of files."""
         return choice.bytes_per_row * self.num_views * self.num_samples + self.bytes_of_samples
 
@@ -153,25 +168,46 @@ def survey_teacher(
     if not chosen:
         raise InvalidOption("a plan shows what each K would keep, but no output of kind classes is asked for.")
     name = next(iter(chosen))
-    logits_RC, temperatures = found.whole.logits[name].rows, sorted_temperatures(options.temperature)
-    num_classes = logits_RC.shape[1]
-    _check_labels(source, found, name, labels=options.labels)
+    _check_labels(source, found, name, options)
     kept = found.keep(chosen, options)
     plan = make_plan(teacher, source, options, views, example=kept, most_units=found.most_units)
-    mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
-    measured = _measure_coding(plan, kept.labels[name], name)
-    angle_KT = gradient_angle(logits_RC, temperatures=temperatures) if options.head == "softmax" else None
-    return Survey(
+    known = Survey(
         num_samples=len(source),
         num_views=views.record.num_views,
         surveyed=found.num_samples,
-        num_classes=num_classes,
+        num_rows=len(kept.labels[name]),
+        num_classes=kept.labels[name].num_classes,
         head=options.head,
-        chosen_k=chosen[name],
-        temperatures=temperatures,
+        chosen=chosen[name],
         rows_per_second=found.num_samples / found.seconds,
         is_cut_short=found.is_cut_short,
         num_redone=found.whole.num_redone,
+        features={each.name: plan.shape_in_words(each) for each in plan.values},
+        bytes_of_samples=bytes_of_samples(plan, source),
+    )
+    if isinstance(chosen[name], Sampling):
+        return replace(known, sampled=survey_sampled(found, chosen, name, plan, options))
+    return _with_choices(known, found, chosen, name, plan, options)
+
+
+def _with_choices(
+    known: Survey,
+    found: Surveyed,
+    chosen: Mapping[str, Selection],
+    name: str,
+    plan: StorePlan,
+    options: DumpOptions,
+) -> Survey:
+    """What each K of the output `name` would mean."""
+    temperatures, selection = sorted_temperatures(options.temperature), chosen[name]
+    assert isinstance(selection, TopK), "rows that are sampled have other choices"
+    logits_RC = some_logits(found.whole.logits[name])
+    mass_KT, kl_KT = truncation(logits_RC, temperatures=temperatures, head=options.head)
+    measured = _measure_coding(plan, found.keep(chosen, options).labels[name], name)
+    angle_KT = gradient_angle(logits_RC, temperatures=temperatures) if options.head == "softmax" else None
+    return replace(
+        known,
+        temperatures=temperatures,
         recommended=None if options.has_valid else _recommend(angle_KT, mass_KT, temperatures),
         choices=tuple(
             Choice(
@@ -179,15 +215,13 @@ def survey_teacher(
                 captured_mass_T=tuple(mass_KT[candidate - 1].tolist()),
                 kl_T=tuple(kl_KT[candidate - 1].tolist()),
                 angle_T=() if angle_KT is None else tuple(angle_KT[candidate - 1].tolist()),
-                bytes_per_row=bytes_per_row(plan, options, found.keep(chosen | {name: candidate}, options)),
+                bytes_per_row=bytes_per_row(plan, options, found.keep({**chosen, name: TopK(k=candidate)}, options)),
             )
-            for candidate in _candidates(chosen[name], num_classes=num_classes)
+            for candidate in _candidates(selection.k, num_classes=logits_RC.shape[1])
         ),
-        features={each.name: plan.shape_in_words(each) for each in plan.values},
         gap_step=next(each.coding.gap_step for each in plan.classes if each.name == name),
         coding_cost=measured.coding_cost,
         clipped_logits=measured.clipped_logits,
-        bytes_of_samples=bytes_of_samples(plan, source),
     )
 
 
@@ -211,18 +245,19 @@ def _recommend(angle_KT: Tensor | None, mass_KT: Tensor, temperatures: Sequence[
     return Recommended(k=k, temperature=temperature, why=why)
 
 
-def _check_labels(source: Source, found: Surveyed, name: str, *, labels: LabelClasses) -> None:
+def _check_labels(source: Source, found: Surveyed, name: str, options: DumpOptions) -> None:
     """Warns with OddLabels. Outputs with several rows a sample have no one target."""
     rows = found.whole.logits[name]
     if rows.counts_B is None:
-        predicted_S = rows.rows.argmax(dim=1).numpy()
-        num_classes = rows.rows.shape[1]
-        warn_of_labels(label_note(source, found.looked_at_S, predicted_S, num_classes=num_classes, labels=labels))
+        predicted_S, num_classes = select_classes(rows, options).numpy(), rows.rows.shape[1]
+        note = label_note(source, found.looked_at_S, predicted_S, num_classes=num_classes, labels=options.labels)
+        warn_of_labels(note)
 
 
 def _measure_coding(plan: StorePlan, labels: SoftLabels, name: str) -> Statistics:
     """Of the surveyed rows, coded as the plan says."""
     coding = coding_of(next(each for each in plan.classes if each.name == name))
+    assert isinstance(coding, LabelCoding), "rows that are sampled have no choice of coding"
     encoded = coding.encode(labels)
     stored = coding.decode(encoded) if coding.coding == "uint8" else None
     return measure(labels, targets_N=None, clipped_logits=coding.count_clipped(labels, encoded), stored=stored)

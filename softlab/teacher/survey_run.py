@@ -3,16 +3,18 @@
 # Shape letters: B rows in a batch, N rows surveyed, R rows of an output, S samples looked at.
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from softlab.errors import TeacherError
 from softlab.indices import SourceIndex
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.aligned import Aligned
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
@@ -20,6 +22,7 @@ from softlab.models.rows import OutputRows
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import whole_mended
+from softlab.teacher.selections import Drawn, Selections
 
 SURVEYED_SAMPLES = 2048
 SURVEYED_SECONDS = 30.0
@@ -67,8 +70,8 @@ class Surveyed:
         units = self.whole.with_units
         return None if units is None or units.counts_B is None else int(units.counts_B.max())
 
-    def keep(self, k: Mapping[str, int], options: DumpOptions) -> TeacherOutput:
-        return keep(self.whole, k=k, options=options)
+    def keep(self, selections: Selections, options: DumpOptions) -> TeacherOutput:
+        return keep(self.whole, selections=selections, options=options)
 
 
 def run_survey(
@@ -102,7 +105,7 @@ def run_survey(
     found: list[WholeOutput] = []
     for output in run_on(parts):
         found.append(output)
-        held_bytes += sum(rows.rows.nbytes for rows in output.all_rows.values())
+        held_bytes += sum(rows.known.nbytes for rows in output.all_rows.values())
         done += output.num_samples
         tell(done)
         is_late = time.perf_counter() - begun > seconds
@@ -111,7 +114,7 @@ def run_survey(
     spent = time.perf_counter() - start
     whole = _join(found)
     finite = [*whole.values.values(), *([] if options.has_valid else whole.logits.values())]
-    if not all(each.rows.isfinite().all() for each in finite):
+    if not all(bool(each.known.isfinite().all()) for each in finite):
         raise TeacherError(
             "the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs; logits of -inf, "
             "of classes that a row doesn't have, are kept with `dump.masked = true`."
@@ -147,7 +150,7 @@ def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
         counts = [each.counts_B for each in rows if each.counts_B is not None]
         positions = [each.positions_R for each in rows if each.positions_R is not None]
         return OutputRows(
-            rows=torch.cat([each.rows for each in rows]),
+            rows=_join_rows([each.rows for each in rows]),
             counts_B=torch.cat(counts) if counts else None,
             positions_R=torch.cat(positions) if positions else None,
         )
@@ -156,5 +159,17 @@ def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
         num_samples=sum(part.num_samples for part in parts),
         logits={name: joined([part.logits[name] for part in parts]) for name in parts[0].logits},
         values={name: joined([part.values[name] for part in parts]) for name in parts[0].values},
+        drawn=_join_drawn([part.drawn for part in parts if part.drawn is not None]),
         num_redone=sum(part.num_redone for part in parts),
     )
+
+
+def _join_rows(rows: Sequence[Tensor | LazyLogits]) -> Tensor | LazyLogits:
+    lazy = [each for each in rows if isinstance(each, LazyLogits)]
+    if lazy:
+        return replace(lazy[0], hidden=torch.cat([each.hidden for each in lazy]))
+    return torch.cat([each for each in rows if isinstance(each, Tensor)])
+
+
+def _join_drawn(parts: Sequence[Drawn]) -> Drawn | None:
+    return Drawn(source_B=torch.cat([each.source_B for each in parts]), view=0) if parts else None

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from softlab.bench.reading import measure_reading
 from softlab.bench.training import StepRate, measure_training
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.modalities.images.views.recipe import ViewRecipe
@@ -13,8 +14,10 @@ from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.options import TrainOptions
 from tests.loading.labelled import dump_rows, open_rows
+from tests.modalities.tokens.llamas import DOCUMENTS
 from tests.sources.pictures import encoded, image_rows
-from tests.student import pictures
+from tests.student import language, pictures
+from tests.student.flat_options import train_options
 from tests.teacher.dumping import Pictures
 
 
@@ -122,3 +125,24 @@ def test_hard_targets_are_needed(taught: Path) -> None:
 def test_a_student_with_too_few_outputs_is_refused(taught: Path) -> None:
     with pytest.raises(StoreMismatch, match=r"student small has 3 outputs, but .* Build the student with num_classes"):
         measure(open_store(taught / "labels"), num_classes=3)
+
+
+def test_students_of_tokens_are_measured_on_the_text_and_on_stored_rows(tmp_path: Path) -> None:
+    source, input = language.open_documents(tmp_path)
+    store = language.dump_documents(tmp_path / "store", source, input, teacher=language.small_model(seed=0, scale=3.0))
+
+    found = measure_training(
+        {"small": language.small_model(seed=1)},
+        source,
+        store,
+        train_options(batch_size=4, temperature=1.0, device="cpu"),
+        input=input,
+        rounds=1,
+        turn_s=0.001,
+    )
+    reads = measure_reading(tmp_path / "store", rounds=1)
+
+    assert [(rate.labels, rate.batch_size) for rate in found] == [("hard", 4), ("stored", 4)]
+    tokens = sum(len(language.token_ids(text, input)) - 1 for text in DOCUMENTS)
+    for read in reads:
+        assert read.units_per_second == pytest.approx(read.rows_per_second * tokens / len(DOCUMENTS))

@@ -130,7 +130,7 @@ def _bench_student(
 
     def ask_teacher(batch: Batch) -> Tensor:
         with torch.inference_mode():
-            return logits_of(teacher, batch.inputs[0].inputs, device=device, autocast=work.autocast).rows
+            return logits_of(teacher, batch.inputs[0].inputs, device=device, autocast=work.autocast).known
 
     store = open_store(folder / "gpu", cache=CacheOptions(dir=folder / "gpu-cache"))
     options = TrainOptions(

@@ -101,7 +101,9 @@ def write_synthetic_store(
         _draw_block(number, k=k, num_classes=num_classes, feature_width=feature_width) for number in range(num_blocks)
     ]
     plan = _plan(form, coding, blocks[0], num_samples=num_samples)
-    encoded = [_encode(coding_of(plan.classes[0]), block) for block in blocks]
+    label_coding = coding_of(plan.classes[0])
+    assert isinstance(label_coding, LabelCoding), "it is of the largest logits"
+    encoded = [_encode(label_coding, block) for block in blocks]
     samples = _samples(num_samples)
     with writing(path, plan) as writer:
         for shard in writer.pending:

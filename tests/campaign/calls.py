@@ -66,7 +66,7 @@ def failing_calls(
         expected, calls = known[name]
         kind = chance.choice(list(calls))
         at, number = chance.randint(1, calls[kind]), chance.choice(ERRORS[kind])
-        is_lasting = chance.random() < 0.5
+        is_lasting = chance.random() < 0.5 and number != errno.EINTR  # which Python tries again, without end
         told = f"{kind} {at} of {calls[kind]} fails with {errno.errorcode[number]}{' and those after it' * is_lasting}"
         refuse = partial(_refuse, of=kind, at=at, number=number, is_lasting=is_lasting)
         yield Try(

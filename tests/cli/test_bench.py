@@ -68,7 +68,15 @@ def test_json_has_every_figure_and_all_are_positive(run: Bench) -> None:
     assert list(found) == ["machine", "store", "reading", "training"]
     assert list(found["store"]) == ["num_rows", "num_shards", "open_seconds", "bytes_per_row"]
     assert list(found["store"]["bytes_per_row"]) == ["labels", "features/pool", "all"]
-    assert list(found["reading"][0]) == ["group", "order", "place", "form", "rows_per_second", "relative"]
+    assert list(found["reading"][0]) == [
+        "group",
+        "order",
+        "place",
+        "form",
+        "rows_per_second",
+        "relative",
+        "units_per_second",
+    ]
     assert list(found["training"][0]) == [
         *("student", "labels", "features", "batch_size"),
         *("samples_per_second", "relative"),

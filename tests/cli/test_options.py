@@ -40,15 +40,17 @@ def test_the_options_of_each_modality_are_told_and_whose_they_are(command: str, 
     options = softlab("options", command, "input").out.split("\ninput.")
     of = {option.split()[0]: " ".join(option.split()).rpartition(" Of ")[2] for option in options}
 
-    assert "One of images, text. (default: images)" in " ".join(options[0].split())
+    assert "One of images, text, tokens. (default: images)" in " ".join(options[0].split())
     assert of["size"] == of["mean"] == "images."
-    assert of["tokenizer"] == of["max_length"] == "text."
+    assert of["tokenizer"] == "text, tokens."
+    assert of["pair_field"] == "text."
+    assert of["messages_field"] == "tokens."
 
 
 def test_what_views_of_each_modality_are_made_of_is_told(softlab: Softlab) -> None:
     text = softlab("options", "dump-teacher", "augment").out
 
-    assert text.count("augment.seed\n    Of everything that is drawn. (default: 0)\n") == 1
+    assert text.count("augment.seed\n    Of everything that is drawn. (default: 0) Of images, text.\n") == 1
     assert "augment.mixup\n" in text
     assert "augment.drop\n" in text
 

@@ -6,6 +6,7 @@ import subprocess
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from softlab.recipes.building import recipe_from
 from softlab.recipes.chain import COMMANDS as RECIPES
 from softlab.recipes.toml import merged
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, Page
+from tests.student import language
 
 FRONT = "README.md"
 """All other pages use what its commands make."""
@@ -69,7 +71,37 @@ def your_views() -> dict[str, Any]:
     return your_own() | {"source": source, "store": softlab.open_store("runs/own-views")}
 
 
-YOURS: dict[str, Callable[[], dict[str, Any]]] = {"own-loop": your_own, "own-views": your_views}
+def your_tokens() -> dict[str, Any]:
+    """A store of a language model's rows, its tokenizer, and a student of transformers."""
+    import transformers
+
+    from softlab.integrations.transformers import DistillationOptions, DistillationTrainer
+
+    folder = Path("runs/own-tokens")
+    folder.mkdir(parents=True)
+    source, input = language.open_documents(folder)
+    store = language.dump_documents(folder / "store", source, input, teacher=language.small_model(seed=0, scale=3.0))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.pad_token = "</s>"
+    quiet = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "dataloader_pin_memory": False}
+    return {
+        "softlab": softlab,
+        "DataLoader": DataLoader,
+        "DistillationOptions": DistillationOptions,
+        "DistillationTrainer": DistillationTrainer,
+        "DataCollatorForLanguageModeling": transformers.DataCollatorForLanguageModeling,
+        "TrainingArguments": partial(transformers.TrainingArguments, **quiet),
+        "store": store,
+        "tokenizer": tokenizer,
+        "student": language.small_llama(),
+    }
+
+
+YOURS: dict[str, Callable[[], dict[str, Any]]] = {
+    "own-loop": your_own,
+    "own-views": your_views,
+    "own-tokens": your_tokens,
+}
 """By the name of a block: what it takes to be there."""
 
 

@@ -19,7 +19,7 @@ from tests.teacher.dumping import dump, make_options, make_teacher
 
 UNLABELLED = replace(PICTURES, targets_N=None)
 OF_VALUES = {"values", "teacher values"}
-OF_OTHERS = {*OF_VALUES, "label sets", "entities", "answers", "relevance"}
+OF_OTHERS = {*OF_VALUES, "label sets", "entities", "answers", "relevance", "vocabulary", "sampled rows"}
 
 
 def align(source: Source, store: Store | None = None) -> Aligned:

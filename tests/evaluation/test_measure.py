@@ -9,6 +9,7 @@ from softlab.errors import ModelError, StoreMismatch
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
 from softlab.evaluation.one_model import open_inputs
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.options import CheckOptions
@@ -59,3 +60,22 @@ def test_a_model_with_another_number_of_classes_is_refused(tmp_path: Path) -> No
 
     with pytest.raises(StoreMismatch, match=f"Build the student with num_classes = {NUM_CLASSES}"):
         evaluate({"small": lambda batch: forward(batch)[:, :-1]}, loader)
+
+
+def test_logits_that_are_computed_some_rows_at_a_time_are_measured_as_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = make_loader(make_store(tmp_path, k=4))
+    weight_CD = torch.randn(NUM_CLASSES, 72, generator=torch.Generator().manual_seed(1)) / 8
+    monkeypatch.setattr("softlab.labels.lazy_logits.CHUNK_BYTES", 4 * NUM_CLASSES * 100)
+    seen: list[int] = []
+
+    def lazy(batch: Batch) -> LazyLogits:
+        return LazyLogits(hidden=images_in(batch).flatten(start_dim=1), weight_CD=weight_CD)
+
+    some = evaluate({"lm": lazy}, loader, watch=lambda logits_BC: seen.append(len(logits_BC)))["lm"]
+
+    whole = evaluate({"lm": lambda batch: lazy(batch).whole()}, loader)["lm"]
+    assert seen == [100, 100, 56, 44]
+    assert some.rows == whole.rows == COUNT
+    assert some.values == pytest.approx(whole.values)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softlab.errors import InterpolatedTail, InvalidOption
 from softlab.labels.selection import keep_top_k
-from softlab.labels.soft_labels import Head, SoftLabels
+from softlab.labels.soft_labels import Head, SoftLabels, join_labels
 
 # Shape letters: B rows in a batch, C classes.
 
@@ -129,6 +129,7 @@ def test_another_device_changes_nothing_else() -> None:
 def test_they_travel_between_processes(rows: int, k: int) -> None:
     valid_B, counts_B = torch.arange(rows) % 5 + 1, torch.ones(rows, dtype=torch.int64)
     labels = replace(keep_top_k(teacher_logits(rows=rows), k=k), valid_B=valid_B, counts_B=counts_B, absolute=False)
+    labels = replace(labels, entropy_B=torch.arange(rows, dtype=torch.float32))
 
     copy = pickle.loads(pickle.dumps(labels))
 
@@ -179,3 +180,33 @@ def test_labels_reach_a_gpu_unchanged() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InterpolatedTail)
         torch.testing.assert_close(on_gpu.log_tail_at(3.0).cpu(), labels.log_tail_at(3.0), rtol=1e-5, atol=1e-5)
+
+
+def test_the_entropy_of_sampled_rows_goes_wherever_their_entries_go() -> None:
+    entropy_B = torch.arange(6, dtype=torch.float32)
+    labels = replace(keep_top_k(teacher_logits(rows=6), k=3), entropy_B=entropy_B)
+    chosen_R, counts_B = torch.tensor([5, 0]), torch.tensor([1, 1])
+
+    parts = labels.split([4, 2])
+
+    assert [part.entropy_B.tolist() for part in parts if part.entropy_B is not None] == [[0, 1, 2, 3], [4, 5]]
+    assert _entropy(parts[1].alone()).equal(entropy_B[4:])
+    assert _entropy(join_labels(parts)).equal(entropy_B)
+    assert _entropy(labels.at_rows(chosen_R, counts_B=counts_B)).tolist() == [5, 0]
+    assert _entropy(labels.with_each(torch.clone)).equal(entropy_B)
+    assert _entropy(labels.to("meta")).device.type == "meta"
+
+
+def test_labels_tell_whether_they_are_sampled() -> None:
+    labels = keep_top_k(teacher_logits(rows=6), k=3)
+
+    sampled = replace(labels, entropy_B=torch.zeros(6))
+
+    assert not labels.is_sampled
+    assert sampled.is_sampled
+    assert repr(sampled) == "SoftLabels(6 rows, sampled, K=3 of 1000, softmax, T = 1, 2, 4)"
+
+
+def _entropy(labels: SoftLabels) -> Tensor:
+    assert labels.entropy_B is not None
+    return labels.entropy_B

@@ -98,3 +98,25 @@ def test_an_input_without_units_has_none() -> None:
 
     assert find_own_rows([plain], None, [0], keys=["five"]) == ()
     assert find_own_rows([plain, collated_of([[0]], [1])], None, [0], keys=["five"])[0] is None
+
+
+@given(two_readers())
+def test_what_samples_tell_themselves_stays_with_its_row(readers: tuple[Chosen, Chosen, list[int]]) -> None:
+    """As tokens, of which each tells the one before it: no label of the source is looked at."""
+    ours, theirs, totals = readers
+    collated, keys = collated_of(ours, totals), [str(number) for number in range(len(totals))]
+    assert collated.units is not None
+    told_R = torch.tensor([100 * sample + number for sample, each in enumerate(ours) for number in each])
+    collated = replace(collated, units=replace(collated.units, targets_R=told_R.long()))
+
+    (own,) = find_own_rows([collated], None, range(len(totals)), keys=keys)
+    found, matched = match_rows(collated, own, stored=stored_of(theirs), key_of=keys.__getitem__)
+
+    both = [sorted(set(one) & set(other)) for one, other in zip(ours, theirs, strict=True)]
+    expected = [100 * sample + number for sample, each in enumerate(both) for number in each]
+    assert matched is not None
+    assert matched.targets_R is not None
+    assert matched.targets_R.tolist() == expected
+    assert found.units is not None
+    assert found.units.targets_R is not None
+    assert found.units.targets_R.tolist() == expected

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.modalities.inputs import Inputs
-from softlab.models.forward import outputs_of
+from softlab.models.forward import Output, outputs_of
 
 CPU = torch.device("cpu")
 LOGITS_BC, EMBEDDING_BD = torch.arange(6.0).reshape(2, 3), torch.ones(2, 4)
@@ -33,7 +34,7 @@ class Returning(nn.Module):
         return self.value
 
 
-def outputs(value: object) -> dict[str, Tensor]:
+def outputs(value: object) -> dict[str, Output]:
     return outputs_of(Returning(value), INPUTS, device=CPU, autocast="none")
 
 
@@ -77,7 +78,9 @@ def test_named_inputs_go_to_the_arguments_of_their_names() -> None:
 
     inputs = Inputs(positional=(torch.ones(2, 3),), named={"mask": torch.ones(2, 3)})
 
-    assert outputs_of(Adding(), inputs, device=CPU, autocast="none")["output"].tolist() == [[11.0] * 3] * 2
+    found = outputs_of(Adding(), inputs, device=CPU, autocast="none")["output"]
+    assert isinstance(found, Tensor)
+    assert found.tolist() == [[11.0] * 3] * 2
 
 
 def test_a_model_that_cant_run_on_its_inputs_is_told_with_their_shapes() -> None:
@@ -109,3 +112,10 @@ def test_a_model_gets_its_inputs_in_the_dtype_of_its_weights(dtype: torch.dtype)
     found = outputs_of(nn.Linear(5, 3, dtype=dtype), INPUTS, device=CPU, autocast="none")
 
     assert found["output"].dtype == dtype
+
+
+def test_logits_that_are_not_computed_yet_count_as_a_tensor() -> None:
+    logits = LazyLogits(hidden=torch.ones(len(INPUTS), 3, 4), weight_CD=torch.ones(9, 4))
+
+    assert outputs({"logits": logits, "states": torch.zeros(1, 2)})["logits"] is logits
+    assert list(outputs(logits)) == ["output"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from softlab.errors import ModelError
+from softlab.labels.lazy_logits import LazyLogits
 from softlab.modalities.inputs import Inputs, Units
 from softlab.models.rows import OutputRows, classes_as_rows, logits_of, values_as_rows
 
@@ -29,7 +30,7 @@ def test_an_output_with_one_row_a_sample_is_its_rows(as_rows: Callable[..., Outp
 
     found = as_rows(output_BC, name="logits", num_samples=4)
 
-    assert found.rows is output_BC
+    assert found.known is output_BC
     assert (found.counts_B, found.positions_R) == (None, None)
 
 
@@ -44,7 +45,7 @@ def test_positions_become_rows_sample_by_sample(num_samples: int, length: int, n
     assert found.positions_R is not None
     assert found.counts_B.tolist() == [length] * num_samples
     assert found.positions_R.tolist() == [place for _, place in expected]
-    assert found.rows.equal(torch.stack([output_BLC[sample, place] for sample, place in expected]))
+    assert found.known.equal(torch.stack([output_BLC[sample, place] for sample, place in expected]))
 
 
 def test_a_map_has_its_positions_row_by_row_and_channels_are_classes() -> None:
@@ -54,9 +55,9 @@ def test_a_map_has_its_positions_row_by_row_and_channels_are_classes() -> None:
 
     assert found.counts_B is not None
     assert found.positions_R is not None
-    assert (found.rows.shape, found.counts_B.tolist()) == ((24, 5), [12, 12])
+    assert (found.known.shape, found.counts_B.tolist()) == ((24, 5), [12, 12])
     for row, position in enumerate(found.positions_R.tolist()):
-        assert found.rows[row].equal(output_BCHW[row // 12, :, position // 4, position % 4])
+        assert found.known[row].equal(output_BCHW[row // 12, :, position // 4, position % 4])
 
 
 @BOTH
@@ -73,7 +74,7 @@ def test_where_a_modality_counts_positions_only_those_are_rows(
 
     assert found.counts_B is not None
     assert found.positions_R is not None
-    assert found.rows.equal(output_BLC[is_counted_BL])
+    assert found.known.equal(output_BLC[is_counted_BL])
     assert found.counts_B.tolist() == is_counted_BL.sum(dim=1).tolist()
     assert found.positions_R.tolist() == is_counted_BL.nonzero()[:, 1].tolist()
 
@@ -83,7 +84,7 @@ def test_one_row_a_sample_stays_one_where_a_modality_counts_positions(as_rows: C
     """As of a text's class beside the classes of its words."""
     found = as_rows(torch.randn(2, 5), name="logits", num_samples=2, counted=units_of(torch.ones(2, 3).bool()))
 
-    assert (found.rows.shape, found.counts_B) == ((2, 5), None)
+    assert (found.known.shape, found.counts_B) == ((2, 5), None)
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 5), (2, 5, 3, 4), (2, 1, 1, 1, 1)])
@@ -92,7 +93,7 @@ def test_values_of_any_shape_are_stored_as_they_are(shape: tuple[int, ...]) -> N
 
     found = values_as_rows(output, name="map", num_samples=2)
 
-    assert found.rows is output
+    assert found.known is output
     assert found.counts_B is None
 
 
@@ -122,7 +123,7 @@ def test_classes_of_another_shape_are_refused_with_those_that_can_be(shape: tupl
 def test_one_number_a_sample_is_a_row_of_one(counted: Units | None) -> None:
     found = values_as_rows(torch.tensor([0.5, 2.0]), name="score", num_samples=2, counted=counted)
 
-    assert found.rows.tolist() == [[0.5], [2.0]]
+    assert found.known.tolist() == [[0.5], [2.0]]
     assert found.counts_B is None
 
 
@@ -169,5 +170,25 @@ def test_a_model_without_logits_is_refused_with_what_there_is(value: Any, found:
 def test_logits_at_positions_are_rows_of_those_that_count() -> None:
     logits_BLC, is_counted_BL = torch.randn(2, 4, 3), torch.tensor([[0, 0, 0, 1], [1, 0, 1, 0]]).bool()
 
-    assert logits(logits_BLC).rows.equal(logits_BLC.flatten(end_dim=1))
-    assert logits(logits_BLC, counted=units_of(is_counted_BL)).rows.equal(logits_BLC[is_counted_BL])
+    assert logits(logits_BLC).known.equal(logits_BLC.flatten(end_dim=1))
+    assert logits(logits_BLC, counted=units_of(is_counted_BL)).known.equal(logits_BLC[is_counted_BL])
+
+
+def test_logits_that_are_not_computed_yet_become_rows_without_being_computed() -> None:
+    is_counted_BL = torch.tensor([[True, False, True], [False, True, False]])
+    lazy = LazyLogits(hidden=torch.randn(2, 3, 4), weight_CD=torch.randn(9, 4))
+
+    found = classes_as_rows(lazy, name="logits", num_samples=2, counted=units_of(is_counted_BL))
+
+    assert isinstance(found.rows, LazyLogits)
+    assert found.known.equal(lazy.hidden[is_counted_BL])
+    assert found.rows.whole().equal(lazy.whole()[is_counted_BL])
+    assert found.counts_B is not None
+    assert found.counts_B.tolist() == [2, 1]
+
+
+def test_logits_that_are_not_computed_yet_are_no_values() -> None:
+    lazy = LazyLogits(hidden=torch.randn(2, 3, 4), weight_CD=torch.randn(9, 4))
+
+    with pytest.raises(ModelError, match=r"is logits of 9 classes, and no values"):
+        values_as_rows(lazy, name="logits", num_samples=2)

@@ -135,7 +135,7 @@ def all_logits(options: ModelOptions) -> Tensor:
     loader = open_inputs(source, input=INPUT, device=DeviceOptions(name="cpu"), check=CheckOptions())
     (batch,) = loader.load(in_sequence(0, len(source), batch_size=len(source)))
     with torch.inference_mode():
-        return logits_of(module, batch.inputs[0].inputs, device=torch.device("cpu"), autocast="none").rows
+        return logits_of(module, batch.inputs[0].inputs, device=torch.device("cpu"), autocast="none").known
 
 
 def test_the_teachers_own_run_is_used_again(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def make_plan(
                 label_space=LabelSpaceRecord(
                     num_classes=num_classes, class_names=None, fingerprint=LABELS.label_space.fingerprint
                 ),
-                selection=SelectionRecord(method="topk", k=k, temperatures=labels.temperatures),
+                selection=SelectionRecord(k=k, temperatures=labels.temperatures),
                 coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
             ),
             *(values_record(name, taken_from="layer:layer4:mean", coding=values_coding) for name in features),

@@ -38,6 +38,15 @@ class Labels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Sampled rows of one view."""
+
+    classes: list[Array]
+    weights: list[Array]
+    entropy_R: Array
+
+
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     keys: list[str]
     targets: list[int | None]
@@ -108,6 +117,26 @@ class StoreReader:
             unit_R=arrays.get("unit"),
         )
 
+    def sampled(self, output: Tree, *, view: int) -> Sampled:
+        """Of an output whose rows are sampled, of all samples in order."""
+        rows, entries = self.arrays(output, view=view), self._entries(output, view=view)
+        num_head_R, num_drawn_R = rows["num_head"].astype(int), rows["num_drawn"].astype(int)
+        classes, weights, at = [], [], 0
+        resolution, frequent = output["selection"]["resolution"], output["coding"].get("frequent", [])
+        others = [each for each in range(output["label_space"]["num_classes"]) if each not in set(frequent)]
+        class_of_rank = np.array([*frequent, *others])
+        for num_head, num_drawn, steps in zip(num_head_R, num_drawn_R, rows["tail"].astype(int), strict=True):
+            own = slice(at, at := at + num_head + num_drawn)
+            z_K = -float(output["coding"]["gap_step"]) * np.cumsum(entries["gaps"][own][:num_head], dtype=np.int64)
+            tail, head = (num_drawn - steps / 64) / resolution, np.exp(z_K)
+            drawn = np.full(num_drawn, tail / max(num_drawn, 1))
+            weights.append(np.concatenate([(1 - tail * (num_drawn > 0)) * head / max(head.sum(), 1e-300), drawn]))
+            ranks = entries["class_ids"][own].astype(np.int64)
+            ranks[num_head:] = np.cumsum(ranks[num_head:])
+            classes.append(class_of_rank[ranks])
+        assert at == len(entries["class_ids"])
+        return Sampled(classes=classes, weights=weights, entropy_R=rows["entropy"].astype(np.float32) / 16)
+
     def values(self, output: Tree, *, view: int) -> Array:
         """[R, ...]"""
         arrays = self.arrays(output, view=view)
@@ -120,8 +149,22 @@ class StoreReader:
 
     def arrays(self, output: Tree, *, view: int) -> dict[str, Array]:
         """As they are stored, by short name, the rows of all samples one behind the other."""
+        rows_N = self.samples().rows_N if output["units"] else np.ones(self.num_samples, dtype=np.int64)
+        assert rows_N is not None
+        room = self.storage["shard_units"] if output["units"] else self.storage["shard_rows"]
+        return self._read(self.place(output), view, rows_N=rows_N, room=room)
+
+    def _entries(self, output: Tree, *, view: int) -> dict[str, Array]:
+        place, ones_N = self.place(output), np.ones(self.num_samples, dtype=np.int64)
+        counts = self._read(f"{place}/samples", view, rows_N=ones_N, room=self.storage["shard_rows"])
+        rows = self.storage["shard_units"] if output["units"] else self.storage["shard_rows"]
+        room = rows * (output["selection"]["resolution"] + 1)
+        return self._read(f"{place}/entries", view, rows_N=counts["entries"].astype(np.int64), room=room)
+
+    def _read(self, place: str, view: int, *, rows_N: Array, room: int) -> dict[str, Array]:
+        """The arrays directly below a place, whose samples have so many rows."""
         read = self._zarr if self.storage["format"] == "zarr" else self._parquet
-        return read(output, view)
+        return read(place, view, rows_N=rows_N, room=room)
 
     def samples(self) -> Samples:
         columns = pq.read_table(self.root / "samples.parquet").to_pydict()
@@ -158,35 +201,27 @@ class StoreReader:
         for part in range(-(-self.num_samples // rows)):
             yield part, range(part * rows, min((part + 1) * rows, self.num_samples))
 
-    def fields(self, output: Tree) -> list[Tree]:
-        """The arrays of an output, in the order of the manifest."""
-        place = self._place(output)
+    def fields(self, place: str) -> list[Tree]:
+        """The arrays directly below a place, in the order of the manifest."""
         return [
-            each for each in self.storage["fields"] if each["name"] == place or each["name"].startswith(f"{place}/")
+            each for each in self.storage["fields"] if each["name"] == place or each["name"].rpartition("/")[0] == place
         ]
 
-    def _place(self, output: Tree) -> str:
+    def place(self, output: Tree) -> str:
         if self.version == 2:
             return f"outputs/{output['name']}"
         return "labels" if output["kind"] == "classes" else f"features/{output['name']}"
 
-    def _zarr(self, output: Tree, view: int) -> dict[str, Array]:
+    def _zarr(self, place: str, view: int, *, rows_N: Array, room: int) -> dict[str, Array]:
         group = zarr.open_group(self.root, mode="r")
-        chosen = self._places_in_zarr(output)
-        names = [field["name"] for field in self.fields(output)]
+        # Of the rows among all that there is room for.
+        shards = [part * room + np.arange(rows_N[list(samples)].sum()) for part, samples in self.parts()]
+        chosen = np.concatenate(shards).astype(np.int64)
+        names = [field["name"] for field in self.fields(place)]
         return {name.rpartition("/")[2]: np.asarray(group[name][view])[chosen] for name in names}  # type: ignore[index]
 
-    def _places_in_zarr(self, output: Tree) -> Array:
-        """Of the rows among all that there is room for."""
-        if not output["units"]:
-            return np.arange(self.num_samples)
-        rows_N, room = self.samples().rows_N, self.storage["shard_units"]
-        assert rows_N is not None
-        shards = [part * room + np.arange(rows_N[list(samples)].sum()) for part, samples in self.parts()]
-        return np.concatenate(shards).astype(np.int64)
-
-    def _parquet(self, output: Tree, view: int) -> dict[str, Array]:
-        fields, place = self.fields(output), self._place(output)
+    def _parquet(self, place: str, view: int, *, rows_N: Array, room: int) -> dict[str, Array]:
+        fields = self.fields(place)
         found: dict[str, list[Array]] = {field["name"].rpartition("/")[2]: [] for field in fields}
         samples: list[int] = []
         for part, _ in self.parts():
@@ -198,8 +233,6 @@ class StoreReader:
                 column = table[name].combine_chunks()
                 numbers = (column.flatten() if field["row_shape"] else column).to_numpy(zero_copy_only=False)
                 found[name].append(numbers.reshape(-1, *field["row_shape"]))
-        rows_N = self.samples().rows_N if output["units"] else np.ones(self.num_samples, dtype=np.int64)
-        assert rows_N is not None
         assert samples == np.repeat(np.arange(self.num_samples), rows_N).tolist()
         return {name: np.concatenate(parts) for name, parts in found.items()}
 

@@ -33,7 +33,7 @@ from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.store import format_reader
 from tests.store.building import CODINGS, FORMATS, VALUES_CODINGS, make_plan, with_digests, write_some, write_store
-from tests.store.format_reader import Labels, StoreReader, Tree, probabilities
+from tests.store.format_reader import Labels, Sampled, StoreReader, Tree, probabilities
 from tests.store.unit_stores import fill, make_unit_plan, write_units
 
 NO_CACHE = CacheOptions(max_bytes=0)
@@ -59,6 +59,8 @@ def assert_reads_the_same(root: Path) -> None:
             if output["kind"] == "values":
                 found = theirs.read_features(output["name"], range(theirs.num_samples), view=view)
                 np.testing.assert_array_equal(ours.values(output, view=view), found.numpy(), strict=True)
+            elif output["selection"]["method"] == "sampled":
+                assert_same_sampled(ours.sampled(output, view=view), theirs.with_labels(output["name"]), view)
             else:
                 assert_same_labels(ours.labels(output, view=view), theirs.with_labels(output["name"]), output, view)
 
@@ -107,6 +109,18 @@ def assert_same_labels(ours: Labels, theirs: Store, output: Tree, view: int) -> 
         np.testing.assert_allclose(tail_R, log_tail_B.exp().numpy(), rtol=1e-5)
 
 
+def assert_same_sampled(ours: Sampled, theirs: Store, view: int) -> None:
+    labels = theirs.read(range(theirs.num_samples), view=view)
+    weights_RK = (labels.logits_BK + labels.max_logit_B[:, None]).exp().numpy()
+    assert len(labels) == len(ours.classes)
+    for row, (classes, weights) in enumerate(zip(ours.classes, ours.weights, strict=True)):
+        assert labels.class_ids_BK[row, : len(classes)].tolist() == classes.tolist()
+        np.testing.assert_allclose(weights_RK[row, : len(classes)], weights, rtol=1e-5)
+        assert not weights_RK[row, len(classes) :].any()
+    assert labels.entropy_B is not None
+    np.testing.assert_array_equal(ours.entropy_R, labels.entropy_B.numpy(), strict=True)
+
+
 @pytest.mark.parametrize(("format", "coding"), EVERY_FORMAT_AND_CODING)
 def test_labels_and_features(tmp_path: Path, format: FormatName, coding: Coding) -> None:
     features = {"pooled": (6,), "map": (3, 2), "score": ()}
@@ -131,6 +145,14 @@ def test_several_outputs_units_and_rows_with_fewer_classes(
     tmp_path: Path, format: FormatName, coding: Coding, has_valid: bool
 ) -> None:
     plan = make_unit_plan(ROWS, format=format, coding=coding, has_valid=has_valid, classes=("page", "tokens"))
+    write_units(tmp_path, fill(plan, ROWS))
+
+    assert_reads_the_same(tmp_path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_sampled_rows(tmp_path: Path, format: FormatName) -> None:
+    plan = make_unit_plan(ROWS, format=format, is_sampled=True, classes=("page", "tokens"))
     write_units(tmp_path, fill(plan, ROWS))
 
     assert_reads_the_same(tmp_path)
@@ -233,7 +255,7 @@ def test_the_metadata_of_zarr_is_as_the_page_says(tmp_path: Path) -> None:
         assert group == facts
         capacity = room if output["units"] else store.storage["shard_rows"]
         num_rows = num_parts * room if output["units"] else store.num_samples
-        for field in store.fields(output):
+        for field in store.fields(store.place(output)):
             array = json.loads((tmp_path / field["name"] / "zarr.json").read_text())
             (sharding,) = array["codecs"]
             assert array["shape"] == [2, num_rows, *field["row_shape"]]
@@ -254,7 +276,7 @@ def test_the_metadata_of_parquet_is_as_the_page_says(tmp_path: Path) -> None:
     store = StoreReader(tmp_path)
 
     for output in store.outputs():
-        fields = {field["name"].rpartition("/")[2]: field for field in store.fields(output)}
+        fields = {field["name"].rpartition("/")[2]: field for field in store.fields(store.place(output))}
         with pq.ParquetFile(tmp_path / f"outputs/{output['name']}/view=00001/part-00000.parquet") as file:
             schema, metadata = file.schema_arrow, file.metadata
         facts = json.loads(schema.metadata[b"softlab"])
@@ -276,7 +298,7 @@ def test_inner_chunks_without_rows_are_absent_and_others_have_zeros_behind_the_l
     rows_N, room = store.samples().rows_N, store.storage["shard_units"]
     assert rows_N is not None
 
-    for field in store.fields(tokens):
+    for field in store.fields(store.place(tokens)):
         num_chunks = room // field["chunk_rows"]
         for part, samples in store.parts():
             axes = "/0" * len(field["row_shape"])

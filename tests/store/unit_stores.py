@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from softlab.identity import content_hash
 from softlab.labels.coding import GAP_STEP, Coding
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS
+from softlab.labels.sampled_coding import SampledCoding
+from softlab.labels.sampling import keep_sampled
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import ValuesCoding, arrays_of_values
@@ -24,18 +28,21 @@ from softlab.manifest import (
     LabelSpaceRecord,
     Manifest,
     OutputRecord,
+    SampledRecord,
     SelectionRecord,
     SourceRecord,
     StorageRecord,
     StorePlan,
+    TokensReadRecord,
     ValuesRecord,
     ViewsRecord,
 )
 from softlab.shards import Shard
 from softlab.store.access import writing
-from softlab.store.format import Array, FormatName
+from softlab.store.format import Array, FormatName, counts_in
 from softlab.store.label_coding import coding_of
 from softlab.store.reader import Store
+from softlab.store.sampled_rows import place_arrays
 from softlab.store.samples import SampleTable
 from softlab.store.statistics import measure
 from softlab.store.writer import StoreWriter
@@ -63,7 +70,8 @@ class UnitModel:
 
     def arrays(self, output: OutputRecord, samples: Sequence[int], views: Sequence[int]) -> dict[str, Array]:
         """All rows of one output, by the short names of its arrays."""
-        fields = self.plan.storage.fields_of(self.plan.group_of(output))
+        groups = self.plan.groups_of(output)
+        fields = [each for group in groups for each in self.plan.storage.fields_of(group)]
         return {each.short_name: self.rows(each, samples, views) for each in fields}
 
     def in_shard(self, shard: Shard) -> dict[str, Array]:
@@ -87,16 +95,18 @@ def make_unit_plan(
     unit_chunk_rows: int = 2,
     spare_chunks: int = 1,
     has_valid: bool = False,
+    is_sampled: bool = False,
     classes: Sequence[str] = ("tokens",),
 ) -> StorePlan:
     """Of `tokens` (classes) and `states` (values) with a row for each unit, and `pooled` (values) without; `page` would
-    be classes without units. `shard_rows` samples make a shard, and each shard has room for the fullest of them and for
-    `spare_chunks` chunks more."""
+    be classes without units. With `is_sampled` the rows of classes are. `shard_rows` samples make a shard, and each
+    shard has room for the fullest of them and for `spare_chunks` chunks more."""
     most = max(sum(rows_N[start : start + shard_rows]) for start in range(0, len(rows_N), shard_rows))
     room = (-(-max(most, 1) // unit_chunk_rows) + spare_chunks) * unit_chunk_rows
-    outputs: list[OutputRecord] = [
+    outputs: list[ClassesRecord | ValuesRecord] = [
         values_record("states", taken_from="layer:encoder:none", coding=values_coding, units=True),
-        *(_classes(name, coding=coding, units=name == "tokens", valid=has_valid) for name in classes),
+        *(_sampled(name, units=name == "tokens") for name in classes if is_sampled),
+        *(_classes(name, coding=coding, units=name == "tokens", valid=has_valid) for name in classes if not is_sampled),
         values_record("pooled", taken_from="layer:pooler:mean", coding=values_coding),
     ]
     example = make_manifest()
@@ -105,7 +115,7 @@ def make_unit_plan(
             name=f"outputs/{output.name}/{name}",
             dtype=dtype,
             row_shape=shape,
-            chunk_rows=unit_chunk_rows if output.units else chunk_rows,
+            chunk_rows=unit_chunk_rows if output.units and not name.startswith("samples/") else chunk_rows,
         )
         for output in outputs
         for name, (dtype, shape) in _arrays_of(output).items()
@@ -129,19 +139,39 @@ def _classes(name: str, *, coding: Coding, units: bool, valid: bool) -> ClassesR
         name=name,
         taken_from=name,
         label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
-        selection=SelectionRecord(method="topk", k=4, temperatures=TEMPERATURES),
+        selection=SelectionRecord(k=4, temperatures=TEMPERATURES),
         coding=CodingRecord(logits=coding, gap_step=GAP_STEP if coding == "uint8" else None),
         units=units,
         valid=valid,
     )
 
 
-def _arrays_of(output: OutputRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Dtype and row shape of each array of an output, by its short name."""
+def _sampled(name: str, *, units: bool) -> ClassesRecord:
+    """Of which a head class has a probability of 1/4 or more."""
+    return ClassesRecord(
+        name=name,
+        taken_from=name,
+        label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
+        selection=SampledRecord(resolution=4),
+        coding=CodingRecord(logits="uint8", gap_step=GAP_STEP, frequent=(3, 7) if units else UNSET),
+        absolute=False,
+        interpolates=False,
+        units=units,
+    )
+
+
+def _arrays_of(output: ClassesRecord | ValuesRecord) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Dtype and row shape of each array of an output, by its name behind that of the output."""
     arrays: dict[str, tuple[Any, tuple[int, ...]]] = {"unit": ("uint16", ())} if output.units else {}
     if isinstance(output, ValuesRecord):
         return arrays | arrays_of_values(output.coding, SHAPES[output.name])
     coding, k = coding_of(output), (output.selection.k,)
+    if isinstance(coding, SampledCoding):
+        arrays |= {name: (dtype, ()) for name, dtype in ROW_ARRAYS.items()}
+        arrays |= {f"samples/{name}": (dtype, ()) for name, dtype in SAMPLE_ARRAYS.items()}
+        return arrays | {
+            f"entries/{name}": (dtype or coding.class_id_dtype, ()) for name, dtype in ENTRY_ARRAYS.items()
+        }
     arrays |= {
         "class_ids": (coding.class_id_dtype, k),
         "logits": (coding.logit_dtype, k),
@@ -156,14 +186,26 @@ def fill(plan: StorePlan, rows_N: Sequence[int], *, seed: int = 0) -> UnitModel:
     lists: dict[str, list[list[Array]]] = {each.name: [] for each in plan.storage.fields}
     random = np.random.default_rng(seed)
     for _ in range(plan.views.num_views):
-        for output in plan.outputs:
+        for output in _in_order(plan):
             counts = list(rows_N) if output.units else [1] * len(rows_N)
-            for name, array in _one_view(output, counts, random).items():
-                lists[f"{plan.group_of(output)}/{name}"].append(np.split(array, np.cumsum(counts)[:-1]))
+            arrays = _one_view(output, counts, random)
+            if isinstance(output, ClassesRecord):
+                placed = place_arrays(plan, output, arrays, rows_S=np.array(counts, dtype=np.int64))
+            else:
+                placed = {f"{plan.group_of(output)}/{name}": array for name, array in arrays.items()}
+            for name, array in placed.items():
+                counts_S = counts_in(plan, name.rpartition("/")[0], placed, rows_S=np.array(counts, dtype=np.int64))
+                own = np.ones(len(rows_N), dtype=np.int64) if counts_S is None else counts_S
+                lists[name].append(np.split(array, np.cumsum(own)[:-1]))
     return UnitModel(plan=plan, rows_N=np.array(rows_N, dtype=np.int64), lists=lists)
 
 
-def _one_view(output: OutputRecord, counts: list[int], random: np.random.Generator) -> dict[str, Array]:
+def _in_order(plan: StorePlan) -> list[ClassesRecord | ValuesRecord]:
+    """Its outputs, of which none is what was read."""
+    return [output for output in plan.outputs if not isinstance(output, TokensReadRecord)]
+
+
+def _one_view(output: ClassesRecord | ValuesRecord, counts: list[int], random: np.random.Generator) -> dict[str, Array]:
     num_rows = sum(counts)
     unit = np.concatenate([np.arange(count) * 2 for count in counts]).astype(np.uint16)
     arrays: dict[str, Array] = {"unit": unit} if output.units else {}
@@ -171,12 +213,17 @@ def _one_view(output: OutputRecord, counts: list[int], random: np.random.Generat
         for name, (dtype, shape) in arrays_of_values(output.coding, SHAPES[output.name]).items():
             arrays[name] = make_values(random, dtype, (num_rows, *shape))
         return arrays
-    num_classes = output.label_space.num_classes
+    num_classes, selection = output.label_space.num_classes, output.selection
     logits_RC = torch.from_numpy(random.normal(scale=3, size=(num_rows, num_classes)))
     if output.valid:
         valid_R1 = torch.from_numpy(random.integers(1, num_classes + 1, size=(num_rows, 1)))
         logits_RC = logits_RC.masked_fill(torch.arange(num_classes) >= valid_R1, -torch.inf)
-    labels = keep_top_k(logits_RC, k=output.selection.k, temperatures=TEMPERATURES, has_valid=output.valid)
+    if isinstance(selection, SampledRecord):
+        uniforms_R2 = torch.from_numpy(random.random((num_rows, 2)))
+        return arrays | coding_of(output).encode(
+            keep_sampled(logits_RC.float(), resolution=selection.resolution, uniforms_R2=uniforms_R2)
+        )
+    labels = keep_top_k(logits_RC, k=selection.k, temperatures=TEMPERATURES, has_valid=output.valid)
     return arrays | coding_of(output).encode(labels)
 
 
@@ -197,6 +244,7 @@ def unit_models(draw: st.DrawFn, *, min_samples: int = 1, num_views: int | None 
         unit_chunk_rows=draw(st.integers(1, 4)),
         spare_chunks=draw(st.integers(0, 2)),
         has_valid=draw(st.booleans()),
+        is_sampled=draw(st.booleans()),
         classes=draw(st.sampled_from([["tokens"], ["page"], ["tokens", "page"], ["page", "tokens"]])),
     )
     return fill(plan, rows_N, seed=draw(st.integers(0, 1000)))
@@ -222,7 +270,7 @@ def write_unit_shard(writer: StoreWriter, model: UnitModel, shard: Shard) -> int
         own = model.arrays(output, range(shard.start, shard.stop), [shard.view] * shard.num_rows)
         targets_N = None if output.units or samples.targets_N is None else samples.targets_N[shard.start : shard.stop]
         labels = coding_of(output).decode(own)
-        statistics[output.name] = measure(labels, targets_N=targets_N, clipped_logits=0)
+        statistics[output.name] = measure(labels, targets_N=targets_N, clipped_logits=0, encoded=own)
     return writer.write(
         shard,
         arrays=arrays,
@@ -260,7 +308,7 @@ def assert_holds(
     asked = list(samples if own_samples is None else own_samples)
     view = np.array(views, dtype=np.int64) if own_view is None else own_view
     held = {output.name for output in store.manifest.outputs}
-    for output in model.plan.outputs:
+    for output in _in_order(model.plan):
         if output.name not in held:
             continue
         expected = model.arrays(output, samples, views)

@@ -52,6 +52,7 @@ def test_a_warm_up_counts_epochs_or_steps() -> None:
     ("options", "message"),
     [
         ({"momentum": 0.9}, r"optimizer\.momentum = 0\.9: expected none, as only sgd has a momentum"),
+        ({"name": "sgd", "fused": True}, r"optimizer\.fused = True: expected false, as it is of adamw alone"),
         ({"schedule": "step"}, r"decay_steps = \(\): expected one or more with `optimizer\.schedule = step`"),
         ({"decay_steps": (5,)}, r"decay_steps = \(5,\): expected .* else none"),
         ({"schedule": "step", "decay_steps": (5, 5)}, "ascending"),

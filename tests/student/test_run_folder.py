@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,15 @@ import torch
 from msgspec import structs
 from torch import nn
 
-from softlab.errors import DamagedCheckpoint, DamagedStore, ModelError, StoreBusy, StoreExists, StoreMismatch
+from softlab.errors import (
+    DamagedCheckpoint,
+    DamagedStore,
+    ModelError,
+    StoreBusy,
+    StoreExists,
+    StoreMismatch,
+    StoreWriteFailed,
+)
 from softlab.evaluation.evaluation import Evaluation
 from softlab.models import load_weights
 from softlab.ranks import Ranks
@@ -176,6 +187,34 @@ def test_a_run_that_is_begun_anew_leaves_nothing_of_the_one_before(tmp_path: Pat
     RunFolder(tmp_path, RUN, begin_anew=True)
 
     assert files(tmp_path) == ["run.json"]
+
+
+def test_a_run_that_cannot_be_removed_whole_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path, RUN | {"students": {"small": {}}})
+    folder.save_weights("small", "best", {"weight": STATE["weight"]}, {})
+
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        with pytest.raises(StoreWriteFailed, match="Permission denied"):
+            RunFolder(tmp_path, RUN, begin_anew=True)
+    RunFolder(tmp_path, RUN, begin_anew=True)
+
+    assert files(tmp_path) == ["run.json"]
+
+
+def test_of_a_link_in_a_run_the_link_goes(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", RUN)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/events").write_text("of another")
+    (tmp_path / "run/tensorboard").symlink_to(tmp_path / "elsewhere")
+
+    RunFolder(tmp_path / "run", RUN, begin_anew=True)
+
+    assert files(tmp_path / "run") == ["run.json"]
+    assert (tmp_path / "elsewhere/events").read_text() == "of another"
 
 
 # Damage.

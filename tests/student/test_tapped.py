@@ -41,8 +41,8 @@ def test_logits_are_those_of_the_module() -> None:
 
     logits, _ = tapped.logits_and_features(BATCH)
 
-    assert logits.equal(module(IMAGES_BCHW))
-    assert tapped.logits(BATCH).equal(logits)
+    torch.testing.assert_close(logits, module(IMAGES_BCHW), rtol=0, atol=0)
+    torch.testing.assert_close(tapped.logits(BATCH), logits, rtol=0, atol=0)
 
 
 def test_a_feature_of_the_teachers_width_is_that_of_the_layer() -> None:

@@ -14,6 +14,7 @@ from softlab.loading.batch import Batch
 from softlab.teacher.forward import TeacherOutput, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import as_teacher
+from softlab.teacher.selections import TopK
 from tests.modalities.images.batches import collated, images_in
 from tests.teacher.dumping import AfraidOfTheDark, Pictures, assert_same_labels, images_of, make_options, make_teacher
 
@@ -39,7 +40,7 @@ def kept_of(
     module: nn.Module, options: DumpOptions | None = None, *, pictures: Pictures | None = None, k: int = 5
 ) -> TeacherOutput:
     with TeacherRun(as_teacher(module), options or make_options()) as run:
-        return run.run(make_batch(pictures), k={"logits": k})
+        return run.run(make_batch(pictures), selections={"logits": TopK(k=k)})
 
 
 def output_of(module: nn.Module, layer: str) -> Tensor:
@@ -231,11 +232,10 @@ class SyncIsAnError:
 def test_nothing_waits_for_cuda_until_the_copies_are_asked_for(values: dict[str, Any]) -> None:
     batch = make_batch().to(torch.device("cuda"))
     with TeacherRun(as_teacher(make_teacher()), make_options(device="cuda", **values)) as run:
-        run.run(
-            batch, k={"logits": 5}
-        ).start_to_host().wait()  # a first pass loads kernels, and reserves the page-locked memory
+        # A first pass loads kernels, and reserves the page-locked memory.
+        run.run(batch, selections={"logits": TopK(k=5)}).start_to_host().wait()
         with SyncIsAnError():
-            on_their_way = [run.run(batch, k={"logits": 5}).start_to_host() for _ in range(3)]
+            on_their_way = [run.run(batch, selections={"logits": TopK(k=5)}).start_to_host() for _ in range(3)]
         arrived = [each.wait() for each in on_their_way]
 
     assert not any(each.is_finite_B.is_cuda for each in arrived)

@@ -25,6 +25,7 @@ from softlab.teacher.forward import TeacherRun
 from softlab.teacher.job import finalize
 from softlab.teacher.overflow import run_batches
 from softlab.teacher.planning import as_teacher, plan_dump
+from softlab.teacher.selections import TopK
 from softlab.teacher.survey import survey_teacher
 from tests.teacher.dumping import Pictures, dump, images_of, make_options, make_teacher, read_all, stop_at
 
@@ -150,7 +151,7 @@ def test_a_batch_is_looked_at_when_the_next_one_is_on_its_way() -> None:
         yield from itertools.islice(loader.load(in_sequence(0, 50, batch_size=10)), 5)
 
     with TeacherRun(as_teacher(teacher), options) as run:
-        found = [output.wait().redone_B for _, output in run_batches(run, batches(), k={"logits": 5})]
+        found = [output.wait().redone_B for _, output in run_batches(run, batches(), selections={"logits": TopK(k=5)})]
 
     assert [0 if each is None else int(each.sum()) for each in found] == [0, 0, 0, 2, 1]
     assert calls == ["torch.bfloat16"] * 5 + ["torch.float32"] * 2  # the last but one waits for the last

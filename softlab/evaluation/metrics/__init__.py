@@ -1,5 +1,6 @@
 """What is measured of a model, a file for each metric; one that is listed here is in all files, curves and tables."""
 
+from softlab.evaluation.metrics.acceptance import Acceptance
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.evaluation.metrics.answers import AnswerF1, AnswerMatch, AnswerPosition
 from softlab.evaluation.metrics.calibration_error import CalibrationError
@@ -11,6 +12,7 @@ from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecisi
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
+from softlab.evaluation.metrics.perplexity import Perplexity
 from softlab.evaluation.metrics.rankings import Mrr, Ndcg, RankedShare
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
@@ -20,12 +22,14 @@ from softlab.evaluation.metrics.teacher_divergences import (
     TeacherBucketKl,
     TeacherJensenShannon,
     TeacherKl,
+    TeacherSampledKl,
 )
 from softlab.evaluation.metrics.teacher_overlap import TeacherOverlap
 from softlab.evaluation.metrics.top5_accuracy import Top5Accuracy
 from softlab.loading.aligned import Aligned
 
 _IN_ORDER: tuple[type[Metric], ...] = (
+    Perplexity,
     Accuracy,
     Top5Accuracy,
     ClassF1,
@@ -45,8 +49,10 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     TeacherAgreement,
     TeacherKl,
     TeacherBucketKl,
+    TeacherSampledKl,
     TeacherJensenShannon,
     TeacherBucketJensenShannon,
+    Acceptance,
     NeighbourAccuracy,
     TeacherOverlap,
     TeacherCosine,

@@ -18,7 +18,7 @@ class ClassF1:
 
     name, label, column = "class_f1", "mean F1 of the classes", "F1"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"targets", "logits"})
+    needs: frozenset[Need] = frozenset({"targets", "logits", "few classes"})
 
     def __init__(self, device: torch.device) -> None:
         self._counts = CountsOfClasses()

@@ -18,7 +18,7 @@ class Matthews:
 
     name, label, column = "matthews", "Matthews correlation", "MCC"
     unit, higher_is_better = COSINE, True
-    needs: frozenset[Need] = frozenset({"targets", "logits"})
+    needs: frozenset[Need] = frozenset({"targets", "logits", "few classes"})
 
     def __init__(self, device: torch.device) -> None:
         self._counts = CountsOfClasses()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.loading.aligned import Aligned
-from softlab.modalities.modality import tells_relevance
+from softlab.modalities.modality import tells_relevance, tells_targets
 from softlab.sources.label_sets import LabelSets
 
 TAG = re.compile("[BI]-(.+)")
@@ -19,23 +19,29 @@ Need = Literal[
     "logits",
     "answers",
     "label sets",
+    "few classes",
     "six classes",
+    "vocabulary",
     "entities",
     "teacher",
     "softmax",
     "all classes",
     "whole rows",
     "cut rows",
+    "sampled rows",
+    "temperature 1",
     "values",
     "teacher values",
     "vectors",
     "relevance",
 ]
 """Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
-samples that may be of several classes; six classes or more; words whose classes are tags of entities; stored labels; no
+samples that may be of several classes; classes that are counted one by one, six of them or more; or those of a
+vocabulary, as of tokens, whose hard target is the next one; words whose classes are tags of entities; stored labels; no
 teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others;
-stored labels that keep all classes, or that leave some out; models that give values in place of logits; these of the
-teacher, stored; more than one number a row; candidates of which is known how relevant they are."""
+stored labels that keep all classes, that leave some out, or that are an unbiased sample of them; and that are known at
+temperature 1; models that give values in place of logits; these of the teacher, stored; more than one number a row;
+candidates of which is known how relevant they are."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
@@ -43,13 +49,17 @@ LACKING: dict[Need, str] = {
     "logits": "the models give values, and no logits over classes",
     "answers": "it tells no right answers (`source.answer_column`), or the models seek none",
     "label sets": "its samples are of one class each, or have no labels",
+    "few classes": "its classes are a vocabulary, too many to be counted one by one",
     "six classes": "it has no more than five classes",
+    "vocabulary": "its classes are no vocabulary",
     "entities": "its samples have no hard target for each word, called O, B-.. and I-..",
     "teacher": "there is no store of a teacher's output for it",
     "softmax": "its store is of a teacher with a sigmoid head, which gives no distribution over the classes",
     "all classes": "its store has rows with fewer classes than others",
     "whole rows": "its store keeps only some classes of each row",
-    "cut rows": "its store keeps all classes",
+    "cut rows": "its store keeps all classes, or a sample of them",
+    "sampled rows": "its store keeps the largest classes of each row, and no sample of all",
+    "temperature 1": "its store doesn't hold temperature 1",
     "values": "the models give logits over classes, and no values",
     "teacher values": "there is no store of the values that its teacher gives",
     "vectors": "what its store holds is one number a row",
@@ -66,18 +76,26 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
     sequences = aligned.label_sequences if labels is None or labels.units else None
     units_U = None if sequences is None else sequences.targets_U
+    is_vocabulary = not gives_values and any(map(tells_targets, aligned.inputs))
+    is_sampled = labels is not None and labels.is_sampled
     known: dict[Need, bool] = {
-        "targets": (_any_known(targets_N) and is_one_target) or (_any_known(units_U) and not gives_values),
+        "targets": (_any_known(targets_N) and is_one_target)
+        or (_any_known(units_U) and not gives_values)
+        or is_vocabulary,
         "logits": not gives_values,
         "answers": aligned.answers is not None,
         "label sets": is_one_target and has_label_sets(aligned.label_sets_NC),
+        "few classes": not is_vocabulary,
+        "vocabulary": is_vocabulary,
         "six classes": _count_classes(aligned) >= 6,
         "entities": _any_known(units_U) and are_tags(class_names_of(aligned)),
         "teacher": labels is not None,
         "softmax": labels is None or labels.head == "softmax",
         "all classes": labels is None or not labels.valid,
-        "whole rows": labels is not None and labels.selection.k == labels.label_space.num_classes,
-        "cut rows": labels is not None and labels.selection.k < labels.label_space.num_classes,
+        "whole rows": labels is not None and not is_sampled and labels.selection.k == labels.label_space.num_classes,
+        "cut rows": labels is not None and not is_sampled and labels.selection.k < labels.label_space.num_classes,
+        "sampled rows": is_sampled,
+        "temperature 1": labels is not None and 1.0 in labels.selection.temperatures,
         "values": gives_values,
         "teacher values": aligned.values_output in aligned.features,
         "vectors": _count_numbers(aligned) != 1,

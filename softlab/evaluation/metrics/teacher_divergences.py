@@ -5,6 +5,10 @@ fewer, nobody knows how its tail is spread, and `teacher_bucket_kl` and `teacher
 classes and, as one more class, all others together. A copy of the teacher then still has 0, and no model has more than
 its full divergence: classes that are counted together can only hide a difference. Both distributions are at temperature
 1 where it is stored, else at the smallest stored one above 1, else at the largest.
+
+Where the store keeps an unbiased sample of the classes, `teacher_sampled_kl` estimates the full divergence: of a row it
+is the sum of w * -log q over the sample, each class with its weight w, minus the stored entropy. Its mean over many
+rows is near the true one, and of a copy of the teacher near 0, a little above or below.
 """
 
 import torch
@@ -67,6 +71,15 @@ class TeacherBucketKl(_Kl):
     name, label, column = "teacher_bucket_kl", "KL to the teacher, other classes as one", "bucket KL"
     unit, higher_is_better = NATS, False
     needs: frozenset[Need] = NEEDS | {"cut rows"}
+
+
+class TeacherSampledKl(_Kl):
+    """Over all classes, as a sample of them tells it."""
+
+    name, label = "teacher_sampled_kl", "KL to the teacher, estimate from sampled classes"
+    column = "sampled KL"
+    unit, higher_is_better = NATS, False
+    needs: frozenset[Need] = NEEDS | {"sampled rows"}
 
 
 class TeacherJensenShannon(_JensenShannon):

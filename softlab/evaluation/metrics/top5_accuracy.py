@@ -16,7 +16,7 @@ class Top5Accuracy:
 
     name, label, column = "top5_accuracy", "top-5 accuracy", "top-5"
     unit, higher_is_better = SHARE, True
-    needs: frozenset[Need] = frozenset({"targets", "logits", "six classes"})
+    needs: frozenset[Need] = frozenset({"targets", "logits", "few classes", "six classes"})
 
     def __init__(self, device: torch.device) -> None:
         self._mean = Mean(device)

@@ -23,5 +23,8 @@ class Unit:
 SHARE = Unit(symbol="%", scale=100, digits=2)
 NATS = Unit(symbol="nats", scale=1, digits=4)
 COSINE = Unit(symbol="", scale=1, digits=4)
+PERPLEXITY = Unit(symbol="", scale=1, digits=2)
+"""Among how many equally likely classes a model would be as unsure."""
+
 SQUARED = Unit(symbol="", scale=1, digits=6)
 """Of numbers that have no unit: those of vectors of length 1 with 1,000 numbers have a mean square of 0.001."""

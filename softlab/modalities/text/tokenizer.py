@@ -89,9 +89,9 @@ def tokenizer_for(options: TextInput) -> TextTokenizer:
     return read_tokenizer(options)
 
 
-def read_tokenizer(options: TextInput) -> TextTokenizer:
+def read_tokenizer(options: TextInput, *, needs_pad: bool = True) -> TextTokenizer:
     """Raises InvalidOption for a tokenizer that isn't there, is a slow one, or has no pad token; StoreMismatch where it
-    isn't the one that `options.identity` tells."""
+    isn't the one that `options.identity` tells. Without `needs_pad` one that has none is filled up with its token 0."""
     rust, config = _find(options)
     rust.no_padding()
     rust.no_truncation()
@@ -110,7 +110,7 @@ def read_tokenizer(options: TextInput) -> TextTokenizer:
             f"input.max_length = {max_length}: {num_special} special tokens leave no room for a text. Raise "
             f"`input.max_length`."
         )
-    pad_id = _pad_id(rust, config, options)
+    pad_id = _pad_id(rust, config, options, needs_pad=needs_pad)
     has_types = any(rust.encode(*PROBES[1]).type_ids)
     strategy = "only_second" if options.max_words else "longest_first"  # a question is read whole
     rust.enable_truncation(max_length, strategy=strategy, direction=options.truncation)
@@ -220,6 +220,25 @@ def _json_beside(path: Path, name: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def chat_writer_of(name: str) -> Any:
+    """The tokenizer of a folder or a name on the hub as transformers reads it, which writes chats. Raises InvalidOption
+    for one that has no chat template."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise InvalidOption("chat templates need transformers. Install it: pip install 'softlab[text]'") from error
+    try:
+        found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        found.get_chat_template()
+    except Exception as error:  # whatever the hub, the network or a file answers
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InvalidOption(
+            f"tokenizer {name}: writes no chats ({reason}). Name one with a chat template, or write the chats out as "
+            f"documents."
+        ) from error
+    return found
+
+
 def _from_hub(name: str) -> tuple["Tokenizer", dict[str, Any]]:
     missing = f"tokenizer {name!r}: there is no such folder or file"
     try:
@@ -239,11 +258,13 @@ def _from_hub(name: str) -> tuple["Tokenizer", dict[str, Any]]:
     }
 
 
-def _pad_id(rust: "Tokenizer", config: dict[str, Any], options: TextInput) -> int:
+def _pad_id(rust: "Tokenizer", config: dict[str, Any], options: TextInput, *, needs_pad: bool) -> int:
     told = config.get("pad_token")
     told = told.get("content") if isinstance(told, dict) else told
     wanted: Sequence[str] = [options.pad_token] if options.pad_token else [told] if told else USUAL_PADS
     found = [number for token in wanted if (number := rust.token_to_id(token)) is not None]
+    if not found and not needs_pad:
+        return 0
     if not found:
         lacks = f"no token {options.pad_token!r}" if options.pad_token else "no pad token"
         raise InvalidOption(

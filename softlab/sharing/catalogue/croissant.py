@@ -84,10 +84,12 @@ def _describe(manifest: Manifest, version: VersionRecord) -> str:
     if not manifest.classes:
         names = ", ".join(output.name for output in manifest.values)
         return f"Teacher outputs for knowledge distillation: {names} of {about}.{terms}"
-    selection = manifest.classes[0].selection
+    labels = manifest.classes[0]
+    if labels.is_sampled:
+        return f"Soft labels for knowledge distillation: the {labels.selection.kept} of {about}.{terms}"
     return (
-        f"Soft labels for knowledge distillation: the {selection.k} largest logits of {about}, and the probability of "
-        f"all other classes at temperatures {', '.join(f'{t:g}' for t in selection.temperatures)}.{terms}"
+        f"Soft labels for knowledge distillation: the {labels.selection.kept} of {about}, and the probability of "
+        f"all other classes at temperatures {', '.join(f'{t:g}' for t in labels.selection.temperatures)}.{terms}"
     )
 
 

@@ -30,7 +30,7 @@ from softlab.sharing.fetch.download import OnBytes
 from softlab.store.access import writing
 from softlab.store.files import read_file
 from softlab.store.folder import find_finished
-from softlab.store.format import Array
+from softlab.store.format import Array, counts_in
 from softlab.store.known_formats import format_named
 from softlab.store.label_coding import coding_of
 from softlab.store.reader import Store
@@ -122,11 +122,15 @@ class ChosenRows:
         """All chosen rows of a source."""
         first, last = self._span(source)
         within_S = self.chosen.store_N[first:last] - source.start
+        read: dict[str, Array] = {}
         found: dict[str, Array] = {}
-        for output in self.plan.outputs:
-            group = self.plan.group_of(output)
-            places = places_of_rows(self._rows_of(source), within_S) if output.units else within_S
-            found |= {name: array[places] for name, array in self.store.read_shard(source, group=group).items()}
+        rows_S = self._rows_of(source) if self.plan.has_units else None
+        for group in (group for output in self.plan.outputs for group in self.plan.groups_of(output)):
+            own = self.store.read_shard(source, group=group)
+            read |= own
+            counts_S = counts_in(self.plan, group, read, rows_S=rows_S)
+            places = within_S if counts_S is None else places_of_rows(counts_S, within_S)
+            found |= {name: array[places] for name, array in own.items()}
         return found
 
     def _rows_of(self, source: Shard) -> NDArray[np.int64]:
@@ -144,13 +148,12 @@ class ChosenRows:
         """The chosen rows of a source that belong into a shard."""
         first, last = self._span(source)
         start, stop = max(shard.start, first) - first, min(shard.stop, last) - first
-        rows_N = self.chosen.table.rows_N
-        ends = None if rows_N is None else np.cumsum(np.concatenate([[0], rows_N[first:last]]))
-        found = {}
+        rows_N, held = self.chosen.table.rows_N, self._held[source]
+        rows_S, found = None if rows_N is None else rows_N[first:last], {}
         for each in self.plan.storage.fields:
-            array = self._held[source][each.name]
-            has_units = ends is not None and self.plan.output_of(each).units
-            found[each.name] = array[ends[start] : ends[stop]] if has_units and ends is not None else array[start:stop]
+            counts_S = counts_in(self.plan, each.group, held, rows_S=rows_S)
+            ends = range(last - first + 1) if counts_S is None else np.cumsum(np.concatenate([[0], counts_S]))
+            found[each.name] = held[each.name][ends[start] : ends[stop]]
         return found
 
     def _measure(self, shard: Shard, sources: Sequence[Shard], arrays: dict[str, Array]) -> dict[str, Statistics]:
@@ -164,7 +167,8 @@ class ChosenRows:
         How many logits were clipped is known for a whole source only, not for its rows. So the count is an upper bound:
         that of each source is added to one shard, the one with its first chosen row.
         """
-        fields = self.plan.storage.fields_of(self.plan.group_of(output))
+        groups = self.plan.groups_of(output)
+        fields = [field for group in groups for field in self.plan.storage.fields_of(group)]
         labels = {field.short_name: arrays[field.name] for field in fields}
         records = [self.store.shard_record(source).statistics[output.name] for source in sources]
         begins = [shard.start <= self._span(source)[0] for source in sources]
@@ -172,6 +176,7 @@ class ChosenRows:
         compared = self.store.manifest.statistics[output.name].rows_with_target > 0
         return measure(
             coding_of(output).decode(labels),
+            encoded=labels,
             targets_N=targets_N[shard.start : shard.stop] if targets_N is not None and compared else None,
             clipped_logits=sum(each.clipped_logits for each, own in zip(records, begins, strict=True) if own),
         )

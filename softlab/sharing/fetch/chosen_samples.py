@@ -75,12 +75,13 @@ def _take(table: SampleTable, store_N: StoreIndex) -> SampleTable:
 def _fit(plan: StorePlan, table: SampleTable) -> StorageRecord:
     """Shards of as many samples, but no larger than the samples fill, in whole chunks; with room for the units of those
     samples that now share one."""
-    storage, chunks = plan.storage, {field: plan.output_of(field).units for field in plan.storage.fields}
-    step = math.lcm(*(field.chunk_rows for field, has_units in chunks.items() if not has_units))
+    storage, axes = plan.storage, {field: plan.axis_of(field.group) for field in plan.storage.fields}
+    are_units = {field: plan.output_of(field).units and axis != "sample" for field, axis in axes.items()}
+    step = math.lcm(*(field.chunk_rows for field, is_unit in are_units.items() if not is_unit))
     shard_rows = min(storage.shard_rows, -(-len(table) // step) * step)
     storage = msgspec.structs.replace(storage, shard_rows=shard_rows)
     if table.rows_N is None or storage.shard_units is None:
         return storage
-    step = math.lcm(*(field.chunk_rows for field, has_units in chunks.items() if has_units))
+    step = math.lcm(*(field.chunk_rows for field, is_unit in are_units.items() if is_unit))
     most = int(np.add.reduceat(table.rows_N, np.arange(0, len(table), shard_rows)).max())
     return msgspec.structs.replace(storage, shard_units=max(-(-most // step), 1) * step)

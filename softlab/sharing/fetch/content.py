@@ -10,11 +10,11 @@ from softlab.errors import InvalidOption, NotAStore
 from softlab.identity import digest_of
 from softlab.manifest import (
     MANIFEST_NAME,
-    ClassesRecord,
     FileRecord,
     Manifest,
     ShardRecord,
     StorePlan,
+    ValuesRecord,
     add_up_by_output,
     encode,
 )
@@ -99,8 +99,8 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
 def plan_part(found: Manifest, digest: str, part: Part) -> StorePlan:
     """The plan of a store with some of the views, numbered from 0, and some of the features."""
     replace = msgspec.structs.replace
-    outputs = tuple(each for each in found.outputs if isinstance(each, ClassesRecord) or each.name in part.features)
-    groups = {found.group_of(output) for output in outputs}
+    outputs = tuple(each for each in found.outputs if not isinstance(each, ValuesRecord) or each.name in part.features)
+    groups = {group for output in outputs for group in found.groups_of(output)}
     storage = replace(found.storage, fields=tuple(field for field in found.storage.fields if field.group in groups))
     if not any(output.units for output in outputs):
         storage = replace(storage, shard_units=None)

@@ -1,0 +1,179 @@
+"""Between sampled rows in memory and the arrays that a store holds.
+
+| array     | one for each | type   | what                                                                            |
+| num_head  | row          | uint8  | its classes that are kept with their probability                                |
+| num_drawn | row          | uint8  | n, its classes that were drawn                                                  |
+| tail      | row          | uint8  | what the drawn weigh together is (n - tail / 64) / N                            |
+| entropy   | row          | uint8  | sixteenths of a nat                                                             |
+| class_ids | entry        | uint16 | of the head in its order; of the first that was drawn; of others how far behind |
+|           |              |        | the one before. uint32 of more than 65,536 classes                              |
+| gaps      | entry        | uint8  | of the head: how far below the one before, in steps; else 0                     |
+
+The entries are one row behind the other, those of the head first. The head weighs what the drawn leave of 1, split as
+its gaps say. With `frequent` classes an id is a rank: first those, in their order, then all others by their ids.
+"""
+
+# Shape letters: R rows, C classes, E entries of all rows, K = N + 1 slots of one.
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softlab.labels.coding import GAP_STEP, Array, as_tensor, gaps_of
+from softlab.labels.origin import Origin
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS
+from softlab.labels.soft_labels import SoftLabels
+
+TAIL_STEPS = 64
+"""Of 1/N: an error of 1 / 2,048 of the mass at N = 16 at most, where the sample's own noise is of about 1/6."""
+
+ENTROPY_STEPS = 16
+"""Of a nat: means over 1,000 rows are right to 0.001."""
+
+ALMOST_ALL = 1 - 2.0**-20
+"""No tail is more, as a class is always kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampledCoding:
+    """How sampled rows over some classes, at one resolution, become arrays and come back."""
+
+    num_classes: int
+    resolution: int
+    gap_step: float = GAP_STEP
+    """Nats."""
+
+    frequent: tuple[int, ...] = ()
+    """Class ids that occur often, the most frequent first: small differences between ranks are what is small on disk.
+    See `frequent_classes`."""
+
+    @property
+    def class_id_dtype(self) -> str:
+        return "uint16" if self.num_classes <= 1 << 16 else "uint32"
+
+    @property
+    def k(self) -> int:
+        """Slots of a row."""
+        return self.resolution + 1
+
+    def encode(self, labels: SoftLabels) -> dict[str, Array]:
+        """Arrays by name; those of entries are one row behind the other."""
+        assert labels.entropy_B is not None, "labels that are sampled"
+        logits_RK, first_R1 = labels.logits_BK.numpy(), labels.max_logit_B.numpy()[:, None]
+        num_R, slots_K = np.isfinite(logits_RK).sum(axis=1), np.arange(self.k)
+        is_head_RK, num_drawn_R = self._find_head(logits_RK, first_R1, num_R=num_R)
+        log_each_R = np.take_along_axis(logits_RK + first_R1, np.maximum(num_R - 1, 0)[:, None], axis=1)[:, 0]
+        tail_R = num_drawn_R * (1 - self.resolution * np.exp(log_each_R.astype(np.float64)))
+        depths_RK = np.where(is_head_RK, logits_RK, -np.inf)
+        ids_RK = self._encode_ids(labels.class_ids_BK.numpy(), is_head_RK=is_head_RK, num_R=num_R)
+        is_there_RK = slots_K < num_R[:, None]
+        entropy_R = labels.entropy_B.numpy().astype(np.float64) * ENTROPY_STEPS
+        return {
+            "num_head": (num_R - num_drawn_R).astype(np.uint8),
+            "num_drawn": num_drawn_R.astype(np.uint8),
+            "tail": np.clip(np.rint(tail_R * TAIL_STEPS), 0, 255).astype(np.uint8),
+            "entropy": np.clip(np.rint(entropy_R), 0, 255).astype(np.uint8),
+            "class_ids": ids_RK[is_there_RK].astype(self.class_id_dtype),
+            "gaps": np.where(is_head_RK, gaps_of(depths_RK, step=self.gap_step), 0)[is_there_RK].astype(np.uint8),
+        }
+
+    def slots(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """The same with K slots a row, filled up with 0: what `decode_tensors` takes."""
+        num_R = arrays["num_head"].astype(np.int64) + arrays["num_drawn"]
+        is_there_RK = np.arange(self.k) < num_R[:, None]
+        found = {name: arrays[name] for name in ROW_ARRAYS}
+        for name in ENTRY_ARRAYS:
+            found[name] = np.zeros(is_there_RK.shape, dtype=arrays[name].dtype)
+            found[name][is_there_RK] = arrays[name]
+        return found
+
+    def decode(self, arrays: Mapping[str, Array]) -> SoftLabels:
+        """The inverse of `encode`, up to its rounding, and to the order of the drawn."""
+        return self.decode_tensors({name: as_tensor(array) for name, array in self.slots(arrays).items()})
+
+    def decode_tensors(
+        self, stored: Mapping[str, Tensor], *, counts_B: Tensor | None = None, origin: Origin | None = None
+    ) -> SoftLabels:
+        """The same of slots on any device, whose integers are signed, with the bits of those that are stored.
+        `counts_B` and `origin` are those of the labels."""
+        num_head_R1, num_drawn_R1 = stored["num_head"].int()[:, None], stored["num_drawn"].int()[:, None]
+        slots_K = torch.arange(self.k, dtype=torch.int32, device=num_head_R1.device)
+        is_head_RK, is_there_RK = slots_K < num_head_R1, slots_K < num_head_R1 + num_drawn_R1
+        tail_R1 = (num_drawn_R1 - stored["tail"][:, None] / TAIL_STEPS) / self.resolution
+        log_each_R1 = (tail_R1 / num_drawn_R1).log()
+        head_RK = stored["gaps"].cumsum(dim=1, dtype=torch.int32).float().mul_(-self.gap_step)
+        log_sum_R1 = head_RK.exp().where(is_head_RK, 0.0).sum(dim=1, keepdim=True).log()
+        log_rest_R1 = torch.log1p(-tail_R1.where(num_drawn_R1 > 0, 0.0).clamp(max=ALMOST_ALL))
+        log_head_R1 = log_rest_R1 - log_sum_R1
+        logits_RK = head_RK.where(is_head_RK, (log_each_R1 - log_head_R1).expand(-1, self.k))
+        return SoftLabels(
+            class_ids_BK=self._decode_ids(stored["class_ids"], is_head_RK=is_head_RK, is_there_RK=is_there_RK),
+            logits_BK=logits_RK.masked_fill_(~is_there_RK, -math.inf),
+            log_tail_BT=torch.full_like(log_head_R1, -math.inf),
+            max_logit_B=log_head_R1[:, 0],
+            temperatures=(1.0,),
+            num_classes=self.num_classes,
+            absolute=False,
+            interpolates=False,
+            entropy_B=stored["entropy"].float() / ENTROPY_STEPS,
+            counts_B=counts_B,
+            origin=origin,
+        )
+
+    def _find_head(self, logits_RK: Array, first_R1: Array, *, num_R: Array) -> tuple[Array, Array]:
+        """bool [R, K], and how many were drawn: the last ones, which weigh the same, and no more than 1/N. The first is
+        of the head in any case."""
+        last_R1 = np.take_along_axis(logits_RK, np.maximum(num_R - 1, 0)[:, None], axis=1)
+        is_light_R1 = last_R1 + first_R1 <= -math.log(self.resolution) + 1e-6
+        is_drawn_RK = (logits_RK == last_R1) & is_light_R1 & np.isfinite(logits_RK)
+        is_drawn_RK[:, 0] = False
+        return np.isfinite(logits_RK) & ~is_drawn_RK, is_drawn_RK.sum(axis=1)
+
+    def _encode_ids(self, class_ids_RK: Array, *, is_head_RK: Array, num_R: Array) -> Array:
+        """The ranks of the head, and the differences between those of the drawn, which ascend."""
+        ranks_RK = _ranks(self.frequent, self.num_classes)[class_ids_RK]
+        is_drawn_RK = ~is_head_RK & (np.arange(self.k) < num_R[:, None])
+        far = self.num_classes
+        keys_RK = np.where(is_head_RK, -1, np.where(is_drawn_RK, ranks_RK, far))
+        drawn_RK = np.sort(keys_RK, axis=1)  # those of the head are in front, as they were
+        differences_RK = np.diff(np.maximum(drawn_RK, 0), axis=1, prepend=0)
+        return np.where(is_head_RK, ranks_RK, differences_RK)
+
+    def _decode_ids(self, stored_RK: Tensor, *, is_head_RK: Tensor, is_there_RK: Tensor) -> Tensor:
+        """int64 [R, K], 0 in slots without an entry."""
+        ranks_RK = stored_RK.int()
+        if stored_RK.element_size() == 2:
+            ranks_RK &= 0xFFFF
+        drawn_RK = ranks_RK.masked_fill(is_head_RK, 0).cumsum(dim=1, dtype=torch.int32)
+        ranks_RK = ranks_RK.where(is_head_RK, drawn_RK).clamp_(min=0, max=self.num_classes - 1)
+        ids_RK = ranks_RK.masked_fill_(~is_there_RK, 0).long()
+        if not self.frequent:
+            return ids_RK
+        order_C = torch.from_numpy(_order(self.frequent, self.num_classes)).to(ids_RK.device)
+        return order_C[ids_RK].masked_fill_(~is_there_RK, 0)
+
+
+def frequent_classes(labels: SoftLabels, *, most: int = 4096) -> tuple[int, ...]:
+    """The classes with the most entries, the most frequent first and of equal ones that of the lower id."""
+    is_entry_BK = labels.logits_BK.isfinite()
+    counts_C = torch.bincount(labels.class_ids_BK[is_entry_BK].cpu(), minlength=labels.num_classes)
+    order_C = counts_C.argsort(descending=True, stable=True)[: min(most, int((counts_C > 0).sum()))]
+    return tuple(order_C.tolist())
+
+
+@lru_cache(maxsize=8)
+def _order(frequent: tuple[int, ...], num_classes: int) -> Array:
+    """int64 [C], the class of each rank."""
+    others = np.setdiff1d(np.arange(num_classes), np.array(frequent, dtype=np.int64))
+    return np.concatenate([np.array(frequent, dtype=np.int64), others])
+
+
+@lru_cache(maxsize=8)
+def _ranks(frequent: tuple[int, ...], num_classes: int) -> Array:
+    """int64 [C], the inverse."""
+    return np.argsort(_order(frequent, num_classes))

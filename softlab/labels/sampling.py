@@ -1,0 +1,221 @@
+"""An unbiased sample of a row's classes: likely ones are kept as they are, a few are drawn to stand for all others.
+
+At resolution N a class of probability 1/N or more is kept with its probability, and so is the largest one. The others,
+of mass m together, are laid end to end in the order of their ids, each as long as its probability; n = ceil(m N) marks
+at equal distances, all shifted by one random number, pick n of them (systematic sampling, Madow and Madow 1944), which
+weigh m / n each. So a row has N + 1 entries at most, its weights sum to 1, and any sum over classes of weight times
+something has the expectation of the sum of probability times that. A tail of less than 1 / (16 N) is not worth an entry
+in each row: with probability 16 N m it has one of weight 1 / (16 N), and otherwise none.
+
+Nothing is sorted but N candidates, and nothing is cumulated over all classes: marks find their block of about sqrt(C)
+classes by the blocks' sums, and then their class in it. Exponentials and the sums of blocks are float32, which is off
+by 1e-7 of them; what is cumulated is float64, so that no class is too small to move the sum.
+"""
+
+# Shape letters: R rows, C classes, H candidates for the head, N resolution, K = N + 1 entries, G blocks of W classes.
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softlab.errors import InvalidOption
+from softlab.labels.lazy_logits import CHUNK_BYTES, LazyLogits, row_slices
+from softlab.labels.selection import ties_by_class_id
+from softlab.labels.soft_labels import SoftLabels, join_labels
+
+SMALL_TAIL = 16
+"""Tails of less than 1 / (16 N) have an entry in some rows only."""
+
+LARGEST_RESOLUTION = 254
+"""The entries of a row are counted in a byte."""
+
+CACHED_BYTES = 4 * 2**20
+"""Of float32 logits that a CPU looks at at once: half the time of 64 MiB."""
+
+NOTHING = -1000.0
+"""Nats; as a probability 0, and finite."""
+
+
+@torch.no_grad()
+def keep_sampled(
+    logits: Tensor | LazyLogits, *, resolution: int, uniforms_R2: Tensor, rows: int | None = None
+) -> SoftLabels:
+    """An unbiased sample of each row, see `SoftLabels.is_sampled`; on the device of the logits.
+
+    `logits` are [R, C]; `uniforms_R2` are from `draws.uniforms`: the same ones give the same sample, however many
+    `rows` are looked at at once. Classes that are -inf are never drawn. Where a row has a NaN, or is
+    -inf everywhere, its entropy is NaN. Raises InvalidOption for a resolution that isn't in 1..254.
+    """
+    check_resolution(resolution)
+    parts = [
+        _sample(logits_RC.float(), resolution=resolution, uniforms_R2=uniforms_R2[some])
+        for some, logits_RC in _chunks(logits, rows=rows or _rows_at_once(logits, resolution=resolution))
+    ]
+    return join_labels(parts)
+
+
+def check_resolution(resolution: int) -> None:
+    """Raises InvalidOption unless it is in 1..254."""
+    if not 1 <= resolution <= LARGEST_RESOLUTION:
+        raise InvalidOption(
+            f"resolution = {resolution}: a row has as many entries, and one more, at most. Choose `dump.resolution` "
+            f"from 1 to {LARGEST_RESOLUTION}, as 16."
+        )
+
+
+def _rows_at_once(logits: Tensor | LazyLogits, *, resolution: int) -> int:
+    num_bytes = CACHED_BYTES if logits.device.type == "cpu" else CHUNK_BYTES
+    num_classes = logits.shape[1]
+    return max(1, num_bytes // (4 * max(num_classes, 2 * resolution * _block_width(num_classes))))
+
+
+def _chunks(logits: Tensor | LazyLogits, *, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    if not len(logits):
+        yield slice(0, 0), torch.empty(logits.shape, device=logits.device)
+    whole = logits.chunks() if isinstance(logits, LazyLogits) else [(slice(0, len(logits)), logits)]
+    for large, logits_RC in whole:
+        for small in row_slices(logits_RC.shape, rows=rows):
+            yield slice(large.start + small.start, large.start + small.stop), logits_RC[small]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Head:
+    """The candidates, largest first: the first `count_R` of them are kept."""
+
+    class_ids_RH: Tensor
+    log_p_RH: Tensor
+    count_R: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tail:
+    """All other classes, in blocks; those of the head weigh nothing here."""
+
+    weights_RGW: Tensor
+    sums_RG: Tensor
+    mass_R: Tensor
+    """As a probability."""
+
+
+def _sample(logits_RC: Tensor, *, resolution: int, uniforms_R2: Tensor) -> SoftLabels:
+    head, tail, entropy_R = _part(logits_RC, resolution=resolution)
+    uniforms_R2 = uniforms_R2.to(tail.mass_R)
+    num_drawn_R, log_weight_R = _how_many(tail.mass_R, resolution=resolution, uniform_R=uniforms_R2[:, 1])
+    marks_RN = torch.arange(resolution, device=logits_RC.device) + uniforms_R2[:, :1]
+    drawn_RN = _classes_at(marks_RN / num_drawn_R.clamp(min=1)[:, None], tail)
+
+    slots_K = torch.arange(resolution + 1, device=logits_RC.device)
+    head_RK = slots_K.clamp(max=head.class_ids_RH.shape[1] - 1).expand(len(logits_RC), -1)
+    place_RK = slots_K - head.count_R[:, None]
+    is_head_RK, is_entry_RK = place_RK < 0, place_RK < num_drawn_R[:, None]
+    drawn_RK = drawn_RN.gather(1, place_RK.clamp(min=0, max=resolution - 1)).where(is_entry_RK, 0)
+    weight_RK = log_weight_R[:, None].where(is_entry_RK, -math.inf)
+    log_weights_RK = head.log_p_RH.gather(1, head_RK).where(is_head_RK, weight_RK)
+    return SoftLabels(
+        class_ids_BK=head.class_ids_RH.gather(1, head_RK).where(is_head_RK, drawn_RK),
+        logits_BK=(log_weights_RK - log_weights_RK[:, :1]).float(),
+        log_tail_BT=torch.full_like(entropy_R[:, None], -math.inf, dtype=torch.float32),
+        max_logit_B=log_weights_RK[:, 0].float(),
+        temperatures=(1.0,),
+        num_classes=logits_RC.shape[1],
+        absolute=False,
+        interpolates=False,
+        entropy_B=entropy_R.float(),
+    )
+
+
+def _part(logits_RC: Tensor, *, resolution: int) -> tuple[_Head, _Tail, Tensor]:
+    """The head, the tail, and the entropy [R]. The candidates are taken out before anything is summed, so that a small
+    tail isn't lost beside them, and those that aren't kept are put back."""
+    log_RGW = _in_blocks(logits_RC)
+    log_RH, class_ids_RH = _largest(log_RGW, count=min(resolution, logits_RC.shape[1]))
+    weights_RGW = log_RGW.exp()
+    surprise_RG = _wide(log_RGW.mul_(weights_RGW).sum(dim=2))
+    weights_RC = weights_RGW.flatten(start_dim=1)
+    found_RH = weights_RC.gather(1, class_ids_RH)
+    weights_RC.scatter_(1, class_ids_RH, 0.0)
+    sums_RG = _wide(weights_RGW.sum(dim=2))
+
+    total_R1 = sums_RG.sum(dim=1, keepdim=True) + _wide(found_RH).sum(dim=1, keepdim=True)
+    log_p_RH = log_RH - total_R1.log()
+    is_kept_RH = log_p_RH >= -math.log(resolution)
+    is_kept_RH[:, 0] = True
+    back_RH = found_RH.masked_fill(is_kept_RH, 0.0)
+    weights_RC.scatter_add_(1, class_ids_RH, back_RH)
+    sums_RG.scatter_add_(1, class_ids_RH // weights_RGW.shape[2], _wide(back_RH))
+
+    head = _Head(class_ids_RH=class_ids_RH, log_p_RH=log_p_RH, count_R=is_kept_RH.sum(dim=1))
+    mass_R = sums_RG.sum(dim=1) / total_R1[:, 0]
+    entropy_R = total_R1[:, 0].log() - surprise_RG.sum(dim=1) / total_R1[:, 0]
+    return head, _Tail(weights_RGW=weights_RGW, sums_RG=sums_RG, mass_R=mass_R), entropy_R
+
+
+def _in_blocks(logits_RC: Tensor) -> Tensor:
+    """[R, G, W] relative to the row's largest, filled up with nothing."""
+    num_rows, num_classes = logits_RC.shape
+    width = _block_width(num_classes)
+    num_blocks = -(-num_classes // width)
+    log_RC = logits_RC.new_empty((num_rows, num_blocks * width))
+    torch.sub(logits_RC, logits_RC.amax(dim=1, keepdim=True), out=log_RC[:, :num_classes])
+    log_RC[:, num_classes:] = NOTHING
+    return log_RC.clamp_(min=NOTHING).view(num_rows, num_blocks, width)
+
+
+def _largest(log_RGW: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
+    """Values and class ids, the largest first, of equal ones that of the lowest id. They lie in the blocks with the
+    largest maxima, so that only as many of these are looked into as there may be classes: 5 times as fast."""
+    num_rows, num_blocks, width = log_RGW.shape
+    maxima_RG = log_RGW.amax(dim=2)
+    blocks_RN = maxima_RG.topk(min(count, num_blocks), dim=1).indices.sort(dim=1).values
+    inside_RC = log_RGW.gather(1, blocks_RN[:, :, None].expand(-1, -1, width)).flatten(start_dim=1)
+    log_RH, places_RH = inside_RC.topk(count, dim=1)
+    class_ids_RH = blocks_RN.gather(1, places_RH // width) * width + places_RH % width
+    log_RH, class_ids_RH = ties_by_class_id(log_RH, class_ids_RH)
+    first_R = maxima_RG.max(dim=1).indices  # of more equal ones than are looked for, any may have been found
+    class_ids_RH[:, 0] = (
+        first_R * width + log_RGW[torch.arange(num_rows, device=first_R.device), first_R].max(dim=1).indices
+    )
+    return log_RH, class_ids_RH
+
+
+def _block_width(num_classes: int) -> int:
+    """A power of two, about sqrt(C)."""
+    return 1 << math.ceil(math.log2(num_classes) / 2)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """float64, where the device has it."""
+    return values if values.device.type == "mps" else values.double()
+
+
+def _how_many(mass_R: Tensor, *, resolution: int, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
+    """How many classes are drawn of each tail, and the log of what each of them weighs."""
+    smallest = 1 / (SMALL_TAIL * resolution)
+    is_small_R = mass_R < smallest
+    num_R = torch.where(is_small_R, uniform_R * smallest < mass_R, (mass_R * resolution).ceil())
+    num_R = num_R.nan_to_num(0.0).long()
+    return num_R, (mass_R.clamp(min=smallest) / num_R.clamp(min=1)).log()
+
+
+def _classes_at(shares_RN: Tensor, tail: _Tail) -> Tensor:
+    """The classes that lie at these shares (0 to 1) of the tail's length, int64 [R, N]."""
+    edges_RG = tail.sums_RG.cumsum(dim=1)
+    targets_RN = shares_RN * edges_RG[:, -1:]
+    block_RN = _first_above(targets_RN, edges_RG)
+    sum_RN = tail.sums_RG.gather(1, block_RN)
+    share_RN = (targets_RN - (edges_RG.gather(1, block_RN) - sum_RN)) / sum_RN
+    index_RNW = block_RN[:, :, None].expand(-1, -1, tail.weights_RGW.shape[2])
+    edges_RNW = tail.weights_RGW.gather(1, index_RNW).to(edges_RG).cumsum(dim=2)
+    place_RN1 = _first_above(share_RN[:, :, None].clamp(min=0) * edges_RNW[:, :, -1:], edges_RNW)
+    return block_RN * edges_RNW.shape[2] + place_RN1[:, :, 0]
+
+
+def _first_above(targets: Tensor, edges: Tensor) -> Tensor:
+    """The first that ends behind each target: what has no length is never found. A target at the very end, where it
+    got by rounding, belongs to the last one."""
+    last = edges[..., -1:]
+    targets = torch.minimum(targets, last.nextafter(torch.zeros_like(last)))
+    return torch.searchsorted(edges, targets, right=True).clamp(max=edges.shape[-1] - 1)

@@ -1,0 +1,94 @@
+"""Rows that are samples of their distributions: as many entries as each has on disk, and so many slots when read.
+
+rows of the store       num_head  num_drawn      entries, one row behind the other
+0                       1         2              318  77 903
+1                       2         0              12 5
+
+as they are read, with K = 4 slots
+0                       1         2              318  77 903   0
+1                       2         0               12   5   0   0
+"""
+
+# Shape letters: R rows, E entries of all of them, K slots of a row.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS, token_dtype
+from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan, TokensReadRecord
+from softlab.store.format import Array
+from softlab.store.rows import RowLayout, Rows, layout_of
+
+
+@dataclass(frozen=True, slots=True)
+class SampledLayout:
+    """How the packed rows of one output are put together of what is stored."""
+
+    rows: RowLayout
+    entries: RowLayout
+    slots: RowLayout
+    """The arrays of both, those of entries with K numbers a row."""
+
+    k: int
+
+    def join(self, rows: Rows, entries: Rows) -> Rows:
+        """uint8 [R, slot bytes]; slots without an entry are 0. Raises ValueError where the rows don't have so many
+        entries."""
+        stored, own = self.rows.columns(rows), self.entries.columns(entries)
+        group = self.rows.fields[0].group
+        counts_R = stored[f"{group}/num_head"].astype(np.int64) + stored[f"{group}/num_drawn"]
+        if counts_R.sum() != len(entries) or counts_R.max(initial=0) > self.k:
+            raise ValueError(f"{len(entries):,} entries for rows that say they have {counts_R.sum():,}, {self.k} each")
+        joined = np.zeros((len(rows), self.slots.row_bytes), dtype=np.uint8)
+        columns, is_there_RK = self.slots.columns(joined), np.arange(self.k) < counts_R[:, None]
+        for name, column in stored.items():
+            columns[name][...] = column
+        for name, column in own.items():
+            columns[f"{group}/{name.rpartition('/')[2]}"][is_there_RK] = column
+        return joined
+
+
+def sampled_layout(plan: StorePlan, output: ClassesRecord) -> SampledLayout:
+    """Of one output whose rows are samples."""
+    group, k = plan.group_of(output), output.selection.k
+    rows, entries = plan.storage.fields_of(group), plan.storage.fields_of(f"{group}{ENTRIES}")
+    slots = [
+        msgspec.structs.replace(field, name=f"{group}/{field.short_name}", row_shape=(k, *field.row_shape))
+        for field in entries
+    ]
+    return SampledLayout(layout_of(rows), layout_of(entries), layout_of([*rows, *slots]), k)
+
+
+def place_arrays(
+    plan: StorePlan, output: ClassesRecord, encoded: Mapping[str, Array], *, rows_S: NDArray[np.int64] | None
+) -> dict[str, Array]:
+    """What a coding gives for the rows of a shard, by the names that arrays have in a store. `rows_S` is how many rows
+    each sample has in outputs with units."""
+    group = plan.group_of(output)
+    if not output.is_sampled:
+        return {f"{group}/{name}": array for name, array in encoded.items()}
+    counts_R = encoded["num_head"].astype(np.int64) + encoded["num_drawn"]
+    counts_S = counts_R
+    if output.units:
+        assert rows_S is not None, "an output with units has rows of its own"
+        ends = np.concatenate([[0], np.cumsum(counts_R)])[np.concatenate([[0], np.cumsum(rows_S)])]
+        counts_S = np.diff(ends)
+    placed = {f"{group}{ENTRIES if name in ENTRY_ARRAYS else ''}/{name}": array for name, array in encoded.items()}
+    (name, dtype), *_ = SAMPLE_ARRAYS.items()
+    return placed | {f"{group}{SAMPLES}/{name}": counts_S.astype(dtype)}
+
+
+def place_tokens(
+    plan: StorePlan, read: TokensReadRecord, ids_E: NDArray[np.int64], *, counts_S: NDArray[np.int64]
+) -> dict[str, Array]:
+    """What was read of the samples of a shard, by the names that arrays have in a store."""
+    group = plan.group_of(read)
+    (name, dtype), *_ = SAMPLE_ARRAYS.items()
+    return {
+        f"{group}{SAMPLES}/{name}": counts_S.astype(dtype),
+        f"{group}{ENTRIES}/token_ids": ids_E.astype(token_dtype(read.vocabulary)),
+    }
