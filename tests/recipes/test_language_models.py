@@ -1,0 +1,68 @@
+"""Students of a language model by recipe, with the texts and without them."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from softlab.errors import InvalidOption
+from softlab.recipes.building import recipe_from
+from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.train import TrainRecipe
+from tests.modalities.tokens.llamas import DOCUMENTS, save_llama
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Llama, its texts, and a store of both."""
+    root = tmp_path_factory.mktemp("made")
+    save_llama(root / "llama")
+    pq.write_table(pa.table({"text": DOCUMENTS}), root / "texts.parquet")
+    told = {
+        "source": {"path": str(root / "texts.parquet"), "fields": {"text": "text"}},
+        "teacher": {
+            "model": f"hf:{root / 'llama'}",
+            "arguments": {"task": "causal"},
+            "input": {"modality": "tokens"},
+        },
+        "out": str(root / "store"),
+    }
+    recipe_from(DumpRecipe, told, where="here").run()
+    return root
+
+
+def train(made: Path, out: Path, **source: Any) -> dict[str, Any]:
+    told = {
+        "store": [str(made / "store")],
+        "source": source,
+        "out": str(out),
+        "input": {"modality": "tokens", "tokenizer": str(made / "llama")},
+        "loss": {"temperature": 1.0},
+        "teachers": {"alpha": 0.7},
+        "run": {"epochs": 1, "batch_size": 4},
+        "student": {
+            "small": {
+                "model": "softlab:tokens_transformer",
+                "arguments": {"width": 16, "num_layers": 1, "num_heads": 2},
+            }
+        },
+    }
+    recipe_from(TrainRecipe, told, where="here").run()
+    return load_file(out / "small/last.safetensors")
+
+
+def test_students_of_the_tokens_in_a_store_are_those_of_the_texts(made: Path, tmp_path: Path) -> None:
+    with_texts = train(made, tmp_path / "texts", path=str(made / "texts.parquet"), fields={"text": "text"})
+
+    without = train(made, tmp_path / "tokens", path=f"store:{made / 'store'}")
+
+    assert with_texts.keys() == without.keys()
+    assert all(each.equal(without[name]) for name, each in with_texts.items())
+
+
+def test_what_a_store_tells_by_itself_is_not_said_again(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"a store tells all but `source\.limit` by itself"):
+        train(made, tmp_path, path=f"store:{made / 'store'}", label_column="grade")
