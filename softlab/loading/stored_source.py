@@ -68,7 +68,7 @@ def stored_source(store: Store) -> StoredSource:
     """The samples of a store, so that students train without the data set that it was made from.
 
         store = softlab.open_store("runs/novels.zarr")
-        students = softlab.train_students(.., softlab.stored_source(store), [store])
+        results = softlab.train_students(students, softlab.stored_source(store), [store])
 
     Raises StoreMismatch for a store that doesn't hold what its teacher has read, as those of language models do.
     """
