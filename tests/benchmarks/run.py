@@ -23,6 +23,7 @@ from tests.benchmarks.sizes import bench_sizes
 from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
 from tests.benchmarks.texts import NUM_TEXTS, bench_texts
+from tests.benchmarks.tokens import bench_tokens
 from tests.benchmarks.training import bench_training
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_training(report, Path(name), source, rounds=options.rounds)
         num_texts = min(options.limit or NUM_TEXTS, NUM_TEXTS)
         bench_texts(report, Path(name), rounds=options.rounds, num_texts=num_texts)
+        bench_tokens(report, Path(name), rounds=options.rounds)
         bench_own_loop(report, Path(name), source, rounds=options.rounds)
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)

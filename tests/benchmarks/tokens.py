@@ -1,0 +1,175 @@
+"""Language models: what a teacher's rows cost beside its forward pass, how fast stored rows are read, and memory."""
+
+# Shape letters: R rows, D width of the hidden states, C classes.
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from softlab.bench.timing import rates
+from softlab.labels.draws import uniforms
+from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.sampling import keep_sampled
+from softlab.loading.aligned import Aligned
+from softlab.loading.batch import Batch
+from softlab.loading.loader import BatchLoader, LoaderOptions
+from softlab.loading.order import in_sequence
+from softlab.modalities.modality import model_arguments, settle_input
+from softlab.modalities.opening import open_source
+from softlab.modalities.tokens.inputs import TokensInput
+from softlab.models.build import ModelOptions, build_model
+from softlab.models.rows import logits_of
+from softlab.sources.options import SourceOptions
+from softlab.sources.source import Source
+from softlab.store.cache import CacheOptions
+from softlab.store.reader import open_store
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher, TeacherRun
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.selections import Sampling
+from tests.benchmarks.report import Report
+
+NUM_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 20_000, 256, 8
+SIZES: dict[str, Any] = {"width": 512, "num_layers": 8, "num_heads": 8}
+VOCABULARIES = (49_152, 152_064)
+MEMORY_ROWS, MEMORY_WIDTH = 2048, 512
+
+
+def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: int = NUM_DOCUMENTS) -> None:
+    """A causal transformer with random weights over documents of made-up words."""
+    folder = folder / "tokens"
+    folder.mkdir()
+    source = write_documents(folder / "documents.parquet", num_documents)
+    input = settle_input(TokensInput(tokenizer="train:16000", max_length=LENGTH), source)
+    torch.manual_seed(0)
+    options = ModelOptions(model="softlab:tokens_transformer", arguments=SIZES)
+    module = build_model(options, told=model_arguments(input))
+    teacher = Teacher(module=module, name=options.model, arguments=SIZES, input=input)
+    _bench_capture(report, teacher, source, rounds=rounds)
+    dump_teacher(teacher, source, folder / "store", DumpOptions(batch_size=BATCH))
+    _bench_reading(report, folder, rounds=rounds)
+    _bench_memory(report)
+
+
+def write_documents(file: Path, num_documents: int) -> Source:
+    random = np.random.default_rng(0)
+    letters = list("abcdefghiklmnoprstuvw")
+    words = ["".join(random.choice(letters, size=size)) for size in random.integers(2, 10, NUM_WORDS)]
+    share = 1 / np.arange(1, NUM_WORDS + 1)
+    texts = [" ".join(random.choice(words, size=LENGTH, p=share / share.sum())) for _ in range(num_documents)]
+    pq.write_table(pa.table({"text": texts}), file)
+    return open_source(SourceOptions(path=str(file), fields={"text": "text"}), modality="tokens")
+
+
+def _bench_capture(report: Report, teacher: Teacher, source: Source, *, rounds: int) -> None:
+    with TeacherRun(teacher, DumpOptions(batch_size=BATCH, selection="sampled")) as run:
+        loader = BatchLoader(
+            Aligned(source=source, inputs=(teacher.input,)), device=run.device, options=LoaderOptions()
+        )
+        (batch,) = loader.load(in_sequence(0, BATCH, batch_size=BATCH))
+        ways: dict[str, Callable[[], int]] = {"bare forward": partial(_forward, run, batch)}
+        for resolution in (16, 48):
+            ways[f"sampled at 1/{resolution}"] = partial(_capture, run, batch, resolution)
+        found = rates(ways, rounds=rounds)
+    bare = found["bare forward"]
+    report.bar("rows of a language model against its bare forward pass", found["sampled at 1/16"] / bare, at_least=0.95)
+    parameters = sum(each.numel() for each in teacher.module.parameters())
+    report.section(
+        "Rows of a language model",
+        f"A causal transformer of {parameters / 1e6:.0f} M parameters and a vocabulary of "
+        f"{model_arguments(teacher.input)['vocab_size']:,}; tokens per second. The bare pass computes all logits too, "
+        f"some rows after the others.",
+        ["way", "tokens per second", "relative"],
+        [[way, f"{rate:,.0f}", f"{rate / bare:.3f}"] for way, rate in found.items()],
+    )
+
+
+@torch.inference_mode()
+def _forward(run: TeacherRun, batch: Batch) -> int:
+    (collated,) = batch.to(run.device).inputs
+    rows = logits_of(
+        run.module, collated.inputs, device=run.device, autocast=run.options.device.autocast, counted=collated.units
+    ).rows
+    assert isinstance(rows, LazyLogits)
+    for _ in rows.chunks():
+        pass
+    return len(rows)
+
+
+def _capture(run: TeacherRun, batch: Batch, resolution: int) -> int:
+    output = run.run(batch, selections={"logits": Sampling(resolution=resolution)}).start_to_host().wait()
+    return len(output.labels["logits"])
+
+
+def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
+    """Random documents, as labels that a loss takes."""
+    store = open_store(folder / "store", cache=CacheOptions(dir=folder / "cache"))
+    random, num_threads = np.random.default_rng(0), torch.get_num_threads()
+
+    def read() -> int:
+        return len(store.read(random.integers(0, store.num_samples, 32)))
+
+    torch.set_num_threads(1)
+    try:
+        (rate,) = rates({"read": read}, rounds=rounds).values()
+    finally:
+        torch.set_num_threads(num_threads)
+    tokens = store.statistics.rows
+    size = sum(file.bytes for file in store.manifest.files) / tokens
+    cached = sum(file.stat().st_size for file in (folder / "cache").rglob("*.rows")) / tokens
+    report.section(
+        "Stored rows of tokens",
+        "Random documents from the row cache as labels, on one core; bytes of the whole store with the tokens that "
+        "were read, and of the row cache.",
+        ["tokens per second", "bytes a token", "bytes in the cache"],
+        [[f"{rate:,.0f}", f"{size:.1f}", f"{cached:.1f}"]],
+    )
+
+
+def _bench_memory(report: Report) -> None:
+    rows = []
+    for vocabulary in VOCABULARIES:
+        used = [_peak_of(way, vocabulary) for way in ("lazy", "dense")]
+        rows.append([f"{vocabulary:,}", *(f"{each / 2**20:,.0f} MiB" for each in used)])
+    report.section(
+        "Memory of sampling a vocabulary",
+        f"{MEMORY_ROWS:,} rows from hidden states of {MEMORY_WIDTH} numbers: by how much the memory of a process "
+        f"grows, some rows after the others, and of all logits at once.",
+        ["vocabulary", "some rows at a time", "all logits at once"],
+        rows,
+    )
+
+
+def _peak_of(way: str, vocabulary: int) -> int:
+    """Bytes, in a process of its own."""
+    command = [sys.executable, "-m", __name__, way, str(vocabulary)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _sample(way: str, vocabulary: int) -> int:
+    lazy = LazyLogits(
+        hidden=torch.randn(MEMORY_ROWS, MEMORY_WIDTH), weight_CD=torch.randn(vocabulary, MEMORY_WIDTH) / 16
+    )
+    numbers_R = torch.arange(MEMORY_ROWS)
+    uniforms_R2 = uniforms(0, view=0, samples_R=numbers_R, units_R=numbers_R)
+    keep_sampled(lazy[:8], resolution=16, uniforms_R2=uniforms_R2[:8])
+    before = _peak()
+    keep_sampled(lazy if way == "lazy" else lazy.whole(), resolution=16, uniforms_R2=uniforms_R2)
+    return _peak() - before
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(_sample(sys.argv[1], int(sys.argv[2]))))
