@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import softlab
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, StoreMismatch
 from softlab.loading.aligned import beside_store
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
@@ -182,3 +182,35 @@ def test_a_model_is_measured_against_its_teacher(documents: tuple[Any, TokensInp
 def test_a_loss_over_all_rows_at_once_is_refused(documents: tuple[Any, TokensInput], store: softlab.Store) -> None:
     with pytest.raises(InvalidOption, match=r"Choose another `loss\.name`, such as kl"):
         trained(documents, store, {"small": small_model(seed=1)}, loss="dist")
+
+
+@pytest.fixture(scope="module")
+def sampled(documents: tuple[Any, TokensInput], tmp_path_factory: pytest.TempPathFactory) -> softlab.Store:
+    """An unbiased sample of each row's classes."""
+    out = tmp_path_factory.mktemp("sampled") / "store"
+    return dump_documents(out, *documents, teacher=small_model(seed=0, scale=3.0))
+
+
+def test_from_samples_students_learn_nearly_what_they_learn_from_all_classes(
+    documents: tuple[Any, TokensInput], store: softlab.Store, sampled: softlab.Store
+) -> None:
+    """Without a word on how little of the teacher's probability the entries have: they stand for all of it."""
+    options = {"epochs": 6, "learning_rate": 1e-2, "alpha": 1.0}
+    whole = trained(documents, store, {"small": small_model(seed=1)}, **options)["small"]
+
+    found = trained(documents, sampled, {"small": small_model(seed=1)}, **options)["small"]
+
+    assert found.last is not None
+    assert whole.last is not None
+    assert found.last.values["perplexity"] == pytest.approx(whole.last.values["perplexity"], rel=0.05)
+    assert found.last.values["teacher_sampled_kl"] == pytest.approx(whole.last.values["teacher_kl"], abs=0.1)
+    assert "teacher_jensen_shannon" not in found.last.values
+    assert "teacher_bucket_kl" not in found.last.values
+
+
+@pytest.mark.parametrize("options", [{"loss": "reverse_kl"}, {"temperature": 2.0}, {"tail": "bucket"}])
+def test_what_samples_cannot_tell_is_refused(
+    documents: tuple[Any, TokensInput], sampled: softlab.Store, options: dict[str, Any]
+) -> None:
+    with pytest.raises((InvalidOption, StoreMismatch), match="sample"):
+        trained(documents, sampled, {"small": small_model(seed=1)}, **options)
