@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import softlab
-from softlab.errors import OddSource, StoreMismatch
+from softlab.errors import OddSource, RandomWeights, StoreMismatch
 from softlab.modalities.modality import model_arguments
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.models.build import ModelOptions, build_model
@@ -85,3 +85,19 @@ def test_students_learn_from_the_tokens_of_a_store_as_from_the_texts(
 
     assert losses[0] is not None
     assert losses[1] == pytest.approx(losses[0], abs=1e-6 if not by_length else 0.3)  # other samples share a batch
+
+
+def test_of_a_student_with_adapters_its_own_weights_stay(llama: Path, source: Any, tmp_path: Path) -> None:
+    store, input = dump(llama, source, tmp_path / "store"), TokensInput(tokenizer=str(llama))
+    adapters = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
+    arguments = {"task": "causal", "random": True, "num_hidden_layers": 1, "lora": adapters}
+    with pytest.warns(RandomWeights):
+        student = build_model(ModelOptions(model=f"hf:{llama}", arguments=arguments), told=model_arguments(input))
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    options = train_options(epochs=8, batch_size=4, device="cpu", track=(), alpha=1.0, learning_rate=1e-2)
+
+    softlab.train_students({"small": student}, source, [store], options, input=input)
+
+    changed = {name for name, tensor in student.state_dict().items() if not tensor.equal(before[name])}
+    assert len(changed) == 4
+    assert all("lora_" in name for name in changed)
