@@ -65,7 +65,7 @@ def write_documents(file: Path, num_documents: int) -> Source:
     letters = list("abcdefghiklmnoprstuvw")
     words = ["".join(random.choice(letters, size=size)) for size in random.integers(2, 10, NUM_WORDS)]
     share = 1 / np.arange(1, NUM_WORDS + 1)
-    texts = [" ".join(random.choice(words, size=LENGTH, p=share / share.sum())) for _ in range(num_documents)]
+    texts = [" ".join(random.choice(words, size=LENGTH // 2, p=share / share.sum())) for _ in range(num_documents)]
     pq.write_table(pa.table({"text": texts}), file)
     return open_source(SourceOptions(path=str(file), fields={"text": "text"}), modality="tokens")
 
