@@ -52,7 +52,7 @@ def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: in
     input = settle_input(TokensInput(tokenizer="train:16000", max_length=LENGTH), source)
     torch.manual_seed(0)
     options = ModelOptions(model="softlab:tokens_transformer", arguments=SIZES)
-    module = build_model(options, told=model_arguments(input))
+    module = build_model(options, told=model_arguments(input) | {"vocab_size": VOCABULARIES[0]})
     teacher = Teacher(module=module, name=options.model, arguments=SIZES, input=input)
     _bench_capture(report, teacher, source, rounds=rounds)
     dump_teacher(teacher, source, folder / "store", DumpOptions(batch_size=BATCH))
@@ -85,9 +85,8 @@ def _bench_capture(report: Report, teacher: Teacher, source: Source, *, rounds: 
     parameters = sum(each.numel() for each in teacher.module.parameters())
     report.section(
         "Rows of a language model",
-        f"A causal transformer of {parameters / 1e6:.0f} M parameters and a vocabulary of "
-        f"{model_arguments(teacher.input)['vocab_size']:,}; tokens per second. The bare pass computes all logits too, "
-        f"some rows after the others.",
+        f"A causal transformer of {parameters / 1e6:.0f} M parameters and {VOCABULARIES[0]:,} classes; tokens per "
+        f"second. The bare pass computes all logits too, some rows after the others.",
         ["way", "tokens per second", "relative"],
         [[way, f"{rate:,.0f}", f"{rate / bare:.3f}"] for way, rate in found.items()],
     )
