@@ -83,13 +83,15 @@ def _print_sampled(survey: Survey, console: Console) -> None:
         ],
         "entries": [f"{each.entries:.1f}" for each in survey.sampled],
         "head": [f"{each.head_mass:.3f}" for each in survey.sampled],
+        "angle": ["-" if math.isnan(each.angle) else f"{each.angle:.1f}" for each in survey.sampled],
         "B/row": [f"{each.bytes_per_unit:.1f}" for each in survey.sampled],
         "store": [format_bytes(survey.store_bytes(each)) for each in survey.sampled],
     }
     print_columns(columns, title="What each resolution keeps and weighs (* chosen)")
     console.print(
         f"{survey.num_rows / max(survey.surveyed, 1):,.1f} rows a sample. entries: stored classes of a row; head: "
-        f"probability of those that aren't drawn."
+        f"probability of those that aren't drawn; angle: degrees by which the surveyed rows together turn the gradient "
+        f"of a student that knows nothing yet (fewer of more rows)."
     )
 
 

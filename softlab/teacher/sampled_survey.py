@@ -1,10 +1,15 @@
 """What each resolution would keep and weigh, where rows are sampled: by drawing the surveyed rows at each of them."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
+import torch
+from torch import Tensor
 
+from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.sampled_angles import sampled_angles
 from softlab.labels.soft_labels import SoftLabels
 from softlab.manifest import SampledRecord, StorePlan
 from softlab.teacher.options import DumpOptions
@@ -13,6 +18,9 @@ from softlab.teacher.store_size import bytes_per_row
 from softlab.teacher.survey_run import Surveyed
 
 RESOLUTIONS = (16, 32, 48)
+
+MOST_ROWS = 4096
+"""That angles are told by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +34,10 @@ class SampledChoice:
     head_mass: float
     """Mean probability of the classes that aren't drawn."""
 
+    angle: float
+    """Degrees by which the gradient to the output layer, summed over at most `MOST_ROWS` of the surveyed rows, turns
+    away from the full one, of a student that knows nothing yet; NaN where logits are all there at once."""
+
     bytes_per_row: float
     """Labels and features of a sample with all of its rows; not what a store holds of its samples and files."""
 
@@ -38,11 +50,29 @@ def survey_sampled(
 ) -> tuple[SampledChoice, ...]:
     """Of the output `name`, at the resolution that was asked for and at some others."""
     asked = sorted({options.resolution, *RESOLUTIONS})
-    return tuple(_choice(found, dict(chosen), name, plan, replace(options, resolution=each)) for each in asked)
+    angles = _angles(found.whole.logits[name].rows, asked)
+    return tuple(
+        _choice(found, dict(chosen), name, plan, replace(options, resolution=each), angle=angles[each])
+        for each in asked
+    )
+
+
+def _angles(rows: Tensor | LazyLogits, resolutions: Sequence[int]) -> dict[int, float]:
+    if not isinstance(rows, LazyLogits) or not len(rows):
+        return dict.fromkeys(resolutions, math.nan)
+    some = rows[torch.arange(0, len(rows), -(-len(rows) // MOST_ROWS))]
+    found = sampled_angles(some, resolutions=resolutions)
+    return dict(zip(resolutions, (each.weight for each in found.values()), strict=True))
 
 
 def _choice(
-    found: Surveyed, chosen: dict[str, Selection], name: str, plan: StorePlan, options: DumpOptions
+    found: Surveyed,
+    chosen: dict[str, Selection],
+    name: str,
+    plan: StorePlan,
+    options: DumpOptions,
+    *,
+    angle: float,
 ) -> SampledChoice:
     output = found.keep(chosen | {name: Sampling(resolution=options.resolution)}, options)
     plan = _at_resolution(plan, name, options.resolution)
@@ -52,6 +82,7 @@ def _choice(
         resolution=options.resolution,
         entries=float((~labels.logits_BK.isneginf()).sum()) / max(len(labels), 1),
         head_mass=_head_mass(labels, options),
+        angle=angle,
         bytes_per_row=per_sample,
         bytes_per_unit=per_sample / max(rows_a_sample, 1e-9),
     )
