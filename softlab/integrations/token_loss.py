@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softlab.labels.lazy_logits import LazyLogits
-from softlab.labels.losses import DecisionLoss, decision_loss
+from softlab.labels.losses import DecisionLoss, KlLoss, decision_loss
 from softlab.labels.losses.chunked import chunked_loss
+from softlab.labels.losses.sampled_targets import with_targets
 from softlab.labels.soft_labels import SoftLabels
 from softlab.models.causal_reader import CausalReader
 from softlab.models.forward import LOGITS
@@ -33,9 +34,12 @@ class TokenRows:
 
     def loss(self, logits: LazyLogits, *, alpha: float, options: DecisionLoss) -> Tensor:
         """alpha * distillation + (1 - alpha) * cross-entropy, summed over the rows; a float32 scalar."""
+        labels = self.labels
+        if labels.is_sampled and isinstance(options, KlLoss) and alpha < 1:
+            labels, alpha = with_targets(labels, self.targets_R, alpha=alpha), 1.0
 
         def loss_of(logits_RC: Tensor, rows: slice) -> Tensor:
-            some = replace(self.labels.with_each(lambda tensor: tensor[rows]), counts_B=None)
+            some = replace(labels.with_each(lambda tensor: tensor[rows]), counts_B=None)
             loss = decision_loss(logits_RC, some, targets_B=self.targets_R[rows], options=options) * len(some)
             if alpha == 1:
                 return loss

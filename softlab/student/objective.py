@@ -25,6 +25,7 @@ from softlab.labels.losses import (
 )
 from softlab.labels.losses.chunked import chunked_loss
 from softlab.labels.losses.features import feature_loss
+from softlab.labels.losses.sampled_targets import with_targets
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
@@ -122,6 +123,10 @@ class Objective:
         shares = RowShares(batch, num_rows=len(logits), class_weights=self.class_weights)
         if alpha > 0:  # of several teachers, what they say together
             batch = replace(batch, labels=self._labels(batch, temperature=temperature_of(decision)), others=())
+        if self._is_one_term(batch, alpha=alpha, decision=decision):
+            assert batch.labels is not None, "they are sampled"
+            assert batch.targets_B is not None, "they are there"
+            batch, alpha = replace(batch, labels=with_targets(batch.labels, batch.targets_B, alpha=alpha)), 1.0
 
         def loss_of(logits_BC: Tensor, rows: slice) -> Tensor:
             own, terms = batch.with_rows(rows), []
@@ -134,6 +139,12 @@ class Objective:
             return torch.stack(terms).sum()
 
         return chunked_loss(logits, loss_of)
+
+    def _is_one_term(self, batch: Batch, *, alpha: float, decision: StudentLoss) -> bool:
+        """Whether hard targets are as good as one more entry of the stored rows."""
+        is_plain = not self.label_smoothing and not self.class_weights and batch.targets_B is not None
+        is_sampled = batch.labels is not None and batch.labels.is_sampled
+        return is_plain and is_sampled and isinstance(decision, KlLoss) and 0 < alpha < 1
 
     def _hard(self, student_logits_BC: Tensor, batch: Batch) -> Tensor:
         if self.new_classes:

@@ -36,7 +36,7 @@ def bench_memory(report: Report, folder: Path, *, num_samples: int) -> None:
     few, many = num_samples // GROWTH, num_samples
     rows = []
     for title, work in {"dump": _dump, "epoch": _train}.items():
-        small, large = (_peak_bytes(work, folder / f"memory-{count}", count) for count in (few, many))
+        small, large = (peak_bytes(work, folder / f"memory-{count}", count) for count in (few, many))
         rows.append([title, f"{small / 1e6:.1f}", f"{large / 1e6:.1f}", f"{(large - small) / (many - few):.1f}"])
     report.section(
         "Memory",
@@ -65,7 +65,7 @@ def _train(path: Path, num_samples: int) -> None:
         pass
 
 
-def _peak_bytes(work: Callable[[Path, int], None], path: Path, num_samples: int) -> int:
+def peak_bytes(work: Callable[[Path, int], None], path: Path, num_samples: int) -> int:
     """Of a process that does some work, watched from outside, where nothing that it does delays the watching."""
     context = get_context("forkserver")  # each as fresh as a new interpreter, and the libraries are imported once
     context.set_forkserver_preload([__name__])

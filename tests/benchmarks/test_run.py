@@ -16,6 +16,7 @@ TITLES = [
     "## Bytes of a text",
     "## Padding of batches",
     "## Units in the row cache",
+    "## Losses over a large vocabulary",
     "## A loop of one's own",
     "## Streaming",
     "## Students in one pass",

@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM, TrainingArguments
 
 from softlab.errors import ModelError, StoreMismatch
 from softlab.integrations.transformers import DistillationOptions, DistillationTrainer
-from softlab.labels.losses import KlLoss
+from softlab.labels.losses import KlLoss, kl_rows
 from softlab.loading.dataset_labels import DatasetLabels
 from softlab.loading.own_loop import align
 from softlab.modalities.tokens.inputs import TokensInput
@@ -225,3 +225,28 @@ def test_a_model_that_changes_its_logits_in_a_way_of_its_own_is_refused(
 
     with pytest.raises(ModelError, match="its logits differ by"):
         trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+
+
+@pytest.mark.parametrize("distillation", [MIXED, ALONE])
+def test_rows_that_are_samples_are_learnt(
+    stored: tuple[DatasetLabels, TokensInput],
+    ids: list[list[int]],
+    tmp_path: Path,
+    distillation: DistillationOptions,
+) -> None:
+    source, _ = open_documents(tmp_path)
+    sampled = dump_documents(tmp_path / "store", source, stored[1], teacher=small_model(seed=0, scale=3.0))
+    assert sampled.labels.is_sampled
+    trainer = make_trainer(tmp_path / "run", align(sampled), ids, distillation=distillation)
+
+    loss = trainer.compute_loss(trainer.model.train(), next(iter(trainer.get_train_dataloader())))
+
+    rows_RC = torch.cat([small_llama()(input_ids=torch.tensor([ids[index]])).logits[0, :-1] for index in range(4)])
+    rows_RC = rows_RC[:, :VOCABULARY]
+    targets_R = torch.tensor([token for index in range(4) for token in ids[index][1:]])
+    soft, hard = (
+        kl_rows(rows_RC, sampled.read(range(4)), temperature=1.0).mean(),
+        nn.CrossEntropyLoss()(rows_RC, targets_R),
+    )
+    alpha = distillation.alpha
+    torch.testing.assert_close(loss, alpha * soft + (1 - alpha) * hard)

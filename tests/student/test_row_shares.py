@@ -12,6 +12,7 @@ from torch import Tensor
 import softlab.labels.lazy_logits
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import LOSS_BY_NAME, KlLoss, StudentLoss, make_loss
+from softlab.labels.sampling import keep_sampled
 from softlab.loading.batch import Batch, MixedTargets
 from softlab.student.objective import Objective
 from softlab.student.options import TeachersOptions
@@ -116,6 +117,28 @@ def test_several_teachers_are_made_one_before_rows_are_taken(weigh: Any) -> None
     )
 
     same(some, whole)
+
+
+def sampled_batch() -> Batch:
+    random = torch.Generator().manual_seed(0)
+    uniforms_R2 = torch.rand(NUM_ROWS, 2, generator=random, dtype=torch.float64)
+    logits_RC = 3 * torch.randn(NUM_ROWS, NUM_CLASSES, generator=random)
+    return replace(rows_batch(), labels=keep_sampled(logits_RC, resolution=4, uniforms_R2=uniforms_R2))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("known", [True, False])
+def test_beside_sampled_rows_hard_targets_are_learnt_in_the_same_pass(
+    monkeypatch: pytest.MonkeyPatch, alpha: float, known: bool
+) -> None:
+    batch = sampled_batch() if known else replace(sampled_batch(), targets_B=torch.full((NUM_ROWS,), -1))
+    objective = Objective(teachers=TeachersOptions(alpha=alpha), loss=KlLoss(temperature=1.0))
+    some, whole = both_ways(objective, batch, dtype=torch.float32)
+
+    same(some, whole, rtol=1e-5)
+    monkeypatch.delattr("softlab.student.objective.hard_loss")
+    if alpha > 0:
+        objective(lazy_logits(), batch)
 
 
 def test_a_batch_without_a_known_target_has_no_hard_loss() -> None:
