@@ -2,9 +2,6 @@
 
 # Shape letters: R rows, D width of the hidden states, C classes.
 
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from softlab.bench.timing import rates
 from softlab.labels.draws import uniforms
@@ -36,6 +34,7 @@ from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.selections import Sampling
+from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.report import Report
 
 NUM_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 20_000, 256, 8
@@ -57,7 +56,7 @@ def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: in
     _bench_capture(report, teacher, source, rounds=rounds)
     dump_teacher(teacher, source, folder / "store", DumpOptions(batch_size=BATCH))
     _bench_reading(report, folder, rounds=rounds)
-    _bench_memory(report)
+    _bench_memory(report, folder)
 
 
 def write_documents(file: Path, num_documents: int) -> Source:
@@ -134,41 +133,37 @@ def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
     )
 
 
-def _bench_memory(report: Report) -> None:
+def _bench_memory(report: Report, folder: Path) -> None:
     rows = []
     for vocabulary in VOCABULARIES:
-        used = [_peak_of(way, vocabulary) for way in ("lazy", "dense")]
-        rows.append([f"{vocabulary:,}", *(f"{each / 2**20:,.0f} MiB" for each in used)])
+        nothing = peak_bytes(_made, folder, vocabulary)
+        used = [peak_bytes(way, folder, vocabulary) - nothing for way in (_sample_some, _sample_all)]
+        rows.append([f"{vocabulary:,}", *(f"{each / 1e6:,.0f} MB" for each in used)])
     report.section(
         "Memory of sampling a vocabulary",
-        f"{MEMORY_ROWS:,} rows from hidden states of {MEMORY_WIDTH} numbers: by how much the memory of a process "
-        f"grows, some rows after the others, and of all logits at once.",
+        f"{MEMORY_ROWS:,} rows from hidden states of {MEMORY_WIDTH} numbers: memory at its peak beyond inputs and "
+        f"libraries, some rows after the others, and of all logits at once.",
         ["vocabulary", "some rows at a time", "all logits at once"],
         rows,
     )
 
 
-def _peak_of(way: str, vocabulary: int) -> int:
-    """Bytes, in a process of its own."""
-    command = [sys.executable, "-m", __name__, way, str(vocabulary)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _sample(way: str, vocabulary: int) -> int:
+def _made(_: Path, vocabulary: int) -> tuple[LazyLogits, Tensor]:
+    """Logits, and what they are sampled by; a few are, so that libraries are loaded."""
     lazy = LazyLogits(
         hidden=torch.randn(MEMORY_ROWS, MEMORY_WIDTH), weight_CD=torch.randn(vocabulary, MEMORY_WIDTH) / 16
     )
     numbers_R = torch.arange(MEMORY_ROWS)
     uniforms_R2 = uniforms(0, view=0, samples_R=numbers_R, units_R=numbers_R)
-    keep_sampled(lazy[:8], resolution=16, uniforms_R2=uniforms_R2[:8])
-    before = _peak()
-    keep_sampled(lazy if way == "lazy" else lazy.whole(), resolution=16, uniforms_R2=uniforms_R2)
-    return _peak() - before
+    keep_sampled(lazy[:2], resolution=16, uniforms_R2=uniforms_R2[:2])
+    return lazy, uniforms_R2
 
 
-if __name__ == "__main__":
-    sys.stdout.write(str(_sample(sys.argv[1], int(sys.argv[2]))))
+def _sample_some(path: Path, vocabulary: int) -> None:
+    lazy, uniforms_R2 = _made(path, vocabulary)
+    keep_sampled(lazy, resolution=16, uniforms_R2=uniforms_R2)
+
+
+def _sample_all(path: Path, vocabulary: int) -> None:
+    lazy, uniforms_R2 = _made(path, vocabulary)
+    keep_sampled(lazy.whole(), resolution=16, uniforms_R2=uniforms_R2)
