@@ -136,7 +136,7 @@ def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
 def _bench_memory(report: Report, folder: Path) -> None:
     rows = []
     for vocabulary in VOCABULARIES:
-        nothing = peak_bytes(_made, folder, vocabulary)
+        nothing = peak_bytes(_make, folder, vocabulary)
         used = [peak_bytes(way, folder, vocabulary) - nothing for way in (_sample_some, _sample_all)]
         rows.append([f"{vocabulary:,}", *(f"{each / 1e6:,.0f} MB" for each in used)])
     report.section(
@@ -157,6 +157,10 @@ def _made(_: Path, vocabulary: int) -> tuple[LazyLogits, Tensor]:
     uniforms_R2 = uniforms(0, view=0, samples_R=numbers_R, units_R=numbers_R)
     keep_sampled(lazy[:2], resolution=16, uniforms_R2=uniforms_R2[:2])
     return lazy, uniforms_R2
+
+
+def _make(path: Path, vocabulary: int) -> None:
+    _made(path, vocabulary)
 
 
 def _sample_some(path: Path, vocabulary: int) -> None:
