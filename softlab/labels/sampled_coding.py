@@ -159,11 +159,11 @@ class SampledCoding:
             ranks_RK &= 0xFFFF
         drawn_RK = ranks_RK.masked_fill(is_head_RK, 0).cumsum(dim=1, dtype=torch.int32)
         ranks_RK = ranks_RK.where(is_head_RK, drawn_RK).clamp_(min=0, max=self.num_classes - 1)
-        ids_RK = ranks_RK.masked_fill_(~is_there_RK, 0).long()
         if not self.frequent:
-            return ids_RK
-        order_C = torch.from_numpy(_order(self.frequent, self.num_classes)).to(ids_RK.device)
-        return order_C[ids_RK].masked_fill_(~is_there_RK, 0)
+            return ranks_RK.masked_fill_(~is_there_RK, 0).long()
+        rank_of_0 = int(_ranks(self.frequent, self.num_classes)[0])
+        order_C = _order_on(self.frequent, self.num_classes, stored_RK.device)
+        return order_C[ranks_RK.masked_fill_(~is_there_RK, rank_of_0)]
 
 
 def frequent_classes(labels: SoftLabels, *, most: int = 4096) -> tuple[int, ...]:
@@ -179,6 +179,11 @@ def _order(frequent: tuple[int, ...], num_classes: int) -> Array:
     """int64 [C], the class of each rank."""
     others = np.setdiff1d(np.arange(num_classes), np.array(frequent, dtype=np.int64))
     return np.concatenate([np.array(frequent, dtype=np.int64), others])
+
+
+@lru_cache(maxsize=8)
+def _order_on(frequent: tuple[int, ...], num_classes: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(_order(frequent, num_classes)).to(device)
 
 
 @lru_cache(maxsize=8)
