@@ -266,6 +266,8 @@ def make_all(made: Path) -> None:
     assert stopped.code == -signal.SIGKILL, stopped
     for format in FORMATS:
         write_units(made / f"units-{format}", fill(make_unit_plan([2, 0, 3, 1], format=format), [2, 0, 3, 1]))
+        sampled = make_unit_plan([2, 0, 3, 1], format=format, is_sampled=True, classes=("page", "tokens"))
+        write_units(made / f"sampled-{format}", fill(sampled, [2, 0, 3, 1]))
     shutil.copytree(FORMAT_1, made / "format_1")
     make_predictions(made)
     make_weights(made)
