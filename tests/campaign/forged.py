@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from softlab.disk import list_files
 from softlab.errors import SoftlabError
 from softlab.identity import digest_of
-from softlab.manifest import MANIFEST_NAME
+from softlab.manifest import ENTRIES, MANIFEST_NAME
 from softlab.store.cache import CacheOptions
 from softlab.store.format import Array
 from softlab.store.known_formats import format_named
@@ -156,12 +156,15 @@ def _forge_rows(root: Path, chance: random.Random) -> str:
         store = open_store(root, cache=CacheOptions(max_bytes=0))
         plan, samples = store.manifest.plan, store.read_samples()
         shard = chance.choice(list(store.manifest.grid))
-        groups = [store.read_shard(shard, group=plan.group_of(output)) for output in plan.outputs]
+        names = [group for output in plan.outputs for group in plan.groups_of(output)]
+        groups = [store.read_shard(shard, group=group) for group in names]
     except SoftlabError:
         return "nothing"  # of format 1, say, whose arrays have other names
     rows_S = None if samples.rows_N is None else samples.rows_N[shard.start : shard.stop]
     arrays = {name: array for group in groups for name, array in group.items()}
     name = _spoil(arrays, chance)
+    if name.endswith(ENTRIES) and plan.storage.format == "parquet":
+        return "nothing"  # the index of a sample stands beside each of its entries
     for path, data in format_named(plan.storage.format).encode(plan, shard, arrays, rows_S=rows_S).items():
         (root / path).write_bytes(data)
     return f"{name} of {shard.name}"

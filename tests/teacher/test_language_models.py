@@ -21,6 +21,7 @@ from softlab.modalities.modality import model_arguments
 from softlab.modalities.opening import open_source
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.models.build import ModelOptions, build_model
+from softlab.sharing.publish.figures import measure_figures
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.convert import convert_store
@@ -277,3 +278,13 @@ def test_a_plan_tells_what_each_resolution_weighs(llama: Path, source: Source) -
     assert sorted(each.bytes_per_unit for each in survey.sampled) == [each.bytes_per_unit for each in survey.sampled]
     assert survey.choices == ()
     assert json.dumps([each.head_mass for each in survey.sampled])
+
+
+def test_a_published_store_tells_its_figures(llama: Path, source: Source, tmp_path: Path) -> None:
+    summary = dump(llama, source, tmp_path / "store")
+
+    figures = measure_figures(open_store(tmp_path / "store"))
+
+    assert figures.rows == sum(figures.confidence) == summary.manifest.num_rows
+    assert len(figures.captured_mass) == 1
+    assert sum(figures.captured_mass[0]) == figures.rows

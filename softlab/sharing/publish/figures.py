@@ -48,16 +48,17 @@ class Figures(Record, frozen=True, kw_only=True):
 
 
 def measure_figures(store: Store) -> Figures:
-    """The figures of a store, from at most 65,536 of its rows. Raises DamagedStore as reading does."""
-    read = _read_some(store)
+    """The figures of a store, from at most 65,536 of its rows, and of sampled ones the probability of the classes that
+    weren't drawn. Raises DamagedStore as reading does."""
+    read = _read_sampled(store) if store.labels.is_sampled else _read_some(store)
     stored = store.temperatures
     temperature = 1.0 if 1.0 in stored else stored[0]
-    captured_BT = torch.cat([captured_mass(labels) for labels in read])
+    captured_BT = torch.cat([captured_BT for _, captured_BT in read])
     return Figures(
         digest=store.digest,
-        rows=sum(map(len, read)),
+        rows=len(captured_BT),
         confidence_temperature=temperature,
-        confidence=_histogram(torch.cat([confidence(labels, temperature=temperature) for labels in read])),
+        confidence=_histogram(torch.cat([_confidence(labels, temperature=temperature) for labels, _ in read])),
         temperatures=stored,
         captured_mass=tuple(_histogram(column_B) for column_B in captured_BT.unbind(1)),
     )
@@ -67,16 +68,33 @@ def encode_figures(figures: Figures) -> bytes:
     return msgspec.json.encode(figures) + b"\n"
 
 
-def _read_some(store: Store) -> list[SoftLabels]:
-    """Rows at equal distances, of shards at equal distances."""
+def _confidence(labels: SoftLabels, *, temperature: float) -> Tensor:
+    """Of sampled rows the first class is never drawn."""
+    return labels.max_logit_B.exp() if labels.is_sampled else confidence(labels, temperature=temperature)
+
+
+def _read_some(store: Store) -> list[tuple[SoftLabels, Tensor]]:
+    """Rows at equal distances, of shards at equal distances, and what their classes capture."""
     shards = list(store.manifest.grid)
     chosen = [shards[number] for number in _spread(len(shards), MAX_SHARDS)]
     read = []
     for shard in chosen:
         arrays = store.read_shard(shard)
         rows = _spread(len(next(iter(arrays.values()))), MAX_ROWS // len(chosen))
-        read.append(store.coding.decode({name.rpartition("/")[2]: array[rows] for name, array in arrays.items()}))
+        labels = store.coding.decode({name.rpartition("/")[2]: array[rows] for name, array in arrays.items()})
+        read.append((labels, captured_mass(labels)))
     return read
+
+
+def _read_sampled(store: Store) -> list[tuple[SoftLabels, Tensor]]:
+    """The same of samples at equal distances, with as many rows as there may be."""
+    most = max(int(MAX_ROWS / max(store.rows_per_sample, 1)), 1)
+    samples = _spread(store.num_samples, most)
+    labels, num_head_B = store.read(samples), store.read_head_sizes(samples)
+    assert num_head_B is not None, "its rows are sampled"
+    weight_BK = (labels.logits_BK + labels.max_logit_B[:, None]).exp()
+    is_head_BK = torch.arange(labels.k) < num_head_B[:, None]
+    return [(labels, weight_BK.where(is_head_BK, 0).sum(dim=1, keepdim=True))]
 
 
 def _spread(length: int, count: int) -> list[int]:
