@@ -84,9 +84,11 @@ class LazyLogits:
 
     def layer(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the classes alone, in the type that they are multiplied in."""
-        num_classes = self.shape[-1]
-        weight_CD = self.weight_CD[:num_classes].to(self.dtype)
-        return weight_CD, None if self.bias_C is None else self.bias_C[:num_classes].to(self.dtype)
+        num_classes, dtype = self.shape[-1], self.dtype
+        if torch.is_autocast_enabled(self.device.type) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(self.device.type)
+        weight_CD = self.weight_CD[:num_classes].to(dtype)
+        return weight_CD, None if self.bias_C is None else self.bias_C[:num_classes].to(dtype)
 
     def finish(self, products: Tensor) -> Tensor:
         """The logits, of hidden states times weight plus bias."""
