@@ -160,7 +160,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         if num_items is None:
             return loss / max(len(rows_R), 1)
         shares = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-        mean: Tensor = loss * shares / num_items
+        # A step may have no token that is learnt, as of prompts alone: its loss is 0, and so is what it adds.
+        count = num_items.clamp(min=1) if isinstance(num_items, Tensor) else max(num_items, 1)
+        mean: Tensor = loss * shares / count
         return mean
 
     def _reader_of(self, model: nn.Module) -> CausalReader:

@@ -34,11 +34,8 @@ from torch import Tensor
 
 from softlab.labels.coding import GAP_STEP, Array, as_tensor, gaps_of
 from softlab.labels.origin import Origin
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, TAIL_STEPS
 from softlab.labels.soft_labels import SoftLabels
-
-TAIL_STEPS = 64
-"""Of 1/N: an error of 1 / 2,048 of the mass at N = 16 at most, where the sample's own noise is of about 1/6."""
 
 ENTROPY_STEPS = 16
 """Of a nat: means over 1,000 rows are right to 0.001."""

@@ -106,6 +106,7 @@ def match_rows(
         totals_B=units.totals_B,
         targets_R=None if units.targets_R is None else units.targets_R[kept_R],
         num_sequences=units.num_sequences,
+        length=units.length,
     )
     return replace(collated, units=kept), OwnRows(
         counts_B=counts_B,

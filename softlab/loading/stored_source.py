@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.modalities.tokens.inputs import STORED_FIELD
+from softlab.modalities.tokens.inputs import LEARNT_FIELD, STORED_FIELD
 from softlab.sources.source import Sample, SkippedSample, source_in_a_line
 from softlab.store.reader import Store
 from softlab.store.samples import SampleTable
@@ -17,7 +17,6 @@ class StoredSource:
 
     class_names: tuple[str, ...] | None = None
     skipped: tuple[SkippedSample, ...] = ()
-    field_names: tuple[str, ...] = (STORED_FIELD,)
 
     def __init__(self, store: Store) -> None:
         self.store, self.name = store, f"the samples of {store.name.rstrip('/').rpartition('/')[2]}"
@@ -27,6 +26,10 @@ class StoredSource:
 
     def __repr__(self) -> str:
         return source_in_a_line(self)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        return (STORED_FIELD, LEARNT_FIELD) if self._learns_some else (STORED_FIELD,)
 
     @property
     def keys(self) -> Sequence[str]:
@@ -42,16 +45,37 @@ class StoredSource:
     def read_many(self, indices: Sequence[int]) -> list[Sample]:
         """Content hashes are those of the samples as the teacher found them: the store vouches for both."""
         table, tokens = self._table, self.store.read_tokens(list(indices))
+        beside = self._learnt(indices, tokens) if self._learns_some else [{} for _ in tokens]
         return [
             Sample(
                 index=index,
                 key=table.keys[index],
-                fields={STORED_FIELD: ids},
+                fields={STORED_FIELD: ids, **own},
                 content_hash=table.content_hashes[index],
                 place=self.store.name,
             )
-            for index, ids in zip(indices, tokens, strict=True)
+            for index, ids, own in zip(indices, tokens, beside, strict=True)
         ]
+
+    @cached_property
+    def _learns_some(self) -> bool:
+        """Whether the teacher's input has tokens that aren't learnt, such as those of prompts."""
+        said = self.store.manifest.inputs[0].options
+        return bool(said.get("prompt_field")) or said.get("loss_on") == "completion"
+
+    def _learnt(
+        self, indices: Sequence[int], tokens: Sequence[NDArray[np.int64]]
+    ) -> list[dict[str, NDArray[np.int64]]]:
+        """A token is learnt by the row of the one before it, which the store has or not."""
+        units_R, counts_B = self.store.read_units(list(indices)), self.store.counts(list(indices))
+        assert units_R is not None, "the teacher answers for each token"
+        assert counts_B is not None, "and so it has rows for units"
+        found: list[dict[str, NDArray[np.int64]]] = []
+        for ids, own_R in zip(tokens, np.split(units_R.numpy(), np.cumsum(counts_B)[:-1]), strict=True):
+            learnt = np.zeros(len(ids), dtype=np.int64)
+            learnt[own_R + 1] = 1
+            found.append({LEARNT_FIELD: learnt})
+        return found
 
     @cached_property
     def _table(self) -> SampleTable:

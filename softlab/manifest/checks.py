@@ -23,6 +23,9 @@ SAMPLE_BYTES = 64
 MAX_NESTING = 16
 """Of tables and lists in the arguments of a teacher or a transform."""
 
+MAX_SAMPLED_CLASSES = 1 << 24
+"""Tables of ranks have an entry for each; no vocabulary has so many."""
+
 ExpectedArrays = dict[str, tuple[str | None, tuple[int, ...]]]
 """By short name: the dtype, None where it may be any, and the shape of a row."""
 
@@ -162,6 +165,8 @@ def _find_wrong_classes(output: ClassesRecord) -> str | None:
     if isinstance(selection, SampledRecord):
         if output.head != "softmax" or output.valid or output.absolute or output.interpolates is not False:
             return "sampled rows that aren't plain probabilities at one temperature"
+        if num_classes > MAX_SAMPLED_CLASSES:
+            return f"sampled rows over {num_classes:,} classes (limit {MAX_SAMPLED_CLASSES:,})"
         frequent = () if isinstance(coding.frequent, UnsetType) else coding.frequent
         if len(set(frequent)) < len(frequent) or max(frequent, default=0) >= num_classes:
             return "frequent classes that are there twice, or aren't classes"

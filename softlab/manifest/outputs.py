@@ -33,7 +33,7 @@ class SelectionRecord(Record, frozen=True, kw_only=True, tag_field="method", tag
 class SampledRecord(Record, frozen=True, kw_only=True, tag_field="method", tag="sampled"):
     """Each class of probability 1 / resolution or more, and an unbiased sample of the others; at temperature 1."""
 
-    resolution: Annotated[int, Meta(ge=1, le=255)]
+    resolution: Annotated[int, Meta(ge=1, le=254)]
 
     @property
     def k(self) -> int:

@@ -77,6 +77,9 @@ class Units:
     num_sequences: int | None = None
     """How many rows the tensors of a model have, where samples may share one; None for one a sample."""
 
+    length: int | None = None
+    """Positions of each of them that `keys_R` counts by, where it isn't the model that tells it."""
+
     def to(self, device: "torch.device") -> "Units":
         return replace(
             self,

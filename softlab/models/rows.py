@@ -46,6 +46,11 @@ class CountedRows(Protocol):
         """How many rows of [L, ...] the output has, where samples share some; None for one a sample."""
         ...
 
+    @property
+    def length(self) -> int | None:
+        """L, by which `keys_R` count; None where it is the output that tells it."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OutputRows:
@@ -174,6 +179,11 @@ def _positions_as_rows(output: Output, counted: CountedRows | None) -> OutputRow
     num_samples, length = output.shape[:2]
     rows = output.flatten_rows() if isinstance(output, LazyLogits) else output.flatten(end_dim=1)
     if counted is not None:
+        if counted.length is not None and length != counted.length:
+            raise ModelError(
+                f"an output has {length:,} positions for inputs of {counted.length:,} tokens, so that nothing tells "
+                f"which token each is about. Give a model whose output has a position for each token that it reads."
+            )
         numbers_R = counted.keys_R % max(length, 1) if counted.numbers_R is None else counted.numbers_R
         return OutputRows(rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=numbers_R)
     positions_L = torch.arange(length, device=output.device)

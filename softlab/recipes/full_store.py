@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+from softlab.errors import InvalidOption
 from softlab.evaluation.one_model import first_input, open_inputs
 from softlab.labels.soft_labels import Head
 from softlab.loading.options import CheckOptions
 from softlab.modalities.images.inputs import ImageInput
-from softlab.modalities.modality import fitted_input, model_arguments, outputs_of_input
+from softlab.modalities.modality import fitted_input, model_arguments, outputs_of_input, tells_targets
 from softlab.models.build import build_model
 from softlab.models.device import DeviceOptions, place
 from softlab.models.rows import logits_of
@@ -43,6 +44,11 @@ def full_store(
         input=used,
         class_names=class_names,
     )
+    if tells_targets(used):
+        raise InvalidOption(
+            f"{options.model}: answers over a vocabulary for each token, and all of its classes are not stored. Give a "
+            f"store of sampled rows instead (`valid_store`, or `store`): KL to the teacher is measured by that."
+        )
     k = _count_classes(teacher, source, device)
     dump_teacher(teacher, source, out, DumpOptions(k=k, coding="float32", temperature=(1.0,), head=head, device=device))
     return open_store(out, cache=cache)

@@ -11,14 +11,14 @@ from msgspec import UNSET
 
 from softlab.errors import DamagedStore
 from softlab.indices import StoreIndex
-from softlab.manifest import ENTRIES, SAMPLES, Manifest, TokensReadRecord
+from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, Manifest, TokensReadRecord
 from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.cache import CachedRows, CacheOptions, cache_folder
-from softlab.store.format import Array, entries_of
+from softlab.store.format import Array, empty_arrays, entries_of
 from softlab.store.known_formats import format_named
 from softlab.store.rows import Rows, layout_of
-from softlab.store.sampled_rows import sampled_layout
+from softlab.store.sampled_rows import find_wrong_rows, sampled_layout
 from softlab.store.shard_files import ShardFiles
 from softlab.store.shard_rows import ShardRows
 from softlab.store.unit_rows import UnitRows
@@ -68,8 +68,14 @@ class DecodedGroups:
         rows, sampled = self._take(group, view, store_B), self._sampled.get(group)
         if sampled is None:
             return rows
+        units, own = self.units_of(group, view=view), f"{group}{ENTRIES}"
         try:
-            return sampled.join(rows, self._take(f"{group}{ENTRIES}", view, store_B))
+            return sampled.join(
+                rows,
+                self._take(own, view, store_B),
+                rows_B=None if units is None else units.counts(store_B),
+                entries_B=self._entries_of(own, view).counts(store_B),
+            )
         except ValueError as error:
             raise DamagedStore(f"{self.name}: view {view} of {group}: {error}. Get the store again.") from error
 
@@ -101,6 +107,25 @@ class DecodedGroups:
             return self._entries_of(group, view)
         return self._units() if axis == "unit" else None
 
+    def rows_in(self, shard: Shard, *, group: str) -> int:
+        """Of one shard. How many entries it has is told by that shard alone, in any thread."""
+        if self.manifest.axis_of(group) == "entry":
+            name = entries_of(self.manifest, group)
+            told = name.rpartition("/")[0]
+            fields = self.manifest.storage.fields_of(told)
+            counts = empty_arrays(fields, num_rows=shard.num_rows)
+            self.read_into(counts, shard, group=told)
+            return self._checked(int(counts[name].sum(dtype=np.int64)), group=group)
+        units = self.units_of(group)
+        return shard.num_rows if units is None else units.in_shard(shard)
+
+    def _checked(self, num_entries: int, *, group: str) -> int:
+        """Of a shard. Raises DamagedStore for more than it has room for."""
+        most = self.manifest.shard_capacity(self.manifest.storage.fields_of(group)[0])
+        if num_entries > most:
+            raise DamagedStore(f"{self.name}: a shard of {group} has more than {most:,} entries. Get the store again.")
+        return num_entries
+
     def bytes_when_decoded(self, group: str) -> int:
         """Of one group, and of entries, in all views: what a row cache of them takes."""
         return sum(map(self._bytes_when_decoded, self._with_entries(group)))
@@ -109,15 +134,14 @@ class DecodedGroups:
         return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if group in self._sampled else (group,)
 
     def _entries_of(self, group: str, view: int) -> UnitRows:
-        """Raises DamagedStore for more of them than a shard has room for."""
+        """Raises DamagedStore for more of them than a shard has room for. The counts of a whole view are small."""
         if (group, view) not in self._entries:
             name = entries_of(self.manifest, group)
             told = name.rpartition("/")[0]
             rows = self._take(told, view, StoreIndex(np.arange(self.manifest.source.num_samples)))
             entries = UnitRows(self._stored[told].columns(rows)[name].astype(np.int64))
-            most = self.manifest.shard_capacity(self.manifest.storage.fields_of(group)[0])
-            if any(entries.in_shard(self.manifest.grid.shard(view, part)) > most for part in self._parts):
-                raise DamagedStore(f"{self.name}: a shard of {group} has more than {most:,} entries. Get it again.")
+            for part in self._parts:
+                self._checked(entries.in_shard(self.manifest.grid.shard(view, part)), group=group)
             self._entries[group, view] = entries
         return self._entries[group, view]
 
@@ -196,6 +220,10 @@ class DecodedGroups:
 
     def _find_wrong_class(self, arrays: Mapping[str, Array]) -> str | None:
         for output in self.manifest.outputs:
+            if isinstance(output, ClassesRecord) and output.is_sampled:
+                problem = find_wrong_rows(arrays, group=self.manifest.group_of(output))
+                if problem is not None:
+                    return problem
             if isinstance(output, TokensReadRecord):
                 ids_E = arrays.get(f"{self.manifest.group_of(output)}{ENTRIES}/token_ids")
                 if ids_E is not None and ids_E.size and int(ids_E.max()) >= output.vocabulary:

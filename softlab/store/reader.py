@@ -293,8 +293,7 @@ class Store:
         """One shard's arrays of one group (default: the labels) as they are stored, by field name; checked against the
         manifest."""
         group = group or self._group_named(None)
-        units = self._groups.units_of(group, view=shard.view)
-        num_rows = shard.num_rows if units is None else units.in_shard(shard)
+        num_rows = self._groups.rows_in(shard, group=group)
         arrays = empty_arrays(self.manifest.storage.fields_of(group), num_rows=num_rows)
         self._groups.read_into(arrays, shard, group=group)
         return arrays

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS, token_dtype
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS, TAIL_STEPS, token_dtype
 from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan, TokensReadRecord
 from softlab.store.format import Array
 from softlab.store.rows import RowLayout, Rows, layout_of
@@ -35,14 +35,19 @@ class SampledLayout:
 
     k: int
 
-    def join(self, rows: Rows, entries: Rows) -> Rows:
-        """uint8 [R, slot bytes]; slots without an entry are 0. Raises ValueError where the rows don't have so many
-        entries."""
+    def join(
+        self, rows: Rows, entries: Rows, *, rows_B: NDArray[np.int64] | None, entries_B: NDArray[np.int64]
+    ) -> Rows:
+        """uint8 [R, slot bytes]; slots without an entry are 0. `rows_B` and `entries_B` are how many each sample has,
+        None for one row each. Raises ValueError where the rows of a sample don't have so many entries."""
         stored, own = self.rows.columns(rows), self.entries.columns(entries)
         group = self.rows.fields[0].group
         counts_R = stored[f"{group}/num_head"].astype(np.int64) + stored[f"{group}/num_drawn"]
-        if counts_R.sum() != len(entries) or counts_R.max(initial=0) > self.k:
-            raise ValueError(f"{len(entries):,} entries for rows that say they have {counts_R.sum():,}, {self.k} each")
+        if not np.array_equal(sums_of(counts_R, rows_B), entries_B) or counts_R.max(initial=0) > self.k:
+            raise ValueError(
+                f"{len(entries):,} entries for rows that say they have {counts_R.sum():,}, others of a sample, or more "
+                f"than {self.k} each"
+            )
         joined = np.zeros((len(rows), self.slots.row_bytes), dtype=np.uint8)
         columns, is_there_RK = self.slots.columns(joined), np.arange(self.k) < counts_R[:, None]
         for name, column in stored.items():
@@ -63,6 +68,28 @@ def sampled_layout(plan: StorePlan, output: ClassesRecord) -> SampledLayout:
     return SampledLayout(layout_of(rows), layout_of(entries), layout_of([*rows, *slots]), k)
 
 
+def find_wrong_rows(arrays: Mapping[str, Array], *, group: str) -> str | None:
+    """What is wrong with the arrays of sampled rows, as the middle of a sentence: numbers that no row has."""
+    num_head_R, num_drawn_R = arrays.get(f"{group}/num_head"), arrays.get(f"{group}/num_drawn")
+    tail_R = arrays.get(f"{group}/tail")
+    if num_head_R is None or num_drawn_R is None or tail_R is None:
+        return None
+    if not num_head_R.all():
+        return "a row without a class that isn't drawn"
+    if ((tail_R.astype(np.int64) >= TAIL_STEPS * num_drawn_R.astype(np.int64)) & (num_drawn_R > 0)).any():
+        return "drawn classes that weigh nothing"
+    return None
+
+
+def sums_of(counts_R: NDArray[np.int64], rows_B: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Of the rows of each sample, one sample behind the other; None for one row each."""
+    if rows_B is None:
+        return counts_R
+    ends = np.concatenate([[0], np.cumsum(counts_R)])[np.concatenate([[0], np.cumsum(rows_B)])]
+    sums_B: NDArray[np.int64] = np.diff(ends)
+    return sums_B
+
+
 def place_arrays(
     plan: StorePlan, output: ClassesRecord, encoded: Mapping[str, Array], *, rows_S: NDArray[np.int64] | None
 ) -> dict[str, Array]:
@@ -72,11 +99,7 @@ def place_arrays(
     if not output.is_sampled:
         return {f"{group}/{name}": array for name, array in encoded.items()}
     counts_R = encoded["num_head"].astype(np.int64) + encoded["num_drawn"]
-    counts_S = counts_R
-    if output.units:
-        assert rows_S is not None, "an output with units has rows of its own"
-        ends = np.concatenate([[0], np.cumsum(counts_R)])[np.concatenate([[0], np.cumsum(rows_S)])]
-        counts_S = np.diff(ends)
+    counts_S = sums_of(counts_R, rows_S if output.units else None)
     placed = {f"{group}{ENTRIES if name in ENTRY_ARRAYS else ''}/{name}": array for name, array in encoded.items()}
     (name, dtype), *_ = SAMPLE_ARRAYS.items()
     return placed | {f"{group}{SAMPLES}/{name}": counts_S.astype(dtype)}

@@ -73,6 +73,7 @@ def make_learners(
         check_multi_label(name, objective, loader.aligned)
         check_warmup_steps(learn.optimizer, num_steps=order.num_steps, student=name)
         _check_temperatures(name, objective, loader.aligned.labelled)
+        _check_sampled(name, objective, loader.aligned.labelled)
     _check_modules(students)
     _check_names([name for name, *_ in wanted])
     example = None
@@ -229,6 +230,24 @@ def _check_temperatures(name: str, objective: Objective, stores: Sequence[Store]
                 f"them. Say `loss.{option} = {lowest:g}` or more, or dump again with {coolest:g} among "
                 f"`dump.temperature`."
             )
+
+
+def _check_sampled(name: str, objective: Objective, stores: Sequence[Store]) -> None:
+    """Raises InvalidOption for what isn't learnt of rows that are samples, before the first of them is read."""
+    sampled = next((store for store in stores if store.has_labels and store.labels.is_sampled), None)
+    if sampled is None or not objective.learns_labels:
+        return
+    loss, end = objective.loss, objective.temperature_end
+    if len([store for store in stores if store.has_labels]) > 1:
+        raise InvalidOption(
+            f"student {name}: {sampled.name} holds samples of its rows, which aren't mixed with those of another "
+            f"teacher. Give one `store`, or dump both teachers with `dump.selection = topk`."
+        )
+    if loss.name != "kl" or temperature_of(loss) != 1 or end not in (None, 1):
+        raise InvalidOption(
+            f"student {name}: {sampled.name} holds samples of its rows, which are right in the mean for `loss.name = "
+            f"kl` at `loss.temperature = 1` alone. Say so, or dump with `dump.selection = topk`."
+        )
 
 
 def _check_rows_of_units(students: Mapping[str, Student], loader: BatchLoader) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from softlab.errors import InvalidOption
 from softlab.labels.chance import LabelClasses
 from softlab.labels.coding import Coding
+from softlab.labels.sampling import check_resolution
 from softlab.labels.selection import sorted_temperatures
 from softlab.labels.soft_labels import Head
 from softlab.labels.values_coding import ValuesCoding
@@ -30,9 +31,6 @@ DIGEST_EVERY = 64
 MAX_VIEWS = 100_000
 """Given at once: more are a slip, and the list of their shards alone would fill the memory."""
 
-
-MAX_RESOLUTION = 255
-"""Entries of a row are counted in a byte."""
 
 MAX_GAP_STEP = 64
 """Nats; what a manifest may say."""
@@ -182,11 +180,7 @@ class DumpOptions:
             )
         if self.inputs not in ("tokens", "none"):
             raise InvalidOption(f"dump.inputs = {self.inputs}: is unknown. Say tokens or none.")
-        if not 1 <= self.resolution <= MAX_RESOLUTION:
-            raise InvalidOption(
-                f"dump.resolution = {self.resolution}: expected a whole number from 1 to {MAX_RESOLUTION}: a class of "
-                f"probability 1 / resolution or more is kept. Change `dump.resolution`."
-            )
+        check_resolution(self.resolution)
         if self.selection != "sampled":
             return
         default = DumpOptions()

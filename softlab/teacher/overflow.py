@@ -17,7 +17,7 @@ from softlab.loading.batch import Batch
 from softlab.models.rows import OutputRows
 from softlab.teacher.forward import OutputOnHost, Run, TeacherRun, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.selections import Selections, TopK
+from softlab.teacher.selections import Sampling, Selections, TopK
 
 
 def run_batches(run: Run, batches: Iterable[Batch], *, selections: Selections) -> Iterator[tuple[Batch, OutputOnHost]]:
@@ -51,7 +51,8 @@ def whole_mended(run: TeacherRun, batch: Batch, *, compiled: bool = True) -> Who
     whole = run.whole(batch, compiled=compiled)
     if not run.may_overflow:
         return whole
-    least = dict.fromkeys(whole.logits, TopK(k=1))
+    is_sampled = run.options.selection == "sampled"
+    least = dict.fromkeys(whole.logits, Sampling(resolution=1) if is_sampled else TopK(k=1))
     overflowed_B = ~keep(whole, selections=least, options=run.options).is_finite_B
     if not overflowed_B.any():
         return whole

@@ -195,14 +195,15 @@ def _compare_labels(coding: LabelCoding, stored: Mapping[str, Array], logits_RC:
 
 
 def _compare_sampled(coding: SampledCoding, stored: Mapping[str, Array], logits_RC: Tensor | LazyLogits) -> _Difference:
-    """The classes that weren't drawn, by the logarithms of their probabilities, and the probability of all others."""
+    """The classes that weren't drawn, by the logarithms of their probabilities: so the mass of all others too."""
     then, num_head_R1 = coding.decode(stored), torch.from_numpy(stored["num_head"].astype(np.int64))[:, None]
     is_head_RK = torch.arange(then.k) < num_head_R1
     parts = logits_RC.chunks() if isinstance(logits_RC, LazyLogits) else [(slice(None), logits_RC)]
     now, largest = [], []
     for some, logits_XC in parts:
         now.append(logits_XC.double().log_softmax(dim=1).gather(1, then.class_ids_BK[some]).float())
-        largest.append(logits_XC.abs().amax(dim=1, keepdim=True))
+        is_class_XC = ~logits_XC.isneginf()  # a class of probability 0 tells nothing of how large logits are
+        largest.append(logits_XC.abs().where(is_class_XC, 0).amax(dim=1, keepdim=True))
     now_RK, largest_R1 = torch.cat(now), torch.cat(largest).float()
     if not bool(largest_R1.isfinite().all()):
         return _Difference(math.inf, "the largest logit: finite, and now it is not")

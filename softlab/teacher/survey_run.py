@@ -113,7 +113,8 @@ def run_survey(
             break
     spent = time.perf_counter() - start
     whole = _join(found)
-    finite = [*whole.values.values(), *([] if options.has_valid else whole.logits.values())]
+    may_lack = options.has_valid or options.selection == "sampled"
+    finite = [*whole.values.values(), *([] if may_lack else whole.logits.values())]
     if not all(bool(each.known.isfinite().all()) for each in finite):
         raise TeacherError(
             "the teacher's outputs are NaN or infinite for some samples. Check its weights and inputs; logits of -inf, "

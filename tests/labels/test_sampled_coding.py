@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softlab.labels.coding import as_tensor
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, TAIL_STEPS
 from softlab.labels.sampled_coding import (
-    TAIL_STEPS,
     SampledCoding,
     frequent_classes,
 )

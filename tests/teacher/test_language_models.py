@@ -260,8 +260,8 @@ def test_a_document_with_nan_is_named_with_the_position(llama: Path, tmp_path: P
         ({"selection": "sampled", "temperature": (1.0, 2.0)}, "dump.temperature with dump.selection = sampled"),
         ({"selection": "sampled", "coding": "float32"}, "dump.coding with dump.selection = sampled"),
         ({"selection": "largest"}, "Choose as `dump.selection` auto, topk or sampled"),
-        ({"resolution": 0}, "dump.resolution"),
-        ({"resolution": 300}, "dump.resolution"),
+        ({"resolution": 0}, "Choose `dump.resolution`"),
+        ({"resolution": 255}, "Choose `dump.resolution`"),
         ({"inputs": "all"}, "dump.inputs = all"),
     ],
 )

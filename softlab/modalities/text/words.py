@@ -92,6 +92,7 @@ def word_units(encoded: Sequence[Encoding], texts: Sequence[str], *, length: int
         keys_R=torch.from_numpy(np.concatenate(keys)),
         numbers_R=torch.from_numpy(np.concatenate(numbers)),
         totals_B=torch.tensor(totals),
+        length=length,
     )
 
 

@@ -13,9 +13,12 @@ from softlab.modalities.tokens.packing import one_a_sequence, pack
 from softlab.modalities.tokens.shift import ReadTokens, token_units
 
 
-def collate_tokens(read: Sequence[ReadTokens], *, pad_id: int, max_length: int | None) -> Collated:
+def collate_tokens(
+    read: Sequence[ReadTokens], *, pad_id: int, max_length: int | None, are_beginnings: bool
+) -> Collated:
     """`input_ids` and `attention_mask` [B, L], and the rows of `shift`. With a `max_length` samples share sequences of
-    so many tokens: `input_ids` and `position_ids` [P, L], and no mask."""
+    so many tokens: `input_ids` and `position_ids` [P, L], and no mask. The ids alone tell what was read where these
+    `are_beginnings` of samples: of others it isn't known which tokens stand side by side."""
     lengths = [len(each) for each in read]
     places = one_a_sequence(lengths) if max_length is None else pack(lengths, max_length=max_length)
     num_sequences = 1 + max(place.sequence for place in places)
@@ -28,13 +31,13 @@ def collate_tokens(read: Sequence[ReadTokens], *, pad_id: int, max_length: int |
         mask_PL[there], positions_PL[there] = 1, torch.arange(len(each))
     beside = {"attention_mask": mask_PL} if max_length is None else {"position_ids": positions_PL}
     cut = [each.total - len(each) for each in read]
-    are_beginnings = all(len(each) == each.numbers_T[-1] + 1 for each in read)
     return Collated(
         inputs=Inputs(named={"input_ids": ids_PL, **beside}, num_samples=len(read)),
         units=token_units(
             read,
             starts=[place.sequence * length + place.start for place in places],
             num_sequences=num_sequences,
+            length=length,
         ),
         cut_off=sum(map(bool, cut)),
         tokens=TokensRecord(read=sum(lengths), cut_off=sum(cut)),

@@ -11,6 +11,9 @@ from softlab.modalities.text.inputs import TextInput
 STORED_FIELD = "tokens"
 """Of a sample that is known by the ids of its tokens, as a store holds them."""
 
+LEARNT_FIELD = "learnt"
+"""Beside it: which tokens are learnt, a 1 or 0 for each, where that isn't all of them."""
+
 SHORTEST = 2
 """A token's row tells the one behind it."""
 

@@ -20,7 +20,7 @@ from softlab.modalities.text.modality import TEXTS_TO_TRAIN_ON
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.chats import parse_chat
 from softlab.modalities.tokens.collating import collate_tokens
-from softlab.modalities.tokens.inputs import STORED_FIELD, TokensInput
+from softlab.modalities.tokens.inputs import LEARNT_FIELD, STORED_FIELD, TokensInput
 from softlab.modalities.tokens.shift import rows_of
 from softlab.modalities.tokens.tokenizer import read_causal_tokenizer, tokenizer_for
 from softlab.modalities.views import AsTheyAre, NoViews, Replay
@@ -76,7 +76,7 @@ class Tokens:
     def pick(self, fields: Mapping[str, Raw], *, where: str) -> Mapping[str, Raw]:
         """The fields that are read. Raises InvalidOption for one that isn't there."""
         if isinstance(fields.get(STORED_FIELD), np.ndarray):
-            return {STORED_FIELD: fields[STORED_FIELD]}
+            return {name: fields[name] for name in (STORED_FIELD, LEARNT_FIELD) if name in fields}
         found = {}
         for name in self.fields:
             if name and name not in fields:
@@ -85,13 +85,19 @@ class Tokens:
                     f"column as `source.fields.{name}`, or correct `input.field`, `input.prompt_field` and "
                     f"`input.messages_field`."
                 )
-            found[name] = fields[name or choose_field(Tokens(), tuple(fields), where=where)]
+            own = name or choose_field(Tokens(), tuple(fields), where=where)
+            if not name and own in self.fields:
+                raise InvalidOption(
+                    f"{where}: `input.prompt_field` and the document are both the field {own!r}, so that the prompt "
+                    f"would be read twice. Name the document as `input.field`."
+                )
+            found[name] = fields[own]
         return found
 
     def decode(self, raw: Raw | Mapping[str, Raw]) -> Texts:
         """Raises ValueError or TypeError for what isn't text, or no chat where one is expected."""
         if isinstance(raw, Mapping) and isinstance(raw.get(STORED_FIELD), np.ndarray):
-            return {STORED_FIELD: raw[STORED_FIELD]}
+            return dict(raw)
         return {
             name: parse_chat(found, has_answers=name in self.answered) if name in self.chats else _text(found)
             for name, found in (raw if isinstance(raw, Mapping) else {"": raw}).items()
@@ -181,6 +187,7 @@ class Tokens:
             [tokenizer.read(each, options) for each in examples],
             pad_id=tokenizer.text.pad_id,
             max_length=tokenizer.max_length if options.pack else None,
+            are_beginnings=options.truncation == "right",
         )
 
 

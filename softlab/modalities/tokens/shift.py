@@ -40,8 +40,9 @@ class ReadTokens:
         return len(self.ids_T)
 
 
-def token_units(read: Sequence[ReadTokens], *, starts: Sequence[int], num_sequences: int) -> Units:
-    """Of some samples in so many sequences; `starts` is where each begins in these, one behind the other."""
+def token_units(read: Sequence[ReadTokens], *, starts: Sequence[int], num_sequences: int, length: int) -> Units:
+    """Of some samples in so many sequences of a length; `starts` is where each begins in these, one behind the
+    other."""
     rows = [rows_of(each) for each in read]
     return Units(
         rows_B=torch.tensor([len(each) for each in rows]),
@@ -50,6 +51,7 @@ def token_units(read: Sequence[ReadTokens], *, starts: Sequence[int], num_sequen
         totals_B=torch.tensor([each.total for each in read]),
         targets_R=torch.from_numpy(np.concatenate([each.ids_T[own + 1] for each, own in zip(read, rows, strict=True)])),
         num_sequences=num_sequences,
+        length=length,
     )
 
 

@@ -17,7 +17,7 @@ from softlab.identity import digest_of
 from softlab.modalities.text.tokenizer import TextTokenizer, chat_writer_of, read_tokenizer
 from softlab.modalities.text.words import Encoding
 from softlab.modalities.tokens.chats import Turn, WriteChat, WrittenText, write_chat
-from softlab.modalities.tokens.inputs import SHORTEST, STORED_FIELD, TokensInput
+from softlab.modalities.tokens.inputs import LEARNT_FIELD, SHORTEST, STORED_FIELD, TokensInput
 from softlab.modalities.tokens.shift import ReadTokens
 
 CLOCK = "strftime_now"
@@ -42,7 +42,7 @@ class CausalTokenizer:
         """The tokens of an example. Raises InvalidOption for a chat whose turns can't be written, and where the
         tokenizer leaves nothing."""
         if STORED_FIELD in example:
-            return _as_stored(example[STORED_FIELD], max_length=self.max_length)
+            return _as_stored(example[STORED_FIELD], example.get(LEARNT_FIELD), max_length=self.max_length)
         written = self.written(example, options)
         has_special = options.add_special_tokens and self.write is None
         found = self.text.rust.encode(written.text, add_special_tokens=has_special)
@@ -123,13 +123,14 @@ def _written(library: Any, template: str, turns: Sequence[Turn], asks: bool) -> 
     return written
 
 
-def _as_stored(ids_T: NDArray[np.integer[Any]], *, max_length: int) -> ReadTokens:
-    """All are learnt: those that weren't have no row in the store."""
+def _as_stored(ids_T: NDArray[np.integer[Any]], learnt_T: NDArray[Any] | None, *, max_length: int) -> ReadTokens:
+    """`learnt_T` is None where all are."""
     own_T = ids_T[:max_length].astype(np.int64)
+    is_learnt_T = np.ones(len(ids_T), dtype=np.bool_) if learnt_T is None else learnt_T.astype(np.bool_)
     return ReadTokens(
         ids_T=own_T,
         numbers_T=np.arange(len(own_T)),
-        is_learnt_T=np.ones(len(own_T), dtype=np.bool_),
+        is_learnt_T=is_learnt_T[:max_length],
         total=len(ids_T),
     )
 

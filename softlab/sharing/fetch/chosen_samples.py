@@ -13,7 +13,7 @@ from softlab.errors import InvalidOption
 from softlab.identity import ContentHashes, keys_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.keys import Keys, find_all, read_keys
-from softlab.manifest import StorageRecord, StorePlan
+from softlab.manifest import FieldRecord, StorageRecord, StorePlan
 from softlab.store.reader import Store
 from softlab.store.samples import SampleTable
 
@@ -77,11 +77,20 @@ def _fit(plan: StorePlan, table: SampleTable) -> StorageRecord:
     samples that now share one."""
     storage, axes = plan.storage, {field: plan.axis_of(field.group) for field in plan.storage.fields}
     are_units = {field: plan.output_of(field).units and axis != "sample" for field, axis in axes.items()}
-    step = math.lcm(*(field.chunk_rows for field, is_unit in are_units.items() if not is_unit))
+    # A shard has room for so many entries for each row: of rows it is a part of a chunk of these.
+    most = {field: max(plan.shard_capacity(field), 1) // _room_of(plan, field) for field in plan.storage.fields}
+    chunks = {field: field.chunk_rows // math.gcd(field.chunk_rows, most[field]) for field in plan.storage.fields}
+    step = math.lcm(*(chunks[field] for field, is_unit in are_units.items() if not is_unit))
     shard_rows = min(storage.shard_rows, -(-len(table) // step) * step)
     storage = msgspec.structs.replace(storage, shard_rows=shard_rows)
     if table.rows_N is None or storage.shard_units is None:
         return storage
-    step = math.lcm(*(field.chunk_rows for field, is_unit in are_units.items() if is_unit))
-    most = int(np.add.reduceat(table.rows_N, np.arange(0, len(table), shard_rows)).max())
-    return msgspec.structs.replace(storage, shard_units=max(-(-most // step), 1) * step)
+    step = math.lcm(*(chunks[field] for field, is_unit in are_units.items() if is_unit))
+    most_units = int(np.add.reduceat(table.rows_N, np.arange(0, len(table), shard_rows)).max())
+    return msgspec.structs.replace(storage, shard_units=max(-(-most_units // step), 1) * step)
+
+
+def _room_of(plan: StorePlan, field: FieldRecord) -> int:
+    """Rows of a shard, of those that a field has so many entries for."""
+    storage, is_of_samples = plan.storage, plan.axis_of(field.group) == "sample" or not plan.output_of(field).units
+    return storage.shard_rows if is_of_samples or storage.shard_units is None else storage.shard_units

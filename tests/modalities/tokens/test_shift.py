@@ -64,7 +64,7 @@ def test_a_token_has_a_row_where_the_next_one_is_read_and_learnt(tokens: ReadTok
 def test_rows_are_found_in_what_is_filled_up() -> None:
     tokens = [read(0, 1, 2, learnt="***", total=5), read(4, learnt="*", total=6)]
 
-    units = token_units(tokens, starts=[0, 4], num_sequences=2)
+    units = token_units(tokens, starts=[0, 4], num_sequences=2, length=4)
 
     assert units.rows_B.tolist() == [2, 0]
     assert units.keys_R.tolist() == [0, 1]
@@ -79,7 +79,7 @@ def test_rows_are_found_in_what_is_filled_up() -> None:
 def test_keys_count_the_whole_batch() -> None:
     tokens = [read(0, learnt="*", total=1), read(0, 1, 2, learnt="*.*", total=3)]
 
-    units = token_units(tokens, starts=[0, 3], num_sequences=2)
+    units = token_units(tokens, starts=[0, 3], num_sequences=2, length=3)
 
     assert units.keys_R.tolist() == [3 + 1]
     assert torch.equal(units.rows_B, torch.tensor([0, 1]))
