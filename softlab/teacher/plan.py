@@ -13,11 +13,11 @@ from torch import Tensor
 
 from softlab.errors import InvalidOption
 from softlab.identity import keys_fingerprint, label_space_fingerprint
-from softlab.labels.coding import GAP_STEP, LabelCoding
+from softlab.labels.coding import LabelCoding
 from softlab.labels.gap_step import choose_gap_step
 from softlab.labels.gradient_angle import MANY_CLASSES, k_for_many
 from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, SAMPLE_ARRAYS, token_dtype
-from softlab.labels.sampled_coding import SampledCoding, frequent_classes
+from softlab.labels.sampled_coding import HEAD_STEP, SampledCoding, frequent_classes
 from softlab.labels.selection import check_k
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.values_coding import arrays_of_values
@@ -63,6 +63,9 @@ UNIT_DTYPE = "uint32"
 
 TOKENS = "tokens"
 """The name of what the teacher has read, among the outputs."""
+
+FREQUENT = 8192
+"""Classes of sampled rows that have a rank of their own, as far as the samples have them that a plan is made from."""
 
 LONG_CHUNK_ROWS = 1 << 16
 """Of arrays with a byte or two a row: shorter chunks compress worse."""
@@ -208,7 +211,7 @@ def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: CodingR
     if labels.is_sampled:
         if settled is not None and settled.frequent is not UNSET:
             return settled
-        return CodingRecord(logits="uint8", gap_step=GAP_STEP, frequent=frequent_classes(labels))
+        return CodingRecord(logits="uint8", gap_step=HEAD_STEP, frequent=frequent_classes(labels, most=FREQUENT))
     if options.coding != "uint8":
         return CodingRecord(logits=options.coding, gap_step=None)
     return CodingRecord(logits="uint8", gap_step=options.gap_step or _step(settled) or choose_gap_step(labels))

@@ -81,7 +81,7 @@ def test_a_row_tells_the_distribution_over_the_token_that_follows(llama: Path, s
     weights_BK = (labels.logits_BK + labels.max_logit_B[:, None]).exp().double()
     head_BK = expected.gather(1, labels.class_ids_BK)
     is_head = head_BK >= 1 / 64
-    torch.testing.assert_close(weights_BK[is_head], head_BK[is_head], rtol=0.05, atol=0)
+    torch.testing.assert_close(weights_BK[is_head], head_BK[is_head], rtol=0.13, atol=0)
     torch.testing.assert_close(weights_BK.sum(dim=1), torch.ones(len(ids) - 1).double(), rtol=0, atol=2e-3)
     entropy_B = -(expected * expected.log()).sum(dim=1)
     torch.testing.assert_close(labels.entropy_B.double(), entropy_B, rtol=0.01, atol=0)
