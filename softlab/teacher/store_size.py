@@ -21,7 +21,7 @@ from softlab.store.samples import SampleTable, encode_samples
 from softlab.store.unit_rows import UnitRows
 from softlab.teacher.forward import TeacherOutput
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.plan import coding_for, plan_storage
+from softlab.teacher.storage_plan import coding_for, plan_storage
 
 STEP_ROWS = 256
 """By which the step of the uint8 coding is told for each K that is shown."""
