@@ -22,7 +22,7 @@ from tests.modalities.tokens.llamas import DOCUMENTS
 from tests.ranks import started, wait_for_end
 from tests.student.language import VOCABULARY, dump_documents, open_documents, small_llama, token_ids
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 Stored = tuple[DatasetLabels, list[list[int]]]
 
