@@ -247,5 +247,8 @@ def _of_classes(num_classes: int | None) -> str:
 
 
 def _of_store(store: Store) -> str:
-    labels = f"K = {store.k} of {store.num_classes:,} classes" if store.has_labels else "values alone"
+    labels = "values alone"
+    if store.has_labels:
+        kept = store.labels.selection.in_words if store.labels.is_sampled else f"K = {store.k}"
+        labels = f"{kept} of {store.num_classes:,} classes"
     return f"{format_count(store.num_samples, 'sample')}, {format_count(store.num_views, 'view')}, {labels}"

@@ -93,7 +93,8 @@ def _at_resolution(plan: StorePlan, name: str, resolution: int) -> StorePlan:
         msgspec.structs.replace(each, selection=SampledRecord(resolution=resolution)) if each.name == name else each
         for each in plan.classes
     )
-    return msgspec.structs.replace(plan, outputs=(*outputs, *plan.values))
+    read = () if plan.tokens_read is None else (plan.tokens_read,)
+    return msgspec.structs.replace(plan, outputs=(*outputs, *plan.values, *read))
 
 
 def _head_mass(labels: SoftLabels, options: DumpOptions) -> float:

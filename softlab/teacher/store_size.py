@@ -16,7 +16,8 @@ from softlab.manifest import StorePlan
 from softlab.sources.source import Source, hard_targets
 from softlab.store.format import Array, counts_in
 from softlab.store.known_formats import format_named
-from softlab.store.sampled_rows import place_arrays
+from softlab.store.label_coding import coding_of
+from softlab.store.sampled_rows import place_arrays, place_tokens
 from softlab.store.samples import SampleTable, encode_samples
 from softlab.store.unit_rows import UnitRows
 from softlab.teacher.forward import TeacherOutput
@@ -48,10 +49,9 @@ def bytes_per_row(plan: StorePlan, options: DumpOptions, output: TeacherOutput) 
     most_units = None if output.counts_B is None else int(output.counts_B.max())
     plan = msgspec.structs.replace(
         plan,
-        outputs=tuple(each for each in plan.outputs if each != plan.tokens_read),
         source=msgspec.structs.replace(plan.source, num_samples=count),
         views=msgspec.structs.replace(plan.views, num_views=1),
-        storage=plan_storage(options, output, num_samples=count, most_units=most_units),
+        storage=plan_storage(options, output, num_samples=count, read=plan.tokens_read, most_units=most_units),
     )
     rows_N = None if output.counts_B is None else output.counts_B.numpy()
     arrays = _arrays_of(plan, output, options, rows_N=rows_N)
@@ -101,10 +101,14 @@ def _arrays_of(
     arrays: dict[str, Array] = {}
     for record in plan.classes:
         name, labels = record.name, output.labels[record.name]
-        coding: LabelCoding | SampledCoding = SampledCoding(num_classes=labels.num_classes, resolution=labels.k - 1)
+        coding: LabelCoding | SampledCoding = coding_of(record)
         if not labels.is_sampled:
             coding = replace(coding_for(options, labels), gap_step=_step_for(options, labels))
         arrays |= place_arrays(plan, record, coding.encode(labels), rows_S=rows_N)
+    if plan.tokens_read is not None:
+        assert output.read is not None, "the plan says that it is stored"
+        counts_S = output.read.counts_B.numpy()
+        arrays |= place_tokens(plan, plan.tokens_read, output.read.ids_E.numpy(), counts_S=counts_S)
     for name, rows in output.values.items():
         encoded = encode_values(rows, options.values_coding)
         arrays |= {f"outputs/{name}/{array}": values for array, values in encoded.items()}

@@ -19,7 +19,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.models.rows import OutputRows
-from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
+from softlab.teacher.forward import TeacherOutput, TeacherRun, TokensRead, WholeOutput, keep
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import whole_mended
 from softlab.teacher.selections import Drawn, Selections
@@ -160,6 +160,7 @@ def _join(parts: Sequence[WholeOutput]) -> WholeOutput:
         num_samples=sum(part.num_samples for part in parts),
         logits={name: joined([part.logits[name] for part in parts]) for name in parts[0].logits},
         values={name: joined([part.values[name] for part in parts]) for name in parts[0].values},
+        read=_join_read([part.read for part in parts if part.read is not None]),
         drawn=_join_drawn([part.drawn for part in parts if part.drawn is not None]),
         num_redone=sum(part.num_redone for part in parts),
     )
@@ -170,6 +171,11 @@ def _join_rows(rows: Sequence[Tensor | LazyLogits]) -> Tensor | LazyLogits:
     if lazy:
         return replace(lazy[0], hidden=torch.cat([each.hidden for each in lazy]))
     return torch.cat([each for each in rows if isinstance(each, Tensor)])
+
+
+def _join_read(parts: Sequence[TokensRead]) -> TokensRead | None:
+    ids, counts = [part.ids_E for part in parts], [part.counts_B for part in parts]
+    return TokensRead(ids_E=torch.cat(ids), counts_B=torch.cat(counts)) if parts else None
 
 
 def _join_drawn(parts: Sequence[Drawn]) -> Drawn | None:
