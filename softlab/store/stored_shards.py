@@ -94,7 +94,12 @@ def _decode(
     for group in (group for output in plan.outputs for group in plan.groups_of(output)):
         fields = plan.storage.fields_of(group)
         counts_S = counts_in(plan, group, arrays, rows_S=rows_S)  # of entries, by an array of a group before theirs
-        num_rows = shard.num_rows if counts_S is None else int(counts_S.sum())
+        num_rows, room = shard.num_rows if counts_S is None else int(counts_S.sum()), plan.shard_capacity(fields[0])
+        if num_rows > room:
+            raise DamagedStore(
+                f"{where}: shard {shard.name} of {group} has {num_rows:,} rows, and room for {room:,}. Get the store "
+                f"again."
+            )
         own, paths = empty_arrays(fields, num_rows=num_rows), {format.path_of(field, shard) for field in fields}
         try:
             format.decode(plan, shard, fields, {path: files[path] for path in paths}, own)
