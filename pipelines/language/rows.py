@@ -58,7 +58,12 @@ def dump(teacher: softlab.Teacher, source: Source, out: Path, **options: object)
     return softlab.open_store(out, cache=softlab.CacheOptions(max_bytes=0))
 
 
-def bytes_a_token(store: softlab.Store) -> float:
-    """On disk, of all that shards hold: rows, which token each is, and how many a document has."""
+def bytes_a_token(store: softlab.Store, *, with_tokens: bool = False) -> float:
+    """On disk, of all that shards hold of its rows: what was stored of each, which token it is, and how many there are.
+    The tokens that the teacher has read are inputs, and are counted where they are asked for."""
+    manifest = store.manifest
     assert store.units is not None, "each token has a row"
-    return sum(file.bytes for shard in store.manifest.shards for file in shard.files) / store.units.num_rows
+    files = [file for shard in manifest.shards for file in shard.files]
+    outputs = [each for each in manifest.outputs if with_tokens or each is not manifest.tokens_read]
+    places = tuple(f"{manifest.group_of(each)}/" for each in outputs)
+    return sum(file.bytes for file in files if file.path.startswith(places)) / store.units.num_rows

@@ -1,13 +1,13 @@
 """What is stored of a token, and how far it turns a student's gradient: the table of the page on language models.
 
     pip install '.[pipelines]'
-    python pipelines/language/selections.py [--tokens 4096]
+    python pipelines/language/selections.py [--tokens 4096] [--stored 16384]
 
 SmolLM2-135M-Instruct has read documents of runs/language/valid.parquet. A small student with its vocabulary, which has
-learnt a little from other texts, reads the same documents, and for each way to store what the teacher says the
-gradient of its loss, summed over all tokens, is compared with that of the whole distribution: the angle between them,
-over all parameters, and over the body alone, which is all but the embeddings that are the output layer too. The stores
-are real ones, and what is learnt is read from them; the 50 draws with replacement are coded as the script says.
+learnt a little from other texts, reads the first of them, and for each way to store what the teacher says the gradient
+of its loss, summed over all tokens, is compared with that of the whole distribution: the angle between them, over all
+parameters, and over the body alone, which is all but the embeddings that are the output layer too. The stores are real
+ones, and what is learnt is read from them; the 50 draws with replacement are coded as the script says.
 """
 
 # Shape letters: R rows, C classes, P numbers of all parameters.
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numcodecs import Blosc
 from rows import bytes_a_token, dump, read, rows_of
+from safetensors.torch import load_file, save_file
 from teacher import write_teacher
 from texts import FOLDER, open_texts, write_texts
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ class Stored:
 
     loss: Loss
     bytes_a_token: float
+    """On disk, without the tokens that the teacher has read."""
+
     row_bytes: float | None = None
     """In the row cache."""
 
@@ -59,11 +62,13 @@ class Stored:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=4_096, help="rows of the sum")
+    parser.add_argument("--stored", type=int, default=16_384, help="rows of the stores, whose bytes are counted")
     parser.add_argument("--steps", type=int, default=STEPS, help="of the student, before it is asked")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     files, name = write_texts(), f"hf:{write_teacher()}"
-    source = open_texts(files["valid"], limit=-(-options.tokens // (LENGTH - 1)))
+    some = range(-(-options.tokens // (LENGTH - 1)))
+    source = open_texts(files["valid"], limit=max(len(some), -(-options.stored // (LENGTH - 1))))
     input = settle_input(TokensInput(tokenizer=name.removeprefix("hf:"), max_length=LENGTH), source)
     module = (
         softlab.build_model(softlab.ModelOptions(model=name, arguments={"task": "causal"})).eval().to(options.device)
@@ -71,19 +76,23 @@ def main() -> None:
     teacher = softlab.Teacher(module=module, name=name, arguments={"task": "causal"}, input=input)
     student = train_student(open_texts(files["train"]), input, steps=options.steps, device=options.device)
     with torch.inference_mode():
-        logits = {sample: rows_of(module, read(source, [sample], input)) for sample in range(len(source))}
+        logits = {sample: rows_of(module, read(source, [sample], input)) for sample in some}
     ways = {"the whole distribution": whole(logits), **ways_to_store(teacher, source, logits)}
-    show(ways, gradients(ways, student, source, input), student)
+    show(ways, gradients(ways, student, source, some, input), student)
 
 
 # The student.
 
 
 def train_student(source: Source, input: TokensInput, *, steps: int, device: str) -> nn.Module:
-    """Of 49,152 tokens, so that most of its parameters are embeddings."""
+    """Of 49,152 tokens, so that most of its parameters are embeddings. Weights that are there are read."""
+    file = FOLDER / f"selections-student-{steps}.safetensors"
     torch.manual_seed(0)
     model = softlab.ModelOptions(model="softlab:tokens_transformer", arguments={"width": WIDTH, "num_layers": LAYERS})
     student = softlab.build_model(model, told=model_arguments(input)).to(device)
+    if file.exists():
+        student.load_state_dict(load_file(file, device=device))
+        return student
     optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()
     for step in range(steps):
@@ -94,6 +103,7 @@ def train_student(source: Source, input: TokensInput, *, steps: int, device: str
         optimizer.step()
         if step % 50 == 49:
             print(f"the student, step {step + 1}: {loss.item():.2f} nats", flush=True)
+    save_file(student.state_dict(), file)
     return student
 
 
@@ -174,12 +184,14 @@ def dense(rows_RC: Tensor, teacher_RC: Tensor) -> Tensor:
 # Gradients.
 
 
-def gradients(ways: dict[str, Stored], student: nn.Module, source: Source, input: TokensInput) -> dict[str, Tensor]:
-    """float32 [P], of each way, summed over all documents."""
+def gradients(
+    ways: dict[str, Stored], student: nn.Module, source: Source, some: range, input: TokensInput
+) -> dict[str, Tensor]:
+    """float32 [P], of each way, summed over some documents."""
     student.eval()
     parameters = list(student.parameters())
     found = {name: torch.zeros(sum(each.numel() for each in parameters)) for name in ways}
-    for sample in range(len(source)):
+    for sample in some:
         rows_RC = rows_of(student, read(source, [sample], input))
         for name, way in ways.items():
             parts = torch.autograd.grad(way.loss(rows_RC, sample), parameters, retain_graph=True)

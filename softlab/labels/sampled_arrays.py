@@ -5,7 +5,9 @@ from collections.abc import Mapping
 ROW_ARRAYS: Mapping[str, str] = {"num_head": "uint8", "num_drawn": "uint8", "tail": "uint8", "entropy": "uint8"}
 """One number a row."""
 
-ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, "gaps": "uint8"}
+GAPS = "gaps"
+
+ENTRY_ARRAYS: Mapping[str, str | None] = {"class_ids": None, GAPS: "uint8"}
 """One number an entry, one row behind the other. Class ids are uint16 up to 65,536 classes, else uint32."""
 
 SAMPLE_ARRAYS: Mapping[str, str] = {"entries": "uint32"}

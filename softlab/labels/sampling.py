@@ -50,9 +50,11 @@ def keep_sampled(
     -inf everywhere, its entropy is NaN. Raises InvalidOption for a resolution that isn't in 1..254.
     """
     check_resolution(resolution)
+    rows = rows or _rows_at_once(logits, resolution=resolution)
+    room = _Room.of(logits, rows=min(rows, len(logits)))
     parts = [
-        _sample(logits_RC.float(), resolution=resolution, uniforms_R2=uniforms_R2[some])
-        for some, logits_RC in _chunks(logits, rows=rows or _rows_at_once(logits, resolution=resolution))
+        _sample(logits_RC.float(), room, resolution=resolution, uniforms_R2=uniforms_R2[some])
+        for some, logits_RC in _chunks(logits, rows=rows)
     ]
     return join_labels(parts)
 
@@ -81,6 +83,21 @@ def _chunks(logits: Tensor | LazyLogits, *, rows: int) -> Iterator[tuple[slice, 
             yield slice(large.start + small.start, large.start + small.stop), logits_RC[small]
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Memory that all chunks use in turn: on a CPU new memory costs as much as half of what is computed in it."""
+
+    logs_RGW: Tensor
+    weights_RGW: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor | LazyLogits, *, rows: int) -> "_Room":
+        width = _block_width(logits.shape[1])
+        shape = (rows, -(-logits.shape[1] // width), width)
+        dtype = torch.float32
+        return cls(*(torch.empty(shape, dtype=dtype, device=logits.device) for _ in range(2)))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Head:
     """The candidates, largest first: the first `count_R` of them are kept."""
@@ -100,8 +117,8 @@ class _Tail:
     """As a probability."""
 
 
-def _sample(logits_RC: Tensor, *, resolution: int, uniforms_R2: Tensor) -> SoftLabels:
-    head, tail, entropy_R = _part(logits_RC, resolution=resolution)
+def _sample(logits_RC: Tensor, room: _Room, *, resolution: int, uniforms_R2: Tensor) -> SoftLabels:
+    head, tail, entropy_R = _part(logits_RC, room, resolution=resolution)
     uniforms_R2 = uniforms_R2.to(tail.mass_R)
     num_drawn_R, log_weight_R = _how_many(tail.mass_R, resolution=resolution, uniform_R=uniforms_R2[:, 1])
     marks_RN = torch.arange(resolution, device=logits_RC.device) + uniforms_R2[:, :1]
@@ -127,12 +144,12 @@ def _sample(logits_RC: Tensor, *, resolution: int, uniforms_R2: Tensor) -> SoftL
     )
 
 
-def _part(logits_RC: Tensor, *, resolution: int) -> tuple[_Head, _Tail, Tensor]:
+def _part(logits_RC: Tensor, room: _Room, *, resolution: int) -> tuple[_Head, _Tail, Tensor]:
     """The head, the tail, and the entropy [R]. The candidates are taken out before anything is summed, so that a small
     tail isn't lost beside them, and those that aren't kept are put back."""
-    log_RGW = _in_blocks(logits_RC)
+    log_RGW = _in_blocks(logits_RC, room)
     log_RH, class_ids_RH = _largest(log_RGW, count=min(resolution, logits_RC.shape[1]))
-    weights_RGW = log_RGW.exp()
+    weights_RGW = torch.exp(log_RGW, out=room.weights_RGW[: len(log_RGW)])
     surprise_RG = _wide(log_RGW.mul_(weights_RGW).sum(dim=2))
     weights_RC = weights_RGW.flatten(start_dim=1)
     found_RH = weights_RC.gather(1, class_ids_RH)
@@ -153,15 +170,14 @@ def _part(logits_RC: Tensor, *, resolution: int) -> tuple[_Head, _Tail, Tensor]:
     return head, _Tail(weights_RGW=weights_RGW, sums_RG=sums_RG, mass_R=mass_R), entropy_R
 
 
-def _in_blocks(logits_RC: Tensor) -> Tensor:
+def _in_blocks(logits_RC: Tensor, room: _Room) -> Tensor:
     """[R, G, W] relative to the row's largest, filled up with nothing."""
     num_rows, num_classes = logits_RC.shape
-    width = _block_width(num_classes)
-    num_blocks = -(-num_classes // width)
-    log_RC = logits_RC.new_empty((num_rows, num_blocks * width))
+    log_RGW = room.logs_RGW[:num_rows]
+    log_RC = log_RGW.flatten(start_dim=1)
     torch.sub(logits_RC, logits_RC.amax(dim=1, keepdim=True), out=log_RC[:, :num_classes])
     log_RC[:, num_classes:] = NOTHING
-    return log_RC.clamp_(min=NOTHING).view(num_rows, num_blocks, width)
+    return log_RGW.clamp_(min=NOTHING)
 
 
 def _largest(log_RGW: Tensor, *, count: int) -> tuple[Tensor, Tensor]:

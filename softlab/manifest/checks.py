@@ -171,8 +171,8 @@ def _find_wrong_classes(output: ClassesRecord) -> str | None:
         if len(set(frequent)) < len(frequent) or max(frequent, default=0) >= num_classes:
             return "frequent classes that are there twice, or aren't classes"
         return None if coding.logits == "uint8" and coding.gap_step else f"sampled rows as {coding.logits}"
-    if coding.frequent is not UNSET:
-        return "frequent classes of rows that aren't sampled"
+    if coding.frequent is not UNSET or coding.gaps_first is not UNSET:
+        return "a coding of sampled rows for rows that aren't"
     if selection.k > num_classes:
         return f"k = {selection.k} of {num_classes} classes"
     if class_names is not None and len(class_names) != num_classes:

@@ -65,6 +65,10 @@ class CodingRecord(Record, frozen=True, kw_only=True):
     """Of sampled rows: class ids that occur often, the most frequent first. A stored id is a rank among these, and
     behind them among all others by id. A manifest says nothing where ids are stored as they are."""
 
+    gaps_first: bool | UnsetType = UNSET
+    """Of sampled rows: the gaps of a sample's rows stand in front of its entries' places, and what is left of these is
+    0. A manifest says nothing where each gap stands in the place of its entry."""
+
 
 class ClassesRecord(Record, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
     """An output that is logits over classes: its largest ones are stored, and the exact tail."""

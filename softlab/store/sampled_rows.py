@@ -3,6 +3,7 @@
 rows of the store       num_head  num_drawn      entries, one row behind the other
 0                       1         2              318  77 903
 1                       2         0              12 5
+gaps, `gaps_first`                               4  0 0 0 0       of the 5: row 1 alone has two classes in its head
 
 as they are read, with K = 4 slots
 0                       1         2              318  77 903   0
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.labels.sampled_arrays import ENTRY_ARRAYS, SAMPLE_ARRAYS, TAIL_STEPS, token_dtype
+from softlab.labels.sampled_arrays import ENTRY_ARRAYS, GAPS, SAMPLE_ARRAYS, TAIL_STEPS, token_dtype
 from softlab.manifest import ENTRIES, SAMPLES, ClassesRecord, StorePlan, TokensReadRecord
 from softlab.store.format import Array
 from softlab.store.rows import RowLayout, Rows, layout_of
@@ -34,6 +35,8 @@ class SampledLayout:
     """The arrays of both, those of entries with K numbers a row."""
 
     k: int
+    gaps_first: bool
+    """Of each sample."""
 
     def join(
         self, rows: Rows, entries: Rows, *, rows_B: NDArray[np.int64] | None, entries_B: NDArray[np.int64]
@@ -49,11 +52,17 @@ class SampledLayout:
                 f"than {self.k} each"
             )
         joined = np.zeros((len(rows), self.slots.row_bytes), dtype=np.uint8)
-        columns, is_there_RK = self.slots.columns(joined), np.arange(self.k) < counts_R[:, None]
+        columns, slots_K = self.slots.columns(joined), np.arange(self.k)
         for name, column in stored.items():
             columns[name][...] = column
+        is_there_RK = slots_K < counts_R[:, None]
         for name, column in own.items():
-            columns[f"{group}/{name.rpartition('/')[2]}"][is_there_RK] = column
+            short, is_told_RK = name.rpartition("/")[2], is_there_RK
+            if short == GAPS and self.gaps_first:
+                num_head_R = stored[f"{group}/num_head"].astype(np.int64)
+                is_told_RK = (slots_K < num_head_R[:, None]) & (slots_K > 0)
+                column = column[_in_front(sums_of(num_head_R - 1, rows_B), entries_B)]
+            columns[f"{group}/{short}"][is_told_RK] = column
         return joined
 
 
@@ -65,7 +74,8 @@ def sampled_layout(plan: StorePlan, output: ClassesRecord) -> SampledLayout:
         msgspec.structs.replace(field, name=f"{group}/{field.short_name}", row_shape=(k, *field.row_shape))
         for field in entries
     ]
-    return SampledLayout(layout_of(rows), layout_of(entries), layout_of([*rows, *slots]), k)
+    gaps_first = output.coding.gaps_first is True
+    return SampledLayout(layout_of(rows), layout_of(entries), layout_of([*rows, *slots]), k, gaps_first)
 
 
 def find_wrong_rows(arrays: Mapping[str, Array], *, group: str) -> str | None:
@@ -99,10 +109,32 @@ def place_arrays(
     if not output.is_sampled:
         return {f"{group}/{name}": array for name, array in encoded.items()}
     counts_R = encoded["num_head"].astype(np.int64) + encoded["num_drawn"]
-    counts_S = sums_of(counts_R, rows_S if output.units else None)
+    rows_S = rows_S if output.units else None
+    counts_S = sums_of(counts_R, rows_S)
+    if output.coding.gaps_first is True:
+        encoded = {**encoded, GAPS: _gaps_in_front(encoded, counts_R=counts_R, rows_S=rows_S)}
     placed = {f"{group}{ENTRIES if name in ENTRY_ARRAYS else ''}/{name}": array for name, array in encoded.items()}
     (name, dtype), *_ = SAMPLE_ARRAYS.items()
     return placed | {f"{group}{SAMPLES}/{name}": counts_S.astype(dtype)}
+
+
+def _gaps_in_front(
+    encoded: Mapping[str, Array], *, counts_R: NDArray[np.int64], rows_S: NDArray[np.int64] | None
+) -> Array:
+    """[E], those of the head but its first, whose gap is 0, in front of each sample's places."""
+    num_head_R = encoded["num_head"].astype(np.int64)
+    slot_E = np.arange(counts_R.sum()) - np.repeat(np.cumsum(counts_R) - counts_R, counts_R)
+    is_told_E = (slot_E > 0) & (slot_E < np.repeat(num_head_R, counts_R))
+    gaps_E = np.zeros_like(encoded[GAPS])
+    gaps_E[_in_front(sums_of(num_head_R - 1, rows_S), sums_of(counts_R, rows_S))] = encoded[GAPS][is_told_E]
+    return gaps_E
+
+
+def _in_front(gaps_S: NDArray[np.int64], entries_S: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places of each sample's gaps, among those of the entries of all."""
+    first_S, before_S = np.cumsum(entries_S) - entries_S, np.cumsum(gaps_S) - gaps_S
+    places: NDArray[np.int64] = np.arange(gaps_S.sum()) + np.repeat(first_S - before_S, gaps_S)
+    return places
 
 
 def place_tokens(

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import TeacherError
@@ -13,7 +11,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
-from softlab.loading.order import RowIndices, in_sequence, spread_out
+from softlab.loading.order import RowIndices, spread_out
 from softlab.teacher.batch_check import check_alone
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
@@ -113,28 +111,3 @@ def _is_k_open(whole: WholeOutput, options: DumpOptions, settled: Settled) -> bo
         chooses_k(options, num_classes=rows.rows.shape[1]) and name not in settled.k
         for name, rows in whole.logits.items()
     )
-
-
-def most_units_of(
-    example: TeacherOutput, aligned: Aligned, options: DumpOptions, *, device: torch.device
-) -> int | None:
-    """How many rows a sample has at most in outputs with units; None without units.
-
-    A convolutional model answers at the same number of positions for each sample, and the example tells it. Where the
-    modality counts units itself, as of texts, all samples are prepared once and counted: the teacher isn't run.
-    """
-    if example.counts_B is None:
-        return None
-    rows_N = _count_units(aligned, options, device=device)
-    return int(example.counts_B.max()) if rows_N is None else max(int(rows_N.max()), 1)
-
-
-def _count_units(aligned: Aligned, options: DumpOptions, *, device: torch.device) -> NDArray[np.int64] | None:
-    loader = BatchLoader(aligned, device=torch.device("cpu"), options=LoaderOptions(workers=options.device.workers))
-    counted: list[NDArray[np.int64]] = []
-    for batch in loader.load(in_sequence(0, len(aligned.source), batch_size=options.batch_size)):
-        units = batch.inputs[0].units
-        if units is None:
-            return None
-        counted.append(units.rows_B.numpy())
-    return np.concatenate(counted)

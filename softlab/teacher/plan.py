@@ -6,7 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
+from numpy.typing import NDArray
 from torch import Tensor
 
 from softlab.errors import InvalidOption
@@ -41,6 +43,7 @@ from softlab.shards import (
     MAX_SHARD_ROWS,
 )
 from softlab.sources.source import Source
+from softlab.teacher.counted_units import UNCOUNTED, CountedUnits
 from softlab.teacher.dumped_views import Settled, ViewsToDump
 from softlab.teacher.forward import Teacher, TeacherOutput
 from softlab.teacher.options import DEFAULT_K, DumpOptions, default_k
@@ -50,7 +53,7 @@ TOKENS = "tokens"
 """The name of what the teacher has read, among the outputs."""
 
 FREQUENT = 8192
-"""Classes of sampled rows that have a rank of their own, as far as the samples have them that a plan is made from."""
+"""Classes of sampled rows that have a rank of their own, as far as they are known when a plan is made."""
 
 
 def choose_k(
@@ -85,15 +88,15 @@ def make_plan(
     weights: str | None = None,
     settled: Settled | None = None,
     seen: Sequence[InputRecord] = (),
-    most_units: int | None = None,
+    counted: CountedUnits = UNCOUNTED,
     most_rows: int = MAX_SHARD_ROWS,
 ) -> StorePlan:
     """The plan of a dump. `seen` is how another teacher, or the one that began, had these samples decoded.
 
     `example` is the teacher's output for some samples: it gives the shapes and, unless it is settled, the step of the
-    uint8 coding. `weights` is the teacher's fingerprint, by default that of its module. `most_units` is how many rows a
-    sample has at most in outputs with units, `most_rows` how many samples a shard has at most, unless the options say
-    it. Raises InvalidOption for a plan that can't be.
+    uint8 coding. `weights` is the teacher's fingerprint, by default that of its module. `counted` is what all samples
+    tell of units, `most_rows` how many samples a shard has at most, unless the options say it.
+    Raises InvalidOption for a plan that can't be.
     """
     settled = settled or Settled()
     _check_class_names(teacher, example)
@@ -107,7 +110,10 @@ def make_plan(
         teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
         views=views.record,
         outputs=(
-            *(_output_record(each, teacher, source, options, example, settled) for each in options.wanted_outputs),
+            *(
+                _output_record(each, teacher, source, options, example, settled, counted.following_C)
+                for each in options.wanted_outputs
+            ),
             *([] if read is None else [read]),
         ),
         storage=plan_storage(
@@ -115,7 +121,7 @@ def make_plan(
             example,
             read=read,
             num_samples=len(source),
-            most_units=most_units,
+            most_units=counted.most,
             most_rows=most_rows,
             settled=settled,
         ),
@@ -150,6 +156,7 @@ def _output_record(
     options: DumpOptions,
     example: TeacherOutput,
     settled: Settled,
+    following_C: NDArray[np.int64] | None,
 ) -> OutputRecord:
     has_units = wanted.name in example.with_units
     if wanted.kind == "values":
@@ -171,7 +178,7 @@ def _output_record(
             fingerprint=label_space_fingerprint(labels.num_classes, class_names),
         ),
         selection=_selection_record(options, labels),
-        coding=_coding_record(options, labels, settled=settled.codings.get(wanted.name)),
+        coding=_coding_record(options, labels, settled=settled.codings.get(wanted.name), following_C=following_C),
         absolute=labels.absolute,
         interpolates=UNSET if labels.interpolates else False,
         units=has_units,
@@ -186,11 +193,18 @@ def _selection_record(options: DumpOptions, labels: SoftLabels) -> Selection:
     return SelectionRecord(k=labels.k, temperatures=labels.temperatures)
 
 
-def _coding_record(options: DumpOptions, labels: SoftLabels, *, settled: CodingRecord | None) -> CodingRecord:
+def _coding_record(
+    options: DumpOptions,
+    labels: SoftLabels,
+    *,
+    settled: CodingRecord | None,
+    following_C: NDArray[np.int64] | None,
+) -> CodingRecord:
     if labels.is_sampled:
         if settled is not None and settled.frequent is not UNSET:
             return settled
-        return CodingRecord(logits="uint8", gap_step=HEAD_STEP, frequent=frequent_classes(labels, most=FREQUENT))
+        frequent = frequent_classes(labels, most=FREQUENT, known_C=following_C)
+        return CodingRecord(logits="uint8", gap_step=HEAD_STEP, frequent=frequent, gaps_first=True)
     if options.coding != "uint8":
         return CodingRecord(logits=options.coding, gap_step=None)
     return CodingRecord(logits="uint8", gap_step=options.gap_step or _step(settled) or choose_gap_step(labels))

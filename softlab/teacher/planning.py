@@ -29,6 +29,7 @@ from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
 from softlab.store.reader import Store, open_store
+from softlab.teacher.counted_units import UNCOUNTED, count_units
 from softlab.teacher.dumped_views import (
     Settled,
     check_addition,
@@ -37,7 +38,7 @@ from softlab.teacher.dumped_views import (
     read_settled,
     settled_by,
 )
-from softlab.teacher.example import Example, example_of, most_units_of
+from softlab.teacher.example import Example, example_of
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.label_classes import find_other_classes, first_classes
@@ -157,7 +158,7 @@ def plan_job(
     if options.shard_rows is None and settled.shard_rows is None:
         pace = Pace(run=run, aligned=aligned, options=options)
         most_rows = pace.most_rows(seen_s=time.perf_counter() - start)
-    most_units = None if settled.shard_units else most_units_of(output, aligned, options, device=run.device)
+    counted = UNCOUNTED if settled.shard_units else count_units(output, aligned, options)
     plan = make_plan(
         teacher,
         source,
@@ -167,7 +168,7 @@ def plan_job(
         weights=_fingerprint(teacher, example, options, settled, tell=ranks.is_first),
         settled=settled,
         seen=seen,
-        most_units=most_units,
+        counted=counted,
         most_rows=most_rows,
     )
     agree_on(plan, theirs, ranks)

@@ -30,6 +30,7 @@ from softlab.store.label_coding import coding_of
 from softlab.store.reader import Store
 from softlab.store.statistics import measure
 from softlab.teacher.batch_check import check_alone
+from softlab.teacher.counted_units import CountedUnits
 from softlab.teacher.dumped_views import ViewsToDump, check_seen_before, views_like
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import Teacher, TeacherRun
@@ -170,7 +171,7 @@ def survey_teacher(
     name = next(iter(chosen))
     _check_labels(source, found, name, options)
     kept = found.keep(chosen, options)
-    plan = make_plan(teacher, source, options, views, example=kept, most_units=found.most_units)
+    plan = make_plan(teacher, source, options, views, example=kept, counted=CountedUnits(most=found.most_units))
     known = Survey(
         num_samples=len(source),
         num_views=views.record.num_views,

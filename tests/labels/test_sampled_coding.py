@@ -11,6 +11,7 @@ from torch import Tensor
 from softlab.labels.coding import as_tensor
 from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, TAIL_STEPS
 from softlab.labels.sampled_coding import (
+    COARSE,
     SampledCoding,
     frequent_classes,
 )
@@ -50,13 +51,13 @@ def test_classes_come_back_as_they_were_and_weights_within_the_steps(
 
     assert entries_of(found) == entries_of(labels)
     weights_RC, found_RC = dense_weights(labels), dense_weights(found)
-    step = 1 / (2 * TAIL_STEPS * resolution) + 1 / (16 * resolution)  # a tiny tail may be there, or not
+    step = COARSE / (2 * TAIL_STEPS * resolution) + 1 / (16 * resolution)  # a tiny tail may be there, or not
     error_RC = (found_RC - weights_RC).abs()
     assert (error_RC <= weights_RC * math.expm1(coding.gap_step) + step * 1.01).all()
     assert (found_RC.sum(dim=1) - 1).abs().max() < 1e-5
     assert found.entropy_B is not None
     assert labels.entropy_B is not None
-    assert (found.entropy_B - labels.entropy_B).abs().max() <= 1 / 32 + 1e-5
+    assert (found.entropy_B - labels.entropy_B).abs().max() <= COARSE / 32 + 1e-5
 
 
 @given(LOGITS, RESOLUTIONS)
@@ -110,6 +111,7 @@ def test_an_example_by_hand() -> None:
         "class_ids": [3, 7, 5, 0, 4],
         "gaps": [0, 6, 0, 0, 0],
     }
+    assert frequent_classes(labels, known_C=np.array([0, 0, 0, 0, 0, 9, 0, 9, 0, 9])) == (5, 7, 9, 3)
     ranked = coding_of(labels, frequent=(9, 5)).encode(labels)
     assert ranked["class_ids"].tolist() == [5, 8, 0, 1, 0]
 

@@ -125,9 +125,12 @@ class StoreReader:
         resolution, frequent = output["selection"]["resolution"], output["coding"].get("frequent", [])
         others = [each for each in range(output["label_space"]["num_classes"]) if each not in set(frequent)]
         class_of_rank = np.array([*frequent, *others])
-        for num_head, num_drawn, steps in zip(num_head_R, num_drawn_R, rows["tail"].astype(int), strict=True):
+        gaps = self._gaps_of_rows(output, num_head_R, num_head_R + num_drawn_R, entries["gaps"].astype(np.int64))
+        for row, (num_head, num_drawn, steps) in enumerate(
+            zip(num_head_R, num_drawn_R, rows["tail"].astype(int), strict=True)
+        ):
             own = slice(at, at := at + num_head + num_drawn)
-            z_K = -float(output["coding"]["gap_step"]) * np.cumsum(entries["gaps"][own][:num_head], dtype=np.int64)
+            z_K = -float(output["coding"]["gap_step"]) * np.cumsum(gaps[row])
             tail, head = (num_drawn - steps / 64) / resolution, np.exp(z_K)
             drawn = np.full(num_drawn, tail / max(num_drawn, 1))
             weights.append(np.concatenate([(1 - tail * (num_drawn > 0)) * head / max(head.sum(), 1e-300), drawn]))
@@ -136,6 +139,25 @@ class StoreReader:
             classes.append(class_of_rank[ranks])
         assert at == len(entries["class_ids"])
         return Sampled(classes=classes, weights=weights, entropy_R=rows["entropy"].astype(np.float32) / 16)
+
+    def _gaps_of_rows(self, output: Tree, num_head_R: Array, counts_R: Array, gaps_E: Array) -> list[Array]:
+        """Of the head of each row, 0 first."""
+        if not output["coding"].get("gaps_first"):
+            starts = np.cumsum(counts_R) - counts_R
+            return [gaps_E[start : start + head] for start, head in zip(starts, num_head_R, strict=True)]
+        found: list[Array] = []
+        rows_N = self.samples().rows_N if output["units"] else np.ones(self.num_samples, dtype=np.int64)
+        assert rows_N is not None
+        at, row = 0, 0
+        for rows in rows_N.tolist():
+            place = at
+            for head in num_head_R[row : row + rows].tolist():
+                found.append(np.concatenate([[0], gaps_E[place : place + head - 1]]))
+                place += head - 1
+            at += int(counts_R[row : row + rows].sum())
+            assert not gaps_E[place:at].any(), "fill"
+            row += rows
+        return found
 
     def values(self, output: Tree, *, view: int) -> Array:
         """[R, ...]"""

@@ -153,7 +153,12 @@ def _sampled(name: str, *, units: bool) -> ClassesRecord:
         taken_from=name,
         label_space=LabelSpaceRecord(num_classes=9, class_names=None, fingerprint=LABELS.label_space.fingerprint),
         selection=SampledRecord(resolution=4),
-        coding=CodingRecord(logits="uint8", gap_step=GAP_STEP, frequent=(3, 7) if units else UNSET),
+        coding=CodingRecord(
+            logits="uint8",
+            gap_step=GAP_STEP,
+            frequent=(3, 7) if units else UNSET,
+            gaps_first=True if units else UNSET,  # as stores before them are read too
+        ),
         absolute=False,
         interpolates=False,
         units=units,
@@ -318,8 +323,23 @@ def assert_holds(
         else:
             found = store.with_labels(output.name).read(asked, view=view)
             counts_B = None if found.counts_B is None else found.counts_B.tolist()
+            if output.coding.gaps_first is True:
+                expected["gaps"] = _in_their_places(expected, model.rows_N[list(samples)].tolist())
             assert_same_labels(found, coding_of(output).decode(expected))
             assert counts_B == (model.rows_N[list(samples)].tolist() if output.units else None)
+
+
+def _in_their_places(arrays: dict[str, Array], rows_B: Sequence[int]) -> Array:
+    """Gaps as the coding knows them, of some samples whose gaps stand first."""
+    stored, gaps, at, row = arrays["gaps"].tolist(), [], 0, 0
+    for rows in rows_B:
+        own = range(row, row + rows)
+        counts = [(int(arrays["num_head"][each]), int(arrays["num_drawn"][each])) for each in own]
+        first = iter(stored[at:])
+        for head, drawn in counts:
+            gaps += [0, *(next(first) for _ in range(head - 1)), *[0] * drawn]
+        at, row = len(gaps), row + rows
+    return np.array(gaps, dtype=np.uint8)
 
 
 def assert_holds_all(
