@@ -9,6 +9,7 @@ from softlab.errors import StoreBusy, StoreError, StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
 from softlab.locks import exclusive, shared, waiting_for
 from softlab.manifest import StorePlan, differences, tell_differences
+from softlab.store.attempts import find_failed, tell_set_aside
 from softlab.store.files import write_files
 from softlab.store.folder import (
     LOCK_NAME,
@@ -110,8 +111,10 @@ def _check_complete(root: Path) -> None:
 def _check_none_missing(writer: StoreWriter) -> None:
     missing, count = writer.missing, len(writer.own_shards)
     if missing:
+        aside = tell_set_aside(find_failed(writer))
         raise UnfinishedStore(
             f"{writer.root}: {len(missing):,} of {count:,} shards are missing: {tell_numbers(missing)}. "
+            f"{aside + '. ' if aside else ''}"
             f"Run those (`softlab dump-teacher --shards`, or `run_shards`), then finalize again."
         )
 

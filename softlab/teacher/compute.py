@@ -28,8 +28,8 @@ def compute(
     aligned: Aligned,
     selections: Selections,
     shards: Sequence[Shard],
-    options: DumpOptions,
     *,
+    options: DumpOptions,
     on_batch: OnBatch | None = None,
 ) -> Generator[ShardOutput, None, None]:
     """The teacher's output for each shard; copies to the host are under way. Batches never cross shards: a shard that

@@ -20,6 +20,7 @@ from softlab.store.cache import CacheOptions
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
+from softlab.store.workers import at_work
 from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.compute import compute
@@ -188,15 +189,16 @@ def _dump_pending(
     def commit(output: ShardOutput) -> None:
         ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
         minima.look_at(output, job.source)
+        on_shard(output.shard.num_rows)
 
     def on_batch(count: int) -> None:
         rows = earlier + ranks.add(counter, count)
         if on_progress is not None:
             on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=ranks.add("bytes", 0)))
 
-    with BackgroundCommits(commit) as commits:
+    with at_work(job.out) as on_shard, BackgroundCommits(commit) as commits:
         shards, selections = own_shards(pending, ranks), job.selections()
-        for output in compute(run, job.aligned(), selections, shards, job.options, on_batch=on_batch):
+        for output in compute(run, job.aligned(), selections, shards, options=job.options, on_batch=on_batch):
             commits.put(output)
     minima.tell()
 

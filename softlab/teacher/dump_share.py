@@ -41,8 +41,9 @@ def dump_share(
             "process a share of its own."
         )
     job = _plan_with_others(teacher, source, out, options, augment=augment, like=like)
+    numbers = share.numbers(job.shards)
     try:
-        job.run_shards(share.numbers(job.shards), on_progress=on_progress)
+        job.run_shards(numbers, on_progress=on_progress, again=share.is_of_one_shard)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{out}: stopped with {count_finished_shards(out):,} of {job.num_shards:,} shards finished. Run the same "

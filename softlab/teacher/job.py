@@ -8,8 +8,9 @@ A job can be pickled and sent to workers. Workers need nothing of each other: ea
 own samples alone, and its record is created exclusively.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.amounts import format_count
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, UnfinishedStore
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
@@ -27,14 +28,16 @@ from softlab.modalities.modality import modality_of
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
+from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, find_failed, tell_set_aside
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import open_store
 from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
 from softlab.store.stored_shards import ends_of_dump, ends_of_store
+from softlab.store.workers import OnShard, at_work
 from softlab.store.writer import StoreWriter
-from softlab.teacher.commit import BackgroundCommits, ShardOutput, Targets, commit_shard
+from softlab.teacher.commit import ShardOutput, Targets, commit_shard
 from softlab.teacher.compute import compute
 from softlab.teacher.dump_progress import DumpProgress, OnProgress
 from softlab.teacher.forward import Run, Teacher, TeacherRun
@@ -44,6 +47,7 @@ from softlab.teacher.overflow import tell_redone
 from softlab.teacher.revising import find_staying
 from softlab.teacher.same_teacher import check_same_teacher
 from softlab.teacher.selections import Selections, selections_of
+from softlab.teacher.several_shards import do_shards
 
 ShardState = Literal["written", "already there"]
 
@@ -106,7 +110,7 @@ class DumpJob:
                 return "already there"
             with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
-                (output,) = compute(run, self.aligned(), self.selections(), [shard], self.options)
+                (output,) = compute(run, self.aligned(), self.selections(), [shard], options=self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             minima = Minima()
             minima.look_at(output, self.source)
@@ -115,47 +119,70 @@ class DumpJob:
                 tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
 
-    def run_shards(self, numbers: Iterable[int], *, on_progress: OnProgress | None = None) -> None:
+    def run_shards(self, numbers: Iterable[int], *, on_progress: OnProgress | None = None, again: bool = False) -> None:
         """Compute and commit those of some shards that aren't there yet, with one teacher in memory; the store isn't
         finished by it. Any number of processes may do this at a time. On Ctrl-C shards that were computed are still
-        written. Raises as `run_shard`, and StoreBusy while another process writes the store alone."""
+        written.
+
+        A shard that has failed 3 times, in this process or others, is set aside: the others are done, then
+        UnfinishedStore is raised with its error. With `again` one that was set aside before is tried once more. Raises
+        as `run_shard` what is none of a shard's (a full disk, a teacher that isn't that of the shards which are
+        there), and StoreBusy while another process writes the store alone."""
         shards = [self.shard(number) for number in sorted(set(numbers))]
         if find_finished(self.out, self.plan) is not None:
             return
         settle_plan(self.out, self.plan, expected=self.expected_samples)
         with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
-            if not all(map(writer.is_written, shards)):
-                with self.teacher.start(self.options) as run:
+            left = [shard for shard in shards if not writer.is_written(shard)]
+            tried = left if again else [each for each in left if count_attempts(self.out, each) < MOST_ATTEMPTS]
+            if tried:
+                with self.teacher.start(self.options) as run, at_work(self.out) as on_shard:
                     self.check_teacher(run, writer)
-                    self._run_pending(run, writer, shards, on_progress=on_progress)
+                    done = sum(shard.num_rows for shard in shards) - sum(shard.num_rows for shard in tried)
+                    self._do(run, writer, tried, done=done, on_shard=on_shard, on_progress=on_progress)
+            self._tell_set_aside(writer, {shard.name for shard in left if not writer.is_written(shard)})
 
-    def _run_pending(
-        self, run: Run, writer: StoreWriter, shards: Sequence[Shard], *, on_progress: OnProgress | None
+    def _do(
+        self,
+        run: Run,
+        writer: StoreWriter,
+        shards: Sequence[Shard],
+        *,
+        done: int,
+        on_shard: OnShard,
+        on_progress: OnProgress | None,
     ) -> None:
-        targets, selections, minima = self.targets(), self.selections(), Minima()
-        pending = [shard for shard in shards if not writer.is_written(shard)]
-        total = sum(shard.num_rows for shard in shards)
-        rows = total - sum(shard.num_rows for shard in pending)
-        bytes_written = num_redone = 0
+        """`done` is how many rows of the shards that were asked for are not left to do."""
+        aligned, targets, selections, minima = self.aligned(), self.targets(), self.selections(), Minima()
+        total = done + sum(shard.num_rows for shard in shards)
+        rows, bytes_written, num_redone = done, 0, 0
 
         def commit(output: ShardOutput) -> None:
             nonlocal bytes_written, num_redone
             bytes_written += commit_shard(output, writer=writer, source=self.source, targets=targets)
             num_redone += output.num_redone
             minima.look_at(output, self.source)
+            on_shard(output.shard.num_rows)
 
         def on_batch(count: int) -> None:
             nonlocal rows
-            rows += count
+            rows = min(rows + count, total)  # a shard that failed is computed again
             if on_progress is not None:
                 on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=bytes_written))
 
-        with BackgroundCommits(commit) as commits:
-            for output in compute(run, self.aligned(), selections, pending, self.options, on_batch=on_batch):
-                commits.put(output)
+        compute_own = partial(compute, run, aligned, selections, options=self.options, on_batch=on_batch)
+        do_shards(self.out, shards, compute=compute_own, commit=commit)
         minima.tell()
         if num_redone:
             tell_redone(num_redone, self.options)
+
+    def _tell_set_aside(self, writer: StoreWriter, names: Container[str]) -> None:
+        failed = [each for each in find_failed(writer) if each.name in names]
+        if failed:
+            raise UnfinishedStore(
+                f"{self.out}: all shards that were asked for are there but those that fail. {tell_set_aside(failed)}. "
+                f"Mend the cause, then ask for such a shard alone: `shards = {failed[0].number}` tries it again."
+            )
 
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""

@@ -40,6 +40,11 @@ class Share:
             raise InvalidOption(f"shards = {index}/{count}: I of I/N counts from 0, so that {last}. Change `shards`.")
         return cls(index=index, count=count)
 
+    @property
+    def is_of_one_shard(self) -> bool:
+        """Whether a shard was named alone."""
+        return len(self.ranges) == 1 and self.ranges[0][0] == self.ranges[0][1]
+
     def numbers(self, shards: Sequence[Shard]) -> list[int]:
         """Of these shards, which are all of a dump, ascending. Raises InvalidOption for a number that none has."""
         if not self.ranges:

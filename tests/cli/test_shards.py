@@ -1,5 +1,7 @@
 """`dump-teacher --shards`, `finalize`: a dump that commands share that know nothing of each other."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,27 @@ def test_what_is_no_share_is_refused(tmp_path: Path, softlab: Softlab, shards: s
 
 def test_where_nobody_began_there_is_nothing_to_finalize(tmp_path: Path, softlab: Softlab) -> None:
     assert_refused(softlab("finalize", tmp_path / "nothing"), "nothing")
+
+
+# progress.
+
+
+def test_progress_tells_what_is_there_and_who_was_at_work(tmp_path: Path, softlab: Softlab) -> None:
+    out = tmp_path / "store"
+    softlab(*DUMP, "--out", out, "--shards", "1-2")
+
+    shown, told = softlab("progress", out), json.loads(softlab("progress", out, "--json").out)
+    facts = shown.facts()
+
+    assert (facts["shards"], facts["rows"], facts["missing"]) == ("2 of 4", "128 of 200", "0,3")
+    assert f"process {os.getpid()}: no longer at work, 2 shards, last heard of" in shown.out
+    assert (told["shards"], told["total_shards"], told["missing"], told["is_finished"]) == (2, 4, "0,3", False)
+    assert [(each["pid"], each["rows"]) for each in told["workers"]] == [(os.getpid(), 128)]
+    assert told["out"] == str(out)
+
+
+def test_progress_of_a_finished_store_and_of_none(stores: Path, tmp_path: Path, softlab: Softlab) -> None:
+    finished = softlab("progress", stores / "train.zarr")
+
+    assert finished.facts()["next"] == "nothing, the store is finished"
+    assert_refused(softlab("progress", tmp_path / "nothing"), "nothing")
