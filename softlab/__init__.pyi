@@ -114,6 +114,7 @@ from .sources.options import SourceOptions
 from .sources.summary import SourceSummary, describe_source
 from .store.cache import CacheOptions
 from .store.convert import convert_store
+from .store.dump_state import DumpState, dump_state
 from .store.export import export_targets
 from .store.mapped import map_stores
 from .store.reader import Store, open_store
@@ -170,6 +171,7 @@ __all__ = [
     "DumpJob",
     "DumpOptions",
     "DumpRecipe",
+    "DumpState",
     "EpochNotSet",
     "EvaluateOptions",
     "Evaluation",
@@ -268,6 +270,7 @@ __all__ = [
     "decision_loss",
     "describe_source",
     "distillation_loss",
+    "dump_state",
     "dump_teacher",
     "evaluate_model",
     "export_targets",

@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-FUNCTIONS = {"import": "import_predictions"}
-"""Of commands whose names no function can have."""
+FUNCTIONS = {"import": "import_predictions", "progress": "dump_progress"}
+"""Of commands whose names no function can have, or another file has."""
 
 
 def load_command(command: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from softlab.cli.dump_progress import print_state
 from softlab.cli.dumping import print_summary, print_survey
 from softlab.cli.flags import recipe_command
 from softlab.cli.launch import launch
@@ -9,7 +10,8 @@ from softlab.cli.progress import run_bar, scan_bar
 from softlab.models.device import count_devices
 from softlab.ranks import is_first_rank, is_launched, num_ranks
 from softlab.recipes.dump import DumpRecipe
-from softlab.teacher.dump import DumpProgress
+from softlab.store.dump_state import DumpState
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.survey import Survey
 from softlab.teacher.survey_run import SurveyProgress
 
@@ -18,12 +20,13 @@ from softlab.teacher.survey_run import SurveyProgress
 def dump_teacher(recipe: DumpRecipe) -> None:
     """Run a teacher once over a source and write its largest logits, exact tails and chosen features to a store.
 
-    An interrupted dump goes on when the same command is run again, also with another number of devices.
+    An interrupted dump goes on when the same command is run again, also with another number of devices. With shards
+    any number of such commands share a dump, on any machines and in any order.
     """
     options = recipe.dump
     count = num_ranks() if is_launched() else count_devices(options.num_devices, device=recipe.device.name)
     recipe = replace(recipe, dump=replace(options, devices=1))
-    if not recipe.plan and count > 1 and not is_launched():
+    if not recipe.plan and recipe.shards is None and count > 1 and not is_launched():
         launch("dump-teacher", recipe, count=count)
     elif not recipe.plan or is_first_rank():
         _run(recipe, num_devices=count)
@@ -38,5 +41,7 @@ def _run(recipe: DumpRecipe, *, num_devices: int) -> None:
         made = recipe.run(on_scan=scan_bar(bar), on_progress=on_progress)
     if isinstance(made, Survey):
         print_survey(made, num_devices=num_devices)
+    elif isinstance(made, DumpState):
+        print_state(made)
     elif is_first_rank():
         print_summary(made)

@@ -107,7 +107,23 @@ def _near_uniform(survey: Survey) -> list[float]:
 
 def print_summary(summary: DumpSummary) -> None:
     """What was written, how good it is, and how long it took."""
-    manifest, rate = summary.manifest, summary.rows_per_second
+    facts, rate = _facts_of(summary), summary.rows_per_second
+    facts["rate"] = "nothing to do, it was finished"
+    if rate is not None:
+        took, count = format_duration(summary.seconds), summary.rows_computed
+        facts["rate"] = f"{rate:,.0f} rows/s ({took} for {count:,} rows)"
+        if summary.manifest.has_units:  # what was computed are samples, of several rows each
+            facts["rate"] = f"{rate:,.1f} samples/s ({took} for {count:,} samples)"
+    print_facts(facts | {"digest": summary.digest})
+
+
+def print_finished(summary: DumpSummary) -> None:
+    """What was written and how good it is, of a store that others have written."""
+    print_facts(_facts_of(summary) | {"digest": summary.digest})
+
+
+def _facts_of(summary: DumpSummary) -> dict[str, str]:
+    manifest = summary.manifest
     num_skipped = len(manifest.source.skipped)
     labels = f" (labels {summary.label_bytes_per_row:.1f})" if manifest.classes else ""
     facts = {
@@ -123,13 +139,7 @@ def print_summary(summary: DumpSummary) -> None:
     facts |= cut_off_fact(manifest)
     if manifest.values:
         facts["features"] = _in_a_line({each.name: manifest.shape_in_words(each) for each in manifest.values})
-    facts["rate"] = "nothing to do, it was finished"
-    if rate is not None:
-        took, count = format_duration(summary.seconds), summary.rows_computed
-        facts["rate"] = f"{rate:,.0f} rows/s ({took} for {count:,} rows)"
-        if manifest.has_units:  # what was computed are samples, of several rows each
-            facts["rate"] = f"{rate:,.1f} samples/s ({took} for {count:,} samples)"
-    print_facts(facts | {"digest": summary.digest})
+    return facts
 
 
 def _in_a_line(shapes: Mapping[str, str]) -> str:

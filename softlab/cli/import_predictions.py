@@ -6,7 +6,7 @@ from softlab.cli.dumping import print_summary
 from softlab.cli.flags import argument_first, recipe_command
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.recipes.import_predictions import ImportRecipe
-from softlab.teacher.dump import DumpProgress
+from softlab.teacher.dump_progress import DumpProgress
 
 PREDICTIONS_ARGUMENT = typer.Argument(
     metavar="PREDICTIONS",

@@ -22,6 +22,8 @@ from softlab.ranks import is_first_to_fail
 
 COMMANDS = {
     "dump-teacher": "Run a teacher once over a source and store what it says.",
+    "progress": "Show how far a dump is, and who is at work on it.",
+    "finalize": "Finish a store whose shards several processes wrote.",
     "import": "Make a store of predictions that a model made elsewhere.",
     "train-student": "Train one or more students from a store, without the teacher.",
     "train-teacher": "Train a teacher on hard targets.",

@@ -23,12 +23,16 @@ from softlab.recipes.weights_input import about_weights, input_of_weights, seen_
 from softlab.sources.known_classes import class_relation
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
+from softlab.store.dump_state import DumpState, dump_state
 from softlab.store.reader import open_store
-from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
+from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.dump_progress import DumpProgress
+from softlab.teacher.dump_share import dump_share
 from softlab.teacher.dumped_views import Settled, read_settled
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import how_seen
+from softlab.teacher.shares import Share
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.teacher.survey_run import SURVEYED_SECONDS, SurveyProgress
 
@@ -52,6 +56,7 @@ class DumpRecipe:
         "input.std": "--std",
         "augment.transforms": "--augment",
         "plan": "--plan",
+        "shards": "--shards",
         "dump.k": "--k",
         "dump.temperature": "--temperature",
         "dump.head": "--head",
@@ -83,6 +88,11 @@ class DumpRecipe:
     plan_seconds: float = SURVEYED_SECONDS
     """How long a plan may run the teacher; what was computed by then counts."""
 
+    shards: str | None = None
+    """Do these shards and no others, then end: I/N, one of N shares with I counted from 0, or numbers such as 0,4,8-11.
+
+    `softlab finalize` finishes the store once all are there."""
+
     class_names: Path | None = None
     """A text file with the names of the teacher's classes, one a line in its order, where they aren't those of the
     source; weights that torchvision publishes bring theirs."""
@@ -97,14 +107,21 @@ class DumpRecipe:
     def __post_init__(self) -> None:
         if self.out is None and not self.plan:
             raise InvalidOption("`out` is missing. Give it as a flag, with --set, or in a recipe.")
+        if self.shards is not None and self.plan:
+            raise InvalidOption("`shards` and `plan` contradict each other. Give one of them.")
+        if self.shards is not None:
+            Share.parse(self.shards)
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
         """The recipe of a TOML file, overridden by `KEY=VALUE` texts such as `dump.k=8`. Raises InvalidOption."""
         return load_recipe(cls, path=Path(path), assignments=set)
 
-    def run(self, *, on_scan: OnScan | None = None, on_progress: OnRecipe | None = None) -> DumpSummary | Survey:
-        """The finished store's summary; with `plan` what several K would keep, weigh and take, and nothing is written.
+    def run(
+        self, *, on_scan: OnScan | None = None, on_progress: OnRecipe | None = None
+    ) -> DumpSummary | DumpState | Survey:
+        """The finished store's summary; with `shards` how far the dump is when those are there; with `plan` what
+        several K would keep, weigh and take, and nothing is written.
 
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
         a teacher that was given no weights, and with PublishedInput about the input of a known model.
@@ -131,6 +148,18 @@ class DumpRecipe:
                 on_progress=on_progress,
             )
         assert self.out is not None, "checked when it was built"
+        if self.shards is not None:
+            dump_share(
+                teacher,
+                source,
+                self.out,
+                Share.parse(self.shards),
+                self.options,
+                augment=self.augment,
+                like=like,
+                on_progress=on_progress,
+            )
+            return dump_state(self.out)
         return dump_teacher(
             teacher,
             source,

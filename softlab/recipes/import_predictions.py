@@ -13,7 +13,8 @@ from softlab.predictions.options import PredictionOptions
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan
 from softlab.sources.options import SourceOptions
-from softlab.teacher.dump import DumpProgress, DumpSummary
+from softlab.teacher.dump import DumpSummary
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.import_predictions import import_predictions
 from softlab.teacher.options import DumpOptions
 

@@ -4,17 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from softlab.errors import StoreMismatch, UnfinishedStore
+from softlab.disk import create_file
+from softlab.errors import StoreBusy, StoreError, StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
-from softlab.locks import exclusive, shared
+from softlab.locks import exclusive, shared, waiting_for
 from softlab.manifest import StorePlan, differences, tell_differences
+from softlab.store.attempts import find_failed, tell_set_aside
 from softlab.store.files import write_files
 from softlab.store.folder import (
     LOCK_NAME,
     PLAN_NAME,
     as_stored,
     check_vacant,
+    is_adding_views,
     is_left_over,
+    is_unfinished,
     read_plan,
     remove_finished_commits,
 )
@@ -22,6 +26,7 @@ from softlab.store.known_samples import KnownSamples, are_vouched_for, begun_fil
 from softlab.store.manifest_file import read_manifest_bytes
 from softlab.store.revision import FindStaying, Revision, revise
 from softlab.store.samples import SampleTable
+from softlab.store.shard_numbers import tell_numbers
 from softlab.store.writer import StoreWriter
 
 
@@ -70,34 +75,47 @@ def joining(
 
 @contextmanager
 def finishing(root: Path) -> Iterator[StoreWriter | None]:
-    """Hold a dump whose shards are all written, to finish it; None where it is finished already.
+    """Hold a dump whose shards are all written, to finish it; None where it is finished already, also by a process that
+    did so meanwhile, and that is waited for.
 
-    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
-    writes it.
+    Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun.
     """
     if not (root / PLAN_NAME).exists():
         read_manifest_bytes(root)  # raises NotAStore where there is none
         yield None
         return
-    with exclusive(root / LOCK_NAME):
+    if not is_left_over(root):
+        _check_complete(root)
+    with waiting_for(root / LOCK_NAME):
         try:
-            if is_left_over(root):
+            if is_left_over(root) or not (root / PLAN_NAME).exists():
                 yield None
                 return
             writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
-            _check_complete(writer)
+            _check_none_missing(writer)
             writer.sweep()
             yield writer
         finally:
             remove_finished_commits(root)
 
 
-def _check_complete(writer: StoreWriter) -> None:
-    numbers = [number for number, shard in enumerate(writer.own_shards) if not writer.is_written(shard)]
-    if numbers:
+def _check_complete(root: Path) -> None:
+    """Before the store is held, as those who still write it may have hours to go."""
+    try:
+        _check_none_missing(StoreWriter(root, read_plan(root)))
+    except StoreError:
+        if is_unfinished(root) or is_adding_views(root):
+            raise  # else another process has finished it this moment
+
+
+def _check_none_missing(writer: StoreWriter) -> None:
+    missing, count = writer.missing, len(writer.own_shards)
+    if missing:
+        aside = tell_set_aside(find_failed(writer))
         raise UnfinishedStore(
-            f"{writer.root}: {len(numbers):,} of {len(writer.own_shards):,} shards are missing, the first of them "
-            f"number {numbers[0]}. Run those, then finalize again."
+            f"{writer.root}: {len(missing):,} of {count:,} shards are missing: {tell_numbers(missing)}. "
+            f"{aside + '. ' if aside else ''}"
+            f"Run those (`softlab dump-teacher --shards`, or `run_shards`), then finalize again."
         )
 
 
@@ -118,8 +136,7 @@ def settle_plan(
     table of samples as far as it is known, with content hashes of zeros where they aren't. `hold` is how the store is
     held while another plan is replaced, if it isn't held already."""
     check_vacant(root, plan)
-    if not (root / PLAN_NAME).exists():
-        write_files(root, begun_files(plan, None if expected is None else expected()))
+    if not (root / PLAN_NAME).exists() and _begin(root, begun_files(plan, None if expected is None else expected())):
         return
     if find_staying is None or not _changed(root, plan):
         _check_same(root, _changed(root, plan))
@@ -136,13 +153,25 @@ def settle_plan(
             revise(root, revision, expected=None if expected is None else expected())
 
 
+def _begin(root: Path, files: dict[str, bytes]) -> bool:
+    """False where another process has settled its plan at the same time: that one counts."""
+    write_files(root, {path: data for path, data in files.items() if path != PLAN_NAME})
+    try:
+        create_file(root / PLAN_NAME, files[PLAN_NAME])
+    except StoreBusy:
+        return False
+    return True
+
+
 def _changed(root: Path, plan: StorePlan) -> list[str]:
     return differences(as_stored(read_plan(root)), as_stored(plan))
 
 
 def _check_same(root: Path, changed: Sequence[str]) -> None:
     if changed:
+        is_of_versions = any(line.startswith(("libraries.", "softlab_version")) for line in changed)
+        versions = " with the versions that it was begun with" if is_of_versions else ""
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {tell_differences(changed)}. "
-            f"Repeat the first command to go on with it, or choose another `out`."
+            f"Repeat the first command{versions} to go on with it, or choose another `out`."
         )

@@ -1,13 +1,14 @@
 """What the folder of a store holds: nothing, a dump under way, a finished store, or one that views are added to."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from softlab.disk import is_temporary, list_files, remove
-from softlab.errors import StoreError, StoreExists
+from softlab.errors import StoreBusy, StoreError, StoreExists
 from softlab.identity import digest_of
 from softlab.locks import exclusive
 from softlab.manifest import (
@@ -88,7 +89,7 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
             f"Choose another folder, or remove that one; `dump.views` with more than it has adds views to it."
         )
     if (root / COMMITS).exists():
-        with exclusive(root / LOCK_NAME):
+        with suppress(StoreBusy), exclusive(root / LOCK_NAME):  # who finishes it now tidies up itself
             remove_finished_commits(root)
     return manifest
 

@@ -95,6 +95,11 @@ class StoreWriter:
         """Shards still to be written, in the order of the grid."""
         return [shard for shard in self.own_shards if shard.name not in self._commits]
 
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the pending shards among its own."""
+        return [number for number, shard in enumerate(self.own_shards) if shard.name not in self._commits]
+
     def is_written(self, shard: Shard) -> bool:
         return shard.name in self._commits
 

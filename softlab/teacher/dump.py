@@ -2,13 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from softlab.amounts import format_bytes, format_count, format_duration
+from softlab.amounts import format_count, format_duration
 from softlab.errors import DamagedStore, GoesOnDifferently, InvalidOption
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
@@ -21,41 +20,18 @@ from softlab.store.cache import CacheOptions
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import Store, open_store
+from softlab.store.workers import at_work
 from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
+from softlab.teacher.compute import compute
+from softlab.teacher.dump_progress import DumpProgress, OnProgress
 from softlab.teacher.forward import Run, Teacher, TeacherRun
-from softlab.teacher.job import DumpJob, compute
+from softlab.teacher.job import DumpJob
 from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.overflow import tell_redone
 from softlab.teacher.planning import named_teacher, options_for, plan_job
 from softlab.teacher.shared_dump import own_shards, tell_damaged, writing_together
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DumpProgress:
-    """How far a dump is; of several processes, all together."""
-
-    rows: int
-    """Computed by now, those of earlier runs included."""
-
-    total_rows: int
-    bytes_written: int
-    """By this run."""
-
-    unit = "rows"
-
-    @property
-    def done(self) -> int:
-        return self.rows
-
-    @property
-    def total(self) -> int:
-        return self.total_rows
-
-    @property
-    def note(self) -> str:
-        return f"{format_bytes(self.bytes_written)} written"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +82,6 @@ class DumpSummary:
     @property
     def rows_per_second(self) -> float | None:
         return self.rows_computed / self.seconds if self.rows_computed else None
-
-
-OnProgress = Callable[[DumpProgress], None]
 
 
 def dump_teacher(
@@ -216,15 +189,16 @@ def _dump_pending(
     def commit(output: ShardOutput) -> None:
         ranks.add("bytes", commit_shard(output, writer=writer, source=job.source, targets=targets))
         minima.look_at(output, job.source)
+        on_shard(output.shard.num_rows)
 
     def on_batch(count: int) -> None:
         rows = earlier + ranks.add(counter, count)
         if on_progress is not None:
             on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=ranks.add("bytes", 0)))
 
-    with BackgroundCommits(commit) as commits:
+    with at_work(job.out) as on_shard, BackgroundCommits(commit) as commits:
         shards, selections = own_shards(pending, ranks), job.selections()
-        for output in compute(run, job.aligned(), selections, shards, job.options, on_batch=on_batch):
+        for output in compute(run, job.aligned(), selections, shards, options=job.options, on_batch=on_batch):
             commits.put(output)
     minima.tell()
 
@@ -282,6 +256,11 @@ def _how_to_resume(writer: StoreWriter) -> str:
         f"{writer.root}: stopped with {count_finished_shards(writer.root):,} of {len(writer.own_shards):,} shards "
         f"finished. Run the same command again to go on."
     )
+
+
+def finished_summary(out: str | Path) -> DumpSummary:
+    """Of a store that others have written. Raises NotAStore, UnfinishedStore."""
+    return _summary(Path(out), rows_computed=0, seconds=0.0)
 
 
 def _summary(out: Path, *, rows_computed: int, seconds: float) -> DumpSummary:

@@ -18,7 +18,8 @@ from softlab.predictions.rows import rows_of
 from softlab.ranks import Ranks
 from softlab.sources.source import Source
 from softlab.teacher.candidate_scores import check_candidates, with_fewer_classes
-from softlab.teacher.dump import DumpSummary, OnProgress, carry_out
+from softlab.teacher.dump import DumpSummary, carry_out
+from softlab.teacher.dump_progress import OnProgress
 from softlab.teacher.dumped_views import Settled, ViewsToDump, read_settled
 from softlab.teacher.example import check_classes
 from softlab.teacher.forward import TeacherOutput

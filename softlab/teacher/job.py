@@ -8,52 +8,48 @@ A job can be pickled and sent to workers. Workers need nothing of each other: ea
 own samples alone, and its record is created exclusively.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.amounts import format_count
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, UnfinishedStore
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.batch import Batch
-from softlab.loading.loader import BatchLoader, LoaderOptions
-from softlab.loading.order import in_sequence
 from softlab.loading.sample_check import check_contents, comparable_targets
-from softlab.manifest import Manifest, StorePlan, TokensRecord
+from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
+from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, find_failed, tell_set_aside
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import open_store
 from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
 from softlab.store.stored_shards import ends_of_dump, ends_of_store
+from softlab.store.workers import OnShard, at_work
 from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import ShardOutput, Targets, commit_shard
-from softlab.teacher.forward import OutputOnHost, Run, Teacher, TeacherRun
+from softlab.teacher.compute import compute
+from softlab.teacher.dump_progress import DumpProgress, OnProgress
+from softlab.teacher.forward import Run, Teacher, TeacherRun
 from softlab.teacher.minima import Minima
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.overflow import run_batches, tell_redone
+from softlab.teacher.overflow import tell_redone
 from softlab.teacher.revising import find_staying
 from softlab.teacher.same_teacher import check_same_teacher
 from softlab.teacher.selections import Selections, selections_of
+from softlab.teacher.several_shards import do_shards
 
 ShardState = Literal["written", "already there"]
-
-Counted = TypeVar("Counted", int, TokensRecord)
-
-OnBatch = Callable[[int], None]
-"""Called with the number of samples that were computed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +110,7 @@ class DumpJob:
                 return "already there"
             with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
-                (output,) = compute(run, self.aligned(), self.selections(), [shard], self.options)
+                (output,) = compute(run, self.aligned(), self.selections(), [shard], options=self.options)
             written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
             minima = Minima()
             minima.look_at(output, self.source)
@@ -122,6 +118,71 @@ class DumpJob:
             if output.num_redone:
                 tell_redone(output.num_redone, self.options)
             return "written" if written else "already there"
+
+    def run_shards(self, numbers: Iterable[int], *, on_progress: OnProgress | None = None, again: bool = False) -> None:
+        """Compute and commit those of some shards that aren't there yet, with one teacher in memory; the store isn't
+        finished by it. Any number of processes may do this at a time. On Ctrl-C shards that were computed are still
+        written.
+
+        A shard that has failed 3 times, in this process or others, is set aside: the others are done, then
+        UnfinishedStore is raised with its error. With `again` one that was set aside before is tried once more. Raises
+        as `run_shard` what is none of a shard's (a full disk, a teacher that isn't that of the shards which are
+        there), and StoreBusy while another process writes the store alone."""
+        shards = [self.shard(number) for number in sorted(set(numbers))]
+        if find_finished(self.out, self.plan) is not None:
+            return
+        settle_plan(self.out, self.plan, expected=self.expected_samples)
+        with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
+            left = [shard for shard in shards if not writer.is_written(shard)]
+            tried = left if again else [each for each in left if count_attempts(self.out, each) < MOST_ATTEMPTS]
+            if tried:
+                with self.teacher.start(self.options) as run, at_work(self.out) as on_shard:
+                    self.check_teacher(run, writer)
+                    done = sum(shard.num_rows for shard in shards) - sum(shard.num_rows for shard in tried)
+                    self._do(run, writer, tried, done=done, on_shard=on_shard, on_progress=on_progress)
+            self._tell_set_aside(writer, {shard.name for shard in left if not writer.is_written(shard)})
+
+    def _do(
+        self,
+        run: Run,
+        writer: StoreWriter,
+        shards: Sequence[Shard],
+        *,
+        done: int,
+        on_shard: OnShard,
+        on_progress: OnProgress | None,
+    ) -> None:
+        """`done` is how many rows of the shards that were asked for are not left to do."""
+        aligned, targets, selections, minima = self.aligned(), self.targets(), self.selections(), Minima()
+        total = done + sum(shard.num_rows for shard in shards)
+        rows, bytes_written, num_redone = done, 0, 0
+
+        def commit(output: ShardOutput) -> None:
+            nonlocal bytes_written, num_redone
+            bytes_written += commit_shard(output, writer=writer, source=self.source, targets=targets)
+            num_redone += output.num_redone
+            minima.look_at(output, self.source)
+            on_shard(output.shard.num_rows)
+
+        def on_batch(count: int) -> None:
+            nonlocal rows
+            rows = min(rows + count, total)  # a shard that failed is computed again
+            if on_progress is not None:
+                on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=bytes_written))
+
+        compute_own = partial(compute, run, aligned, selections, options=self.options, on_batch=on_batch)
+        do_shards(self.out, shards, compute=compute_own, commit=commit)
+        minima.tell()
+        if num_redone:
+            tell_redone(num_redone, self.options)
+
+    def _tell_set_aside(self, writer: StoreWriter, names: Container[str]) -> None:
+        failed = [each for each in find_failed(writer) if each.name in names]
+        if failed:
+            raise UnfinishedStore(
+                f"{self.out}: all shards that were asked for are there but those that fail. {tell_set_aside(failed)}. "
+                f"Mend the cause, then ask for such a shard alone: `shards = {failed[0].number}` tries it again."
+            )
 
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
@@ -181,48 +242,6 @@ class DumpJob:
         return found
 
 
-def compute(
-    run: Run,
-    aligned: Aligned,
-    selections: Selections,
-    shards: Sequence[Shard],
-    options: DumpOptions,
-    *,
-    on_batch: OnBatch | None = None,
-) -> Iterator[ShardOutput]:
-    """The teacher's output for each shard; copies to the host are under way. Batches never cross shards: a shard that
-    is redone after a crash is computed from the same batches, to the same bits."""
-    for shard, batches in _by_shard(run, aligned, shards, options):
-        outputs: list[OutputOnHost] = []
-        hashes: list[bytes] = []
-        digests: list[int] = []
-        cut_off: int | None = None
-        tokens: TokensRecord | None = None
-        for batch, output in run_batches(run, batches, selections=selections):
-            outputs.append(output)
-            hashes += batch.content_hashes
-            digests += batch.view_digests
-            for each in batch.inputs:
-                cut_off, tokens = _added(cut_off, each.cut_off), _added(tokens, each.tokens)
-            if on_batch is not None:
-                on_batch(len(batch))
-        yield ShardOutput(
-            shard=shard,
-            batches=outputs,
-            content_hashes=hashes,
-            view_digests=digests,
-            cut_off=cut_off,
-            tokens=tokens,
-        )
-
-
-def _added(total: Counted | None, found: Counted | None) -> Counted | None:
-    """Their sum; None where neither is known."""
-    if total is None or found is None:
-        return found if total is None else total
-    return total + found
-
-
 def finalize(out: str | Path) -> Manifest:
     """The finished store's manifest, written last, once all shards are there; of a finished store its own.
 
@@ -233,19 +252,3 @@ def finalize(out: str | Path) -> Manifest:
         if writer is None:
             return read_manifest(out)[0]
         return writer.finalize(writer.samples())
-
-
-def _by_shard(
-    run: Run, aligned: Aligned, shards: Sequence[Shard], options: DumpOptions
-) -> Iterator[tuple[Shard, Iterator[Batch]]]:
-    size = options.batch_size
-    order = (
-        rows for shard in shards for rows in in_sequence(shard.start, shard.stop, batch_size=size, view=shard.view)
-    )
-    several_views = len({shard.view for shard in shards}) > 1
-    loader = BatchLoader(
-        aligned, device=run.device, options=LoaderOptions(workers=options.device.workers), keep_decoded=several_views
-    )
-    with closing(loader.load(order)) as batches:
-        for shard in shards:
-            yield shard, islice(batches, -(-shard.num_rows // size))

@@ -18,16 +18,12 @@ from softlab.store.access import joining, writing
 from softlab.store.folder import as_stored
 from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.job import DumpJob
+from softlab.teacher.shares import share_of
 
 
 def own_shards(shards: Sequence[Shard], ranks: Ranks) -> list[Shard]:
-    """This process's part of the pending shards, which are the same for all. It has the same samples in every view,
-    where there are enough of them, as decoded samples are kept."""
-    parts = sorted({shard.part for shard in shards})
-    if len(parts) < ranks.count:
-        return list(shards[ranks.rank :: ranks.count])
-    own = set(parts[ranks.rank :: ranks.count])
-    return [shard for shard in shards if shard.part in own]
+    """This process's part of the pending shards, which are the same for all."""
+    return share_of(shards, index=ranks.rank, count=ranks.count)
 
 
 def plan_of_first(ranks: Ranks) -> StorePlan | None:

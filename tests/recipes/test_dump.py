@@ -10,7 +10,8 @@ from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
-from softlab.teacher.dump import DumpProgress, DumpSummary
+from softlab.teacher.dump import DumpSummary
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.survey import Survey
 from softlab.teacher.survey_run import SurveyProgress

@@ -16,7 +16,8 @@ from softlab.modalities.views import View, record_views
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.teacher.dump import DumpSummary, OnProgress
+from softlab.teacher.dump import DumpSummary
+from softlab.teacher.dump_progress import OnProgress
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import image_of
 from tests.teacher.dumping import Pictures, batches_of, dump, make_options

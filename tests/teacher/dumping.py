@@ -22,7 +22,8 @@ from softlab.models.device import DeviceOptions
 from softlab.sources.source import Sample, SkippedSample, Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
-from softlab.teacher.dump import DumpProgress, DumpSummary, OnProgress, dump_teacher
+from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.dump_progress import DumpProgress, OnProgress
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import image_of

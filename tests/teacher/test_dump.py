@@ -27,7 +27,8 @@ from softlab.sources.options import SourceOptions
 from softlab.store.folder import count_finished_shards, is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.verify import verify_store
-from softlab.teacher.dump import DumpProgress, DumpSummary
+from softlab.teacher.dump import DumpSummary
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import animals, truncated_png, write_folder
 from tests.store.building import CODINGS, FORMATS, contents, flip_byte

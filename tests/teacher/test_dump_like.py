@@ -22,7 +22,8 @@ from softlab.store.folder import count_finished_shards
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from softlab.student.train import train_students
-from softlab.teacher.dump import DumpProgress, DumpSummary, dump_teacher
+from softlab.teacher.dump import DumpSummary, dump_teacher
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.planning import as_teacher
 from softlab.teacher.survey import survey_teacher
 from tests.student.pictures import make_options as make_train_options

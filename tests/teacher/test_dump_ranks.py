@@ -24,7 +24,7 @@ from softlab.store.folder import count_finished_shards
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from softlab.teacher.dump import DumpProgress
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.shared_dump import own_shards

@@ -22,7 +22,7 @@ from softlab.store.folder import is_unfinished
 from softlab.store.format import FormatName
 from softlab.store.pixel_digests import is_digested
 from softlab.store.verify import verify_store
-from softlab.teacher.dump import DumpProgress
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.options import DumpOptions
 from tests.sources.pictures import image_of

@@ -15,10 +15,12 @@ from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreExists, 
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store import folder, writer
 from softlab.store.commit_record import CommitRecord, read_commit
-from softlab.store.folder import is_unfinished
+from softlab.store.folder import is_unfinished, read_plan
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
+from softlab.teacher.dump_progress import DumpProgress
+from softlab.teacher.forward import Teacher
 from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import plan_dump
@@ -209,6 +211,41 @@ def test_a_job_whose_folder_was_taken_by_another_one_is_refused(tmp_path: Path) 
         job.run_shard(0)
 
 
+# Several shards with one teacher.
+
+
+@BOTH_FORMATS
+def test_shards_of_several_calls_in_any_order_make_the_store_of_one(tmp_path: Path, format: FormatName) -> None:
+    options = make_options(format=format)
+    dump(tmp_path / "alone", options)
+    job = plan(tmp_path / "store", options)
+
+    for numbers in ([3], [], [0, 3, 0], range(4)):
+        job.run_shards(numbers)
+    finalize(tmp_path / "store")
+    job.run_shards([1])
+
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
+
+
+def test_progress_counts_the_rows_of_the_shards_that_were_asked_for(tmp_path: Path) -> None:
+    job, told = plan(tmp_path / "store"), list[DumpProgress]()
+    job.run_shard(0)
+
+    job.run_shards([0, 3], on_progress=told.append)
+
+    assert [(each.rows, each.total_rows) for each in told] == [(18, 18)]
+    assert read_plan(tmp_path / "store") == job.plan
+
+
+def test_shards_that_are_there_already_need_no_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = plan(tmp_path / "store")
+    job.run_shards([1, 2])
+    monkeypatch.setattr(Teacher, "start", lambda *_: pytest.fail("starts the teacher"))
+
+    job.run_shards([1, 2])
+
+
 # The manifest.
 
 
@@ -221,7 +258,8 @@ def test_before_all_shards_are_there_the_missing_ones_are_told(tmp_path: Path) -
         finalize(tmp_path / "store")
 
     assert str(refused.value) == (
-        f"{tmp_path / 'store'}: 2 of 4 shards are missing, the first of them number 1. Run those, then finalize again."
+        f"{tmp_path / 'store'}: 2 of 4 shards are missing: 1,3. Run those (`softlab dump-teacher --shards`, or "
+        f"`run_shards`), then finalize again."
     )
     assert is_unfinished(tmp_path / "store")
     assert (job.run_shard(1), job.run_shard(2), job.run_shard(3)) == ("written", "already there", "written")
