@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from softlab.errors import InvalidOption, StoreMismatch, first_few
-from softlab.indices import StoreIndex
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.keys import KeyIndex, Keys
 from softlab.labels.soft_labels import SoftLabels
-from softlab.loading.order import ViewNumbers, ViewOrder, epoch_views
+from softlab.loading.order import WHOLE_SAMPLES, ViewNumbers, ViewOrder, epoch_views, views_of
 from softlab.loading.shared_epoch import SharedEpoch
 from softlab.store.reader import Store
 from softlab.store.row_checks import are_within
@@ -116,14 +116,18 @@ class DatasetLabels:
         self._epoch.warn_unless_set(where=self.store.name, num_views=num_views)
         if self.view_order == "cycle" or samples is None:
             return self.epoch % num_views
-        return self._views_of(self.epoch)[_as_indices(samples)]
+        return self._views_of(self.epoch, SourceIndex(_as_indices(samples)))
 
-    def _views_of(self, epoch: int) -> ViewNumbers:
+    def _views_of(self, epoch: int, samples_B: SourceIndex) -> ViewNumbers:
+        if self._require_indices() > WHOLE_SAMPLES:
+            return views_of(
+                samples_B, num_views=self.store.num_views, seed=self.seed, epoch=epoch, order=self.view_order
+            )
         if self._shown is None or self._shown[0] != epoch:
             order, num_samples = self.view_order, self._require_indices()
             views_N = epoch_views(num_samples, num_views=self.store.num_views, seed=self.seed, epoch=epoch, order=order)
             self._shown = epoch, views_N
-        return self._shown[1]
+        return self._shown[1][samples_B]
 
     @cached_property
     def _by_key(self) -> KeyIndex:

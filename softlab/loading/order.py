@@ -1,22 +1,38 @@
 """In which order samples are read: a pure function of (seed, epoch), and of lengths where they are asked for, whatever
 the workers, ranks or past crashes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.indices import SourceIndex
+from softlab.loading.permutation import Permutation
+from softlab.loading.philox import generator_of, runs_at
 
 ViewNumbers = NDArray[np.int64]
+
+Order = Callable[[int, int], SourceIndex]
+"""Gives the samples that stand from one place to another, without the latter."""
 
 ViewOrder = Literal["cycle", "random"]
 Shuffle = Literal["full", "blocks"]
 
 WINDOW_BLOCKS = 8
 """Shards whose samples are shuffled together where whole stores are not: half of what a reader keeps decoded."""
+
+VIEWS, LENGTHS, PLACES = 1, 2, 3
+"""Streams of random numbers beside that of `epoch_order`, 0."""
+
+WHOLE_SAMPLES = 1 << 24
+"""Up to so many an epoch is shuffled as a whole, 8 bytes each; of more, places and views are computed when they are
+needed, which takes some 0.2 microseconds a sample."""
+
+STRETCH_SAMPLES = 1 << 16
+"""Of an epoch at a time."""
 
 ORDERED_NUMBERS = 1 << 20
 """Put in order at a time where views are shown in random order: 8 MiB of them."""
@@ -43,10 +59,30 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
     With `block_rows`, runs of so many samples come in random order, and the samples of every `WINDOW_BLOCKS` successive
     runs are shuffled among themselves: reads then fall into few shards at a time.
     """
-    key = np.array([seed, epoch], dtype=np.uint64)  # from a list numpy would round seeds above 2^63
-    generator = np.random.Generator(np.random.Philox(key=key))
+    return order_of_epoch(num_samples, seed=seed, epoch=epoch, block_rows=block_rows)(0, num_samples)
+
+
+def order_of_epoch(num_samples: int, *, seed: int, epoch: int, block_rows: int | None = None) -> Order:
+    """The same, to be asked for some of its places. Of more than `WHOLE_SAMPLES` no more is held than is asked for."""
+    if num_samples > WHOLE_SAMPLES:
+        return by_place(num_samples, seed=seed, epoch=epoch, block_rows=block_rows)
+    whole = _whole_order(num_samples, generator_of((seed, epoch), stream=0), block_rows=block_rows)
+    return lambda start, stop: SourceIndex(whole[start:stop])
+
+
+def by_place(num_samples: int, *, seed: int, epoch: int, block_rows: int | None = None) -> Order:
+    """An order that is as random as `epoch_order`, and another one: each place is computed without the others."""
+    key = (seed, epoch)
     if block_rows is None:
-        return SourceIndex(generator.permutation(num_samples))
+        permutation = Permutation.drawn(num_samples, key=key, stream=PLACES)
+        return lambda start, stop: SourceIndex(permutation.at(start, stop))
+    generator = generator_of(key, stream=PLACES)
+    return Windows(num_samples, generator.permutation(np.arange(0, num_samples, block_rows)), block_rows, key).at
+
+
+def _whole_order(num_samples: int, generator: np.random.Generator, *, block_rows: int | None) -> NDArray[np.int64]:
+    if block_rows is None:
+        return generator.permutation(num_samples)
     order = np.empty(num_samples, dtype=np.int64)
     done = 0
     starts = generator.permutation(np.arange(0, num_samples, block_rows))
@@ -55,7 +91,38 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int, block_rows: int | No
         window = generator.permutation(np.concatenate(blocks))
         order[done : done + len(window)] = window
         done += len(window)
-    return SourceIndex(order)
+    return order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Runs of samples in random order, of which every `WINDOW_BLOCKS` are shuffled by a generator of their own."""
+
+    num_samples: int
+    starts: NDArray[np.int64]
+    """Of the runs, in their order."""
+
+    block_rows: int
+    key: tuple[int, int]
+
+    def at(self, start: int, stop: int) -> SourceIndex:
+        """What stands at some places."""
+        places = self._first_places()
+        first, last = (np.searchsorted(places, [start, max(stop - 1, start)], side="right") - 1).tolist()
+        windows = [self._window(number) for number in range(first, last + 1)]
+        here = start - int(places[first])
+        return SourceIndex(np.concatenate(windows)[here : here + stop - start])
+
+    def _first_places(self) -> NDArray[np.int64]:
+        """Of each window: one of them has the last run, which may be shorter."""
+        sizes = np.minimum(self.num_samples - self.starts, self.block_rows)
+        ends = np.cumsum(sizes)
+        return np.concatenate([[0], ends[WINDOW_BLOCKS - 1 : -1 : WINDOW_BLOCKS]])
+
+    def _window(self, number: int) -> NDArray[np.int64]:
+        starts = self.starts[number * WINDOW_BLOCKS : (number + 1) * WINDOW_BLOCKS].tolist()
+        runs = [np.arange(at, min(at + self.block_rows, self.num_samples)) for at in starts]
+        return generator_of(self.key, stream=PLACES, part=number + 1).permutation(np.concatenate(runs))
 
 
 def by_length(
@@ -67,9 +134,7 @@ def by_length(
     order. The samples of a window stay in it, and what doesn't fill a batch stays behind the last one: an epoch has the
     samples that it has without.
     """
-    # The counter's highest word keeps these numbers apart from those of epoch_order and epoch_views.
-    key, counter = np.array([seed, epoch], dtype=np.uint64), np.array([0, 0, 0, 2], dtype=np.uint64)
-    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    generator = generator_of((seed, epoch), stream=LENGTHS)
     num_batches, grouped = len(order) // batch_size, order.copy()
     window_batches = min(WINDOW_BATCHES, max(num_batches // LEAST_WINDOWS, 1))
     for first in range(0, num_batches, window_batches):
@@ -91,15 +156,22 @@ def epoch_views(num_samples: int, *, num_views: int | None, seed: int, epoch: in
         view = epoch if num_views is None else epoch % num_views
         return np.broadcast_to(np.int64(view), num_samples)  # a number, however many samples there are
     cycle, position = divmod(epoch, num_views)
-    # The counter's highest word keeps these numbers apart from those of epoch_order.
-    key, counter = np.array([seed, cycle], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
-    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    generator = generator_of((seed, cycle), stream=VIEWS)
     shown_N = np.empty(num_samples, dtype=np.int64)
     block_rows = max(ORDERED_NUMBERS // num_views, 1)
     for start in range(0, num_samples, block_rows):  # sample n has the numbers n * V .. n * V + V - 1 of the generator
         keys_BV = generator.random((min(block_rows, num_samples - start), num_views))
         shown_N[start : start + block_rows] = keys_BV.argsort(axis=1, kind="stable")[:, position]
     return shown_N
+
+
+def views_of(source_B: SourceIndex, *, num_views: int | None, seed: int, epoch: int, order: ViewOrder) -> ViewNumbers:
+    """The same of some samples, int64 [B]: nothing is computed for the others."""
+    if num_views is None or order == "cycle":
+        return epoch_views(len(source_B), num_views=num_views, seed=seed, epoch=epoch, order=order)
+    cycle, position = divmod(epoch, num_views)
+    keys_BV = runs_at(source_B * num_views, count=num_views, key=(seed, cycle), stream=VIEWS)
+    return keys_BV.argsort(axis=1, kind="stable")[:, position]
 
 
 def in_sequence(start: int, stop: int, *, batch_size: int, view: int = 0) -> list[RowIndices]:
@@ -152,12 +224,28 @@ class ShuffledBatches:
             yield from self._epoch(epoch, first_position if epoch == first_epoch else 0)
 
     def _epoch(self, epoch: int, first_position: int) -> Iterator[RowIndices]:
-        order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
-        if self.lengths_N is not None:
-            order = by_length(order, self.lengths_N, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
-        views_N = epoch_views(
+        order, views_of = self._order(epoch), self._views(epoch)
+        at_a_time = max(STRETCH_SAMPLES // self.batch_size, 1)
+        for first in range(first_position, self.steps_per_epoch, at_a_time):
+            steps = range(first, min(first + at_a_time, self.steps_per_epoch))
+            stretch = order(first * self.batch_size, min(steps.stop * self.batch_size, self.num_samples))
+            views = views_of(stretch)
+            for step in steps:
+                here = slice((step - first) * self.batch_size, (step - first + 1) * self.batch_size)
+                yield RowIndices(SourceIndex(stretch[here]), views[here])
+
+    def _order(self, epoch: int) -> Order:
+        order = order_of_epoch(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
+        if self.lengths_N is None:
+            return order
+        whole = order(0, self.num_samples)
+        whole = by_length(whole, self.lengths_N, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
+        return lambda start, stop: SourceIndex(whole[start:stop])
+
+    def _views(self, epoch: int) -> Callable[[SourceIndex], ViewNumbers]:
+        if self.num_samples > WHOLE_SAMPLES:
+            return partial(views_of, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order)
+        whole = epoch_views(
             self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order
         )
-        for position in range(first_position, self.steps_per_epoch):
-            source_B = order[position * self.batch_size : (position + 1) * self.batch_size]
-            yield RowIndices(SourceIndex(source_B), views_N[source_B])
+        return whole.__getitem__

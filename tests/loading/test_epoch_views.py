@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from softlab.loading.order import ShuffledBatches, ViewOrder, epoch_order, epoch_views
+from softlab.indices import SourceIndex
+from softlab.loading.order import ShuffledBatches, ViewOrder, epoch_order, epoch_views, views_of
 
 counts = st.integers(1, 60)
 view_counts = st.integers(1, 9)
@@ -49,6 +50,16 @@ def test_in_random_order_a_sample_shows_no_view_twice_in_the_epochs_of_one_round
     )
 
     assert np.array_equal(np.sort(found_EN, axis=0), np.tile(np.arange(num_views)[:, None], num_samples))
+
+
+@given(num_samples=counts, num_views=st.none() | view_counts, seed=seeds, epoch=first_epochs, order=orders)
+def test_some_samples_show_the_views_that_they_show_among_all(
+    num_samples: int, num_views: int | None, seed: int, epoch: int, order: ViewOrder
+) -> None:
+    all_N = epoch_views(num_samples, num_views=num_views, seed=seed, epoch=epoch, order=order)
+    some_B = SourceIndex(np.random.default_rng(seed).integers(num_samples, size=7))
+
+    assert views_of(some_B, num_views=num_views, seed=seed, epoch=epoch, order=order).tolist() == all_N[some_B].tolist()
 
 
 @given(num_samples=counts, seed=seeds, first=first_epochs, order=orders)

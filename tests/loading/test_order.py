@@ -1,9 +1,23 @@
+import tracemalloc
+from dataclasses import asdict
+from itertools import islice
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlab.loading.order import WINDOW_BLOCKS, ShuffledBatches, epoch_order, in_sequence, spread_out
+from softlab.loading import order as order_module
+from softlab.loading.order import (
+    WHOLE_SAMPLES,
+    WINDOW_BLOCKS,
+    ShuffledBatches,
+    ViewOrder,
+    by_place,
+    epoch_order,
+    in_sequence,
+    spread_out,
+)
 
 counts = st.integers(1, 200)
 seeds = st.integers(0, 2**64 - 1)
@@ -87,6 +101,65 @@ def test_as_many_samples_as_one_window_holds_are_shuffled_as_a_whole() -> None:
     order = epoch_order(1000, seed=0, epoch=0, block_rows=1000)
 
     assert (np.diff(order) == 1).sum() < 10
+
+
+# Of more samples than are shuffled as a whole.
+
+
+@given(num_samples=counts, seed=seeds, epoch=epochs, block_rows=st.none() | blocks, data=st.data())
+def test_by_place_an_epoch_holds_every_sample_once_however_it_is_cut(
+    num_samples: int, seed: int, epoch: int, block_rows: int | None, data: st.DataObject
+) -> None:
+    found = by_place(num_samples, seed=seed, epoch=epoch, block_rows=block_rows)
+    middle = data.draw(st.integers(0, num_samples))
+
+    parts = [*found(0, middle).tolist(), *found(middle, num_samples).tolist()]
+    assert parts == found(0, num_samples).tolist()
+    assert sorted(parts) == list(range(num_samples))
+
+
+@given(seed=seeds, block_rows=st.integers(1, 9))
+def test_by_place_the_samples_of_a_few_blocks_come_together(seed: int, block_rows: int) -> None:
+    num_samples = 3 * WINDOW_BLOCKS * block_rows
+    found = by_place(num_samples, seed=seed, epoch=0, block_rows=block_rows)(0, num_samples)
+
+    windows = (found // block_rows).reshape(3, -1)
+    assert [len(set(window.tolist())) for window in windows] == [WINDOW_BLOCKS] * 3
+
+
+@pytest.mark.parametrize("block_rows", [None, 1 << 16])
+@pytest.mark.parametrize("view_order", ["cycle", "random"])
+def test_a_run_over_a_billion_samples_begins_anywhere_without_holding_their_order(
+    block_rows: int | None, view_order: ViewOrder
+) -> None:
+    run = ShuffledBatches(
+        num_samples=10**9,
+        batch_size=1000,
+        epochs=3,
+        seed=0,
+        num_views=3,
+        view_order=view_order,
+        block_rows=block_rows,
+        first_step=1_999_998,  # of 1,000,000 in an epoch
+    )
+    tracemalloc.start()
+
+    first = list(islice(run, 4))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100e6
+    again = ShuffledBatches(**{**asdict(run), "first_step": 2_000_000})
+    assert [batch.source_B.tolist() for batch in islice(again, 2)] == [batch.source_B.tolist() for batch in first[2:]]
+    assert [batch.views_B.tolist() for batch in islice(again, 2)] == [batch.views_B.tolist() for batch in first[2:]]
+
+
+def test_up_to_the_size_that_is_named_epochs_are_those_that_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_module, "WHOLE_SAMPLES", 1000)
+
+    few, more = epoch_order(1000, seed=0, epoch=0), epoch_order(1001, seed=0, epoch=0)
+    assert few.tolist() == np.random.Generator(np.random.Philox(key=[0, 0])).permutation(1000).tolist()
+    assert more.tolist() == by_place(1001, seed=0, epoch=0)(0, 1001).tolist()
+    assert WHOLE_SAMPLES == 2**24
 
 
 @given(start=st.integers(0, 50), count=st.integers(0, 50), batch_size=st.integers(1, 60))
