@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.manifest import InputRecord
 from softlab.modalities.tokens.inputs import LEARNT_FIELD, STORED_FIELD
 from softlab.sources.source import Sample, SkippedSample, source_in_a_line
 from softlab.store.reader import Store
@@ -30,6 +32,13 @@ class StoredSource:
     @property
     def field_names(self) -> tuple[str, ...]:
         return (STORED_FIELD, LEARNT_FIELD) if self._learns_some else (STORED_FIELD,)
+
+    @property
+    def as_read(self) -> InputRecord:
+        """How the teacher has read the samples; beside its options the `vocabulary`, how many tokens there are."""
+        record, read = self.store.manifest.inputs[0], self.store.manifest.tokens_read
+        assert read is not None, "the store was asked for tokens"
+        return msgspec.structs.replace(record, options={**record.options, "vocabulary": read.vocabulary})
 
     @property
     def keys(self) -> Sequence[str]:

@@ -148,12 +148,15 @@ def decoding_for(
 
 def settle_input(options: Any, source: Source) -> Any:
     """The input options of a model for a data set, where they leave something to it: some samples tell. A modality that
-    leaves nothing has no `settle_input`; one that looks at more than some has `samples_to_settle`. Warns with OddSource
-    about samples that are not ordinary."""
-    modality = modality_of(options)
+    leaves nothing has no `settle_input`; one that looks at more than some has `samples_to_settle`. Of the samples of a
+    store its record tells. Warns with OddSource about samples that are not ordinary."""
+    modality, read = modality_of(options), getattr(source, "as_read", None)
     settle = getattr(modality, "settle_input", None)
     if settle is None:
         return options
+    by_store = getattr(modality, "of_store", None)
+    if read is not None and by_store is not None and read.modality == modality.name:
+        return by_store(options, read)
     most = getattr(modality, "samples_to_settle", None)
     count = min(LOOKED_AT if most is None else most(options), len(source))
     modality = decoding_for(modality, (options,))

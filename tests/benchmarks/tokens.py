@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from softlab.bench.student_steps import StudentSteps
 from softlab.bench.timing import rates
 from softlab.labels.draws import uniforms
 from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.losses.forward_kl import KlLoss
 from softlab.labels.sampling import keep_sampled
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
@@ -30,6 +32,7 @@ from softlab.sources.options import SourceOptions
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
+from softlab.student.options import LearnOptions, RunOptions, TrainOptions
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher, TeacherRun
 from softlab.teacher.options import DumpOptions
@@ -37,10 +40,17 @@ from softlab.teacher.selections import Sampling
 from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.report import Report
 
-NUM_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 20_000, 256, 8
-SIZES: dict[str, Any] = {"width": 512, "num_layers": 8, "num_heads": 8}
+NUM_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 20_000, 256, 4
+TEACHER: dict[str, Any] = {"width": 576, "num_layers": 30, "num_heads": 9}
+"""Of the size of SmolLM2-135M."""
+
+SMALL_TEACHER: dict[str, Any] = {"width": 64, "num_layers": 1, "num_heads": 4}
+"""Of which rows are read, and learnt: what they cost doesn't hang on who said them."""
+
+STUDENT: dict[str, Any] = {"width": 192, "num_layers": 6, "num_heads": 6}
 VOCABULARIES = (49_152, 152_064)
 MEMORY_ROWS, MEMORY_WIDTH = 2048, 512
+TURN_S = 5.0
 
 
 def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: int = NUM_DOCUMENTS) -> None:
@@ -49,14 +59,19 @@ def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: in
     folder.mkdir()
     source = write_documents(folder / "documents.parquet", num_documents)
     input = settle_input(TokensInput(tokenizer="train:16000", max_length=LENGTH), source)
-    torch.manual_seed(0)
-    options = ModelOptions(model="softlab:tokens_transformer", arguments=SIZES)
-    module = build_model(options, told=model_arguments(input) | {"vocab_size": VOCABULARIES[0]})
-    teacher = Teacher(module=module, name=options.model, arguments=SIZES, input=input)
-    _bench_capture(report, teacher, source, rounds=rounds)
-    dump_teacher(teacher, source, folder / "store", DumpOptions(batch_size=BATCH))
+    _bench_capture(report, make_teacher(input, TEACHER), source, rounds=rounds)
+    dump_teacher(make_teacher(input, SMALL_TEACHER), source, folder / "store", DumpOptions(batch_size=BATCH))
     _bench_reading(report, folder, rounds=rounds)
+    _bench_steps(report, source, input, folder, rounds=rounds)
     _bench_memory(report, folder)
+
+
+def make_teacher(input: TokensInput, sizes: dict[str, Any]) -> Teacher:
+    """Its vocabulary is larger than that of its tokenizer."""
+    torch.manual_seed(0)
+    options = ModelOptions(model="softlab:tokens_transformer", arguments=sizes)
+    module = build_model(options, told=model_arguments(input) | {"vocab_size": VOCABULARIES[0]})
+    return Teacher(module=module, name=options.model, arguments=sizes, input=input)
 
 
 def write_documents(file: Path, num_documents: int) -> Source:
@@ -130,6 +145,24 @@ def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
         "were read, and of the row cache.",
         ["tokens per second", "bytes a token", "bytes in the cache"],
         [[f"{rate:,.0f}", f"{size:.1f}", f"{cached:.1f}"]],
+    )
+
+
+def _bench_steps(report: Report, source: Source, input: TokensInput, folder: Path, *, rounds: int) -> None:
+    store = open_store(folder / "store", cache=CacheOptions(dir=folder / "cache"))
+    student = make_teacher(input, STUDENT).module
+    options = TrainOptions(run=RunOptions(batch_size=BATCH), learn=LearnOptions(loss=KlLoss(temperature=1.0)))
+    steps = StudentSteps("student", student, source, store, options, input=input, turn_s=TURN_S)
+    found = rates({"the text's own tokens": steps.hard(), "stored rows": steps.stored()}, rounds=rounds)
+    hard, stored = found.values()
+    report.bar("training on stored rows of tokens against cross-entropy", stored / hard, at_least=0.95)
+    parameters = sum(each.numel() for each in student.parameters())
+    report.section(
+        "Training on tokens",
+        f"A causal transformer of {parameters / 1e6:.0f} M parameters and {VOCABULARIES[0]:,} classes, documents of up "
+        f"to {LENGTH} tokens in batches of {BATCH}; documents per second, and relative to cross-entropy by chunks.",
+        ["what is learnt", "documents per second", "relative"],
+        [[way, f"{rate:,.1f}", f"{rate / hard:.3f}"] for way, rate in found.items()],
     )
 
 

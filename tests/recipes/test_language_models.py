@@ -11,8 +11,12 @@ from safetensors.torch import load_file
 from softlab.errors import InvalidOption
 from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
+from softlab.recipes.evaluate import EvaluateRecipe
 from softlab.recipes.train import TrainRecipe
 from tests.modalities.tokens.llamas import DOCUMENTS, save_llama
+
+
+SMALL = {"model": "softlab:tokens_transformer", "arguments": {"width": 16, "num_layers": 1, "num_heads": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +38,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(made: Path, out: Path, **source: Any) -> dict[str, Any]:
+def train(made: Path, out: Path, *, tokenizer: str | None = "llama", **source: Any) -> dict[str, Any]:
+    named = {} if tokenizer is None else {"tokenizer": str(made / tokenizer)}
     told = {
         "store": [str(made / "store")],
         "source": source,
         "out": str(out),
-        "input": {"modality": "tokens", "tokenizer": str(made / "llama")},
+        "input": {"modality": "tokens", **named},
         "loss": {"temperature": 1.0},
         "teachers": {"alpha": 0.7},
         "run": {"epochs": 1, "batch_size": 4},
-        "student": {
-            "small": {
-                "model": "softlab:tokens_transformer",
-                "arguments": {"width": 16, "num_layers": 1, "num_heads": 2},
-            }
-        },
+        "student": {"small": SMALL},
     }
     recipe_from(TrainRecipe, told, where="here").run()
     return load_file(out / "small/last.safetensors")
@@ -61,6 +61,22 @@ def test_students_of_the_tokens_in_a_store_are_those_of_the_texts(made: Path, tm
 
     assert with_texts.keys() == without.keys()
     assert all(each.equal(without[name]) for name, each in with_texts.items())
+
+
+def test_the_tokens_in_a_store_are_read_without_a_tokenizer(made: Path, tmp_path: Path) -> None:
+    with_it = train(made, tmp_path / "with", path=f"store:{made / 'store'}")
+
+    without = train(made, tmp_path / "without", tokenizer=None, path=f"store:{made / 'store'}")
+
+    assert with_it.keys() == without.keys()
+    assert all(each.equal(without[name]) for name, each in with_it.items())
+    told = {
+        "model": {**SMALL, "weights": str(tmp_path / "without/small/last.safetensors")},
+        "source": {"path": str(made / "texts.parquet"), "fields": {"text": "text"}},
+        "input": {"modality": "tokens"},
+    }
+    with pytest.raises(InvalidOption, match=r"here are texts\. Name the teacher's tokenizer as `input\.tokenizer`"):
+        recipe_from(EvaluateRecipe, told, where="here").run()
 
 
 def test_what_a_store_tells_by_itself_is_not_said_again(made: Path, tmp_path: Path) -> None:

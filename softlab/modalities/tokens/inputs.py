@@ -27,7 +27,8 @@ class TokensInput:
     tokenizer: str = ""
     """A folder, a tokenizer.json, a name on Hugging Face's hub, or train:VOCAB_SIZE.
 
-    The last is trained on the source, and kept with the weights; default: that of an hf: model."""
+    The last is trained on the source, and kept with the weights; default: that of an hf: model. The tokens of a store
+    are read without one."""
 
     max_length: int | None = None
     """Tokens of a sample that are read, the context; the rest is cut off.
@@ -70,6 +71,10 @@ class TokensInput:
 
     trained: str = dataclasses.field(default="", metadata={RECORDED_IF_OTHER: True})
     """A tokenizer that was trained on a source. softlab fills it in."""
+
+    vocabulary: int = dataclasses.field(default=0, metadata={RECORDED_IF_OTHER: True})
+    """Without a tokenizer, of a student that reads the tokens of a store: how many different ones there are. softlab
+    fills it in."""
 
     def __post_init__(self) -> None:
         _ = self.as_text  # which checks the tokenizer, and the side

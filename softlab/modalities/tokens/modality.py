@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -31,6 +32,10 @@ Texts = Mapping[str, Any]
 
 SAME = ("messages_field", "prompt_field", "add_special_tokens", "template_date", "template_identity")
 """Options beside the tokenizer that decide which tokens a sample has: of a student those of its teacher."""
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+"""Of which a model's folder has one, if it has a tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class Tokens:
         found = read_causal_tokenizer(options)
         options = replace(
             options,
-            identity=found.text.identity,
+            identity=found.identity,
             template_identity=found.template_identity,
             max_length=found.max_length,
         )
@@ -135,19 +140,30 @@ class Tokens:
         read_causal_tokenizer(settled)
         return settled
 
+    def of_store(self, options: TokensInput, record: InputRecord) -> TokensInput:
+        """What the store's own record leaves to no tokenizer, where none is named; `record` says how its teacher has
+        read the samples, and over how many tokens."""
+        if options.tokenizer:
+            return self.as_settled(options, record)
+        said, own = record.options, TokensInput()
+        same = {name: said.get(name, getattr(own, name)) for name in (*SAME, "truncation", "identity", "vocabulary")}
+        return replace(options, max_length=options.max_length or said.get("max_length"), **same)
+
     def fitted(self, options: TokensInput, model: str) -> TokensInput:
-        """With the tokenizer that lies beside a model of Hugging Face's."""
+        """With the tokenizer that lies beside a model of Hugging Face's, if one does."""
         origin, _, name = model.partition(":")
-        return replace(options, tokenizer=name) if origin == "hf" and not options.tokenizer else options
+        lies_there = not Path(name).is_dir() or any((Path(name) / file).exists() for file in TOKENIZER_FILES)
+        return replace(options, tokenizer=name) if origin == "hf" and not options.tokenizer and lies_there else options
 
     def model_arguments(self, options: TokensInput) -> dict[str, int]:
         """What a model that is built for this input may want to know."""
-        if not options.tokenizer or (options.tokenizer.startswith(TRAIN) and not options.trained):
+        is_open = options.tokenizer.startswith(TRAIN) and not options.trained
+        if is_open or not (options.tokenizer or options.vocabulary):
             return {}
         tokenizer = tokenizer_for(options)
         return {
-            "vocab_size": tokenizer.text.vocab_size,
-            "pad_id": tokenizer.text.pad_id,
+            "vocab_size": tokenizer.vocab_size,
+            "pad_id": tokenizer.pad_id,
             "max_length": tokenizer.max_length,
         }
 
@@ -185,7 +201,7 @@ class Tokens:
         tokenizer = tokenizer_for(options)
         return collate_tokens(
             [tokenizer.read(each, options) for each in examples],
-            pad_id=tokenizer.text.pad_id,
+            pad_id=tokenizer.pad_id,
             max_length=tokenizer.max_length if options.pack else None,
             are_beginnings=options.truncation == "right",
         )

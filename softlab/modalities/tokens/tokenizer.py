@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.identity import digest_of
-from softlab.modalities.text.tokenizer import TextTokenizer, chat_writer_of, read_tokenizer
+from softlab.modalities.text.tokenizer import DEFAULT_LENGTH, TextTokenizer, chat_writer_of, read_tokenizer
 from softlab.modalities.text.words import Encoding
 from softlab.modalities.tokens.chats import Turn, WriteChat, WrittenText, write_chat
 from softlab.modalities.tokens.inputs import LEARNT_FIELD, SHORTEST, STORED_FIELD, TokensInput
@@ -37,6 +37,18 @@ class CausalTokenizer:
     @property
     def max_length(self) -> int:
         return self.text.max_length
+
+    @property
+    def vocab_size(self) -> int:
+        return self.text.vocab_size
+
+    @property
+    def pad_id(self) -> int:
+        return self.text.pad_id
+
+    @property
+    def identity(self) -> str:
+        return self.text.identity
 
     def read(self, example: Mapping[str, Any], options: TokensInput) -> ReadTokens:
         """The tokens of an example. Raises InvalidOption for a chat whose turns can't be written, and where the
@@ -65,15 +77,43 @@ class CausalTokenizer:
         return WrittenText(text, ((learnt_from, len(text)),))
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoTokenizer:
+    """What stands in its place where the tokens of a store are read, and nothing else."""
+
+    vocab_size: int
+    max_length: int
+    identity: str
+    template_identity: str
+    pad_id: int = 0
+    """Any token: what batches are filled up with isn't looked at."""
+
+    def read(self, example: Mapping[str, Any], options: TokensInput) -> ReadTokens:
+        """The tokens of an example. Raises InvalidOption for a text."""
+        if STORED_FIELD not in example:
+            raise InvalidOption(
+                "input.tokenizer: is left out, which does for the tokens that a store holds, but here are texts. Name "
+                "the teacher's tokenizer as `input.tokenizer`."
+            )
+        return _as_stored(example[STORED_FIELD], example.get(LEARNT_FIELD), max_length=self.max_length)
+
+
 @functools.lru_cache(maxsize=32)
-def tokenizer_for(options: TokensInput) -> CausalTokenizer:
+def tokenizer_for(options: TokensInput) -> CausalTokenizer | NoTokenizer:
     """The tokenizer of settled options; read once a process. Raises as `read_causal_tokenizer`."""
     return read_causal_tokenizer(options)
 
 
-def read_causal_tokenizer(options: TokensInput) -> CausalTokenizer:
+def read_causal_tokenizer(options: TokensInput) -> CausalTokenizer | NoTokenizer:
     """Raises InvalidOption for a tokenizer that isn't there, or has no chat template where one is needed; StoreMismatch
     where it isn't the one that `options.identity` and `options.template_identity` tell."""
+    if options.vocabulary and not options.tokenizer:
+        return NoTokenizer(
+            vocab_size=options.vocabulary,
+            max_length=options.max_length or DEFAULT_LENGTH,
+            identity=options.identity,
+            template_identity=options.template_identity,
+        )
     found = read_tokenizer(options.as_text, needs_pad=False)
     found.rust.no_truncation()
     if not options.messages_field:
