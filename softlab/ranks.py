@@ -1,8 +1,8 @@
-"""The processes of a run, as torchrun starts them, and which of them this one is.
+"""The processes of a run, as torchrun or Slurm's srun starts them, and which of them this one is.
 
 torchrun tells each process what it is in environment variables. They meet in torchrun's key-value store. A process that
 waited in a collective operation would fail when another one does, and hide that one's error behind its own; one that
-waits in the key-value store is ended by torchrun.
+waits in the key-value store is ended by torchrun. Tasks of srun have no such store: each knows its number alone.
 """
 
 import itertools
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 PART_CHARACTERS = 1 << 20
 """Of one value in the key-value store, which takes 8 MiB."""
+
+FIRST_SPECIAL_STEP = 0xFFFF_FFF0
+"""From here on Slurm numbers what isn't srun's: batch scripts, interactive shells."""
 
 TELLING_TIMEOUT_S = 10.0
 """How long a process that fails tries to find out whether another one has failed before it."""
@@ -110,6 +113,16 @@ def join_ranks(run: str, device: "torch.device") -> Ranks:
     return Ranks(rank=rank(), count=num_ranks(), store=store)
 
 
+def srun_task() -> tuple[int, int] | None:
+    """The number of this process among the tasks of its srun, and how many these are. None for a task that is alone,
+    for a shell or a script that no srun has started, whatever was asked of Slurm for it, and under torchrun."""
+    step = os.environ.get("SLURM_STEP_ID", "")
+    if is_launched() or "RANK" in os.environ or not step.isdecimal() or int(step) >= FIRST_SPECIAL_STEP:
+        return None
+    count = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or 1)
+    return (int(os.environ.get("SLURM_PROCID", "0")), count) if count > 1 else None
+
+
 def is_launched() -> bool:
     """Whether torchrun has started this process, be it alone."""
     return "LOCAL_RANK" in os.environ
@@ -132,7 +145,8 @@ def num_ranks() -> int:
 
 def local_rank() -> int:
     """The number of this process on its machine, and so of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    slurms = "0" if srun_task() is None else os.environ.get("SLURM_LOCALID", "0")
+    return int(os.environ.get("LOCAL_RANK", slurms))
 
 
 def num_local_ranks() -> int:

@@ -8,7 +8,7 @@ from softlab.cli.flags import recipe_command
 from softlab.cli.launch import launch
 from softlab.cli.progress import run_bar, scan_bar
 from softlab.models.device import count_devices
-from softlab.ranks import is_first_rank, is_launched, num_ranks
+from softlab.ranks import is_first_rank, is_launched, num_ranks, srun_task
 from softlab.recipes.dump import DumpRecipe
 from softlab.store.dump_state import DumpState
 from softlab.teacher.dump_progress import DumpProgress
@@ -24,9 +24,12 @@ def dump_teacher(recipe: DumpRecipe) -> None:
     any number of such commands share a dump, on any machines and in any order.
     """
     options = recipe.dump
+    if recipe.shards is not None or (srun_task() is not None and not recipe.plan):
+        _run(recipe, num_devices=1)
+        return
     count = num_ranks() if is_launched() else count_devices(options.num_devices, device=recipe.device.name)
     recipe = replace(recipe, dump=replace(options, devices=1))
-    if not recipe.plan and recipe.shards is None and count > 1 and not is_launched():
+    if not recipe.plan and count > 1 and not is_launched():
         launch("dump-teacher", recipe, count=count)
     elif not recipe.plan or is_first_rank():
         _run(recipe, num_devices=count)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from softlab.errors import InvalidOption
-from softlab.ranks import local_rank, num_ranks
+from softlab.ranks import local_rank, num_ranks, srun_task
 
 Autocast = Literal["none", "bfloat16", "float16"]
 
@@ -52,6 +52,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda" and num_ranks() > 1:
         name = f"cuda:{local_rank()}"
+    elif name == "cuda" and srun_task() is not None:  # Slurm may let each task see its own GPU alone
+        name = f"cuda:{local_rank() % max(torch.cuda.device_count(), 1)}"
     try:
         device = torch.empty(0, device=name).device  # with its number, as tensors name it
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -14,7 +14,7 @@ from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.class_names import published_class_names, read_class_names
 from softlab.models.device import DeviceOptions
-from softlab.ranks import is_first_rank
+from softlab.ranks import is_first_rank, srun_task
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_samples
 from softlab.recipes.published_input import input_of
@@ -27,7 +27,7 @@ from softlab.store.dump_state import DumpState, dump_state
 from softlab.store.reader import open_store
 from softlab.teacher.dump import DumpSummary, dump_teacher
 from softlab.teacher.dump_progress import DumpProgress
-from softlab.teacher.dump_share import dump_share
+from softlab.teacher.dump_share import dump_share, finish_if_complete
 from softlab.teacher.dumped_views import Settled, read_settled
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
@@ -120,7 +120,8 @@ class DumpRecipe:
     def run(
         self, *, on_scan: OnScan | None = None, on_progress: OnRecipe | None = None
     ) -> DumpSummary | DumpState | Survey:
-        """The finished store's summary; with `shards` how far the dump is when those are there; with `plan` what
+        """The finished store's summary; with `shards`, and in a task of srun that isn't the last, how far the dump is
+        when its own are there; with `plan` what
         several K would keep, weigh and take, and nothing is written.
 
         An interrupted dump goes on when this is called again. Raises as `dump_teacher`. Warns with RandomWeights about
@@ -148,18 +149,20 @@ class DumpRecipe:
                 on_progress=on_progress,
             )
         assert self.out is not None, "checked when it was built"
-        if self.shards is not None:
-            dump_share(
+        share = self._share
+        if share is not None:
+            job = dump_share(
                 teacher,
                 source,
                 self.out,
-                Share.parse(self.shards),
+                share,
                 self.options,
                 augment=self.augment,
                 like=like,
                 on_progress=on_progress,
             )
-            return dump_state(self.out)
+            summary = finish_if_complete(job) if self.shards is None else None
+            return summary or dump_state(self.out)
         return dump_teacher(
             teacher,
             source,
@@ -174,6 +177,14 @@ class DumpRecipe:
     def options(self) -> DumpOptions:
         """Those of [dump] and [device]."""
         return replace(self.dump, device=self.device)
+
+    @property
+    def _share(self) -> Share | None:
+        """As it was asked for, or of tasks that srun started together; None for the whole."""
+        if self.shards is not None:
+            return Share.parse(self.shards)
+        task = srun_task()
+        return None if task is None else Share(index=task[0], count=task[1])
 
     @property
     def _settled(self) -> Settled:

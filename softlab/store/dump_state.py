@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from softlab.errors import StoreError
 from softlab.manifest import ShardRecord
 from softlab.store.attempts import FailedShard, find_failed
-from softlab.store.folder import is_unfinished, plan_of_added_views, read_plan
+from softlab.store.folder import is_adding_views, is_unfinished, plan_of_added_views, read_plan
 from softlab.store.manifest_file import read_manifest
 from softlab.store.shard_numbers import tell_numbers
 from softlab.store.workers import WorkerRecord, read_workers
@@ -71,8 +72,15 @@ class DumpState:
 def dump_state(out: str | Path) -> DumpState:
     """How far a dump is; nothing is locked or changed. Raises NotAStore where none was begun."""
     out = Path(out)
-    plan = read_plan(out) if is_unfinished(out) else plan_of_added_views(out)
-    return _finished(out) if plan is None else _under_way(StoreWriter(out, plan))
+    state = None
+    try:
+        plan = read_plan(out) if is_unfinished(out) else plan_of_added_views(out)
+        state = None if plan is None else _under_way(StoreWriter(out, plan))
+    except StoreError:
+        if is_unfinished(out) or is_adding_views(out):
+            raise
+    is_under_way = state is not None and (is_unfinished(out) or is_adding_views(out))  # and not finished meanwhile
+    return state if state is not None and is_under_way else _finished(out)
 
 
 def _finished(out: Path) -> DumpState:

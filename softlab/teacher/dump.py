@@ -152,7 +152,7 @@ def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress |
             raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
     ranks.wait()  # until the first one has tidied up: another dump may follow at once
     if ranks.is_first:
-        _look_at_samples(job, open_store(out, cache=CacheOptions(max_bytes=0)))
+        look_at_samples(job, open_store(out, cache=CacheOptions(max_bytes=0)))
     summary = _summary(out, rows_computed=rows, seconds=time.perf_counter() - start)
     if ranks.is_first and summary.rows_redone:
         tell_redone(summary.rows_redone, job.options)
@@ -231,7 +231,7 @@ def _finalize(writer: StoreWriter, job: DumpJob, *, reread: bool, redoes: bool) 
     return False
 
 
-def _look_at_samples(job: DumpJob, store: Store) -> None:
+def look_at_samples(job: DumpJob, store: Store) -> None:
     """Warns with OddLabels and OddSource."""
     if not job.of_other_classes:  # that is told already
         warn_of_labels(stored_label_note(job.source, store, labels=job.options.labels))

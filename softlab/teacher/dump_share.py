@@ -10,11 +10,14 @@ from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
+from softlab.store.cache import CacheOptions
+from softlab.store.dump_state import dump_state
 from softlab.store.folder import count_finished_shards, find_finished, is_unfinished
-from softlab.store.reader import Store
+from softlab.store.reader import Store, open_store
+from softlab.teacher.dump import DumpSummary, finished_summary, look_at_samples
 from softlab.teacher.dump_progress import OnProgress
 from softlab.teacher.forward import Teacher, TeacherRun
-from softlab.teacher.job import DumpJob
+from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import named_teacher, options_for, plan_job
 from softlab.teacher.shares import Share
@@ -30,15 +33,15 @@ def dump_share(
     augment: ViewOptions | None = None,
     like: Store | None = None,
     on_progress: OnProgress | None = None,
-) -> None:
+) -> DumpJob:
     """Settles the plan of the dump if nobody has, and does the shards of a share that aren't there yet; the store isn't
     finished by it. Arguments and errors are those of `dump_teacher`, but that what another process has begun is never
     gone on with under another plan: that raises StoreMismatch."""
     out, options = Path(out), options or DumpOptions()
     if options.num_devices != 1 or is_launched():
         raise InvalidOption(
-            "`shards` is the share of one process on one device. Leave `dump.devices` and torchrun out, and give each "
-            "process a share of its own."
+            "a share is of one process on one device. Leave `dump.devices` and torchrun out, and start a process for "
+            "each device, with `shards` or srun's `--ntasks-per-node`."
         )
     job = _plan_with_others(teacher, source, out, options, augment=augment, like=like)
     numbers = share.numbers(job.shards)
@@ -49,6 +52,18 @@ def dump_share(
             f"{out}: stopped with {count_finished_shards(out):,} of {job.num_shards:,} shards finished. Run the same "
             f"command again to go on."
         ) from None
+    return job
+
+
+def finish_if_complete(job: DumpJob) -> DumpSummary | None:
+    """Finish a store that several tasks wrote, once all shards are there; None before. Any number of them may do so at
+    once. Raises and warns as the end of `dump_teacher`."""
+    if find_finished(job.out, job.plan) is None:
+        if dump_state(job.out).missing:
+            return None
+        finalize(job.out)
+        look_at_samples(job, open_store(job.out, cache=CacheOptions(max_bytes=0)))
+    return finished_summary(job.out)
 
 
 def _plan_with_others(

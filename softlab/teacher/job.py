@@ -8,7 +8,9 @@ A job can be pickled and sent to workers. Workers need nothing of each other: ea
 own samples alone, and its record is created exclusively.
 """
 
-from collections.abc import Container, Iterable, Sequence
+import warnings
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.amounts import format_count
-from softlab.errors import InvalidOption, UnfinishedStore
+from softlab.errors import InvalidOption, OtherNumerics, StoreBusy, StoreExists, UnfinishedStore
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
@@ -29,6 +31,7 @@ from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, find_failed, tell_set_aside
+from softlab.store.dump_state import dump_state
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.reader import open_store
@@ -102,11 +105,8 @@ class DumpJob:
         has, StoreBusy where a second commit of a shard has other files, StoreMismatch where the teacher isn't that of
         the shards which are there, and as `dump_teacher`."""
         shard = self.shard(number)
-        if find_finished(self.out, self.plan) is not None:
-            return "already there"
-        settle_plan(self.out, self.plan, expected=self.expected_samples)
-        with joining(self.out, self.plan, recipe_N=self.recipe_N, part=shard.part) as writer:
-            if writer.is_written(shard):
+        with self._joined(part=shard.part) as writer:
+            if writer is None or writer.is_written(shard):
                 return "already there"
             with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
@@ -129,10 +129,9 @@ class DumpJob:
         as `run_shard` what is none of a shard's (a full disk, a teacher that isn't that of the shards which are
         there), and StoreBusy while another process writes the store alone."""
         shards = [self.shard(number) for number in sorted(set(numbers))]
-        if find_finished(self.out, self.plan) is not None:
-            return
-        settle_plan(self.out, self.plan, expected=self.expected_samples)
-        with joining(self.out, self.plan, recipe_N=self.recipe_N) as writer:
+        with self._joined() as writer:
+            if writer is None:
+                return
             left = [shard for shard in shards if not writer.is_written(shard)]
             tried = left if again else [each for each in left if count_attempts(self.out, each) < MOST_ATTEMPTS]
             if tried:
@@ -141,6 +140,28 @@ class DumpJob:
                     done = sum(shard.num_rows for shard in shards) - sum(shard.num_rows for shard in tried)
                     self._do(run, writer, tried, done=done, on_shard=on_shard, on_progress=on_progress)
             self._tell_set_aside(writer, {shard.name for shard in left if not writer.is_written(shard)})
+
+    @contextmanager
+    def _joined(self, *, part: int | None = None) -> Iterator[StoreWriter | None]:
+        """A hold on the store beside others; None where it is finished, or is being finished by another process."""
+        with ExitStack() as stack:
+            writer = None
+            try:
+                if not self._is_finished():
+                    settle_plan(self.out, self.plan, expected=self.expected_samples)
+                    writer = stack.enter_context(joining(self.out, self.plan, recipe_N=self.recipe_N, part=part))
+            except StoreExists:
+                if not self._is_finished():
+                    raise
+            except StoreBusy:
+                if dump_state(self.out).missing:
+                    raise
+            yield None if self._is_finished() else writer
+        if writer is not None:
+            self._is_finished()  # tidies up what joining a store has left that was finished at that moment
+
+    def _is_finished(self) -> bool:
+        return find_finished(self.out, self.plan) is not None
 
     def _do(
         self,
@@ -159,7 +180,9 @@ class DumpJob:
 
         def commit(output: ShardOutput) -> None:
             nonlocal bytes_written, num_redone
-            bytes_written += commit_shard(output, writer=writer, source=self.source, targets=targets)
+            if self._is_finished():  # by others, on a file system without locks: its files stay as they are
+                return
+            bytes_written += self._commit(output, writer, targets)
             num_redone += output.num_redone
             minima.look_at(output, self.source)
             on_shard(output.shard.num_rows)
@@ -175,6 +198,19 @@ class DumpJob:
         minima.tell()
         if num_redone:
             tell_redone(num_redone, self.options)
+
+    def _commit(self, output: ShardOutput, writer: StoreWriter, targets: Targets) -> int:
+        """Bytes on disk. Warns with OtherNumerics where another process has committed the shard with other files."""
+        try:
+            return commit_shard(output, writer=writer, source=self.source, targets=targets)
+        except StoreBusy:
+            warnings.warn(
+                f"{self.out}: shard {output.shard.name} was written by another process meanwhile, with other bits, as "
+                f"another device computes them. Its files stay",
+                OtherNumerics,
+                stacklevel=2,
+            )
+            return 0
 
     def _tell_set_aside(self, writer: StoreWriter, names: Container[str]) -> None:
         failed = [each for each in find_failed(writer) if each.name in names]

@@ -5,8 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from softlab.cli.main import main
+from softlab.store.dump_state import dump_state
 from tests.cli.program import SMALL, TEACHER, TRAIN, Softlab, assert_refused, open_uncached
+from tests.forks import FORKS, run_in_fork
 
 DUMP = ("dump-teacher", *TEACHER, *TRAIN, *SMALL, "--device", "cpu")
 
@@ -71,3 +75,47 @@ def test_progress_of_a_finished_store_and_of_none(stores: Path, tmp_path: Path, 
 
     assert finished.facts()["next"] == "nothing, the store is finished"
     assert_refused(softlab("progress", tmp_path / "nothing"), "nothing")
+
+
+# Tasks of srun.
+
+
+def run_task(number: int, count: int, arguments: tuple[object, ...]) -> None:
+    """As srun starts one."""
+    torch.set_num_threads(1)
+    named = {"STEP_ID": 0, "NTASKS": count, "PROCID": number, "LOCALID": number}
+    os.environ.update({f"SLURM_{name}": str(value) for name, value in named.items()})
+    main([*map(str, arguments)])
+
+
+@pytest.mark.process
+def test_tasks_of_srun_share_the_work_and_the_last_one_finishes_the_store(tmp_path: Path, stores: Path) -> None:
+    arguments = (*DUMP, "--out", tmp_path / "store")
+    processes = [FORKS.Process(target=run_task, args=(number, 3, arguments)) for number in range(3)]
+
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert open_uncached(tmp_path / "store").digest == open_uncached(stores / "train.zarr").digest
+    assert not (tmp_path / "store/commits").exists()
+
+
+@pytest.mark.process
+def test_a_task_that_comes_alone_leaves_the_rest_to_the_others(tmp_path: Path, stores: Path) -> None:
+    arguments = (*DUMP, "--out", tmp_path / "store")
+
+    assert run_in_fork(run_task, 1, 2, arguments) == 0
+    assert dump_state(tmp_path / "store").missing == "0,2"
+    assert run_in_fork(run_task, 0, 2, arguments) == 0
+    assert open_uncached(tmp_path / "store").digest == open_uncached(stores / "train.zarr").digest
+    assert run_in_fork(run_task, 1, 2, arguments) == 0, "of a store that is finished"
+
+
+def test_a_task_of_srun_has_one_device(tmp_path: Path, softlab: Softlab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"STEP_ID": "0", "NTASKS": "2", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+    assert_refused(softlab(*DUMP, "--out", tmp_path / "store", "--devices", "2"), "a share is of one process")

@@ -156,7 +156,7 @@ def test_a_store_that_was_finished_with_other_options_is_no_place_for_a_share(tm
 
 
 def test_a_share_is_of_one_device(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match=r"share of one process on one device"):
+    with pytest.raises(InvalidOption, match=r"a share is of one process on one device"):
         share(tmp_path / "store", "0/2", make_options(devices=2))
 
 
