@@ -21,6 +21,9 @@ def dump_teacher(recipe: DumpRecipe) -> None:
     An interrupted dump goes on when the same command is run again, also with another number of devices.
     """
     options = recipe.dump
+    if options.engine != "here":
+        _run(recipe, num_devices=options.num_devices or 1)
+        return
     count = num_ranks() if is_launched() else count_devices(options.num_devices, device=recipe.device.name)
     recipe = replace(recipe, dump=replace(options, devices=1))
     if not recipe.plan and count > 1 and not is_launched():

@@ -63,6 +63,7 @@ class DumpRecipe:
         "dump.shard_rows": "--shard-rows",
         "dump.batch_size": "--batch-size",
         "dump.devices": "--devices",
+        "dump.engine": "--engine",
         "device.name": "--device",
         "device.autocast": "--autocast",
         "device.workers": "--workers",

@@ -182,7 +182,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "dump-teacher": (
         *("--out", "--teacher", "--weights", *OF_DATA, "--skip-unreadable", *OF_INPUT),
         *("--augment", "--plan", "--k", "--temperature", "--head", "--output", "--feature", "--views", "--coding"),
-        *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
+        *("--format", "--shard-rows", "--batch-size", "--devices", "--engine", "--device", "--autocast", "--workers"),
     ),
     "import": (
         *("--predictions", "--out", *OF_DATA, "--kind", "--column", "--key-column", "--num-classes", "--by-position"),
@@ -211,7 +211,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 }
 """All of them: one more is a decision, for each makes the others harder to find."""
 
-MOST_FLAGS = 26
+MOST_FLAGS = 27
 ARGUMENTS = {"bench": "--store", "catalog": "--url", "import": "--predictions"}
 """Flags that are an argument instead."""
 
