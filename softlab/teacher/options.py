@@ -117,6 +117,9 @@ class DumpOptions:
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing. With the engine ray: workers."""
 
+    split: bool = False
+    """The teacher is larger than one GPU: spread its layers over all GPUs of a process. For models of `hf:`."""
+
     engine: Literal["here", "ray"] = "here"
     """What computes shards: this machine, or the processes of torchrun; or workers on a Ray cluster, which may come and
     go.
@@ -167,6 +170,7 @@ class DumpOptions:
                 f"dump.devices = {self.devices} with device.name = {self.device.name}: each process takes a GPU of its "
                 f"own. Leave `device.name` out, or `dump.devices`."
             )
+        self._check_split()
         self._check_workers()
         if self.gap_step is not None and self.coding != "uint8":
             raise InvalidOption(
@@ -192,6 +196,13 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    def _check_split(self) -> None:
+        if self.split and self.device.name not in ("auto", "cuda"):
+            raise InvalidOption(
+                f"dump.split with device.name = {self.device.name}: layers are spread over all GPUs. Leave "
+                f"`device.name` out, or `dump.split`."
+            )
 
     def _check_workers(self) -> None:
         for name in ("gpus_per_worker", "cpus_per_worker"):

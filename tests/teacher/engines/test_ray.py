@@ -14,6 +14,7 @@ from softlab.errors import SoftlabError, UnfinishedStore
 from softlab.sources.source import Sample
 from softlab.teacher.dump import DumpProgress, OnProgress
 from softlab.teacher.options import DumpOptions
+from tests.clusters import cluster_environment
 from tests.store.building import contents
 from tests.teacher.augmenting import AUGMENT
 from tests.teacher.dumping import Pictures, dump, make_options, stop_at
@@ -24,11 +25,11 @@ ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One for all tests: it takes 6 s to start. On a busy machine Ray would end workers to save memory."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+def _cluster() -> Iterator[None]:
+    """One for all tests: it takes 6 s to start."""
+    with cluster_environment() as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
         ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.CRITICAL)
         yield
         ray.shutdown()
