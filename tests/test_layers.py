@@ -72,6 +72,7 @@ HOMES = {
     "torchvision": ("softlab.modalities.images", "softlab.models"),
     "PIL": ("softlab.modalities.images", "softlab.models"),
     "pytest": ("softlab.testing",),
+    "ray": ("softlab.teacher.engines.ray",),
     "peft": ("softlab.models.adapters",),
     "model_signing": ("softlab.sharing.signing.openssf",),
     "transformers": (

@@ -27,6 +27,9 @@ def dump_teacher(recipe: DumpRecipe) -> None:
     if recipe.shards is not None or (srun_task() is not None and not recipe.plan):
         _run(recipe, num_devices=1)
         return
+    if options.engine != "here":
+        _run(recipe, num_devices=options.num_devices or 1)
+        return
     count = num_ranks() if is_launched() else count_devices(options.num_devices, device=recipe.device.name)
     recipe = replace(recipe, dump=replace(options, devices=1))
     if not recipe.plan and count > 1 and not is_launched():

@@ -175,7 +175,7 @@ def _mean_over_own(output_BLD: Tensor, mask_BL: Tensor, tap: Tap) -> Tensor:
             f"layer `{tap.layer}` gives {list(output_BLD.shape)} where the {MASK} is {list(mask_BL.shape)}, so that "
             f"padding can't be left out of a mean. Use `{tap.layer}:cls`, or a layer with a state for each token."
         )
-    is_own_BL1 = mask_BL.bool().unsqueeze(2)
+    is_own_BL1 = mask_BL.bool().unsqueeze(2).to(output_BLD.device)
     return output_BLD.where(is_own_BL1, 0).sum(dim=1) / is_own_BL1.sum(dim=1).to(output_BLD.dtype)
 
 

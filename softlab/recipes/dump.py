@@ -68,6 +68,7 @@ class DumpRecipe:
         "dump.shard_rows": "--shard-rows",
         "dump.batch_size": "--batch-size",
         "dump.devices": "--devices",
+        "dump.engine": "--engine",
         "device.name": "--device",
         "device.autocast": "--autocast",
         "device.workers": "--workers",
@@ -109,6 +110,11 @@ class DumpRecipe:
             raise InvalidOption("`out` is missing. Give it as a flag, with --set, or in a recipe.")
         if self.shards is not None and self.plan:
             raise InvalidOption("`shards` and `plan` contradict each other. Give one of them.")
+        if self.shards is not None and self.dump.engine != "here":
+            raise InvalidOption(
+                f"`shards` with `dump.engine = {self.dump.engine}`: the engine shares the work out by itself. Leave "
+                f"one of them out."
+            )
         if self.shards is not None:
             Share.parse(self.shards)
 

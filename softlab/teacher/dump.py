@@ -25,6 +25,8 @@ from softlab.store.writer import StoreWriter, tell_shards
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.compute import compute
 from softlab.teacher.dump_progress import DumpProgress, OnProgress
+from softlab.teacher.engines.engine import Engine, finish_with
+from softlab.teacher.engines.ray import RayEngine
 from softlab.teacher.forward import Run, Teacher, TeacherRun
 from softlab.teacher.job import DumpJob
 from softlab.teacher.minima import Minima
@@ -119,12 +121,15 @@ def dump_teacher(
     KeyboardInterrupt says how to go on."""
     out, options = Path(out), options or DumpOptions()
     _check_devices(options)
+    engine = RayEngine(options) if options.engine == "ray" else None
     teacher = named_teacher(teacher)
     options = options_for(teacher, options)
     with TeacherRun(teacher, options) as run:
         ranks = join_ranks("dump", run.device)
         job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
-        return carry_out(job, run, ranks, on_progress=on_progress)
+        if engine is None or _is_finished(job, ranks):
+            return carry_out(job, run, ranks, on_progress=on_progress)
+    return _carry_out_with(engine, job, on_progress=on_progress)
 
 
 def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress | None) -> DumpSummary:
@@ -149,7 +154,9 @@ def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress |
                 _dump_pending(run, writer, job, ranks, on_progress=on_progress)
                 _finish(writer, job, ranks, redoes=False)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_how_to_resume(writer) if ranks.is_first else "") from None
+            raise KeyboardInterrupt(
+                _how_to_resume(out, num_shards=len(writer.own_shards)) if ranks.is_first else ""
+            ) from None
     ranks.wait()  # until the first one has tidied up: another dump may follow at once
     if ranks.is_first:
         look_at_samples(job, open_store(out, cache=CacheOptions(max_bytes=0)))
@@ -159,8 +166,34 @@ def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress |
     return summary
 
 
+def _carry_out_with(engine: Engine, job: DumpJob, *, on_progress: OnProgress | None) -> DumpSummary:
+    """The same, by the workers of an engine."""
+    total, started = job.plan.source.num_samples * (job.plan.grid.num_views - job.first_view), [time.perf_counter()]
+
+    def on_rows(rows: int, workers: int) -> None:
+        if workers and len(started) == 1:
+            started.append(time.perf_counter())  # a cluster may take minutes to have room
+        if on_progress is not None:
+            on_progress(DumpProgress(rows=rows, total_rows=total, bytes_written=0, num_workers=workers))
+
+    try:
+        rows = finish_with(engine, job, on_rows=on_rows)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_resume(job.out, num_shards=job.num_shards)) from None
+    look_at_samples(job, open_store(job.out, cache=CacheOptions(max_bytes=0)))
+    summary = _summary(job.out, rows_computed=rows, seconds=time.perf_counter() - started[-1])
+    if summary.rows_redone:
+        tell_redone(summary.rows_redone, job.options)
+    return summary
+
+
 def _check_devices(options: DumpOptions) -> None:
-    if options.num_devices != 1 and not is_launched():
+    if options.engine != "here" and is_launched():
+        raise InvalidOption(
+            f"dump.engine = {options.engine} under torchrun: each of its processes would have workers of its own. Run "
+            f"the command without torchrun."
+        )
+    if options.engine == "here" and options.num_devices != 1 and not is_launched():
         raise InvalidOption(
             f"dump.devices = {options.devices}: this call is one process. Start several with torchrun, or let `softlab "
             f"dump-teacher --devices {options.devices}` do so."
@@ -251,10 +284,10 @@ def _tell_precision(summary: DumpSummary, *, asked: str) -> None:
         )
 
 
-def _how_to_resume(writer: StoreWriter) -> str:
+def _how_to_resume(out: Path, *, num_shards: int) -> str:
     return (
-        f"{writer.root}: stopped with {count_finished_shards(writer.root):,} of {len(writer.own_shards):,} shards "
-        f"finished. Run the same command again to go on."
+        f"{out}: stopped with {count_finished_shards(out):,} of {num_shards:,} shards finished. Run the same command "
+        f"again to go on."
     )
 
 

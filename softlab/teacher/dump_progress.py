@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from softlab.amounts import format_bytes
+from softlab.amounts import format_bytes, format_count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +15,10 @@ class DumpProgress:
 
     total_rows: int
     bytes_written: int
-    """By this run."""
+    """By this run; 0 where workers of an engine write."""
+
+    num_workers: int | None = None
+    """Of an engine, that are at it now; None without one."""
 
     unit = "rows"
 
@@ -29,6 +32,8 @@ class DumpProgress:
 
     @property
     def note(self) -> str:
+        if self.num_workers is not None:
+            return format_count(self.num_workers, "worker")
         return f"{format_bytes(self.bytes_written)} written"
 
 

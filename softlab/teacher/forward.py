@@ -8,6 +8,7 @@ from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from softlab.amounts import format_count
 from softlab.errors import ModelError
@@ -22,6 +23,7 @@ from softlab.models.device import Autocast, choose_device, floating_dtype, place
 from softlab.models.forward import Output, outputs_of
 from softlab.models.outputs import WantedOutput, pick_output
 from softlab.models.rows import OutputRows, check_counted, classes_as_rows, values_as_rows
+from softlab.models.split import split_over_gpus
 from softlab.models.taps import FeatureTaps
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.selections import Drawn, Selections, select
@@ -196,7 +198,11 @@ class TeacherRun:
     def __init__(self, teacher: Teacher, options: DumpOptions) -> None:
         self.device = choose_device(options.device.name)
         self.options, self.wanted = options, options.wanted_outputs
-        module = place(teacher.module.eval(), self.device, channels_last=options.device.channels_last)
+        module, self._moving = teacher.module.eval(), list[RemovableHandle]()
+        if options.split:
+            self._moving = split_over_gpus(module)
+        else:
+            place(module, self.device, channels_last=options.device.channels_last)
         self._taps = FeatureTaps(module, {each.name: each.tap for each in self.wanted if each.tap is not None})
         self.module = module
         self._called: Callable[..., object] = torch.compile(module) if options.device.compile else module
@@ -207,6 +213,8 @@ class TeacherRun:
 
     def __exit__(self, *error: object) -> None:
         self._taps.__exit__(None, None, None)
+        for handle in self._moving:
+            handle.remove()
 
     @property
     def rounding(self) -> Literal["exact", "short", "half"]:
@@ -230,7 +238,7 @@ class TeacherRun:
         called = self._called if compiled else self.module
         autocast = autocast or self.options.device.autocast
         returned = outputs_of(called, collated.inputs, device=self.device, autocast=autocast)
-        tapped = self._taps.collect()
+        tapped = {name: feature.to(self.device) for name, feature in self._taps.collect().items()}
         rows = {each.name: _rows_of(each, pick_output(each, returned, tapped), collated) for each in self.wanted}
         _check_units(rows)
         kinds, dtype = {each.name: each.kind for each in self.wanted}, dtype_before(self.options.values_coding)

@@ -1,5 +1,6 @@
 """What to keep of a teacher's output, and how to run it."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -114,7 +115,28 @@ class DumpOptions:
 
     devices: int | str = 1
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
-    which says how many, it counts for nothing."""
+    which says how many, it counts for nothing. With the engine ray: workers."""
+
+    split: bool = False
+    """The teacher is larger than one GPU: spread its layers over all GPUs of a process. For models of `hf:`."""
+
+    engine: Literal["here", "ray"] = "here"
+    """What computes shards: this machine, or the processes of torchrun; or workers on a Ray cluster, which may come and
+    go.
+
+    ray: `devices` says how many workers at most."""
+
+    gpus_per_worker: float | None = None
+    """Of the engine ray: GPUs that a worker takes, as 0.5 for two workers a GPU; default: 1 where the cluster has some,
+    else 0."""
+
+    cpus_per_worker: float | None = None
+    """Of the engine ray: cores that a worker takes, as its processes that decode samples; default: 1, and 1 for each of
+    `device.workers`."""
+
+    ray_address: str | None = None
+    """Of the engine ray: a cluster that is running, as auto on one of its machines, or ray://HOST:10001 from elsewhere;
+    default: that of RAY_ADDRESS, or one on this machine alone that ends with the dump."""
 
     labels: LabelClasses = "auto"
     """Of which classes hard targets are: the same as the teacher's, or other ones, on which its accuracy isn't
@@ -148,6 +170,8 @@ class DumpOptions:
                 f"dump.devices = {self.devices} with device.name = {self.device.name}: each process takes a GPU of its "
                 f"own. Leave `device.name` out, or `dump.devices`."
             )
+        self._check_split()
+        self._check_workers()
         if self.gap_step is not None and self.coding != "uint8":
             raise InvalidOption(
                 f"gap_step = {self.gap_step}: only the uint8 coding has one. Say `dump.coding = uint8` too."
@@ -172,6 +196,28 @@ class DumpOptions:
         for name in self.feature:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
+
+    def _check_split(self) -> None:
+        if self.split and self.device.name not in ("auto", "cuda"):
+            raise InvalidOption(
+                f"dump.split with device.name = {self.device.name}: layers are spread over all GPUs. Leave "
+                f"`device.name` out, or `dump.split`."
+            )
+
+    def _check_workers(self) -> None:
+        for name in ("gpus_per_worker", "cpus_per_worker"):
+            amount = getattr(self, name)
+            if amount is not None and not (0 <= amount < math.inf and (amount <= 1 or amount.is_integer())):
+                raise InvalidOption(
+                    f"dump.{name} = {amount:g}: expected a part of one, as 0.5, or a whole number. Change "
+                    f"`dump.{name}`."
+                )
+        if self.engine == "here":
+            for name in ("gpus_per_worker", "cpus_per_worker", "ray_address"):
+                if getattr(self, name) is not None:
+                    raise InvalidOption(
+                        f"dump.{name}: is of the engine ray. Say `dump.engine = ray` too, or leave `dump.{name}` out."
+                    )
 
     def _check_selection(self) -> None:
         if self.selection not in ("auto", "topk", "sampled"):

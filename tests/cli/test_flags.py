@@ -193,7 +193,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
             "--views",
             "--coding",
         ),
-        *("--format", "--shard-rows", "--batch-size", "--devices", "--device", "--autocast", "--workers"),
+        *("--format", "--shard-rows", "--batch-size", "--devices", "--engine", "--device", "--autocast", "--workers"),
     ),
     "import": (
         *("--predictions", "--out", *OF_DATA, "--kind", "--column", "--key-column", "--num-classes", "--by-position"),

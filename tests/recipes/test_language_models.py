@@ -15,7 +15,6 @@ from softlab.recipes.evaluate import EvaluateRecipe
 from softlab.recipes.train import TrainRecipe
 from tests.modalities.tokens.llamas import DOCUMENTS, save_llama
 
-
 SMALL = {"model": "softlab:tokens_transformer", "arguments": {"width": 16, "num_layers": 1, "num_heads": 2}}
 
 
