@@ -16,8 +16,10 @@ def format_bytes(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`4.2 s`, `3 min 12 s`, `5 h 2 min`."""
+    """`4.2 s`, `3 min 12 s`, `5 h 2 min`, from 100 hours `12 days`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 100 * 60:
+        return f"{round(minutes / (24 * 60)):,} days"
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

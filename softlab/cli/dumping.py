@@ -12,6 +12,8 @@ from softlab.labels.soft_labels import Head
 from softlab.teacher.dump import DumpSummary
 from softlab.teacher.survey import Survey
 
+BILLION = 10**9
+
 _LEGENDS: dict[Head, str] = {
     "softmax": "mass: mean probability of the kept classes. KL: nats lost with the tail shared equally. "
     "angle: degrees by which that turns the gradient of a student that knows nothing yet.",
@@ -93,6 +95,13 @@ def _print_sampled(survey: Survey, console: Console) -> None:
         f"probability of those that aren't drawn; angle: degrees by which the surveyed rows together turn the gradient "
         f"of a student that knows nothing yet (fewer of more rows)."
     )
+    chosen = next((each for each in survey.sampled if each.resolution + 1 == survey.chosen_k), None)
+    if chosen is not None and survey.num_rows:
+        seconds = BILLION * survey.surveyed / (survey.num_rows * survey.rows_per_second)
+        console.print(
+            f"Each billion rows of this kind: {format_bytes(BILLION * chosen.bytes_per_unit)} and "
+            f"{format_duration(seconds)} on a machine like this one."
+        )
 
 
 def _near_uniform(survey: Survey) -> list[float]:
