@@ -87,6 +87,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                 f"{soft_labels.store.name}: rows of tokens are not shared by {self.args.n_gpu} GPUs in one process. "
                 f"Start a process for each, with torchrun or accelerate launch."
             )
+        if self._is_of_tokens and self.args.fp16:
+            raise InvalidOption(
+                f"{soft_labels.store.name}: gradients of rows of tokens are made before Trainer scales the loss, and "
+                f"would vanish in float16. Train with bf16=True, or in float32."
+            )
         self.add_callback(_TellEpoch(soft_labels))
 
     def get_train_dataloader(self) -> Any:

@@ -141,8 +141,8 @@ def _classes_of(num_rows: int, num_tokens: int | None) -> int | None:
         return None
     if not 0 < num_rows - num_tokens <= MOST_FILLED:
         raise ValueError(
-            f"the tokenizer has {num_tokens:,} tokens, and the model's output layer {num_rows:,}. Leave "
-            f"`input.tokenizer` out: the model brings its own"
+            f"the tokenizer has {num_tokens:,} tokens, and the model's output layer {num_rows:,}, which is more than "
+            f"filling up (0 to {MOST_FILLED:,}). Name as `input.tokenizer` the one that the model was trained with"
         )
     return num_tokens
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import LlamaForCausalLM, TrainingArguments
 
-from softlab.errors import ModelError, StoreMismatch
+from softlab.errors import InvalidOption, ModelError, StoreMismatch
 from softlab.integrations.transformers import DistillationOptions, DistillationTrainer
 from softlab.labels.losses import KlLoss, kl_rows
 from softlab.loading.dataset_labels import DatasetLabels
@@ -208,6 +208,13 @@ def test_a_student_of_another_vocabulary_is_refused(
         StoreMismatch, match=r"over 320 tokens, and the output layer of LlamaForCausalLM is a Linear of 319"
     ):
         trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+
+
+def test_half_precision_in_which_gradients_would_vanish_is_refused(
+    labels: DatasetLabels, ids: list[list[int]], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidOption, match=r"would vanish in float16\. Train with bf16=True, or in float32"):
+        make_trainer(tmp_path, labels, ids, fp16=True)
 
 
 def test_a_model_that_changes_its_logits_in_a_way_of_its_own_is_refused(
