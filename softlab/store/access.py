@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 
 from softlab.errors import StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
-from softlab.locks import exclusive, shared
 from softlab.manifest import StorePlan, differences, tell_differences
+from softlab.remote.remote import Place
 from softlab.store.files import write_files
 from softlab.store.folder import (
     LOCK_NAME,
@@ -20,6 +19,7 @@ from softlab.store.folder import (
 )
 from softlab.store.known_samples import KnownSamples, are_vouched_for, begun_files
 from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.place import files_at
 from softlab.store.revision import FindStaying, Revision, revise
 from softlab.store.samples import SampleTable
 from softlab.store.writer import StoreWriter
@@ -27,7 +27,7 @@ from softlab.store.writer import StoreWriter
 
 @contextmanager
 def writing(
-    root: Path,
+    root: Place,
     plan: StorePlan,
     *,
     lets_others_join: bool = False,
@@ -42,7 +42,7 @@ def writing(
     writes it, StoreMismatch if the interrupted dump was of another plan.
     """
     check_vacant(root, plan)
-    with exclusive(root / LOCK_NAME) as let_others_share:
+    with files_at(root).hold(LOCK_NAME) as let_others_share:
         try:
             settle_plan(root, plan, expected=expected, find_staying=find_staying, hold=nullcontext)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
@@ -56,30 +56,30 @@ def writing(
 
 @contextmanager
 def joining(
-    root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
+    root: Place, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
 ) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
     ended, so that no other dump begins while one of them still writes. With `part` only the shards of that part of each
     view. Raises StoreBusy if that process lets none in, StoreMismatch where the store is of another plan by now.
     """
-    with shared(root / LOCK_NAME):
-        if (root / PLAN_NAME).exists():
+    with files_at(root).join(LOCK_NAME):
+        if files_at(root).has(PLAN_NAME):
             _check_same(root, _changed(root, plan))
         yield StoreWriter(root, plan, recipe_N=recipe_N, part=part)
 
 
 @contextmanager
-def finishing(root: Path) -> Iterator[StoreWriter | None]:
+def finishing(root: Place) -> Iterator[StoreWriter | None]:
     """Hold a dump whose shards are all written, to finish it; None where it is finished already.
 
     Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun, StoreBusy while another process
     writes it.
     """
-    if not (root / PLAN_NAME).exists():
+    if not files_at(root).has(PLAN_NAME):
         read_manifest_bytes(root)  # raises NotAStore where there is none
         yield None
         return
-    with exclusive(root / LOCK_NAME):
+    with files_at(root).hold(LOCK_NAME):
         try:
             if is_left_over(root):
                 yield None
@@ -101,13 +101,13 @@ def _check_complete(writer: StoreWriter) -> None:
         )
 
 
-def _expected_recipe(root: Path) -> RecipeIndex | None:
+def _expected_recipe(root: Place) -> RecipeIndex | None:
     known = KnownSamples(root, read_plan(root), parent=None).read()
     return None if known is None else known.recipe_N
 
 
 def settle_plan(
-    root: Path,
+    root: Place,
     plan: StorePlan,
     *,
     expected: Callable[[], SampleTable] | None = None,
@@ -116,17 +116,17 @@ def settle_plan(
 ) -> None:
     """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
     table of samples as far as it is known, with content hashes of zeros where they aren't. `hold` is how the store is
-    held while another plan is replaced, if it isn't held already."""
+    held while another plan is replaced, if it isn't held already; where it can't be, none is replaced."""
     check_vacant(root, plan)
-    if not (root / PLAN_NAME).exists():
-        write_files(root, begun_files(plan, None if expected is None else expected()))
+    files = files_at(root)
+    if not files.has(PLAN_NAME) and files.begin(begun_files(plan, None if expected is None else expected())):
         return
-    if find_staying is None or not _changed(root, plan):
+    if find_staying is None or not files.locks or not _changed(root, plan):
         _check_same(root, _changed(root, plan))
         if expected is not None and not are_vouched_for(root):
             write_files(root, begun_files(read_plan(root), expected()))
         return
-    with exclusive(root / LOCK_NAME) if hold is None else hold():
+    with files.hold(LOCK_NAME) if hold is None else hold():
         changed, begun = _changed(root, plan), read_plan(root)
         stays = find_staying(begun)
         if stays is None:
@@ -136,11 +136,11 @@ def settle_plan(
             revise(root, revision, expected=None if expected is None else expected())
 
 
-def _changed(root: Path, plan: StorePlan) -> list[str]:
+def _changed(root: Place, plan: StorePlan) -> list[str]:
     return differences(as_stored(read_plan(root)), as_stored(plan))
 
 
-def _check_same(root: Path, changed: Sequence[str]) -> None:
+def _check_same(root: Place, changed: Sequence[str]) -> None:
     if changed:
         raise StoreMismatch(
             f"{root}: holds an unfinished dump that was begun differently: {tell_differences(changed)}. "

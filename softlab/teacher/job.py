@@ -29,11 +29,13 @@ from softlab.loading.order import in_sequence
 from softlab.loading.sample_check import check_contents, comparable_targets
 from softlab.manifest import Manifest, StorePlan, TokensRecord
 from softlab.modalities.modality import modality_of
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.place import place_of
 from softlab.store.reader import open_store
 from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
@@ -60,7 +62,7 @@ OnBatch = Callable[[int], None]
 class DumpJob:
     """A dump that was planned, for any processes to do its shards; made by `plan_dump`."""
 
-    out: Path
+    out: Place
     plan: StorePlan
     teacher: Teacher
     source: Source
@@ -126,10 +128,11 @@ class DumpJob:
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
         step = "Restore the data, or choose another `out`."
-        check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
+        check_contents(self.source, writer.known_hashes(), where=str(self.out), next_step=step)
 
     def find_staying(self, begun: StorePlan) -> Stays | None:
         """What of an unfinished dump that was begun with another plan stays."""
+        assert isinstance(self.out, Path), "nothing is revised where it can't be locked"
         return find_staying(begun, self.plan, self.source, self.out)
 
     def check_teacher(self, run: Run, writer: StoreWriter | None) -> None:
@@ -228,11 +231,11 @@ def finalize(out: str | Path) -> Manifest:
 
     Raises UnfinishedStore where shards are missing, DamagedStore where a file is not what was written (its shard is
     then redone), NotAStore where no dump was begun."""
-    out = Path(out)
-    with finishing(out) as writer:
+    place = place_of(out)
+    with finishing(place) as writer:
         if writer is None:
-            return read_manifest(out)[0]
-        return writer.finalize(writer.samples())
+            return read_manifest(place)[0]
+        return writer.finish()
 
 
 def _by_shard(
