@@ -6,11 +6,10 @@ from softlab.remote.remote import Remote
 
 
 def honours_conditions(remote: Remote, *, probe: str) -> bool:
-    """Tried on an object beside `probe`, which is removed again. Some servers that speak S3 ignore If-None-Match, and
-    replace what is there."""
-    path = f"{probe}.{secrets.token_hex(16)}"
+    """Tried on an object of this name, which nobody else uses; it is removed again. Some servers that speak S3 replace
+    an object that is to be created: they ignore the header If-None-Match."""
     try:
-        remote.create(path, secrets.token_bytes(16))
-        return not remote.create(path, secrets.token_bytes(16))
+        remote.create(probe, secrets.token_bytes(16))
+        return not remote.create(probe, secrets.token_bytes(16))
     finally:
-        remote.delete([path])
+        remote.delete([probe])

@@ -7,6 +7,7 @@ to name it in a record.
 """
 
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -197,7 +198,7 @@ class RemoteFiles:
     def begin(self, files: Mapping[str, bytes]) -> bool:
         """Its plan first: whoever comes second must not have replaced anything."""
         *others, (path, data) = files.items()
-        if not honours_conditions(self._remote, probe=path):
+        if not honours_conditions(self._remote, probe=f"{path}.{secrets.token_hex(16)}"):
             raise InvalidOption(
                 f"{self._remote}: this server replaces objects that are to be created only once, so that two dumps "
                 f"could mix. Dump into a folder and `softlab push` it, or to a server that honours If-None-Match."

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError
+from softlab.errors import DamagedStore, StoreBusy, StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
@@ -54,6 +54,7 @@ from softlab.store.manifest_file import read_manifest
 from softlab.store.pixel_digests import digested_samples
 from softlab.store.place import files_at
 from softlab.store.samples import SampleTable
+from softlab.store.units_of_shard import check_room, check_same_rows
 
 
 class StoreWriter:
@@ -152,8 +153,9 @@ class StoreWriter:
         path = record_name(shard)
         if self._is_finished_with(record):
             return False
+        has_record = self._files.has(path)
         if self._present_commit(shard) is None:
-            if self._files.has(path):  # not what was written, or its files aren't
+            if has_record:  # not what was written, or its files aren't
                 self._files.remove([path])
             self._files.add(files, check=lambda: self._check_unwritten(record))
         if self._files.create(path, encode(record)):
@@ -300,16 +302,10 @@ class StoreWriter:
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
             return
-        room, num_units = self.plan.storage.shard_units or 0, int(rows_S.sum())
-        if num_units > room:
-            raise TeacherError(
-                f"{self.root}: samples {shard.start} to {shard.stop - 1} have {num_units:,} rows, the longest of them "
-                f"{int(rows_S.max()):,}, but a shard has room for {room:,}. Dump with fewer samples a shard "
-                f"(`dump.shard_rows`), or shorten the samples."
-            )
+        check_room(rows_S, self.plan, shard, where=self.root)
         expected_S = self._rows_in_another_view(shard)
         if expected_S is not None:
-            self._check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view)
+            check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view, where=self.root)
 
     def _check_all_rows(self, rows_N: NDArray[np.int64] | None) -> None:
         if rows_N is None:
@@ -317,17 +313,7 @@ class StoreWriter:
         for record in self.finished:
             shard = record.shard
             expected_S = rows_N[shard.start : shard.stop]
-            self._check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view)
-
-    def _check_same_rows(
-        self, rows_S: NDArray[np.int64], expected_S: NDArray[np.int64], *, start: int, view: int
-    ) -> None:
-        if not np.array_equal(expected_S, rows_S):
-            place = int((expected_S != rows_S).argmax())
-            raise TeacherError(
-                f"{self.root}: sample {start + place} has {rows_S[place]} rows in view {view}, but "
-                f"{expected_S[place]} in another one. Use views that leave every unit where it is."
-            )
+            check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view, where=self.root)
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
         """Of the same samples, where one is written already."""
