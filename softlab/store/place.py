@@ -7,13 +7,12 @@ to name it in a record.
 """
 
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from softlab.disk import create_file, list_files, read_whole, remove, write_whole
+from softlab.disk import create_file, list_files, read_whole, remove, temporary_name, write_whole
 from softlab.errors import InvalidOption, ObjectMissing, StoreBusy, StoreError
 from softlab.locks import exclusive, shared
 from softlab.plain_files import MAX_RECORD_BYTES
@@ -198,7 +197,7 @@ class RemoteFiles:
     def begin(self, files: Mapping[str, bytes]) -> bool:
         """Its plan first: whoever comes second must not have replaced anything."""
         *others, (path, data) = files.items()
-        if not honours_conditions(self._remote, probe=f"{path}.{secrets.token_hex(16)}"):
+        if not honours_conditions(self._remote, probe=temporary_name(path)):
             raise InvalidOption(
                 f"{self._remote}: this server replaces objects that are to be created only once, so that two dumps "
                 f"could mix. Dump into a folder and `softlab push` it, or to a server that honours If-None-Match."

