@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from softlab.errors import StoreMismatch, UnfinishedStore
+from softlab.errors import StoreBusy, StoreError, StoreExists, StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
-from softlab.manifest import StorePlan, differences, tell_differences
+from softlab.manifest import MANIFEST_NAME, StorePlan, differences, tell_differences
 from softlab.remote.remote import Place
 from softlab.store.files import write_files
 from softlab.store.folder import (
@@ -42,7 +42,7 @@ def writing(
     writes it, StoreMismatch if the interrupted dump was of another plan.
     """
     check_vacant(root, plan)
-    with files_at(root).hold(LOCK_NAME) as let_others_share:
+    with files_at(root).hold(LOCK_NAME) as let_others_share, _finish_told(root):
         try:
             settle_plan(root, plan, expected=expected, find_staying=find_staying, hold=nullcontext)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
@@ -62,10 +62,25 @@ def joining(
     ended, so that no other dump begins while one of them still writes. With `part` only the shards of that part of each
     view. Raises StoreBusy if that process lets none in, StoreMismatch where the store is of another plan by now.
     """
-    with files_at(root).join(LOCK_NAME):
+    with files_at(root).join(LOCK_NAME), _finish_told(root):
         if files_at(root).has(PLAN_NAME):
             _check_same(root, _changed(root, plan))
         yield StoreWriter(root, plan, recipe_N=recipe_N, part=part)
+
+
+@contextmanager
+def _finish_told(root: Place) -> Iterator[None]:
+    """Where nothing is locked, another process may finish the store and remove what this one needs for its shards."""
+    try:
+        yield
+    except (StoreExists, StoreBusy):
+        raise
+    except StoreError as error:
+        if files_at(root).locks or not files_at(root).has(MANIFEST_NAME):
+            raise
+        raise StoreExists(
+            f"{root}: was finished by another process meanwhile. The same command finds it so, and has nothing to do."
+        ) from error
 
 
 @contextmanager
@@ -81,15 +96,23 @@ def finishing(root: Place) -> Iterator[StoreWriter | None]:
         return
     with files_at(root).hold(LOCK_NAME):
         try:
-            if is_left_over(root):
-                yield None
-                return
-            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
-            _check_complete(writer)
-            writer.sweep()
-            yield writer
+            yield _complete_writer(root)
         finally:
             remove_finished_commits(root)
+
+
+def _complete_writer(root: Place) -> StoreWriter | None:
+    if is_left_over(root):
+        return None
+    try:
+        writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
+        _check_complete(writer)
+        writer.sweep()
+    except StoreError:
+        if files_at(root).locks or not files_at(root).has(MANIFEST_NAME):
+            raise
+        return None  # another process has finished it this moment
+    return writer
 
 
 def _check_complete(writer: StoreWriter) -> None:
@@ -117,6 +140,18 @@ def settle_plan(
     """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
     table of samples as far as it is known, with content hashes of zeros where they aren't. `hold` is how the store is
     held while another plan is replaced, if it isn't held already; where it can't be, none is replaced."""
+    with _finish_told(root):
+        _settle(root, plan, expected=expected, find_staying=find_staying, hold=hold)
+
+
+def _settle(
+    root: Place,
+    plan: StorePlan,
+    *,
+    expected: Callable[[], SampleTable] | None,
+    find_staying: FindStaying | None,
+    hold: Callable[[], AbstractContextManager[object]] | None,
+) -> None:
     check_vacant(root, plan)
     files = files_at(root)
     if not files.has(PLAN_NAME) and files.begin(begun_files(plan, None if expected is None else expected())):

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from softlab.errors import DamagedStore, StoreBusy, StoreMismatch
+from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreMismatch
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
@@ -48,7 +48,7 @@ from softlab.store.folder import (
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.known_formats import format_named
-from softlab.store.known_samples import KnownSamples
+from softlab.store.known_samples import REPEAT, KnownSamples
 from softlab.store.last_files import write_last_files
 from softlab.store.manifest_file import read_manifest
 from softlab.store.pixel_digests import digested_samples
@@ -190,7 +190,8 @@ class StoreWriter:
         """The table of samples, from what was written down before the first shard and what the shards' records hold.
         Who has the former in memory gives it as `known`, so that it isn't there twice."""
         hashes, known = ContentHashes.from_bytes(self.known_hashes()), known or self._known.read()
-        assert known is not None, "a dump begins with its samples"
+        if known is None:
+            raise DamagedStore(f"{self.root / EXPECTED_SAMPLES}: is missing. {REPEAT}")
         return replace(known, content_hashes=hashes, rows_N=self.rows_N())
 
     def known_hashes(self) -> NDArray[np.uint8]:
@@ -264,7 +265,7 @@ class StoreWriter:
             if self.pending:
                 raise DamagedStore(f"{self.root}: {tell_shards(self.pending)}. Run the same command again.")
             return self.finalize(self.samples(known))
-        except DamagedStore:
+        except StoreError:
             finished = self._finished_by_others()
             if finished is None:
                 raise

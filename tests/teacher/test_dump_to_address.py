@@ -227,6 +227,29 @@ def test_two_commands_at_once_make_one_store(tmp_path: Path, bucket: str) -> Non
     assert contents_at(address) == contents(tmp_path / "store")
 
 
+def finalize_at(address: str, barrier: Any) -> None:
+    barrier.wait()
+    finalize(address)
+
+
+def test_the_store_is_finished_once_though_several_do_it_at_once(tmp_path: Path, bucket: str) -> None:
+    dump(tmp_path / "store")
+    for number in range(4):  # who is first differs
+        address = f"{bucket}/{number}"
+        job = plan_dump(make_teacher(), Pictures(), address, make_options())
+        run_shards(job, [0, 1, 2, 3])
+        barrier = FORKS.Barrier(3)
+        processes = [FORKS.Process(target=finalize_at, args=(address, barrier)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        finalize(address)
+        assert contents_at(address) == contents(tmp_path / "store")
+
+
 def test_a_worker_that_commits_after_the_store_was_finished_changes_nothing(tmp_path: Path, bucket: str) -> None:
     """Another one has done its shard meanwhile."""
     address = f"{bucket}/pets"
