@@ -10,6 +10,7 @@ from softlab.amounts import format_bytes
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.progress import rows_bar
 from softlab.store.convert import convert_store
+from softlab.store.place import place_of
 from softlab.store.reader import open_store
 
 
@@ -31,4 +32,4 @@ def convert(
             open_store(store), out, format=format.value, on_shard=lambda done, total: bar(done, "", total)
         )
     total = sum(file.bytes for file in manifest.files)
-    print(f"{out}: {manifest.num_rows:,} rows as {format.value}, {format_bytes(total)}")
+    print(f"{place_of(out)}: {manifest.num_rows:,} rows as {format.value}, {format_bytes(total)}")

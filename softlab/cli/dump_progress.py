@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ MOST_WORKERS = 8
 
 
 def dump_progress(
-    store: Annotated[Path, typer.Argument(help="Folder that a dump is written to.", show_default=False)],
+    store: Annotated[str, typer.Argument(help="Folder or address that a dump is written to.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
 ) -> None:
     """Show what is there of a store, what is missing, who is at work on it and how long it will take.
@@ -35,7 +34,7 @@ def dump_progress(
 def print_state(state: DumpState) -> None:
     """What is there, what is left, and the command that comes next."""
     facts = {
-        "store": str(state.out),
+        "store": state.out,
         "shards": f"{state.shards:,} of {state.total_shards:,}",
         "rows": f"{state.rows:,} of {state.total_rows:,}",
         "bytes": format_bytes(state.bytes),

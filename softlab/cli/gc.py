@@ -22,7 +22,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; tell what would go.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Remove stores that no version names, as pushes leave them that were given up. Published versions always stay."""
+    """Remove what pushes left that were given up, and dumps to an object store. Published versions always stay."""
     options = GcOptions(older_than_s=_seconds(older_than), dry_run=dry_run)
     with rows_bar(unit="leftovers") as bar:
         report = collect_garbage(url, options=options, on_leftover=lambda done, total: bar(done, "", total))

@@ -12,10 +12,12 @@ from softlab.cli.messages import say_flags
 from softlab.cli.opening import STORE_HELP
 from softlab.cli.quality import cut_off_fact, quality_facts
 from softlab.cli.tables import format_share, print_facts
+from softlab.errors import UnfinishedStore
 from softlab.manifest import Manifest, OutputRecord, StorePlan, encode, samples_by_precision
 from softlab.manifest.versions import VersionRecord
 from softlab.modalities.views import describe_views
-from softlab.store.folder import count_finished_shards, is_unfinished, plan_of_added_views, read_plan
+from softlab.remote.remote import Place
+from softlab.store.folder import count_finished_shards, plan_of_added_views, read_plan
 from softlab.store.manifest_file import check_published, read_manifest
 from softlab.store.published import locate
 
@@ -44,10 +46,11 @@ def inspect(
         return
     located = locate(store)
     place = located.place
-    if isinstance(place, Path) and is_unfinished(place):
+    try:
+        manifest, digest = read_manifest(place, version=located.version)
+    except UnfinishedStore:
         _show_unfinished(place, as_json=as_json)
         return
-    manifest, digest = read_manifest(place, version=located.version)
     check_published(digest, located)
     if as_json:
         print(json.dumps({"finished": True, "digest": digest, "manifest": json.loads(encode(manifest))}, indent=1))
@@ -58,7 +61,7 @@ def inspect(
     print_facts(facts)
 
 
-def _show_unfinished(store: Path, *, as_json: bool) -> None:
+def _show_unfinished(store: Place, *, as_json: bool) -> None:
     plan, done = read_plan(store), count_finished_shards(store)
     if as_json:
         facts: dict[str, Any] = {"finished": False, "finished_shards": done, "plan": msgspec.to_builtins(plan)}

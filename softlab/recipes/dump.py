@@ -76,7 +76,7 @@ class DumpRecipe:
     """Of the command line, by key; all else is set in a recipe or with `--set`."""
 
     out: Path | None = None
-    """Folder of the store to write; needed unless this is only a plan."""
+    """Folder of the store to write, or its s3://, gs:// or az:// address; needed unless this is only a plan."""
 
     like: str | None = None
     """A store of another teacher, as a path, a URL or NAME@VERSION: run this one over the same samples and views, so

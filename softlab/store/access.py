@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 
-from softlab.disk import create_file
-from softlab.errors import StoreBusy, StoreError, StoreMismatch, UnfinishedStore
+from softlab.errors import StoreBusy, StoreError, StoreExists, StoreMismatch, UnfinishedStore
 from softlab.indices import RecipeIndex
-from softlab.locks import exclusive, shared, waiting_for
-from softlab.manifest import StorePlan, differences, tell_differences
+from softlab.manifest import MANIFEST_NAME, StorePlan, differences, tell_differences
+from softlab.remote.remote import Place
 from softlab.store.attempts import find_failed, tell_set_aside
 from softlab.store.files import write_files
 from softlab.store.folder import (
@@ -24,6 +22,7 @@ from softlab.store.folder import (
 )
 from softlab.store.known_samples import KnownSamples, are_vouched_for, begun_files
 from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.place import files_at
 from softlab.store.revision import FindStaying, Revision, revise
 from softlab.store.samples import SampleTable
 from softlab.store.shard_numbers import tell_numbers
@@ -32,7 +31,7 @@ from softlab.store.writer import StoreWriter
 
 @contextmanager
 def writing(
-    root: Path,
+    root: Place,
     plan: StorePlan,
     *,
     lets_others_join: bool = False,
@@ -47,7 +46,7 @@ def writing(
     writes it, StoreMismatch if the interrupted dump was of another plan.
     """
     check_vacant(root, plan)
-    with exclusive(root / LOCK_NAME) as let_others_share:
+    with files_at(root).hold(LOCK_NAME) as let_others_share, _finish_told(root):
         try:
             settle_plan(root, plan, expected=expected, find_staying=find_staying, hold=nullcontext)
             writer = StoreWriter(root, plan, recipe_N=recipe_N)
@@ -61,51 +60,74 @@ def writing(
 
 @contextmanager
 def joining(
-    root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
+    root: Place, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
 ) -> Iterator[StoreWriter]:
     """Write shards of a store that another process has started and will finish. It stays busy until all who joined have
     ended, so that no other dump begins while one of them still writes. With `part` only the shards of that part of each
     view. Raises StoreBusy if that process lets none in, StoreMismatch where the store is of another plan by now.
     """
-    with shared(root / LOCK_NAME):
-        if (root / PLAN_NAME).exists():
+    with files_at(root).join(LOCK_NAME), _finish_told(root):
+        if files_at(root).has(PLAN_NAME):
             _check_same(root, _changed(root, plan))
         yield StoreWriter(root, plan, recipe_N=recipe_N, part=part)
 
 
 @contextmanager
-def finishing(root: Path) -> Iterator[StoreWriter | None]:
+def _finish_told(root: Place) -> Iterator[None]:
+    """Where nothing is locked, another process may finish the store and remove what this one needs for its shards."""
+    try:
+        yield
+    except (StoreExists, StoreBusy):
+        raise
+    except StoreError as error:
+        if files_at(root).locks or not files_at(root).has(MANIFEST_NAME):
+            raise
+        raise StoreExists(
+            f"{root}: was finished by another process meanwhile. The same command finds it so, and has nothing to do."
+        ) from error
+
+
+@contextmanager
+def finishing(root: Place) -> Iterator[StoreWriter | None]:
     """Hold a dump whose shards are all written, to finish it; None where it is finished already, also by a process that
     did so meanwhile, and that is waited for.
 
     Raises UnfinishedStore where shards are missing, NotAStore where no dump was begun.
     """
-    if not (root / PLAN_NAME).exists():
+    if not files_at(root).has(PLAN_NAME):
         read_manifest_bytes(root)  # raises NotAStore where there is none
         yield None
         return
     if not is_left_over(root):
         _check_complete(root)
-    with waiting_for(root / LOCK_NAME):
+    with files_at(root).wait_for(LOCK_NAME):
         try:
-            if is_left_over(root) or not (root / PLAN_NAME).exists():
-                yield None
-                return
-            writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
-            _check_none_missing(writer)
-            writer.sweep()
-            yield writer
+            yield _complete_writer(root)
         finally:
             remove_finished_commits(root)
 
 
-def _check_complete(root: Path) -> None:
+def _check_complete(root: Place) -> None:
     """Before the store is held, as those who still write it may have hours to go."""
     try:
         _check_none_missing(StoreWriter(root, read_plan(root)))
     except StoreError:
         if is_unfinished(root) or is_adding_views(root):
             raise  # else another process has finished it this moment
+
+
+def _complete_writer(root: Place) -> StoreWriter | None:
+    if is_left_over(root) or not files_at(root).has(PLAN_NAME):
+        return None
+    try:
+        writer = StoreWriter(root, read_plan(root), recipe_N=_expected_recipe(root))
+        _check_none_missing(writer)
+        writer.sweep()
+    except StoreError:
+        if files_at(root).locks or not files_at(root).has(MANIFEST_NAME):
+            raise
+        return None  # another process has finished it this moment
+    return writer
 
 
 def _check_none_missing(writer: StoreWriter) -> None:
@@ -119,13 +141,13 @@ def _check_none_missing(writer: StoreWriter) -> None:
         )
 
 
-def _expected_recipe(root: Path) -> RecipeIndex | None:
+def _expected_recipe(root: Place) -> RecipeIndex | None:
     known = KnownSamples(root, read_plan(root), parent=None).read()
     return None if known is None else known.recipe_N
 
 
 def settle_plan(
-    root: Path,
+    root: Place,
     plan: StorePlan,
     *,
     expected: Callable[[], SampleTable] | None = None,
@@ -134,16 +156,29 @@ def settle_plan(
 ) -> None:
     """Write down what is going to be written here, before anything of it is; raises as `writing`. `expected` is the
     table of samples as far as it is known, with content hashes of zeros where they aren't. `hold` is how the store is
-    held while another plan is replaced, if it isn't held already."""
+    held while another plan is replaced, if it isn't held already; where it can't be, none is replaced."""
+    with _finish_told(root):
+        _settle(root, plan, expected=expected, find_staying=find_staying, hold=hold)
+
+
+def _settle(
+    root: Place,
+    plan: StorePlan,
+    *,
+    expected: Callable[[], SampleTable] | None,
+    find_staying: FindStaying | None,
+    hold: Callable[[], AbstractContextManager[object]] | None,
+) -> None:
     check_vacant(root, plan)
-    if not (root / PLAN_NAME).exists() and _begin(root, begun_files(plan, None if expected is None else expected())):
+    files = files_at(root)
+    if not files.has(PLAN_NAME) and files.begin(begun_files(plan, None if expected is None else expected())):
         return
-    if find_staying is None or not _changed(root, plan):
+    if find_staying is None or not files.locks or not _changed(root, plan):
         _check_same(root, _changed(root, plan))
         if expected is not None and not are_vouched_for(root):
             write_files(root, begun_files(read_plan(root), expected()))
         return
-    with exclusive(root / LOCK_NAME) if hold is None else hold():
+    with files.hold(LOCK_NAME) if hold is None else hold():
         changed, begun = _changed(root, plan), read_plan(root)
         stays = find_staying(begun)
         if stays is None:
@@ -153,21 +188,11 @@ def settle_plan(
             revise(root, revision, expected=None if expected is None else expected())
 
 
-def _begin(root: Path, files: dict[str, bytes]) -> bool:
-    """False where another process has settled its plan at the same time: that one counts."""
-    write_files(root, {path: data for path, data in files.items() if path != PLAN_NAME})
-    try:
-        create_file(root / PLAN_NAME, files[PLAN_NAME])
-    except StoreBusy:
-        return False
-    return True
-
-
-def _changed(root: Path, plan: StorePlan) -> list[str]:
+def _changed(root: Place, plan: StorePlan) -> list[str]:
     return differences(as_stored(read_plan(root)), as_stored(plan))
 
 
-def _check_same(root: Path, changed: Sequence[str]) -> None:
+def _check_same(root: Place, changed: Sequence[str]) -> None:
     if changed:
         is_of_versions = any(line.startswith(("libraries.", "softlab_version")) for line in changed)
         versions = " with the versions that it was begun with" if is_of_versions else ""

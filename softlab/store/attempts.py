@@ -8,14 +8,13 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
-from softlab.disk import create_file, read_whole
-from softlab.errors import StoreBusy
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.folder import COMMITS
+from softlab.store.place import files_at
 from softlab.store.shard_numbers import tell_numbers
 from softlab.store.writer import StoreWriter
 
@@ -52,33 +51,30 @@ class FailedShard:
         return self.attempts >= MOST_ATTEMPTS
 
 
-def note_attempt(root: Path, shard: Shard, error: Exception) -> None:
+def note_attempt(root: Place, shard: Shard, error: Exception) -> None:
     """Write down that a shard has failed."""
     text = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
     attempt = Attempt(error=text, host=socket.gethostname(), pid=os.getpid(), at_s=time.time())
     for number in itertools.count(count_attempts(root, shard)):
-        try:
-            create_file(root / ATTEMPTS / f"{shard.name}.{number}.json", msgspec.json.encode(attempt))
-        except StoreBusy:  # another process has failed at the same shard this moment
-            continue
-        return
+        if files_at(root).create(f"{ATTEMPTS}/{shard.name}.{number}.json", msgspec.json.encode(attempt)):
+            return  # else another process has failed at the same shard this moment
 
 
-def count_attempts(root: Path, shard: Shard) -> int:
+def count_attempts(root: Place, shard: Shard) -> int:
     """How often a shard has failed."""
-    return len(_files_of(root, shard))
+    return len(_by_shard(root).get(shard.name, ()))
 
 
 def find_failed(writer: StoreWriter) -> list[FailedShard]:
     """Those that have failed and aren't there, in the order of the grid."""
-    if not (writer.root / ATTEMPTS).is_dir():
+    paths = _by_shard(writer.root)
+    if not paths:
         return []
-    shards = writer.own_shards
-    found = ((number, shards[number], _files_of(writer.root, shards[number])) for number in writer.missing)
+    shards = ((number, writer.own_shards[number]) for number in writer.missing)
     return [
-        FailedShard(number=number, name=shard.name, attempts=len(files), error=_last_error(files))
-        for number, shard, files in found
-        if files
+        FailedShard(number=number, name=shard.name, attempts=len(own), error=_last_error(writer.root, own))
+        for number, shard in shards
+        if (own := paths.get(shard.name))
     ]
 
 
@@ -94,14 +90,16 @@ def tell_set_aside(failed: list[FailedShard]) -> str:
     return f"Shards {numbers} failed {MOST_ATTEMPTS} times or more and are set aside; shard {first.number}: {error}"
 
 
-def _files_of(root: Path, shard: Shard) -> list[Path]:
-    """In the order in which they were written."""
-    found = (root / ATTEMPTS).glob(f"{shard.name}.*.json")
-    return sorted(found, key=lambda path: int(path.name.split(".")[1]))
+def _by_shard(root: Place) -> dict[str, list[str]]:
+    """Paths by the name of a shard, in the order in which they were written."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(files_at(root).paths(ATTEMPTS), key=lambda path: int(path.split(".")[1])):
+        found.setdefault(path.rpartition("/")[2].split(".")[0], []).append(path)
+    return found
 
 
-def _last_error(files: list[Path]) -> str:
-    data = read_whole(files[-1])
+def _last_error(root: Place, paths: list[str]) -> str:
+    data = files_at(root).read(paths[-1])
     try:
         return "" if data is None else msgspec.json.decode(data, type=Attempt).error
     except ValueError:

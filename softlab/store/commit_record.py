@@ -1,15 +1,15 @@
 """What is written down when a shard is finished."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.disk import read_whole
 from softlab.manifest import FileRecord, OwnHash, Record, ShardRecord, decode_under_way
 from softlab.shards import Shard
 from softlab.store.folder import COMMITS
+from softlab.store.place import StoreFiles
 
 
 class CommitRecord(Record, frozen=True, kw_only=True):
@@ -34,9 +34,9 @@ def record_name(shard: Shard) -> str:
     return f"{COMMITS}/{shard.name}.json"
 
 
-def read_commit(path: Path) -> CommitRecord | None:
+def read_commit(files: StoreFiles, path: str) -> CommitRecord | None:
     """None where there is none, or one that isn't as it was written."""
-    data = read_whole(path)
+    data = files.read(path)
     try:
         return None if data is None else decode_under_way(data, CommitRecord)
     except ValueError:
@@ -48,6 +48,6 @@ def is_of(record: CommitRecord, shard: Shard) -> bool:
     return (record.shard.view, record.shard.start, record.shard.stop) == (shard.view, shard.start, shard.stop)
 
 
-def is_present(root: Path, file: FileRecord) -> bool:
-    path = root / file.path
-    return path.is_file() and path.stat().st_size == file.bytes
+def is_present(file: FileRecord, size: Callable[[str], int | None]) -> bool:
+    """Whether a file is there, by its size."""
+    return size(file.path) == file.bytes

@@ -10,6 +10,7 @@ from softlab.manifest import Manifest, StorePlan, in_version_2
 from softlab.store.access import writing
 from softlab.store.folder import find_finished
 from softlab.store.format import FormatName
+from softlab.store.place import place_of
 from softlab.store.reader import Store
 
 
@@ -25,16 +26,16 @@ def convert_store(
     `on_shard(done, total)` is called after each shard. An interrupted conversion goes on when it is called again.
     Raises DamagedStore if a shard of the old store is not what its manifest records, else as `writing`.
     """
-    out = Path(out)
+    place = place_of(out)
     plan = _plan_of(store, format=format)
-    finished = find_finished(out, plan)
+    finished = find_finished(place, plan)
     if finished is not None:
         return finished
     samples = store.read_samples()
     groups = dict.fromkeys(field.group for field in store.manifest.storage.fields)
     names = {old.name: new.name for old, new in zip(store.manifest.storage.fields, plan.storage.fields, strict=True)}
     digests = [store.read_pixel_digests(view) for view in range(plan.views.num_views)]
-    with writing(out, plan, recipe_N=samples.recipe_N) as writer:
+    with writing(place, plan, recipe_N=samples.recipe_N) as writer:
         pending = writer.pending
         for done, shard in enumerate(pending, start=1):
             read = [store.read_shard(shard, group=group) for group in groups]

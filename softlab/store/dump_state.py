@@ -4,13 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from softlab.errors import StoreError
 from softlab.manifest import ShardRecord
+from softlab.remote.remote import Place
 from softlab.store.attempts import FailedShard, find_failed
 from softlab.store.folder import is_adding_views, is_unfinished, plan_of_added_views, read_plan
 from softlab.store.manifest_file import read_manifest
+from softlab.store.place import place_of
 from softlab.store.shard_numbers import tell_numbers
 from softlab.store.workers import WorkerRecord, read_workers
 from softlab.store.writer import StoreWriter
@@ -40,7 +41,9 @@ class WorkerState:
 class DumpState:
     """What is there of a store, and what is missing."""
 
-    out: Path
+    out: str
+    """Its place as it is printed."""
+
     is_finished: bool
     """Whether the manifest is written: all shards may be there before."""
 
@@ -69,25 +72,24 @@ class DumpState:
     """Shards that have failed and aren't there."""
 
 
-def dump_state(out: str | Path) -> DumpState:
+def dump_state(out: str | Place) -> DumpState:
     """How far a dump is; nothing is locked or changed. Raises NotAStore where none was begun."""
-    out = Path(out)
-    state = None
+    place, state = place_of(out), None
     try:
-        plan = read_plan(out) if is_unfinished(out) else plan_of_added_views(out)
-        state = None if plan is None else _under_way(StoreWriter(out, plan))
+        plan = read_plan(place) if is_unfinished(place) else plan_of_added_views(place)
+        state = None if plan is None else _under_way(StoreWriter(place, plan))
     except StoreError:
-        if is_unfinished(out) or is_adding_views(out):
+        if is_unfinished(place) or is_adding_views(place):
             raise
-    is_under_way = state is not None and (is_unfinished(out) or is_adding_views(out))  # and not finished meanwhile
-    return state if state is not None and is_under_way else _finished(out)
+    is_under_way = state is not None and (is_unfinished(place) or is_adding_views(place))  # and not finished meanwhile
+    return state if state is not None and is_under_way else _finished(place)
 
 
-def _finished(out: Path) -> DumpState:
+def _finished(out: Place) -> DumpState:
     manifest, _ = read_manifest(out)
     rows = sum(map(_rows, manifest.shards))
     return DumpState(
-        out=out,
+        out=str(out),
         is_finished=True,
         shards=len(manifest.shards),
         total_shards=len(manifest.shards),
@@ -104,7 +106,7 @@ def _under_way(writer: StoreWriter) -> DumpState:
     workers = [_state_of(each, now_s=time.time()) for each in read_workers(writer.root)]
     rate = _rate(workers)
     return DumpState(
-        out=writer.root,
+        out=str(writer.root),
         is_finished=False,
         shards=len(records),
         total_shards=len(writer.own_shards),

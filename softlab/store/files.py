@@ -5,17 +5,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from softlab.disk import write_whole
 from softlab.errors import DamagedStore, ObjectMissing, StoreError
 from softlab.identity import digest_of
 from softlab.manifest import FileRecord
 from softlab.plain_files import open_plain
 from softlab.remote.remote import Place, Remote, TooLarge
+from softlab.store.place import files_at
 
 
-def write_files(root: Path, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
+def write_files(root: Place, files: Mapping[str, bytes]) -> tuple[FileRecord, ...]:
     """Write some files so that each is whole or absent, on disk when this returns; their records in the same order."""
-    write_whole(root, files)
+    files_at(root).write(files)
     return records_of(files)
 
 

@@ -1,16 +1,16 @@
-"""What the folder of a store holds: nothing, a dump under way, a finished store, or one that views are added to."""
+"""What the place of a store holds: nothing, a dump under way, a finished store, or one that views are added to."""
 
 from collections.abc import Iterable
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from softlab.disk import is_temporary, list_files, remove
+from softlab.disk import is_temporary
 from softlab.errors import StoreBusy, StoreError, StoreExists
 from softlab.identity import digest_of
-from softlab.locks import exclusive
 from softlab.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -26,8 +26,10 @@ from softlab.manifest import (
     tell_differences,
 )
 from softlab.plain_files import read_plain
+from softlab.remote.remote import Place
 from softlab.store.digest_names import digests_name
 from softlab.store.known_formats import format_named
+from softlab.store.place import files_at
 
 COMMITS = "commits"
 PLAN_NAME = f"{COMMITS}/plan.json"
@@ -35,17 +37,19 @@ LOCK_NAME = f"{COMMITS}/lock"
 EXPECTED_SAMPLES = f"{COMMITS}/samples.parquet"
 
 
-def is_unfinished(root: Path) -> bool:
-    """Whether a dump into this folder was begun and not finished."""
-    return (root / PLAN_NAME).exists() and not (root / MANIFEST_NAME).exists()
+def is_unfinished(root: Place) -> bool:
+    """Whether a dump to this place was begun and not finished."""
+    files = files_at(root)
+    return files.has(PLAN_NAME) and not files.has(MANIFEST_NAME)
 
 
-def is_adding_views(root: Path) -> bool:
+def is_adding_views(root: Place) -> bool:
     """Whether a finished store is having views added, or was, by a process that did not end well."""
-    return (root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists() and not is_left_over(root)
+    files = files_at(root)
+    return files.has(PLAN_NAME) and files.has(MANIFEST_NAME) and not is_left_over(root)
 
 
-def plan_of_added_views(root: Path) -> StorePlan | None:
+def plan_of_added_views(root: Place) -> StorePlan | None:
     """The plan by which views are being added to a finished store, if any are. Raises StoreError if it can't be
     read."""
     if not is_adding_views(root):
@@ -53,33 +57,35 @@ def plan_of_added_views(root: Path) -> StorePlan | None:
     try:
         return read_plan(root)
     except StoreError:
-        if (root / PLAN_NAME).exists():
+        if files_at(root).has(PLAN_NAME):
             raise
         return None  # the dump has tidied up this moment
 
 
-def is_left_over(root: Path) -> bool:
+def is_left_over(root: Place) -> bool:
     """Whether a dump finished its store here, and was killed before it had tidied up."""
-    if not ((root / PLAN_NAME).exists() and (root / MANIFEST_NAME).exists()):
+    files = files_at(root)
+    if not (files.has(PLAN_NAME) and files.has(MANIFEST_NAME)):
         return False
     manifest, _ = _read_manifest(root)
     try:
         plan = read_plan(root)
     except StoreError:
-        if (root / PLAN_NAME).exists():
+        if files.has(PLAN_NAME):
             raise
         return True  # another process has tidied up this moment
     return (plan.parent, plan.views.num_views) == (manifest.parent, manifest.views.num_views)
 
 
-def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
+def find_finished(root: Place, plan: StorePlan) -> Manifest | None:
     """The manifest if this very dump is already finished; None if there is nothing finished here, or the store that
     this plan adds views to.
 
     Raises StoreExists if what is finished was dumped differently; but a store of half precision is also that of a dump
     in float32, as a message about rows that overflow may have asked for it.
     """
-    if not (root / MANIFEST_NAME).exists() or find_parent(root, plan) is not None:
+    files = files_at(root)
+    if not files.has(MANIFEST_NAME) or find_parent(root, plan) is not None:
         return None
     manifest, _ = _read_manifest(root)
     changed = differences_but_versions(manifest, plan)
@@ -88,45 +94,46 @@ def find_finished(root: Path, plan: StorePlan) -> Manifest | None:
             f"{root}: already holds a finished store that was made differently: {tell_differences(changed)}. "
             f"Choose another folder, or remove that one; `dump.views` with more than it has adds views to it."
         )
-    if (root / COMMITS).exists():
-        with suppress(StoreBusy), exclusive(root / LOCK_NAME):  # who finishes it now tidies up itself
+    if files.paths(COMMITS):
+        with suppress(StoreBusy), files.hold(LOCK_NAME):  # who finishes it now tidies up itself
             remove_finished_commits(root)
     return manifest
 
 
-def find_parent(root: Path, plan: StorePlan) -> Manifest | None:
+def find_parent(root: Place, plan: StorePlan) -> Manifest | None:
     """The finished store here, if the plan adds views to it."""
-    if plan.parent is None or not (root / MANIFEST_NAME).exists():
+    if plan.parent is None or not files_at(root).has(MANIFEST_NAME):
         return None
     manifest, digest = _read_manifest(root)
     adds_views = plan.views.num_views > manifest.views.num_views  # else it is a conversion of the store into itself
     return manifest if plan.parent == digest and adds_views else None
 
 
-def check_vacant(root: Path, plan: StorePlan) -> None:
+def check_vacant(root: Place, plan: StorePlan) -> None:
     if find_parent(root, plan) is not None:
         return
-    if (root / MANIFEST_NAME).exists():
+    if files_at(root).has(MANIFEST_NAME):
         raise StoreExists(f"{root}: already holds a finished store. Choose another folder, or remove that one.")
     if _holds_other_files(root):
         raise StoreExists(f"{root}: is a folder with other files in it. Choose another folder.")
-    file = next((path for path in (root, *root.parents) if path.exists() and not path.is_dir()), None)
-    if file is not None:
-        raise StoreExists(f"{file}: is a file. Choose another folder.")
+    if isinstance(root, Path):
+        file = next((path for path in (root, *root.parents) if path.exists() and not path.is_dir()), None)
+        if file is not None:
+            raise StoreExists(f"{file}: is a file. Choose another folder.")
 
 
-def read_plan(root: Path) -> StorePlan:
+def read_plan(root: Place) -> StorePlan:
     """Of an unfinished store. Raises StoreError if it can't be read."""
     return read_begun(root).plan
 
 
-def read_begun(root: Path) -> BegunPlan:
+def read_begun(root: Place) -> BegunPlan:
     """The same, with what else was written down then."""
     try:
-        return decode_begun(read_plain(root / PLAN_NAME, max_bytes=MAX_MANIFEST_BYTES))
+        return decode_begun(_read_bytes(root, PLAN_NAME))
     except (OSError, ValueError) as error:
         next_step = f"Remove {root} and dump again."
-        if (root / MANIFEST_NAME).exists():
+        if files_at(root).has(MANIFEST_NAME):
             next_step = (
                 f"The store itself is whole, views were being added to it: go on with the softlab that began, or "
                 f"remove {root / COMMITS} and add them again."
@@ -134,9 +141,16 @@ def read_begun(root: Path) -> BegunPlan:
         raise StoreError(f"{root / PLAN_NAME}: {error}. {next_step}") from error
 
 
-def count_finished_shards(root: Path) -> int:
+def count_finished_shards(root: Place) -> int:
     """Of an unfinished store, without taking hold of it."""
-    return len(list((root / COMMITS).glob("view-*.json")))
+    return len(names_of_commits(root))
+
+
+def names_of_commits(root: Place) -> list[str]:
+    """Of the records that are there, in the order of the grid."""
+    if isinstance(root, Path):
+        return sorted(path.relative_to(root).as_posix() for path in (root / COMMITS).glob("view-*.json"))
+    return [path for path in files_at(root).paths(COMMITS) if fnmatch(path, f"{COMMITS}/view-*.json")]
 
 
 def differences_but_versions(found: StorePlan, plan: StorePlan) -> list[str]:
@@ -186,24 +200,35 @@ def make_layout(plan: StorePlan) -> dict[FileRecord, bytes]:
     return {FileRecord(path=path, bytes=len(data), blake3=digest_of(data)): data for path, data in files.items()}
 
 
-def remove_finished_commits(root: Path) -> None:
+def remove_finished_commits(root: Place) -> None:
     """What a dump needed until its manifest was written; not those of views still being added to a finished store.
 
     The plan goes last: as long as anything is left, it tells a second `views = +N` that the first one has finished.
     """
-    if (root / MANIFEST_NAME).exists() and (is_left_over(root) or not (root / PLAN_NAME).exists()):
-        paths = [path for path in list_files(root) if path.startswith(f"{COMMITS}/")]
-        remove(root, sorted(paths, key=lambda path: path == PLAN_NAME))
+    files = files_at(root)
+    if files.has(MANIFEST_NAME) and (is_left_over(root) or not files.has(PLAN_NAME)):
+        paths = sorted(files.paths(COMMITS), key=lambda path: path == PLAN_NAME)
+        files.remove(paths)
 
 
-def _read_manifest(root: Path) -> tuple[Manifest, str]:
-    path = root / MANIFEST_NAME
-    return decode_manifest(read_plain(path, max_bytes=MAX_MANIFEST_BYTES), where=str(path))
+def _read_manifest(root: Place) -> tuple[Manifest, str]:
+    return decode_manifest(_read_bytes(root, MANIFEST_NAME), where=str(root / MANIFEST_NAME))
 
 
-def _holds_other_files(root: Path) -> bool:
+def _read_bytes(root: Place, path: str) -> bytes:
+    """Raises OSError where it can't be read, also where it is missing."""
+    if isinstance(root, Path):
+        return read_plain(root / path, max_bytes=MAX_MANIFEST_BYTES)
+    data = files_at(root).read(path, max_bytes=MAX_MANIFEST_BYTES)
+    if data is None:
+        raise FileNotFoundError(f"{root / path} is missing")
+    return data
+
+
+def _holds_other_files(root: Place) -> bool:
     """Whether there are files, but no plan, which is written before all but the samples: then they aren't ours to
     sweep."""
-    if (root / PLAN_NAME).exists():
+    files = files_at(root)
+    if files.has(PLAN_NAME):
         return False
-    return any(path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path) for path in list_files(root))
+    return any(path not in (LOCK_NAME, EXPECTED_SAMPLES) and not is_temporary(path) for path in files.paths())

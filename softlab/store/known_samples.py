@@ -5,18 +5,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.disk import read_whole
 from softlab.errors import DamagedStore
 from softlab.identity import ContentHashes
 from softlab.manifest import Manifest, StorePlan, begin, encode
 from softlab.plain_files import MAX_TABLE_BYTES
+from softlab.remote.remote import Place
 from softlab.store.files import read_file, records_of
 from softlab.store.folder import EXPECTED_SAMPLES, PLAN_NAME, read_begun
+from softlab.store.place import files_at
 from softlab.store.samples import SampleTable, decode_samples, encode_samples, has_content_hashes
 
 REPEAT = "Run the command that began this dump again: it writes that file anew."
@@ -29,9 +29,11 @@ def begun_files(plan: StorePlan, known: SampleTable | None) -> dict[str, bytes]:
     return samples | {PLAN_NAME: encode(begin(plan, samples_file=record))}
 
 
-def are_vouched_for(root: Path) -> bool:
+def are_vouched_for(root: Place) -> bool:
     """Whether the samples of a dump under way are as they were written down."""
-    record = read_begun(root).samples_file
+    record, files = read_begun(root).samples_file, files_at(root)
+    if not files.locks:  # then each file is there as it was written, or not at all
+        return record is not None and files.size(record.path) == record.bytes
     try:
         return record is not None and len(read_file(root, record)) == record.bytes
     except DamagedStore:
@@ -46,7 +48,7 @@ class KnownSamples:
     are needed before the first shard and after the last one, and would otherwise lie there for the whole dump.
     """
 
-    def __init__(self, root: Path, plan: StorePlan, *, parent: Manifest | None) -> None:
+    def __init__(self, root: Place, plan: StorePlan, *, parent: Manifest | None) -> None:
         self._root, self._plan, self._parent = root, plan, parent
 
     def read(self) -> SampleTable | None:
@@ -73,10 +75,11 @@ class KnownSamples:
     def _read_bytes(self) -> bytes | None:
         if self._parent is not None:
             return read_file(self._root, self._parent.samples_file)
-        record = read_begun(self._root).samples_file if (self._root / PLAN_NAME).exists() else None
+        files = files_at(self._root)
+        record = read_begun(self._root).samples_file if files.has(PLAN_NAME) else None
         if record is not None:
             return read_file(self._root, record, next_step=REPEAT)
-        return read_whole(self._root / EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
+        return files.read(EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
 
     def _decode(self, data: bytes) -> SampleTable:
         with self._damage_told():

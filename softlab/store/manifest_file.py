@@ -2,9 +2,10 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from softlab.errors import DamagedStore, NotAStore, ObjectMissing, StoreError, UnfinishedStore
+from softlab.errors import AccessDenied, DamagedStore, NotAStore, ObjectMissing, StoreError, UnfinishedStore
 from softlab.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from softlab.manifest.versions import VersionRecord
 from softlab.plain_files import open_plain
@@ -40,6 +41,8 @@ def read_manifest_bytes(place: Place, *, version: VersionRecord | None = None) -
             raise _not_published(place, version, f"{error.size:,} bytes, not {expected:,}") from None
         raise NotAStore(f"{where}: over {MAX_MANIFEST_BYTES:,} bytes. Get the store again.") from None
     except (FileNotFoundError, ObjectMissing):
+        if isinstance(place, Remote) and place.can_list:
+            _check_finished_remote(place)
         raise _missing(where) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -74,6 +77,13 @@ def _check_finished(path: Path) -> None:
         raise NotAStore(f"{path}: no such folder. {NEXT_STEP}")
     if not (path / MANIFEST_NAME).is_file():
         raise _missing(path / MANIFEST_NAME)
+
+
+def _check_finished_remote(remote: Remote) -> None:
+    """What a dump began there is told apart only where no manifest is."""
+    with suppress(AccessDenied):
+        if is_unfinished(remote):
+            raise UnfinishedStore(f"{remote}: is not finished. Run the same `softlab dump-teacher` command again.")
 
 
 def _missing(where: str | Path) -> NotAStore:

@@ -49,9 +49,11 @@ class Located:
     """Where it was asked for by name and version."""
 
 
-def locate(where: str | Path) -> Located:
+def locate(where: str | Place) -> Located:
     """Raises InvalidOption for something that is no address, ObjectMissing for a version that isn't published, and what
     a remote raises."""
+    if isinstance(where, Remote):
+        return Located(place=where, name=str(where))
     address = parse_address(where)
     if address.name is None:
         place = Path(where) if address.is_local else connect(address)

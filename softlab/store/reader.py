@@ -346,7 +346,7 @@ class Store:
         return rows
 
 
-def open_store(where: str | Path, *, cache: CacheOptions | None = None) -> Store:
+def open_store(where: str | Place, *, cache: CacheOptions | None = None) -> Store:
     """A finished store: a folder on a disk, at a URL, or published: `s3://bucket/labels/NAME@VERSION`.
 
         store = softlab.open_store("runs/pets.zarr")

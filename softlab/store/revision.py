@@ -7,19 +7,19 @@ between the two leaves a dump that goes on either way.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from softlab.amounts import format_count
-from softlab.disk import list_files, remove
 from softlab.errors import GoesOnDifferently
 from softlab.manifest import StorePlan, encode, tell_differences, with_precision
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_of, read_commit, record_name
 from softlab.store.files import write_files
 from softlab.store.folder import COMMITS
 from softlab.store.known_samples import begun_files
+from softlab.store.place import files_at
 from softlab.store.samples import SampleTable
 
 Stays = Callable[[Shard], bool]
@@ -41,16 +41,15 @@ class Revision:
     stays: Stays
 
 
-def revise(root: Path, revision: Revision, *, expected: SampleTable | None) -> None:
+def revise(root: Place, revision: Revision, *, expected: SampleTable | None) -> None:
     """Replace the plan of the dump in this folder, which nobody else writes meanwhile. Warns with GoesOnDifferently."""
-    begun, plan = revision.begun, revision.plan
-    found = {shard: read_commit(root / record_name(shard)) for shard in begun.grid}
+    begun, plan, files = revision.begun, revision.plan, files_at(root)
+    found = {shard: read_commit(files, record_name(shard)) for shard in begun.grid}
     done = {shard: record for shard, record in found.items() if record is not None and is_of(record, shard)}
     staying = {shard: record for shard, record in done.items() if _is_in(plan, shard) and revision.stays(shard)}
     names = {record_name(shard) for shard in staying}
-    remove(
-        root,
-        [path for path in list_files(root) if path.startswith(f"{COMMITS}/view-") and _record_of(path) not in names],
+    files.remove(
+        [path for path in files.paths(COMMITS) if path.startswith(f"{COMMITS}/view-") and _record_of(path) not in names]
     )
     if begun.teacher.precision != plan.teacher.precision:
         told = {record_name(shard): encode(_in_words_of(plan, begun, record)) for shard, record in staying.items()}
@@ -74,7 +73,7 @@ def _in_words_of(plan: StorePlan, begun: StorePlan, record: CommitRecord) -> Com
     return msgspec.structs.replace(record, shard=shard)
 
 
-def _tell(root: Path, revision: Revision, *, done: int, staying: int) -> None:
+def _tell(root: Place, revision: Revision, *, done: int, staying: int) -> None:
     precision = revision.begun.teacher.precision
     kept = f" in {precision}, as the manifest will say" if precision != revision.plan.teacher.precision else ""
     stay = "none stays" if not staying else f"{staying:,} {'stays' if staying == 1 else 'stay'}{kept}"

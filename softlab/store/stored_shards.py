@@ -3,7 +3,6 @@ They are read here before there is a manifest that names all of them."""
 
 # Shape letters: N samples of the store, S samples of a shard, R rows of one sample.
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,7 +72,7 @@ def ends_of_store(store: Store) -> list[StoredShard]:
 def _of_dump(writer: StoreWriter, record: CommitRecord) -> StoredShard:
     rows_S = rows_of(record) if writer.plan.has_units else None
     hashes, files = writer.content_hashes(record), writer.read_files(record)
-    return _decode(os.fspath(writer.root), writer.plan, record.shard, files, hashes=hashes, rows_S=rows_S)
+    return _decode(str(writer.root), writer.plan, record.shard, files, hashes=hashes, rows_S=rows_S)
 
 
 def _ends(items: Sequence[Record]) -> list[Record]:

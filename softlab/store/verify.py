@@ -171,8 +171,8 @@ def _find_others(place: Place, others: set[str], adding: StorePlan | None) -> tu
     """Of the files that the manifest doesn't name, those that are foreign, and softlab's own temporary ones. Those of
     views that are being added are neither: that dump removes them when it goes on."""
     others = others - BESIDE - set(LEASE_NAMES)
+    others -= {path for path in others if path.startswith(f"{COMMITS}/")}  # of a dump that goes on, or was killed
     if isinstance(place, Path):
-        others -= {path for path in others if path.startswith(f"{COMMITS}/")}  # of a dump that goes on, or was killed
         others -= set() if adding is None else set(written_by(adding, others))
     temporary = {path for path in others if is_temporary(path) or PROBE.fullmatch(path)}
     return sorted(others - temporary), sorted(temporary)

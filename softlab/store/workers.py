@@ -13,13 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import msgspec
 
-from softlab.disk import read_whole, write_whole
 from softlab.errors import StoreError
+from softlab.remote.remote import Place
 from softlab.store.folder import COMMITS, PLAN_NAME
+from softlab.store.place import files_at
 
 WORKERS = f"{COMMITS}/workers"
 TOLD_EVERY_S = 1.0
@@ -62,7 +62,7 @@ OnShard = Callable[[int], None]
 
 
 @contextmanager
-def at_work(root: Path, *, clock: Callable[[], float] = time.monotonic) -> Iterator[OnShard]:
+def at_work(root: Place, *, clock: Callable[[], float] = time.monotonic) -> Iterator[OnShard]:
     """Tell others that this process writes shards of a dump; call what it gives after each."""
     worker = _Worker(root, clock)
     worker.tell()
@@ -72,12 +72,12 @@ def at_work(root: Path, *, clock: Callable[[], float] = time.monotonic) -> Itera
         worker.tell(has_ended=True)
 
 
-def read_workers(root: Path) -> list[WorkerRecord]:
+def read_workers(root: Place) -> list[WorkerRecord]:
     """The one that was heard of last comes first."""
     found = []
-    for path in (root / WORKERS).glob("*.json"):
+    for path in files_at(root).paths(WORKERS):
         with suppress(StoreError, ValueError):
-            data = read_whole(path)
+            data = files_at(root).read(path)
             found += [] if data is None else [msgspec.json.decode(data, type=WorkerRecord)]
     return sorted(found, key=lambda worker: worker.at_s, reverse=True)
 
@@ -85,7 +85,7 @@ def read_workers(root: Path) -> list[WorkerRecord]:
 class _Worker:
     """What this process has done, and when it told so."""
 
-    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, root: Place, clock: Callable[[], float]) -> None:
         self._root, self._clock = root, clock
         self._shards = self._rows = 0
         self._points = deque([(clock(), 0)], maxlen=SHARDS_OF_RATE + 1)
@@ -99,7 +99,7 @@ class _Worker:
             self.tell()
 
     def tell(self, *, has_ended: bool = False) -> None:
-        if not (self._root / PLAN_NAME).exists():  # the store was finished meanwhile
+        if not files_at(self._root).has(PLAN_NAME):  # the store was finished meanwhile
             return
         self._told_s = self._clock()
         (start_s, first), (end_s, last) = self._points[0], self._points[-1]
@@ -116,7 +116,7 @@ class _Worker:
         )
         name = f"{re.sub('[^A-Za-z0-9.-]', '_', record.host)}-{record.pid}.json"
         with suppress(StoreError):
-            write_whole(self._root, {f"{WORKERS}/{name}": msgspec.json.encode(record)})
+            files_at(self._root).write({f"{WORKERS}/{name}": msgspec.json.encode(record)})
 
 
 def _is_running(pid: int) -> bool:

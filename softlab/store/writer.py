@@ -12,18 +12,15 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from softlab.card.render import CARD_NAME, renewed_card
-from softlab.disk import create_file, list_files, read_whole, remove
-from softlab.errors import DamagedStore, StoreBusy, StoreMismatch, TeacherError
-from softlab.identity import CONTENT_HASH_BYTES, ContentHashes, source_fingerprint
+from softlab.errors import DamagedStore, StoreBusy, StoreError, StoreMismatch
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.manifest import (
     MANIFEST_NAME,
@@ -34,40 +31,43 @@ from softlab.manifest import (
     Statistics,
     StorePlan,
     TokensRecord,
-    add_up_by_output,
-    decode_manifest,
     encode,
 )
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.commit_record import CommitRecord, is_of, is_present, read_commit, record_name, rows_of
-from softlab.store.digest_names import digests_name
-from softlab.store.files import read_file, records_of, write_files
+from softlab.store.files import read_file, records_of
 from softlab.store.folder import (
     COMMITS,
     EXPECTED_SAMPLES,
     LOCK_NAME,
     PLAN_NAME,
     find_parent,
+    names_of_commits,
     written_by,
 )
 from softlab.store.format import Arrays, check_arrays
 from softlab.store.known_formats import format_named
-from softlab.store.known_samples import KnownSamples
-from softlab.store.pixel_digests import PixelDigests, digested_samples, encode_digests
-from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
+from softlab.store.known_samples import REPEAT, KnownSamples
+from softlab.store.last_files import write_last_files
+from softlab.store.manifest_file import read_manifest
+from softlab.store.pixel_digests import digested_samples
+from softlab.store.place import files_at
+from softlab.store.samples import SampleTable
+from softlab.store.units_of_shard import check_room, check_same_rows
 
 
 class StoreWriter:
     """One process's hold on an unfinished store; made by `writing` or `joining`."""
 
     def __init__(
-        self, root: Path, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
+        self, root: Place, plan: StorePlan, *, recipe_N: RecipeIndex | None = None, part: int | None = None
     ) -> None:
         """`recipe_N` is that of the table of samples which `finalize` will get. With `part` it writes that part of each
         view alone, and reads no other shards' records."""
         self.root = root
         self.plan = plan
-        self._recipe_N, self._part = recipe_N, part
+        self._files, self._recipe_N, self._part = files_at(root), recipe_N, part
         self.parent = find_parent(root, plan)
         """The finished store that views are added to."""
 
@@ -155,24 +155,48 @@ class StoreWriter:
     def _commit(self, shard: Shard, record: CommitRecord, files: Mapping[str, bytes]) -> bool:
         """False where another process has committed the very same files: its work was done twice, and that is all.
         Raises StoreBusy where it has committed others, which stay as they are."""
-        path = self.root / record_name(shard)
-        if self._present_commit(shard) is None:
-            if path.exists():  # not what was written, or its files aren't
-                remove(self.root, [record_name(shard)])
-            write_files(self.root, files)
-        try:
-            create_file(path, encode(record))
-        except StoreBusy:
-            if read_commit(path) != record:
-                raise
+        path = record_name(shard)
+        if self._is_finished_with(record):
             return False
-        return True
+        has_record = self._files.has(path)
+        if self._present_commit(shard) is None:
+            if has_record:  # not what was written, or its files aren't
+                self._files.remove([path])
+            self._files.add(files, check=lambda: self._check_unwritten(record))
+        if self._files.create(path, encode(record)):
+            return True
+        if read_commit(self._files, path) != record:
+            raise self._busy(path)
+        return False
+
+    def _check_unwritten(self, record: CommitRecord) -> None:
+        """Where files of other bytes are there already: they may be those of a process that was faster."""
+        self._is_finished_with(record)
+        path = record_name(self.plan.grid.shard_at(record.shard.view, record.shard.start))
+        if read_commit(self._files, path) is not None:
+            raise self._busy(path)
+
+    def _is_finished_with(self, record: CommitRecord) -> bool:
+        """Whether others have finished this store with the same files. Raises StoreBusy where with other ones."""
+        finished = self._finished_by_others()
+        if finished is not None and record.shard not in finished.shards:
+            raise self._busy(MANIFEST_NAME)
+        return finished is not None
+
+    def _finished_by_others(self) -> Manifest | None:
+        """While this process was at work, which a lock prevents where there is one."""
+        is_finished = self.parent is None and self._files.has(MANIFEST_NAME)
+        return read_manifest(self.root)[0] if is_finished else None
+
+    def _busy(self, path: str) -> StoreBusy:
+        return StoreBusy(f"{self.root / path}: written by another process at the same time. Let that one go on.")
 
     def samples(self, known: SampleTable | None = None) -> SampleTable:
         """The table of samples, from what was written down before the first shard and what the shards' records hold.
         Who has the former in memory gives it as `known`, so that it isn't there twice."""
         hashes, known = ContentHashes.from_bytes(self.known_hashes()), known or self._known.read()
-        assert known is not None, "a dump begins with its samples"
+        if known is None:
+            raise DamagedStore(f"{self.root / EXPECTED_SAMPLES}: is missing. {REPEAT}")
         return replace(known, content_hashes=hashes, rows_N=self.rows_N())
 
     def known_hashes(self) -> NDArray[np.uint8]:
@@ -180,10 +204,19 @@ class StoreWriter:
         known_N16 = self._known.hashes_N16
         shape = (self.plan.source.num_samples, CONTENT_HASH_BYTES)
         hashes_N16 = np.zeros(shape, dtype=np.uint8) if known_N16 is None else known_N16.copy()
+        by_part: dict[int, list[CommitRecord]] = {}
         for record in self.finished:
-            found = ContentHashes(self.content_hashes(record)).bytes_N16
-            self._check_same(hashes_N16[record.shard.start : record.shard.stop], found, start=record.shard.start)
-            hashes_N16[record.shard.start : record.shard.stop] = found
+            by_part.setdefault(record.shard.start, []).append(record)
+
+        def fill_in(records: Sequence[CommitRecord]) -> None:
+            for record in records:
+                found = ContentHashes(self.content_hashes(record)).bytes_N16
+                known_S16 = hashes_N16[record.shard.start : record.shard.stop]
+                self._check_same(known_S16, found, start=record.shard.start)
+                known_S16[:] = found
+
+        for _ in self._files.each(fill_in, list(by_part.values())):
+            pass
         return hashes_N16
 
     def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
@@ -223,11 +256,25 @@ class StoreWriter:
         have written, as their names say it."""
         if self._part is None:
             return []
-        paths = sorted((self.root / COMMITS).glob("view-*.json"))
-        found = [read_commit(path) for path in (*paths[:1], *paths[1:][-1:])]
+        paths = names_of_commits(self.root)
+        found = [read_commit(self._files, path) for path in (*paths[:1], *paths[1:][-1:])]
         records = [record for record in found if record is not None]
         shards = [self.plan.grid.shard_at(record.shard.view, record.shard.start) for record in records]
-        return [record for record, shard in zip(records, shards, strict=True) if self._is_present(record, shard)]
+        size = self._files.size
+        return [record for record, shard in zip(records, shards, strict=True) if _is_present(record, shard, size)]
+
+    def finish(self, known: SampleTable | None = None) -> Manifest:
+        """As `finalize`, with the table of samples that `samples` makes of what is known; or the manifest that another
+        process wrote meanwhile. Raises DamagedStore also where shards are missing."""
+        try:
+            if self.pending:
+                raise DamagedStore(f"{self.root}: {tell_shards(self.pending)}. Run the same command again.")
+            return self.finalize(self.samples(known))
+        except StoreError:
+            finished = self._finished_by_others()
+            if finished is None:
+                raise
+            return finished
 
     def finalize(self, samples: SampleTable) -> Manifest:
         """Read every file back, write what belongs to no shard, then the manifest; the store is finished after that.
@@ -245,42 +292,8 @@ class StoreWriter:
                 f"{self.root}: {tell_shards(self.pending)}, found when everything was read back. Run the same command "
                 f"again: it writes that anew."
             )
-        parent = self.parent
-        layout_files = write_files(self.root, self._format.layout_files(self.plan))
-        if parent is None:
-            (samples_file,) = write_files(self.root, {SAMPLES_NAME: encode_samples(samples)})
-        shards = (*(parent.shards if parent else ()), *(record.shard for record in self.finished))
-        manifest = Manifest(
-            **{name: getattr(self.plan, name) for name in StorePlan.__struct_fields__},
-            source_fingerprint=source_fingerprint(samples.keys, samples.content_hashes),
-            samples_file=parent.samples_file if parent else samples_file,
-            layout_files=layout_files,
-            shards=shards,
-            statistics=add_up_by_output(shards),
-            digest_files=(*(parent.digest_files if parent else ()), *self._write_digests()),
-        )
-        card = renewed_card(_read_card(self.root), manifest)
-        if card is not None:
-            write_files(self.root, {CARD_NAME: card.encode()})
-        data = encode(manifest)
-        write_files(self.root, {MANIFEST_NAME: data})
-        return decode_manifest(data, where=str(self.root / MANIFEST_NAME))[0]  # with its hash of itself
-
-    def _write_digests(self) -> tuple[FileRecord, ...]:
-        """One file a view of this dump."""
-        if not self.plan.views.digest_every:
-            return ()
-        by_view: dict[int, list[CommitRecord]] = {}
-        for record in self.finished:
-            by_view.setdefault(record.shard.view, []).append(record)
-        files = {digests_name(view): encode_digests(self._join_digests(records)) for view, records in by_view.items()}
-        return write_files(self.root, files)
-
-    def _join_digests(self, records: list[CommitRecord]) -> PixelDigests:
-        shards = [self.plan.grid.shard_at(record.shard.view, record.shard.start) for record in records]
-        return PixelDigests(
-            store_D=StoreIndex(np.concatenate([self._digested(shard) for shard in shards])),
-            digests_D=np.frombuffer(b"".join(record.pixel_digests for record in records), dtype="<u8"),
+        return write_last_files(
+            self.root, self.plan, parent=self.parent, samples=samples, records=self.finished, digested=self._digested
         )
 
     def rows_N(self) -> NDArray[np.int64] | None:
@@ -295,16 +308,10 @@ class StoreWriter:
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
             return
-        room, num_units = self.plan.storage.shard_units or 0, int(rows_S.sum())
-        if num_units > room:
-            raise TeacherError(
-                f"{self.root}: samples {shard.start} to {shard.stop - 1} have {num_units:,} rows, the longest of them "
-                f"{int(rows_S.max()):,}, but a shard has room for {room:,}. Dump with fewer samples a shard "
-                f"(`dump.shard_rows`), or shorten the samples."
-            )
+        check_room(rows_S, self.plan, shard, where=self.root)
         expected_S = self._rows_in_another_view(shard)
         if expected_S is not None:
-            self._check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view)
+            check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view, where=self.root)
 
     def _check_all_rows(self, rows_N: NDArray[np.int64] | None) -> None:
         if rows_N is None:
@@ -312,17 +319,7 @@ class StoreWriter:
         for record in self.finished:
             shard = record.shard
             expected_S = rows_N[shard.start : shard.stop]
-            self._check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view)
-
-    def _check_same_rows(
-        self, rows_S: NDArray[np.int64], expected_S: NDArray[np.int64], *, start: int, view: int
-    ) -> None:
-        if not np.array_equal(expected_S, rows_S):
-            place = int((expected_S != rows_S).argmax())
-            raise TeacherError(
-                f"{self.root}: sample {start + place} has {rows_S[place]} rows in view {view}, but "
-                f"{expected_S[place]} in another one. Use views that leave every unit where it is."
-            )
+            check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view, where=self.root)
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
         """Of the same samples, where one is written already."""
@@ -351,8 +348,10 @@ class StoreWriter:
     def check_written(self, *, every_file: bool) -> None:
         """Read finished shards back: the content hashes of all, and every file, or those of the first and the last
         shard. One that is not what was written is pending afterwards, and among the `damaged`."""
-        for record in self.finished:
-            self._keep_if_intact(record, files=record.shard.files if every_file else ())
+        for _ in self._files.each(
+            lambda record: self._keep_if_intact(record, files=record.shard.files if every_file else ()), self.finished
+        ):
+            pass
         while not every_file:
             ends = [*self.finished[:1], *self.finished[1:][-1:]]
             if all(self._keep_if_intact(record, files=record.shard.files) for record in ends):
@@ -372,7 +371,7 @@ class StoreWriter:
             return read_file(self.root, file, next_step="Run the same command again: it writes that shard anew.")
         except DamagedStore:
             shard = self.plan.grid.shard_at(record.shard.view, record.shard.start)
-            remove(self.root, [record_name(shard)])
+            self._files.remove([record_name(shard)])
             if self._commits.pop(shard.name, None) is not None:
                 self.damaged.append(shard)
             raise
@@ -380,33 +379,32 @@ class StoreWriter:
     def _read_commits(self) -> dict[str, CommitRecord]:
         """Records by shard name; one that is broken, or whose files are not all there with their sizes, is none."""
         found: dict[str, CommitRecord] = {}
-        for shard in self.own_shards:
-            record = self._present_commit(shard)
-            if record is not None:
+        size = self._files.sizes() if self._part is None else self._files.size
+        there = [shard for shard in self.own_shards if size(record_name(shard)) is not None]
+        for shard, record in self._files.each(lambda shard: read_commit(self._files, record_name(shard)), there):
+            if record is not None and _is_present(record, shard, size):
                 found[shard.name] = record
-            elif (self.root / record_name(shard)).exists():
+            elif self._files.has(record_name(shard)):
                 self.damaged.append(shard)
         return found
 
     def _present_commit(self, shard: Shard) -> CommitRecord | None:
-        record = read_commit(self.root / record_name(shard))
-        return record if record is not None and self._is_present(record, shard) else None
-
-    def _is_present(self, record: CommitRecord, shard: Shard) -> bool:
-        return is_of(record, shard) and all(
-            is_present(self.root, file) for file in (*record.shard.files, record.hashes_file)
-        )
+        record = read_commit(self._files, record_name(shard))
+        return record if record is not None and _is_present(record, shard, self._files.size) else None
 
     def sweep(self) -> None:
-        """Remove what an interrupted dump left: temporary files, and files that no valid record names."""
+        """Remove what an interrupted dump left: temporary files, and files that no valid record names. Not where others
+        may be at work."""
+        if not self._files.locks:
+            return
         kept = {PLAN_NAME, LOCK_NAME, EXPECTED_SAMPLES}
         for name, record in self._commits.items():
             kept |= {f"{COMMITS}/{name}.json", record.hashes_file.path, *(file.path for file in record.shard.files)}
-        found = list_files(self.root)
+        found = self._files.paths()
         if self.parent is not None:  # beside a finished store there may be files of its owner's
             found = written_by(self.plan, found)
             kept |= {file.path for file in self.parent.files}
-        remove(self.root, [path for path in found if path not in kept])
+        self._files.remove([path for path in found if path not in kept])
 
 
 def tell_shards(shards: Sequence[Shard]) -> str:
@@ -416,6 +414,5 @@ def tell_shards(shards: Sequence[Shard]) -> str:
     return f"{len(shards):,} finished shards, such as {shards[0].name}, are not what was written"
 
 
-def _read_card(root: Path) -> str | None:
-    card = read_whole(root / CARD_NAME)
-    return None if card is None else card.decode(errors="replace")
+def _is_present(record: CommitRecord, shard: Shard, size: Callable[[str], int | None]) -> bool:
+    return is_of(record, shard) and all(is_present(file, size) for file in (*record.shard.files, record.hashes_file))

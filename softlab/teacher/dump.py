@@ -15,13 +15,15 @@ from softlab.loading.sample_check import align
 from softlab.manifest import Manifest, TokensRecord, samples_by_precision
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched, join_ranks
+from softlab.remote.remote import Place
 from softlab.sources.source import Source
 from softlab.store.cache import CacheOptions
 from softlab.store.folder import count_finished_shards, find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.place import place_of
 from softlab.store.reader import Store, open_store
 from softlab.store.workers import at_work
-from softlab.store.writer import StoreWriter, tell_shards
+from softlab.store.writer import StoreWriter
 from softlab.teacher.commit import BackgroundCommits, ShardOutput, commit_shard
 from softlab.teacher.compute import compute
 from softlab.teacher.dump_progress import DumpProgress, OnProgress
@@ -40,7 +42,7 @@ from softlab.teacher.shared_dump import own_shards, tell_damaged, writing_togeth
 class DumpSummary:
     """A finished dump."""
 
-    out: Path
+    out: Place
     manifest: Manifest
     digest: str
     rows_computed: int
@@ -119,14 +121,14 @@ def dump_teacher(
 
     On Ctrl-C shards that were computed are still written, and
     KeyboardInterrupt says how to go on."""
-    out, options = Path(out), options or DumpOptions()
+    place, options = place_of(out), options or DumpOptions()
     _check_devices(options)
     engine = RayEngine(options) if options.engine == "ray" else None
     teacher = named_teacher(teacher)
     options = options_for(teacher, options)
     with TeacherRun(teacher, options) as run:
         ranks = join_ranks("dump", run.device)
-        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=ranks)
+        job = plan_job(run, teacher, source, place, options, augment=augment, like=like, ranks=ranks)
         if engine is None or _is_finished(job, ranks):
             return carry_out(job, run, ranks, on_progress=on_progress)
     return _carry_out_with(engine, job, on_progress=on_progress)
@@ -252,10 +254,8 @@ def _finalize(writer: StoreWriter, job: DumpJob, *, reread: bool, redoes: bool) 
     if reread:
         writer.reread()
     try:
-        if not writer.pending:
-            writer.finalize(writer.samples(job.expected_samples()))
-            return True
-        raise DamagedStore(f"{writer.root}: {tell_shards(writer.pending)}. Run the same command again.")
+        writer.finish(job.expected_samples())
+        return True
     except DamagedStore:
         writer.check_written(every_file=True)
         if not (redoes and writer.pending):
@@ -284,18 +284,18 @@ def _tell_precision(summary: DumpSummary, *, asked: str) -> None:
         )
 
 
-def _how_to_resume(out: Path, *, num_shards: int) -> str:
+def _how_to_resume(out: Place, *, num_shards: int) -> str:
     return (
         f"{out}: stopped with {count_finished_shards(out):,} of {num_shards:,} shards finished. Run the same command "
         f"again to go on."
     )
 
 
-def finished_summary(out: str | Path) -> DumpSummary:
+def finished_summary(out: str | Place) -> DumpSummary:
     """Of a store that others have written. Raises NotAStore, UnfinishedStore."""
-    return _summary(Path(out), rows_computed=0, seconds=0.0)
+    return _summary(place_of(out), rows_computed=0, seconds=0.0)
 
 
-def _summary(out: Path, *, rows_computed: int, seconds: float) -> DumpSummary:
+def _summary(out: Place, *, rows_computed: int, seconds: float) -> DumpSummary:
     manifest, digest = read_manifest(out)
     return DumpSummary(out=out, manifest=manifest, digest=digest, rows_computed=rows_computed, seconds=seconds)

@@ -8,11 +8,13 @@ from torch import nn
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks, is_launched
+from softlab.remote.remote import Place
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.cache import CacheOptions
 from softlab.store.dump_state import dump_state
 from softlab.store.folder import count_finished_shards, find_finished, is_unfinished
+from softlab.store.place import place_of
 from softlab.store.reader import Store, open_store
 from softlab.teacher.dump import DumpSummary, finished_summary, look_at_samples
 from softlab.teacher.dump_progress import OnProgress
@@ -37,19 +39,19 @@ def dump_share(
     """Settles the plan of the dump if nobody has, and does the shards of a share that aren't there yet; the store isn't
     finished by it. Arguments and errors are those of `dump_teacher`, but that what another process has begun is never
     gone on with under another plan: that raises StoreMismatch."""
-    out, options = Path(out), options or DumpOptions()
+    place, options = place_of(out), options or DumpOptions()
     if options.num_devices != 1 or is_launched():
         raise InvalidOption(
             "a share is of one process on one device. Leave `dump.devices` and torchrun out, and start a process for "
             "each device, with `shards` or srun's `--ntasks-per-node`."
         )
-    job = _plan_with_others(teacher, source, out, options, augment=augment, like=like)
+    job = _plan_with_others(teacher, source, place, options, augment=augment, like=like)
     numbers = share.numbers(job.shards)
     try:
         job.run_shards(numbers, on_progress=on_progress, again=share.is_of_one_shard)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"{out}: stopped with {count_finished_shards(out):,} of {job.num_shards:,} shards finished. Run the same "
+            f"{out}: stopped with {count_finished_shards(place):,} of {job.num_shards:,} shards finished. Run the same "
             f"command again to go on."
         ) from None
     return job
@@ -69,7 +71,7 @@ def finish_if_complete(job: DumpJob) -> DumpSummary | None:
 def _plan_with_others(
     teacher: Teacher | nn.Module,
     source: Source,
-    out: Path,
+    out: Place,
     options: DumpOptions,
     *,
     augment: ViewOptions | None,

@@ -15,9 +15,11 @@ from softlab.loading.aligned import beside_store
 from softlab.manifest import MANIFEST_NAME, CodingRecord, InputRecord, StorePlan, ViewsRecord, tell_differences
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import NoViews, ViewOptions, record_views
+from softlab.remote.remote import Place
 from softlab.sources.source import Source
 from softlab.store.folder import differences_but_versions, is_left_over, is_unfinished, read_plan
 from softlab.store.manifest_file import read_manifest
+from softlab.store.place import files_at, place_of
 from softlab.store.reader import Store, open_store
 from softlab.teacher.options import DumpOptions
 
@@ -71,7 +73,7 @@ def check_seen_before(source: Source, input: InputOptions, views: ViewsToDump) -
 
 
 def choose_views(
-    out: Path, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None
+    out: Place, options: DumpOptions, augment: ViewOptions | None, *, like: Store | None = None
 ) -> ViewsToDump:
     """Raises InvalidOption for several views that would all be the same; NotAStore, UnfinishedStore where views are to
     be added to something else than a finished store, InvalidOption where to a part of one."""
@@ -80,6 +82,7 @@ def choose_views(
     recipe = augment or NoViews()
     if not options.adds_views:
         return _views_in_all(out, options, recipe)
+    _check_is_folder(out)
     store = open_store(out)
     _check_is_whole(store)
     if is_left_over(out) and store.manifest.parent is not None:  # added by a process that died just before its end
@@ -89,13 +92,14 @@ def choose_views(
     return ViewsToDump(record=_views(recipe, options, num_views=num_views), parent=parent, seen_in=store)
 
 
-def _views_in_all(out: Path, options: DumpOptions, recipe: ViewOptions) -> ViewsToDump:
+def _views_in_all(out: Place, options: DumpOptions, recipe: ViewOptions) -> ViewsToDump:
     """So many views, of which a finished store with fewer has the first: repeated, it leads to the same store, which
     "+N" can't promise once the last trace of the first command is gone."""
     record = _views(recipe, options, num_views=options.views_given)
-    if options.views_given > 1 and (out / MANIFEST_NAME).is_file():
+    if options.views_given > 1 and files_at(out).size(MANIFEST_NAME) is not None:
         store = open_store(out)
         if store.num_views < options.views_given:
+            _check_is_folder(out)
             _check_is_whole(store)
             return ViewsToDump(record=record, parent=store.digest, seen_in=store)
     return ViewsToDump(record=record)
@@ -114,6 +118,15 @@ def check_addition(store: Store, plan: StorePlan) -> None:
             f"{store.name}: views can only be added by the same teacher, over the same source, with the same options: "
             f"{tell_differences(changed)}. Repeat the command that made it, with "
             f"`dump.views = {plan.views.num_views}`, or choose another `out`."
+        )
+
+
+def _check_is_folder(out: Place) -> None:
+    """Readers of a store hold files of its layout, which only a lock lets be replaced."""
+    if not isinstance(out, Path):
+        raise InvalidOption(
+            f"{out}: views are added to a store in a folder only. `softlab pull` it, add them there and `softlab push` "
+            f"it, which copies on the server what is there; or choose another `out`."
         )
 
 
@@ -160,11 +173,12 @@ class Settled:
     """Whether it is a dump under way, and not one that is finished or has views added to it."""
 
 
-def read_settled(out: Path) -> Settled:
+def read_settled(out: str | Place) -> Settled:
     """Nothing where no dump was begun here."""
-    if is_unfinished(out):
-        return replace(settled_by(read_plan(out)), is_unfinished=True)
-    return settled_by(read_manifest(out)[0]) if (out / MANIFEST_NAME).is_file() else Settled()
+    place = place_of(out) if isinstance(out, str | Path) else out
+    if is_unfinished(place):
+        return replace(settled_by(read_plan(place)), is_unfinished=True)
+    return settled_by(read_manifest(place)[0]) if files_at(place).size(MANIFEST_NAME) is not None else Settled()
 
 
 def settled_by(plan: StorePlan) -> Settled:

@@ -16,7 +16,9 @@ from softlab.predictions.options import PredictionOptions
 from softlab.predictions.read import Predictions, name_of, read_predictions
 from softlab.predictions.rows import rows_of
 from softlab.ranks import Ranks
+from softlab.remote.remote import Place
 from softlab.sources.source import Source
+from softlab.store.place import place_of
 from softlab.teacher.candidate_scores import check_candidates, with_fewer_classes
 from softlab.teacher.dump import DumpSummary, carry_out
 from softlab.teacher.dump_progress import OnProgress
@@ -80,9 +82,10 @@ def import_predictions(
     )
     run = Lookup(teacher=teacher, options=run_options)
     source = with_teachers_classes(source, teacher)
-    plan = _plan(run, source, Path(out))
+    place = place_of(out)
+    plan = _plan(run, source, place)
     job = DumpJob(
-        out=Path(out),
+        out=place,
         plan=plan,
         teacher=teacher,
         source=source,
@@ -92,7 +95,7 @@ def import_predictions(
     return carry_out(job, run, Ranks(), on_progress=on_progress)
 
 
-def _plan(run: Lookup, source: Source, out: Path) -> StorePlan:
+def _plan(run: Lookup, source: Source, out: Place) -> StorePlan:
     """That of a dump, but for what isn't known of a model that ran elsewhere."""
     teacher, settled = run.teacher, read_settled(out)
     views = ViewsToDump(record=record_views(NoViews(), num_views=len(teacher.row_VN), digest_every=0))

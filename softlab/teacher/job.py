@@ -27,6 +27,7 @@ from softlab.loading.aligned import Aligned
 from softlab.loading.sample_check import check_contents, comparable_targets
 from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
@@ -34,6 +35,7 @@ from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, find_failed, t
 from softlab.store.dump_state import dump_state
 from softlab.store.folder import find_finished
 from softlab.store.manifest_file import read_manifest
+from softlab.store.place import place_of
 from softlab.store.reader import open_store
 from softlab.store.revision import Stays
 from softlab.store.samples import SampleTable
@@ -59,7 +61,7 @@ ShardState = Literal["written", "already there"]
 class DumpJob:
     """A dump that was planned, for any processes to do its shards; made by `plan_dump`."""
 
-    out: Path
+    out: Place
     plan: StorePlan
     teacher: Teacher
     source: Source
@@ -223,10 +225,11 @@ class DumpJob:
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
         step = "Restore the data, or choose another `out`."
-        check_contents(self.source, writer.known_hashes(), where=self.out, next_step=step)
+        check_contents(self.source, writer.known_hashes(), where=str(self.out), next_step=step)
 
     def find_staying(self, begun: StorePlan) -> Stays | None:
         """What of an unfinished dump that was begun with another plan stays."""
+        assert isinstance(self.out, Path), "nothing is revised where it can't be locked"
         return find_staying(begun, self.plan, self.source, self.out)
 
     def check_teacher(self, run: Run, writer: StoreWriter | None) -> None:
@@ -278,13 +281,13 @@ class DumpJob:
         return found
 
 
-def finalize(out: str | Path) -> Manifest:
+def finalize(out: str | Place) -> Manifest:
     """The finished store's manifest, written last, once all shards are there; of a finished store its own.
 
     Raises UnfinishedStore where shards are missing, DamagedStore where a file is not what was written (its shard is
     then redone), NotAStore where no dump was begun."""
-    out = Path(out)
-    with finishing(out) as writer:
+    place = place_of(out)
+    with finishing(place) as writer:
         if writer is None:
-            return read_manifest(out)[0]
-        return writer.finalize(writer.samples())
+            return read_manifest(place)[0]
+        return writer.finish()

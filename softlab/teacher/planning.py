@@ -23,11 +23,13 @@ from softlab.modalities.modality import (
 )
 from softlab.modalities.views import ViewOptions
 from softlab.ranks import Ranks
+from softlab.remote.remote import Place
 from softlab.shards import MAX_SHARD_ROWS
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.access import settle_plan
 from softlab.store.folder import find_finished, is_left_over
+from softlab.store.place import place_of
 from softlab.store.reader import Store, open_store
 from softlab.teacher.counted_units import UNCOUNTED, count_units
 from softlab.teacher.dumped_views import (
@@ -67,13 +69,13 @@ def plan_dump(
     The job can be sent to workers; `finalize` comes once all of `job.shards` are there. Its plan is written down in
     `out`, and what is there already is gone on with. Arguments and errors are those of `dump_teacher`.
     """
-    out, options = Path(out), options or DumpOptions()
+    place, options = place_of(out), options or DumpOptions()
     teacher = named_teacher(teacher)
     options = options_for(teacher, options)
     with TeacherRun(teacher, options) as run:
-        job = plan_job(run, teacher, source, out, options, augment=augment, like=like, ranks=Ranks())
-    if find_finished(out, job.plan) is None:
-        settle_plan(out, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
+        job = plan_job(run, teacher, source, place, options, augment=augment, like=like, ranks=Ranks())
+    if find_finished(place, job.plan) is None:
+        settle_plan(place, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
     return job
 
 
@@ -134,7 +136,7 @@ def plan_job(
     run: TeacherRun,
     teacher: Teacher,
     source: Source,
-    out: Path,
+    out: Place,
     options: DumpOptions,
     *,
     augment: ViewOptions | None,

@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices
 from softlab.manifest import ClassesRecord, ValuesRecord
 from softlab.models.rows import OutputRows
+from softlab.remote.remote import Place
 from softlab.store.format import Array
 from softlab.store.label_coding import coding_of
 from softlab.store.stored_shards import StoredShard
@@ -57,7 +57,7 @@ class _Difference:
 
 
 @torch.inference_mode()
-def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[StoredShard], *, where: Path) -> None:
+def check_same_teacher(run: TeacherRun, aligned: Aligned, stored: Sequence[StoredShard], *, where: Place) -> None:
     """Runs the teacher on the first and the last sample that is stored, in their views, and compares all outputs.
 
     Raises StoreMismatch where they differ by more than the coding and the numbers of the forward pass explain; for a

@@ -4,11 +4,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
 from softlab.errors import ModelError, RemoteError, StoreError
+from softlab.remote.remote import Place
 from softlab.shards import Shard
 from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, note_attempt
 from softlab.teacher.commit import BackgroundCommits, ShardOutput
@@ -26,7 +26,7 @@ MOST_AT_FIRST = 3
 """Shards that may fail before the first one is done: with more it is the process that fails, and not the shards."""
 
 
-def do_shards(root: Path, shards: Sequence[Shard], *, compute: Compute, commit: Commit) -> None:
+def do_shards(root: Place, shards: Sequence[Shard], *, compute: Compute, commit: Commit) -> None:
     """Compute and commit some shards. One that fails is tried again after the others, until it has failed 3 times, in
     this process or others. An error that is none of a shard's is raised at once."""
     tries, left = _Tries(root), list(shards)
@@ -39,7 +39,7 @@ def do_shards(root: Path, shards: Sequence[Shard], *, compute: Compute, commit: 
 class _Tries:
     """Which shards have failed in this process, on two threads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self._root = root
         self._lock = threading.Lock()
         self._is_any_done = False

@@ -16,6 +16,7 @@ from softlab.errors import DamagedShards, SoftlabError
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.commit_record import read_commit
 from softlab.store.folder import COMMITS
+from softlab.store.place import files_at
 from softlab.teacher.options import DumpOptions
 from tests.campaign.commands import Workshop
 from tests.campaign.counts import Try
@@ -122,7 +123,7 @@ def _shards(out: Path) -> dict[str, tuple[str, int]]:
     """By path the shard that a file belongs to, and how many rows that has."""
     found: dict[str, tuple[str, int]] = {}
     for path in (out / COMMITS).glob("view-*.json"):
-        record = read_commit(path)
+        record = read_commit(files_at(out), path.relative_to(out).as_posix())
         assert record is not None
         own = (path.relative_to(out).as_posix(), record.hashes_file.path, *(file.path for file in record.shard.files))
         found |= dict.fromkeys(own, (path.stem, record.shard.stop - record.shard.start))

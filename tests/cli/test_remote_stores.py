@@ -7,8 +7,24 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
+from softlab.remote.address import parse_address
+from softlab.remote.connect import connect
 from softlab.remote.remote import Remote
-from tests.cli.program import INPUT, LOGITS, MLP, SHORT, TEST, TRAIN, Answer, Softlab, assert_refused, train
+from tests.cli.program import (
+    INPUT,
+    LOGITS,
+    MLP,
+    SHORT,
+    SMALL,
+    TEACHER,
+    TEST,
+    TRAIN,
+    Answer,
+    Softlab,
+    assert_refused,
+    interrupt,
+    train,
+)
 from tests.servers.web import serving
 from tests.store.remote import publish, upload
 
@@ -63,6 +79,27 @@ def test_a_second_run_fetches_only_what_is_checked_at_its_start(
     assert is_same(tmp_path / "first", tmp_path / "second")
 
     assert_refused(run(softlab, remote, tmp_path / "third", f"cache.dir={tmp_path / 'new'}"), "is missing.")
+
+
+def test_a_dump_straight_to_a_bucket_is_inspected_before_and_after_its_end_and_trains(
+    tmp_path: Path, bucket: str, softlab: Softlab
+) -> None:
+    out = f"{bucket}/runs/train.zarr"
+    arguments = ("dump-teacher", *TEACHER, *TRAIN, *SMALL, "--out")
+    assert softlab(*arguments, tmp_path / "store").code == 0
+
+    dumped = softlab(*arguments, out)
+    assert (dumped.code, dumped.facts()["store"], dumped.err) == (0, out, "")
+    assert softlab("inspect", out).facts()["digest"] == softlab("inspect", tmp_path / "store").facts()["digest"]
+    assert softlab("verify", out).code == 0
+    assert softlab(*arguments, out).facts()["rate"] == "nothing to do, it was finished"
+    assert run(softlab, out, tmp_path / "student").code == 0
+
+    remote = connect(parse_address(out))
+    interrupt(tmp_path / "store")
+    remote.write("commits/plan.json", (tmp_path / "store" / "commits" / "plan.json").read_bytes())
+    remote.delete(["manifest.json"])
+    assert "no: 0 of 4 shards" in softlab("inspect", out).facts()["finished"]
 
 
 def test_a_published_store_is_named_by_its_version(tmp_path: Path, stores: Path, bucket: str, softlab: Softlab) -> None:

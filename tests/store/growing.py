@@ -29,7 +29,7 @@ def add_a_view(root: Path, *, is_finished: bool) -> None:
         write_store(root, plan)
         return
     try:
-        with mock.patch("softlab.store.writer.renewed_card", side_effect=Stopped):
+        with mock.patch("softlab.store.last_files.renewed_card", side_effect=Stopped):
             write_store(root, plan)
     except Stopped:
         return

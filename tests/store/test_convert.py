@@ -15,6 +15,7 @@ from softlab.store.format import FormatName
 from softlab.store.reader import Store, open_store
 from softlab.store.verify import verify_store
 from tests.store.building import CODINGS, FORMATS, contents, flip_byte, make_arrays, make_plan, write_store
+from tests.store.remote import upload
 
 OTHER: dict[FormatName, FormatName] = {"zarr": "parquet", "parquet": "zarr"}
 FEATURES: dict[str, tuple[int, ...]] = {"pooled": (6,), "map": (3, 2), "norm": ()}
@@ -54,6 +55,18 @@ def test_the_rows_are_the_same_to_the_bit(tmp_path: Path, format: FormatName, co
             found = new.read_shard(shard, group=field.group)[field.name]
             expected = make_arrays(store.manifest)[field.name][shard.view, shard.start : shard.stop]
             np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.process
+def test_a_store_is_converted_from_one_address_to_another(tmp_path: Path, bucket: str) -> None:
+    store = make_store(tmp_path / "old")
+    upload(tmp_path / "old", f"{bucket}/old")
+
+    convert_store(store, tmp_path / "new", format="parquet")
+    convert_store(open_store(f"{bucket}/old", cache=NO_CACHE), f"{bucket}/new", format="parquet")
+
+    assert open_store(f"{bucket}/new").digest == open_store(tmp_path / "new").digest
+    assert verify_store(f"{bucket}/new").is_intact
 
 
 @BOTH_DIRECTIONS

@@ -146,7 +146,7 @@ def expected_labels(logits_NC: Tensor, options: DumpOptions, *, k: int) -> SoftL
 
 
 def dump(
-    out: Path,
+    out: str | Path,
     options: DumpOptions | None = None,
     *,
     teacher: Teacher | nn.Module | None = None,

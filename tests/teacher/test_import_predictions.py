@@ -53,7 +53,7 @@ def write(file: Path, arrays: dict[str, Any], *, keys: list[str] | None = None) 
     return file
 
 
-def import_(file: Any, out: Path, *, source: Pictures = SOURCE, **options: Any) -> DumpSummary:
+def import_(file: Any, out: str | Path, *, source: Pictures = SOURCE, **options: Any) -> DumpSummary:
     dump_options = options.pop("dump", None) or DumpOptions(k=5, shard_rows=16)
     return import_predictions(file, source, out, PredictionOptions(**options), dump=dump_options)
 
@@ -75,6 +75,16 @@ def test_a_models_own_logits_are_stored_as_its_dump_stores_them_to_the_bit(codin
     ]
     assert files[0] == files[1]
     assert verify_store(tmp_path / "imported").is_intact
+
+
+@pytest.mark.process
+def test_they_are_imported_straight_to_a_bucket(tmp_path: Path, bucket: str) -> None:
+    file = write(tmp_path / "p.npz", {"logits": given_logits()})
+
+    summary = import_(file, f"{bucket}/imported")
+
+    assert summary.digest == import_(file, tmp_path / "imported").digest
+    assert verify_store(f"{bucket}/imported").is_intact
 
 
 def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, StoreExists, StoreMismatch, UnfinishedStore
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.store import folder, writer
+from softlab.store import place, writer
 from softlab.store.commit_record import CommitRecord, read_commit
 from softlab.store.folder import is_unfinished, read_plan
 from softlab.store.format import FormatName
+from softlab.store.place import StoreFiles
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
 from softlab.teacher.dump_progress import DumpProgress
@@ -67,7 +68,7 @@ def run_and_die(job: DumpJob, number: int) -> None:
 
 def die_before_the_record(job: DumpJob, number: int) -> None:
     """All files of the shard are there then."""
-    writer.create_file = lambda *_: kill_this_process()  # type: ignore[attr-defined]
+    place.create_file = lambda *_: kill_this_process()  # type: ignore[attr-defined]
     job.run_shard(number)
 
 
@@ -159,12 +160,12 @@ def test_for_one_shard_no_other_shards_records_are_read(tmp_path: Path, monkeypa
         job.run_shard(number)
     read: set[str] = set()
 
-    def read_and_note(path: Path) -> CommitRecord | None:
-        read.add(path.name)
-        return read_commit(path)
+    def read_and_note(files: StoreFiles, path: str) -> CommitRecord | None:
+        read.add(path.removeprefix("commits/"))
+        return read_commit(files, path)
 
     monkeypatch.setattr(writer, "read_commit", read_and_note)
-    monkeypatch.setattr(folder, "list_files", lambda _: pytest.fail("looks at every file"))
+    monkeypatch.setattr(place, "list_files", lambda _: pytest.fail("looks at every file"))
 
     assert job.run_shard(9) == "written"
     assert read == {f"view-{view:05d}-part-00001.json" for view in range(3)}

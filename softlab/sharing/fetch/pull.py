@@ -17,6 +17,7 @@ from softlab.sharing.fetch.origin import Origin, open_origin
 from softlab.sharing.signing.trust import check_digest
 from softlab.store.cache import CacheOptions
 from softlab.store.manifest_file import read_manifest_bytes
+from softlab.store.place import place_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +96,7 @@ def pull(
     also for a file that isn't what was published, of which nothing is kept; NotTrusted if the store has another digest
     than `options.digest`.
     """
-    out, options = Path(out), options or PullOptions()
+    out, options = _folder(out), options or PullOptions()
     origin = open_origin(where)
     if options.digest is not None:
         check_digest(origin.digest, options.digest, where=where)
@@ -114,6 +115,16 @@ def pull(
         bytes_fetched=fetched + len(origin.manifest_bytes),
         bytes_of_whole=origin.num_bytes,
     )
+
+
+def _folder(out: str | Path) -> Path:
+    place = place_of(out)
+    if not isinstance(place, Path):
+        raise InvalidOption(
+            f"{place}: a store is pulled into a folder. To have it in another bucket, `softlab push` it from where it "
+            f"is."
+        )
+    return place
 
 
 def _pull_samples(

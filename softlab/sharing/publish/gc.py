@@ -1,4 +1,5 @@
-"""Remove what publishing left behind: stores that no version names, leases, temporary files in folders.
+"""Remove what was left behind: stores that no version names, leases, temporary files in folders, and dumps to an object
+store that were given up.
 
 softlab uploads every object in one request, so it never leaves parts of an unfinished upload anywhere.
 """
@@ -19,6 +20,7 @@ from softlab.remote.parallel import in_parallel
 from softlab.remote.remote import Remote
 from softlab.sharing.catalogue.root import check_is_catalogue, parse_catalogue
 from softlab.sharing.catalogue.versions import list_versions
+from softlab.sharing.publish.given_up import find_given_up, remove_given_up
 from softlab.sharing.publish.leases import GC_NAME, PUSH_NAME, GcLease
 from softlab.store.published import PROBE, read_version, store_path
 
@@ -52,9 +54,9 @@ class GcOptions:
 class Leftover:
     """Something that no version needs."""
 
-    kind: Literal["store", "lease", "temporary"]
+    kind: Literal["store", "dump", "lease", "temporary"]
     path: str
-    """Below the root; for a store, that of its folder."""
+    """Below the root; for a store or a dump, that of its folder."""
 
     files: int
     bytes: int
@@ -83,6 +85,8 @@ def collect_garbage(
     options, address = options or GcOptions(), _checked_root(root)
     remote, age = connect(address), timedelta(seconds=options.older_than_s)
     found = _find(remote, age=age)
+    if not address.is_local:  # in a folder, a dump is gone on with or removed by whoever has it on his disk
+        found += _find_dumps(remote, age=age)
     if not found:
         check_is_catalogue(remote)
     found += _find_temporaries(address, age=age)
@@ -149,6 +153,19 @@ def _find_probes(remote: Remote, folder: str, *, age: timedelta) -> list[Leftove
     ]
 
 
+def _find_dumps(remote: Remote, *, age: timedelta) -> list[Leftover]:
+    return [
+        Leftover(
+            kind="dump",
+            path=name,
+            files=len(objects),
+            bytes=sum(each.bytes for each in objects),
+            newest=max(each.modified for each in objects),
+        )
+        for name, objects in find_given_up(remote, age=age).items()
+    ]
+
+
 def _find_temporaries(address: Address, *, age: timedelta) -> list[Leftover]:
     """What processes that were killed left while they wrote to a folder."""
     if not address.is_local:
@@ -170,6 +187,8 @@ def _remove(remote: Remote, leftover: Leftover, *, age: timedelta) -> bool:
     """False for a store that is in use after all."""
     if leftover.kind == "store":
         return _remove_store(remote, leftover.path, age=age)
+    if leftover.kind == "dump":
+        return remove_given_up(remote, leftover.path, age=age)
     if is_temporary(leftover.path):  # which is no object
         remove(Path(remote.root), [leftover.path])
     else:

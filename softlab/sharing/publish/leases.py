@@ -13,6 +13,7 @@ from datetime import timedelta
 import msgspec
 
 from softlab.errors import InvalidOption, ObjectMissing, StoreBusy
+from softlab.remote.conditions import honours_conditions
 from softlab.remote.remote import ObjectInfo, Remote
 from softlab.sharing.catalogue.versions import this_moment
 from softlab.store.published import LEASE_NAMES, PROBE
@@ -61,13 +62,7 @@ class PushLease:
 
         Some servers that speak S3 do so: they ignore the header If-None-Match.
         """
-        probe = f"push-{secrets.token_hex(16)}.json"
-        try:
-            self._tree.create(probe, _encode("softlab-probe", writer=self._writer))
-            is_replaced = self._tree.create(probe, _encode("softlab-probe", writer=secrets.token_hex(16)))
-        finally:
-            self._tree.delete([probe])
-        if is_replaced:
+        if not honours_conditions(self._tree, probe=f"push-{secrets.token_hex(16)}.json"):
             raise InvalidOption(
                 f"{self._tree}: this server replaces objects that are to be created only once, and two stores could "
                 f"become one version. Publish in a folder, or at a server that honours If-None-Match."

@@ -1,8 +1,8 @@
 """Upload the files of a store into its published tree.
 
-A file that is there is skipped. A file that another version of the same name has is copied on the server. Every other
-file is read, compared with its hash, and uploaded. Whether a file is there is judged by its name and size; with `check`
-it is also read and hashed.
+A file that is there is skipped. A file that another version of the same name has, or that lies in the same bucket, is
+copied on the server. Every other file is read, compared with its hash, and uploaded. Whether a file is there is judged
+by its name and size; with `check` it is also read and hashed.
 """
 
 import warnings
@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlab.errors import DamagedStore, RemoteFailed, SoftlabWarning, StoreError
+from softlab.errors import AccessDenied, DamagedStore, RemoteFailed, SoftlabWarning, StoreError
 from softlab.identity import digest_of
 from softlab.manifest import MANIFEST_NAME, FileRecord
+from softlab.remote.copying import copier
 from softlab.remote.parallel import in_parallel
 from softlab.remote.remote import Remote
 from softlab.sharing.catalogue.versions import list_versions
@@ -39,7 +40,7 @@ class Uploaded:
 
     files_uploaded: int
     files_copied: int
-    """On the server, from another version."""
+    """On the server, from another version or from where the store lies."""
 
     files_skipped: int
     """They were there already; if that was checked, with the recorded bytes."""
@@ -70,13 +71,17 @@ def upload_store(
         there = find_intact(tree, [*files, description], there, jobs=_jobs_in_memory(files, jobs), on_bytes=tell)
     missing = [file for file in files if there.get(file.path) != file.bytes]
     origins, copied = _find_origins(store, remote, name, missing), set[str]()
+    own, copy_own = _find_own(store, tree)
 
     def send(file: FileRecord) -> None:
+        can_copy = file.path in origins or own.get(file.path) == file.bytes
         if file.path in origins:
             remote.copy(origins[file.path], f"{store_path(name, store.digest)}/{file.path}")
-            if not check or is_intact(tree, file):
-                copied.add(file.path)
-                return
+        elif can_copy:
+            copy_own(file.path)
+        if can_copy and (not check or is_intact(tree, file)):
+            copied.add(file.path)
+            return
         tree.write(file.path, read_as_it_was(store.path, file, store.manifest))
 
     done = sum(file.bytes for file in files) - sum(file.bytes for file in missing)
@@ -120,6 +125,18 @@ def _find_origins(store: Store, remote: Remote, name: str, missing: Collection[F
         found = _contents(remote, store_path(name, digest))
         origins |= {path: found[key] for path, key in wanted.items() if path not in origins and key in found}
     return origins
+
+
+def _find_own(store: Store, tree: Remote) -> tuple[dict[str, int], Callable[[str], None]]:
+    """Path to size of what the store has in the bucket that its tree is in, and a function that copies one of them into
+    the tree on the server. Nothing for a store that lies elsewhere, or where it can't be listed."""
+    copy = copier(store.path, tree) if isinstance(store.path, Remote) else None
+    if copy is None or not isinstance(store.path, Remote):
+        return {}, lambda _: None
+    try:
+        return {each.path: each.bytes for each in store.path.list_objects()}, copy
+    except AccessDenied:
+        return {}, copy
 
 
 def _other_stores(store: Store, remote: Remote, name: str) -> list[str]:

@@ -217,6 +217,11 @@ def test_a_folder_with_other_files_is_not_pulled_into(tmp_path: Path) -> None:
     assert list_files(tmp_path / "copy") == ["thesis.tex"]
 
 
+def test_nothing_is_pulled_to_an_address() -> None:
+    with pytest.raises(InvalidOption, match=r"pulled into a folder. To have it in another bucket, `softlab push` it"):
+        pull("s3://bucket/labels/pets@1", "s3://other/pets")
+
+
 def test_a_file_is_not_pulled_into(tmp_path: Path) -> None:
     _, address = publish_new(tmp_path, tmp_path / "shared")
     (tmp_path / "copy").write_text("a file")
