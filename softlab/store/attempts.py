@@ -5,8 +5,10 @@ STORE/commits/attempts/<shard>.<n>.json
 
 import itertools
 import os
+import re
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from softlab.store.shard_numbers import tell_numbers
 from softlab.store.writer import StoreWriter
 
 ATTEMPTS = f"{COMMITS}/attempts"
+NAME = r"(view-[0-9]+-part-[0-9]+)\.([0-9]{1,9})\.json"
 MOST_ATTEMPTS = 3
 """A shard that has failed so often is set aside: it is tried again only if it is asked for alone."""
 
@@ -56,7 +59,7 @@ def note_attempt(root: Path, shard: Shard, error: Exception) -> None:
     """Write down that a shard has failed."""
     text = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
     attempt = Attempt(error=text, host=socket.gethostname(), pid=os.getpid(), at_s=time.time())
-    for number in itertools.count(count_attempts(root, shard)):
+    for number in itertools.count(count_attempts(root)[shard.name]):
         try:
             create_file(root / ATTEMPTS / f"{shard.name}.{number}.json", msgspec.json.encode(attempt))
         except StoreBusy:  # another process has failed at the same shard this moment
@@ -64,21 +67,21 @@ def note_attempt(root: Path, shard: Shard, error: Exception) -> None:
         return
 
 
-def count_attempts(root: Path, shard: Shard) -> int:
-    """How often a shard has failed."""
-    return len(_files_of(root, shard))
+def count_attempts(root: Path) -> Counter[str]:
+    """How often shards have failed, by name."""
+    return Counter({name: len(files) for name, files in _files_by_shard(root).items()})
 
 
 def find_failed(writer: StoreWriter) -> list[FailedShard]:
     """Those that have failed and aren't there, in the order of the grid."""
-    if not (writer.root / ATTEMPTS).is_dir():
+    files = _files_by_shard(writer.root)
+    if not files:
         return []
-    shards = writer.own_shards
-    found = ((number, shards[number], _files_of(writer.root, shards[number])) for number in writer.missing)
+    names = [shard.name for shard in writer.own_shards]
     return [
-        FailedShard(number=number, name=shard.name, attempts=len(files), error=_last_error(files))
-        for number, shard, files in found
-        if files
+        FailedShard(number=number, name=name, attempts=len(files[name]), error=_last_error(files[name]))
+        for number in writer.missing
+        if (name := names[number]) in files
     ]
 
 
@@ -94,10 +97,14 @@ def tell_set_aside(failed: list[FailedShard]) -> str:
     return f"Shards {numbers} failed {MOST_ATTEMPTS} times or more and are set aside; shard {first.number}: {error}"
 
 
-def _files_of(root: Path, shard: Shard) -> list[Path]:
-    """In the order in which they were written."""
-    found = (root / ATTEMPTS).glob(f"{shard.name}.*.json")
-    return sorted(found, key=lambda path: int(path.name.split(".")[1]))
+def _files_by_shard(root: Path) -> dict[str, list[Path]]:
+    """Of each shard in the order in which they were written."""
+    found: dict[str, list[Path]] = {}
+    named = [(path, re.fullmatch(NAME, path.name)) for path in (root / ATTEMPTS).glob("*.json")]
+    numbered = [(int(match[2]), match[1], path) for path, match in named if match is not None]
+    for _, name, path in sorted(numbered):
+        found.setdefault(name, []).append(path)
+    return found
 
 
 def _last_error(files: list[Path]) -> str:
