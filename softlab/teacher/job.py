@@ -181,7 +181,7 @@ class DumpJob:
 
         def commit(output: ShardOutput) -> None:
             nonlocal bytes_written, num_redone
-            if self._is_finished():  # by others, on a file system without locks: its files stay as they are
+            if writer.parent is None and self._is_finished():  # by others, on a file system without locks
                 return
             bytes_written += self._commit(output, writer, targets)
             num_redone += output.num_redone
