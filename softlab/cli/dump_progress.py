@@ -12,8 +12,8 @@ from softlab.cli.say import say
 from softlab.cli.tables import print_facts
 from softlab.store.dump_state import DumpState, WorkerState, dump_state
 
-MOST_WORKERS = 8
-"""That are shown."""
+MOST_WORKERS, MOST_RANGES = 8, 20
+"""That are shown; JSON has all."""
 
 
 def dump_progress(
@@ -40,7 +40,7 @@ def print_state(state: DumpState) -> None:
         "bytes": format_bytes(state.bytes),
     }
     if state.missing:
-        facts["missing"] = state.missing
+        facts["missing"] = _shortened(state.missing)
     if state.rows_per_second is not None and state.seconds_left is not None:
         facts["rate"] = f"{state.rows_per_second:,.1f} rows/s, {format_duration(state.seconds_left)} left"
     print_facts(facts | {"next": _next_step(state)})
@@ -52,6 +52,12 @@ def print_state(state: DumpState) -> None:
     for shard in state.failed:
         aside = " and is set aside" if shard.is_set_aside else ""
         say(f"shard {shard.number} failed {format_count(shard.attempts, 'time')}{aside}: {shard.error}")
+
+
+def _shortened(missing: str) -> str:
+    ranges = missing.split(",")
+    more = f" and {len(ranges) - MOST_RANGES:,} more ranges" if len(ranges) > MOST_RANGES else ""
+    return ",".join(ranges[:MOST_RANGES]) + more
 
 
 def _next_step(state: DumpState) -> str:

@@ -14,6 +14,7 @@ from softlab.store.folder import (
     PLAN_NAME,
     as_stored,
     check_vacant,
+    count_finished_shards,
     is_adding_views,
     is_left_over,
     is_unfinished,
@@ -110,7 +111,9 @@ def finishing(root: Place) -> Iterator[StoreWriter | None]:
 def _check_complete(root: Place) -> None:
     """Before the store is held, as those who still write it may have hours to go."""
     try:
-        _check_none_missing(StoreWriter(root, read_plan(root)))
+        plan = read_plan(root)
+        if count_finished_shards(root) < plan.grid.num_shards:  # else the records are read once it is held
+            _check_none_missing(StoreWriter(root, plan))
     except StoreError:
         if is_unfinished(root) or is_adding_views(root):
             raise  # else another process has finished it this moment

@@ -5,8 +5,10 @@ STORE/commits/attempts/<shard>.<n>.json
 
 import itertools
 import os
+import re
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
@@ -19,6 +21,7 @@ from softlab.store.shard_numbers import tell_numbers
 from softlab.store.writer import StoreWriter
 
 ATTEMPTS = f"{COMMITS}/attempts"
+NAME = r"(view-[0-9]+-part-[0-9]+)\.([0-9]{1,9})\.json"
 MOST_ATTEMPTS = 3
 """A shard that has failed so often is set aside: it is tried again only if it is asked for alone."""
 
@@ -55,26 +58,26 @@ def note_attempt(root: Place, shard: Shard, error: Exception) -> None:
     """Write down that a shard has failed."""
     text = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
     attempt = Attempt(error=text, host=socket.gethostname(), pid=os.getpid(), at_s=time.time())
-    for number in itertools.count(count_attempts(root, shard)):
+    for number in itertools.count(count_attempts(root)[shard.name]):
         if files_at(root).create(f"{ATTEMPTS}/{shard.name}.{number}.json", msgspec.json.encode(attempt)):
             return  # else another process has failed at the same shard this moment
 
 
-def count_attempts(root: Place, shard: Shard) -> int:
-    """How often a shard has failed."""
-    return len(_by_shard(root).get(shard.name, ()))
+def count_attempts(root: Place) -> Counter[str]:
+    """How often shards have failed, by name."""
+    return Counter({name: len(paths) for name, paths in _paths_by_shard(root).items()})
 
 
 def find_failed(writer: StoreWriter) -> list[FailedShard]:
     """Those that have failed and aren't there, in the order of the grid."""
-    paths = _by_shard(writer.root)
+    paths = _paths_by_shard(writer.root)
     if not paths:
         return []
-    shards = ((number, writer.own_shards[number]) for number in writer.missing)
+    names = [shard.name for shard in writer.own_shards]
     return [
-        FailedShard(number=number, name=shard.name, attempts=len(own), error=_last_error(writer.root, own))
-        for number, shard in shards
-        if (own := paths.get(shard.name))
+        FailedShard(number=number, name=name, attempts=len(paths[name]), error=_last_error(writer.root, paths[name]))
+        for number in writer.missing
+        if (name := names[number]) in paths
     ]
 
 
@@ -90,11 +93,13 @@ def tell_set_aside(failed: list[FailedShard]) -> str:
     return f"Shards {numbers} failed {MOST_ATTEMPTS} times or more and are set aside; shard {first.number}: {error}"
 
 
-def _by_shard(root: Place) -> dict[str, list[str]]:
-    """Paths by the name of a shard, in the order in which they were written."""
+def _paths_by_shard(root: Place) -> dict[str, list[str]]:
+    """Of each shard in the order in which they were written."""
     found: dict[str, list[str]] = {}
-    for path in sorted(files_at(root).paths(ATTEMPTS), key=lambda path: int(path.split(".")[1])):
-        found.setdefault(path.rpartition("/")[2].split(".")[0], []).append(path)
+    named = [(path, re.fullmatch(NAME, path.rpartition("/")[2])) for path in files_at(root).paths(ATTEMPTS)]
+    numbered = [(int(match[2]), match[1], path) for path, match in named if match is not None]
+    for _, name, path in sorted(numbered):
+        found.setdefault(name, []).append(path)
     return found
 
 

@@ -4,6 +4,7 @@
     STORE/commits/samples.parquet       keys and targets, so that whoever finishes the store needs no source
     STORE/commits/<shard>.hashes        content hashes of the samples that the shard's rows came from
     STORE/commits/<shard>.json          the commit record, created last: its shard exists from then on
+    STORE/commits/attempts, workers     what is told of shards that failed, and of processes; nothing hangs on it
 
 Work with a record is never done again; a file without one is swept when the dump is resumed. `finalize` gathers the
 records into the manifest and writes that last; `commits/` is removed then.

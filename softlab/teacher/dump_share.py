@@ -45,6 +45,11 @@ def dump_share(
             "a share is of one process on one device. Leave `dump.devices` and torchrun out, and start a process for "
             "each device, with `shards` or srun's `--ntasks-per-node`."
         )
+    if options.adds_views:
+        raise InvalidOption(
+            f"dump.views = {options.views}: a process that comes late would add as many once more. Say how many there "
+            f"are to be in all, as in `dump.views = 3`."
+        )
     job = _plan_with_others(teacher, source, place, options, augment=augment, like=like)
     numbers = share.numbers(job.shards)
     try:

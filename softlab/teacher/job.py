@@ -135,7 +135,8 @@ class DumpJob:
             if writer is None:
                 return
             left = [shard for shard in shards if not writer.is_written(shard)]
-            tried = left if again else [each for each in left if count_attempts(self.out, each) < MOST_ATTEMPTS]
+            attempts = count_attempts(self.out)
+            tried = left if again else [shard for shard in left if attempts[shard.name] < MOST_ATTEMPTS]
             if tried:
                 with self.teacher.start(self.options) as run, at_work(self.out) as on_shard:
                     self.check_teacher(run, writer)
@@ -182,7 +183,7 @@ class DumpJob:
 
         def commit(output: ShardOutput) -> None:
             nonlocal bytes_written, num_redone
-            if self._is_finished():  # by others, on a file system without locks: its files stay as they are
+            if writer.parent is None and self._is_finished():  # by others, on a file system without locks
                 return
             bytes_written += self._commit(output, writer, targets)
             num_redone += output.num_redone

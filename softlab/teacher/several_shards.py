@@ -33,7 +33,8 @@ def do_shards(root: Place, shards: Sequence[Shard], *, compute: Compute, commit:
     while left:
         tries.failed.clear()
         _do_each(left, tries, compute=compute, commit=commit)
-        left = [shard for shard in tries.failed if count_attempts(root, shard) < MOST_ATTEMPTS]
+        attempts = count_attempts(root)
+        left = [shard for shard in tries.failed if attempts[shard.name] < MOST_ATTEMPTS]
 
 
 class _Tries:

@@ -91,6 +91,7 @@ COMMANDS = {
         checks="verify {here}/two",
         is_endless=True,
     ),
+    "finalize": Command(line="finalize {here}/shares", begins="shares", checks="verify {here}/shares"),
     "convert": Command(line="convert {made}/two {here}/out --format parquet", checks=VERIFY_OUT),
     "convert from parquet": Command(line="convert {made}/parquet {here}/out --format zarr", checks=VERIFY_OUT),
     "sign": Command(
@@ -245,6 +246,7 @@ def make_all(made: Path) -> None:
     assert keys.public == made / "key.pub"
     for line in (
         f"dump-teacher --out {{made}}/two --views 2 {DUMP}",
+        f"dump-teacher --out {{made}}/shares --shards 0/1 {DUMP}",
         f"dump-teacher --out {{made}}/parquet --format parquet --set dump.coding=uint8 {DUMP}",
         f"dump-teacher --out {{made}}/outputs --views 2 {OUTPUTS}",
         "convert {made}/outputs {made}/outputs-parquet --format parquet",

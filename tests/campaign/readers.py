@@ -49,6 +49,7 @@ class Reader:
 STORE_READERS = {
     "read": Reader(),
     "inspect": Reader(line="inspect {store}"),
+    "progress": Reader(line="progress {store}"),
     "inspect --rows": Reader(line="inspect {store} --rows 3"),
     "verify": Reader(line="verify {store}"),
     "convert": Reader(line="convert {store} {here}/out --format parquet", made="out/"),

@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,3 +75,16 @@ def test_each_of_several_processes_asks_for_the_gpu_of_its_own_number(monkeypatc
 @pytest.mark.gpu
 def test_a_process_of_its_own_has_torchs_current_gpu() -> None:
     assert choose_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize(("found", "expected"), [(4, "cuda:3"), (1, "cuda:0"), (2, "cuda:1")])
+def test_a_task_of_srun_has_the_gpu_of_its_number_or_the_only_one_that_slurm_shows_it(
+    monkeypatch: pytest.MonkeyPatch, found: int, expected: str
+) -> None:
+    has_gpus(monkeypatch, found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda _, *, device: SimpleNamespace(device=torch.device(device)))
+    for name, value in {"STEP_ID": "0", "NTASKS": "8", "PROCID": "7", "LOCALID": "3"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+    assert str(choose_device("auto")) == expected

@@ -25,7 +25,7 @@ from softlab.teacher.options import DumpOptions
 from softlab.teacher.shares import Share
 from tests.forks import FORKS
 from tests.store.building import contents
-from tests.teacher.augmenting import AUGMENT
+from tests.teacher.augmenting import AUGMENT, dump_views
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
 
 
@@ -158,6 +158,27 @@ def test_a_store_that_was_finished_with_other_options_is_no_place_for_a_share(tm
 def test_a_share_is_of_one_device(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=r"a share is of one process on one device"):
         share(tmp_path / "store", "0/2", make_options(devices=2))
+
+
+def test_views_are_added_by_shares_if_all_are_counted(tmp_path: Path) -> None:
+    """Whoever comes late finds the store finished."""
+    dump_views(tmp_path / "alone", 2)
+    dump_views(tmp_path / "store", 1)
+    options = make_options(views=2, pixel_digests="all")
+
+    for text in ("1/2", "0/2"):
+        share(tmp_path / "store", text, options, augment=AUGMENT)
+    finalize(tmp_path / "store")
+    share(tmp_path / "store", "0/2", options, augment=AUGMENT)
+
+    assert open_store(tmp_path / "store").num_views == 2
+    assert (
+        open_store(tmp_path / "store")
+        .read([7], view=1)
+        .class_ids_BK.equal(open_store(tmp_path / "alone").read([7], view=1).class_ids_BK)
+    )
+    with pytest.raises(InvalidOption, match=r"Say how many there are to be in all, as in `dump.views = 3`"):
+        share(tmp_path / "store", "0/2", make_options(views="+1", pixel_digests="all"), augment=AUGMENT)
 
 
 def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(tmp_path: Path) -> None:
