@@ -84,6 +84,8 @@ def test_a_dump_of_something_else_is_refused_and_nothing_of_the_first_one_change
 
     with pytest.raises(StoreMismatch, match=r"was begun differently: `dump.k` was"):
         dump(address, make_options(k=2))
+    with pytest.raises(StoreMismatch, match="was begun differently"):  # a dump in a folder would keep what can stay
+        dump(address, source=Pictures(count=49))
     assert contents_at(address) == before
 
     dump(address)
