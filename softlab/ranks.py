@@ -99,10 +99,10 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join_ranks(run: str, device: "torch.device") -> Ranks:
+def join_ranks(run: str, device: "torch.device", *, group: int = 1) -> Ranks:
     """The processes that torchrun has started, each with its own device; a process of its own has none beside it. `run`
-    says what they do together."""
-    if num_ranks() == 1:
+    says what they do together. Of each `group` of so many the first one calls this, for all of it."""
+    if num_ranks() == group:
         return Ranks()
     import torch
     from torch.distributed.distributed_c10d import PrefixStore
@@ -110,7 +110,7 @@ def join_ranks(run: str, device: "torch.device") -> Ranks:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else page-locked memory would be the first GPU's business in every process
     store = PrefixStore(f"softlab/{run}-{next(_joined[run])}", shared_store())
-    return Ranks(rank=rank(), count=num_ranks(), store=store)
+    return Ranks(rank=rank() // group, count=num_ranks() // group, store=store)
 
 
 def srun_task() -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Ray clusters of the tests: on a busy machine they would end workers to save memory, and their logs go when they do."""
+"""Ray clusters of the tests: none ends workers to save memory on a busy machine, and logs go when it does."""
 
 import shutil
 import tempfile

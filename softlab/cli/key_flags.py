@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 from softlab.recipes.options import ANY_NAME, OptionField, head_field, named_section, option_fields
 from softlab.recipes.toml import parse_value
 
-SHORT_FLAGS = {"distil.keep": "--keep"}
+SHORT_FLAGS = {"distil.keep": "--keep", "dump.tensor_parallel": "--tensor-parallel"}
 """Flags beside those of the keys, for options that are typed often."""
 
 

@@ -18,6 +18,7 @@ from softlab.errors import ModelError
 from softlab.labels.lazy_logits import LazyLogits
 from softlab.models.forward import LOGITS
 from softlab.models.isolation import check_isolation, nothing_random
+from softlab.models.tensor_parallel import whole_tensor
 
 HEAD_DTYPES = ("float32", "auto")
 
@@ -52,6 +53,7 @@ class CausalReader:
         self._model: nn.Module = model
         self._forward = model.__dict__.get("forward")  # not bound: pickle would take this reader for it
         self._is_checked, self._is_isolated = False, False
+        self._wholes: dict[str, Tensor] = {}
 
     def __call__(
         self,
@@ -72,8 +74,8 @@ class CausalReader:
         )
         logits = LazyLogits(
             hidden=self._in_head_dtype(hidden_BLD),
-            weight_CD=self._layer.weight,
-            bias_C=self._layer.bias,
+            weight_CD=self._whole("weight"),
+            bias_C=None if self._layer.bias is None else self._whole("bias"),
             scale=self._scale,
             softcap=self._softcap,
             num_classes=self._num_classes,
@@ -102,6 +104,16 @@ class CausalReader:
             layer.forward = layer_forward
         hidden_BLD, products_BFC = kept
         return hidden_BLD, outputs.logits, products_BFC.dtype
+
+    def _whole(self, name: str) -> Tensor:
+        """Of the output layer; where processes share it, it is put together once."""
+        if name not in self._wholes:
+            own: Tensor = getattr(self._layer, name)
+            found = whole_tensor(own)
+            if found is own:  # which training may replace
+                return found
+            self._wholes[name] = found
+        return self._wholes[name]
 
     def _in_head_dtype(self, hidden_BLD: Tensor) -> Tensor:
         device = hidden_BLD.device.type

@@ -22,6 +22,8 @@ from softlab.models.adapters import add_adapters
 from softlab.models.causal_reader import HEAD_DTYPES, give_lazy_logits
 from softlab.models.pair_scores import give_scores
 from softlab.models.sentence_embedding import give_sentence_embeddings, pooling_for
+from softlab.models.tensor_parallel import whole_fingerprint
+from softlab.models.weights import remember_fingerprint
 from softlab.models.word_reader import WordReader
 from softlab.ranks import is_first_rank
 
@@ -75,12 +77,14 @@ def make_hugging_face_model(
     scale: float = 1.0,
     head_dtype: str = "float32",
     lora: Mapping[str, object] | None = None,
+    tensor_parallel: int = 1,
     **arguments: object,
 ) -> nn.Module:
     """In training mode. With the task `embedding` it gives one vector a text too, by `pooling` and `normalize`;
     default: as sentence-transformers' files beside it say; `scale` is what its dot products with candidates are
     multiplied by. With `ranking` it gives one score a pair. With `causal` it gives the logits of each token, not yet
-    computed: see `CausalReader`, which `head_dtype` is for. `lora` puts adapters into it, which learn alone.
+    computed: see `CausalReader`, which `head_dtype` is for. `lora` puts adapters into it, which learn alone. With
+    `tensor_parallel` the processes of a group of so many, which have met before, hold a part of each layer.
 
     `random` gives it random weights, as a folder without weights does; further arguments change its configuration, such
     as `num_labels`. Its input tells how many tokens there are, how long texts may be, and among how many words answers
@@ -95,18 +99,24 @@ def make_hugging_face_model(
             f"input.max_words = {max_words}, and arguments.task = {task!r}: answers are sought with "
             f"`arguments.task = {ANSWERS!r}` and among a number of words, as in `input.max_words = 384`"
         )
+    is_random = random or _has_no_weights(name)
+    if is_random and tensor_parallel > 1:
+        raise ValueError("tensor_parallel: it has no weights that processes could share. Leave it out")
     transformers = _library(name)
     kind, whole = getattr(transformers, TASKS[task]), {"trust_remote_code": False, **arguments}
     with _quiet(transformers), _in_a_line():
-        if random or _has_no_weights(name):
+        if is_random:
             sized = {} if vocab_size is None else {"vocab_size": vocab_size}
             config = transformers.AutoConfig.from_pretrained(name, **sized | whole)
             as_dtype = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
             model: nn.Module = kind.from_config(config, trust_remote_code=False, **as_dtype)
             note = f"hf:{name}: has the weights of its configuration alone, so they are random"
         else:
-            model, found = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **whole)
+            shared = {} if tensor_parallel == 1 else _shared_by(transformers, tensor_parallel)
+            model, found = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **shared, **whole)
             note = _note_of_missing(name, found)
+    if tensor_parallel > 1:
+        remember_fingerprint(model, whole_fingerprint(model))
     _check_input(model, vocab_size=vocab_size, max_length=max_length)
     if note and is_told and is_first_rank():
         warnings.warn(note, RandomWeights, stacklevel=4)
@@ -126,6 +136,11 @@ def make_hugging_face_model(
     if task == CAUSAL:
         give_lazy_logits(model, name=f"hf:{name}", num_classes=vocab_size, head_dtype=head_dtype)
     return (WordReader(model) if task == ANSWERS else model).train()
+
+
+def _shared_by(transformers: Any, size: int) -> dict[str, Any]:
+    """Arguments with which each process of a group has a part of every layer."""
+    return {"distributed_config": transformers.distributed.DistributedConfig(tp_size=size, tp_plan="auto")}
 
 
 def configured_class_names(name: str, arguments: Mapping[str, object]) -> tuple[str, ...] | None:

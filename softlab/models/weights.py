@@ -2,10 +2,11 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from weakref import WeakKeyDictionary
 from zipfile import ZipFile, is_zipfile
 
 import safetensors.torch
@@ -24,6 +25,9 @@ _SHOWN_KEYS = 3
 
 HASH_ENTRY = "softlab.weights_blake3"
 """Of a .safetensors file: what `weights_fingerprint` says of its tensors."""
+
+_KNOWN: MutableMapping[nn.Module, str] = WeakKeyDictionary()
+"""Fingerprints of models whose weights aren't all in this process."""
 
 HEADER_START = 8
 """Bytes of a .safetensors file that tell how long its header is."""
@@ -69,13 +73,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def weights_fingerprint(model: nn.Module) -> str:
     """BLAKE3 over the names, data types, shapes and bytes of all parameters and buffers, sorted by name."""
-    return tensors_fingerprint(model.state_dict())
+    known = _KNOWN.get(model)
+    return tensors_fingerprint(model.state_dict()) if known is None else known
+
+
+def remember_fingerprint(model: nn.Module, fingerprint: str) -> None:
+    """Of a model whose weights aren't all in this process."""
+    _KNOWN[model] = fingerprint
 
 
 def tensors_fingerprint(weights: Mapping[str, Any]) -> str:
     """The same over any tensors by name. What else a state holds, as that of quantized layers does, counts too."""
     hasher = blake3()
-    for name, value in sorted(weights.items()):
+    for name in sorted(weights):
+        value = weights[name]
         if isinstance(value, Tensor) and not value.is_quantized:
             hasher.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
             hasher.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)

@@ -13,7 +13,8 @@ from softlab.modalities.modality import fitted_input, model_arguments
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.class_names import published_class_names, read_class_names
-from softlab.models.device import DeviceOptions
+from softlab.models.device import DeviceOptions, choose_device
+from softlab.models.tensor_parallel import join_group
 from softlab.ranks import is_first_rank, srun_task
 from softlab.recipes.building import load_recipe
 from softlab.recipes.opening import OnScan, open_samples
@@ -117,6 +118,7 @@ class DumpRecipe:
             )
         if self.shards is not None:
             Share.parse(self.shards)
+        self._check_can_be_shared()
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
@@ -221,14 +223,31 @@ class DumpRecipe:
     def _build_teacher(self, about: AboutWeights | None) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):
             warnings.warn("no `teacher.weights`, so the teacher's weights are random", RandomWeights, stacklevel=3)
-        input = self._input(about)
+        input, told = self._input(about), dict[str, object]()
+        if self.dump.tensor_parallel > 1:
+            join_group(self.dump.tensor_parallel, device=choose_device(self.device.name))
+            told = {"tensor_parallel": self.dump.tensor_parallel}
         return Teacher(
-            module=build_model(self.teacher, told=model_arguments(input)),
+            module=build_model(self.teacher, told=model_arguments(input) | told),
             name=self.teacher.model,
             arguments=self.teacher.arguments,
             input=input,
             seen=() if about is None else seen_in_training(about, input),
         )
+
+    def _check_can_be_shared(self) -> None:
+        if self.dump.tensor_parallel == 1:
+            return
+        if not self.teacher.model.startswith("hf:") or self.teacher.weights or "lora" in self.teacher.arguments:
+            raise InvalidOption(
+                f"dump.tensor_parallel with {self.teacher.model}: only models of `hf:` can be shared by processes, "
+                f"with the weights that lie beside them and without adapters. Leave `dump.tensor_parallel` out."
+            )
+        if self.plan:
+            raise InvalidOption(
+                "dump.tensor_parallel with plan: a plan is made by one process. Leave `plan` out: a dump that is begun "
+                "can be stopped at any time."
+            )
 
     def _input(self, about: AboutWeights | None) -> ImageInput:
         """As the weights say, or else the recipe, or else as the model was published."""

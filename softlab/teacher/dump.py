@@ -14,6 +14,7 @@ from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
 from softlab.manifest import Manifest, TokensRecord, samples_by_precision
 from softlab.modalities.views import ViewOptions
+from softlab.models.tensor_parallel import as_one_teacher
 from softlab.ranks import Ranks, is_launched, join_ranks
 from softlab.remote.remote import Place
 from softlab.sources.source import Source
@@ -126,8 +127,10 @@ def dump_teacher(
     engine = RayEngine(options) if options.engine == "ray" else None
     teacher = named_teacher(teacher)
     options = options_for(teacher, options)
-    with TeacherRun(teacher, options) as run:
-        ranks = join_ranks("dump", run.device)
+    with TeacherRun(teacher, options) as run, as_one_teacher(run.module, options.tensor_parallel, run.device) as leads:
+        if not leads:
+            return _summary(place, rows_computed=0, seconds=0.0)
+        ranks = join_ranks("dump", run.device, group=options.tensor_parallel)
         job = plan_job(run, teacher, source, place, options, augment=augment, like=like, ranks=ranks)
         if engine is None or _is_finished(job, ranks):
             return carry_out(job, run, ranks, on_progress=on_progress)

@@ -117,6 +117,10 @@ class DumpOptions:
     """GPUs of this machine that share the work, each in a process of its own; "all" that there are. Under torchrun,
     which says how many, it counts for nothing. With the engine ray: workers."""
 
+    tensor_parallel: int = 1
+    """The teacher is larger than one GPU: so many processes of torchrun, or of `devices`, share each of its layers and
+    are one teacher. For models of `hf:` that transformers has a plan for."""
+
     split: bool = False
     """The teacher is larger than one GPU: spread its layers over all GPUs of a process. For models of `hf:`."""
 
@@ -170,7 +174,7 @@ class DumpOptions:
                 f"dump.devices = {self.devices} with device.name = {self.device.name}: each process takes a GPU of its "
                 f"own. Leave `device.name` out, or `dump.devices`."
             )
-        self._check_split()
+        self._check_parts()
         self._check_workers()
         if self.gap_step is not None and self.coding != "uint8":
             raise InvalidOption(
@@ -197,11 +201,21 @@ class DumpOptions:
             if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
                 raise InvalidOption(f"feature {name!r}: a name is 1 to 64 of a-z A-Z 0-9 _ -. Choose another name.")
 
-    def _check_split(self) -> None:
+    def _check_parts(self) -> None:
         if self.split and self.device.name not in ("auto", "cuda"):
             raise InvalidOption(
                 f"dump.split with device.name = {self.device.name}: layers are spread over all GPUs. Leave "
                 f"`device.name` out, or `dump.split`."
+            )
+        if self.tensor_parallel < 1:
+            raise InvalidOption(
+                f"dump.tensor_parallel = {self.tensor_parallel}: expected 1 or more. Change `dump.tensor_parallel`."
+            )
+        others = {"dump.split": self.split, "device.compile": self.device.compile, "dump.engine": self.engine == "ray"}
+        for name in (name for name, is_given in others.items() if is_given and self.tensor_parallel > 1):
+            raise InvalidOption(
+                f"dump.tensor_parallel with {name}: they don't go together. Leave one of `dump.tensor_parallel` and "
+                f"`{name}` out."
             )
 
     def _check_workers(self) -> None:

@@ -1,4 +1,4 @@
-"""`dump-teacher --engine ray`: a command that is stopped, killed and given again, on a cluster that it starts itself."""
+"""`dump-teacher --engine ray`, stopped, killed and given again, on a cluster that it starts itself."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ ON_RAY = ("--engine", "ray", "--devices", "2", "--set", "dump.cpus_per_worker=0.
 
 @pytest.fixture
 def start() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
-    """Starts the command for a store; what it leaves when it is killed, which Ray ends after a minute, is ended here."""
+    """Starts the command for a store. What it leaves when it is killed, Ray would end after a minute."""
     processes: list[subprocess.Popen[bytes]] = []
     with cluster_environment() as variables:
 
@@ -82,6 +82,7 @@ def test_a_command_that_is_stopped_or_killed_goes_on_when_it_is_given_again(
     wait_until(lambda: count_finished_shards(store) >= 20)
     killed.kill()
     codes += [killed.wait(), start(store).wait()]
+    print(store.with_suffix(".err").read_text())  # where it fails
 
     assert codes == [0, 130, -signal.SIGKILL, 0]
     assert told.startswith(f"{store}: stopped with ")

@@ -75,7 +75,7 @@ def test_each_part_moves_what_it_is_called_with_until_that_is_ended(llama: Path)
     expected, seen = logits_of(model), list[str]()
     names = [f"model.layers.{number}" for number in range(6)]
     for name in names:
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))  # type: ignore[misc]
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
 
     handles = spread(model, dict.fromkeys(names, cpu), first=cpu)
     found = logits_of(model)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from softlab.errors import StoreWriteFailed
-from softlab.store import workers
 from softlab.store.folder import PLAN_NAME
 from softlab.store.workers import WORKERS, WorkerRecord, at_work, read_workers
 
@@ -72,7 +71,7 @@ def test_what_can_not_be_told_or_read_is_no_error(store: Path, monkeypatch: pyte
 
     with at_work(store):
         (store / WORKERS / "other-1.json").write_text("{")
-        monkeypatch.setattr(workers, "write_whole", refuse)
+        monkeypatch.setattr("softlab.store.place.write_whole", refuse)
 
     assert [each.has_ended for each in read_workers(store)] == [False]
 

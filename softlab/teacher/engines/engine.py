@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+import torch
+
 from softlab.amounts import format_count
 from softlab.errors import DamagedStore, StoreBusy, UnfinishedStore
 from softlab.shards import Shard
@@ -41,6 +43,7 @@ def finish_with(engine: Engine, job: DumpJob, *, on_rows: OnRows) -> int:
     MAX_TRIES times, once all others are there; else as `dump_teacher`."""
     settle_plan(job.out, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
     job.teacher.module.to("cpu")  # as it is sent to workers, each of which has a device of its own
+    torch.cuda.empty_cache()  # which may be this very one
     rows = _compute_pending(engine, job, on_rows=on_rows)
     try:
         _finalize(job)
