@@ -8,6 +8,7 @@ All of them are BLAKE3. A content hash is 16 bytes, because a store keeps one a 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from mmap import mmap
 from typing import Any, overload
 
 import numpy as np
@@ -80,7 +81,7 @@ def fields_hash(fields: Mapping[str, bytes | str | tuple[str, ...] | NDArray[Any
     return _hasher(b"fields", parts).digest(CONTENT_HASH_BYTES)
 
 
-def digest_of(data: bytes | memoryview) -> str:
+def digest_of(data: bytes | memoryview | mmap) -> str:
     """BLAKE3 of a file's bytes, 64 hex digits: what a manifest records for every file of a store."""
     return blake3(data).hexdigest()
 
