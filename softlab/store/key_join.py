@@ -132,14 +132,11 @@ class SortedHashes:
 
 def hashes_of(keys: Keys) -> Words:
     """64 bits of each key, uint64 [B]: 8 bytes of all of them at a time."""
-    array = keys.to_arrow()
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    padded = np.zeros(int(bounds[-1] - bounds[0]) + WORD, dtype=np.uint8)
-    if data is not None:
-        padded[:-WORD] = np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]]
+    text, sizes_B = keys.packed()
+    padded = np.zeros(len(text) + WORD, dtype=np.uint8)
+    padded[:-WORD] = text
     words = np.ndarray(len(padded) - WORD + 1, dtype="<u8", buffer=padded.data, strides=(1,))  # one at each byte
-    starts_B, sizes_B = bounds[:-1] - bounds[0], np.diff(bounds)
+    starts_B = sizes_B.cumsum() - sizes_B
     hashes_B = _mixed(sizes_B.astype(np.uint64))
     longer = np.flatnonzero(sizes_B)
     for at in range(0, int(sizes_B.max(initial=0)), WORD):
