@@ -16,6 +16,7 @@ from softlab.keys import Keys
 from softlab.shards import Shard, ShardGrid
 from softlab.store.rows import Rows
 from softlab.store.samples import (
+    BLOCK_ROWS,
     GROUP_ROWS,
     RECIPE_INDEX,
     SampleTable,
@@ -24,6 +25,9 @@ from softlab.store.samples import (
     decode_keys,
     decode_recipe_indices,
 )
+
+HELD_BYTES = 64 << 20
+"""Of keys that are given at a time, if they are very long."""
 
 
 class SampleColumns:
@@ -36,8 +40,17 @@ class SampleColumns:
         self.num_samples = num_samples
 
     def keys(self) -> Iterator[Keys]:
-        """All of them, some at a time."""
-        return decode_keys(self._file, longest=self._longest)
+        """All of them, some at a time: many small ones together, as whoever looks at them pays for each part."""
+        held: list[Keys] = []
+        num_rows = num_bytes = 0
+        for block in decode_keys(self._file, longest=self._longest):
+            held.append(block)
+            num_rows, num_bytes = num_rows + len(block), num_bytes + block.to_arrow().nbytes
+            if num_rows >= BLOCK_ROWS or num_bytes >= HELD_BYTES:
+                yield Keys.join(held)
+                held, num_rows, num_bytes = [], 0, 0
+        if held:
+            yield Keys.join(held)
 
     def recipe_N(self) -> RecipeIndex | None:
         """As `SampleTable.recipe_N`."""

@@ -28,6 +28,7 @@ def few_samples_are_very_many() -> Iterator[None]:
         patch.setattr(samples, "GROUP_ROWS", GROUP_ROWS)
         patch.setattr(sample_columns, "GROUP_ROWS", GROUP_ROWS)
         patch.setattr(samples, "BLOCK_ROWS", 5)
+        patch.setattr(sample_columns, "BLOCK_ROWS", 9)
         patch.setattr(reader, "LARGE_TABLE", 4)
         yield
 
