@@ -11,6 +11,7 @@ read, and all of it is a ValueError.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,15 +24,15 @@ from softlab.parquet_pages import TAIL_BYTES, check_level_counts, footer_bytes
 
 
 class ForeignParquet:
-    """A Parquet file on a disk, or the bytes of one; a context manager.
+    """A Parquet file on a disk, or the bytes of one, which may be mapped; a context manager.
 
     Whatever is wrong with the file is a ValueError, in every method; a disk that fails is an OSError. Columns that are
     said to be `coded` are read as their different values and which of them each row has.
     """
 
-    def __init__(self, file: Path | bytes, *, coded: Sequence[str] = ()) -> None:
+    def __init__(self, file: Path | bytes | mmap, *, coded: Sequence[str] = ()) -> None:
         with _told_as_value_errors():
-            source = pa.BufferReader(file) if isinstance(file, bytes) else pa.OSFile(os.fsencode(file))
+            source = pa.OSFile(os.fsencode(file)) if isinstance(file, Path) else pa.BufferReader(file)
             self._file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=list(coded))
             self.metadata = self._file.metadata
             self.schema = self._file.schema_arrow
@@ -79,9 +80,9 @@ class ForeignParquet:
             yield block
 
 
-def _footer(file: Path | bytes) -> bytes:
+def _footer(file: Path | bytes | mmap) -> bytes:
     """The end of a file that the process may hold: Arrow holds it as well."""
-    if isinstance(file, bytes):
+    if not isinstance(file, Path):
         return footer_bytes(file)
     with file.open("rb") as opened:
         size = opened.seek(0, 2)

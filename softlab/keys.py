@@ -47,6 +47,13 @@ class Keys(Sequence[str]):
         """One Arrow array of type large_string."""
         return self._array
 
+    def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Their UTF-8, one behind the other, and how many bytes each of N has, int64 [N]."""
+        _, offsets, data = self._array.buffers()
+        bounds = np.frombuffer(offsets, dtype=np.int64)[self._array.offset : self._array.offset + len(self) + 1]
+        text = np.frombuffer(b"" if data is None else data, dtype=np.uint8)
+        return text[bounds[0] : bounds[-1]], np.diff(bounds)
+
     def take(self, places_M: NDArray[np.int64]) -> "Keys":
         """The keys at some places."""
         return _holding(self._array.take(pa.array(places_M)))

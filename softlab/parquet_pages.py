@@ -46,7 +46,7 @@ class Page:
     num_values: int
 
 
-def check_claims(data: bytes, metadata: Any, *, row_bytes: int, row_values: int) -> int:
+def check_claims(data: bytes | mmap, metadata: Any, *, row_bytes: int, row_values: int) -> int:
     """How many bytes the largest page says it decodes to. Raises ValueError where all of them say much more than the
     rows of Arrow's `metadata` take."""
     num_rows = metadata.num_rows
@@ -82,7 +82,7 @@ def check_level_counts(footer: bytes, schema: Any) -> None:
                     raise ValueError(f"counts {len(_list(counted, field))} levels of a column that has {level + 1}")
 
 
-def footer_bytes(data: bytes) -> bytes:
+def footer_bytes(data: bytes | mmap) -> bytes:
     """Of the end of a file."""
     size = int.from_bytes(data[-TAIL_BYTES:-4], "little")
     if data[-4:] != MAGIC or size > len(data) - TAIL_BYTES:

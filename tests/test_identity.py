@@ -129,8 +129,19 @@ def test_fingerprints_of_many_keys_are_those_of_earlier_versions() -> None:
     assert keys_fingerprint([]) == "fa0adbaf72a35fcc9f715e7944d32a973e1d4de90c193630e037d8f27466cb4f"
 
 
+@given(st.lists(st.tuples(st.text(max_size=12), st.binary(min_size=16, max_size=16)), max_size=20))
+def test_a_fingerprint_hashes_each_part_behind_its_length(samples: list[tuple[str, bytes]]) -> None:
+    keys, hashes = [key for key, _ in samples], [content for _, content in samples]
+    behind = [len(part).to_bytes(8, "little") + part for key, content in samples for part in (key.encode(), content)]
+
+    of_keys, of_source = b"\4\0\0\0\0\0\0\0keys", b"\6\0\0\0\0\0\0\0source"
+    assert keys_fingerprint(keys) == keys_fingerprint(Keys(keys)) == digest_of(of_keys + b"".join(behind[::2]))
+    assert source_fingerprint(keys, hashes) == digest_of(of_source + b"".join(behind))
+    assert source_fingerprint(Keys(["", *keys])[1:], ContentHashes(hashes)) == source_fingerprint(keys, hashes)
+
+
 def test_every_key_needs_a_content_hash() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 keys and 1 content hashes"):
         source_fingerprint(["a", "b"], [content_hash(b"cat")])
 
 

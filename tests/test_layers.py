@@ -58,6 +58,7 @@ HOMES = {
         "softlab.predictions.coded_texts",
         "softlab.predictions.tables",
         "softlab.store.export",
+        "softlab.store.key_join",
         "softlab.store.parquet_format",
         "softlab.store.samples",
         "softlab.store.pixel_digests",

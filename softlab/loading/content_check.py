@@ -17,6 +17,10 @@ LOOKED_AT = 256
 """Samples of a data set to measure on, spread evenly, that are read where no store has their hashes."""
 
 
+COMPARED = 1 << 22
+"""Samples among which those that are there twice are looked for, where there are very many."""
+
+
 def warn_of_content(note: str) -> None:
     """With OddSource, where there is something to tell."""
     if note:
@@ -25,21 +29,36 @@ def warn_of_content(note: str) -> None:
 
 def duplicates_note(source: Source, store: Store) -> str:
     """What is there twice in the source of a store; empty where nothing is."""
-    hashes_N = _as_one_value(ContentHashes(store.read_samples().content_hashes).bytes_N16)
+    hashes_N, places_N = _compared(store)
     order = np.argsort(hashes_N, kind="stable")
     is_again = hashes_N[order][1:] == hashes_N[order][:-1]
     if not is_again.any():
         return ""
-    again, before = order[1:][is_again], order[:-1][is_again]
+    again, before = places_N[order[1:][is_again]], places_N[order[:-1][is_again]]
     pairs = list(zip(before.tolist(), again.tolist(), strict=True))
     targets_N = hard_targets(source)
     contradicting = [] if targets_N is None else [pair for pair in pairs if targets_N[pair[0]] != targets_N[pair[1]]]
+    were_looked_at = " that were looked at" if len(places_N) < len(source) else ""
+    looked_at = f"{len(places_N):,} samples{were_looked_at}"
     first, second = (contradicting or pairs)[0]
     told = f", {len(contradicting):,} of them with another label" if contradicting else ""
     return (
-        f"{source.name}: {len(pairs):,} of {len(source):,} samples have the content of another one{told}, such as "
+        f"{source.name}: {len(pairs):,} of {looked_at} have the content of another one{told}, such as "
         f"{source.keys[second]!r} and {source.keys[first]!r}. Take them out of the data, or go on if this is meant"
     )
+
+
+def _compared(store: Store) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+    """Content hashes among which those of one content are all there, and the indices that they are of: of very many
+    samples those whose hash begins with a small number, which are a random part of the contents."""
+    share = min(COMPARED / max(store.num_samples, 1), 1) if store.has_large_table else 1
+    hashes, places, start = [], [], 0
+    for hashes_S16 in store.read_content_hashes():
+        is_compared = hashes_S16[:, :4].copy().view(">u4")[:, 0] < share * (1 << 32)
+        hashes.append(hashes_S16[is_compared])
+        places.append(start + np.flatnonzero(is_compared))
+        start += len(hashes_S16)
+    return _as_one_value(np.concatenate(hashes)), np.concatenate(places)
 
 
 def overlap_note(valid: Source, valid_store: Store | None, source: Source, store: Store | None) -> str:
@@ -49,7 +68,8 @@ def overlap_note(valid: Source, valid_store: Store | None, source: Source, store
         found, looked_at = _same_by_key(valid, source)
     else:
         hashes_V, looked_at = _hashes_of(valid, valid_store)
-        known = np.isin(hashes_V, _as_one_value(ContentHashes(store.read_samples().content_hashes).bytes_N16))
+        parts = store.read_content_hashes()
+        known = np.any([np.isin(hashes_V, _as_one_value(hashes_N16)) for hashes_N16 in parts], axis=0)
         found = looked_at[known]
     if not len(found):
         return ""
@@ -62,7 +82,7 @@ def overlap_note(valid: Source, valid_store: Store | None, source: Source, store
 
 def _hashes_of(valid: Source, store: Store | None) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
     """Content hashes, and the indices that they are of."""
-    if store is not None and store.num_samples == len(valid):
+    if store is not None and store.num_samples == len(valid) and not store.has_large_table:
         return _as_one_value(ContentHashes(store.read_samples().content_hashes).bytes_N16), np.arange(len(valid))
     looked_at = np.linspace(0, len(valid) - 1, min(len(valid), LOOKED_AT)).astype(np.int64)
     joined = b"".join(valid.read(index).content_hash for index in looked_at.tolist())

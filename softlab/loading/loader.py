@@ -63,7 +63,7 @@ class Batches(Dataset[Batch | SoftlabError]):
     def __post_init__(self) -> None:
         self._sequences, self._answers = self.aligned.label_sequences, self.aligned.answers
         store, store_N = self.aligned.store, self.aligned.store_N
-        if store is not None and store_N is not None:
+        if store is not None and store_N is not None and not store.has_large_table:
             hashes_N16 = ContentHashes(store.read_samples().content_hashes).bytes_N16
             self._expected_hashes = hashes_N16.view(f"V{CONTENT_HASH_BYTES}")[:, 0][store_N]
 
@@ -160,15 +160,27 @@ class Batches(Dataset[Batch | SoftlabError]):
     def _read(self, source_B: list[int]) -> list[DecodedSample]:
         held = {index: self.decoded.get(index) for index in source_B}
         missing = [index for index, sample in held.items() if sample is None]
-        for index, raw in zip(missing, read_samples(self.aligned.source, missing), strict=True):
-            held[index] = decoded = self._checked(index, raw)
+        expected_B = self._expected(missing)
+        for place, (index, raw) in enumerate(zip(missing, read_samples(self.aligned.source, missing), strict=True)):
+            expected = None if expected_B is None else expected_B[place].tobytes()
+            held[index] = decoded = self._checked(index, raw, expected)
             self.decoded.keep(index, decoded)
         return [sample for index in source_B if (sample := held[index]) is not None]
 
-    def _checked(self, source_index: int, sample: Sample) -> DecodedSample:
+    def _expected(self, source_B: list[int]) -> NDArray[np.void] | None:
+        """The content hashes that samples must have; of a store with very many, what is read of it for these alone."""
+        store = self.aligned.store
+        if store is None or self.aligned.store_N is None or not source_B:
+            return None
+        if self._expected_hashes is not None:
+            return self._expected_hashes[source_B]
+        hashes_B16 = store.content_hashes_of(self.aligned.to_store(SourceIndex(np.array(source_B))))
+        return hashes_B16.view(f"V{CONTENT_HASH_BYTES}")[:, 0]
+
+    def _checked(self, source_index: int, sample: Sample, expected: bytes | None) -> DecodedSample:
         """A sample that is not what the teacher saw never meets a label."""
-        source, store, expected = self.aligned.source, self.aligned.store, self._expected_hashes
-        if store is not None and expected is not None and sample.content_hash != expected[source_index].tobytes():
+        source, store = self.aligned.source, self.aligned.store
+        if store is not None and expected is not None and sample.content_hash != expected:
             raise changed_sample(source, source_index, where=store.name, next_step=self.aligned.other_content)
         return DecodedSample(
             content_hash=sample.content_hash,

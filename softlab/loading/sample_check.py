@@ -1,5 +1,6 @@
 """Which row of a store belongs to which sample of a source: checked by key and content, never by position alone."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from softlab.keys import Keys
 from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source, hard_targets
+from softlab.store.key_join import find_among
 from softlab.store.mapped import MappedStore
 from softlab.store.reader import Store
 
@@ -23,6 +25,9 @@ NO_CLASS = "N/A"
 HASHED_AT_START = 64
 """Random samples re-hashed before the first step when not all are: data that was re-encoded or re-ordered shows at
 once. The others are compared when they are first read."""
+
+COMPARED_AT_A_TIME = 1 << 16
+"""Samples whose content hashes are in memory, where there are very many."""
 
 OTHER_CONTENT = "Point `source.path` at the data the teacher saw, or dump again."
 
@@ -46,10 +51,27 @@ def align(
     StoreMismatch otherwise, with this next step where all of the source's samples are known; and where a content hash
     differs.
     """
+    if store.has_large_table:
+        store_N = _match_keys(source, store, store.read_keys, subset=subset, next_step=next_step)
+        _check_few_contents(source, store, store_N, verify=verify)
+        return store_N
     table = store.read_samples()
-    store_N = _match_keys(source, store, Keys(table.keys), subset=subset, next_step=next_step)
+    store_N = _match_keys(source, store, lambda: [Keys(table.keys)], subset=subset, next_step=next_step)
     check_contents(source, ContentHashes(table.content_hashes).bytes_N16[store_N], verify=verify, where=store.name)
     return store_N
+
+
+def _check_few_contents(source: Source, store: Store, store_N: StoreIndex, *, verify: VerifyInputs) -> None:
+    """As `check_contents` of what the store tells, of which no more is read than is looked at."""
+    looked_at = np.arange(len(source))
+    if verify == "some":
+        looked_at = np.random.default_rng().choice(len(source), min(HASHED_AT_START, len(source)), replace=False)
+    for start in range(0, len(looked_at), COMPARED_AT_A_TIME):
+        chosen = looked_at[start : start + COMPARED_AT_A_TIME]
+        hashes_B16 = store.content_hashes_of(store_N[chosen])
+        for index, expected in zip(chosen.tolist(), hashes_B16, strict=True):
+            if expected.any() and source.read(index).content_hash != expected.tobytes():
+                raise changed_sample(source, index, where=store.name)
 
 
 def check_contents(
@@ -115,11 +137,14 @@ def _begins_with_no_class(source: Source) -> bool:
     return targets_N is not None and not (targets_N == 0).any()
 
 
-def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_step: str) -> StoreIndex:
+def _match_keys(
+    source: Source, store: Store, read_keys: Callable[[], Iterable[Keys]], *, subset: bool, next_step: str
+) -> StoreIndex:
+    """`read_keys` gives the store's, in one or several parts."""
     ours = Keys(source.keys)
-    if ours == keys:
-        return StoreIndex(np.arange(len(keys)))
-    store_N = keys.find_in_any_form(ours)
+    if _are_the_same(ours, read_keys()):
+        return StoreIndex(np.arange(len(ours)))
+    store_N = find_among(read_keys, ours) if store.has_large_table else Keys.join(read_keys()).find_in_any_form(ours)
     unknown = ours.take(np.flatnonzero(store_N < 0))
     skipped = {item.key for item in store.manifest.source.skipped}
     if unknown and skipped.issuperset(unknown):
@@ -129,8 +154,8 @@ def _match_keys(source: Source, store: Store, keys: Keys, *, subset: bool, next_
         )
     if unknown or not subset:
         raise StoreMismatch(
-            f"{store.name}: made from {len(keys):,} samples, but {source.name} has {len(source):,}"
-            f"{_describe(source, keys, unknown)}. {_step_to_known(store, store_N) if unknown else next_step}"
+            f"{store.name}: made from {store.num_samples:,} samples, but {source.name} has {len(source):,}"
+            f"{_describe(source, store, unknown)}. {_step_to_known(store, store_N) if unknown else next_step}"
         )
     return StoreIndex(store_N)
 
@@ -143,7 +168,17 @@ def _step_to_known(store: Store, store_N: NDArray[np.int64]) -> str:
     return OTHER_CONTENT
 
 
-def _describe(source: Source, keys: Keys, unknown: Keys) -> str:
+def _are_the_same(ours: Keys, parts: Iterable[Keys]) -> bool:
+    """Whether some keys are those of all parts, in their order."""
+    start = 0
+    for part in parts:
+        if ours[start : start + len(part)] != part:
+            return False
+        start += len(part)
+    return start == len(ours)
+
+
+def _describe(source: Source, store: Store, unknown: Keys) -> str:
     if unknown:
         return f", {len(unknown):,} of them unknown to the store, such as {unknown[0]!r}"
-    return " in another order" if len(source) == len(keys) else ""
+    return " in another order" if len(source) == store.num_samples else ""

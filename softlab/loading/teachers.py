@@ -133,5 +133,5 @@ def _same_recipe_indices(ours: Store, theirs: Store) -> bool:
     if ours.manifest.source.chosen_from is None and theirs.manifest.source.chosen_from is None:
         return True
     own = np.arange(ours.num_samples)
-    our, their = (store.read_samples().recipe_N for store in (ours, theirs))
+    our, their = (store.read_recipe_indices() for store in (ours, theirs))
     return np.array_equal(own if our is None else our, own if their is None else their)

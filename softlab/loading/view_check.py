@@ -29,7 +29,7 @@ def store_replay(store: Store, store_N: StoreIndex, modality: Modality) -> Repla
     """What makes the views of a store; `store_N` is from `align`. Raises StoreMismatch where a view may be mixed with
     a sample that the source lacks."""
     views = store.manifest.views
-    recipe_N = store.read_samples().recipe_N if views.transforms else None
+    recipe_N = store.read_recipe_indices() if views.transforms else None
     replay = modality.replay(views, num_samples=store.num_samples, recipe_N=recipe_N)
     if replay.mixes and not np.array_equal(store_N, np.arange(store.num_samples)):
         raise StoreMismatch(
@@ -52,7 +52,11 @@ def check_views(
 ) -> None:
     """Replay some of the views whose pixel digests the store keeps, or all. Raises StoreMismatch for a pixel that
     differs, naming the first such view and both sides' library versions."""
-    source_of = {store_index: source_index for source_index, store_index in enumerate(store_N.tolist())}
+    order = np.argsort(store_N, kind="stable")
+
+    def source_of(store_index: int) -> int:
+        return int(order[np.searchsorted(store_N, store_index, sorter=order)])
+
     compared, differing = 0, []
     for view, samples, digests in _chosen(store, store_N, all_of_them=verify == "all"):
         compared += len(samples)
@@ -60,7 +64,7 @@ def check_views(
             samples, digests, strict=True
         ):  # one by one: all of a view may not fit the memory
             (seen,) = replay.views(
-                [store_index], [view], lambda index: decode_sample(source.read(source_of[index]), modality)
+                [store_index], [view], lambda index: decode_sample(source.read(source_of(index)), modality)
             )
             if not is_of_a_store(modality, seen.example) and modality.digest(seen.example) != digest:
                 differing.append((view, store_index))
@@ -72,7 +76,7 @@ def check_views(
         processor = torch.backends.cpu.get_cpu_capability()
         same = f"These are the same, so this processor ({processor}) may round otherwise. " if ours == theirs else ""
         raise StoreMismatch(
-            f"{store.name}: view {view} of sample {source.keys[source_of[store_index]]!r} isn't what the teacher saw: "
+            f"{store.name}: view {view} of sample {source.keys[source_of(store_index)]!r} isn't what the teacher saw: "
             f"its pixels differ, as do those of {len(differing):,} of {compared:,} views compared. The store was made "
             f"with {theirs}; here are {ours}. {same}{next_step}"
         )

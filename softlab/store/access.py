@@ -145,7 +145,10 @@ def _check_none_missing(writer: StoreWriter) -> None:
 
 
 def _expected_recipe(root: Place) -> RecipeIndex | None:
-    known = KnownSamples(root, read_plan(root), parent=None).read()
+    plan = read_plan(root)
+    if plan.source.chosen_from is None:
+        return None
+    known = KnownSamples(root, plan, parent=None).read()
     return None if known is None else known.recipe_N
 
 

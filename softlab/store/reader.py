@@ -2,7 +2,7 @@
 
 # Shape letters: B rows asked for.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlab.errors import InvalidOption, StoreMismatch, suggest
-from softlab.indices import StoreIndex
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
+from softlab.indices import RecipeIndex, StoreIndex
+from softlab.keys import Keys
 from softlab.labels.origin import Origin
 from softlab.labels.values_coding import decode_values
 from softlab.manifest import ClassesRecord, Manifest, ShardRecord, Statistics
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from softlab.labels.coding import LabelCoding
     from softlab.labels.sampled_coding import SampledCoding
     from softlab.labels.soft_labels import Head, SoftLabels
+
+LARGE_TABLE = 1 << 22
+"""Samples, whose table takes 250 MiB in memory."""
 
 
 class Store:
@@ -206,7 +211,8 @@ class Store:
         """Whether the row cache may hold the labels and some features at once."""
         groups = [self._group_named(None)] if self.has_labels else []
         groups += [self._group_named(name) for name in features]
-        return sum(map(self._groups.bytes_when_decoded, groups)) <= self._cache.max_bytes
+        hashes = CONTENT_HASH_BYTES * self.num_samples if self.has_large_table else 0
+        return sum(map(self._groups.bytes_when_decoded, groups)) + hashes <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "SoftLabels":
         """Soft labels of B samples, in the order asked for, in one view or each in its own.
@@ -284,6 +290,45 @@ class Store:
     def read_samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         return self._tables.samples()
+
+    @property
+    def has_large_table(self) -> bool:
+        """Whether there are so many samples that `read_samples` is to be avoided: it holds some 60 bytes of each."""
+        return self.num_samples > LARGE_TABLE
+
+    def read_keys(self) -> Iterator[Keys]:
+        """Those of all samples in their order, some at a time where there are very many."""
+        return self._tables.keys() if self.has_large_table else iter([Keys(self.read_samples().keys)])
+
+    def read_content_hashes(self) -> Iterator[NDArray[np.uint8]]:
+        """Those of all samples in their order, uint8 [.., 16], some at a time where there are very many."""
+        if self.has_large_table:
+            return self._tables.hashes()
+        return iter([ContentHashes(self.read_samples().content_hashes).bytes_N16])
+
+    def content_hashes_of(self, samples: ArrayLike) -> NDArray[np.uint8]:
+        """Those of B samples, uint8 [B, 16]. Where there are very many, they are kept in the row cache. Raises as
+        `read`."""
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        if self.has_large_table:
+            return self._tables.hashes_of(store_B, cache=self._cache, digest=self.digest)
+        return ContentHashes(self.read_samples().content_hashes).bytes_N16[store_B]
+
+    def read_samples_at(self, samples: ArrayLike) -> SampleTable:
+        """Keys, hard targets and content hashes of a few samples, in the order asked for. Raises as `read`."""
+        store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
+        if self.has_large_table:
+            return self._tables.samples_at(store_B)
+        table = self.read_samples()
+        return SampleTable(
+            keys=Keys(table.keys).take(store_B),
+            targets_N=None if table.targets_N is None else table.targets_N[store_B],
+            content_hashes=ContentHashes.from_bytes(ContentHashes(table.content_hashes).bytes_N16[store_B]),
+        )
+
+    def read_recipe_indices(self) -> RecipeIndex | None:
+        """As `SampleTable.recipe_N`, without the rest of the table."""
+        return self._tables.recipe_N() if self.has_large_table else self.read_samples().recipe_N
 
     def read_pixel_digests(self, view: int) -> PixelDigests:
         """Of the samples of one view whose digest was kept; of none where the store keeps none."""

@@ -73,13 +73,13 @@ def sample_rows(store: Store, count: int = 8, *, top: int = TOP, view: int = 0) 
     """
     if count < 1 or top < 1:
         raise InvalidOption(f"{count} rows of {top} classes: expected 1 or more of each. Ask for 8 rows of 3 classes.")
-    table = store.read_samples()
     spread_S = np.linspace(0, store.num_samples - 1, min(count, store.num_samples)).astype(np.int64)
     counts_S = store.counts(spread_S)
     if counts_S is not None:
         spread_S = spread_S[counts_S > 0]
     if not len(spread_S):
         return []
+    table = store.read_samples_at(spread_S)
     first_S = _first_rows(store.counts(spread_S), len(spread_S))
     units_R = store.read_units(spread_S)
     labels = store.read(spread_S, view=view)
@@ -91,9 +91,9 @@ def sample_rows(store: Store, count: int = 8, *, top: int = TOP, view: int = 0) 
     return [
         SampleRow(
             index=sample,
-            key=table.keys[sample],
-            content_hash=table.content_hashes[sample],
-            target=(target := _target(table.targets_N, sample)),
+            key=table.keys[place],
+            content_hash=table.content_hashes[place],
+            target=(target := _target(table.targets_N, place)),
             target_name=_target_name(store, target),
             classes=tuple(
                 LikelyClass(class_id=class_id, name=_name(store.class_names, class_id), probability=probability)
@@ -106,7 +106,7 @@ def sample_rows(store: Store, count: int = 8, *, top: int = TOP, view: int = 0) 
             temperature=temperature,
             unit=None if units_R is None else int(units_R[row]),
         )
-        for sample, row in zip(spread_S.tolist(), first_S.tolist(), strict=True)
+        for place, (sample, row) in enumerate(zip(spread_S.tolist(), first_S.tolist(), strict=True))
     ]
 
 
@@ -132,8 +132,8 @@ def _head(labels: SoftLabels, num_head_R: Tensor) -> tuple[Tensor, Tensor]:
     return weight_RK.where(is_head_RK, 0), weight_RK.masked_fill(is_head_RK, 0).sum(dim=1)
 
 
-def _target(targets_N: NDArray[np.int64] | None, sample: int) -> int | None:
-    return None if targets_N is None or targets_N[sample] < 0 else int(targets_N[sample])
+def _target(targets_S: NDArray[np.int64] | None, place: int) -> int | None:
+    return None if targets_S is None or targets_S[place] < 0 else int(targets_S[place])
 
 
 def _target_name(store: Store, target: int | None) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -97,28 +98,34 @@ def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
     """The inverse of `encode_samples`. Raises ValueError for something that it can't have written of so many samples,
     before that takes memory."""
     file = ForeignParquet(data)
+    names, longest = file.schema.names, check_table(file, data, num_samples=num_samples)
+    targets, hashes = bytearray(), bytearray()
+    for block in file.blocks("target", rows=BLOCK_ROWS):
+        targets += block.fill_null(-1).to_numpy().data
+    for block in file.blocks("content_hash", rows=BLOCK_ROWS):
+        hashes += decode_hashes(block)
+    targets_N = np.frombuffer(targets, dtype=np.int64)
+    keys = Keys.join(decode_keys(file, longest=longest))
+    pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
+    return SampleTable(
+        keys=keys,
+        targets_N=targets_N if (targets_N >= 0).any() else None,
+        content_hashes=ContentHashes.from_bytes(hashes),
+        recipe_N=decode_recipe_indices(file) if RECIPE_INDEX.name in names else None,
+        rows_N=_decode_rows(file) if ROWS.name in names else None,
+    )
+
+
+def check_table(file: ForeignParquet, data: bytes | mmap, *, num_samples: int) -> int:
+    """How many bytes the largest page of a table decodes to. Raises ValueError as `decode_samples`; `data` are the
+    bytes of the file."""
     names = file.schema.names
     if not file.schema.equals(pa.schema([*SCHEMA, *(each for each in (RECIPE_INDEX, ROWS) if each.name in names)])):
         found = str(file.schema.remove_metadata()).replace("\n", ", ")
         raise ValueError(f"the columns are {printable(found)}")
     if file.num_rows != num_samples:
         raise ValueError(f"lists {file.num_rows:,} samples, the manifest says {num_samples:,}")
-    longest = check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)
-    targets, hashes = bytearray(), bytearray()
-    for block in file.blocks("target", rows=BLOCK_ROWS):
-        targets += block.fill_null(-1).to_numpy().data
-    for block in file.blocks("content_hash", rows=BLOCK_ROWS):
-        hashes += _bytes_of_hashes(block)
-    targets_N = np.frombuffer(targets, dtype=np.int64)
-    keys = Keys.join(_decode_keys(file, rows=min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1)))
-    pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
-    return SampleTable(
-        keys=keys,
-        targets_N=targets_N if (targets_N >= 0).any() else None,
-        content_hashes=ContentHashes.from_bytes(hashes),
-        recipe_N=_decode_recipe_indices(file) if RECIPE_INDEX.name in names else None,
-        rows_N=_decode_rows(file) if ROWS.name in names else None,
-    )
+    return check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)
 
 
 def has_content_hashes(data: bytes) -> bool:
@@ -129,8 +136,10 @@ def has_content_hashes(data: bytes) -> bool:
     return any(each is None or each.max != bytes(CONTENT_HASH_BYTES) for each in found)
 
 
-def _decode_keys(file: ForeignParquet, *, rows: int) -> Iterator[Keys]:
-    """So many at a time. A small page can name one long key for every row."""
+def decode_keys(file: ForeignParquet, *, longest: int) -> Iterator[Keys]:
+    """Some at a time, fewer where `longest` says that a page decodes to very much. A small page can name one long key
+    for every row."""
+    rows = min(BLOCK_ROWS, KEYS_BYTES // max(longest, 1) + 1)
     left = SLACK * KEY_BYTES * file.num_rows
     for block in file.blocks("key", rows=rows):
         left -= block.nbytes
@@ -146,7 +155,8 @@ def _decode_rows(file: ForeignParquet) -> NDArray[np.int64]:
     return rows_N
 
 
-def _decode_recipe_indices(file: ForeignParquet) -> RecipeIndex:
+def decode_recipe_indices(file: ForeignParquet) -> RecipeIndex:
+    """Raises ValueError unless they ascend."""
     recipe_N = _decode_integers(file, RECIPE_INDEX.name)
     if len(recipe_N) and (recipe_N[0] < 0 or (np.diff(recipe_N) <= 0).any()):
         raise ValueError("the recipe indices don't ascend")
@@ -163,7 +173,8 @@ def _hashes_to_arrow(hashes: ContentHashes) -> Any:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(CONTENT_HASH_BYTES), len(hashes), [None, buffer])
 
 
-def _bytes_of_hashes(block: Any) -> memoryview:
+def decode_hashes(block: Any) -> memoryview:
+    """Those of an Arrow array, one behind the other. Raises ValueError where one is null."""
     if block.null_count:
         raise ValueError(f"{block.null_count:,} of {len(block):,} content hashes are null")
     first = block.offset * CONTENT_HASH_BYTES

@@ -2,19 +2,32 @@
 
 # Shape letters: N samples.
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import DamagedStore
-from softlab.indices import StoreIndex
+from softlab.identity import CONTENT_HASH_BYTES
+from softlab.indices import RecipeIndex, StoreIndex
+from softlab.keys import Keys
 from softlab.manifest import FileRecord, Manifest
 from softlab.remote.remote import Place
-from softlab.store.files import read_file
+from softlab.shards import Shard
+from softlab.store.cache import CachedRows, CacheOptions, cache_folder
+from softlab.store.files import map_file, read_file
 from softlab.store.pixel_digests import PixelDigests, decode_digests, digested_samples
+from softlab.store.rows import Rows
+from softlab.store.sample_columns import SampleColumns, stretches
 from softlab.store.samples import SampleTable, decode_samples
+from softlab.store.shard_rows import ShardRows
+
+HASHES = "content-hashes"
+"""Of the file in the row cache. No group has this name: those of outputs begin with `outputs`, `labels`, `features`."""
 
 
 class StoredTables:
@@ -24,28 +37,90 @@ class StoredTables:
         self._place, self._manifest, self._name = place, manifest, name
         self._fetched: dict[str, bytes] = {}
         """Of a remote store."""
+        self._hashes: CachedRows | ShardRows | None = None
 
     def samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
-        try:
+        with self._damage_told("its table of samples"):
             table = decode_samples(self._read(self._manifest.samples_file), num_samples=self._num_samples)
             _check_table(table, self._manifest)
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
-            raise DamagedStore(f"{self._name}: its table of samples: {error}. Get the store again.") from error
         # A store that was pulled without its outputs with units has the table of the whole store.
         return table if self._manifest.has_units else replace(table, rows_N=None)
+
+    @cached_property
+    def columns(self) -> SampleColumns:
+        """The same of a store of very many samples, a stretch at a time. The whole file is hashed when this is first
+        asked for; it is mapped where it lies on this machine."""
+        record = self._manifest.samples_file
+        with self._damage_told("its table of samples"):
+            data = map_file(self._place, record) if isinstance(self._place, Path) else self._read(record)
+            return SampleColumns(data, num_samples=self._num_samples)
+
+    def keys(self) -> Iterator[Keys]:
+        """Those of all samples in their order, some at a time."""
+        with self._damage_told("its table of samples"):
+            yield from self.columns.keys()
+
+    def samples_at(self, store_B: StoreIndex) -> SampleTable:
+        """Keys, hard targets and content hashes of a few samples."""
+        with self._damage_told("its table of samples"):
+            return self.columns.take(store_B)
+
+    def recipe_N(self) -> RecipeIndex | None:
+        """As `SampleTable.recipe_N`, without the rest of the table."""
+        with self._damage_told("its table of samples"):
+            found = self.columns.recipe_N()
+            _check_recipe(found, self._manifest)
+            return found
+
+    def hashes(self) -> Iterator[NDArray[np.uint8]]:
+        """All content hashes in their order, some at a time, uint8 [.., 16]."""
+        with self._damage_told("its table of samples"):
+            yield from self.columns.hashes()
+
+    def hashes_of(self, store_B: StoreIndex, *, cache: CacheOptions, digest: str) -> NDArray[np.uint8]:
+        """Content hashes of some samples, uint8 [B, 16]. They are kept in the row cache, or where that hasn't room for
+        them some of them in memory."""
+        if self._hashes is None:
+            self._hashes = self._open_hashes(cache, digest)
+        return self._hashes.take(store_B)
+
+    def _open_hashes(self, cache: CacheOptions, digest: str) -> CachedRows | ShardRows:
+        grid, needed_bytes = stretches(self._num_samples), CONTENT_HASH_BYTES * self._num_samples
+        folder = cache_folder(cache, digest=digest, name=HASHES, needed_bytes=needed_bytes)
+        if folder is None:
+            return ShardRows(grid=grid, row_bytes=CONTENT_HASH_BYTES, decode=self._decode_hashes, view=0)
+        return CachedRows(
+            folder,
+            name=HASHES,
+            grid=grid,
+            row_bytes=CONTENT_HASH_BYTES,
+            decode=self._decode_hashes,
+            recorded=lambda _: self._manifest.samples_file.blake3,
+            view=0,
+            check="all" if cache.check == "all" else "none",  # for one stretch the whole file would be hashed
+        )
+
+    def _decode_hashes(self, stretch: Shard, rows: Rows) -> None:
+        with self._damage_told("its table of samples"):
+            self.columns.hashes_into(stretch, rows)
+
+    @contextmanager
+    def _damage_told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
+            raise DamagedStore(f"{self._name}: {what}: {error}. Get the store again.") from error
 
     def pixel_digests(self, view: int) -> PixelDigests:
         """Of the samples of one view whose digest was kept; of none where the store keeps none."""
         if not self._manifest.digest_files:
             return PixelDigests.none()
-        try:
+        with self._damage_told(f"pixel digests of view {view}"):
             digests = decode_digests(self._read(self._manifest.digest_files[view]), max_rows=self._num_samples)
             if not np.array_equal(digests.store_D, self._digested(view)):
                 raise ValueError("of other samples than the manifest says")
             return digests
-        except (ValueError, LookupError, OSError, RuntimeError) as error:  # whatever Arrow raises
-            raise DamagedStore(f"{self._name}: pixel digests of view {view}: {error}. Get the store again.") from error
 
     @property
     def _num_samples(self) -> int:
@@ -74,7 +149,11 @@ def _check_table(table: SampleTable, manifest: Manifest) -> None:
         raise ValueError("counts of rows are missing")
     if room is not None and table.rows_N is not None and _most_in_a_shard(table.rows_N, manifest) > room:
         raise ValueError("a shard's samples have more rows than it has room for")
-    chosen_from, recipe_N = manifest.source.chosen_from, table.recipe_N
+    _check_recipe(table.recipe_N, manifest)
+
+
+def _check_recipe(recipe_N: RecipeIndex | None, manifest: Manifest) -> None:
+    chosen_from = manifest.source.chosen_from
     if (recipe_N is None) != (chosen_from is None):
         raise ValueError(f"recipe indices {'are missing' if recipe_N is None else 'that are not asked for'}")
     if recipe_N is not None and chosen_from is not None and recipe_N[-1] >= chosen_from:

@@ -211,7 +211,7 @@ class StoreWriter:
 
         def fill_in(records: Sequence[CommitRecord]) -> None:
             for record in records:
-                found = ContentHashes(self.content_hashes(record)).bytes_N16
+                found = self.content_hashes(record).bytes_N16
                 known_S16 = hashes_N16[record.shard.start : record.shard.stop]
                 self._check_same(known_S16, found, start=record.shard.start)
                 known_S16[:] = found
@@ -227,7 +227,7 @@ class StoreWriter:
             self._check_same(known_N16[shard.start : shard.stop], found, start=shard.start)
         record = self._in_another_view(shard)
         if record is not None:
-            self._check_same(ContentHashes(self.content_hashes(record)).bytes_N16, found, start=shard.start)
+            self._check_same(self.content_hashes(record).bytes_N16, found, start=shard.start)
 
     def _check_same(self, known_S16: NDArray[np.uint8], found_S16: NDArray[np.uint8], *, start: int) -> None:
         differs_S = known_S16.any(axis=1) & (known_S16 != found_S16).any(axis=1)
@@ -243,10 +243,9 @@ class StoreWriter:
             f"to be like. Restore the data, or choose another `out`."
         )
 
-    def content_hashes(self, record: CommitRecord) -> list[bytes]:
+    def content_hashes(self, record: CommitRecord) -> ContentHashes:
         """Of the samples of one finished shard, in their order. Raises DamagedStore as `finalize`."""
-        data = self._read_written(record, record.hashes_file)
-        return [data[start : start + CONTENT_HASH_BYTES] for start in range(0, len(data), CONTENT_HASH_BYTES)]
+        return ContentHashes.from_bytes(self._read_written(record, record.hashes_file))
 
     def read_files(self, record: CommitRecord) -> dict[str, bytes]:
         """Those of one finished shard by path. Raises DamagedStore as `finalize`."""

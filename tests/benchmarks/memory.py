@@ -73,14 +73,14 @@ def peak_bytes(work: Callable[[Path, int], None], path: Path, num_samples: int) 
     process.start()
     peak = 0
     while process.is_alive():
-        peak = max(peak, _anonymous_bytes(Path(f"/proc/{process.pid}/status")))
+        peak = max(peak, anonymous_bytes(Path(f"/proc/{process.pid}/status")))
         time.sleep(POLL_S)
     if process.exitcode:
         raise RuntimeError(f"the process that was measured ended with {process.exitcode}")
     return peak
 
 
-def _anonymous_bytes(status: Path) -> int:
+def anonymous_bytes(status: Path) -> int:
     """0 for a process that has just ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in status.read_text().splitlines():

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from softlab.identity import content_hash, digest_of
+from softlab.identity import ContentHashes, content_hash, digest_of
 from softlab.keys import Keys
 from softlab.labels.coding import Coding, LabelCoding
 from softlab.labels.selection import keep_top_k
@@ -92,20 +92,25 @@ def write_synthetic_store(
     k: int = 16,
     num_classes: int = 1000,
     feature_width: int | None = None,
+    shard_rows: int | None = None,
+    samples: SampleTable | None = None,
+    is_finished: bool = True,
 ) -> Path:
     """T = 1, 2, 4, and a feature `wide` of that width if one is given. A few blocks of rows are drawn, coded by the
     real coding, and written again and again by the real writer: 12.8 million rows take no teacher, and half a minute.
+    A dump that isn't finished has all of its shards.
     """
     num_blocks = min(NUM_BLOCKS, -(-num_samples // BLOCK_ROWS))
     blocks = [
         _draw_block(number, k=k, num_classes=num_classes, feature_width=feature_width) for number in range(num_blocks)
     ]
-    plan = _plan(form, coding, blocks[0], num_samples=num_samples)
+    plan = _plan(form, coding, blocks[0], num_samples=num_samples, shard_rows=shard_rows)
     label_coding = coding_of(plan.classes[0])
     assert isinstance(label_coding, LabelCoding), "it is of the largest logits"
     encoded = [_encode(label_coding, block) for block in blocks]
-    samples = _samples(num_samples)
-    with writing(path, plan) as writer:
+    samples = samples or _samples(num_samples)
+    unknown = ContentHashes.from_bytes(bytes(16 * num_samples))
+    with writing(path, plan, expected=lambda: replace(samples, content_hashes=unknown)) as writer:
         for shard in writer.pending:
             arrays = {
                 name: _fill(shard, [block[name] for block in encoded]) for name in (f.name for f in plan.storage.fields)
@@ -119,11 +124,14 @@ def write_synthetic_store(
             )
             hashes = list(samples.content_hashes[shard.start : shard.stop])
             writer.write(shard, arrays=arrays, content_hashes=hashes, statistics={"logits": statistics})
-        writer.finalize(samples)
+        if is_finished:
+            writer.finalize(samples)
     return path
 
 
-def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 16) -> Path:
+def write_manifest_alone(
+    path: Path, *, num_shards: int, rows_per_shard: int = 16, samples_file: FileRecord | None = None
+) -> Path:
     """A folder with nothing but the manifest of a store of so many shards: enough to open it."""
     block = _draw_block(0, k=16, num_classes=1000, feature_width=None)
     plan = _plan("zarr", "float16", block, num_samples=1, shard_rows=rows_per_shard)
@@ -146,12 +154,12 @@ def write_manifest_alone(path: Path, *, num_shards: int, rows_per_shard: int = 1
     manifest = Manifest(
         **{name: getattr(plan, name) for name in StorePlan.__struct_fields__},
         source_fingerprint=digest_of(b"source"),
-        samples_file=_file("samples.parquet"),
+        samples_file=samples_file or _file("samples.parquet"),
         layout_files=(),
         shards=shards,
         statistics=add_up_by_output(shards),
     )
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     (path / MANIFEST_NAME).write_bytes(encode(manifest))
     return path
 

@@ -1,5 +1,6 @@
 import multiprocessing
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from softlab.errors import DamagedStore, InvalidOption, SoftlabError, UnreadableSample
-from softlab.indices import SourceIndex
+from softlab.errors import DamagedStore, InvalidOption, SoftlabError, StoreMismatch, UnreadableSample
+from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading import aligned as loading_aligned
 from softlab.loading import loader
 from softlab.loading.aligned import Aligned
@@ -20,6 +21,8 @@ from softlab.loading.sample_check import align
 from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.modalities.modality import decoding_for
 from softlab.sources.source import Sample
+from softlab.store import reader
+from softlab.store.reader import Store
 from tests.loading.labelled import dump_rows, open_rows
 from tests.modalities.images.batches import images_in
 from tests.sources.pictures import image_of, image_rows, truncated_png
@@ -145,6 +148,24 @@ def test_how_samples_are_decoded_is_decided_once_and_not_for_each(
 @pytest.mark.process
 def test_workers_give_the_same_batches_in_the_same_order(aligned: Aligned) -> None:
     assert_same_batches(load(aligned, workers=2), load(aligned, workers=0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_of_very_many_samples_no_more_is_known_than_a_batch_needs(
+    aligned: Aligned, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(aligned)
+    monkeypatch.setattr(reader, "LARGE_TABLE", 0)
+    monkeypatch.setattr(Store, "read_samples", None)
+
+    source, store = aligned.source, aligned.store
+    assert store is not None
+    assert align(source, store, subset=True).tolist() == PART
+    assert_same_batches(load(aligned, workers=workers), expected)
+    assert aligned.store_N is not None
+    other = replace(aligned, store_N=StoreIndex(np.roll(aligned.store_N, 1)))
+    with pytest.raises(StoreMismatch, match="is not what the teacher saw: its content hash differs"):
+        load(other, workers=workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -11,6 +11,7 @@ from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.opening import open_source
 from softlab.sharing.fetch.pull import PullOptions, pull
 from softlab.sources.options import SourceOptions
+from softlab.store import reader
 from softlab.store.reader import Store, open_store
 from tests.loading.labelled import CLASS_NAMES, NUM_CLASSES, Row, dump_rows, open_rows
 from tests.sources.pictures import animals, encoded, image_rows, picture
@@ -24,6 +25,13 @@ DUMP_AGAIN = "Point `source.path` at the data the teacher saw, or dump again"
 def changed(rows: list[Row], number: int) -> list[Row]:
     """With another picture under the same key."""
     return [row | {"bytes": OTHER_PICTURE} if at == number else row for at, row in enumerate(rows)]
+
+
+@pytest.fixture(params=["few", "very many"], autouse=True)
+def how_many_samples_are_very_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many the keys are merged a block at a time."""
+    if request.param == "very many":
+        monkeypatch.setattr(reader, "LARGE_TABLE", 0)
 
 
 @pytest.fixture

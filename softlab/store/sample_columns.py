@@ -1,0 +1,102 @@
+"""The columns of a large `samples.parquet`, of which no more is in memory than is looked at."""
+
+# Shape letters: N samples, S of one stretch, B of those asked for.
+
+from collections.abc import Iterator
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlab.foreign_parquet import ForeignParquet
+from softlab.identity import CONTENT_HASH_BYTES
+from softlab.indices import RecipeIndex, StoreIndex
+from softlab.keys import Keys
+from softlab.shards import Shard, ShardGrid
+from softlab.store.rows import Rows
+from softlab.store.samples import (
+    BLOCK_ROWS,
+    GROUP_ROWS,
+    RECIPE_INDEX,
+    SampleTable,
+    check_table,
+    decode_hashes,
+    decode_keys,
+    decode_recipe_indices,
+)
+
+HELD_BYTES = 64 << 20
+"""Of keys that are given at a time, if they are very long."""
+
+
+class SampleColumns:
+    """Of the bytes of a table, whose hash was compared. Raises ValueError, in every method, for what `encode_samples`
+    can't have written."""
+
+    def __init__(self, data: bytes | mmap, *, num_samples: int) -> None:
+        self._file = ForeignParquet(data)
+        self._longest = check_table(self._file, data, num_samples=num_samples)
+        self.num_samples = num_samples
+
+    def keys(self) -> Iterator[Keys]:
+        """All of them, some at a time: many small ones together, as whoever looks at them pays for each part."""
+        held: list[Keys] = []
+        num_rows = num_bytes = 0
+        for block in decode_keys(self._file, longest=self._longest):
+            held.append(block)
+            num_rows, num_bytes = num_rows + len(block), num_bytes + block.to_arrow().nbytes
+            if num_rows >= BLOCK_ROWS or num_bytes >= HELD_BYTES:
+                yield Keys.join(held)
+                held, num_rows, num_bytes = [], 0, 0
+        if held:
+            yield Keys.join(held)
+
+    def recipe_N(self) -> RecipeIndex | None:
+        """As `SampleTable.recipe_N`."""
+        return decode_recipe_indices(self._file) if RECIPE_INDEX.name in self._file.schema.names else None
+
+    def take(self, store_B: StoreIndex) -> SampleTable:
+        """Keys, hard targets and content hashes of a few samples, in the order asked for."""
+        starts, columns = self._starts(), ["key", "target", "content_hash"]
+        rows: list[dict[str, Any]] = [{} for _ in store_B]
+        group_B = np.searchsorted(starts, store_B, side="right") - 1
+        for number in np.unique(group_B).tolist():
+            group = self._file.read_group(number, columns)
+            for place in np.flatnonzero(group_B == number).tolist():
+                (rows[place],) = group.slice(int(store_B[place] - starts[number]), 1).to_pylist()
+        targets_B = np.array([-1 if row["target"] is None else row["target"] for row in rows], dtype=np.int64)
+        return SampleTable(
+            keys=[row["key"] for row in rows],
+            targets_N=targets_B if (targets_B >= 0).any() else None,
+            content_hashes=[row["content_hash"] for row in rows],
+        )
+
+    def hashes(self) -> Iterator[NDArray[np.uint8]]:
+        """All content hashes in their order, some at a time, uint8 [S, 16]."""
+        for number in range(self._file.metadata.num_row_groups):
+            yield self._hashes_of_group(number)
+
+    def hashes_into(self, stretch: Shard, rows_S16: Rows) -> None:
+        """The content hashes of the samples of one stretch."""
+        starts = self._starts()
+        first, last = np.searchsorted(starts, [stretch.start, stretch.stop - 1], side="right") - 1
+        parts = [self._hashes_of_group(number) for number in range(int(first), int(last) + 1)]
+        here = stretch.start - int(starts[first])
+        rows_S16[:] = np.concatenate(parts)[here : here + stretch.num_rows]
+
+    def _hashes_of_group(self, number: int) -> NDArray[np.uint8]:
+        column = self._file.read_group(number, ["content_hash"]).column(0)
+        data = b"".join(decode_hashes(chunk) for chunk in column.chunks)
+        return np.frombuffer(data, dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
+
+    def _starts(self) -> NDArray[np.int64]:
+        """Of the row groups."""
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        return np.cumsum([0, *sizes])[:-1]
+
+
+def stretches(num_samples: int) -> ShardGrid:
+    """In which content hashes are decoded and kept: the row groups of a table that softlab wrote."""
+    return ShardGrid(num_views=1, num_samples=num_samples, shard_rows=GROUP_ROWS)
