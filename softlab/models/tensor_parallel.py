@@ -7,7 +7,7 @@ with, the others are sent, and run it with the same. So only the leader does the
 import atexit
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -125,13 +125,17 @@ def leading(model: nn.Module, *, device: torch.device) -> Iterator[None]:
         autocast = torch.get_autocast_dtype(device.type) if is_autocast else None
         _broadcast(_Call(given=given, named=named, autocast=autocast), device=device)
 
-    handle, is_well = model.register_forward_pre_hook(send, with_kwargs=True, prepend=True), False
+    handle = model.register_forward_pre_hook(send, with_kwargs=True, prepend=True)
     try:
         yield
-        is_well = True
+    except BaseException:
+        with suppress(RuntimeError):  # where one of them has failed first
+            _broadcast(_End(is_well=False), device=device)
+        raise
+    else:
+        _broadcast(_End(is_well=True), device=device)
     finally:
         handle.remove()
-        _broadcast(_End(is_well=is_well), device=device)
 
 
 def follow(model: nn.Module, *, device: torch.device) -> bool:

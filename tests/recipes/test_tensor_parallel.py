@@ -1,6 +1,7 @@
 """A language model that several processes share, as one teacher, against the same one in a process of its own."""
 
 import re
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,29 @@ def dump(made: Path, out: Path, size: int) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=OddSource)
         recipe(made, out, size=size).run()
+
+
+def dump_and_be_refused(made: Path, out: Path) -> None:
+    """The leader is, after it has seen what the teacher gives."""
+    shared = recipe(made, out, size=2)
+    try:
+        replace(shared, dump=replace(shared.dump, k=1_000)).run()
+    except InvalidOption:
+        sys.exit(7)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_where_a_leader_fails_its_followers_end_without_a_word(
+    made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with started(2, dump_and_be_refused, made, tmp_path / "store") as processes:
+        for process in processes:
+            process.join(120)
+        codes = [process.exitcode for process in processes]
+
+    assert codes == [7, 1]
+    assert "Error" not in capfd.readouterr().err
 
 
 @pytest.mark.process

@@ -144,7 +144,7 @@ class _Crew:
         worker, number = self._at.pop(answer)
         try:
             said = self._ray.get(answer)
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayError as error:
             self._replace(number, shards, reason=str(error))
             return
         self._idle.append(worker)

@@ -40,7 +40,7 @@ def test_a_machine_that_comes_is_used_and_one_that_goes_is_done_without(
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        added, counts = [], list[int | None]()
+        added, counts = list[object](), list[int | None]()
 
         def on_progress(progress: DumpProgress) -> None:
             counts.append(progress.num_workers)
