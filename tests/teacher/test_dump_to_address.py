@@ -30,7 +30,7 @@ from softlab.sources.source import Sample
 from softlab.store.format import FormatName
 from softlab.store.reader import open_store
 from softlab.store.verify import verify_store
-from softlab.teacher.dump import DumpProgress
+from softlab.teacher.dump_progress import DumpProgress
 from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.planning import plan_dump
 from tests.forks import FORKS, run_in_fork

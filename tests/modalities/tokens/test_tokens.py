@@ -23,7 +23,7 @@ from softlab.modalities.modality import (
 from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.modalities.tokens.modality import MODALITY
-from softlab.modalities.tokens.tokenizer import tokenizer_for
+from softlab.modalities.tokens.tokenizer import CausalTokenizer, tokenizer_for
 from softlab.sources.source import Raw
 from softlab.testing.modalities import ModalityContract
 from tests.modalities.tokens.llamas import CHAT, DOCUMENTS, FORGETFUL, TEMPLATE, byte_tokenizer, save_tokenizer
@@ -61,7 +61,9 @@ def collate(options: TokensInput, *raws: Any) -> Any:
 
 
 def words(options: TokensInput, ids: Any) -> list[str]:
-    rust = tokenizer_for(options).text.rust
+    tokenizer = tokenizer_for(options)
+    assert isinstance(tokenizer, CausalTokenizer)
+    rust = tokenizer.text.rust
     return [rust.decode([number], skip_special_tokens=False) for number in ids.tolist()]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from softlab.errors import SoftlabError, UnfinishedStore
 from softlab.sources.source import Sample
-from softlab.teacher.dump import DumpProgress, OnProgress
+from softlab.teacher.dump_progress import DumpProgress, OnProgress
 from softlab.teacher.options import DumpOptions
 from tests.clusters import cluster_environment
 from tests.store.building import contents

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from softlab.sources.source import Sample
-from softlab.teacher.dump import DumpProgress
+from softlab.teacher.dump_progress import DumpProgress
 from tests.clusters import cluster_environment
 from tests.store.building import contents
 from tests.teacher.dumping import Pictures, dump, make_options
