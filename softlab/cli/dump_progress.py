@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ MOST_WORKERS, MOST_RANGES = 8, 20
 
 
 def dump_progress(
-    store: Annotated[Path, typer.Argument(help="Folder that a dump is written to.", show_default=False)],
+    store: Annotated[str, typer.Argument(help="Folder that a dump is written to.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
 ) -> None:
     """Show what is there of a store, what is missing, who is at work on it and how long it will take.

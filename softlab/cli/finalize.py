@@ -1,6 +1,5 @@
 """`softlab finalize`: finish a store whose shards were written by any number of processes."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from softlab.teacher.job import finalize as finalize_dump
 
 
 def finalize(
-    store: Annotated[Path, typer.Argument(help="Folder that a dump was written to.", show_default=False)],
+    store: Annotated[str, typer.Argument(help="Folder that a dump was written to.", show_default=False)],
 ) -> None:
     """Write the manifest of a store once all of its shards are there; every file is read back first.
 
