@@ -43,8 +43,9 @@ def writing(
     """Start a store, or go on with one that was interrupted; alone, or with those who are let in by `joining`. With
     `find_staying` one that was begun differently is gone on with too, where something of it can stay.
 
-    Raises StoreExists for a folder that holds something else or a finished store, StoreBusy while another process
-    writes it, StoreMismatch if the interrupted dump was of another plan.
+    Raises StoreExists for a folder that holds something else or a finished store, and where another process finished it
+    meanwhile as nothing is locked; StoreBusy while another process writes it, StoreMismatch if the interrupted dump was
+    of another plan.
     """
     check_vacant(root, plan)
     with files_at(root).hold(LOCK_NAME) as let_others_share, _finish_told(root):

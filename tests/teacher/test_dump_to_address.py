@@ -1,6 +1,7 @@
 """A dump straight to an object store is the store that a dump into a folder makes, and goes on as that does."""
 
 import itertools
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -35,12 +36,17 @@ from softlab.teacher.job import DumpJob, finalize
 from softlab.teacher.planning import plan_dump
 from tests.forks import FORKS, run_in_fork
 from tests.kills import kill_this_process
-from tests.servers.s3 import READER_KEY, READER_SECRET, has_weed, running_s3
+from tests.servers.s3 import READER_KEY, READER_SECRET, S3Server, has_weed, running_s3
 from tests.store.building import FORMATS, contents
 from tests.teacher.augmenting import AUGMENT
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
 
 pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def environment(s3_server: S3Server) -> dict[str, str]:
+    return s3_server.environment
 
 
 def contents_at(address: str) -> dict[str, bytes]:
@@ -109,9 +115,15 @@ def test_it_is_pushed_on_the_server_and_pulled_and_trained_from_as_any_store(tmp
 # Processes and servers that are killed.
 
 
+def at_server(environment: dict[str, str], act: Callable[..., None], *arguments: object) -> None:
+    """In a fork of a process that was started before the server."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    act(*arguments)
+
+
 def dump_and_die(address: str, number: int) -> None:
     """Before the so-manieth change that is asked of the server."""
-    torch.set_num_threads(1)
     changes = itertools.count(1)
 
     def before(ask: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,11 +140,13 @@ def dump_and_die(address: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("first", [2, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
-def test_one_that_is_killed_at_any_change_goes_on(tmp_path: Path, bucket: str, first: int) -> None:
+def test_one_that_is_killed_at_any_change_goes_on(
+    tmp_path: Path, bucket: str, environment: dict[str, str], first: int
+) -> None:
     dump(tmp_path / "store")
     number, tried = first, 0
 
-    while run_in_fork(dump_and_die, f"{bucket}/{number}", number) == -signal.SIGKILL:
+    while run_in_fork(at_server, environment, dump_and_die, f"{bucket}/{number}", number) == -signal.SIGKILL:
         dump(f"{bucket}/{number}")
         assert contents_at(f"{bucket}/{number}") == contents(tmp_path / "store")
         number, tried = number + (1 if first == 1 else 13), tried + 1
@@ -169,7 +183,6 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
 
 
 def run_shards(job: DumpJob, numbers: list[int]) -> None:
-    torch.set_num_threads(1)
     for number in numbers:
         job.run_shard(number)
 
@@ -188,20 +201,22 @@ def die_before_the_record(job: DumpJob, number: int) -> None:
 
 
 def dump_whole(address: str) -> None:
-    torch.set_num_threads(1)
     dump(address)
 
 
 def test_processes_that_do_shards_in_any_order_and_one_that_is_killed_make_the_store_of_one(
-    tmp_path: Path, bucket: str
+    tmp_path: Path, bucket: str, environment: dict[str, str]
 ) -> None:
     """Each shard is done twice."""
     dump(tmp_path / "store")
     address = f"{bucket}/pets"
     job = plan_dump(make_teacher(), Pictures(), address, make_options())
 
-    killed = FORKS.Process(target=die_before_the_record, args=(job, 1))
-    others = [FORKS.Process(target=run_shards, args=(job, order)) for order in ([3, 0, 2, 1], [1, 2, 3, 0])]
+    killed = FORKS.Process(target=at_server, args=(environment, die_before_the_record, job, 1))
+    others = [
+        FORKS.Process(target=at_server, args=(environment, run_shards, job, order))
+        for order in ([3, 0, 2, 1], [1, 2, 3, 0])
+    ]
     for process in (killed, *others):
         process.start()
     for process in (killed, *others):
@@ -214,11 +229,11 @@ def test_processes_that_do_shards_in_any_order_and_one_that_is_killed_make_the_s
     assert contents_at(address) == contents(tmp_path / "store")
 
 
-def test_two_commands_at_once_make_one_store(tmp_path: Path, bucket: str) -> None:
+def test_two_commands_at_once_make_one_store(tmp_path: Path, bucket: str, environment: dict[str, str]) -> None:
     dump(tmp_path / "store")
     address = f"{bucket}/pets"
 
-    processes = [FORKS.Process(target=dump_whole, args=(address,)) for _ in range(2)]
+    processes = [FORKS.Process(target=at_server, args=(environment, dump_whole, address)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -234,14 +249,18 @@ def finalize_at(address: str, barrier: Any) -> None:
     finalize(address)
 
 
-def test_the_store_is_finished_once_though_several_do_it_at_once(tmp_path: Path, bucket: str) -> None:
+def test_the_store_is_finished_once_though_several_do_it_at_once(
+    tmp_path: Path, bucket: str, environment: dict[str, str]
+) -> None:
     dump(tmp_path / "store")
     for number in range(4):  # who is first differs
         address = f"{bucket}/{number}"
         job = plan_dump(make_teacher(), Pictures(), address, make_options())
         run_shards(job, [0, 1, 2, 3])
         barrier = FORKS.Barrier(3)
-        processes = [FORKS.Process(target=finalize_at, args=(address, barrier)) for _ in range(3)]
+        processes = [
+            FORKS.Process(target=at_server, args=(environment, finalize_at, address, barrier)) for _ in range(3)
+        ]
         for process in processes:
             process.start()
         for process in processes:
