@@ -11,6 +11,7 @@ the very views that the teacher saw.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, cast
 
 import numpy as np
@@ -22,9 +23,10 @@ from softlab.indices import StoreIndex
 from softlab.keys import Keys
 from softlab.loading.dataset_labels import DatasetLabels
 from softlab.loading.label_check import stored_label_note, warn_of_labels
-from softlab.loading.sample_check import check_contents, with_stored_classes
+from softlab.loading.sample_check import check_contents, check_few_contents, with_stored_classes
 from softlab.modalities.views import describe_views
 from softlab.sources.source import Raw, Sample, SkippedSample, Source
+from softlab.store.key_join import find_among
 from softlab.store.reader import Store
 
 Contents = Callable[[int], bytes | Mapping[str, Raw]]
@@ -32,6 +34,9 @@ Contents = Callable[[int], bytes | Mapping[str, Raw]]
 
 VerifyContents = Literal["some", "all", "keys"]
 ViewsMismatch = Literal["refuse", "allow"]
+
+SHOWN_KEYS = 3
+"""Of those that are missing."""
 
 OTHER_DATA = "Give the very samples that the teacher saw, or dump again."
 OTHER_CONTENT = "Let contents= give the very bytes that the teacher's source read, or dump again."
@@ -75,18 +80,20 @@ def align(
 
 def find_samples(store: Store, source: Source, *, verify: VerifyContents, subset: bool) -> StoreIndex:
     """For each sample of a source its index in the store, int64 [N], found by key, in any order. Raises as `align`."""
-    table, ours = store.read_samples(), Keys(source.keys)
-    theirs = Keys(table.keys)
-    store_N = theirs.find_in_any_form(ours)
-    _check_known(store, theirs, ours.take(np.flatnonzero(store_N < 0)), num_keys=len(ours))
+    ours, table = Keys(source.keys), None if store.has_large_table else store.read_samples()
+    find = partial(find_among, store.read_keys) if table is None else Keys(table.keys).find_in_any_form
+    store_N = StoreIndex(find(ours))
+    _check_known(store, ours.take(np.flatnonzero(store_N < 0)), num_keys=len(ours))
     _check_once(store, ours, store_N)
     if not subset:
-        _check_complete(store, theirs, store_N)
-    if verify != "keys":
+        _check_complete(store, store_N)
+    next_step = OTHER_CONTENT if isinstance(source, _OwnSamples) else OTHER_DATA
+    if verify != "keys" and table is None:
+        check_few_contents(source, store, store_N, verify=verify, next_step=next_step)
+    elif verify != "keys" and table is not None:
         hashes_N16 = ContentHashes(table.content_hashes).bytes_N16[store_N]
-        next_step = OTHER_CONTENT if isinstance(source, _OwnSamples) else OTHER_DATA
         check_contents(source, hashes_N16, verify=verify, where=store.name, next_step=next_step)
-    return StoreIndex(store_N)
+    return store_N
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -147,7 +154,7 @@ def _check_keys_say_enough(store: Store, verify: VerifyContents) -> None:
     """Without contents."""
     if verify == "all":
         raise InvalidOption("align: verify='all' compares contents. Give contents=, or leave verify out.")
-    if verify == "some" and all(key.isdecimal() for key in store.read_samples().keys):
+    if verify == "some" and all(key.isdecimal() for part in store.read_keys() for key in part):
         raise StoreMismatch(
             f"{store.name}: its keys are row numbers, which the same samples in another order would have too. Give "
             f"contents=, so that some are compared, or a softlab source in place of the keys; verify='keys' does "
@@ -155,7 +162,7 @@ def _check_keys_say_enough(store: Store, verify: VerifyContents) -> None:
         )
 
 
-def _check_known(store: Store, theirs: Keys, unknown: Keys, *, num_keys: int) -> None:
+def _check_known(store: Store, unknown: Keys, *, num_keys: int) -> None:
     if not unknown:
         return
     left_out = {item.key for item in store.manifest.source.skipped}
@@ -164,9 +171,10 @@ def _check_known(store: Store, theirs: Keys, unknown: Keys, *, num_keys: int) ->
             f"{store.name}: the teacher left out {len(left_out):,} unreadable samples, such as {first_few(unknown)}. "
             f"Leave them out of the data set too."
         )
+    theirs = store.read_samples_at(range(min(store.num_samples, 2))).keys
     raise StoreMismatch(
         f"{store.name}: {len(unknown):,} of your {num_keys:,} keys are of no sample: {first_few(unknown)}. Its own are "
-        f"such as {first_few(theirs[:2])}. {OTHER_DATA}"
+        f"such as {first_few(theirs)}. {OTHER_DATA}"
     )
 
 
@@ -181,10 +189,14 @@ def _check_once(store: Store, ours: Keys, store_N: NDArray[np.int64]) -> None:
         )
 
 
-def _check_complete(store: Store, theirs: Keys, store_N: NDArray[np.int64]) -> None:
-    missing = theirs.take(np.setdiff1d(np.arange(len(theirs)), store_N))
-    if missing:
+def _check_complete(store: Store, store_N: StoreIndex) -> None:
+    """Of samples that are there once."""
+    num_missing = store.num_samples - len(store_N)
+    if num_missing:
+        missing = np.setdiff1d(np.arange(min(len(store_N) + SHOWN_KEYS, store.num_samples)), store_N)
+        keys = store.read_samples_at(missing[:SHOWN_KEYS]).keys
+        more = f" and {num_missing - SHOWN_KEYS:,} more" if num_missing > SHOWN_KEYS else ""
         raise StoreMismatch(
-            f"{store.name}: has {len(theirs):,} samples, and {len(missing):,} of them are not among your "
-            f"{len(store_N):,} keys: {first_few(missing)}. Say subset=True if you mean to train on a part of it."
+            f"{store.name}: has {store.num_samples:,} samples, and {num_missing:,} of them are not among your "
+            f"{len(store_N):,} keys: {first_few(keys)}{more}. Say subset=True if you mean to train on a part of it."
         )

@@ -53,7 +53,7 @@ def align(
     """
     if store.has_large_table:
         store_N = _match_keys(source, store, store.read_keys, subset=subset, next_step=next_step)
-        _check_few_contents(source, store, store_N, verify=verify)
+        check_few_contents(source, store, store_N, verify=verify)
         return store_N
     table = store.read_samples()
     store_N = _match_keys(source, store, lambda: [Keys(table.keys)], subset=subset, next_step=next_step)
@@ -61,7 +61,14 @@ def align(
     return store_N
 
 
-def _check_few_contents(source: Source, store: Store, store_N: StoreIndex, *, verify: VerifyInputs) -> None:
+def check_few_contents(
+    source: Source,
+    store: Store,
+    store_N: StoreIndex,
+    *,
+    verify: VerifyInputs = "some",
+    next_step: str = OTHER_CONTENT,
+) -> None:
     """As `check_contents` of what the store tells, of which no more is read than is looked at."""
     looked_at = np.arange(len(source))
     if verify == "some":
@@ -71,7 +78,7 @@ def _check_few_contents(source: Source, store: Store, store_N: StoreIndex, *, ve
         hashes_B16 = store.content_hashes_of(store_N[chosen])
         for index, expected in zip(chosen.tolist(), hashes_B16, strict=True):
             if expected.any() and source.read(index).content_hash != expected.tobytes():
-                raise changed_sample(source, index, where=store.name)
+                raise changed_sample(source, index, where=store.name, next_step=next_step)
 
 
 def check_contents(

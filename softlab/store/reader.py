@@ -293,8 +293,9 @@ class Store:
 
     @property
     def has_large_table(self) -> bool:
-        """Whether there are so many samples that `read_samples` is to be avoided: it holds some 60 bytes of each."""
-        return self.num_samples > LARGE_TABLE
+        """Whether there are so many samples that `read_samples` is to be avoided: it holds some 60 bytes of each. Of a
+        store elsewhere the table is fetched, and so held, as a whole."""
+        return self.num_samples > LARGE_TABLE and isinstance(self.path, Path)
 
     def read_keys(self) -> Iterator[Keys]:
         """Those of all samples in their order, some at a time where there are very many."""

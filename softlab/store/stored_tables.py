@@ -49,12 +49,11 @@ class StoredTables:
 
     @cached_property
     def columns(self) -> SampleColumns:
-        """The same of a store of very many samples, a stretch at a time. The whole file is hashed when this is first
-        asked for; it is mapped where it lies on this machine."""
-        record = self._manifest.samples_file
+        """The same of a store on this machine with very many samples, a stretch at a time. The whole file is hashed
+        when this is first asked for."""
+        assert isinstance(self._place, Path), "another one's table is read as a whole"
         with self._damage_told("its table of samples"):
-            data = map_file(self._place, record) if isinstance(self._place, Path) else self._read(record)
-            return SampleColumns(data, num_samples=self._num_samples)
+            return SampleColumns(map_file(self._place, self._manifest.samples_file), num_samples=self._num_samples)
 
     def keys(self) -> Iterator[Keys]:
         """Those of all samples in their order, some at a time."""
@@ -96,7 +95,7 @@ class StoredTables:
             grid=grid,
             row_bytes=CONTENT_HASH_BYTES,
             decode=self._decode_hashes,
-            recorded=lambda _: self._manifest.samples_file.blake3,
+            recorded=lambda stretch: f"{self._manifest.samples_file.blake3} {stretch.part}",
             view=0,
             check="all" if cache.check == "all" else "none",  # for one stretch the whole file would be hashed
         )

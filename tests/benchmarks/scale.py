@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from mmap import ACCESS_READ, mmap
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from softlab.identity import ContentHashes, digest_of, keys_fingerprint, source_fingerprint
@@ -30,6 +32,7 @@ from softlab.loading.order import ShuffledBatches
 from softlab.loading.sample_check import align
 from softlab.manifest import FileRecord
 from softlab.modalities.images.inputs import ImageInput
+from softlab.models.device import DeviceOptions
 from softlab.sources.source import Sample
 from softlab.store.access import joining
 from softlab.store.cache import CacheOptions
@@ -43,10 +46,14 @@ from softlab.store.samples import (
     decode_samples,
     encode_samples,
 )
+from softlab.teacher.dump import dump_teacher
+from softlab.teacher.forward import Teacher
 from softlab.teacher.job import finalize
+from softlab.teacher.options import DumpOptions
+from softlab.teacher.planning import as_teacher, plan_dump
 from tests.benchmarks.memory import anonymous_bytes
 from tests.benchmarks.report import Report
-from tests.benchmarks.stores import BlankImages, write_manifest_alone, write_synthetic_store
+from tests.benchmarks.stores import BlankImages, RandomLogits, write_manifest_alone, write_synthetic_store
 
 INPUT = ImageInput(mean=(0.0,), std=(1.0,))
 POLL_S = 0.002
@@ -173,6 +180,21 @@ def finalizing(folder: Path, num_samples: int) -> Callable[[], object]:
     return lambda: finalize(path)
 
 
+def planning(folder: Path, num_samples: int) -> Callable[[], object]:
+    return partial(plan_dump, *dump_of(folder / "planned", num_samples))
+
+
+def dumping(folder: Path, num_samples: int) -> Callable[[], object]:
+    """All of it, of a teacher that costs next to nothing."""
+    torch.set_num_threads(1)
+    return partial(dump_teacher, *dump_of(folder / "dumped", num_samples))
+
+
+def dump_of(out: Path, num_samples: int) -> tuple[Teacher, BlankImages, Path, DumpOptions]:
+    options = DumpOptions(k=4, batch_size=1024, shard_rows=SHARD_ROWS, device=DeviceOptions(name="cpu"))
+    return as_teacher(RandomLogits(num_classes=16), input=INPUT), BlankImages(num_samples), out, options
+
+
 def aligning_all(folder: Path, num_samples: int) -> Callable[[], object]:
     store, source = open_store(store_of(folder, num_samples), cache=cache_in(folder)), Named(table_of(num_samples))
     return lambda: align(source, store)
@@ -250,6 +272,8 @@ PARTS: dict[str, Part] = {
     "views in random order, the first batch": first_batch_of_views,
     "opening": opening,
     "joining, shards of 16": joining_dump,
+    "plan": planning,
+    "dump, with plan and finalize": dumping,
     "finalize": finalizing,
     "alignment of all": aligning_all,
     "alignment of 1 in 100": aligning_part,

@@ -14,6 +14,7 @@ from softlab.loading.own_loop import Contents, align
 from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import SkippedSample
+from softlab.store import reader as store_reader
 from softlab.store.reader import Store
 from tests.loading.labelled import CLASS_NAMES, dump_rows, open_rows
 from tests.loading.own_data import are_of
@@ -29,6 +30,13 @@ KEYS = [row["path"] for row in ROWS]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("own")
     return dump_rows(folder / "store", open_rows(folder / "dumped.parquet", ROWS))
+
+
+@pytest.fixture(params=["few", "very many"], autouse=True)
+def how_many_samples_are_very_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many the keys are merged a block at a time."""
+    if request.param == "very many":
+        monkeypatch.setattr(store_reader, "LARGE_TABLE", 0)
 
 
 def reader(numbers: Sequence[int], *, changed: Sequence[int] = ()) -> Contents:
