@@ -157,7 +157,7 @@ def test_an_error_of_the_machine_ends_the_process_and_is_no_try(tmp_path: Path, 
 
 def test_a_full_disk_is_no_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = plan(tmp_path, Pictures())
-    monkeypatch.setattr("softlab.store.writer.write_files", refuse(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr("softlab.store.place.write_whole", refuse(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
 
     with pytest.raises(StoreWriteFailed, match="full"):
         job.run_shards(range(4))
