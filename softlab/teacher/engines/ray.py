@@ -23,6 +23,8 @@ from softlab.teacher.options import DumpOptions
 LOCAL = "local"
 """Ray's address of a cluster that is started on this machine, and ended with the dump."""
 
+START_TRIES = 3
+
 MOST_LOST = 10
 """Workers that may die one after the other without a shard that is finished; or 3 for each worker, if that is more."""
 
@@ -212,19 +214,29 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SoftlabError(
-            f"the Ray cluster at {address} can't be reached: {str(error).strip().partition(chr(10))[0].rstrip('.')}. "
-            f"Check `dump.ray_address`, and that the cluster has the same versions of Ray and Python."
-        ) from error
+    _connect(ray, address or os.environ.get("RAY_ADDRESS") or LOCAL)
     ray._private.worker._worker_logs_enabled = False  # else it prints each worker that dies: here that is no event
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """A cluster that is started gives up after half a minute, which a busy machine may take."""
+    for left in reversed(range(START_TRIES if address == LOCAL else 1)):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except Exception as error:  # some of Ray's are of no other class
+            ray.shutdown()
+            if left:
+                continue
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise SoftlabError(
+                f"the Ray cluster at {address} can't be reached: {reason}. Check `dump.ray_address`, and that the "
+                f"cluster has the same versions of Ray and Python."
+            ) from error
+        return
 
 
 def _library() -> Any:

@@ -160,6 +160,7 @@ def test_a_shard_that_kills_each_worker_ends_the_dump_at_last(tmp_path: Path) ->
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # other tests have one
 
     with pytest.raises(
         SoftlabError, match=r"^the Ray cluster at 192\.0\.2\.1:6379 can't be reached: it is gone\. Check"
