@@ -1,5 +1,6 @@
 import unicodedata
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_temporary_files_are_gone_afterwards(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_error_before_anything_is_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_join, "IN_MEMORY_KEYS", 0)
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda dir: open("/dev/full", "wb"))
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda dir: FileIO("/dev/full", "wb"))
 
     with pytest.raises(StoreWriteFailed, match=r"No space left on device .* make room"):
         find_among(lambda: [Keys(["a"])], Keys(["a"]))
