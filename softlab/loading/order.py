@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from softlab.indices import SourceIndex
 from softlab.loading.permutation import Permutation
 from softlab.loading.philox import generator_of, runs_at
+from softlab.loading.windows import WINDOW_BLOCKS, Windows
 
 ViewNumbers = NDArray[np.int64]
 
@@ -20,9 +21,6 @@ Order = Callable[[int, int], SourceIndex]
 
 ViewOrder = Literal["cycle", "random"]
 Shuffle = Literal["full", "blocks"]
-
-WINDOW_BLOCKS = 8
-"""Shards whose samples are shuffled together where whole stores are not: half of what a reader keeps decoded."""
 
 VIEWS, LENGTHS, PLACES = 1, 2, 3
 """Streams of random numbers beside that of `epoch_order`, 0."""
@@ -77,7 +75,8 @@ def by_place(num_samples: int, *, seed: int, epoch: int, block_rows: int | None 
         permutation = Permutation.drawn(num_samples, key=key, stream=PLACES)
         return lambda start, stop: SourceIndex(permutation.at(start, stop))
     generator = generator_of(key, stream=PLACES)
-    return Windows(num_samples, generator.permutation(np.arange(0, num_samples, block_rows)), block_rows, key).at
+    starts = generator.permutation(np.arange(0, num_samples, block_rows))
+    return Windows(num_samples=num_samples, starts=starts, block_rows=block_rows, key=key, stream=PLACES).at
 
 
 def _whole_order(num_samples: int, generator: np.random.Generator, *, block_rows: int | None) -> NDArray[np.int64]:
@@ -92,37 +91,6 @@ def _whole_order(num_samples: int, generator: np.random.Generator, *, block_rows
         order[done : done + len(window)] = window
         done += len(window)
     return order
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Windows:
-    """Runs of samples in random order, of which every `WINDOW_BLOCKS` are shuffled by a generator of their own."""
-
-    num_samples: int
-    starts: NDArray[np.int64]
-    """Of the runs, in their order."""
-
-    block_rows: int
-    key: tuple[int, int]
-
-    def at(self, start: int, stop: int) -> SourceIndex:
-        """What stands at some places."""
-        places = self._first_places()
-        first, last = (np.searchsorted(places, [start, max(stop - 1, start)], side="right") - 1).tolist()
-        windows = [self._window(number) for number in range(first, last + 1)]
-        here = start - int(places[first])
-        return SourceIndex(np.concatenate(windows)[here : here + stop - start])
-
-    def _first_places(self) -> NDArray[np.int64]:
-        """Of each window: one of them has the last run, which may be shorter."""
-        sizes = np.minimum(self.num_samples - self.starts, self.block_rows)
-        ends = np.cumsum(sizes)
-        return np.concatenate([[0], ends[WINDOW_BLOCKS - 1 : -1 : WINDOW_BLOCKS]])
-
-    def _window(self, number: int) -> NDArray[np.int64]:
-        starts = self.starts[number * WINDOW_BLOCKS : (number + 1) * WINDOW_BLOCKS].tolist()
-        runs = [np.arange(at, min(at + self.block_rows, self.num_samples)) for at in starts]
-        return generator_of(self.key, stream=PLACES, part=number + 1).permutation(np.concatenate(runs))
 
 
 def by_length(

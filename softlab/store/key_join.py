@@ -9,12 +9,14 @@ block of the store's is hashed too, and merged with them. Equal hashes are only 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import disk_errors
 from softlab.keys import Keys
 
 BLOCK_KEYS = 1 << 18
@@ -26,6 +28,9 @@ IN_MEMORY_KEYS = 1 << 24
 BUCKETS = 256
 """By the first bits of a hash; each is sorted in memory where all aren't."""
 
+WRITTEN_BYTES = 1 << 20
+"""Of such a file at a time."""
+
 SLOTS = 16
 """Bits a key, of which most tell that a hash is none of those that are looked for."""
 
@@ -35,7 +40,8 @@ Words = NDArray[np.uint64]
 
 def find_among(blocks: Callable[[], Iterable[Keys]], wanted: Keys, *, folder: Path | None = None) -> NDArray[np.int64]:
     """As `Keys.find_in_any_form` of all blocks together: where each of M keys stands, int64 [M], -1 where it doesn't.
-    `blocks` gives them anew each time that it is called; temporary files lie in `folder`."""
+    `blocks` gives them anew each time that it is called; temporary files lie in `folder`, by default the system's for
+    such. Raises StoreWriteFailed where there is no room for them."""
     import pyarrow.compute as pc  # as in `softlab.keys`
 
     with tempfile.TemporaryDirectory(dir=folder, prefix="softlab-keys-") as name:
@@ -169,5 +175,9 @@ def _are_equal(ours: Keys, theirs: Keys) -> NDArray[np.bool_]:
 def _room(folder: Path, count: int, dtype: Any, *, is_mapped: bool) -> NDArray[Any]:
     if not is_mapped:
         return np.empty(count, dtype=dtype)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        return np.memmap(file.name, dtype=dtype, mode="w+", shape=(count,))
+    with disk_errors(folder), tempfile.NamedTemporaryFile(dir=folder) as file:
+        size = count * np.dtype(dtype).itemsize
+        for start in range(0, size, WRITTEN_BYTES):  # or else a full disk would end the process, and later
+            file.write(bytes(min(WRITTEN_BYTES, size - start)))
+        file.flush()
+        return np.frombuffer(mmap(file.fileno(), size), dtype=dtype)

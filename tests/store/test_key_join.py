@@ -1,5 +1,6 @@
 import unicodedata
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softlab.errors import StoreWriteFailed
 from softlab.keys import Keys
 from softlab.store import key_join
 from softlab.store.key_join import find_among, hashes_of
@@ -81,6 +83,14 @@ def test_temporary_files_are_gone_afterwards(tmp_path: Path) -> None:
     find_among(lambda: [Keys(["a", "b"])], Keys(["b"]), folder=tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_before_anything_is_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_join, "IN_MEMORY_KEYS", 0)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda dir: FileIO("/dev/full", "wb"))
+
+    with pytest.raises(StoreWriteFailed, match=r"No space left on device .* make room"):
+        find_among(lambda: [Keys(["a"])], Keys(["a"]))
 
 
 def test_keys_with_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
