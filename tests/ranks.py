@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
@@ -20,10 +20,17 @@ def started(count: int, target: Callable[..., None], *arguments: object) -> Iter
         FORKS.Process(target=_run, args=(_environment(rank, count, store.port), target, *arguments))
         for rank in range(count)
     ]
+    with running(processes):
+        yield list(processes)
+
+
+@contextmanager
+def running(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Processes that are started here; those that are left at the end are killed."""
     for process in processes:
         process.start()
     try:
-        yield list(processes)
+        yield
     finally:
         for process in processes:
             process.kill()

@@ -24,6 +24,7 @@ from softlab.teacher.job import finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.shares import Share
 from tests.forks import FORKS
+from tests.ranks import running
 from tests.store.building import contents
 from tests.teacher.augmenting import AUGMENT, dump_views
 from tests.teacher.dumping import Pictures, dump, make_options, make_teacher, stop_at
@@ -45,17 +46,11 @@ def share(
 
 
 @contextmanager
-def running(*calls: tuple[Any, ...]) -> Iterator[list[BaseProcess]]:
+def calling(*calls: tuple[Any, ...]) -> Iterator[list[BaseProcess]]:
     """A process for each call, a function and its arguments; those that are left at the end are killed."""
-    processes = [FORKS.Process(target=call[0], args=call[1:]) for call in calls]
-    for process in processes:
-        process.start()
-    try:
-        yield list(processes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    processes: list[BaseProcess] = [FORKS.Process(target=call[0], args=call[1:]) for call in calls]
+    with running(processes):
+        yield processes
 
 
 def codes(processes: list[BaseProcess]) -> list[int | None]:
@@ -79,7 +74,7 @@ def test_shares_in_any_order_make_the_store_of_one_process(tmp_path: Path) -> No
 @pytest.mark.process
 def test_processes_that_begin_at_the_same_moment_settle_one_plan(tmp_path: Path) -> None:
     """Each would choose the rows of a shard by its own pace."""
-    with running(*[(share_at_once, tmp_path / "store", f"{index}/4", index) for index in range(4)]) as processes:
+    with calling(*[(share_at_once, tmp_path / "store", f"{index}/4", index) for index in range(4)]) as processes:
         assert codes(processes) == [0, 0, 0, 0]
     manifest = finalize(tmp_path / "store")
 
@@ -107,7 +102,7 @@ def test_two_that_finish_a_store_at_once_give_the_same_manifest(tmp_path: Path) 
     share(tmp_path / "store", "0/1")
     dump(tmp_path / "alone")
 
-    with running(*[(finalize, tmp_path / "store")] * 3) as processes:
+    with calling(*[(finalize, tmp_path / "store")] * 3) as processes:
         assert codes(processes) == [0, 0, 0]
 
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
