@@ -8,7 +8,7 @@ import argparse
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -149,7 +149,7 @@ def first_batch_of_views(folder: Path, num_samples: int) -> Callable[[], object]
 def thousand_batches(folder: Path, num_samples: int) -> Callable[[], object]:
     batches = iter(ShuffledBatches(num_samples=num_samples, batch_size=BATCH_ROWS, epochs=2, seed=0))
     next(batches)
-    return lambda: [next(batches) for _ in range(1000)]
+    return lambda: list(islice(batches, 1000))
 
 
 def opening(folder: Path, num_samples: int) -> Callable[[], object]:
@@ -289,7 +289,10 @@ def measure(part: Part, folder: Path, *, num_samples: int) -> Cost:
     process = context.Process(target=_measure_here, args=(theirs, part, folder, num_samples))
     process.start()
     theirs.close()
-    cost: Cost = ours.recv()
+    try:
+        cost: Cost = ours.recv()
+    except EOFError:
+        raise RuntimeError("the process that was measured ended with an error") from None
     process.join()
     return cost
 
@@ -316,12 +319,12 @@ def _measure_here(results: Connection, part: Part, folder: Path, num_samples: in
     results.send(Cost(seconds=seconds, peak_bytes=max(peak - before, 0)))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--part", action="append", choices=list(PARTS), help="by default all")
     parser.add_argument("--folder", type=Path, help="for what is written; by default a temporary one")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         rows = []
         for title in options.part or PARTS:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from softlab.loading import order as order_module
 from softlab.loading.order import (
     WHOLE_SAMPLES,
-    WINDOW_BLOCKS,
     ShuffledBatches,
     ViewOrder,
     by_place,
@@ -18,6 +17,7 @@ from softlab.loading.order import (
     in_sequence,
     spread_out,
 )
+from softlab.loading.windows import WINDOW_BLOCKS
 
 counts = st.integers(1, 200)
 seeds = st.integers(0, 2**64 - 1)
