@@ -23,7 +23,7 @@ from tests.benchmarks.sizes import bench_sizes
 from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
 from tests.benchmarks.texts import NUM_TEXTS, bench_texts
-from tests.benchmarks.tokens import NUM_DOCUMENTS, bench_tokens
+from tests.benchmarks.tokens import bench_tokens
 from tests.benchmarks.training import bench_training
 from tests.benchmarks.vocabulary import bench_vocabulary
 
@@ -54,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_training(report, Path(name), source, rounds=options.rounds)
         num_texts = min(options.limit or NUM_TEXTS, NUM_TEXTS)
         bench_texts(report, Path(name), rounds=options.rounds, num_texts=num_texts)
-        bench_tokens(
-            report, Path(name), rounds=options.rounds, num_documents=8 if options.rounds == 1 else NUM_DOCUMENTS
-        )
+        bench_tokens(report, Path(name), rounds=options.rounds, is_quick=options.rounds == 1)
         bench_vocabulary(report, Path(name), num_rows=64 if options.rounds == 1 else 1024, rounds=options.rounds)
         bench_own_loop(report, Path(name), source, rounds=options.rounds)
         bench_streaming(report, Path(name), source, rounds=options.rounds)

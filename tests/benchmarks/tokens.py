@@ -40,7 +40,7 @@ from softlab.teacher.selections import Sampling
 from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.report import Report
 
-NUM_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 20_000, 256, 4
+NUM_DOCUMENTS, FEW_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 8, 20_000, 256, 4
 TEACHER: dict[str, Any] = {"width": 576, "num_layers": 30, "num_heads": 9}
 """Of the size of SmolLM2-135M."""
 
@@ -53,16 +53,16 @@ MEMORY_ROWS, MEMORY_WIDTH = 2048, 512
 TURN_S = 5.0
 
 
-def bench_tokens(report: Report, folder: Path, *, rounds: int, num_documents: int = NUM_DOCUMENTS) -> None:
-    """A causal transformer with random weights over documents of made-up words."""
+def bench_tokens(report: Report, folder: Path, *, rounds: int, is_quick: bool = False) -> None:
+    """Causal transformers with random weights over documents of made-up words."""
     folder = folder / "tokens"
     folder.mkdir()
-    source = write_documents(folder / "documents.parquet", num_documents)
+    source = write_documents(folder / "documents.parquet", FEW_DOCUMENTS if is_quick else NUM_DOCUMENTS)
     input = settle_input(TokensInput(tokenizer="train:16000", max_length=LENGTH), source)
-    _bench_capture(report, make_teacher(input, TEACHER), source, rounds=rounds)
+    _bench_capture(report, make_teacher(input, SMALL_TEACHER if is_quick else TEACHER), source, rounds=rounds)
     dump_teacher(make_teacher(input, SMALL_TEACHER), source, folder / "store", DumpOptions(batch_size=BATCH))
     _bench_reading(report, folder, rounds=rounds)
-    _bench_steps(report, source, input, folder, rounds=rounds)
+    _bench_steps(report, source, input, folder, rounds=rounds, turn_s=0.1 if is_quick else TURN_S)
     _bench_memory(report, folder)
 
 
@@ -148,11 +148,13 @@ def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
     )
 
 
-def _bench_steps(report: Report, source: Source, input: TokensInput, folder: Path, *, rounds: int) -> None:
+def _bench_steps(
+    report: Report, source: Source, input: TokensInput, folder: Path, *, rounds: int, turn_s: float
+) -> None:
     store = open_store(folder / "store", cache=CacheOptions(dir=folder / "cache"))
     student = make_teacher(input, STUDENT).module
     options = TrainOptions(run=RunOptions(batch_size=BATCH), learn=LearnOptions(loss=KlLoss(temperature=1.0)))
-    steps = StudentSteps("student", student, source, store, options, input=input, turn_s=TURN_S)
+    steps = StudentSteps("student", student, source, store, options, input=input, turn_s=turn_s)
     found = rates({"the text's own tokens": steps.hard(), "stored rows": steps.stored()}, rounds=rounds)
     hard, stored = found.values()
     report.bar("training on stored rows of tokens against cross-entropy", stored / hard, at_least=0.95)
