@@ -11,6 +11,7 @@ import torch
 from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.dumping import bench_dumping, make_teachers
+from tests.benchmarks.engines import bench_engines
 from tests.benchmarks.gpu import Work, bench_on_gpu, small
 from tests.benchmarks.importing import bench_importing
 from tests.benchmarks.memory import bench_memory
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         teachers = make_teachers()
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
+        first, *_ = teachers.values()
+        bench_engines(report, Path(name), source, first[0], rounds=options.rounds, has_ray=options.rounds > 1)
         bench_importing(report, Path(name), source, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)
