@@ -66,9 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind to average over")
     parser.add_argument("--tokens", type=int, default=200_000, help="that students learn, in one epoch")
-    parser.add_argument("--teacher-tokens", type=int, default=2_000_000, help="that the teacher learns, in one epoch")
-    parser.add_argument("--epochs", type=int, default=3, help="of students that begin with random weights")
-    parser.add_argument("--noise", type=float, default=0.3, help="of near students, in deviations of each weight")
+    parser.add_argument("--teacher-tokens", type=int, default=1_000_000, help="that the teacher learns, in one epoch")
+    parser.add_argument("--epochs", type=int, default=2, help="of students that begin with random weights")
+    parser.add_argument("--noise", type=float, default=1.2, help="of near students, in deviations of each weight")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     folder = FOLDER / f"students-{options.teacher_tokens}-{options.tokens}"

@@ -142,7 +142,8 @@ def test_a_file_that_could_not_be_fetched_raises_only_when_it_is_taken_and_still
     assert ahead.take(records[1:2]) == {records[1].path: FILES[records[1].path]}
 
 
-def test_the_threads_end_with_their_owner(backend: Counting, records: list[FileRecord]) -> None:
+def test_the_threads_end_with_their_owner(tmp_path: Path, records: list[FileRecord]) -> None:
+    backend = Counting(tmp_path, pause_s=20 * PAUSE_S)  # so that a busy machine gets to the end of its owner first
     ahead = ReadAhead(Remote("counted://files", backend))
     ahead.begin(records)
     assert threads()

@@ -27,8 +27,7 @@ class TokensInput:
     tokenizer: str = ""
     """A folder, a tokenizer.json, a name on Hugging Face's hub, or train:VOCAB_SIZE.
 
-    The last is trained on the source, and kept with the weights; default: that of an hf: model. The tokens of a store
-    are read without one."""
+    The last is trained on the source, and kept with the weights; default: that of an hf: model."""
 
     max_length: int | None = None
     """Tokens of a sample that are read, the context; the rest is cut off.
