@@ -80,7 +80,7 @@ def try_to_dump_with_a_pause(
     is_paused.set()
 
 
-@BOTH_FORMATS
+@pytest.mark.parametrize("format", [pytest.param("zarr", marks=pytest.mark.slow), "parquet"])  # zarr has more files
 def test_a_kill_before_any_change_to_its_files_costs_a_dump_nothing(
     tmp_path: Path, undisturbed: Undisturbed, format: FormatName
 ) -> None:

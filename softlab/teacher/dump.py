@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from softlab.amounts import format_count, format_duration
-from softlab.errors import DamagedStore, GoesOnDifferently, InvalidOption
+from softlab.errors import DamagedStore, GoesOnDifferently, InvalidOption, StoreExists
 from softlab.loading.content_check import duplicates_note, warn_of_content
 from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.sample_check import align
@@ -139,14 +139,28 @@ def dump_teacher(
 
 def carry_out(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress | None) -> DumpSummary:
     """All that is left of a dump that was planned; raises and warns as `dump_teacher`."""
-    out = job.out
     if _is_finished(job, ranks):
-        align(job.source, open_store(out))  # it may be other data by now, or another teacher
-        job.check_teacher(run, None)
-        summary = _summary(out, rows_computed=0, seconds=0.0)
-        if ranks.is_first:
-            _tell_precision(summary, asked=job.plan.teacher.precision)
-        return summary
+        return _found(job, run, ranks)
+    try:
+        return _compute(job, run, ranks, on_progress=on_progress)
+    except StoreExists:
+        if ranks.count > 1 or not _is_finished(job, ranks):
+            raise
+        return _found(job, run, ranks)  # another process has finished it meanwhile, where nothing is locked
+
+
+def _found(job: DumpJob, run: Run, ranks: Ranks) -> DumpSummary:
+    """Of a store that is finished."""
+    align(job.source, open_store(job.out))  # it may be other data by now, or another teacher
+    job.check_teacher(run, None)
+    summary = _summary(job.out, rows_computed=0, seconds=0.0)
+    if ranks.is_first:
+        _tell_precision(summary, asked=job.plan.teacher.precision)
+    return summary
+
+
+def _compute(job: DumpJob, run: Run, ranks: Ranks, *, on_progress: OnProgress | None) -> DumpSummary:
+    out = job.out
     with writing_together(job, ranks) as writer:
         job.check_contents(writer)
         job.check_teacher(run, writer)

@@ -28,7 +28,6 @@ PARTS: dict[str, Part] = {
 
 SHORT = {name: COMMANDS[name] for name in ("train anew", "push another")}
 SHORT_IMPORTS = {name: COMMANDS[name] for name in ("import", "export parquet")}
-SLOW_PARTS = ("kills", "calls", "forgeries", "kills of imports", "imports", "weights")
 SHORT_PARTS: dict[str, tuple[Part, int]] = {
     "kills": (partial(kills, commands=SHORT), 3),
     "calls": (partial(failing_calls, commands=SHORT), 3),
@@ -60,10 +59,8 @@ def test_whatever_happens_ends_in_a_right_result_or_in_one_line(
     assert not counts.faults_of(part)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [pytest.param(part, marks=pytest.mark.slow if part in SLOW_PARTS else ()) for part in SHORT_PARTS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SHORT_PARTS)
 def test_whatever_happens_in_a_few_tries_ends_so_too(part: str, workshop: Workshop) -> None:
     tries, count = SHORT_PARTS[part]
     counts = Counts()

@@ -173,7 +173,7 @@ def test_the_expected_weight_of_each_class_is_its_probability() -> None:
     assert (5 * standard_C[is_often_C] < 0.7 * p_C[is_often_C]).all()
 
 
-@pytest.mark.parametrize("scale", [0.5, 3.0, 8.0])
+@pytest.mark.parametrize("scale", [pytest.param(0.5, marks=pytest.mark.slow), 3.0, 8.0])
 def test_the_expected_cross_entropy_and_its_gradient_are_those_of_the_whole_row(scale: float) -> None:
     """Against another net's logits, of 4,000 samples of 20 rows each. A bias of 1 % of the cross-entropy, and of 2 % of
     the length of the gradient, would be noticed: 5 standard errors are less than that."""

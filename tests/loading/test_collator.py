@@ -245,7 +245,9 @@ def test_an_index_is_refused_where_the_store_was_aligned_without_keys(store: Sto
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("start", ["fork", pytest.param("forkserver", marks=pytest.mark.slow), "spawn"])
+@pytest.mark.parametrize(
+    "start", ["fork", *(pytest.param(each, marks=pytest.mark.slow) for each in ("forkserver", "spawn"))]
+)
 def test_workers_that_stay_learn_of_each_new_epoch(tmp_path: Path, start: str) -> None:
     store = dump_what_is_seen(tmp_path / "store", WHOLE, num_views=3)
     labels = align(store, BACKWARDS, views_mismatch="allow")

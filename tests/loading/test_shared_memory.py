@@ -82,9 +82,8 @@ def test_torch_puts_what_processes_share_there_by_each_of_its_strategies() -> No
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "command", ["dump-teacher", *(pytest.param(each, marks=pytest.mark.slow) for each in ("train-teacher", "evaluate"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["dump-teacher", "train-teacher", "evaluate"])
 def test_commands_with_little_of_it_are_refused_before_the_first_batch(tmp_path: Path, command: str) -> None:
     """On a real /dev/shm of 64 KiB, where only these processes see it."""
     arguments = {

@@ -217,6 +217,7 @@ def test_copies_are_models_of_their_own(llama: Path) -> None:
         torch.testing.assert_close(lazy_of(copied, **IDS).whole(), 2 * lazy_of(model, **IDS).whole())
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same(llama: Path) -> None:
     model = build(llama).eval()
     compiled: Any = torch.compile(model, backend="eager")

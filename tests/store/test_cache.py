@@ -350,6 +350,7 @@ def test_a_store_exactly_as_large_as_the_cache_may_be_is_cached(tmp_path: Path) 
     assert (tmp_path / "cache" / store.digest).is_dir()
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_cache_at_once(tmp_path: Path, workers: ProcessPoolExecutor) -> None:
     write_store(tmp_path / "store", make_plan(format="parquet", num_samples=200, num_views=1))
     store, start = open_cached(tmp_path / "store", tmp_path / "cache"), tmp_path / "start"

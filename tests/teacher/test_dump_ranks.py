@@ -176,7 +176,7 @@ def test_a_finished_dump_returns_at_once_in_all_processes(tmp_path: Path) -> Non
 # Killed, and gone on with.
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ["zarr", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_a_kill_of_any_process_at_any_moment_costs_nothing_whoever_goes_on(tmp_path: Path, format: FormatName) -> None:
     """Six kills of one of one to three processes; torchrun's part, ending the others, is the test's."""
     options, chance, kills = make_options(format=format, shard_rows=2), random.Random(0), 0

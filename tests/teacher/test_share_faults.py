@@ -51,7 +51,7 @@ def do_all_and_die(out: Path, count: int, number: int) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_before_any_change_to_its_files_costs_a_worker_nothing(tmp_path: Path, step: int) -> None:
     """From the first file to the last one that finishing the store removes."""
     dump(tmp_path / "alone", source=Pictures(count=20))

@@ -34,7 +34,7 @@ def keys_of_two(folder: Path) -> Path:
     return write_keys(folder / "keys.txt", ["000.png", "002.png"])
 
 
-@pytest.mark.parametrize(("is_part", "step"), [(False, 1), (True, 7)])
+@pytest.mark.parametrize(("is_part", "step"), [pytest.param(False, 1, marks=pytest.mark.slow), (True, 7)])
 def test_a_kill_before_any_change_to_its_files_costs_a_pull_nothing(tmp_path: Path, is_part: bool, step: int) -> None:
     """Every state in which a killed pull can leave its folder: all that it does, cut short a step later each time.
     Chosen samples are written as a dump is, which is tested step by step."""
