@@ -18,6 +18,7 @@ pytestmark = pytest.mark.process
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "softlab")
 
 
+@pytest.mark.slow
 def test_two_processes_print_one_table_and_write_the_results_of_one(
     tmp_path: Path, stores: Path, softlab: Softlab
 ) -> None:
