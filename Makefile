@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# Two more than cores, at most 4: tests often wait for processes, servers and disks.
-WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 2))")
+# One more than cores, at most 4: tests often wait for processes, servers and disks.
+WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
 # Of a campaign: how long it goes on, and what it tries; its counts are printed with the seed.
 MINUTES ?= 10

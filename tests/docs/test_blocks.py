@@ -27,6 +27,9 @@ from tests.student import language
 FRONT = "README.md"
 """All other pages use what its commands make."""
 
+LONG_PAGES = ("softlab/modalities/text/README.md",)
+"""Whose blocks take half a minute."""
+
 PARTS = {"train": 500, "test": 200}
 """So many images of each."""
 
@@ -126,7 +129,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.process
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.blocks])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG_PAGES else ())
+        for name, page in PAGES.items()
+        if page.blocks
+    ],
+)
 def test_every_block_of_a_page_runs(name: str) -> None:
     if name != FRONT:  # which the fixture has run
         run_page(PAGES[name])
