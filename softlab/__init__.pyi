@@ -98,6 +98,7 @@ from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
 from .predictions.options import PredictionOptions
 from .progress.bar import progress_bar
+from .recipes.advise import AdviseRecipe
 from .recipes.chain import ChainRecipe
 from .recipes.dump import DumpRecipe
 from .recipes.import_predictions import ImportRecipe
@@ -120,6 +121,7 @@ from .store.mapped import map_stores
 from .store.reader import Store, open_store
 from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
+from .student.advise import Advice, AdviseOptions, advise
 from .student.feature_losses import FeatureLoss
 from .student.optimizer import OptimizerOptions
 from .student.options import (
@@ -148,6 +150,9 @@ __version__: str
 
 __all__ = [
     "AccessDenied",
+    "Advice",
+    "AdviseOptions",
+    "AdviseRecipe",
     "ArgmaxLoss",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
@@ -263,6 +268,7 @@ __all__ = [
     "VersionTaken",
     "ViewDataset",
     "ViewRecipe",
+    "advise",
     "align",
     "build_model",
     "collect_garbage",

@@ -13,6 +13,9 @@ from softlab import errors
 
 PUBLIC_NAMES = [
     "AccessDenied",
+    "Advice",
+    "AdviseOptions",
+    "AdviseRecipe",
     "ArgmaxLoss",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
@@ -128,6 +131,7 @@ PUBLIC_NAMES = [
     "VersionTaken",
     "ViewDataset",
     "ViewRecipe",
+    "advise",
     "align",
     "build_model",
     "collect_garbage",

@@ -18,6 +18,7 @@ from softlab.recipes.options import OptionField, head_field, named_section, opti
 from softlab.recipes.toml import parse_value
 
 RECIPE_ARGUMENT = typer.Argument(None, metavar="RECIPE", show_default=False, help="TOML file with any options.")
+RECIPE_OPTION = typer.Option(None, "--recipe", metavar="RECIPE", help="TOML file with any options.")
 SET_OPTION = typer.Option(
     None,
     "--set",
@@ -65,18 +66,20 @@ def recipe_command(kind: type[Recipe]) -> Callable[[Callable[[Recipe], None]], C
 
 
 def argument_first(
-    name: str, *, argument: Any, type: type[Any] = str
+    name: str, *, argument: Any, type: type[Any] = str, takes_recipe: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator of what `recipe_command` made: the same command with one of its options as the argument, in place of a
-    recipe."""
+    recipe, which is then `--recipe` if the command `takes_recipe`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(**values: Any) -> None:
-            command(recipe=None, **values)
+        def run(*, recipe: Path | None = None, **values: Any) -> None:
+            command(recipe=recipe, **values)
 
         rest = [each for each in inspect.signature(command).parameters.values() if each.name not in ("recipe", name)]
         first = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=type, default=argument)
+        if takes_recipe:
+            rest.insert(-1, _parameter("recipe", Path, RECIPE_OPTION))
         run.__signature__ = inspect.Signature([first, *rest])  # type: ignore[attr-defined]
         return run
 

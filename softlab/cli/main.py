@@ -26,6 +26,7 @@ COMMANDS = {
     "finalize": "Finish a store whose shards several processes wrote.",
     "import": "Make a store of predictions that a model made elsewhere.",
     "train-student": "Train one or more students from a store, without the teacher.",
+    "advise": "Find out how to train a student from a store, and write the recipe.",
     "train-teacher": "Train a teacher on hard targets.",
     "chain": "Run several commands from one recipe, skipping what is finished.",
     "evaluate": "Measure a model on a source.",

@@ -20,7 +20,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     Console().print(table)
 
 
-def print_columns(columns: Mapping[str, Sequence[str]], *, title: str) -> None:
+def print_columns(columns: Mapping[str, Sequence[str]], *, title: str = "") -> None:
     """A table from its columns. Those that the terminal has no room for go into further tables below it, each with the
     first column again."""
     first, *others = columns.items()

@@ -7,7 +7,7 @@ from softlab.cli.training import print_results, print_start, print_trials, train
 from softlab.ranks import is_first_rank
 from softlab.recipes.train import TrainRecipe
 from softlab.student.run_folder import StudentResult
-from softlab.student.search import Trial
+from softlab.student.trials import Trial
 
 
 @recipe_command(TrainRecipe)

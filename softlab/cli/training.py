@@ -7,7 +7,7 @@ from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, cell_of, explain_heads, has_accuracy, head_of, metrics_among
 from softlab.cli.progress import RunBar
 from softlab.cli.say import say
-from softlab.cli.tables import print_columns, print_table
+from softlab.cli.tables import print_columns
 from softlab.errors import TrainingFailed
 from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.accuracy import Accuracy
@@ -16,7 +16,7 @@ from softlab.ranks import is_first_rank
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import LearnOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.search import Trial
+from softlab.student.trials import Trial
 
 
 def training_bar(bar: RunBar) -> OnProgress:
@@ -67,20 +67,21 @@ def _columns(results: Sequence[StudentResult], *, best_by: str | None, known: se
 
 def print_trials(trials: Sequence[Trial], *, most: int = 10) -> None:
     """The best trials of a search."""
-    rows = [
-        [
-            str(place),
-            trial.learn.loss.name,
-            _temperature(trial.learn),
-            f"{trial.learn.teachers.alpha:.3f}",
-            _validation(trial.result),
-        ]
-        for place, trial in enumerate(trials[:most], start=1)
-    ]
-    print_table(["", "loss", "T", "alpha", "validation"], rows, title=f"The best of {len(trials)} trials")
+    print_columns(trial_columns(trials[:most]), title=f"The best of {len(trials)} trials")
     failed = [trial for trial in trials if trial.result.error]
     if failed:
         say(f"{len(failed)} of {len(trials)} trials failed. {failed[0].result.name}: {failed[0].result.error}")
+
+
+def trial_columns(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Their options and figures, in their order."""
+    return {
+        "": [str(place) for place in range(1, len(trials) + 1)],
+        "loss": [trial.learn.loss.name for trial in trials],
+        "T": [_temperature(trial.learn) for trial in trials],
+        "alpha": [f"{trial.learn.teachers.alpha:.3f}" for trial in trials],
+        "validation": [_validation(trial.result) for trial in trials],
+    }
 
 
 def _temperature(learn: LearnOptions) -> str:

@@ -47,8 +47,9 @@ from softlab.student.options import (
 )
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.search import SearchOptions, Trial, search
+from softlab.student.search import SearchOptions, search
 from softlab.student.train import OnStart, train_students
+from softlab.student.trials import Trial
 from softlab.student.validation import Validation
 
 
@@ -226,6 +227,25 @@ class TrainRecipe:
         A killed run goes on exactly where its last checkpoint was when this is called again. A search also writes the
         recipe of its best trial. Raises as `train_students` and `open_trusted`.
         """
+        opened = self.open(on_scan=on_scan)
+        if self.search is not None:
+            return self._search(self.search, opened, on_progress, on_start)
+        return train_students(
+            self.students(opened.inputs),
+            opened.source,
+            opened.stores,
+            self.options,
+            input=self.input,
+            augment=self.augment,
+            valid=opened.valid,
+            also_valid=self._open_others(opened.seen, on_scan),
+            out=self.out,
+            on_progress=on_progress,
+            on_start=on_start,
+        )
+
+    def open(self, *, on_scan: OnScan | None = None) -> "OpenedRun":
+        """What the recipe names, opened. Raises as `run`."""
         stores = map_stores([self._open(path) for path in self.store], self.classes)
         inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
@@ -235,22 +255,7 @@ class TrainRecipe:
             name: input_before_model(self.student[name], own, source)
             for name, own in zip(self.student, inputs, strict=False)
         }
-        if self.search is not None:
-            assert valid is not None, "the recipe has checked it"
-            return self._search(self.search, source, stores, valid, settled, on_progress, on_start)
-        return train_students(
-            self._students(settled),
-            source,
-            stores,
-            self.options,
-            input=self.input,
-            augment=self.augment,
-            valid=valid,
-            also_valid=self._open_others(seen, on_scan),
-            out=self.out,
-            on_progress=on_progress,
-            on_start=on_start,
-        )
+        return OpenedRun(source=source, stores=stores, valid=valid, inputs=settled)
 
     def _open_validation(
         self,
@@ -288,36 +293,33 @@ class TrainRecipe:
         return {name: valid for name, valid in opened.items() if valid is not None}
 
     def _search(
-        self,
-        what: SearchOptions,
-        source: Source,
-        stores: list[Store],
-        valid: Validation,
-        inputs: Mapping[str, ImageInput],
-        on_progress: OnProgress | None,
-        on_start: OnStart | None,
+        self, what: SearchOptions, opened: "OpenedRun", on_progress: OnProgress | None, on_start: OnStart | None
     ) -> list[Trial]:
         ((name, model),) = self.student.items()
+        assert opened.valid is not None, "the recipe has checked it"
         trials = search(
-            lambda: self._students(inputs)[name].module,
-            source,
-            stores,
+            lambda: self.students(opened.inputs)[name].module,
+            opened.source,
+            opened.stores,
             replace(self.options, learn=model.learn(self.options.learn)),
             what,
-            valid=valid,
-            input=inputs[name],
+            valid=opened.valid,
+            input=opened.inputs[name],
             augment=self.augment,
             out=self.out,
             on_progress=on_progress,
             on_start=on_start,
         )
         if is_first_rank():
-            found = {each.name: getattr(trials[0].learn, each.name) for each in fields(LearnOptions)}
-            own: dict[str, Any] = dict.fromkeys(found) | {"seed": found.pop("seed")}
-            student = replace(model, **own)
-            best = replace(self, out=self.out / "best", student={name: student}, search=None, **found)
-            write_recipe(self.best, best)
+            write_recipe(self.best, replace(self.with_learn(trials[0].learn), search=None))
         return trials
+
+    def with_learn(self, learn: LearnOptions) -> Self:
+        """The recipe of one student, in `out/best`, that learns so."""
+        ((name, model),) = self.student.items()
+        found = {each.name: getattr(learn, each.name) for each in fields(LearnOptions)}
+        own: dict[str, Any] = dict.fromkeys(found) | {"seed": found.pop("seed")}
+        return replace(self, out=self.out / "best", student={name: replace(model, **own)}, **found)
 
     def _open(self, store: str) -> Store:
         opened = open_signed(
@@ -339,7 +341,8 @@ class TrainRecipe:
         model = self.student[name]
         return model.input or input_of(model, self.input, key=f"student.{name}.input")
 
-    def _students(self, inputs: Mapping[str, ImageInput]) -> dict[str, Student]:
+    def students(self, inputs: Mapping[str, ImageInput]) -> dict[str, Student]:
+        """Each built anew, with the same weights each time."""
         seed, shared = self.run_options.seed, self.options.learn
         seeds = {name: seed if model.seed is None else model.seed for name, model in self.student.items()}
         modules = build_students(self.student, seeds=seeds, inputs=inputs)
@@ -348,3 +351,19 @@ class TrainRecipe:
             name: Student(module=modules[name], learn=model.learn(shared), input=inputs[name])
             for name, model in self.student.items()
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OpenedRun:
+    """What a training recipe names."""
+
+    source: Source
+    stores: Sequence[Store]
+    valid: Validation | None
+    inputs: Mapping[str, ImageInput]
+    """Of each student, settled where its model must know it."""
+
+    @property
+    def seen(self) -> Sequence[InputRecord]:
+        """What the teacher read."""
+        return self.stores[0].manifest.seen if self.stores else ()

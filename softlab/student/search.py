@@ -5,26 +5,17 @@ Stored labels make this cheap: the teacher costs nothing a trial, and reading an
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from softlab.errors import InvalidOption, TrainingFailed
-from softlab.evaluation.best import score
-from softlab.labels.losses import (
-    DecisionLoss,
-    LossName,
-    LossOnValues,
-    StudentLoss,
-    decision_loss,
-    has_temperature,
-    make_loss,
-)
+from softlab.labels.losses import LossName, LossOnValues, decision_loss
 from softlab.labels.told import already_told
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
@@ -33,8 +24,8 @@ from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
 from softlab.student.objective import make_objective
 from softlab.student.options import LearnOptions, Student, TrainOptions
-from softlab.student.run_folder import StudentResult
 from softlab.student.train import OnStart, train_students
+from softlab.student.trials import Trial, all_failed, loss_at, score_of, stored_temperatures
 from softlab.student.validation import Validation
 
 if TYPE_CHECKING:
@@ -80,17 +71,6 @@ class SearchOptions:
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
-    """One student that was tried."""
-
-    learn: LearnOptions
-    result: StudentResult
-    score: float
-    """On the validation source after the last epoch, by the metric of `best_by`. Higher is better, so that a metric of
-    which less is better has its sign changed; -inf for one that failed."""
-
-
 def search(
     make_student: Callable[[], nn.Module],
     source: Source,
@@ -122,7 +102,7 @@ def search(
             f"`loss.name = kl`."
         )
     options = replace(options, distil=replace(options.distil, baseline=False))
-    temperatures = what.temperature or _stored_temperatures(stores)
+    temperatures = what.temperature or stored_temperatures(stores)
     _check_all_can_be_tried(options.learn, what, temperatures, stores)
     study = _study(what)
     trials: list[Trial] = []
@@ -148,10 +128,10 @@ def search(
                 on_start=on_start if number == 0 else None,
             )
         except TrainingFailed as error:
-            results = _all_failed(students, error)
+            results = all_failed(students, error)
         for each, student, result in zip(asked, students.values(), results, strict=True):
             assert student.learn is not None, "each trial has its own"
-            trial = Trial(learn=student.learn, result=result, score=_score(result))
+            trial = Trial(learn=student.learn, result=result, score=score_of(result))
             study.tell(each, trial.score)
             trials.append(trial)
     if all(trial.result.error for trial in trials):
@@ -159,18 +139,12 @@ def search(
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _stored_temperatures(stores: Sequence[Store]) -> list[float]:
-    """A tail can't be rebuilt below the lowest temperature of its store."""
-    lowest = max(min(store.temperatures) for store in stores)
-    return sorted({temperature for store in stores for temperature in store.temperatures if temperature >= lowest})
-
-
 def _check_all_can_be_tried(
     options: LearnOptions, what: SearchOptions, temperatures: Sequence[float], stores: Sequence[Store]
 ) -> None:
     """On one row: what can't be used with these stores would else end the search when it is first chosen."""
     for loss, temperature in itertools.product(what.loss, temperatures):
-        tried = _loss_at(options.loss, name=loss, temperature=temperature)
+        tried = loss_at(options.loss, name=loss, temperature=temperature)
         make_objective(replace(options, loss=tried), num_stores=len(stores))
         for store in stores:
             labels = store.read([0], view=0)
@@ -194,38 +168,6 @@ def _suggest(trial: "Asked", options: LearnOptions, what: SearchOptions, tempera
     alpha = trial.suggest_float("alpha", *what.alpha)
     return replace(
         options,
-        loss=_loss_at(options.loss, name=loss, temperature=temperature),
+        loss=loss_at(options.loss, name=loss, temperature=temperature),
         teachers=replace(options.teachers, alpha=round(alpha, 3)),
     )
-
-
-def _loss_at(loss: StudentLoss, *, name: LossName, temperature: float) -> DecisionLoss:
-    """The loss of that name at a temperature, where it has one; with the options of the given one if it is the same."""
-    named = make_loss(name) if isinstance(loss, LossOnValues) or loss.name != name else loss
-    if not has_temperature(named):
-        return named
-    change: Any = {"temperature": temperature}
-    return replace(named, **change)
-
-
-def _all_failed(students: Mapping[str, Student], error: TrainingFailed) -> list[StudentResult]:
-    """What a pass comes to in which no trial was left: the next ones may do better."""
-    return [
-        StudentResult(
-            name=name,
-            num_parameters=sum(parameter.numel() for parameter in student.module.parameters()),
-            train_loss=None,
-            last=None,
-            best=None,
-            best_by=None,
-            seconds=0.0,
-            error=str(error),
-        )
-        for name, student in students.items()
-    ]
-
-
-def _score(result: StudentResult) -> float:
-    if result.error is not None or result.best_by is None:
-        return -math.inf
-    return score(result.last, by=result.best_by)

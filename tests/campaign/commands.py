@@ -29,6 +29,10 @@ TEACHER = f"--teacher softlab:grey_resnet --weights {DATA / 'teacher.safetensors
 DUMP = f"{TEACHER} {SOURCE} --k 4 --set dump.shard_rows=8 --feature pool=pool --augment RandomHorizontalFlip()"
 STUDENT = "--student small=softlab:grey_mlp --epochs 3 --batch-size 6 --set log.checkpoint_steps=1"
 TRAIN = f"train-student --out {{here}}/run --store {{made}}/two {SOURCE} {STUDENT} --set cache.dir={{here}}/cache"
+ADVISE = (
+    f"advise {{made}}/two --out {{here}}/run {SOURCE} --student small=softlab:grey_mlp --epochs 3 --batch-size 6 --valid "
+    f"{DATA / 'test'} --set valid.limit=12 --set advise.temperature=[1] --set advise.alpha=[1] --set cache.dir={{here}}/cache"
+)
 OUTPUTS = (
     f"--teacher tests.campaign.teachers:several {SOURCE} --k 3 --output tokens --output page --output states:values "
     "--output pooled:values --set dump.values_coding=int8 --set dump.shard_rows=8 --augment RandomHorizontalFlip()"
@@ -162,6 +166,7 @@ COMMANDS = {
     "export npz": Command(line="export {made}/two {here}/t.npz", is_endless=True),
     "train": Command(line=TRAIN, checks=REPORT),
     "train anew": Command(line=f"{TRAIN} --resume no", begins="run", checks=REPORT),
+    "advise": Command(line=ADVISE, checks="report {here}/run/round-0 {here}/run/round-2 {here}/run/half"),
 }
 
 

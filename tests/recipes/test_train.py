@@ -20,7 +20,7 @@ from softlab.store.reader import open_store
 from softlab.student.loop import TrainProgress
 from softlab.student.options import RunOptions
 from softlab.student.run_folder import StudentResult
-from softlab.student.search import Trial
+from softlab.student.trials import Trial
 from tests.recipes.demo import DATA, INPUT, ROOT, SMALL, SOURCE, as_class_folders, dump, train
 
 CNN = "student.cnn.model=softlab:grey_cnn"

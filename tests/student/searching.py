@@ -10,7 +10,8 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress
 from softlab.student.options import TrainOptions
-from softlab.student.search import SearchOptions, Trial, search
+from softlab.student.search import SearchOptions, search
+from softlab.student.trials import Trial
 from softlab.student.validation import Validation
 from tests.student.pictures import make_options, make_student, pictures
 

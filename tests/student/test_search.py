@@ -15,7 +15,7 @@ from softlab.labels.losses import temperature_of
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.store.reader import Store
 from softlab.student.options import Student
-from softlab.student.search import Trial
+from softlab.student.trials import Trial
 from softlab.student.validation import Validation
 from tests.student.pictures import make_options, make_store, make_student, pictures, train
 from tests.student.searching import LOSSES, find

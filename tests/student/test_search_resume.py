@@ -9,7 +9,7 @@ from softlab.errors import StoreMismatch
 from softlab.store.reader import Store
 from softlab.student.loop import OnProgress, TrainProgress
 from softlab.student.options import LearnOptions
-from softlab.student.search import Trial
+from softlab.student.trials import Trial
 from tests.student.pictures import make_options
 from tests.student.searching import find
 
