@@ -30,8 +30,9 @@ DUMP = f"{TEACHER} {SOURCE} --k 4 --set dump.shard_rows=8 --feature pool=pool --
 STUDENT = "--student small=softlab:grey_mlp --epochs 3 --batch-size 6 --set log.checkpoint_steps=1"
 TRAIN = f"train-student --out {{here}}/run --store {{made}}/two {SOURCE} {STUDENT} --set cache.dir={{here}}/cache"
 ADVISE = (
-    f"advise {{made}}/two --out {{here}}/run {SOURCE} --student small=softlab:grey_mlp --epochs 3 --batch-size 6 --valid "
-    f"{DATA / 'test'} --set valid.limit=12 --set advise.temperature=[1] --set advise.alpha=[1] --set cache.dir={{here}}/cache"
+    f"advise {{made}}/two --out {{here}}/run {SOURCE} --student small=softlab:grey_mlp --epochs 3 --batch-size 6 "
+    f"--valid {DATA / 'test'} --set valid.limit=12 --set advise.temperature=[1] --set advise.alpha=[1] "
+    "--set cache.dir={here}/cache"
 )
 OUTPUTS = (
     f"--teacher tests.campaign.teachers:several {SOURCE} --k 3 --output tokens --output page --output states:values "
