@@ -14,6 +14,8 @@ from softlab import errors
 PUBLIC_NAMES = [
     "AccessDenied",
     "ArgmaxLoss",
+    "AudioInput",
+    "AudioViews",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",
