@@ -87,6 +87,8 @@ from .loading.stored_source import stored_source
 from .loading.tokens_collator import TokensCollator
 from .loading.view_dataset import ViewDataset
 from .loading.with_index import with_index
+from .modalities.audio.inputs import AudioInput
+from .modalities.audio.views import AudioViews
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
@@ -154,6 +156,8 @@ __all__ = [
     "AdviseOptions",
     "AdviseRecipe",
     "ArgmaxLoss",
+    "AudioInput",
+    "AudioViews",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",

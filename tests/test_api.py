@@ -17,6 +17,8 @@ PUBLIC_NAMES = [
     "AdviseOptions",
     "AdviseRecipe",
     "ArgmaxLoss",
+    "AudioInput",
+    "AudioViews",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",

@@ -81,6 +81,8 @@ HOMES = {
         "softlab.modalities.text.tokenizer",
         "softlab.models.hugging_face",
     ),
+    "soundfile": ("softlab.modalities.audio",),
+    "soxr": ("softlab.modalities.audio",),
     "tokenizers": ("softlab.modalities.text.tokenizer",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }

@@ -24,7 +24,7 @@ from softlab.sources.label_sequences import LabelSequences
 SAMPLE = 1 << 32
 """Above every number of a unit: (sample, unit) as one number."""
 
-OTHER_WORDS = "Let the student read the field that the teacher read, with the same `input.unit`."
+OTHER_UNITS = "Let the student read the field that the teacher read, with the same `input.unit`."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -142,8 +142,9 @@ def _targets(sequences: LabelSequences, source_B: Sequence[int], totals_B: Tenso
         targets = sequences.of(index)
         if targets is not None and len(targets) != total:
             raise StoreMismatch(
-                f"sample {keys[index]!r}: has {len(targets):,} labels for {total:,} words. Give one for each part of "
-                f"the text between white space, empty where a word has none, or the words themselves as a list."
+                f"sample {keys[index]!r}: has {len(targets):,} labels for {total:,} units. Give one for each frame of "
+                f"a clip, or for each part of a text between white space, empty where a word has none, or the words "
+                f"themselves as a list."
             )
         found.append(torch.full((total,), -1) if targets is None else torch.from_numpy(targets))
     return torch.cat(found)
@@ -157,6 +158,6 @@ def _check_numbers(units: Units, stored: StoredUnits, *, key_of: Callable[[int],
     if len(wrong_B):
         place = int(wrong_B[0])
         raise StoreMismatch(
-            f"{stored.where}: sample {key_of(place)!r} has words up to number {int(last_B[place]) + 1:,} there, and "
-            f"the text that the student reads has {int(units.totals_B[place]):,}. {OTHER_WORDS}"
+            f"{stored.where}: sample {key_of(place)!r} has units up to number {int(last_B[place]) + 1:,} there, and "
+            f"what the student reads has {int(units.totals_B[place]):,}. {OTHER_UNITS}"
         )

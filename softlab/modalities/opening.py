@@ -18,6 +18,7 @@ from softlab.modalities.modality import (
 from softlab.ranks import is_first_rank
 from softlab.sources.datasets_library import PREFIX
 from softlab.sources.datasets_source import open_datasets
+from softlab.sources.file_kind import IMAGE_FILES
 from softlab.sources.folder import open_folder
 from softlab.sources.known_classes import counted_from
 from softlab.sources.options import Kind, SourceOptions
@@ -89,7 +90,9 @@ def _open(options: SourceOptions, modality: Modality) -> Source:
         )
     if kind == "datasets":
         return open_datasets(options.path.removeprefix(PREFIX), options)
-    return open_folder(Path(options.path), class_names=options.class_names)
+    return open_folder(
+        Path(options.path), class_names=options.class_names, kind=getattr(modality, "files", IMAGE_FILES)
+    )
 
 
 def _find_prefix(options: SourceOptions, modality: Modality) -> str:

@@ -181,8 +181,9 @@ def _positions_as_rows(output: Output, counted: CountedRows | None) -> OutputRow
     if counted is not None:
         if counted.length is not None and length != counted.length:
             raise ModelError(
-                f"an output has {length:,} positions for inputs of {counted.length:,} tokens, so that nothing tells "
-                f"which token each is about. Give a model whose output has a position for each token that it reads."
+                f"an output has {length:,} positions for inputs of {counted.length:,} tokens or frames, so that "
+                f"nothing tells which of them each is about. Give a model whose output has a position for each, or of "
+                f"frames the `input.hop_ms` of the model's own."
             )
         numbers_R = counted.keys_R % max(length, 1) if counted.numbers_R is None else counted.numbers_R
         return OutputRows(rows=rows[counted.keys_R], counts_B=counted.rows_B, positions_R=numbers_R)

@@ -1,4 +1,4 @@
-"""Walks a folder of images, through links too, and notes what is left out."""
+"""Walks a folder of files of one kind, through links too, and notes what is left out."""
 
 import os
 from collections import Counter
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from softlab.errors import SourceError
-from softlab.sources.summary import IMAGE_SUFFIXES, Found
+from softlab.sources.file_kind import FileKind
+from softlab.sources.summary import Found
 
 # What operating systems and programs put beside a user's files.
 JUNK_FOLDERS = frozenset(
@@ -18,7 +19,8 @@ JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 class Walk:
     """Goes through folders below a root, and remembers what it left out."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, kind: FileKind) -> None:
+        self.kind = kind
         self._root, self._real_root = root, os.path.realpath(root)
         self._suffixes: Counter[str] = Counter()
         self._other_suffixes: Counter[str] = Counter()
@@ -27,9 +29,9 @@ class Walk:
         self._loops: list[str] = []
         self._links_inside: list[str] = []
 
-    def images(self, folder: str) -> Iterator[str]:
-        """Paths relative to the root, of all images in a folder of it, at any depth, in no particular order. Raises
-        SourceError for a folder that can't be listed."""
+    def files(self, folder: str) -> Iterator[str]:
+        """Paths relative to the root, of all files of the kind in a folder of it, at any depth, in no particular order.
+        Raises SourceError for a folder that can't be listed."""
         real = os.path.realpath(self._root / folder)
         if os.path.islink(self._root / folder) and not self._is_new(real, folder, (self._real_root,)):
             return
@@ -39,15 +41,15 @@ class Walk:
             for entry in self.entries(here):
                 path = f"{here}/{entry.name}"
                 if not self._is_folder(entry):
-                    yield from self._image(path)
+                    yield from self._taken(path)
                 elif self.takes_folder(path):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else f"{around[-1]}{os.sep}{entry.name}"
                     if not entry.is_symlink() or self._is_new(real, path, around):
                         open_folders.append((path, (*around, real)))
 
-    def loose_images(self) -> list[str]:
-        """The names of images in the root itself."""
-        return [entry.name for entry in self.entries("") if not self._is_folder(entry) and is_image(entry.name)]
+    def loose_files(self) -> list[str]:
+        """The names of those in the root itself."""
+        return [entry.name for entry in self.entries("") if not self._is_folder(entry) and self.kind.takes(entry.name)]
 
     def folders(self) -> list[str]:
         """The names of the folders in the root, sorted, but for hidden ones."""
@@ -55,9 +57,10 @@ class Walk:
             entry.name for entry in self.entries("") if self._is_folder(entry) and self.takes_folder(entry.name)
         )
 
-    def found(self, *, empty_classes: tuple[str, ...] = (), loose_images: int = 0) -> Found:
+    def found(self, *, empty_classes: tuple[str, ...] = (), loose_files: int = 0) -> Found:
         """What there was by now."""
         return Found(
+            kind=self.kind,
             suffixes=dict(self._suffixes),
             other_suffixes=dict(self._other_suffixes),
             hidden_folders=tuple(sorted(self._hidden_folders)),
@@ -65,7 +68,7 @@ class Walk:
             loops=tuple(sorted(self._loops)),
             links_inside=tuple(sorted(self._links_inside)),
             empty_classes=empty_classes,
-            loose_images=loose_images,
+            loose_files=loose_files,
         )
 
     def entries(self, folder: str) -> list["os.DirEntry[str]"]:
@@ -76,8 +79,8 @@ class Walk:
                 return list(entries)
         except OSError as error:
             raise SourceError(
-                f"{path}: {error.strerror}, so its images would be missing. Expected a folder of class folders that "
-                f"may be listed: correct its permissions, take it out, or check `source.path`."
+                f"{path}: {error.strerror}, so its {self.kind.name}s would be missing. Expected a folder of class "
+                f"folders that may be listed: correct its permissions, take it out, or check `source.path`."
             ) from error
 
     def takes_folder(self, path: str) -> bool:
@@ -103,18 +106,13 @@ class Walk:
             self._links_inside.append(path)
         return True
 
-    def _image(self, path: str) -> Iterator[str]:
+    def _taken(self, path: str) -> Iterator[str]:
         name = path.rpartition("/")[2]
         suffix = os.path.splitext(name)[1].lower()
         if name.startswith(".") or name.lower() in JUNK_FILES:
             self._hidden_files += 1
-        elif is_image(name):
+        elif self.kind.takes(name):
             self._suffixes[suffix] += 1
             yield path
         else:
             self._other_suffixes[suffix] += 1
-
-
-def is_image(name: str) -> bool:
-    """By its suffix; a hidden file isn't one."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from softlab.amounts import format_count
+from softlab.sources.file_kind import IMAGE_FILES, FileKind
 from softlab.sources.source import Source
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What a folder of images holds beside its samples."""
+    """What a folder holds beside its samples."""
+
+    kind: FileKind = IMAGE_FILES
+    """Of its samples."""
 
     suffixes: Mapping[str, int] = field(default_factory=dict)
-    """Of the images: how many files have each."""
+    """Of the samples: how many files have each."""
 
     other_suffixes: Mapping[str, int] = field(default_factory=dict)
-    """Of files that aren't taken, as no suffix of an image is theirs."""
+    """Of files that aren't taken, as no suffix of the kind is theirs."""
 
     hidden_folders: tuple[str, ...] = ()
     """Left out, with all that is in them: hidden ones, and those that programs leave behind."""
@@ -31,11 +33,11 @@ class Found:
     """Links to a folder that they lie in; left out."""
 
     links_inside: tuple[str, ...] = ()
-    """Links to another folder of the same data set: its images are there twice."""
+    """Links to another folder of the same data set: its files are there twice."""
 
     empty_classes: tuple[str, ...] = ()
-    loose_images: int = 0
-    """Images beside the class folders; left out."""
+    loose_files: int = 0
+    """Samples beside the class folders; left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +62,7 @@ class SourceSummary:
         if self.same_names:
             findings.append(f"{_some(self.same_names, 'class', 'classes')} there twice, in two Unicode forms")
         if self.found is not None and self.num_classes is None:
-            findings.insert(0, "images without class folders, taken as samples without labels")
+            findings.insert(0, f"{self.found.kind.name}s without class folders, taken as samples without labels")
         return f"{self.name}: {'; '.join(findings)}" if findings else ""
 
 
@@ -95,22 +97,22 @@ def _found_of(source: object) -> Found | None:
 
 
 def _odd(found: Found) -> list[str]:
-    lines = []
+    lines, kind = [], found.kind
     if found.empty_classes:
-        lines.append(f"no images for {_some(found.empty_classes, 'class', 'classes')}")
+        lines.append(f"no {kind.name}s for {_some(found.empty_classes, 'class', 'classes')}")
     if found.other_suffixes:
         suffixes = count_suffixes(Counter(found.other_suffixes))
-        lines.append(f"left out files that aren't images ({suffixes}; {', '.join(IMAGE_SUFFIXES)} are taken)")
-    if found.loose_images:
-        lines.append(f"left out {format_count(found.loose_images, 'image')} beside the class folders")
+        lines.append(f"left out files that aren't {kind.name}s ({suffixes}; {', '.join(kind.suffixes)} are taken)")
+    if found.loose_files:
+        lines.append(f"left out {format_count(found.loose_files, kind.name)} beside the class folders")
     if found.hidden_folders:
         lines.append(f"left out {_some(found.hidden_folders, 'hidden folder', 'hidden folders')}")
     if found.loops:
         lines.append(f"left out {_some(found.loops, 'link that leads', 'links that lead')} back to a folder around it")
     if found.links_inside:
         lines.append(
-            f"{_some(found.links_inside, 'link leads', 'links lead')} to a folder of the same data set, whose images "
-            f"are samples twice"
+            f"{_some(found.links_inside, 'link leads', 'links lead')} to a folder of the same data set, whose "
+            f"{kind.name}s are samples twice"
         )
     return lines
 

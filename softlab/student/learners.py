@@ -257,8 +257,8 @@ def _check_rows_of_units(students: Mapping[str, Student], loader: BatchLoader) -
         if label_sequences(loader.aligned.source) is not None and not tells_units(input):
             raise InvalidOption(
                 f"student {name}: {loader.aligned.source.name} has a label for each unit of a sample, and the student "
-                f"no row for each. Say `input.unit = word` where it answers for each token of a text, or leave "
-                f"`source.label_sequences` out."
+                f"no row for each. Say `input.unit = word` where it answers for each token of a text, `frame` where "
+                f"for each frame of a clip, or leave `source.label_sequences` out."
             )
 
 

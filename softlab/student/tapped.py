@@ -85,7 +85,7 @@ class TappedStudent:
             raise StoreMismatch(
                 f"student {self._name}: gives {len(found.rows):,} rows for {len(batch):,} samples, but the store holds "
                 f"{len(batch.labels):,}. Build a student that answers at the positions that the teacher answered "
-                f"at; of words, say `input.unit = word` too."
+                f"at; of words or frames, say `input.unit = word` or `frame` too."
             )
         if not collated.outputs or isinstance(found.rows, LazyLogits):
             return found
@@ -101,7 +101,8 @@ class TappedStudent:
             theirs = "one row a sample" if labels.counts_B is None else "a row for each unit of a sample"
             raise StoreMismatch(
                 f"student {self._name}: gives {list(found.rows.shape)} for {len(batch)} samples, but the store holds "
-                f"{theirs}. Build a student whose output is of the same kind; of words, say `input.unit = word` too."
+                f"{theirs}. Build a student whose output is of the same kind; of words or frames, say `input.unit = "
+                f"word` or `frame` too."
             )
         if batch.counts_B is not None:
             return  # units have numbers of their own, by which rows were chosen

@@ -74,14 +74,16 @@ def test_a_sample_with_fewer_units_than_are_stored_is_refused() -> None:
     collated = collated_of([[0, 1], [0]], [2, 1])
     (own,) = find_own_rows([collated], None, [4, 7], keys=[str(number) for number in range(8)])
 
-    with pytest.raises(StoreMismatch, match=re.escape("store: sample 'seven' has words up to number 3 there, and the")):
+    with pytest.raises(
+        StoreMismatch, match=re.escape("store: sample 'seven' has units up to number 3 there, and what")
+    ):
         match_rows(collated, own, stored=stored_of([[0], [0, 2]]), key_of=["four", "seven"].__getitem__)
 
 
 def test_another_number_of_labels_than_of_units_is_refused_by_key_and_numbers() -> None:
     collated = collated_of([[0, 1]], [2])
 
-    with pytest.raises(StoreMismatch, match=r"sample 'five': has 3 labels for 2 words\. Give one for each part"):
+    with pytest.raises(StoreMismatch, match=r"sample 'five': has 3 labels for 2 units\. Give one for each frame"):
         find_own_rows([collated], sequences_of([[1, 2, 3]]), [0], keys=["five"])
 
 

@@ -336,7 +336,7 @@ def test_another_number_of_tags_than_of_words_is_refused(tmp_path: Path, tagger:
     store = dumped(tagger, open_tagged(tmp_path / "plain.parquet", tags=None), tmp_path / "store")
     count = len(TAGS[-1])
 
-    with pytest.raises(StoreMismatch, match=rf"sample '17': has {count - 1} labels for {count} words"):
+    with pytest.raises(StoreMismatch, match=rf"sample '17': has {count - 1} labels for {count} units"):
         softlab.train_students({"small": student_of(own_input)}, source, [store], input=own_input)
 
 
@@ -363,7 +363,7 @@ def test_fewer_words_than_are_stored_are_refused(
     monkeypatch.setattr(words, "WORD", re.compile(r"\w+"))
     untagged = open_tagged(tmp_path / "plain.parquet", tags=None)
 
-    with pytest.raises(StoreMismatch, match=r"has words up to number \d there, and the text that the student reads"):
+    with pytest.raises(StoreMismatch, match=r"has units up to number \d there, and what the student reads"):
         softlab.train_students({"small": student_of(own_input)}, untagged, [store], ALONE, input=own_input)
 
 
@@ -373,7 +373,7 @@ def test_a_student_of_whole_texts_is_refused(tmp_path: Path, tagger: Path, sourc
     arguments: dict[str, object] = {"width": 16, "num_classes": len(NAMES)}
     bag = build_model(ModelOptions(model="softlab:text_bag", arguments=arguments), told=MODALITY.model_arguments(input))
 
-    with pytest.raises(StoreMismatch, match=r"gives 18 rows .* the store holds 111.* say `input.unit = word` too"):
+    with pytest.raises(StoreMismatch, match=r"gives 18 rows .* the store holds 111.* say `input.unit = word`"):
         softlab.train_students({"small": bag}, untagged, [store], ALONE, input=input)
     with pytest.raises(InvalidOption, match=r"has a label for each unit of a sample, and the student no row for each"):
         softlab.train_students({"small": bag}, source, [store], ALONE, input=input)

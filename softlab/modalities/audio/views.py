@@ -1,0 +1,183 @@
+"""Views of clips: cut, louder or quieter, noisy, or silent for a while, at the file's own sample rate."""
+
+# Shape letters: T samples of a waveform.
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil, isfinite
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlab.errors import InvalidOption
+from softlab.indices import RecipeIndex
+from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
+from softlab.modalities.audio.decode import Clip
+from softlab.modalities.views import ReadExample, View, describe_views, draw, in_recipe
+
+MAX_SEED = 2**63 - 1
+"""What JSON readers of every language hold."""
+
+MOST_DB = 120.0
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioViews:
+    """How clips are augmented, before they are resampled for any model.
+
+        augment = softlab.AudioViews(crop=0.2, gain=6)
+
+    View v of sample n is a pure function of it, v and n, so a teacher and all its students hear the same.
+    """
+
+    modality: ClassVar[str] = "audio"
+
+    crop: float = 0.0
+    """Share of a clip that is cut off: what is left is one stretch at a random place, in all views of one length, so
+    that they have as many frames."""
+
+    gain: float = 0.0
+    """Decibels by which a clip becomes louder or quieter at most."""
+
+    noise: float | None = None
+    """White noise that is added: so many decibels below the clip's largest sample. Default: none."""
+
+    mask: float = 0.0
+    """Share of a clip that is silenced at most, in one stretch at a random place."""
+
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "mask"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidOption(
+                    f"augment.{name} = {getattr(self, name)}: expected 0 to below 1. Change `augment.{name}`."
+                )
+        if not 0 <= self.gain <= MOST_DB:
+            raise InvalidOption(f"augment.gain = {self.gain}: expected 0 to {MOST_DB:g} dB. Change `augment.gain`.")
+        if self.noise is not None and not -MOST_DB <= self.noise <= MOST_DB:
+            raise InvalidOption(
+                f"augment.noise = {self.noise}: expected {-MOST_DB:g} to {MOST_DB:g} dB. Change `augment.noise`."
+            )
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether views differ at all."""
+        return bool(self.parse())
+
+    def parse(self) -> tuple[TransformRecord, ...]:
+        """The transforms with all of their arguments, in their order: a mask stays silent."""
+        found = [("CutClip", "share", self.crop), ("Gain", "db", self.gain), ("Noise", "db", self.noise)]
+        found.append(("MaskTime", "share", self.mask))
+        return tuple(
+            TransformRecord(name=name, arguments={argument: value})
+            for name, argument, value in found
+            if value or (name == "Noise" and value is not None)
+        )
+
+    def parse_mixing(self) -> MixingRecord | None:
+        """Clips aren't mixed."""
+        return None
+
+
+class AudioReplay:
+    """Makes the views of one data set; holds no state, and can be sent to other processes."""
+
+    mixes = False
+
+    def __init__(self, record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> None:
+        """Raises InvalidOption for transforms that aren't those of clips."""
+        if record.mixing is not None or not all(map(_is_known, record.transforms)):
+            raise InvalidOption(
+                f"the views are random ({describe_views(record)[:300]}), and clips have no such views. Choose a store "
+                f"of clips as they are, or the modality that its teacher had."
+            )
+        self._transforms, self._seed = record.transforms, record.seed
+        self._first, self._recipe_N = record.first, recipe_N
+
+    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
+        """As `softlab.modalities.views.Replay` says."""
+        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
+
+    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
+        """One view of each of B samples; each clip read is left as it is."""
+        rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
+        return [
+            View(self._view(read(store_index), view, recipe_index), store_index, 1.0)
+            for store_index, (recipe_index, view) in rows
+        ]
+
+    def _view(self, clip: Clip, view: int, recipe_index: int) -> Clip:
+        key = draw(self._seed, view, recipe_index, purpose=b"sound")
+        random = np.random.RandomState(np.random.Philox(key=key))  # whose streams numpy has promised never to change
+        samples_T = clip.samples_T.numpy()
+        for record in self._transforms:
+            (value,) = record.arguments.values()
+            samples_T = CHANGES[record.name](samples_T, random, value)
+        return Clip(torch.from_numpy(samples_T), clip.rate)
+
+
+def _cut(samples_T: Samples, random: np.random.RandomState, share: float) -> Samples:
+    start, stop = _stretch(len(samples_T), random, 1 - share)
+    return samples_T[start:stop]
+
+
+def _gain(samples_T: Samples, random: np.random.RandomState, db: float) -> Samples:
+    louder_T: Samples = samples_T * _factor(db * (2 * random.random_sample() - 1))
+    return louder_T
+
+
+def _noise(samples_T: Samples, random: np.random.RandomState, db: float) -> Samples:
+    """As loud as its largest sample says, since that is the same however it is computed; none in a silent clip."""
+    drawn_T = (2 * random.random_sample(len(samples_T)) - 1).astype(np.float32)
+    loudest: np.float32 = np.abs(samples_T).max() * _factor(-db)
+    return samples_T + drawn_T * loudest
+
+
+def _mask(samples_T: Samples, random: np.random.RandomState, share: float) -> Samples:
+    start, stop = _stretch(len(samples_T), random, share * random.random_sample())
+    masked_T = samples_T.copy()
+    masked_T[start:stop] = 0
+    return masked_T
+
+
+CHANGES: Mapping[str, Callable[[Samples, np.random.RandomState, float], Samples]] = MappingProxyType(
+    {"CutClip": _cut, "Gain": _gain, "Noise": _noise, "MaskTime": _mask}
+)
+
+LIMITS = MappingProxyType(
+    {
+        "CutClip": ("share", 0, 1),
+        "Gain": ("db", 0, MOST_DB),
+        "Noise": ("db", -MOST_DB, MOST_DB),
+        "MaskTime": ("share", 0, 1),
+    }
+)
+"""The argument of each, and from which number to which it may be."""
+
+
+def _stretch(length: int, random: np.random.RandomState, share: float) -> tuple[int, int]:
+    """From where, and up to where: so much of a clip, rounded up, at a random place."""
+    count = ceil(length * share)
+    start = int((length - count + 1) * random.random_sample())
+    return start, start + count
+
+
+def _factor(db: float) -> np.float32:
+    return np.float32(10 ** (db / 20))
+
+
+def _is_known(record: TransformRecord) -> bool:
+    """A manifest is somebody else's: nothing is drawn with what isn't a number within its limits."""
+    name, low, high = LIMITS.get(record.name, ("", 0, 0))
+    value: Any = record.arguments.get(name)
+    is_number = isinstance(value, int | float) and isfinite(value)
+    return tuple(record.arguments) == (name,) and is_number and low <= value <= high
