@@ -142,6 +142,7 @@ from .teacher.import_predictions import import_predictions
 from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
 from .teacher.planning import plan_dump
+from .teacher.shard_by_shard import ShardByShard
 from .teacher.survey import survey_teacher
 
 __version__: str
@@ -218,6 +219,7 @@ __all__ = [
     "RunOptions",
     "SampleRow",
     "SearchOptions",
+    "ShardByShard",
     "SignerOptions",
     "SigningOptions",
     "SilentRows",

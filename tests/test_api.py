@@ -83,6 +83,7 @@ PUBLIC_NAMES = [
     "RunOptions",
     "SampleRow",
     "SearchOptions",
+    "ShardByShard",
     "SignerOptions",
     "SigningOptions",
     "SilentRows",
