@@ -146,6 +146,7 @@ from .teacher.import_predictions import import_predictions
 from .teacher.job import DumpJob, finalize
 from .teacher.options import DumpOptions
 from .teacher.planning import plan_dump
+from .teacher.shard_by_shard import ShardByShard
 from .teacher.survey import survey_teacher
 
 __version__: str
@@ -227,6 +228,7 @@ __all__ = [
     "RunOptions",
     "SampleRow",
     "SearchOptions",
+    "ShardByShard",
     "SignerOptions",
     "SigningOptions",
     "SilentRows",

@@ -88,6 +88,7 @@ PUBLIC_NAMES = [
     "RunOptions",
     "SampleRow",
     "SearchOptions",
+    "ShardByShard",
     "SignerOptions",
     "SigningOptions",
     "SilentRows",

@@ -3,7 +3,7 @@ They are read here before there is a manifest that names all of them."""
 
 # Shape letters: N samples of the store, S samples of a shard, R rows of one sample.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,10 +49,13 @@ class StoredShard:
         return found
 
 
-def ends_of_dump(writer: StoreWriter) -> list[StoredShard]:
-    """The first and the last shard of a dump under way, as far as it is; none where nothing is written. Raises
-    DamagedStore for one that isn't what was written: it is then written anew by the same command."""
-    return [_of_dump(writer, record) for record in _ends(writer.finished or writer.others())]
+def ends_of_dump(writer: StoreWriter, *, but: Container[str] = ()) -> list[StoredShard]:
+    """The first and the last shard of a dump under way, as far as it is, `but` for those of some names; none where
+    nothing is written. Raises DamagedStore for one that isn't what was written: it is then written anew by the same
+    command."""
+    names = [shard.name for shard in writer.own_shards if writer.is_written(shard)]
+    finished = [record for name, record in zip(names, writer.finished, strict=True) if name not in but]
+    return [_of_dump(writer, record) for record in _ends(finished or writer.others(but=but))]
 
 
 def ends_of_store(store: Store) -> list[StoredShard]:

@@ -13,8 +13,9 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -251,12 +252,12 @@ class StoreWriter:
         """Those of one finished shard by path. Raises DamagedStore as `finalize`."""
         return {file.path: self._read_written(record, file) for file in record.shard.files}
 
-    def others(self) -> list[CommitRecord]:
+    def others(self, *, but: Container[str] = ()) -> list[CommitRecord]:
         """For a writer of one part, which doesn't read all records: those of the first and the last shard that others
-        have written, as their names say it."""
+        have written, as their names say it, `but` for those of some names."""
         if self._part is None:
             return []
-        paths = names_of_commits(self.root)
+        paths = [path for path in names_of_commits(self.root) if PurePath(path).stem not in but]
         found = [read_commit(self._files, path) for path in (*paths[:1], *paths[1:][-1:])]
         records = [record for record in found if record is not None]
         shards = [self.plan.grid.shard_at(record.shard.view, record.shard.start) for record in records]

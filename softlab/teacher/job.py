@@ -33,7 +33,7 @@ from softlab.sources.source import Source, hard_targets
 from softlab.store.access import finishing, joining, settle_plan
 from softlab.store.attempts import MOST_ATTEMPTS, count_attempts, find_failed, tell_set_aside
 from softlab.store.dump_state import dump_state
-from softlab.store.folder import find_finished
+from softlab.store.folder import find_finished, is_unfinished
 from softlab.store.manifest_file import read_manifest
 from softlab.store.place import place_of
 from softlab.store.reader import open_store
@@ -107,19 +107,13 @@ class DumpJob:
         has, StoreBusy where a second commit of a shard has other files, StoreMismatch where the teacher isn't that of
         the shards which are there, and as `dump_teacher`."""
         shard = self.shard(number)
-        with self._joined(part=shard.part) as writer:
+        with self.joined(part=shard.part) as writer:
             if writer is None or writer.is_written(shard):
                 return "already there"
             with self.teacher.start(self.options) as run:
                 self.check_teacher(run, writer)
                 (output,) = compute(run, self.aligned(), self.selections(), [shard], options=self.options)
-            written = commit_shard(output, writer=writer, source=self.source, targets=self.targets())
-            minima = Minima()
-            minima.look_at(output, self.source)
-            minima.tell()
-            if output.num_redone:
-                tell_redone(output.num_redone, self.options)
-            return "written" if written else "already there"
+            return "written" if self.commit_alone(output, writer, self.targets()) else "already there"
 
     def run_shards(self, numbers: Iterable[int], *, on_progress: OnProgress | None = None, again: bool = False) -> None:
         """Compute and commit those of some shards that aren't there yet, with one teacher in memory; the store isn't
@@ -131,7 +125,7 @@ class DumpJob:
         as `run_shard` what is none of a shard's (a full disk, a teacher that isn't that of the shards which are
         there), and StoreBusy while another process writes the store alone."""
         shards = [self.shard(number) for number in sorted(set(numbers))]
-        with self._joined() as writer:
+        with self.joined() as writer:
             if writer is None:
                 return
             left = [shard for shard in shards if not writer.is_written(shard)]
@@ -145,13 +139,15 @@ class DumpJob:
             self._tell_set_aside(writer, {shard.name for shard in left if not writer.is_written(shard)})
 
     @contextmanager
-    def _joined(self, *, part: int | None = None) -> Iterator[StoreWriter | None]:
-        """A hold on the store beside others; None where it is finished, or is being finished by another process."""
+    def joined(self, *, part: int | None = None, settles: bool = True) -> Iterator[StoreWriter | None]:
+        """A hold on the store beside others; None where it is finished, or is being finished by another process.
+        Without `settles` by a process that had one before: the plan is written down, and is only compared."""
         with ExitStack() as stack:
             writer = None
             try:
                 if not self._is_finished():
-                    settle_plan(self.out, self.plan, expected=self.expected_samples)
+                    if settles or not is_unfinished(self.out):
+                        settle_plan(self.out, self.plan, expected=self.expected_samples)
                     writer = stack.enter_context(joining(self.out, self.plan, recipe_N=self.recipe_N, part=part))
             except StoreExists:
                 if not self._is_finished():
@@ -162,6 +158,16 @@ class DumpJob:
             yield None if self._is_finished() else writer
         if writer is not None:
             self._is_finished()  # tidies up what joining a store has left that was finished at that moment
+
+    def commit_alone(self, output: ShardOutput, writer: StoreWriter, targets: Targets) -> bool:
+        """Commit the only shard that is computed; False where it was there already. Warns of what it tells."""
+        written = commit_shard(output, writer=writer, source=self.source, targets=targets)
+        minima = Minima()
+        minima.look_at(output, self.source)
+        minima.tell()
+        if output.num_redone:
+            tell_redone(output.num_redone, self.options)
+        return bool(written)
 
     def _is_finished(self) -> bool:
         return find_finished(self.out, self.plan) is not None
@@ -233,17 +239,18 @@ class DumpJob:
         assert isinstance(self.out, Path), "nothing is revised where it can't be locked"
         return find_staying(begun, self.plan, self.source, self.out)
 
-    def check_teacher(self, run: Run, writer: StoreWriter | None) -> None:
-        """Compare what the teacher gives for two samples with what is stored, as far as something is; without a writer
-        with the finished store. Predictions in a file are known by its hash. Raises StoreMismatch, and warns, as
-        `check_same_teacher`."""
+    def check_teacher(self, run: Run, writer: StoreWriter | None, *, but: Container[str] = ()) -> bool:
+        """Compare what the teacher gives for two samples with what is stored, as far as something is, `but` for shards
+        of these names; without a writer with the finished store. False where nothing was. Predictions in a file are
+        known by its hash. Raises StoreMismatch, and warns, as `check_same_teacher`."""
         if not isinstance(run, TeacherRun):
-            return
-        stored = [] if writer is None else ends_of_dump(writer)
+            return True
+        stored = [] if writer is None else ends_of_dump(writer, but=but)
         if writer is None or writer.parent is not None:
             before = ends_of_store(open_store(self.out))
             stored = [before[0], (stored or before)[-1]]
         check_same_teacher(run, self.aligned(), stored, where=self.out)
+        return bool(stored)
 
     def expected_samples(self) -> SampleTable:
         """Keys and targets; content hashes only where another teacher's store tells what they must be."""

@@ -39,8 +39,7 @@ class Engine(Protocol):
 def finish_with(engine: Engine, job: DumpJob, *, on_rows: OnRows) -> int:
     """Have all that is left of a dump computed, and finish its store; returns the rows that were computed.
 
-    A worker compares the teacher with what is stored before each shard. Raises UnfinishedStore where shards failed
-    MAX_TRIES times, once all others are there; else as `dump_teacher`."""
+    Raises UnfinishedStore where shards failed MAX_TRIES times, once all others are there; else as `dump_teacher`."""
     settle_plan(job.out, job.plan, expected=job.expected_samples, find_staying=job.find_staying)
     job.teacher.module.to("cpu")  # as it is sent to workers, each of which has a device of its own
     torch.cuda.empty_cache()  # which may be this very one

@@ -1,4 +1,5 @@
-"""Shards of a dump on a Ray cluster: each worker is an actor that holds the teacher and computes one after another.
+"""Shards of a dump on a Ray cluster: each worker is an actor that holds the teacher and computes one after another. A
+shard is committed while the next one is computed, so that a worker tells of it with its next answer.
 
 Ray places as many workers as the cluster has room for, up to the number that is asked for, and more of them when it
 grows. One that dies, as with a preemptible machine, is replaced.
@@ -9,9 +10,9 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from softlab.errors import SoftlabError, SoftlabWarning
@@ -19,6 +20,7 @@ from softlab.teacher.engines.engine import OnShard, OnWorkers
 from softlab.teacher.engines.shard_queue import ShardQueue
 from softlab.teacher.job import DumpJob
 from softlab.teacher.options import DumpOptions
+from softlab.teacher.shard_by_shard import ShardByShard
 
 LOCAL = "local"
 """Ray's address of a cluster that is started on this machine, and ended with the dump."""
@@ -37,11 +39,11 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
-    """What a worker says of a shard."""
+class Told:
+    """What a worker says of shards that it was given."""
 
-    error: str | None = None
-    """None where the shard is there."""
+    errors: Mapping[int, str | None]
+    """By the number of each that is settled; None where the shard is there."""
 
     warned: tuple[tuple[type[SoftlabWarning], str], ...] = ()
 
@@ -51,7 +53,8 @@ class ShardWorker:
 
     def __init__(self, sent: list[Any], folder: str, paths: list[str]) -> None:
         self._sent, self._folder, self._paths = sent, folder, paths
-        self._job: DumpJob | None = None
+        self._shards: ShardByShard | None = None
+        self._warned: list[warnings.WarningMessage] = []
 
     def begin(self) -> Begun:
         """Get the job, in the folder and with the modules that the driver has."""
@@ -61,25 +64,25 @@ class ShardWorker:
             os.chdir(self._folder)
         sys.path += [path for path in self._paths if path not in sys.path]
         try:
-            self._job = pickle.loads(ray.get(self._sent[0]))
+            self._shards = ShardByShard(pickle.loads(ray.get(self._sent[0])))
         except Exception as error:
             return Begun(error=f"{os.uname().nodename}: {_told(error)}")
+        self._warned = warnings.catch_warnings(record=True).__enter__() or []  # to its end, on all of its threads
+        warnings.simplefilter("always")
         return Begun()
 
-    def run(self, number: int) -> Tried:
-        assert self._job is not None, "it has begun"
-        error = None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                self._job.run_shard(number)
-            except Exception as failure:
-                error = _told(failure)
-        told = [(each.category, str(each.message)) for each in caught]
-        return Tried(error=error, warned=tuple((kind, text) for kind, text in told if issubclass(kind, SoftlabWarning)))
+    def run(self, number: int | None) -> Told:
+        """Compute a shard; without one wait for the last one's commit."""
+        assert self._shards is not None, "it has begun"
+        settled = self._shards.settle() if number is None else self._shards.do(number)
+        warned = [self._warned.pop(0) for _ in range(len(self._warned))]  # a commit may add to them meanwhile
+        return Told(
+            errors={each.number: None if each.error is None else _told(each.error) for each in settled},
+            warned=tuple((w.category, str(w.message)) for w in warned if issubclass(w.category, SoftlabWarning)),
+        )
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, SoftlabError) else f"{type(error).__name__}: {error}"
 
 
@@ -99,6 +102,17 @@ class RayEngine:
                 crew.dismiss()
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Worker:
+    """One of the workers of a run."""
+
+    actor: Any
+    given: set[int] = field(default_factory=set)
+    """Shards that it hasn't told of yet: the one that it computes, and the one before that."""
+
+    is_ready: bool = False
+
+
 class _Crew:
     """The workers of a run, and what each is at."""
 
@@ -108,10 +122,10 @@ class _Crew:
         self._kind = ray.remote(ShardWorker).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
         self._sent = ray.put(ray.cloudpickle.dumps(job))
         self._count = min(_num_workers(ray, options, cpus=cpus, gpus=gpus), most)
-        self._at: dict[Any, tuple[Any, int | None]] = {}
-        """By the answer that is waited for: its worker, and the shard that it computes; None for one that begins."""
+        self._at: dict[Any, _Worker] = {}
+        """By the answer that is waited for."""
 
-        self._idle: list[Any] = []
+        self._idle: list[_Worker] = []
         self._num_ready = self._lost_in_a_row = 0
         self._warned: set[type[SoftlabWarning]] = set()
 
@@ -129,60 +143,69 @@ class _Crew:
 
     def dismiss(self) -> None:
         """End all workers, whatever they are at."""
-        for worker in [*self._idle, *(worker for worker, _ in self._at.values())]:
-            self._ray.kill(worker)
+        for worker in [*self._idle, *self._at.values()]:
+            self._ray.kill(worker.actor)
 
     def _hire(self) -> None:
         """Ray starts it when the cluster has room."""
-        worker = self._kind.remote([self._sent], os.getcwd(), list(sys.path))
-        self._at[worker.begin.remote()] = (worker, None)
+        worker = _Worker(actor=self._kind.remote([self._sent], os.getcwd(), list(sys.path)))
+        self._at[worker.actor.begin.remote()] = worker
 
     def _hand_out(self, shards: ShardQueue) -> None:
-        while self._idle and (number := shards.take()) is not None:
-            worker = self._idle.pop()
-            self._at[worker.run.remote(number)] = (worker, number)
+        """A shard to each that is idle; one that has none to compute is asked for the one it is committing."""
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            number = shards.take(has_others=bool(worker.given))
+            if number is not None:
+                worker.given.add(number)
+            if worker.given:
+                self._at[worker.actor.run.remote(number)] = worker
+            else:
+                self._idle.append(worker)
 
     def _take(self, answer: Any, shards: ShardQueue, *, on_shard: OnShard) -> None:
-        worker, number = self._at.pop(answer)
+        worker = self._at.pop(answer)
         try:
-            said = self._ray.get(answer)
+            told = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            self._replace(number, shards, reason=str(error))
+            self._replace(worker, shards, reason=str(error))
             return
         self._idle.append(worker)
-        if isinstance(said, Begun):
+        if isinstance(told, Begun):
+            worker.is_ready = True
             self._num_ready += 1
-            if said.error is not None:
+            if told.error is not None:
                 raise SoftlabError(
-                    f"a worker of the cluster can't begin: {said.error.rstrip('.')}. Install what is missing on all "
-                    f"machines of the cluster, as here, then run the same command again."
+                    f"a worker of the cluster can't begin: {told.error.rstrip('.')}. Install what is missing on all "
+                    f"machines of the cluster, as here, then run the same command again to go on."
                 )
             return
-        assert number is not None, "it was given one"
-        self._lost_in_a_row = 0
-        self._warn(said)
-        if said.error is None:
-            shards.done(number)
-            on_shard(number)
-        else:
-            shards.failed(number, said.error)
+        self._warn(told)
+        for number, failure in told.errors.items():
+            worker.given.remove(number)
+            self._lost_in_a_row = 0
+            if failure is None:
+                shards.done(number)
+                on_shard(number)
+            else:
+                shards.failed(number, failure)
 
-    def _replace(self, number: int | None, shards: ShardQueue, *, reason: str) -> None:
-        if number is not None:
+    def _replace(self, worker: _Worker, shards: ShardQueue, *, reason: str) -> None:
+        self._num_ready -= worker.is_ready
+        for number in sorted(worker.given):
             shards.lost(number)
-            self._num_ready -= 1
         self._lost_in_a_row += 1
         if self._lost_in_a_row > max(MOST_LOST, 3 * self._count):
-            at = "" if number is None else f", the last one at shard number {number}"
+            at = f", the last one at shard number {max(worker.given)}" if worker.given else ""
             raise SoftlabError(
                 f"{self._lost_in_a_row} workers have died one after the other{at}: {' '.join(reason.split())[:500]}. "
                 f"Look whether the machines ran out of memory; the same command goes on where it stopped."
             )
         self._hire()
 
-    def _warn(self, said: Tried) -> None:
+    def _warn(self, told: Told) -> None:
         """The first of each kind: others tell the same of other shards."""
-        for kind, text in said.warned:
+        for kind, text in told.warned:
             if kind not in self._warned:
                 self._warned.add(kind)
                 warnings.warn(text, kind, stacklevel=2)

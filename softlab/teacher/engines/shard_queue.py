@@ -16,6 +16,7 @@ class ShardQueue:
     def __init__(self, numbers: Iterable[int]) -> None:
         self._waiting = deque(numbers)
         self._taken: set[int] = set()
+        self._were_lost: set[int] = set()
         self._tries: Counter[int] = Counter()
         self._set_aside: dict[int, str] = {}
 
@@ -34,9 +35,10 @@ class ShardQueue:
         """The last error of each shard that failed MAX_TRIES times."""
         return self._set_aside
 
-    def take(self) -> int | None:
-        """The next one to be computed; None while none waits."""
-        if not self._waiting:
+    def take(self, *, has_others: bool = False) -> int | None:
+        """The next one to be computed; None while none waits. A worker that `has_others`, which aren't done yet, gets
+        none that was lost before: such a one may end its worker again, and the others would be lost with it."""
+        if not self._waiting or (has_others and self._waiting[0] in self._were_lost):
             return None
         number = self._waiting.popleft()
         self._taken.add(number)
@@ -49,6 +51,7 @@ class ShardQueue:
         """Whoever computed it was ended, as a preemptible machine is: it is computed again, and that isn't counted. It
         comes last, so that one which kills its worker stops none of the others."""
         self._taken.remove(number)
+        self._were_lost.add(number)
         self._waiting.append(number)
 
     def failed(self, number: int, error: str) -> None:

@@ -90,6 +90,19 @@ class Broken(Traps):
             raise OSError("the server with this picture is gone")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Meeting(Traps):
+    """The first one that reads picture 3 or 35 waits for another process that does: on a busy machine the first worker
+    may else be done before the second one holds the teacher."""
+
+    def spring(self, index: int) -> None:
+        (self.folder / str(os.getpid())).touch()
+        until = time.monotonic() + 60
+        while len(list(self.folder.iterdir())) < 2:
+            assert time.monotonic() < until, "there is no other worker"
+            time.sleep(0.05)
+
+
 def wait_until_all_cores_are_free() -> None:
     """A worker has its share until it has ended."""
     until = time.monotonic() + 60
@@ -106,9 +119,15 @@ def keep(steps: list[DumpProgress]) -> OnProgress:
 def test_two_workers_write_the_bytes_of_one_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone = dump(tmp_path / "alone", make_options(feature={"pooled": "relu:mean"}, views=2), augment=AUGMENT)
     steps: list[DumpProgress] = []
+    (tmp_path / "met").mkdir()
+    source = Meeting(folder=tmp_path / "met", driver=os.getpid())
 
     together = dump(
-        tmp_path / "store", on_ray(feature={"pooled": "relu:mean"}, views=2), augment=AUGMENT, on_progress=keep(steps)
+        tmp_path / "store",
+        on_ray(feature={"pooled": "relu:mean"}, views=2),
+        source=source,
+        augment=AUGMENT,
+        on_progress=keep(steps),
     )
     again = dump(tmp_path / "store", on_ray(feature={"pooled": "relu:mean"}, views=2), augment=AUGMENT)
 

@@ -32,6 +32,15 @@ def test_a_shard_whose_worker_is_lost_comes_last_however_often_that_is() -> None
     assert not queue.set_aside
 
 
+def test_a_shard_that_was_lost_is_taken_only_by_a_worker_without_others() -> None:
+    queue = ShardQueue([0, 1])
+    queue.lost(queue.take() or 0)
+
+    assert queue.take(has_others=True) == 1
+    assert queue.take(has_others=True) is None
+    assert queue.take() == 0
+
+
 def test_a_shard_is_set_aside_with_its_last_error_when_it_has_failed_three_times() -> None:
     queue = ShardQueue([0, 1])
     taken = [queue.take(), queue.take()]
