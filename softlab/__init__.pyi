@@ -121,6 +121,7 @@ from .store.reader import Store, open_store
 from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
 from .student.feature_losses import FeatureLoss
+from .student.heads.options import HeadOptions
 from .student.optimizer import OptimizerOptions
 from .student.options import (
     DistilOptions,
@@ -178,6 +179,7 @@ __all__ = [
     "FeatureLoss",
     "GcOptions",
     "GoesOnDifferently",
+    "HeadOptions",
     "HingeLoss",
     "ImageInput",
     "ImportRecipe",

@@ -43,6 +43,7 @@ PUBLIC_NAMES = [
     "FeatureLoss",
     "GcOptions",
     "GoesOnDifferently",
+    "HeadOptions",
     "HingeLoss",
     "ImageInput",
     "ImportRecipe",
