@@ -125,6 +125,7 @@ from .store.sample_rows import SampleRow, sample_rows
 from .store.verify import VerifyReport, verify_store
 from .student.advise import Advice, AdviseOptions, advise
 from .student.feature_losses import FeatureLoss
+from .student.heads.options import HeadOptions
 from .student.optimizer import OptimizerOptions
 from .student.options import (
     DistilOptions,
@@ -188,6 +189,7 @@ __all__ = [
     "FeatureLoss",
     "GcOptions",
     "GoesOnDifferently",
+    "HeadOptions",
     "HingeLoss",
     "ImageInput",
     "ImportRecipe",

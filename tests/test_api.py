@@ -48,6 +48,7 @@ PUBLIC_NAMES = [
     "FeatureLoss",
     "GcOptions",
     "GoesOnDifferently",
+    "HeadOptions",
     "HingeLoss",
     "ImageInput",
     "ImportRecipe",

@@ -6,7 +6,7 @@ The learner, the objective and the loader are those that train students.
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -160,7 +160,9 @@ class StudentSteps:
         (batch,) = loader.load(self._rows(1))
         on_device = batch.to(self._device, channels_last=self._options.device.channels_last)
         with torch.inference_mode():
-            num_outputs = learner.evaluating()(on_device).shape[1]
+            given = learner.evaluating()(on_device)
+        assert not isinstance(given, Mapping), "it has one output"
+        num_outputs = given.shape[1]
         targets_N = hard_targets(self._aligned.source)
         highest = -1 if targets_N is None else int(targets_N.max())
         if highest >= num_outputs:
@@ -176,7 +178,7 @@ class StudentSteps:
         learn = replace(self._options.learn, feature=features)
         student = Student(module=copy.deepcopy(self._module), learn=learn)
         (learner,) = make_learners(
-            {self._name: student}, self._options, self._order, loader, num_stores=num_stores, ranks=ALONE
+            {self._name: student}, self._options, self._order, loader, num_stores=num_stores, ranks=ALONE, plans={}
         )
         return learner
 

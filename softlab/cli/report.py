@@ -13,7 +13,6 @@ from softlab.amounts import format_duration
 from softlab.cli.metric_columns import NO_VALUE, explain_heads, head_of, metrics_among
 from softlab.cli.say import say
 from softlab.cli.tables import print_columns
-from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.unit import Unit
 from softlab.report.compare import ComparedStudent, Spread
 from softlab.report.write import REPORT, Report, write_report
@@ -65,7 +64,8 @@ def _print_best(students: Sequence[ComparedStudent], best_by: str | None) -> Non
         columns["best"] = [_figure(student.best, metric.unit) for student in students]
         columns["gain"] = [_figure(student.gain, metric.unit, sign="+") for student in students]
     columns["loss"] = [f"{student.train_loss.mean:.3f}" if student.train_loss else NO_VALUE for student in students]
-    print_columns(columns, title="Students" if best_by is None else f"Students by {METRIC_BY_NAME[best_by].label}")
+    title = " by ".join(["Students", *(metric.label for metric in metrics_among({best_by}))])
+    print_columns(columns, title=title)
     print()
 
 

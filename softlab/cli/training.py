@@ -9,7 +9,6 @@ from softlab.cli.progress import RunBar
 from softlab.cli.say import say
 from softlab.cli.tables import print_columns
 from softlab.errors import TrainingFailed
-from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.accuracy import Accuracy
 from softlab.labels.losses import temperature_of
 from softlab.ranks import is_first_rank
@@ -42,8 +41,8 @@ def print_results(results: Sequence[StudentResult], *, out: Path) -> None:
     best_by, known = results[0].best_by, {name for result in results if result.last for name in result.last.values}
     print_columns(_columns(results, best_by=best_by, known=known), title=f"Students of {out}")
     if best_by is not None:
-        label = METRIC_BY_NAME[best_by].label
-        say(f"Metrics are of the validation source after the last epoch; best: the best {label} of any epoch.")
+        (metric,) = metrics_among({best_by})
+        say(f"Metrics are of the validation source after the last epoch; best: the best {metric.label} of any epoch.")
     if explained := explain_heads(metrics_among(known)):
         say(explained)
     failed = [result for result in results if result.error is not None]

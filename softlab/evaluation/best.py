@@ -6,6 +6,7 @@ from softlab.errors import InvalidOption, suggest
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import METRIC_BY_NAME, measurable
 from softlab.evaluation.metrics.needs import LACKING, what_is_known
+from softlab.evaluation.metrics.of_head import metric_named, name_of, split_name
 from softlab.loading.aligned import Aligned
 
 AUTO = "auto"
@@ -32,15 +33,23 @@ OF_EQUAL_SHAPES = ("teacher_cosine", "teacher_mse")
 
 def check_best_by(name: str) -> None:
     """Raises InvalidOption unless it is `auto` or the name of a metric."""
-    if name not in (AUTO, *METRIC_BY_NAME):
+    if name != AUTO and metric_named(name) is None:
         raise InvalidOption(
-            f"run.best_by = {name}: no such metric. {suggest(name, [AUTO, *METRIC_BY_NAME])} Change `run.best_by`."
+            f"run.best_by = {name}: no such metric. {suggest(split_name(name)[1], [AUTO, *METRIC_BY_NAME])} Change "
+            f"`run.best_by`."
         )
 
 
 def choose_metric(best_by: str, aligned: Aligned) -> str:
     """The name of the metric by which models are compared on a validation source, from an option that `check_best_by`
     has accepted. Raises InvalidOption for one that can't be measured there."""
+    if aligned.heads:
+        return _choose_of_heads(best_by, aligned)
+    head, _ = split_name(best_by)
+    if head is not None:
+        raise InvalidOption(
+            f"run.best_by = {best_by}: the students have no heads, each gives one output. Leave out `{head}/`."
+        )
     can = [metric.name for metric in measurable(aligned)]
     wanted: tuple[str, ...] = AUTO_METRICS if best_by == AUTO else (best_by,)
     chosen = next((name for name in wanted if name in can), None)
@@ -58,12 +67,34 @@ def choose_metric(best_by: str, aligned: Aligned) -> str:
     return chosen
 
 
+def _choose_of_heads(best_by: str, aligned: Aligned) -> str:
+    """As HEAD/METRIC; `auto` is that of the first head that can be measured."""
+    wanted, metric = split_name(best_by)
+    heads, named = aligned.heads, ", ".join(aligned.heads)
+    if best_by != AUTO and wanted not in heads:
+        found = "names no head" if wanted is None else f"there is no head {wanted!r} (heads: {named})"
+        raise InvalidOption(
+            f"run.best_by = {best_by}: {found}, and each head is measured by itself. "
+            f"{suggest(wanted, heads) if wanted else ''} Say `run.best_by = {next(iter(heads))}/{metric}`."
+        )
+    failed: InvalidOption | None = None
+    for name in heads if wanted is None else (wanted,):
+        try:
+            return name_of(name, choose_metric(metric, heads[name]))
+        except InvalidOption as error:
+            failed = failed or InvalidOption(f"head {name}: {error}")
+    assert failed is not None, "there are heads"
+    raise failed
+
+
 def score(evaluation: Evaluation | None, *, by: str) -> float:
     """How good a model is by one metric: higher is always better; -inf where that was not measured."""
     value = None if evaluation is None else evaluation.values.get(by)
     if value is None:
         return -math.inf
-    return value if METRIC_BY_NAME[by].higher_is_better else -value
+    metric = metric_named(by)
+    assert metric is not None, "it was measured"
+    return value if metric.higher_is_better else -value
 
 
 def is_better(evaluation: Evaluation, *, than: Evaluation | None, by: str) -> bool:

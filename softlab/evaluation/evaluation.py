@@ -2,7 +2,7 @@
 
 import msgspec
 
-from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.evaluation.metrics.of_head import metric_named
 from softlab.evaluation.metrics.per_class import ClassFigures
 
 
@@ -11,8 +11,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     rows: int
     values: dict[str, float]
-    """By the name of a metric. Left out are those that the source or its store can't tell, and those that are no finite
-    number, as of a model with NaN among its weights."""
+    """By the name of a metric; of a model with several heads by HEAD/METRIC. Left out are those that the source or its
+    store can't tell, and those that are no finite number, as of a model with NaN among its weights."""
 
     classes: tuple[ClassFigures, ...] | None = None
     """Class by class, where that was asked for and targets are known."""
@@ -27,10 +27,15 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def without_targets(self) -> "Evaluation":
         """What hard targets don't count for."""
-        kept = {name: value for name, value in self.values.items() if "targets" not in METRIC_BY_NAME[name].needs}
+        kept = {name: value for name, value in self.values.items() if not _needs_targets(name)}
         return Evaluation(rows=self.rows, values=kept, outputs=self.outputs)
 
     def figure(self, name: str) -> str:
         """`accuracy 79.14%`, of a metric that was measured."""
-        metric, value = METRIC_BY_NAME.get(name), self.values[name]
+        metric, value = metric_named(name), self.values[name]
         return f"{name} {value:g}" if metric is None else f"{metric.label} {metric.unit.text(value)}"
+
+
+def _needs_targets(name: str) -> bool:
+    metric = metric_named(name)
+    return metric is not None and "targets" in metric.needs

@@ -75,6 +75,10 @@ class Aligned:
     """Of models that give vectors, scores or maps, and no logits over classes: which output of kind `values` theirs is;
     it is among the features where a store holds it."""
 
+    heads: Mapping[str, "Aligned"] = field(default_factory=dict)
+    """Of models with several heads, what each of them is compared with, by its name: the same samples and views, with
+    the hard targets and the store of this head. The source out here has then no hard targets."""
+
     seen: tuple[InputRecord, ...] = ()
     """How the samples were decoded for the teacher whose labels they meet; without one, as the inputs say."""
 
@@ -88,8 +92,10 @@ class Aligned:
 
     @property
     def labelled(self) -> tuple[Store, ...]:
-        """Of the teachers that gave soft labels, not values alone; none where models give values and learn these."""
-        return () if self.values_output is not None else tuple(store for store in self.stores if store.has_labels)
+        """Of the teachers that gave soft labels, not values alone; none where models give values and learn these, or
+        have heads, each with a teacher of its own."""
+        has_others = self.values_output is not None or bool(self.heads)
+        return () if has_others else tuple(store for store in self.stores if store.has_labels)
 
     @cached_property
     def targets_N(self) -> NDArray[np.int64] | None:

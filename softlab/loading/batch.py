@@ -10,30 +10,12 @@ from torch import Tensor
 
 from softlab.labels.losses.hard import UNKNOWN_TARGET
 from softlab.labels.soft_labels import SoftLabels
+from softlab.loading.head_rows import HeadRows
+from softlab.loading.mixed_targets import MixedTargets
 from softlab.loading.own_rows import OwnRows, match_rows
 from softlab.loading.stored import Stored
 from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class MixedTargets:
-    """The other half of B mixed views."""
-
-    targets_B: Tensor
-    """int64, hard targets of the samples they are mixed with; -1 where unknown."""
-
-    weights_B: Tensor
-    """float32, the share of each view that is its own sample's; 1 where it is not mixed."""
-
-    def to(self, device: torch.device) -> "MixedTargets":
-        return MixedTargets(
-            targets_B=self.targets_B.to(device, non_blocking=True),
-            weights_B=self.weights_B.to(device, non_blocking=True),
-        )
-
-    def pin_memory(self) -> "MixedTargets":
-        return MixedTargets(targets_B=self.targets_B.pin_memory(), weights_B=self.weights_B.pin_memory())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,6 +60,9 @@ class Batch:
     counts_B: Tensor | None = None
     """int64, on the CPU: how many rows each sample has, where samples tell their units; see `for_input`."""
 
+    heads: Mapping[str, HeadRows] = field(default_factory=dict)
+    """Of models with several heads, by their names; see `of_head`."""
+
     def __len__(self) -> int:
         return len(self.source_B)
 
@@ -95,6 +80,20 @@ class Batch:
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
             others=tuple(labels.to(device, non_blocking=True) for labels in self.others),
             features={name: feature.to(device, non_blocking=True) for name, feature in self.features.items()},
+            heads={name: rows.to(device) for name, rows in self.heads.items()},
+        )
+
+    def of_head(self, name: str) -> "Batch":
+        """The same batch as a model would have it whose only output is this head."""
+        rows = self.heads[name]
+        return replace(
+            self,
+            targets_B=rows.targets_B,
+            mixed=rows.mixed,
+            labels=rows.labels,
+            others=(),
+            features=rows.features,
+            heads={},
         )
 
     def read_by(self, input_index: int) -> "Batch":
@@ -134,6 +133,10 @@ class Batch:
         ]
         return replace(batch, inputs=tuple(each for each, _ in pairs), own=tuple(own for _, own in pairs))
 
+    def with_stored_heads(self, stored: Mapping[str, Stored]) -> "Batch":
+        """The same batch with what the teacher of each head gave."""
+        return replace(self, heads={name: rows.with_stored(stored[name]) for name, rows in self.heads.items()})
+
     def for_input(self, index: int) -> "Batch":
         """The batch of a model with this input. Where samples tell their units, its rows are those that the model and
         the store both have; labels and hard targets are of these, in this order."""
@@ -164,6 +167,7 @@ class Batch:
             label_sets_BC=None if self.label_sets_BC is None else self.label_sets_BC.pin_memory(),
             mixed=None if self.mixed is None else self.mixed.pin_memory(),
             own=tuple(None if each is None else each.pin_memory() for each in self.own),
+            heads={name: rows.pin_memory() for name, rows in self.heads.items()},
         )
 
     def device_tensors(self) -> Iterator[Tensor]:
@@ -183,3 +187,5 @@ class Batch:
             if labels is not None:
                 yield from labels.tensors()
         yield from self.features.values()
+        for rows in self.heads.values():
+            yield from rows.tensors()

@@ -18,14 +18,16 @@ from softlab.errors import InvalidOption, SoftlabError, SourceError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.batch import Batch, MixedTargets
+from softlab.loading.batch import Batch
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
+from softlab.loading.head_rows import HeadRows
+from softlab.loading.mixed_targets import MixedTargets
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.own_rows import find_own_rows
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
-from softlab.loading.stored import read_stored
+from softlab.loading.stored import read_heads, read_stored
 from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
@@ -97,7 +99,19 @@ class Batches(Dataset[Batch | SoftlabError]):
             answers=tuple(answered),
             label_sets_BC=None if sets_NC is None else torch.from_numpy(sets_NC[rows.source_B]),
             mixed=None if first is None or targets_N is None or not mixes else _mixed(views[first.name], targets_N),
+            heads={
+                name: self._head_rows(head, rows, views=None if first is None else views[first.name])
+                for name, head in aligned.heads.items()
+            },
         )
+
+    def _head_rows(self, head: Aligned, rows: RowIndices, *, views: list[View] | None) -> HeadRows:
+        """The hard targets of one head."""
+        targets_N = head.targets_N
+        if targets_N is None:
+            return HeadRows()
+        mixed = None if views is None or not head.replay.mixes else _mixed(views, targets_N)
+        return HeadRows(targets_B=torch.from_numpy(targets_N[rows.source_B]), mixed=mixed)
 
     def _find_answers(
         self, answers: Answers, views: list[View], rows: RowIndices
@@ -226,13 +240,17 @@ class BatchLoader:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
         raises; see `read_stored` for why one may begin an order early. Workers end with it, or when it is
         closed."""
-        order, same_order = tee(order)
+        are_taught = any(head.stores for head in self.aligned.heads.values())
+        order, same_order, *heads_order = tee(order, 3 if are_taught else 2)
         with closing(self._load_inputs(islice(order, skip, None))) as inputs:
             batches: Iterator[Batch] = inputs
             if self.aligned.stores:
                 stored = read_stored(self.aligned, same_order, self.device, skip=skip)
                 keys = self.aligned.source.keys
                 batches = (batch.with_stored(each, keys=keys) for batch, each in zip(inputs, stored, strict=True))
+            if are_taught:
+                of_heads = read_heads(self.aligned, heads_order[0], self.device, skip=skip)
+                batches = (batch.with_stored_heads(each) for batch, each in zip(batches, of_heads, strict=True))
             yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
     def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:

@@ -5,7 +5,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, tee
+from itertools import chain, islice, repeat, tee
 from typing import TypeVar
 
 import numpy as np
@@ -63,6 +63,19 @@ def read_stored(
     parts = (part for places in asked for part in _read_block(aligned, places, device))
     for each, learnt in zip(islice(parts, skip, None), features, strict=True):
         yield replace(each, features=learnt)
+
+
+def read_heads(
+    aligned: Aligned, order: Iterable[RowIndices], device: torch.device, *, skip: int = 0
+) -> Iterator[dict[str, Stored]]:
+    """The same for each head of models with several; nothing of one that no store teaches."""
+    orders = tee(order, len(aligned.heads))
+    streams = {
+        name: read_stored(head, own, device, skip=skip) if head.stores else repeat(Stored())
+        for (name, head), own in zip(aligned.heads.items(), orders, strict=True)
+    }
+    for parts in zip(*streams.values(), strict=False):  # what no store teaches has no end
+        yield dict(zip(streams, parts, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,12 +11,12 @@ from softlab.modalities.views import describe_views
 from softlab.store.reader import Store
 
 
-def check_same_rows(stores: Sequence[Store]) -> None:
+def check_same_rows(stores: Sequence[Store], *, over_same_classes: bool = True) -> None:
     """Raises StoreMismatch unless row (view, sample) is the same view of the same sample in all stores, over the same
-    classes in the same order."""
+    classes in the same order, where that is asked for."""
     first = stores[0]
     for other in stores[1:]:
-        difference = _difference(other, first)
+        difference = _difference(other, first, over_same_classes=over_same_classes)
         if difference is not None:
             raise StoreMismatch(f"{other.name}: {difference}")
 
@@ -61,10 +61,10 @@ def find_values(stores: Sequence[Store], output: str) -> dict[str, Store]:
     return found
 
 
-def _difference(ours: Store, theirs: Store) -> str | None:
+def _difference(ours: Store, theirs: Store, *, over_same_classes: bool) -> str | None:
     """What keeps two teachers from teaching together, and what to do about it."""
     our, their, name = ours.manifest, theirs.manifest, theirs.name
-    both_labelled = ours.has_labels and theirs.has_labels
+    both_labelled = over_same_classes and ours.has_labels and theirs.has_labels
     if both_labelled and (difference := _difference_of_labels(ours, theirs)) is not None:
         return difference
     if our.source_fingerprint != their.source_fingerprint:

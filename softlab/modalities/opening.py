@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from softlab.errors import InvalidOption, OddSource, SourceError
@@ -23,6 +25,7 @@ from softlab.sources.folder import open_folder
 from softlab.sources.known_classes import counted_from
 from softlab.sources.options import Kind, SourceOptions
 from softlab.sources.parquet import find_parquet_files, open_parquet
+from softlab.sources.several_targets import open_columns
 from softlab.sources.source import Source
 from softlab.sources.subset import first, readable, with_keys, with_targets
 from softlab.sources.summary import describe_source
@@ -50,6 +53,11 @@ def open_source(
     ones are left out.
     """
     options = options if isinstance(options, SourceOptions) else SourceOptions(path=str(options))
+    if options.label_columns:
+        each = partial(open_source, modality=modality, inputs=inputs, seen=seen, on_scan=on_scan)
+        return open_columns(
+            options.label_columns, lambda column: each(replace(options, label_column=column, label_columns=()))
+        )
     meaning = find_modality(modality)
     source = _open(options, meaning)
     if not len(source):

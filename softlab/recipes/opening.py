@@ -23,8 +23,9 @@ from softlab.student.validation import Validation
 class ValidOptions(SourceOptions):
     """A further validation source."""
 
-    store: str | None = None
-    """The teacher's output for it; without it only what needs no teacher is measured."""
+    store: str | tuple[str, ...] | None = None
+    """The teacher's output for it, of several teachers of a student's heads a list; without it only what needs no
+    teacher is measured."""
 
 
 STORE = "store:"
@@ -57,6 +58,21 @@ def choose_output(store: Store, output: str | None) -> Store:
     """The store with the soft labels of this output; of the first one for None. Raises InvalidOption as
     `Store.with_labels`."""
     return store if output is None else store.with_labels(output)
+
+
+def choose_outputs(stores: Sequence[Store], output: str | None) -> list[Store]:
+    """The same of the stores of several teachers, which are combined. Raises InvalidOption too for an output that only
+    some of them hold."""
+    lacking = [store for store in stores if output not in [each.name for each in store.manifest.classes]]
+    if output is not None and 0 < len(lacking) < len(stores):
+        holder = next(store for store in stores if store not in lacking)
+        held = ", ".join(each.name for each in lacking[0].manifest.outputs)
+        raise InvalidOption(
+            f"{lacking[0].name}: has no output {output!r} of kind classes (it has: {held}), but {holder.name} has. "
+            f"Teachers are combined over one output: say one that all of them hold as `output`, leave that store out, "
+            f"or learn {output} with a head of its own, as `student.NAME.head.{output}`."
+        )
+    return [choose_output(store, output) for store in stores]
 
 
 def open_samples(

@@ -16,6 +16,7 @@ from softlab.models.inherit import InheritOptions, inherit
 from softlab.recipes.options import OVER_RUN
 from softlab.sources.source import Source
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.heads.options import HeadOptions
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import LearnOptions, TargetOptions, TeachersOptions
 from softlab.student.pruning import PruneOptions
@@ -48,6 +49,9 @@ class StudentModel(ModelOptions):
 
     feature: dict[str, FeatureLoss] | None = field(default=None, metadata={OVER_RUN: True})
     """The features that it learns, in place of all under [feature]."""
+
+    head: dict[str, HeadOptions] | None = field(default=None, metadata={OVER_RUN: True})
+    """The outputs of its model that learn, in place of all under [head]."""
 
     prune: PruneOptions | None = field(default=None, metadata={OVER_RUN: True})
     """How it is pruned, where that is not as [prune] says."""

@@ -16,7 +16,7 @@ from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
 from softlab.recipes.full_store import full_store
-from softlab.recipes.opening import OnScan, ValidOptions, choose_output, open_samples, open_signed, open_validation
+from softlab.recipes.opening import OnScan, ValidOptions, choose_outputs, open_samples, open_signed, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import (
@@ -33,6 +33,7 @@ from softlab.store.cache import CacheOptions
 from softlab.store.mapped import map_store, map_stores, whole_of
 from softlab.store.reader import Store
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.heads.options import HeadOptions
 from softlab.student.loop import OnProgress
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import (
@@ -97,10 +98,10 @@ class TrainRecipe:
 
     It is of the samples of the source; NAME@VERSION stands below the place where it is published."""
 
-    valid_store: str | None = None
+    valid_store: str | tuple[str, ...] | None = None
     """The teacher's output for the validation source.
 
-    Without it only what needs no teacher is measured."""
+    Of the teachers of a student's heads a list. Without it only what needs no teacher is measured."""
 
     valid_full: Path | None = None
     """A folder for the teacher's whole output for the validation source.
@@ -155,6 +156,11 @@ class TrainRecipe:
 
     Beside the labels; the layer is the student's."""
 
+    head: dict[str, HeadOptions] = field(default_factory=dict)
+    """An output of the students' models, by its name, that learns a stored output of its own.
+
+    In place of the one output that a student has without."""
+
     prune: PruneOptions | None = None
     search: SearchOptions | None = None
     cache: CacheOptions = field(default_factory=CacheOptions)
@@ -175,7 +181,19 @@ class TrainRecipe:
                 f"[student.{heirs[0]}.inherit] needs a teacher with weights. Give `teacher.model` and "
                 f"`teacher.weights`."
             )
+        if any(model.learn(self.options.learn).head for model in self.student.values()):
+            self._check_heads()
         _ = self.options  # checks what sections must be together
+
+    def _check_heads(self) -> None:
+        """Raises InvalidOption for what is about the one output that students have without heads."""
+        for key, given in (("output", self.output), ("valid_full", self.valid_full)):
+            if given is not None:
+                raise InvalidOption(
+                    f"`{key}` is for students with one output, and these have heads. Leave it out, or the heads."
+                )
+        if self.classes:
+            raise InvalidOption("[classes] is for students with one output, and these have heads. Leave it out.")
 
     def _check_valid_full(self) -> None:
         if self.valid is None:
@@ -199,6 +217,7 @@ class TrainRecipe:
             targets=self.targets,
             optimizer=self.optimizer,
             feature=self.feature,
+            head=self.head,
             prune=self.prune,
         )
         return TrainOptions(
@@ -246,7 +265,7 @@ class TrainRecipe:
 
     def open(self, *, on_scan: OnScan | None = None) -> "OpenedRun":
         """What the recipe names, opened. Raises as `run`."""
-        stores = map_stores([self._open(path) for path in self.store], self.classes)
+        stores = map_stores(choose_outputs([self._open(path) for path in self.store], self.output), self.classes)
         inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
@@ -260,12 +279,16 @@ class TrainRecipe:
     def _open_validation(
         self,
         source: SourceOptions | None,
-        store: str | None,
+        stores: str | Sequence[str] | None,
         seen: Sequence[InputRecord],
         on_scan: OnScan | None,
     ) -> Validation | None:
-        opened = map_store(self._open(store), self.classes) if store else None
-        return open_validation(source, inputs=self._inputs, seen=seen, store=opened, on_scan=on_scan)
+        paths = [stores] if isinstance(stores, str) else stores or ()
+        opened = choose_outputs([self._open(path) for path in paths], self.output)
+        found = [map_store(store, self.classes) for store in opened]
+        first = found[0] if found else None
+        valid = open_validation(source, inputs=self._inputs, seen=seen, store=first, on_scan=on_scan)
+        return None if valid is None else replace(valid, others=tuple(found[1:]))
 
     def _with_full_store(self, valid: Validation | None, stores: Sequence[Store]) -> Validation | None:
         """With the teacher's own run over the validation source, where it is asked for."""
@@ -322,7 +345,7 @@ class TrainRecipe:
         return replace(self, out=self.out / "best", student={name: replace(model, **own)}, **found)
 
     def _open(self, store: str) -> Store:
-        opened = open_signed(
+        return open_signed(
             store,
             require_signature=self.require_signature,
             identity=self.identity,
@@ -330,7 +353,6 @@ class TrainRecipe:
             min_version=self.min_version,
             cache=self.cache,
         )
-        return choose_output(opened, self.output)
 
     @property
     def _inputs(self) -> tuple[ImageInput, ...]:

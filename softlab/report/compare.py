@@ -13,7 +13,7 @@ from softlab.evaluation.best import score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.report.kinds import Member, group_by_kind
 from softlab.report.runs import Epoch, Result, TrainingRun
-from softlab.student.learners import HARD_SUFFIX
+from softlab.student.objectives import HARD_SUFFIX
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

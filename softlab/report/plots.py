@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softlab.errors import InvalidOption
-from softlab.evaluation.metrics import METRIC_BY_NAME
-from softlab.evaluation.metrics.metric import Metric
+from softlab.evaluation.metrics.of_head import DescribedMetric, metric_named
 from softlab.report.compare import ComparedStudent, Spread
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _draw_curve(
         panel.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _draw_point(panel: "Axes", student: ComparedStudent, metric: type[Metric], style: dict[str, Any]) -> None:
+def _draw_point(panel: "Axes", student: ComparedStudent, metric: DescribedMetric, style: dict[str, Any]) -> None:
     """Where the metric is unknown, nothing but the entry in the legend."""
     assert student.num_parameters is not None
     value, scale = student.values.get(metric.name), metric.unit.scale
@@ -97,17 +96,17 @@ def _draw_point(panel: "Axes", student: ComparedStudent, metric: type[Metric], s
     panel.errorbar([student.num_parameters], [mean], yerr=error, capsize=4, **(style | {"linestyle": "none"}))
 
 
-def _metrics_of(students: Sequence[ComparedStudent]) -> list[type[Metric]]:
+def _metrics_of(students: Sequence[ComparedStudent]) -> list[DescribedMetric]:
     """Those by which their best epochs are chosen."""
     names = dict.fromkeys(student.best_by for student in students if student.best_by is not None)
-    return [METRIC_BY_NAME[name] for name in names]
+    return [metric for name in names if (metric := metric_named(name)) is not None]
 
 
 def _capital(label: str) -> str:
     return label[0].upper() + label[1:]
 
 
-def _axis(metric: type[Metric]) -> str:
+def _axis(metric: DescribedMetric) -> str:
     return f"{metric.label} ({metric.unit.symbol})"
 
 

@@ -17,6 +17,7 @@ from softlab.errors import InvalidOption, suggest
 from softlab.evaluation.best import score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.metrics import METRIC_BY_NAME
+from softlab.evaluation.metrics.of_head import metric_named
 from softlab.report.run_files import convert, damaged, parse, read_file
 from softlab.student.checkpoints import POSITION
 from softlab.student.run_folder import METRICS, RESUME, RUN, SUMMARY
@@ -194,7 +195,7 @@ def _result_so_far(name: str, epochs: Sequence[Epoch], *, error: str | None, bes
 
 
 def _check_metric(name: str | None, *, where: Path) -> None:
-    if name is not None and name not in METRIC_BY_NAME:
+    if name is not None and metric_named(name) is None:
         raise InvalidOption(
             f"{where}: best_by is {name}, which is no metric of this softlab. {suggest(name, METRIC_BY_NAME)} Make the "
             f"report with the softlab that made the run, or leave the run out."

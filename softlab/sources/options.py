@@ -42,6 +42,10 @@ class SourceOptions:
     """Parquet, datasets: the column of hard targets, integers or names of classes, or lists of them; the default may be
     missing."""
 
+    label_columns: tuple[str, ...] = ()
+    """Parquet, datasets: several columns of hard targets, in place of label_column, for students with several heads;
+    each is a target by its name."""
+
     label_vectors: bool = False
     """Parquet, datasets: the label column's lists are a 0 or 1 for each class; default: the numbers or names of the
     classes that a sample is of (multi-label)."""
@@ -100,12 +104,27 @@ class SourceOptions:
                 "source.label_vectors and source.label_sequences: lists are a 0 or 1 for each class, or a label for "
                 "each unit. Leave one of them out."
             )
+        if self.label_columns:
+            self._check_label_columns()
         if self.label_sequences and self.first_label:
             raise InvalidOption("source.first_label: labels of units count from 0. Leave it out.")
         if self.first_label < 0:
             raise InvalidOption(f"source.first_label = {self.first_label}: expected 0 or more. Change it.")
         if self.limit is not None and self.limit < 1:
             raise InvalidOption(f"source.limit = {self.limit} leaves no sample. Set `source.limit` to 1 or more.")
+
+    def _check_label_columns(self) -> None:
+        if not all(self.label_columns) or len(set(self.label_columns)) < len(self.label_columns):
+            raise InvalidOption("source.label_columns: a name is empty, or there twice. Name each column once.")
+        if self.label_column != DEFAULT_LABEL_COLUMN:
+            raise InvalidOption("source.label_columns stands in place of `source.label_column`. Leave one of them out.")
+        of_one = ("class_names", "targets", "label_vectors", "label_sequences", "first_label")
+        given = [name for name in of_one if getattr(self, name)]
+        if given:
+            raise InvalidOption(
+                f"source.{given[0]}: says something of one label column, and `source.label_columns` names several. "
+                f"Leave `source.{given[0]}` out."
+            )
 
     @property
     def columns(self) -> dict[str, str]:

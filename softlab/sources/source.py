@@ -93,7 +93,10 @@ def hard_targets(source: Source, name: str | None = None) -> NDArray[np.int64] |
     where there are none. Raises InvalidOption for an unknown name, and where there are several and none is named."""
     targets = source.targets
     if name is None and len(targets) > 1:
-        raise InvalidOption(f"{source.name}: has the hard targets {', '.join(targets)}. Name one of them.")
+        raise InvalidOption(
+            f"{source.name}: has the hard targets {', '.join(targets)}. Name one of them (of a table as "
+            f"`source.label_column`), or learn each with a head of its own (`student.NAME.head`)."
+        )
     if name is not None and name not in targets:
         raise InvalidOption(f"{source.name}: has no hard targets {name!r}. {suggest(name, targets)}")
     return next(iter(targets.values()), None) if name is None else targets[name]

@@ -13,6 +13,7 @@ from softlab.keys import Keys, find_all
 from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets
+from softlab.sources.several_targets import ClassNames
 from softlab.sources.source import (
     Sample,
     SkippedSample,
@@ -106,6 +107,8 @@ class Subset:
     label_sets: LabelSets | None = None
     label_sequences: LabelSequences | None = None
     answers: Answers | None = None
+    target_class_names: ClassNames | None = None
+    """Of a source with several hard targets."""
 
     def __len__(self) -> int:
         return len(self.chosen_N)
@@ -134,4 +137,5 @@ def _subset(source: Source, chosen_N: NDArray[np.int64], *, skipped: tuple[Skipp
         label_sets=None if (sets_NC := label_sets(source)) is None else sets_NC[chosen_N],
         label_sequences=None if (sequences := label_sequences(source)) is None else sequences.chosen(chosen_N),
         answers=None if (answers := answers_of(source)) is None else answers.take(chosen_N),
+        target_class_names=getattr(source, "target_class_names", None),
     )

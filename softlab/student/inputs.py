@@ -40,9 +40,11 @@ def align_inputs(
     augment: ViewOptions | None = None,
     features: Iterable[str] = (),
     values_output: str | None = None,
+    of_one_output: bool = True,
 ) -> TrainingData:
     """With stores, the views that its teacher saw; without one, or where a mismatch is allowed, those of `augment`.
-    `values_output` is what students' own outputs learn, where that isn't soft labels.
+    `values_output` is what students' own outputs learn, where that isn't soft labels. Unless students are
+    `of_one_output`, the stores may be over other classes than each other.
 
     Raises StoreMismatch for stores of other samples or views, InvalidOption for a recipe that can't be followed.
     """
@@ -51,7 +53,7 @@ def align_inputs(
         aligned = Aligned(source=source, inputs=inputs, replay=_replay(own, len(source), inputs))
         aligned = replace(aligned, values_output=values_output)
         return TrainingData(aligned=aligned, views=own, num_views=None)
-    check_same_rows(stores)
+    check_same_rows(stores, over_same_classes=of_one_output)
     store = stores[0]
     replays_own = augment is not None and own.fingerprint != store.manifest.views.fingerprint
     if replays_own and options.check.views_mismatch == "refuse":

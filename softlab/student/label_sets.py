@@ -40,10 +40,10 @@ def check_multi_label(name: str, objective: Objective, aligned: Aligned) -> None
         )
 
 
-def check_label_sets(name: str, num_outputs: int, sets_NC: LabelSets, source: Source) -> None:
+def check_label_sets(who: str, num_outputs: int, sets_NC: LabelSets, source: Source) -> None:
     """Raises StoreMismatch for a student with another number of outputs."""
     if num_outputs != sets_NC.shape[1]:
         raise StoreMismatch(
-            f"student {name} has {num_outputs} outputs, but the samples of {source.name} are of {sets_NC.shape[1]} "
+            f"{who} has {num_outputs} outputs, but the samples of {source.name} are of {sets_NC.shape[1]} "
             f"classes. Build the student with num_classes = {sets_NC.shape[1]}."
         )

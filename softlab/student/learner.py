@@ -7,18 +7,20 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from softlab.errors import TrainingFailed
-from softlab.labels.lazy_logits import LazyLogits
+from softlab.evaluation.tally import Given
 from softlab.loading.batch import Batch
 from softlab.models.device import DeviceOptions, place
 from softlab.ranks import ALONE, Ranks
 from softlab.student.activations import checkpoint_activations
 from softlab.student.averaging import WeightAverage
 from softlab.student.collectives import average_gradients, copy_first_rank, mean_of_ranks
+from softlab.student.heads.objective import HeadsObjective
 from softlab.student.objective import Objective
 from softlab.student.optimizer import OptimizerOptions, Schedule, make_optimizer
 from softlab.student.pruning import PruneOptions, Pruner, Sparsity, exported_state
@@ -35,7 +37,7 @@ class Learner:
         self,
         name: str,
         module: nn.Module,
-        objective: Objective,
+        objective: Objective | HeadsObjective,
         *,
         optimizer: OptimizerOptions,
         device: torch.device,
@@ -67,7 +69,8 @@ class Learner:
             example=example,
             seed=seed,
             input_index=input_index,
-            loss=objective.loss,
+            loss=objective.loss if isinstance(objective, Objective) else None,
+            heads=objective if isinstance(objective, HeadsObjective) else None,
         )
         self.optimizer, self.prune, self.seed, self.channels_last = optimizer, prune, seed, place_on.channels_last
         self._num_steps, self._ranks = num_steps, ranks
@@ -83,14 +86,14 @@ class Learner:
         Of a batch in several parts each is a call of its own, and the last one makes the update, with the mean of their
         gradients.
         """
-        batch = batch.for_input(self.input_index)
+        batch, objective = batch.for_input(self.input_index), cast(Callable[..., Tensor], self.objective)
         with self._random_numbers_of(step, part=part):
             self.module.train()
             self._student.projectors.train()
-            logits_BC, features = self._student.logits_and_features(batch)
+            given, features = self._student.logits_and_features(batch)
             progress = step / max(self._num_steps - 1, 1)
             learnt = batch.read_by(self.input_index)
-            loss = self.objective(logits_BC, learnt, features=features, progress=progress)
+            loss = objective(given, learnt, features=features, progress=progress)
             if part == 0:
                 self._optimizer.zero_grad()
             (loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]
@@ -138,9 +141,9 @@ class Learner:
         self.module.eval()
         self._student.check_units(batch, units_R=units_R)
 
-    def evaluating(self) -> Callable[[Batch], Tensor | LazyLogits]:
-        """The student in eval mode, as a function from a batch to logits [B, C], or to values [B, ...], on the device,
-        in the dtype of autocast; until the next step."""
+    def evaluating(self) -> Callable[[Batch], Given]:
+        """The student in eval mode, as a function from a batch to logits [B, C], or to values [B, ...], or to these of
+        each of its heads, on the device, in the dtype of autocast; until the next step."""
         if self._average is None:
             self.module.eval()
             return self._student.logits

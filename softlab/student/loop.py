@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import torch
-from torch import Tensor
 
 from softlab.errors import InvalidOption, ModelError, StoreError, StoreMismatch, TrainingFailed
-from softlab.evaluation.best import OF_EQUAL_SHAPES, is_better, score
+from softlab.evaluation.best import is_better, score
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import Forward, evaluate
-from softlab.indices import SourceIndex
-from softlab.labels.lazy_logits import LazyLogits
+from softlab.evaluation.tally import Given
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
 from softlab.student.collectives import own_rows, parts_of
-from softlab.student.label_sets import check_label_sets
+from softlab.student.first_batch import OutputCounts, check_given, check_hard_targets, count_outputs, units_of
 from softlab.student.latest_loss import LatestLoss
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
@@ -140,7 +138,7 @@ class Training:
             self._trackers = start_trackers(self._options.log.track, self._folder.root, first_step=first_step)
         for step, part, batch in self._parts(first_step):
             if (step, part) == (first_step, 0):
-                self._check_targets(batch)
+                self._look_at_first(batch)
             self._step(batch, step, part=part)
             if part < self._options.run.accumulate - 1:
                 continue
@@ -181,48 +179,20 @@ class Training:
             loss={name: loss for name, loss in known.items() if loss is not None},
         )
 
-    def _check_targets(self, batch: Batch) -> None:
-        """Raises StoreMismatch for a hard target that a student has no output for: a GPU would only abort."""
-        targets_N = self._loader.aligned.known_targets()
-        sets_NC = self._loader.aligned.label_sets_NC
-        highest = -1 if targets_N is None else int(targets_N.max(initial=-1))
+    def _look_at_first(self, batch: Batch) -> None:
+        """Raises as `check_units`, `check_given` and `check_hard_targets`, before the first step."""
+        aligned, num_outputs = self._loader.aligned, dict[str, OutputCounts]()
+        units_R = units_of(aligned, batch)
         on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
-        num_outputs: dict[str, int] = {}
         for learner in list(self._learners):
             own = on_device.for_input(learner.input_index)
             with self._setting_aside(learner), torch.inference_mode():
-                learner.check_units(own, units_R=self._units_of(batch))
+                learner.check_units(own, units_R=units_R)
                 given = learner.evaluating()(own)
-                num_outputs[learner.name] = given.shape[1]
-                self._check_best_by(learner, given, own)
+                num_outputs[learner.name] = count_outputs(given)
+                check_given(learner, given, own, best_by=self._best_by)
         for learner in self._learners:
-            if learner.objective.needs_targets and highest >= num_outputs[learner.name]:
-                raise StoreMismatch(
-                    f"student {learner.name} has {num_outputs[learner.name]} outputs, but "
-                    f"{self._loader.aligned.source.name} has hard targets up to {highest}. Build the student with "
-                    f"num_classes = {highest + 1} or more."
-                )
-            if learner.objective.needs_targets and sets_NC is not None:
-                check_label_sets(learner.name, num_outputs[learner.name], sets_NC, self._loader.aligned.source)
-
-    def _check_best_by(self, learner: Learner, given: Tensor | LazyLogits, batch: Batch) -> None:
-        """Raises InvalidOption where epochs are compared by what can't be measured of this student."""
-        output = learner.objective.values_output
-        if output is None or self._best_by not in OF_EQUAL_SHAPES:
-            return
-        shape, stored = list(given.shape[1:]), list(batch.features[output].shape[1:])
-        if shape != stored:
-            raise InvalidOption(
-                f"run.best_by = {self._best_by}: student {learner.name} gives {shape} for a sample, and what is stored "
-                f"as {output} is {stored}. Say `run.best_by = teacher_overlap`, which takes any width."
-            )
-
-    def _units_of(self, batch: Batch) -> Tensor | None:
-        """The positions that the stored rows of a batch are of; None where samples have one row each."""
-        aligned = self._loader.aligned
-        if aligned.store is None or not aligned.store.has_labels:
-            return None
-        return aligned.store.read_units(aligned.to_store(SourceIndex(batch.source_B.cpu().numpy())))
+            check_hard_targets(learner, num_outputs[learner.name], aligned)
 
     def _step(self, batch: Batch, step: int, *, part: int) -> None:
         on_device = batch.to(self._loader.device, channels_last=self._options.device.channels_last)
@@ -324,7 +294,7 @@ class Training:
     def _evaluating(self, learner: Learner) -> Forward:
         forward = learner.evaluating()
 
-        def guarded(batch: Batch) -> Tensor | LazyLogits:
+        def guarded(batch: Batch) -> Given:
             with self._setting_aside(learner):
                 return forward(batch)
             raise _SetAside

@@ -1,6 +1,7 @@
 """How students are trained, by owner: what a whole run shares, and what is each student's own."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,11 +17,15 @@ from softlab.loading.order import Shuffle, ViewOrder
 from softlab.modalities.modality import InputOptions
 from softlab.models.device import DeviceOptions
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.heads.options import HeadOptions
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.pruning import PruneOptions
 from softlab.student.trackers import TrackerName
 
 BALANCED = "balanced"
+
+HEAD_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+"""Also part of the names of metrics and curves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +63,8 @@ class RunOptions:
     best_by: str = AUTO
     """The metric on the validation source that makes an epoch, or a trial of a search, the best, e.g.
     teacher_bucket_kl; auto: of language models perplexity; accuracy where targets are known, else KL to the teacher
-    (teacher_kl, or teacher_bucket_kl of a store that keeps some classes), else teacher_agreement."""
+    (teacher_kl, or teacher_bucket_kl of a store that keeps some classes), else teacher_agreement. Of students with
+    several heads HEAD/METRIC, e.g. species/accuracy; auto: of the first head that all of them learn."""
 
     patience: int | None = None
     """A student stops after so many epochs in a row that were not its best; default: none stops early."""
@@ -198,6 +204,9 @@ class LearnOptions:
     feature: dict[str, FeatureLoss] = field(default_factory=dict)
     """Stored features to learn beside the labels, by their names."""
 
+    head: dict[str, HeadOptions] = field(default_factory=dict)
+    """Of a model with several outputs, what each learns, by its name."""
+
     prune: PruneOptions | None = None
     """Smallest weights set to zero on the way."""
 
@@ -206,6 +215,8 @@ class LearnOptions:
 
     def __post_init__(self) -> None:
         _check(self.seed is None or 0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
+        for name in self.head:
+            _check(HEAD_NAME.fullmatch(name) is not None, "head", repr(name), "names of 1 to 64 of a-z A-Z 0-9 _ -")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from softlab.identity import digest_of, keys_fingerprint
+from softlab.loading.aligned import Aligned
 from softlab.manifest import InputRecord
 from softlab.modalities.modality import InputOptions, find_modality, options_by_name
 from softlab.modalities.views import describe_views
@@ -15,6 +16,7 @@ from softlab.models.about import AboutWeights, as_metadata
 from softlab.models.weights import weights_fingerprint
 from softlab.store.mapped import MappedStore
 from softlab.store.reader import Store
+from softlab.student.heads.objective import HeadsObjective
 from softlab.student.inputs import TrainingData
 from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
@@ -47,8 +49,10 @@ def describe_run(
         "stores": [store.digest for store in stores],
         **({"classes": maps} if (maps := _class_maps(stores)) else {}),
         "outputs": [store.labels.name if store.has_labels else None for store in stores],
+        **({"heads": heads} if (heads := _heads(data)) else {}),
         "valid": None if valid is None else keys_fingerprint(valid.source.keys),
         "valid_store": None if valid is None or valid.store is None else valid.store.digest,
+        **({"valid_others": [store.digest for store in valid.others]} if valid is not None and valid.others else {}),
         "also_valid": {
             name: [keys_fingerprint(each.source.keys), None if each.store is None else each.store.digest]
             for name, each in also_valid.items()
@@ -63,7 +67,7 @@ def describe_run(
                 "initial_weights": weights_fingerprint(learner.module),
                 "device": _describe_device(learner, options),
                 "input": _describe_input(data.aligned.inputs[learner.input_index], data),
-                "loss": learner.objective.loss.name,
+                "loss": _loss_name(learner),
                 "objective": asdict(learner.objective),
                 "optimizer": _told(asdict(learner.optimizer), unless_default=("fused",)),
                 "prune": None if learner.prune is None else asdict(learner.prune),
@@ -96,6 +100,32 @@ def _run_options(options: TrainOptions, *, best_by: str | None) -> dict[str, Any
 def _told(options: dict[str, Any], *, unless_default: Sequence[str]) -> dict[str, Any]:
     """What an option says that there wasn't always is told where it isn't the default, which is false."""
     return {name: value for name, value in options.items() if name not in unless_default or value}
+
+
+def _loss_name(learner: Learner) -> str:
+    """Of a student with several heads those of all of them."""
+    if isinstance(learner.objective, HeadsObjective):
+        return ", ".join(dict.fromkeys(each.loss.name for each in learner.objective.heads.values()))
+    return learner.objective.loss.name
+
+
+def _heads(data: TrainingData) -> dict[str, dict[str, Any]]:
+    """What each head learns from, and what its classes are called; none of students with one output."""
+    return {
+        name: {
+            "store": None if head.store is None else head.store.digest,
+            "output": _output_of(head),
+            "target": next(iter(head.source.targets), None),
+            "class_names": None if head.store is None or head.values_output is not None else head.store.class_names,
+        }
+        for name, head in data.aligned.heads.items()
+    }
+
+
+def _output_of(head: Aligned) -> str | None:
+    if head.values_output is not None or head.store is None:
+        return head.values_output
+    return head.store.labels.name
 
 
 def _class_maps(stores: Sequence[Store]) -> list[list[list[int]]]:

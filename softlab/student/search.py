@@ -96,6 +96,11 @@ def search(
     """
     if not stores:
         raise InvalidOption("a search needs a store: it tries how to learn from one. Give `store`.")
+    if options.learn.head:
+        raise InvalidOption(
+            "head: a search tries how one output of a student learns, and this one has several. Leave them out, or "
+            "train without `search`."
+        )
     if isinstance(options.learn.loss, LossOnValues):
         raise InvalidOption(
             f"loss.name = {options.learn.loss.name}: a search tries losses on classes. Train without `search`, or say "

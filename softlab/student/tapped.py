@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import StoreMismatch
+from softlab.evaluation.tally import Given
 from softlab.labels.joined_labels import finite_logits
 from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.losses import LossOnValues, StudentLoss
@@ -16,10 +17,12 @@ from softlab.models.device import Autocast
 from softlab.models.rows import OutputRows, logits_of, values_of
 from softlab.models.taps import FeatureTaps
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.heads.objective import HeadsObjective
+from softlab.student.heads.outputs import heads_of
 from softlab.student.projector import make_projector
 
 OWN = "own"
-"""The key of the projector of a student's own output; those of features begin with `of-`."""
+"""The key of the projector of a student's own output; those of features begin with `of-`, of heads with `head-`."""
 
 
 class TappedStudent:
@@ -39,19 +42,23 @@ class TappedStudent:
         seed: int,
         input_index: int = 0,
         loss: StudentLoss | None = None,
+        heads: HeadsObjective | None = None,
     ) -> None:
-        """`loss` is that of the student's own output. `example` tells the shapes of the features and of stored values,
-        where there are any. Raises ModelError for a layer that isn't there, StoreMismatch for features and values that
-        can't be compared."""
+        """`loss` is that of the student's own output, in place of which it may have several `heads`. `example` tells
+        the shapes of the features and of stored values, where there are any. Raises ModelError for a layer that isn't
+        there, StoreMismatch for features and values that can't be compared."""
         self.module, self._device, self._autocast, self._input_index = module, device, autocast, input_index
         self._name = name
         self._taps = FeatureTaps(module, {key: loss.tap for key, loss in features.items()})
         self._forward: Callable[..., object] = torch.compile(module) if compiled else module
         self._values_output = loss.output if isinstance(loss, LossOnValues) else None
+        self._heads = {} if heads is None else dict(heads.gives_values)
+        on_values = {OWN: loss} if isinstance(loss, LossOnValues) else {}
+        self._on_values = on_values if heads is None else heads.on_values
         self.projectors = nn.ModuleDict()
-        if features or isinstance(loss, LossOnValues):
+        if features or self._on_values:
             assert example is not None, "features and values have an example"
-            self.projectors = self._make_projectors(name, features, example, seed=seed, loss=loss).to(device)
+            self.projectors = self._make_projectors(name, features, example, seed=seed).to(device)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -59,11 +66,20 @@ class TappedStudent:
         both = [*self.module.parameters(), *self.projectors.parameters()]
         return [parameter for parameter in both if parameter.requires_grad]
 
-    def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Tensor | LazyLogits:
+    def logits(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> Given:
         """[B, C] on the device, in the dtype of autocast; with units [R, C]; of a student of values, these [B, ...],
-        not projected; of a large vocabulary LazyLogits. `forward` is called in place of the module where it is given.
-        Raises StoreMismatch for other rows than the stored ones."""
-        return self.rows(batch, forward=forward).rows
+        not projected; of a large vocabulary LazyLogits; of one with several heads these of each. `forward` is called in
+        place of the module where it is given. Raises StoreMismatch for other rows than the stored ones."""
+        if not self._heads:
+            return self.rows(batch, forward=forward).rows
+        return heads_of(
+            self._forward if forward is None else forward,
+            batch.inputs[self._input_index].inputs,
+            heads=self._heads,
+            student=self._name,
+            device=self._device,
+            autocast=self._autocast,
+        )
 
     def rows(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> OutputRows:
         """The same, with how many rows each sample has and which positions they are."""
@@ -93,7 +109,9 @@ class TappedStudent:
 
     def check_units(self, batch: Batch, *, units_R: Tensor | None) -> None:
         """Raises StoreMismatch unless the student answers at the very positions that the stored rows are of; `units_R`
-        are these."""
+        are these. Of several heads each answers once a sample."""
+        if self._heads:
+            return
         found, labels = self.rows(batch), None if self._values_output is not None else batch.labels
         if labels is None or (found.counts_B is None and labels.counts_B is None):
             return
@@ -113,16 +131,20 @@ class TappedStudent:
                 f"first sample. Build a student of the same stride, or with the same tokens."
             )
 
-    def logits_and_features(self, batch: Batch) -> tuple[Tensor | LazyLogits, dict[str, Tensor]]:
+    def logits_and_features(self, batch: Batch) -> tuple[Given, dict[str, Tensor]]:
         """The same, values projected, and the features of the same forward pass, projected too."""
         if not self.projectors:
             return self.logits(batch), {}
         with self._taps:
-            logits_BC = self.logits(batch)
+            given = self.logits(batch)
             found = self._taps.collect()
-        if OWN in self.projectors:
-            logits_BC = self.projectors[OWN](logits_BC)
-        return logits_BC, {name: self.projectors[_key(name)](feature) for name, feature in found.items()}
+        return self._projected(given), {name: self.projectors[_key(name)](feature) for name, feature in found.items()}
+
+    def _projected(self, given: Given) -> Given:
+        if isinstance(given, Mapping):
+            projected = {name: self.projectors[_key_of_head(name)](given[name]) for name in self._on_values}
+            return {**given, **projected}
+        return self.projectors[OWN](given) if OWN in self.projectors else given
 
     def _make_projectors(
         self,
@@ -131,7 +153,6 @@ class TappedStudent:
         example: Batch,
         *,
         seed: int,
-        loss: StudentLoss | None,
     ) -> nn.ModuleDict:
         with torch.inference_mode(), self._taps:
             self.module.eval()
@@ -152,16 +173,20 @@ class TappedStudent:
                     for name, feature in features.items()
                 }
             )
-            if isinstance(loss, LossOnValues):
+            for head, loss in self._on_values.items():
                 assert loss.output is not None, "settled when the run began"
-                assert isinstance(given, Tensor), "values are"
-                projectors[OWN] = _own_projector(loss, given, example.features[loss.output], student=student)
+                own = given[head] if isinstance(given, Mapping) else given
+                assert isinstance(own, Tensor), "values are"
+                stored = example.heads[head].features if isinstance(given, Mapping) else example.features
+                where = f"student {student}" + (f": head {head}" if isinstance(given, Mapping) else "")
+                key = _key_of_head(head) if isinstance(given, Mapping) else OWN
+                projectors[key] = _own_projector(loss, own, stored[loss.output], where=where)
             return projectors
 
 
-def _own_projector(loss: LossOnValues, student_B: Tensor, stored_B: Tensor, *, student: str) -> nn.Module:
+def _own_projector(loss: LossOnValues, student_B: Tensor, stored_B: Tensor, *, where: str) -> nn.Module:
     """From what a student gives to what is stored; raises StoreMismatch for shapes that the loss can't compare."""
-    shape, stored, where = student_B.shape[1:], stored_B.shape[1:], f"student {student}"
+    shape, stored = student_B.shape[1:], stored_B.shape[1:]
     loss.check_shapes(shape, stored, where=where)
     if isinstance(loss, ProjectedLoss):
         return make_projector(shape, stored, kind=loss.projector, layer=where)
@@ -178,3 +203,7 @@ def _shown(rows: OutputRows) -> str:
 def _key(feature: str) -> str:
     """A feature may have a name that ModuleDict keeps for itself, such as `values`."""
     return f"of-{feature}"
+
+
+def _key_of_head(head: str) -> str:
+    return f"head-{head}"

@@ -31,6 +31,9 @@ from softlab.store.mapped import MappedStore, whole_of
 from softlab.store.reader import Store
 from softlab.student import label_notes
 from softlab.student.collectives import check_batch_size, join_training
+from softlab.student.heads.compare import compare_heads
+from softlab.student.heads.data import align_heads, look_at_heads
+from softlab.student.heads.plan import HeadPlan, plan_heads
 from softlab.student.inputs import TrainingData, align_inputs
 from softlab.student.kept import keep_samples
 from softlab.student.learners import make_learners
@@ -95,25 +98,35 @@ def train_students(
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
     outputs = _joined_outputs(given)
+    plans = plan_heads(given, options, source, stores)
+    if plans and outputs:
+        raise InvalidOption(f"head: the students give {' and '.join(outputs)} together. Leave the heads out.")
     stores = [join_outputs(store, outputs) for store in stores]
-    given, values_output = settle_values_outputs(given, options.learn, stores)
-    wholes = [whole_of(store) for store in stores]
-    options, given = settle_temperatures(options, given, wholes)
+    values_output = None
+    if not plans:
+        given, values_output = settle_values_outputs(given, options.learn, stores)
+        options, given = settle_temperatures(options, given, list(map(whole_of, stores)))
     learnt = [student.learn or options.learn for student in given.values()]
-    stores = read_at_training(stores, learnt)
+    wholes = list(map(whole_of, stores))
+    tasks = [(plan.learnt, [plan.store]) for plan in plans.values()] or [(learnt, wholes)]
+    stores = read_at_training(stores, [] if plans else learnt)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
-    data = align_inputs(
-        source, stores, inputs, options, augment=augment, features=sorted(features), values_output=values_output
-    )
+    if plans:
+        data = align_heads(plans, source, stores, inputs, options, augment=augment, features=sorted(features))
+    else:
+        data = align_inputs(
+            source, stores, inputs, options, augment=augment, features=sorted(features), values_output=values_output
+        )
     aligned, kept = keep_samples(data.aligned, options)
     data = replace(data, aligned=aligned, kept=kept)
     features |= set(aligned.features)
     source = aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
-    label_notes.check_interpolation(learnt, wholes, most_nats=options.check.tail_nats, is_told=ranks.is_first)
+    for learning, teaching in tasks:
+        label_notes.check_interpolation(learning, teaching, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid, labels=options.check.labels)
     compare_on = partial(
@@ -124,6 +137,7 @@ def train_students(
         options=options,
         device=device,
         values=values_output,
+        plans=plans,
     )
     comparison = compare_on(valid)
     others = {name: compare_on(each, is_main=False) for name, each in (also_valid or {}).items()}
@@ -139,10 +153,11 @@ def train_students(
         lengths_N=lengths_of(data.aligned, count=num_samples) if run.batch_by_length else None,
     )
     check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
-    learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks)
+    learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks, plans=plans)
     if ranks.is_first:
         tell_unread_answers(train_loader)
-    told = label_notes.warn_of_losses(learnt, wholes) + mapping_lines(stores) if ranks.is_first else ()
+    told = tuple(line for task in tasks for line in label_notes.warn_of_losses(*task)) if ranks.is_first else ()
+    told += mapping_lines(stores) if ranks.is_first else ()
     told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
@@ -152,7 +167,8 @@ def train_students(
             held.enter_context(holding(Path(out), ranks=ranks))
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
-            class_names = None if values_output is not None else _class_names(source, stores, options)
+            gives_classes = values_output is None and not plans
+            class_names = _class_names(source, stores, options) if gives_classes else None
             about = about_students(record, class_names=class_names)
             folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", about=about, ranks=ranks)
             finished = folder.results()
@@ -169,6 +185,7 @@ def _look_at_samples(data: TrainingData, valid: Validation | None, *, labels: La
     aligned = data.aligned
     if aligned.store is not None and aligned.values_output is None and not aligned.new_classes:
         warn_of_labels(stored_label_note(aligned.source, aligned.store, aligned.store_N, labels=labels))
+    look_at_heads(aligned, labels=labels)
     if valid is not None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
 
@@ -255,12 +272,18 @@ def _compare_on(
     options: TrainOptions,
     device: torch.device,
     values: str | None,
+    plans: Mapping[str, HeadPlan],
     is_main: bool = True,
 ) -> Comparison | None:
     """The validation samples, aligned; None where nothing can be measured on them, as their labels are left aside. With
-    `values` students give this output, and no classes.
+    `values` students give this output, and no classes; with `plans` an output for each of these heads.
     Raises StoreMismatch and InvalidOption as `train_students`."""
     best_by = options.run.best_by if is_main else AUTO
+    if valid is not None and plans:
+        return compare_heads(valid, plans, inputs, options, device=device, is_main=is_main, tells=is_first_rank())
+    if valid is not None and valid.others:
+        names = " and ".join(store.name for store in valid.stores)
+        raise InvalidOption(f"valid_store: students of one output are measured against one, not {names}. Give one.")
     if valid is not None and valid.store is not None:
         valid = replace(valid, store=join_outputs(valid.store, trained_on.outputs))
     if valid is None:

@@ -8,7 +8,7 @@ from softlab.loading.loader import BatchLoader
 from softlab.sources.answers import answers_of
 from softlab.sources.label_sequences import label_sequences
 from softlab.sources.label_sets import label_sets
-from softlab.sources.source import Source, hard_targets
+from softlab.sources.source import Source
 from softlab.store.reader import Store
 
 
@@ -20,6 +20,9 @@ class Validation:
     store: Store | None = None
     """The teacher's output for it; without it only accuracy is measured."""
 
+    others: tuple[Store, ...] = ()
+    """Of further teachers, where the heads of students have several."""
+
     has_relevance: bool = False
     """Whether it tells how relevant each candidate of a sample is."""
 
@@ -29,12 +32,17 @@ class Validation:
     def __post_init__(self) -> None:
         if self.has_relevance or self.has_own_targets:
             return
-        told = (hard_targets, label_sets, label_sequences, answers_of)
-        if self.store is None and all(each(self.source) is None for each in told):
+        told = (label_sets, label_sequences, answers_of)
+        if self.store is None and not self.source.targets and all(each(self.source) is None for each in told):
             raise InvalidOption(
                 f"{self.source.name}: has neither hard targets nor a store to measure students against. "
                 f"Give `valid_store`, or another `valid.path`."
             )
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """Of all teachers."""
+        return () if self.store is None else (self.store, *self.others)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,13 +59,18 @@ class Comparison:
 def check_comparable(valid: Validation, stores: Sequence[Store], *, by_classes: bool = True) -> None:
     """Raises StoreMismatch for a validation store of another teacher; of students that give no classes, these don't
     count."""
-    is_same = _are_of_one_teacher if by_classes else _have_the_same_weights
-    if valid.store is not None and stores and not any(is_same(valid.store, store) for store in stores):
+    own = valid.store
+    if own is not None and stores and not any(is_comparable(own, store, by_classes=by_classes) for store in stores):
         names = " or ".join(store.name for store in stores)
         raise StoreMismatch(
-            f"{valid.store.name}: was not made by the teacher of {names}, or is over other classes or of another "
+            f"{own.name}: was not made by the teacher of {names}, or is over other classes or of another "
             f"head. Dump the validation source with the same teacher, or leave `valid_store` out."
         )
+
+
+def is_comparable(one: Store, other: Store, *, by_classes: bool = True) -> bool:
+    """Whether they are of one teacher, and over the same classes; of students that give none, these don't count."""
+    return _are_of_one_teacher(one, other) if by_classes else _have_the_same_weights(one, other)
 
 
 def _are_of_one_teacher(one: Store, other: Store) -> bool:

@@ -167,7 +167,7 @@ COMMANDS = {
     "export npz": Command(line="export {made}/two {here}/t.npz", is_endless=True),
     "train": Command(line=TRAIN, checks=REPORT),
     "train anew": Command(line=f"{TRAIN} --resume no", begins="run", checks=REPORT),
-    "advise": Command(line=ADVISE, checks="report {here}/run/round-0 {here}/run/round-2 {here}/run/half"),
+    "advise": Command(line=ADVISE, checks="report {here}/run/round-0 {here}/run/round-2 {here}/run/half --out {here}/cache/report"),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from softlab.errors import InvalidOption
-from softlab.loading.batch import MixedTargets
+from softlab.loading.mixed_targets import MixedTargets
 from softlab.student.objective import hard_loss
 from softlab.student.options import TargetOptions
 from tests.student.pictures import NUM_CLASSES, feature_batch, make_store, make_student, pictures, train

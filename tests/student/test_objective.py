@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import KlLoss, Tail, distillation_loss
-from softlab.loading.batch import MixedTargets
+from softlab.loading.mixed_targets import MixedTargets
 from softlab.student.objective import HARD_TARGETS, Objective, hard_loss
 from softlab.student.options import TeachersOptions
 from tests.student.random_batch import NUM_CLASSES, random_batch

@@ -124,7 +124,7 @@ def assert_close(found: StudentResult, expected: StudentResult) -> None:
         assert found.last.values["accuracy"] == expected.last.values["accuracy"]
 
 
-@pytest.mark.parametrize("name", ["plain", "all_options", "validated", "own_weights"])
+@pytest.mark.parametrize("name", ["plain", "all_options", "validated", "own_weights", "heads"])
 def test_two_processes_learn_what_one_learns(shared: Path, name: str) -> None:
     students, expected = run_alone(shared, name)
 
@@ -136,7 +136,7 @@ def test_two_processes_learn_what_one_learns(shared: Path, name: str) -> None:
             assert_close(found, result)
 
 
-@pytest.mark.parametrize("name", ["plain", "all_options", "validated", "normalised", "own_weights"])
+@pytest.mark.parametrize("name", ["plain", "all_options", "validated", "normalised", "own_weights", "heads"])
 def test_both_processes_end_with_the_same_bits(shared: Path, name: str) -> None:
     for student in RUNS[name].make():
         first, second = (weights_of(shared, name, rank=rank, student=student) for rank in (0, 1))

@@ -13,7 +13,8 @@ import softlab.labels.lazy_logits
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import LOSS_BY_NAME, KlLoss, StudentLoss, make_loss
 from softlab.labels.sampling import keep_sampled
-from softlab.loading.batch import Batch, MixedTargets
+from softlab.loading.batch import Batch
+from softlab.loading.mixed_targets import MixedTargets
 from softlab.student.objective import Objective
 from softlab.student.options import TeachersOptions
 from tests.student.lazy import NUM_CLASSES, NUM_ROWS, lazy_logits, rows_batch

@@ -21,6 +21,7 @@ from softlab.sources.source import Sample
 from softlab.store.cache import CacheOptions
 from softlab.store.reader import open_store
 from softlab.student.feature_losses import FeatureLoss
+from softlab.student.heads.options import HeadOptions
 from softlab.student.loop import TrainProgress
 from softlab.student.pruning import PruneOptions
 from softlab.student.run_folder import StudentResult
@@ -76,6 +77,20 @@ def make_plain() -> Students:
     return {"small": make_student(batch_norm=False)}
 
 
+class TwoHeads(nn.Module):
+    """Returns two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = make_student(batch_norm=False), make_student(seed=2, batch_norm=False)
+
+    def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        return {"one": self.one(images_BCHW), "other": self.other(images_BCHW)}
+
+
+HEADS = {"one": HeadOptions(output="logits", alpha=1.0), "other": HeadOptions(output="logits", weight=2.0, alpha=1.0)}
+
+
 def make_two() -> Students:
     return make_plain() | {"other": make_student(seed=2, batch_norm=False)}
 
@@ -104,6 +119,7 @@ RUNS = {
     "normalised": Run(make=lambda: {"small": make_student(dropout=0.5)}, options={"valid": True}),
     "own_weights": Run(make=lambda: {"small": make_student(seed=rank(), batch_norm=False)}),
     "set_aside": Run(make=lambda: make_plain() | {"bad": Bad()}, options={"valid": True}),
+    "heads": Run(make=lambda: {"small": TwoHeads()}, options={"head": HEADS}),
     "odd_batches": Run(options={"batch_size": 7}),
     "few_pictures": Run(count=5),
     "begun_by_two": Run(make=make_two, options={"checkpoint_steps": 4}, stop=5),

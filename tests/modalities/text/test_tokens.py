@@ -218,6 +218,7 @@ def test_students_learn_from_the_words_that_both_have_read(
             targets.append(numbers(TAGS[index])[word])
 
     assert 0 < len(losses) < num_words
+    assert isinstance(logits_RC, Tensor)
     assert objective(logits_RC, own).item() == pytest.approx(16 * torch.stack(losses).mean().item(), abs=1e-5)
     assert own.targets_B is not None
     assert own.targets_B.tolist() == targets
