@@ -122,6 +122,7 @@ PUBLIC_NAMES = [
     "UsersCode",
     "Validation",
     "ValuesLoss",
+    "VectorInput",
     "VectorKlLoss",
     "VectorMseLoss",
     "VerifyReport",

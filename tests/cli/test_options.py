@@ -1,6 +1,7 @@
 import pytest
 
 from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
+from softlab.modalities.modality import softlabs_modalities
 from softlab.recipes.modality_sections import options_of_modalities
 from softlab.recipes.options import option_fields
 from tests.cli.program import Softlab, assert_refused
@@ -40,7 +41,8 @@ def test_the_options_of_each_modality_are_told_and_whose_they_are(command: str, 
     options = softlab("options", command, "input").out.split("\ninput.")
     of = {option.split()[0]: " ".join(option.split()).rpartition(" Of ")[2] for option in options}
 
-    assert "One of images, text, tokens. (default: images)" in " ".join(options[0].split())
+    names = ["images", *(name for name in softlabs_modalities() if name != "images")]
+    assert f"One of {', '.join(names)}. (default: images)" in " ".join(options[0].split())
     assert of["size"] == of["mean"] == "images."
     assert of["tokenizer"] == "text, tokens."
     assert of["pair_field"] == "text."
