@@ -95,6 +95,7 @@ from .modalities.opening import open_source
 from .modalities.text.inputs import TextInput
 from .modalities.text.views import TextViews
 from .modalities.tokens.inputs import TokensInput
+from .modalities.vectors.inputs import VectorInput
 from .models.build import ModelOptions, build_model
 from .models.device import DeviceOptions
 from .models.inherit import InheritOptions, inherit
@@ -270,6 +271,7 @@ __all__ = [
     "UsersCode",
     "Validation",
     "ValuesLoss",
+    "VectorInput",
     "VectorKlLoss",
     "VectorMseLoss",
     "VerifyReport",

@@ -129,6 +129,7 @@ PUBLIC_NAMES = [
     "UsersCode",
     "Validation",
     "ValuesLoss",
+    "VectorInput",
     "VectorKlLoss",
     "VectorMseLoss",
     "VerifyReport",

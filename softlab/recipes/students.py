@@ -73,8 +73,18 @@ class TeacherModel(ModelOptions):
 def input_before_model(options: ModelOptions, input: Any, source: Source) -> Any:
     """The input of a model as it must be known before the model is built: settled, where it tells the model something,
     such as the size of a vocabulary."""
-    fitted = fitted_input(input, model=options.model)
-    return settle_input(fitted, source) if tells_models(fitted) else fitted
+    return inputs_before_models({"it": options}, {"it": input}, source)["it"]
+
+
+def inputs_before_models(
+    models: Mapping[str, ModelOptions], inputs: Mapping[str, Any], source: Source
+) -> dict[str, Any]:
+    """The same of several models, by name: samples are looked at once for those that want them alike."""
+    fitted = {name: fitted_input(inputs[name], model=options.model) for name, options in models.items()}
+    settled = {
+        each: settle_input(each, source) if tells_models(each) else each for each in dict.fromkeys(fitted.values())
+    }
+    return {name: settled[each] for name, each in fitted.items()}
 
 
 def build_students(

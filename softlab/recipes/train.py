@@ -24,7 +24,7 @@ from softlab.recipes.students import (
     TeacherModel,
     build_students,
     inherit_layers,
-    input_before_model,
+    inputs_before_models,
 )
 from softlab.recipes.writing import write_recipe
 from softlab.sources.options import SourceOptions
@@ -270,10 +270,7 @@ class TrainRecipe:
         valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
         valid = self._with_full_store(valid, stores)
         source = open_samples(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
-        settled = {
-            name: input_before_model(self.student[name], own, source)
-            for name, own in zip(self.student, inputs, strict=False)
-        }
+        settled = inputs_before_models(self.student, dict(zip(self.student, inputs, strict=False)), source)
         return OpenedRun(source=source, stores=stores, valid=valid, inputs=settled)
 
     def _open_validation(

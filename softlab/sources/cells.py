@@ -48,9 +48,17 @@ def check_key_column(where: str | Path, schema: Any, column: str) -> None:
     )
 
 
+def fast_cells(column: Any) -> Any:
+    """The same column for `raw_cell`: of plain numbers a numpy array, which gives its cells ten times faster."""
+    is_plain = _is_numbers(column.type) and not _is_list(column.type) and not column.null_count
+    return column.to_numpy() if is_plain else column
+
+
 def raw_cell(scalar: Any, field: str) -> Raw:
     """A cell as a source gives it; a list of texts is a tuple, one of structs, such as the turns of a chat, its JSON
     text. Raises ValueError for an empty one, or a list with holes."""
+    if isinstance(scalar, np.generic):
+        return np.asarray(scalar)
     if not scalar.is_valid:
         raise ValueError(f"the row holds no {field}")
     if _is_list(scalar.type) and scalar.values.null_count:

@@ -26,6 +26,7 @@ from softlab.sources.answers import Answers, check_answer_columns, read_answers
 from softlab.sources.cells import (
     check_field_column,
     check_key_column,
+    fast_cells,
     find_path_column,
     keys_from_column,
     keys_from_paths,
@@ -186,7 +187,7 @@ class RowGroups:
     def _load(self, group: "_RowGroup") -> dict[str, Any]:
         with _naming(group.file), ForeignParquet(group.file) as file:
             table = file.read_group(group.index, list(dict.fromkeys(self._fields.values())))
-        columns = {field: _without_path(table.column(column)) for field, column in self._fields.items()}
+        columns = {field: fast_cells(_without_path(table.column(column))) for field, column in self._fields.items()}
         size = _bytes_of(columns)
         while self._cache and size + sum(map(_bytes_of, self._cache.values())) > MAX_CACHED_BYTES:
             del self._cache[next(iter(self._cache))]

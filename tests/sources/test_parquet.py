@@ -289,6 +289,23 @@ def test_a_field_is_bytes_text_or_numbers_as_its_column_is(tmp_path: Path) -> No
         np.testing.assert_array_equal(fields[f"the {name}"], expected, strict=True)
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint64", "float16", "float32", "float64", "bool"])
+def test_a_column_of_numbers_is_read_alike_with_and_without_gaps(tmp_path: Path, kind: str) -> None:
+    """Without gaps it lies in memory as a numpy array."""
+    whole = pa.array(np.array([0, 1, 1, 0], kind))
+    pq.write_table(pa.table({"number": whole}), tmp_path / "whole.parquet")
+    pq.write_table(pa.table({"number": pa.concat_arrays([whole, pa.nulls(1, whole.type)])}), tmp_path / "gaps.parquet")
+    fast, slow = (
+        open_parquet(str(tmp_path / name), fields={"n": "number"}) for name in ("whole.parquet", "gaps.parquet")
+    )
+
+    for row in range(4):
+        np.testing.assert_array_equal(fast.read(row).fields["n"], slow.read(row).fields["n"], strict=True)
+        assert fast.read(row).content_hash == slow.read(row).content_hash
+    with pytest.raises(UnreadableSample, match="the row holds no n"):
+        slow.read(4)
+
+
 def test_the_content_hash_covers_all_fields_and_no_other_column(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.parquet")
     fields = {"text": "text", "vector": "vector"}
