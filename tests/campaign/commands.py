@@ -34,6 +34,7 @@ ADVISE = (
     f"--valid {DATA / 'test'} --set valid.limit=12 --set advise.temperature=[1] --set advise.alpha=[1] "
     "--set cache.dir={here}/cache"
 )
+ADVISED = "report {here}/run/round-0 {here}/run/round-2 {here}/run/half --out {here}/cache/report"
 OUTPUTS = (
     f"--teacher tests.campaign.teachers:several {SOURCE} --k 3 --output tokens --output page --output states:values "
     "--output pooled:values --set dump.values_coding=int8 --set dump.shard_rows=8 --augment RandomHorizontalFlip()"
@@ -167,7 +168,7 @@ COMMANDS = {
     "export npz": Command(line="export {made}/two {here}/t.npz", is_endless=True),
     "train": Command(line=TRAIN, checks=REPORT),
     "train anew": Command(line=f"{TRAIN} --resume no", begins="run", checks=REPORT),
-    "advise": Command(line=ADVISE, checks="report {here}/run/round-0 {here}/run/round-2 {here}/run/half --out {here}/cache/report"),
+    "advise": Command(line=ADVISE, checks=ADVISED),
 }
 
 
