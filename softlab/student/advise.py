@@ -130,6 +130,11 @@ def advise(
             "advice is on losses of soft labels. Give a `store` that has them, and leave `loss.name` to advice; a "
             "student of values is trained by train-student."
         )
+    if options.learn.head:
+        raise InvalidOption(
+            "head: advice is on how one output of a student learns, and this one has several. Leave them out, or "
+            "train without advice."
+        )
     options = replace(options, run=_judged_by(options.run, what.target), distil=replace(options.distil, baseline=False))
     contest = Contest(
         make_student=make_student,

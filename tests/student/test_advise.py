@@ -15,6 +15,7 @@ from softlab.store.reader import Store
 from softlab.student import advice_rounds
 from softlab.student.advice_rounds import ROUNDS, Round
 from softlab.student.advise import Advice, AdviseOptions, advise
+from softlab.student.heads.options import HeadOptions
 from softlab.student.options import Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
@@ -190,6 +191,14 @@ def test_candidates_are_compared_by_the_figure_that_is_to_be_reached(first: Stor
     with pytest.raises(InvalidOption, match=r"teacher_kl can't be measured"):
         ask(first, tmp_path / "unmeasured", until="teacher_kl<=0")
     assert not (tmp_path / "unmeasured").exists(), "before anything is trained"
+
+
+def test_several_heads_are_refused(first: Store, tmp_path: Path) -> None:
+    options = make_options()
+    heads = replace(options.learn, head={"kind": HeadOptions()})
+
+    with pytest.raises(InvalidOption, match=r"head: advice is on how one output"):
+        ask(first, tmp_path, options=replace(options, learn=heads))
 
 
 @pytest.mark.parametrize("alpha", [(), (0.0,), (1.5,)])

@@ -33,10 +33,12 @@ def train_two(store: Store, out: Path, *, on_progress: OnProgress | None = None,
 
 
 def read_curves(out: Path) -> Curves:
-    """Step and value of each point, in the order in which TensorBoard shows them."""
+    """Step and value of each point, by step: TensorBoard reads the files of one second in the order of their names,
+    of which the tenth comes before the ninth."""
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
-    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    tags = events.Tags()["scalars"]
+    return {tag: sorted((point.step, point.value) for point in events.Scalars(tag)) for tag in tags}
 
 
 def expected_curves(out: Path) -> Curves:
