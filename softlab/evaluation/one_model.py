@@ -26,6 +26,7 @@ from softlab.modalities.inputs import Inputs
 from softlab.modalities.modality import InputOptions, default_input, settle_input, tells_targets
 from softlab.models.about import read_about
 from softlab.models.device import DeviceOptions, choose_device, place
+from softlab.models.one_output import OneOutput
 from softlab.models.rows import logits_of, values_of
 from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
@@ -42,6 +43,9 @@ class EvaluateOptions:
 
     per_class: bool = False
     """Also measure each class by itself."""
+
+    head: str | None = None
+    """Of a model that returns several outputs: the one that is measured, by its name."""
 
     prefix: int | None = None
     """Of a model that gives vectors: measure their first numbers alone, as if the embedding were cut there."""
@@ -146,6 +150,7 @@ def open_inputs(
 def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions, device: DeviceOptions) -> Evaluation:
     """One model's evaluation; it is left on the loader's device, in eval mode. Raises ModelError for outputs that are
     NaN or infinite."""
+    module = module if options.head is None else OneOutput(module, options.head)
     module = place(module.eval(), loader.device, channels_last=device.channels_last)
     called: Callable[..., object] = torch.compile(module) if device.compile else module
     predicted: list[Tensor] = []

@@ -57,7 +57,7 @@ def outputs_of(
         raise
     except Exception as error:  # whatever code of others raises here is an answer to the inputs it was given
         raise ModelError(_refusal(inputs, error)) from error
-    outputs = {name: value for name, value in _by_name(returned).items() if isinstance(value, Output)}
+    outputs = {name: value for name, value in by_name(returned).items() if isinstance(value, Output)}
     num_rows = len(next(inputs.tensors()))  # fewer than samples where these share rows
     if not any(_has_rows(value, num_rows) for value in outputs.values()):
         raise ModelError(
@@ -72,7 +72,8 @@ def _in_dtype(module: Callable[..., object], *, autocast: Autocast) -> Callable[
     return lambda tensor: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
-def _by_name(returned: object) -> Mapping[str, object]:
+def by_name(returned: object) -> Mapping[str, object]:
+    """What a model returns by name, tensors and all else."""
     if isinstance(returned, Output):
         return {ONLY: returned}
     if isinstance(returned, Mapping):

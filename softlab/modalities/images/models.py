@@ -7,7 +7,7 @@
 
 from torch import Tensor, nn
 
-__all__ = ["grey_cnn", "grey_mlp", "grey_resnet"]
+__all__ = ["grey_cnn", "grey_heads", "grey_mlp", "grey_resnet"]
 
 
 class ResidualBlock(nn.Module):
@@ -53,6 +53,25 @@ def grey_cnn(*, num_classes: int = 10, width: int = 16) -> nn.Module:
     layers.add_module("pool", _global_pool())
     layers.add_module("classifier", nn.Linear(4 * width, num_classes))
     return layers
+
+
+class GreyHeads(nn.Module):
+    """A `grey_cnn` with a linear layer for each head in place of its classifier."""
+
+    def __init__(self, heads: dict[str, int], *, width: int) -> None:
+        super().__init__()
+        self.trunk = grey_cnn(width=width)
+        self.trunk.classifier = nn.Identity()
+        self.heads = nn.ModuleDict({name: nn.Linear(4 * width, size) for name, size in heads.items()})
+
+    def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        hidden_BD = self.trunk(images_BCHW)
+        return {name: head(hidden_BD) for name, head in self.heads.items()}
+
+
+def grey_heads(*, heads: dict[str, int], width: int = 16) -> nn.Module:
+    """A `grey_cnn` that returns several outputs by name; `heads` tells how many numbers each has."""
+    return GreyHeads(heads, width=width)
 
 
 def grey_mlp(*, num_classes: int = 10, width: int = 32) -> nn.Module:
