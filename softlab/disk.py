@@ -5,9 +5,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from softlab.errors import StoreBusy, StoreError, StoreWriteFailed
 from softlab.plain_files import MAX_RECORD_BYTES, not_plain, read_if_there
@@ -47,6 +48,13 @@ def write_whole(root: Path, files: Mapping[str, bytes | memoryview]) -> None:
             _replace(temporary, target)
         for folder in {target.parent for target, _ in finished}:
             _sync_folder(folder)
+
+
+def write_filled(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+    """The same of one large file, which `fill` writes by and by. Raises StoreWriteFailed, and what `fill` raises."""
+    with disk_errors(path.parent):
+        _replace(_fill_temporary(path, fill), path)
+        _sync_folder(path.parent)
 
 
 def create_file(path: Path, data: bytes | memoryview) -> None:
@@ -114,14 +122,22 @@ def remove(root: Path, paths: list[str]) -> None:
 
 
 def _write_temporary(target: Path, data: bytes | memoryview) -> Path:
+    return _fill_temporary(target, lambda file: _write_all(file, data))
+
+
+def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    file.write(data)
+
+
+def _fill_temporary(target: Path, fill: Callable[[BinaryIO], None]) -> Path:
     _make_folder(target.parent)
     temporary = target.with_name(temporary_name(target.name))
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except Exception:
         temporary.unlink(missing_ok=True)
         raise
     return temporary

@@ -116,14 +116,30 @@ def keys_fingerprint(keys: Sequence[str]) -> str:
 
 def source_fingerprint(keys: Sequence[str], content_hashes: Sequence[bytes]) -> str:
     """Of a whole data set: how many samples, their keys in order, and the content hash of each."""
-    hasher, hashes_N16, start = _hasher(b"source", ()), ContentHashes(content_hashes).bytes_N16, 0
-    if len(keys) != len(hashes_N16):
-        raise ValueError(f"{len(keys):,} keys and {len(hashes_N16):,} content hashes")
-    for texts, bytes_B in _packed(keys):
-        hashes_B16 = hashes_N16[start : start + len(bytes_B)]
-        hasher.update(_behind_lengths(texts, bytes_B, hashes_B16).data)
-        start += len(bytes_B)
-    return hasher.hexdigest()
+    fingerprint = SourceFingerprint()
+    fingerprint.add(keys, content_hashes)
+    return fingerprint.hexdigest()
+
+
+class SourceFingerprint:
+    """The same of samples that come some at a time, in their order."""
+
+    def __init__(self) -> None:
+        self._hasher = _hasher(b"source", ())
+
+    def add(self, keys: Sequence[str], content_hashes: Sequence[bytes]) -> None:
+        """The next ones."""
+        hashes_N16, start = ContentHashes(content_hashes).bytes_N16, 0
+        if len(keys) != len(hashes_N16):
+            raise ValueError(f"{len(keys):,} keys and {len(hashes_N16):,} content hashes")
+        for texts, bytes_B in _packed(keys):
+            hashes_B16 = hashes_N16[start : start + len(bytes_B)]
+            self._hasher.update(_behind_lengths(texts, bytes_B, hashes_B16).data)
+            start += len(bytes_B)
+
+    def hexdigest(self) -> str:
+        """Of all so far."""
+        return self._hasher.hexdigest()
 
 
 def label_space_fingerprint(num_classes: int, class_names: Sequence[str] | None) -> str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from softlab.identity import (
     ContentHashes,
+    SourceFingerprint,
     content_hash,
     digest_of,
     fields_hash,
@@ -138,6 +139,20 @@ def test_a_fingerprint_hashes_each_part_behind_its_length(samples: list[tuple[st
     assert keys_fingerprint(keys) == keys_fingerprint(Keys(keys)) == digest_of(of_keys + b"".join(behind[::2]))
     assert source_fingerprint(keys, hashes) == digest_of(of_source + b"".join(behind))
     assert source_fingerprint(Keys(["", *keys])[1:], ContentHashes(hashes)) == source_fingerprint(keys, hashes)
+
+
+@given(samples=st.lists(st.tuples(st.text("ab\0", max_size=3), contents), max_size=8), data=st.data())
+def test_a_fingerprint_of_samples_that_come_some_at_a_time_is_that_of_all(
+    samples: list[tuple[str, bytes]], data: st.DataObject
+) -> None:
+    found, start = SourceFingerprint(), 0
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=4)))
+    for stop in [*cuts, len(samples)]:
+        part = samples[start:stop]
+        found.add([key for key, _ in part], [content for _, content in part])
+        start = stop
+
+    assert found.hexdigest() == source_fingerprint([key for key, _ in samples], [content for _, content in samples])
 
 
 def test_every_key_needs_a_content_hash() -> None:

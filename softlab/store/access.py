@@ -149,8 +149,7 @@ def _expected_recipe(root: Place) -> RecipeIndex | None:
     plan = read_plan(root)
     if plan.source.chosen_from is None:
         return None
-    known = KnownSamples(root, plan, parent=None).read()
-    return None if known is None else known.recipe_N
+    return KnownSamples(root, plan, parent=None).recipe_N()
 
 
 def settle_plan(

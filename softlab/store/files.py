@@ -38,10 +38,10 @@ def read_file(place: Place, record: FileRecord, *, next_step: str | None = None)
     return data
 
 
-def map_file(root: Path, record: FileRecord) -> mmap:
+def map_file(root: Path, record: FileRecord, *, next_step: str | None = None) -> mmap:
     """The same of a large file on this machine, which isn't read into memory; it may not be empty."""
     where = root / record.path
-    next_step = f"`softlab verify {root}` lists all damage; get those files again, or dump again."
+    next_step = next_step or f"`softlab verify {root}` lists all damage; get those files again, or dump again."
     with _damage_told(where, record, next_step), _opened(where, record) as file:
         mapped = mmap(file.fileno(), record.bytes, prot=PROT_READ)
     _check(mapped, record, where, next_step)

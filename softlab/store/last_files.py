@@ -1,11 +1,12 @@
 """What belongs to no shard of a store: written once all of them are there, and the manifest last of all."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from softlab.card.render import CARD_NAME, renewed_card
-from softlab.identity import source_fingerprint
+from softlab.identity import SourceFingerprint
 from softlab.indices import StoreIndex
 from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, add_up_by_output, decode_manifest, encode
 from softlab.remote.remote import Place
@@ -16,7 +17,7 @@ from softlab.store.files import write_files
 from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import PixelDigests, encode_digests
 from softlab.store.place import files_at
-from softlab.store.samples import SAMPLES_NAME, SampleTable, encode_samples
+from softlab.store.samples import SAMPLES_NAME, SampleTable, write_samples
 
 Digested = Callable[[Shard], StoreIndex]
 """The samples of a shard whose pixel digests are kept."""
@@ -27,19 +28,23 @@ def write_last_files(
     plan: StorePlan,
     *,
     parent: Manifest | None,
-    samples: SampleTable,
+    tables: Iterable[SampleTable],
     records: Sequence[CommitRecord],
     digested: Digested,
 ) -> Manifest:
-    """The manifest of the store that is finished now. `records` are those of all shards of this dump, `parent` is the
-    finished store that they are added to."""
+    """The manifest of the store that is finished now. `tables` are that of the samples, GROUP_ROWS at a time, `records`
+    those of all shards of this dump, `parent` is the finished store that they are added to."""
     layout_files = write_files(root, format_named(plan.storage.format).layout_files(plan))
+    fingerprint = SourceFingerprint()
+    told = _told_to(fingerprint, tables)
     if parent is None:
-        (samples_file,) = write_files(root, {SAMPLES_NAME: encode_samples(samples)})
+        samples_file = _write_samples(root, plan, told)
+    else:
+        deque(told, maxlen=0)
     shards = (*(parent.shards if parent else ()), *(record.shard for record in records))
     manifest = Manifest(
         **{name: getattr(plan, name) for name in StorePlan.__struct_fields__},
-        source_fingerprint=source_fingerprint(samples.keys, samples.content_hashes),
+        source_fingerprint=fingerprint.hexdigest(),
         samples_file=parent.samples_file if parent else samples_file,
         layout_files=layout_files,
         shards=shards,
@@ -52,6 +57,19 @@ def write_last_files(
     data = encode(manifest)
     write_files(root, {MANIFEST_NAME: data})
     return decode_manifest(data, where=str(root / MANIFEST_NAME))[0]  # with its hash of itself
+
+
+def _told_to(fingerprint: SourceFingerprint, tables: Iterable[SampleTable]) -> Iterator[SampleTable]:
+    for table in tables:
+        fingerprint.add(table.keys, table.content_hashes)
+        yield table
+
+
+def _write_samples(root: Place, plan: StorePlan, tables: Iterable[SampleTable]) -> FileRecord:
+    is_part, has_rows = plan.source.chosen_from is not None, plan.has_units
+    return files_at(root).fill(
+        SAMPLES_NAME, lambda file: write_samples(file, tables, has_recipe_indices=is_part, has_rows=has_rows)
+    )
 
 
 def _write_digests(

@@ -6,15 +6,20 @@ several writers one is the first and the others see what it wrote. And nothing i
 to name it in a record.
 """
 
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from mmap import PROT_READ, mmap
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
-from softlab.disk import create_file, list_files, read_whole, remove, temporary_name, write_whole
+from softlab.disk import create_file, list_files, read_whole, remove, temporary_name, write_filled, write_whole
 from softlab.errors import InvalidOption, ObjectMissing, StoreBusy, StoreError
+from softlab.identity import digest_of
 from softlab.locks import exclusive, shared, waiting_for
+from softlab.manifest import FileRecord
 from softlab.plain_files import MAX_RECORD_BYTES
 from softlab.remote.address import MISTYPED, SCHEMES, parse_address
 from softlab.remote.conditions import honours_conditions
@@ -62,6 +67,10 @@ class StoreFiles(Protocol):
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """In place of what is there; the last one when the others are there."""
+
+    def fill(self, path: str, write: Callable[[BinaryIO], None]) -> FileRecord:
+        """Write one large file by and by, in place of what is there. Raises what `write` raises, and nothing is changed
+        then."""
 
     def add(self, files: Mapping[str, bytes], *, check: Callable[[], None]) -> None:
         """Write what is either new or left over. `check` is called before left-over bytes are replaced, and raises
@@ -149,6 +158,17 @@ class FolderFiles:
     def write(self, files: Mapping[str, bytes]) -> None:
         write_whole(self._root, files)
 
+    def fill(self, path: str, write: Callable[[BinaryIO], None]) -> FileRecord:
+        found: list[FileRecord] = []
+
+        def write_and_hash(file: BinaryIO) -> None:
+            write(file)
+            file.flush()
+            found.append(_record_of(path, file))
+
+        write_filled(self._root / path, write_and_hash)
+        return found[0]
+
     def add(self, files: Mapping[str, bytes], *, check: Callable[[], None]) -> None:
         write_whole(self._root, files)
 
@@ -222,6 +242,15 @@ class RemoteFiles:
             for _ in in_parallel(lambda file: self._remote.write(*file), part, jobs=JOBS):
                 pass
 
+    def fill(self, path: str, write: Callable[[BinaryIO], None]) -> FileRecord:
+        """On this machine's disk first, and then in one request, for which all of it is in memory."""
+        with tempfile.TemporaryFile(prefix="softlab-") as file:
+            write(file)
+            file.seek(0)
+            data = file.read()
+        self._remote.write(path, data)
+        return FileRecord(path=path, bytes=len(data), blake3=digest_of(data))
+
     def add(self, files: Mapping[str, bytes], *, check: Callable[[], None]) -> None:
         def put(file: tuple[str, bytes]) -> None:
             if not self._remote.create(*file):
@@ -250,3 +279,10 @@ class RemoteFiles:
 
     def wait_for(self, lock: str) -> AbstractContextManager[None]:
         return nullcontext()
+
+
+def _record_of(path: str, file: BinaryIO) -> FileRecord:
+    """Of what was written to a file; it is mapped for that, and not read into memory."""
+    size = file.seek(0, os.SEEK_END)
+    with open(file.name, "rb") as again, mmap(again.fileno(), size, prot=PROT_READ) as mapped:
+        return FileRecord(path=path, bytes=size, blake3=digest_of(mapped))

@@ -2,15 +2,15 @@
 
 # Shape letters: N samples, S of one stretch, B of those asked for.
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from mmap import mmap
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlab.foreign_parquet import ForeignParquet
-from softlab.identity import CONTENT_HASH_BYTES
+from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.keys import Keys
 from softlab.shards import Shard, ShardGrid
@@ -19,12 +19,15 @@ from softlab.store.samples import (
     BLOCK_ROWS,
     GROUP_ROWS,
     RECIPE_INDEX,
+    ROWS,
     SampleTable,
     check_table,
     decode_hashes,
     decode_keys,
     decode_recipe_indices,
 )
+
+Part = TypeVar("Part", Keys, NDArray[Any])
 
 HELD_BYTES = 64 << 20
 """Of keys that are given at a time, if they are very long."""
@@ -51,6 +54,29 @@ class SampleColumns:
                 held, num_rows, num_bytes = [], 0, 0
         if held:
             yield Keys.join(held)
+
+    def tables(self) -> Iterator[SampleTable]:
+        """All columns, GROUP_ROWS samples at a time. Targets are -1 where unknown."""
+        names, recipe_N = self._file.schema.names, self.recipe_N()
+        keys, hashes = _Parts(self.keys(), Keys.join), _Parts(self._blocks_of_hashes(), _joined)
+        targets = _Parts(self._blocks_of("target"), _joined)
+        rows = _Parts(self._blocks_of(ROWS.name), _joined) if ROWS.name in names else None
+        for stretch in stretches(self.num_samples):
+            yield SampleTable(
+                keys=keys.take(stretch.num_rows),
+                targets_N=targets.take(stretch.num_rows),
+                content_hashes=ContentHashes.from_bytes(hashes.take(stretch.num_rows)),
+                recipe_N=None if recipe_N is None else RecipeIndex(recipe_N[stretch.start : stretch.stop]),
+                rows_N=None if rows is None else rows.take(stretch.num_rows),
+            )
+
+    def _blocks_of(self, column: str) -> Iterator[NDArray[np.int64]]:
+        for block in self._file.blocks(column, rows=BLOCK_ROWS):
+            yield block.fill_null(-1).to_numpy()
+
+    def _blocks_of_hashes(self) -> Iterator[NDArray[np.uint8]]:
+        for block in self._file.blocks("content_hash", rows=BLOCK_ROWS):
+            yield np.frombuffer(decode_hashes(block), dtype=np.uint8).reshape(-1, CONTENT_HASH_BYTES)
 
     def recipe_N(self) -> RecipeIndex | None:
         """As `SampleTable.recipe_N`."""
@@ -95,6 +121,31 @@ class SampleColumns:
         metadata = self._file.metadata
         sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         return np.cumsum([0, *sizes])[:-1]
+
+
+class _Parts(Generic[Part]):
+    """A column that comes in parts of any sizes, to be taken in others."""
+
+    def __init__(self, parts: Iterator[Part], join: Callable[[list[Part]], Part]) -> None:
+        self._parts: Iterator[Part] = parts
+        self._join: Callable[[list[Part]], Part] = join
+        self._left: Part | None = None
+
+    def take(self, count: int) -> Part:
+        """The next ones. Raises ValueError where there aren't so many."""
+        taken: list[Part] = []
+        while count:
+            part = next(self._parts, None) if self._left is None else self._left
+            if part is None:
+                raise ValueError("one of its columns ends before the others")
+            taken.append(part[:count])
+            self._left = part[count:] if len(part) > count else None
+            count -= min(len(part), count)
+        return self._join(taken)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(parts)
 
 
 def stretches(num_samples: int) -> ShardGrid:

@@ -1,10 +1,10 @@
 """`samples.parquet`: which sample has which number, key, hard target and content hash."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from mmap import mmap
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -72,29 +72,52 @@ class SampleTable:
 
 def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
-    keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
-    targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
-    columns = {RECIPE_INDEX: table.recipe_N, ROWS: table.rows_N}
-    further = {field: column for field, column in columns.items() if column is not None}
-    schema = pa.schema([*SCHEMA, *further])
     sink = BytesIO()  # gives its bytes away without a copy
-    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
-        for start in range(0, len(table), GROUP_ROWS):
-            here = slice(start, min(start + GROUP_ROWS, len(table)))
-            arrays = [
-                pa.array(np.arange(here.start, here.stop, dtype=np.int64)),
-                keys[here].to_arrow().cast(pa.string()),
-                pa.array(targets_N[here], mask=targets_N[here] < 0),
-                _hashes_to_arrow(hashes[here]),
-                *(pa.array(column[here]) for column in further.values()),
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=GROUP_ROWS)
-            del arrays
-    pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
+    write_samples(sink, cut(table), has_recipe_indices=table.recipe_N is not None, has_rows=table.rows_N is not None)
     return sink.getvalue()
 
 
-def decode_samples(data: bytes, *, num_samples: int) -> SampleTable:
+def cut(table: SampleTable) -> Iterator[SampleTable]:
+    """A table as the stretches that are encoded at a time."""
+    keys, hashes = Keys(table.keys), ContentHashes(table.content_hashes)
+    for start in range(0, len(table), GROUP_ROWS):
+        here = slice(start, min(start + GROUP_ROWS, len(table)))
+        yield SampleTable(
+            keys=keys[here],
+            targets_N=None if table.targets_N is None else table.targets_N[here],
+            content_hashes=hashes[here],
+            recipe_N=None if table.recipe_N is None else RecipeIndex(table.recipe_N[here]),
+            rows_N=None if table.rows_N is None else table.rows_N[here],
+        )
+
+
+def write_samples(sink: BinaryIO, tables: Iterable[SampleTable], *, has_recipe_indices: bool, has_rows: bool) -> None:
+    """Write `samples.parquet` of a table that comes GROUP_ROWS samples at a time, all of which have, or lack, the
+    columns that not each table has."""
+    further = {RECIPE_INDEX: has_recipe_indices, ROWS: has_rows}
+    schema, start = pa.schema([*SCHEMA, *(field for field, is_there in further.items() if is_there)]), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            assert start % GROUP_ROWS == 0, "only the last one is shorter"
+            writer.write_table(_to_arrow(table, schema, start=start), row_group_size=GROUP_ROWS)
+            start += len(table)
+            pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
+
+
+def _to_arrow(table: SampleTable, schema: Any, *, start: int) -> Any:
+    targets_N = np.broadcast_to(np.int64(-1), len(table)) if table.targets_N is None else table.targets_N
+    further = [column for column in (table.recipe_N, table.rows_N) if column is not None]
+    arrays = [
+        pa.array(np.arange(start, start + len(table), dtype=np.int64)),
+        Keys(table.keys).to_arrow().cast(pa.string()),
+        pa.array(targets_N, mask=targets_N < 0),
+        _hashes_to_arrow(ContentHashes(table.content_hashes)),
+        *(pa.array(column) for column in further),
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def decode_samples(data: bytes | mmap, *, num_samples: int) -> SampleTable:
     """The inverse of `encode_samples`. Raises ValueError for something that it can't have written of so many samples,
     before that takes memory."""
     file = ForeignParquet(data)
@@ -128,7 +151,7 @@ def check_table(file: ForeignParquet, data: bytes | mmap, *, num_samples: int) -
     return check_claims(data, file.metadata, row_bytes=ROW_BYTES, row_values=len(SCHEMA) + 2)
 
 
-def has_content_hashes(data: bytes) -> bool:
+def has_content_hashes(data: bytes | mmap) -> bool:
     """Whether a table has any that is not zeros, by its statistics alone; one without statistics may have some."""
     metadata, column = ForeignParquet(data).metadata, SCHEMA.get_field_index("content_hash")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]

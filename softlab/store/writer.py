@@ -13,7 +13,7 @@ A plan whose `parent` is the finished store at the same place adds views to it. 
 until its manifest is replaced: none of its shards is touched.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -55,7 +55,7 @@ from softlab.store.last_files import write_last_files
 from softlab.store.manifest_file import read_manifest
 from softlab.store.pixel_digests import digested_samples
 from softlab.store.place import files_at
-from softlab.store.samples import SampleTable
+from softlab.store.samples import SampleTable, cut
 from softlab.store.units_of_shard import check_room, check_same_rows
 
 
@@ -193,33 +193,63 @@ class StoreWriter:
     def _busy(self, path: str) -> StoreBusy:
         return StoreBusy(f"{self.root / path}: written by another process at the same time. Let that one go on.")
 
-    def samples(self, known: SampleTable | None = None) -> SampleTable:
-        """The table of samples, from what was written down before the first shard and what the shards' records hold.
-        Who has the former in memory gives it as `known`, so that it isn't there twice."""
-        hashes, known = ContentHashes.from_bytes(self.known_hashes()), known or self._known.read()
-        if known is None:
+    def samples(self, known: SampleTable | None = None) -> Iterator[SampleTable]:
+        """The table of samples, a stretch at a time, from what was written down before the first shard and what the
+        shards' records hold. Who has the former in memory gives it as `known`. Raises DamagedStore where it is missing,
+        and StoreMismatch for a sample whose content isn't what it was."""
+        tables = self._known.tables() if known is None else cut(known)
+        if tables is None:
             raise DamagedStore(f"{self.root / EXPECTED_SAMPLES}: is missing. {REPEAT}")
-        return replace(known, content_hashes=hashes, rows_N=self.rows_N())
+        return self._filled_in(tables)
+
+    def _filled_in(self, tables: Iterable[SampleTable]) -> Iterator[SampleTable]:
+        start = 0
+        for table in tables:
+            hashes_S16 = ContentHashes(table.content_hashes).bytes_N16.copy()
+            self._fill_in(hashes_S16, start=start)
+            rows_S = table.rows_N if self.parent is not None else self._rows_between(start, start + len(table))
+            yield replace(
+                table,
+                content_hashes=ContentHashes.from_bytes(hashes_S16),
+                rows_N=rows_S if self.plan.has_units else None,
+            )
+            start += len(table)
 
     def known_hashes(self) -> NDArray[np.uint8]:
         """Content hashes by store index, [N, 16]; zeros for samples that nothing is known of yet."""
         known_N16 = self._known.hashes_N16
         shape = (self.plan.source.num_samples, CONTENT_HASH_BYTES)
         hashes_N16 = np.zeros(shape, dtype=np.uint8) if known_N16 is None else known_N16.copy()
-        by_part: dict[int, list[CommitRecord]] = {}
-        for record in self.finished:
-            by_part.setdefault(record.shard.start, []).append(record)
+        self._fill_in(hashes_N16, start=0)
+        return hashes_N16
+
+    def _fill_in(self, hashes_S16: NDArray[np.uint8], *, start: int) -> None:
+        """What records tell of the samples from `start` on. Raises StoreMismatch where something else was known."""
+        stop = start + len(hashes_S16)
 
         def fill_in(records: Sequence[CommitRecord]) -> None:
             for record in records:
-                found = self.content_hashes(record).bytes_N16
-                known_S16 = hashes_N16[record.shard.start : record.shard.stop]
-                self._check_same(known_S16, found, start=record.shard.start)
-                known_S16[:] = found
+                here, own = _overlap(record, start, stop)
+                found_S16 = self.content_hashes(record).bytes_N16[own]
+                self._check_same(hashes_S16[here], found_S16, start=start + here.start)
+                hashes_S16[here] = found_S16
 
-        for _ in self._files.each(fill_in, list(by_part.values())):
+        for _ in self._files.each(fill_in, self._records_between(start, stop)):
             pass
-        return hashes_N16
+
+    def _records_between(self, start: int, stop: int) -> list[list[CommitRecord]]:
+        """By part, those of shards with samples in a stretch."""
+        grid = self.plan.grid
+        parts = range(start // grid.shard_rows, -(-stop // grid.shard_rows))
+        names = [[grid.shard(view, part).name for view in range(grid.num_views)] for part in parts]
+        return [[self._commits[name] for name in each if name in self._commits] for each in names]
+
+    def _rows_between(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """How many rows each sample of a stretch has in an output with units; None without units."""
+        if not self.plan.has_units:
+            return None
+        first_view = [records[0] for records in self._records_between(start, stop)]
+        return np.concatenate([rows_of(record)[_overlap(record, start, stop)[1]] for record in first_view])
 
     def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
         """Against what is known of the samples of a shard: from before the dump, or from another view."""
@@ -270,7 +300,7 @@ class StoreWriter:
         try:
             if self.pending:
                 raise DamagedStore(f"{self.root}: {tell_shards(self.pending)}. Run the same command again.")
-            return self.finalize(self.samples(known))
+            return self._finalize(self.samples(known))
         except StoreError:
             finished = self._finished_by_others()
             if finished is None:
@@ -283,10 +313,12 @@ class StoreWriter:
         Raises DamagedStore if files are not what was written: their shards then have no record, and are redone next
         time. Raises TeacherError as `write`, where several processes wrote the views of a sample at the same time.
         """
-        assert not self.pending, "finalize comes after the last shard"
         assert (samples.recipe_N is None) == (self.plan.source.chosen_from is None), "as the plan says"
         assert (samples.rows_N is None) != self.plan.has_units, "as the plan says"
-        self._check_all_rows(samples.rows_N)
+        return self._finalize(cut(samples))
+
+    def _finalize(self, tables: Iterable[SampleTable]) -> Manifest:
+        assert not self.pending, "finalize comes after the last shard"
         self.check_written(every_file=True)
         if self.pending:
             raise DamagedStore(
@@ -294,17 +326,13 @@ class StoreWriter:
                 f"again: it writes that anew."
             )
         return write_last_files(
-            self.root, self.plan, parent=self.parent, samples=samples, records=self.finished, digested=self._digested
+            self.root,
+            self.plan,
+            parent=self.parent,
+            tables=self._with_rows_of_all(tables),
+            records=self.finished,
+            digested=self._digested,
         )
-
-    def rows_N(self) -> NDArray[np.int64] | None:
-        """How many rows each sample has in an output with units, once all shards are written; None without units."""
-        if not self.plan.has_units:
-            return None
-        if self.parent is not None:
-            return self._known.rows_N
-        first_view = [record for record in self.finished if record.shard.view == 0]
-        return np.concatenate([rows_of(record) for record in first_view])
 
     def _check_rows(self, shard: Shard, rows_S: NDArray[np.int64] | None) -> None:
         if rows_S is None:
@@ -314,13 +342,21 @@ class StoreWriter:
         if expected_S is not None:
             check_same_rows(rows_S, expected_S, start=shard.start, view=shard.view, where=self.root)
 
-    def _check_all_rows(self, rows_N: NDArray[np.int64] | None) -> None:
-        if rows_N is None:
-            return
-        for record in self.finished:
-            shard = record.shard
-            expected_S = rows_N[shard.start : shard.stop]
-            check_same_rows(rows_of(record), expected_S, start=shard.start, view=shard.view, where=self.root)
+    def _with_rows_of_all(self, tables: Iterable[SampleTable]) -> Iterator[SampleTable]:
+        """The same, compared with the rows that samples have in each view."""
+        start = 0
+        for table in tables:
+            if table.rows_N is not None:
+                self._check_rows_between(start, table.rows_N)
+            yield table
+            start += len(table)
+
+    def _check_rows_between(self, start: int, rows_S: NDArray[np.int64]) -> None:
+        stop = start + len(rows_S)
+        for record in (record for records in self._records_between(start, stop) for record in records):
+            here, own = _overlap(record, start, stop)
+            found_S, view = rows_of(record)[own], record.shard.view
+            check_same_rows(found_S, rows_S[here], start=start + here.start, view=view, where=self.root)
 
     def _rows_in_another_view(self, shard: Shard) -> NDArray[np.int64] | None:
         """Of the same samples, where one is written already."""
@@ -406,6 +442,12 @@ class StoreWriter:
             found = written_by(self.plan, found)
             kept |= {file.path for file in self.parent.files}
         self._files.remove([path for path in found if path not in kept])
+
+
+def _overlap(record: CommitRecord, start: int, stop: int) -> tuple[slice, slice]:
+    """Which samples of a stretch a shard has, and which of its own those are."""
+    first, last = max(record.shard.start, start), min(record.shard.stop, stop)
+    return slice(first - start, last - start), slice(first - record.shard.start, last - record.shard.start)
 
 
 def tell_shards(shards: Sequence[Shard]) -> str:

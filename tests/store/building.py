@@ -156,8 +156,9 @@ def make_samples(plan: StorePlan) -> SampleTable:
     )
 
 
-def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays) -> int:
-    """One shard of the rows that `make_arrays` makes; its bytes on disk."""
+def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays, *, content_hashes: list[bytes] | None = None) -> int:
+    """One shard of the rows that `make_arrays` makes, of samples as `make_samples` makes them if there are no
+    `content_hashes`; its bytes on disk."""
     statistics = Statistics(
         rows=shard.num_rows,
         rows_with_target=shard.num_rows,
@@ -168,7 +169,7 @@ def write_shard(writer: StoreWriter, shard: Shard, arrays: Arrays) -> int:
     return writer.write(
         shard,
         arrays={name: array[shard.view, shard.start : shard.stop] for name, array in arrays.items()},
-        content_hashes=list(make_samples(writer.plan).content_hashes[shard.start : shard.stop]),
+        content_hashes=content_hashes or list(make_samples(writer.plan).content_hashes[shard.start : shard.stop]),
         statistics={"logits": statistics},
         pixel_digests=[
             digest_of_view(shard.view, sample)

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from softlab.errors import InvalidOption, StoreBusy
 from softlab.remote.folder import FolderBackend
 from softlab.remote.patient import PatientBackend
 from softlab.remote.remote import Remote
+from softlab.store.files import records_of
 from softlab.store.place import FolderFiles, RemoteFiles, StoreFiles, files_at, place_of
 
 PATHS = ("commits/plan.json", "commits/view-00000-part-00000.json", "outputs/a/c/0", "outputs/a/c/1", "card.md")
@@ -75,6 +77,28 @@ def test_so_does_a_server(tmp_path: Path, bucket: str) -> None:
 @pytest.fixture(params=["folder", "objects"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFiles:
     return FolderFiles(tmp_path) if request.param == "folder" else RemoteFiles(Remote("r", FolderBackend(tmp_path)))
+
+
+def test_a_large_file_is_written_by_and_by_and_recorded(files: StoreFiles) -> None:
+    files.write({"a": b"before"})
+
+    record = files.fill("a", lambda file: file.writelines([b"one", b" and ", b"two"]))
+
+    assert (record,) == records_of({"a": b"one and two"})
+    assert state(files) == {"a": b"one and two"}
+
+
+def test_what_fails_while_a_file_is_written_leaves_what_was_there(files: StoreFiles) -> None:
+    files.write({"a": b"before"})
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"one")
+        raise StoreBusy("another process is at it")
+
+    with pytest.raises(StoreBusy, match="another process is at it"):
+        files.fill("a", fail)
+
+    assert state(files) == {"a": b"before"}
 
 
 def test_a_file_is_created_once(files: StoreFiles) -> None:

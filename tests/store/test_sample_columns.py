@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -42,6 +42,20 @@ def tables(draw: st.DrawFn) -> SampleTable:
         targets_N=draw(st.none() | st.just(random.integers(-1, 5, size=count))),
         content_hashes=ContentHashes.from_bytes(random.integers(256, size=(count, 16), dtype=np.uint8)),
         recipe_N=draw(st.none() | st.just(RecipeIndex(np.sort(random.choice(100, count, replace=False))))),
+        rows_N=draw(st.none() | st.just(random.integers(9, size=count))),
+    )
+
+
+def join(parts: Sequence[SampleTable]) -> SampleTable:
+    """Some stretches as one table."""
+    of_recipe = [part.recipe_N for part in parts if part.recipe_N is not None]
+    rows = [part.rows_N for part in parts if part.rows_N is not None]
+    return SampleTable(
+        keys=[key for part in parts for key in part.keys],
+        targets_N=np.concatenate([part.targets_N for part in parts if part.targets_N is not None]),
+        content_hashes=[each for part in parts for each in part.content_hashes],
+        recipe_N=RecipeIndex(np.concatenate(of_recipe)) if of_recipe else None,
+        rows_N=np.concatenate(rows) if rows else None,
     )
 
 
@@ -53,6 +67,15 @@ def test_a_table_by_stretches_is_the_table_as_a_whole(table: SampleTable, data: 
 
     assert Keys.join(columns.keys()) == list(table.keys)
     assert np.array_equal(np.concatenate(list(columns.hashes())), hashes_N16)
+    again = list(columns.tables())
+    assert [len(each) for each in again] == [stretch.num_rows for stretch in stretches(count)]
+    assert [key for each in again for key in each.keys] == list(table.keys)
+    assert np.concatenate([each.targets_N for each in again if each.targets_N is not None]).tolist() == (
+        [-1] * count if table.targets_N is None else table.targets_N.tolist()
+    )
+    assert [each for part in again for each in part.content_hashes] == list(table.content_hashes)
+    assert [part.recipe_N is None for part in again] == [table.recipe_N is None] * len(again)
+    assert encode_samples(join(again)) == encoded
     recipe_N = columns.recipe_N()
     assert (None if recipe_N is None else recipe_N.tolist()) == (
         None if table.recipe_N is None else table.recipe_N.tolist()
