@@ -26,7 +26,7 @@ STORES_ARGUMENT = typer.Argument(
 def advise(recipe: AdviseRecipe) -> None:
     """Look at what a store holds, try losses, temperatures and alphas on parts of a run, and write the best recipe.
 
-    What is tried costs about 5 runs of the student. Advice that was interrupted goes on when the same command is run
+    What is tried costs about 6 runs of the student. Advice that was interrupted goes on when the same command is run
     again.
     """
     with run_bar() as bar:

@@ -1,8 +1,8 @@
 """Candidates for how to train a student compete on a growing part of a run.
 
-The rounds are those of successive halving (Jamieson, Talwalkar 2016): all candidates get an eighth of the run, the best
-four a third, the best two all of it. With three stored temperatures that is less than 5 whole runs. All candidates of a
-round share one pass over the data.
+The rounds are those of successive halving (Jamieson, Talwalkar 2016): all candidates get a tenth of the run, the best
+four a quarter, the best three all of it. With three stored temperatures that is 5 whole runs. All candidates of a round
+share one pass over the data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from softlab.student.train import OnStart, train_students
 from softlab.student.trials import Trial, all_failed, score_of
 from softlab.student.validation import Validation
 
-ROUNDS = ((1 / 8, None), (1 / 3, 4), (1.0, 2))
+ROUNDS = ((1 / 10, None), (1 / 4, 4), (1.0, 3))
 """Of each round the part of a run, and how many of the best candidates are in it; None: all."""
 
 HALF = "half"

@@ -24,11 +24,11 @@ def test_it_prints_the_rounds_and_the_evidence_and_writes_a_recipe(
     recipe = TrainRecipe.load(tmp_path / "run/advice.toml")
     facts = answer.facts()
     assert (answer.code, answer.err) == (0, "")
-    assert "10 candidates, 1 epoch of 75 samples:" in answer.out
+    assert "10 candidates, 1 epoch of 60 samples:" in answer.out
     assert facts["store"].endswith("10 classes, K = 4, 1 view")
     assert {"teacher accuracy", "entropy", "kept at T=1", "kept at T=4"} <= facts.keys()
     assert "Best: " in answer.out
-    assert "All that was tried cost 5.6 runs of the student." in answer.out
+    assert "All that was tried cost 6.0 runs of the student." in answer.out
     assert "With half of the samples, for as many steps: accuracy" in answer.out
     assert answer.out.endswith(f"The recipe: softlab train-student {tmp_path / 'run/advice.toml'}\n")
     assert recipe.run_options.epochs == 3

@@ -33,12 +33,12 @@ def ask(
     on_round: Callable[[Round], None] | None = None,
     **what: Any,
 ) -> Advice:
-    """Of a run of 9 epochs, by default without the run on half of the samples."""
+    """Of a run of 8 epochs, by default without the run on half of the samples."""
     return advise(
         make,
         pictures(),
         [store],
-        options or make_options(epochs=9),
+        options or make_options(epochs=8),
         AdviseOptions(**{"half": False} | what),
         valid=valid or Validation(source=pictures()),
         out=out,
@@ -53,26 +53,26 @@ def names(found: Round) -> set[str]:
 def test_all_candidates_compete_and_ever_fewer_for_ever_longer(first: Store, tmp_path: Path) -> None:
     seen: list[Round] = []
 
-    found = ask(first, tmp_path, on_round=seen.append)
+    found = ask(first, tmp_path, on_round=seen.append, options=make_options(epochs=12))
 
     kl = {f"kl-T{t}-alpha{alpha}" for t in (1, 2, 4) for alpha in ("1", "0_9", "0_5")}
     assert names(found.rounds[0]) == kl | {"hard"}
-    assert [len(each.trials) for each in found.rounds] == [10, 4, 2]
-    assert [each.run.epochs for each in found.rounds] == [1, 3, 9]
+    assert [len(each.trials) for each in found.rounds] == [10, 4, 3]
+    assert [each.run.epochs for each in found.rounds] == [1, 3, 12]
     assert [each.num_samples for each in found.rounds] == [24, 24, 24]
     assert seen == list(found.rounds)
     for earlier, later in zip(found.rounds, found.rounds[1:], strict=False):
         assert names(later) == {trial.result.name for trial in earlier.trials[: len(later.trials)]}
-    assert found.cost == pytest.approx(10 / 8 + 4 / 3 + 2)
+    assert found.cost == pytest.approx(10 / 10 + 4 / 4 + 3)
     assert not found.is_reached
 
 
 def test_the_best_trains_again_to_its_score(first: Store, tmp_path: Path) -> None:
-    options = make_options(epochs=9)
+    options = make_options(epochs=8)
 
     found = ask(first, tmp_path, options=options)
 
-    (again,) = train({"again": Student(module=make_student(), learn=found.best.learn)}, first, valid=True, epochs=9)
+    (again,) = train({"again": Student(module=make_student(), learn=found.best.learn)}, first, valid=True, epochs=8)
     assert again.last is not None
     assert again.last.values["accuracy"] == found.best.score
     assert found.best == max(found.rounds[-1].trials, key=lambda trial: trial.score)
@@ -83,7 +83,7 @@ def test_of_a_run_of_one_epoch_parts_have_fewer_samples_that_are_chosen_at_rando
     found = ask(first, tmp_path, options=make_options(epochs=1, batch_size=2))
 
     assert [each.run.epochs for each in found.rounds] == [1, 1, 1]
-    assert [each.num_samples for each in found.rounds] == [3, 8, 24]
+    assert [each.num_samples for each in found.rounds] == [2, 6, 24]
 
 
 def test_without_hard_targets_only_the_teacher_is_learnt(first: Store, tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_half_of_the_samples_are_learnt_for_as_many_steps(first: Store, tmp_path
     assert found.half.learn == found.best.learn
     half, whole = (tmp_path / name / "metrics.jsonl" for name in ("half", "round-2"))
     assert len(half.read_text().splitlines()) == 16
-    assert len(whole.read_text().splitlines()) == 2 * 8
-    assert found.cost == pytest.approx(10 / 8 + 4 / 3 + 2 + 1)
+    assert len(whole.read_text().splitlines()) == 3 * 8
+    assert found.cost == pytest.approx(10 / 10 + 4 / 4 + 3 + 1)
 
 
 def test_it_stops_when_the_figure_is_reached(first: Store, tmp_path: Path) -> None:
@@ -150,12 +150,12 @@ def test_advice_goes_on_where_it_was_interrupted(first: Store, tmp_path: Path) -
         return [[(trial.result.name, trial.score) for trial in each.trials] for each in advice.rounds]
 
     assert scores(found) == scores(whole)
-    assert built == 16, "of the finished round too, whose results are read"
+    assert built == 17, "of the finished round too, whose results are read"
 
 
 def test_the_learning_rate_moves_in_a_part_of_the_steps(first: Store, tmp_path: Path) -> None:
-    steps = 9 * 24 // 4
-    options = make_options(epochs=9, batch_size=4, schedule="step", decay_steps=(8, steps // 2), warmup_epochs=2)
+    steps = 8 * 24 // 4
+    options = make_options(epochs=8, batch_size=4, schedule="step", decay_steps=(8, steps // 2), warmup_epochs=2)
 
     found = ask(first, tmp_path, options=options)
 
@@ -210,7 +210,7 @@ def test_alphas_are_over_0_and_up_to_1(alpha: tuple[float, ...]) -> None:
 def test_a_part_of_a_run_on_some_samples_is_of_these(first: Store, tmp_path: Path) -> None:
     found = ask(first, tmp_path, half=True, options=make_options(epochs=1, batch_size=2, max_samples=16))
 
-    assert [each.num_samples for each in found.rounds] == [2, 5, 16]
+    assert [each.num_samples for each in found.rounds] == [2, 4, 16]
     assert found.run.max_samples == 16
 
 
@@ -223,7 +223,7 @@ def test_samples_of_a_part_are_chosen_at_random(first: Store, tmp_path: Path, mo
         return train_students(students, source, *arguments, **options)
 
     monkeypatch.setattr(advice_rounds, "train_students", watch)
-    ask(first, tmp_path, half=True, options=make_options(epochs=9, batch_size=4))
+    ask(first, tmp_path, half=True, options=make_options(epochs=12, batch_size=4))
 
     *whole, half = trained
     assert all(indices == list(range(24)) for indices in whole)
