@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from softlab.errors import InvalidOption
+from softlab.recipes.advise import AdviseRecipe
 from softlab.recipes.building import recipe_from
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.evaluate import EvaluateRecipe
@@ -81,3 +82,26 @@ def test_the_tokens_in_a_store_are_read_without_a_tokenizer(made: Path, tmp_path
 def test_what_a_store_tells_by_itself_is_not_said_again(made: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=r"a store tells all but `source\.limit` by itself"):
         train(made, tmp_path, path=f"store:{made / 'store'}", label_column="grade")
+
+
+def test_advice_on_sampled_rows_tries_alphas_alone(made: Path, tmp_path: Path) -> None:
+    told = {
+        "store": [str(made / "store")],
+        "source": {"path": f"store:{made / 'store'}"},
+        "valid": {"path": f"store:{made / 'store'}"},
+        "out": str(tmp_path),
+        "input": {"modality": "tokens"},
+        "run": {"epochs": 1, "batch_size": 2},
+        "student": {"small": SMALL},
+        "advise": {"half": False},
+    }
+
+    found = recipe_from(AdviseRecipe, told, where="here").advise_on()
+
+    names = {trial.result.name for trial in found.rounds[0].trials}
+    assert names == {"kl-T1-alpha1", "kl-T1-alpha0_9", "kl-T1-alpha0_5", "hard"}
+    assert found.best.result.best_by == "perplexity"
+    assert found.best.score < 0, "less is better"
+    (evidence,) = found.evidence
+    assert evidence.at == ()
+    assert evidence.entropy is not None
