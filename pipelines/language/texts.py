@@ -11,7 +11,6 @@ that the first documents are of all kinds. `runs/language/train.parquet` and `va
 import random
 import re
 import struct
-import subprocess
 import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -19,11 +18,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from debian import files_of
 
 import softlab
 from softlab.sources.source import Source
 
 FOLDER = Path("runs/language")
+DOWNLOADS = FOLDER / "download"
 NOVELS, DOCS = "r-cran-janeaustenr", "python3.11-doc"
 PLACES = {
     NOVELS: "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb",
@@ -49,7 +50,10 @@ def write_texts() -> dict[str, Path]:
     """The files by part; those that are there stay."""
     paths = {part: FOLDER / f"{part}.parquet" for part in ("train", "valid")}
     if not all(path.exists() for path in paths.values()):
-        documents = [*read_novels(place_of(NOVELS)), *read_docs(place_of(DOCS))]
+        documents = [
+            *read_novels(files_of(NOVELS, PLACES[NOVELS], downloads=DOWNLOADS)),
+            *read_docs(files_of(DOCS, PLACES[DOCS], downloads=DOWNLOADS)),
+        ]
         random.Random(0).shuffle(documents)
         is_valid = [place % VALID_EVERY == 0 for place in range(len(documents))]
         for part, path in paths.items():
@@ -75,20 +79,6 @@ def open_texts(path: Path, *, limit: int | None = None) -> Source:
     """The first ones as softlab reads them."""
     options = softlab.SourceOptions(path=str(path), fields={"text": "text"}, key_column="key", limit=limit)
     return softlab.open_source(options, modality="tokens")
-
-
-def place_of(package: str) -> Path:
-    """Where its files are: on this system, or below the folder of downloads."""
-    installed = Path("/") / PLACES[package]
-    if installed.exists():
-        return installed
-    unpacked = FOLDER / "download" / package
-    if not (unpacked / PLACES[package]).exists():
-        unpacked.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", package], cwd=unpacked, check=True)
-        (file,) = unpacked.glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", file.name, "."], cwd=unpacked, check=True)
-    return unpacked / PLACES[package]
 
 
 def read_novels(database: Path) -> Iterator[tuple[str, str]]:

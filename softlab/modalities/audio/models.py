@@ -55,6 +55,8 @@ class AudioClassifier(nn.Module):
     def forward(self, spectra: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, C] or [B, L, C] of log-mel spectrograms [B, L, M]; `lengths` [B] are their own frames, all of
         them by default."""
+        if spectra.ndim != 3:
+            raise ValueError("expected spectra [clips, frames, bands], as `input.features = log_mel` gives them")
         if lengths is None:
             lengths = torch.full((len(spectra),), spectra.shape[1], device=spectra.device)
         states_BLD = self.frames(spectra, lengths)

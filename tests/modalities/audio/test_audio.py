@@ -280,6 +280,11 @@ def test_a_model_with_another_frame_rate_than_its_input_is_refused(tmp_path: Pat
         dumped(tmp_path, source, FRAMES, module=HalfTheFrames())
 
 
+def test_a_waveform_is_refused_by_a_model_of_spectra(tmp_path: Path, source: Source) -> None:
+    with pytest.raises(ModelError, match=r"expected spectra .*`input\.features = log_mel`"):
+        dumped(tmp_path, source, replace(INPUT, features="wave"))
+
+
 def test_a_student_of_whole_clips_is_refused_with_rows_of_frames(tmp_path: Path, source: Source) -> None:
     store = dumped(tmp_path, source, FRAMES)
 
