@@ -108,7 +108,7 @@ def train_students(
         options, given = settle_temperatures(options, given, list(map(whole_of, stores)))
     learnt = [student.learn or options.learn for student in given.values()]
     wholes = list(map(whole_of, stores))
-    tasks = [(plan.learnt, [plan.store]) for plan in plans.values()] or [(learnt, wholes)]
+    tasks = {f"head {name}: ": (plan.learnt, [plan.store]) for name, plan in plans.items()} or {"": (learnt, wholes)}
     stores = read_at_training(stores, [] if plans else learnt)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
@@ -125,7 +125,7 @@ def train_students(
     features |= set(aligned.features)
     source = aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
-    for learning, teaching in tasks:
+    for learning, teaching in tasks.values():
         label_notes.check_interpolation(learning, teaching, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid, labels=options.check.labels)
@@ -156,8 +156,10 @@ def train_students(
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks, plans=plans)
     if ranks.is_first:
         tell_unread_answers(train_loader)
-    told = tuple(line for task in tasks for line in label_notes.warn_of_losses(*task)) if ranks.is_first else ()
-    told += mapping_lines(stores) if ranks.is_first else ()
+    told: tuple[str, ...] = ()
+    if ranks.is_first:
+        lines = {where: label_notes.warn_of_losses(*task) for where, task in tasks.items()}
+        told = (*(where + line for where, own in lines.items() for line in own), *mapping_lines(stores))
     told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:

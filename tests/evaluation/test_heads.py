@@ -62,5 +62,7 @@ def test_one_output_of_a_model_is_measured_by_its_name(tmp_path: Path) -> None:
 def test_an_output_that_the_model_does_not_return_is_refused() -> None:
     source = with_one_target(Tasks(), "species")
 
-    with pytest.raises(ModelError, match=r"returns no output 'specis' \(it returns: species, colour, vector\). Did you"):
+    with pytest.raises(
+        ModelError, match=r"returns no output 'specis' \(it returns: species, colour, vector\). Did you"
+    ):
         evaluate_model(Headed(), source, input=ImageInput(), options=EvaluateOptions(head="specis"))
