@@ -7,33 +7,27 @@ from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from softlab.errors import InvalidOption, SlowReads
-from softlab.evaluation.best import AUTO, choose_metric
 from softlab.labels.chance import LabelClasses
-from softlab.loading.aligned import Aligned
 from softlab.loading.content_check import overlap_note, warn_of_content
-from softlab.loading.label_check import is_unnamed_and_few, left_aside_note, stored_label_note, warn_of_labels
+from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.lengths import lengths_of
 from softlab.loading.loader import BatchLoader, LoaderOptions
-from softlab.loading.mapped_targets import with_mapped_classes
 from softlab.loading.order import ShuffledBatches
 from softlab.modalities.modality import InputOptions, default_input, outputs_of_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
-from softlab.ranks import is_first_rank
-from softlab.sources.known_classes import with_known_classes
 from softlab.sources.source import Source
 from softlab.store.joined import join_outputs
-from softlab.store.mapped import MappedStore, whole_of
+from softlab.store.mapped import whole_of
 from softlab.store.reader import Store
 from softlab.student import label_notes
 from softlab.student.collectives import check_batch_size, join_training
-from softlab.student.heads.compare import compare_heads
+from softlab.student.compare import class_names_of_students, compare_on
 from softlab.student.heads.data import align_heads, look_at_heads
-from softlab.student.heads.plan import HeadPlan, plan_heads
+from softlab.student.heads.plan import plan_heads
 from softlab.student.inputs import TrainingData, align_inputs
 from softlab.student.kept import keep_samples
 from softlab.student.learners import make_learners
@@ -44,7 +38,7 @@ from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
 from softlab.student.temperatures import settle_temperatures
 from softlab.student.unread_answers import tell_unread_answers
-from softlab.student.validation import Comparison, Validation, check_comparable
+from softlab.student.validation import Validation
 from softlab.student.values_outputs import settle_values_outputs
 
 OnStart = Callable[[Sequence[str]], None]
@@ -73,7 +67,8 @@ def train_students(
     With stores, on their soft labels mixed with hard targets, and on the very views that the teachers saw; with none,
     on hard targets alone, each epoch on a fresh view as `augment` says. A `Student` brings what is its own, a bare
     module learns as `options.learn` says. Students are measured on `valid`, which decides what epoch is the best, and
-    on the sets of `also_valid`. With `out`, weights and metrics are written there, a killed run goes on exactly
+    on the sets of `also_valid`. Where `learn.head` names heads, each of these outputs of a student's model learns a
+    stored output of its own. With `out`, weights and metrics are written there, a killed run goes on exactly
     where its last checkpoint was, and a finished one returns its results without training (the modules then stay as
     they are). `on_start` is called with what is to be known of the labels: how much of the teacher they hold at the
     temperature of training.
@@ -108,7 +103,7 @@ def train_students(
         options, given = settle_temperatures(options, given, list(map(whole_of, stores)))
     learnt = [student.learn or options.learn for student in given.values()]
     wholes = list(map(whole_of, stores))
-    tasks = [(plan.learnt, [plan.store]) for plan in plans.values()] or [(learnt, wholes)]
+    tasks = {f"head {name}: ": (plan.learnt, [plan.store]) for name, plan in plans.items()} or {"": (learnt, wholes)}
     stores = read_at_training(stores, [] if plans else learnt)
     inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
@@ -125,12 +120,12 @@ def train_students(
     features |= set(aligned.features)
     source = aligned.source
     train_loader = BatchLoader(data.aligned, device=device, options=loader, keep_decoded=True)
-    for learning, teaching in tasks:
+    for learning, teaching in tasks.values():
         label_notes.check_interpolation(learning, teaching, most_nats=options.check.tail_nats, is_told=ranks.is_first)
     if ranks.is_first:
         _look_at_samples(data, valid, labels=options.check.labels)
-    compare_on = partial(
-        _compare_on,
+    measured_on = partial(
+        compare_on,
         trained_on=data.aligned,
         stores=stores,
         inputs=inputs,
@@ -139,8 +134,8 @@ def train_students(
         values=values_output,
         plans=plans,
     )
-    comparison = compare_on(valid)
-    others = {name: compare_on(each, is_main=False) for name, each in (also_valid or {}).items()}
+    comparison = measured_on(valid)
+    others = {name: measured_on(each, is_main=False) for name, each in (also_valid or {}).items()}
     num_samples = min(run.max_samples or len(source), len(source))
     order = ShuffledBatches(
         num_samples=num_samples,
@@ -156,8 +151,10 @@ def train_students(
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks, plans=plans)
     if ranks.is_first:
         tell_unread_answers(train_loader)
-    told = tuple(line for task in tasks for line in label_notes.warn_of_losses(*task)) if ranks.is_first else ()
-    told += mapping_lines(stores) if ranks.is_first else ()
+    told: tuple[str, ...] = ()
+    if ranks.is_first:
+        lines = {where: label_notes.warn_of_losses(*task) for where, task in tasks.items()}
+        told = (*(where + line for where, own in lines.items() for line in own), *mapping_lines(stores))
     told += (kept.line,) if kept is not None and ranks.is_first else ()
     with ExitStack() as held:
         for learner in learners:
@@ -168,7 +165,7 @@ def train_students(
             best_by = None if comparison is None else comparison.best_by
             record = describe_run(learners, data, valid, also_valid or {}, options, best_by=best_by)
             gives_classes = values_output is None and not plans
-            class_names = _class_names(source, stores, options) if gives_classes else None
+            class_names = class_names_of_students(source, stores, options) if gives_classes else None
             about = about_students(record, class_names=class_names)
             folder = RunFolder(Path(out), record, begin_anew=options.log.resume == "no", about=about, ranks=ranks)
             finished = folder.results()
@@ -188,35 +185,6 @@ def _look_at_samples(data: TrainingData, valid: Validation | None, *, labels: La
     look_at_heads(aligned, labels=labels)
     if valid is not None:
         warn_of_content(overlap_note(valid.source, valid.store, aligned.source, aligned.store))
-
-
-def _tell(note: str) -> None:
-    """Warns with OddLabels, once a run."""
-    if is_first_rank():
-        warn_of_labels(note)
-
-
-def _class_names(source: Source, stores: Sequence[Store], options: TrainOptions) -> tuple[str, ...] | None:
-    """What the students' classes are called; None where nothing tells, as of a teacher without names whose classes
-    aren't those of the source."""
-    store = next((store for store in stores if store.has_labels), None)
-    if options.distil.new_classes:
-        return source.class_names
-    if store is None:
-        # Where the data lacks the last classes, a model may have outputs for the first ones alone.
-        num_seen = [int(targets_N.max(initial=-1)) + 1 for targets_N in source.targets.values()]
-        return source.class_names if not num_seen or len(source.class_names or ()) in num_seen else None
-    is_same = source.class_names is not None and len(source.class_names) == store.num_classes
-    return store.class_names or (source.class_names if is_same else None)
-
-
-def _with_learnt_classes(valid: Source, source: Source, stores: Sequence[Store], options: TrainOptions) -> Source:
-    """A validation source whose hard targets count the students' classes. Raises StoreMismatch."""
-    mapped = next((store for store in stores if isinstance(store, MappedStore)), None)
-    if mapped is not None:
-        return with_mapped_classes(valid, mapped)
-    names = _class_names(source, stores, options)
-    return with_known_classes(valid, names, whose=source.name if names == source.class_names else stores[0].name)
 
 
 def _as_student(given: nn.Module | Student, input: InputOptions) -> Student:
@@ -261,73 +229,6 @@ def _check_effects(options: TrainOptions, *, has_stores: bool, is_measured: bool
     if options.distil != DistilOptions() and not has_stores:
         name = next(each.name for each in fields(DistilOptions) if getattr(options.distil, each.name) != each.default)
         raise InvalidOption(f"distil.{name}: has no effect without a store to learn from. Leave it out.")
-
-
-def _compare_on(
-    valid: Validation | None,
-    *,
-    trained_on: Aligned,
-    stores: Sequence[Store],
-    inputs: tuple[InputOptions, ...],
-    options: TrainOptions,
-    device: torch.device,
-    values: str | None,
-    plans: Mapping[str, HeadPlan],
-    is_main: bool = True,
-) -> Comparison | None:
-    """The validation samples, aligned; None where nothing can be measured on them, as their labels are left aside. With
-    `values` students give this output, and no classes; with `plans` an output for each of these heads.
-    Raises StoreMismatch and InvalidOption as `train_students`."""
-    best_by = options.run.best_by if is_main else AUTO
-    if valid is not None and plans:
-        return compare_heads(valid, plans, inputs, options, device=device, is_main=is_main, tells=is_first_rank())
-    if valid is not None and valid.others:
-        names = " and ".join(store.name for store in valid.stores)
-        raise InvalidOption(f"valid_store: students of one output are measured against one, not {names}. Give one.")
-    if valid is not None and valid.store is not None:
-        valid = replace(valid, store=join_outputs(valid.store, trained_on.outputs))
-    if valid is None:
-        if best_by != AUTO:
-            raise InvalidOption(f"run.best_by = {best_by}: there is nothing to measure it on. Give `valid.path`.")
-        return None
-    if valid.store is not None and options.distil.new_classes:
-        raise InvalidOption(
-            "`valid_store`: with `distil.new_classes` students have classes that it lacks. Leave it out."
-        )
-    if values is None:
-        valid = replace(valid, source=_with_learnt_classes(valid.source, trained_on.source, stores, options))
-    check_comparable(valid, stores, by_classes=values is None)
-    stored = [valid.store] if valid.store else []
-    aligned = align_inputs(valid.source, stored, inputs, options, values_output=values).aligned
-    if valid.store is not None and values is None:
-        _tell(stored_label_note(aligned.source, valid.store, aligned.store_N, labels=options.check.labels))
-    if valid.store is None and stores:
-        aligned = replace(aligned, seen=stores[0].manifest.seen)  # decoded as what students are trained on
-    gives_classes = values is None and not options.distil.new_classes
-    if valid.store is None and stores and stores[0].has_labels and gives_classes:
-        aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)
-        told = (aligned.known_targets(), aligned.label_sets_NC, aligned.answers)
-        has_targets = valid.has_relevance or valid.has_own_targets or any(each is not None for each in told)
-        if not has_targets and best_by == AUTO and options.run.patience is None:
-            return None
-    return Comparison(
-        loader=BatchLoader(
-            aligned, device=device, options=LoaderOptions(workers=options.device.workers), keep_decoded=True
-        ),
-        best_by=choose_metric(best_by, aligned),
-    )
-
-
-def _with_classes_of(store: Store, aligned: Aligned, trained_on: Aligned, *, labels: LabelClasses) -> Aligned:
-    """Validation samples of which no store tells what the teacher says: numbers without names as labels are taken for
-    what they are in training. Warns with OddLabels where hard targets are left aside."""
-    source, num_classes = aligned.source, store.num_classes
-    note = left_aside_note(source, num_classes=num_classes)
-    if labels == "auto" and trained_on.labels == "other" and is_unnamed_and_few(source, num_classes=num_classes):
-        labels = "other"
-        note = f"{source.name}: labels of other classes, left aside as those of {trained_on.source.name}, its training"
-    _tell(note)
-    return replace(aligned, num_classes=num_classes, labels=labels)
 
 
 def _block_rows(source: Source, stores: Sequence[Store], features: Iterable[str], options: TrainOptions) -> int | None:

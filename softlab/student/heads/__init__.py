@@ -1,9 +1,12 @@
 """Students whose model returns several named outputs, each of which learns a stored output of its own: heads.
 
-options     what one head learns, and how
-plan        from the heads of all students of a run to runs of one output each
-data        the samples as each head sees them
-compare     the same of a validation source
-objective   the weighted sum of the heads' losses
-outputs     a model's outputs by the names of its heads
+options      what one head learns, and how
+plan         from the heads of a run's students to a run of one output for each head
+stores       which store, and which of its outputs, a head learns from
+targets      which of the source's hard targets
+data         the samples as each head sees them
+compare      the same of a validation source
+outputs      what a model returns, by the names of its heads
+objective    the weighted sum of what the heads learn
+objectives   what each student of a run learns, from what one of each head alone would
 """

@@ -105,8 +105,8 @@ def learn_of(head: Mapping[str, HeadOptions], **learn: Any) -> LearnOptions:
 
 
 def _dump(module: nn.Module, out: Path, **options: Any) -> Store:
-    count = options.pop("count", NUM_PICTURES)
+    count, augment = options.pop("count", NUM_PICTURES), options.pop("augment", None)
     values: dict[str, Any] = {"k": None, "coding": "float32", "values_coding": "float32"}
     values |= {"temperature": (1.0, 2.0, 4.0)} | options
-    dump_teacher(module, Pictures(count=count, class_names=None), out, make_dump_options(**values))
+    dump_teacher(module, Pictures(count=count, class_names=None), out, make_dump_options(**values), augment=augment)
     return open_store(out)

@@ -2,18 +2,22 @@
 
 # Shape letters: B rows in a batch, N samples, C classes.
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.errors import OddLabels
+from softlab.errors import OddLabels, StoreMismatch
 from softlab.labels.losses import KlLoss, ReverseKlLoss
 from softlab.labels.losses.values import CosineLoss, VectorMseLoss
 from softlab.loading.order import ShuffledBatches
+from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.sources.subset import chosen
 from softlab.store.reader import Store, open_store
 from softlab.student.feature_losses import FeatureLoss
 from softlab.student.heads.options import HeadOptions
@@ -98,6 +102,18 @@ def test_teachers_of_different_tasks_teach_as_one_store_of_both_does(folder: Pat
     run(of_three, *(open_store(folder / name) for name in ("colour", "vector", "species")))
 
     assert same_weights(of_one.module, of_three.module)
+
+
+def test_a_part_of_the_samples_is_found_in_the_stores_of_all_heads(folder: Path, both: Store) -> None:
+    of_one, of_two = student(BOTH), student(BOTH)
+    part, options = chosen(Tasks(), np.array([2, 3, 5, 7, 11, 13, 17, 19, 23])), make_options(subset=True)
+
+    train_students({"small": of_one}, part, [both], options)
+    stores = [open_store(folder / name) for name in ("species", "colour")]
+    train_students({"small": of_two}, part, stores, options)
+
+    assert same_weights(of_one.module, of_two.module)
+    assert not same_weights(of_one.module, Headed())
 
 
 def test_a_head_finds_its_output_under_another_name_in_the_store_that_is_named(folder: Path, tmp_path: Path) -> None:
@@ -242,6 +258,53 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(both: Store, tmp_path: Path
     for name in ("best", "last"):
         ours, theirs = (tmp_path / each / "small" / f"{name}.safetensors" for each in ("run", "whole"))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_run_goes_on_with_the_same_heads_alone(both: Store, tmp_path: Path) -> None:
+    other = {
+        "species": HeadOptions(alpha=0.8, loss=KlLoss(temperature=2.0)),
+        "colour": replace(BOTH["colour"], weight=2),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        run(student(BOTH), both, out=tmp_path / "run", on_progress=stop_at(4))
+
+    with pytest.raises(StoreMismatch) as error:
+        run(student(other), both, out=tmp_path / "run")
+
+    message = str(error.value)
+    for option in ("species.alpha` was 1.0, is now 0.8", "species.loss.temperature` was 4", "colour.weight` was 1.0"):
+        assert f"`student.small.head.{option}" in message
+
+
+@pytest.mark.process
+def test_decoding_processes_change_nothing(both: Store) -> None:
+    here, beside = student(BOTH), student(BOTH)
+
+    run(here, both)
+    run(beside, both, workers=2)
+
+    assert same_weights(here.module, beside.module)
+
+
+def test_mixed_views_have_two_hard_targets_of_each_head(tmp_path: Path) -> None:
+    store = dump_both(tmp_path / "mixed", augment=ViewRecipe(mixup=0.5, seed=1))
+    headed = student({"species": HeadOptions(alpha=0.0)})
+
+    class OneTarget(Pictures):
+        @property
+        def targets(self) -> Any:
+            return {"species": Tasks().targets["species"]}
+
+    class OneOutput(Headed):
+        def forward(self, images_BCHW: Tensor) -> Any:
+            return super().forward(images_BCHW)["species"]
+
+    alone, source = OneOutput(), OneTarget(count=NUM_PICTURES, class_names=None)
+
+    run(headed, store)
+    train_students({"small": alone}, source, [store], make_options(alpha=0.0))
+
+    assert same_weights(headed.module, alone)
 
 
 def test_parts_of_a_batch_add_up_to_it(both: Store) -> None:
