@@ -30,6 +30,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kept = {name: value for name, value in self.values.items() if "targets" not in METRIC_BY_NAME[name].needs}
         return Evaluation(rows=self.rows, values=kept, outputs=self.outputs)
 
+    def with_value(self, name: str, value: float) -> "Evaluation":
+        """With one more metric."""
+        values = {**self.values, name: value}
+        ordered = {each: values[each] for each in METRIC_BY_NAME if each in values}
+        return msgspec.structs.replace(self, values=ordered | values)
+
     def figure(self, name: str) -> str:
         """`accuracy 79.14%`, of a metric that was measured."""
         metric, value = METRIC_BY_NAME.get(name), self.values[name]
