@@ -14,6 +14,7 @@ from softlab import errors
 PUBLIC_NAMES = [
     "AccessDenied",
     "ArgmaxLoss",
+    "AttackOptions",
     "BinaryCrossEntropyLoss",
     "CacheOptions",
     "Catalog",
@@ -80,6 +81,7 @@ PUBLIC_NAMES = [
     "RemoteFailed",
     "RetrievalQuality",
     "ReverseKlLoss",
+    "RobustOptions",
     "RunOptions",
     "SampleRow",
     "SearchOptions",

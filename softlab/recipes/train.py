@@ -46,6 +46,7 @@ from softlab.student.options import (
     TrainOptions,
 )
 from softlab.student.pruning import PruneOptions
+from softlab.student.robust_options import RobustOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, Trial, search
 from softlab.student.train import OnStart, train_students
@@ -155,6 +156,7 @@ class TrainRecipe:
     Beside the labels; the layer is the student's."""
 
     prune: PruneOptions | None = None
+    robust: RobustOptions | None = None
     search: SearchOptions | None = None
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -199,6 +201,7 @@ class TrainRecipe:
             optimizer=self.optimizer,
             feature=self.feature,
             prune=self.prune,
+            robust=self.robust,
         )
         return TrainOptions(
             run=self.run_options,

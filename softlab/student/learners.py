@@ -26,6 +26,7 @@ from softlab.student.label_sets import check_multi_label
 from softlab.student.learner import Learner
 from softlab.student.objective import HARD_TARGETS, Objective, make_objective
 from softlab.student.options import BALANCED, LearnOptions, Student, TrainOptions, check_warmup_steps
+from softlab.student.robust import hard_alone, make_robust_loss
 from softlab.student.run_folder import RESUME
 
 HARD_SUFFIX = "-hard"
@@ -54,11 +55,19 @@ def make_learners(
             new_classes=options.distil.new_classes,
             class_weights=_class_weights(learn, loader.aligned, options),
         )
-        wanted.append((name, student, learn, _of_known_targets(objective, loader.aligned)))
+        objective = _of_known_targets(objective, loader.aligned)
+        if learn.robust is not None:
+            objective = replace(objective, attacks_by_targets=learn.robust.attacks_by_targets)
+        wanted.append((name, student, learn, objective))
     _check_one_kind({name: objective for name, *_, objective in wanted}, options)
     if options.distil.baseline and num_stores:
         wanted += [
-            (name + HARD_SUFFIX, replace(student, module=copy.deepcopy(student.module)), learn, _hard_alone(objective))
+            (
+                name + HARD_SUFFIX,
+                replace(student, module=copy.deepcopy(student.module)),
+                replace(learn, robust=hard_alone(learn.robust)),
+                _hard_alone(objective),
+            )
             for name, student, learn, objective in wanted
         ]
     if loader.aligned.store is not None:
@@ -94,6 +103,7 @@ def make_learners(
             example=example,
             ranks=ranks,
             input_index=_input_index(student, loader),
+            robust=make_robust_loss(name, learn, objective, loader.aligned, input_index=_input_index(student, loader)),
         )
         for name, student, learn, objective in wanted
     ]
