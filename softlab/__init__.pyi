@@ -44,6 +44,7 @@ from .errors import (
     UsersCode,
     VersionTaken,
 )
+from .evaluation.attack import AttackOptions
 from .evaluation.evaluation import Evaluation
 from .evaluation.one_model import EvaluateOptions, evaluate_model
 from .evaluation.retrieval import RetrievalQuality, measure_retrieval
@@ -139,6 +140,7 @@ from .student.options import (
     TrainOptions,
 )
 from .student.pruning import PruneOptions
+from .student.robust_options import RobustOptions
 from .student.search import SearchOptions, search
 from .student.train import train_students
 from .student.validation import Validation
@@ -159,6 +161,7 @@ __all__ = [
     "AdviseOptions",
     "AdviseRecipe",
     "ArgmaxLoss",
+    "AttackOptions",
     "AudioInput",
     "AudioViews",
     "BinaryCrossEntropyLoss",
@@ -228,6 +231,7 @@ __all__ = [
     "RemoteFailed",
     "RetrievalQuality",
     "ReverseKlLoss",
+    "RobustOptions",
     "RunOptions",
     "SampleRow",
     "SearchOptions",

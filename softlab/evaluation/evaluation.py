@@ -2,6 +2,7 @@
 
 import msgspec
 
+from softlab.evaluation.metrics import METRIC_BY_NAME
 from softlab.evaluation.metrics.of_head import metric_named
 from softlab.evaluation.metrics.per_class import ClassFigures
 
@@ -29,6 +30,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What hard targets don't count for."""
         kept = {name: value for name, value in self.values.items() if not _needs_targets(name)}
         return Evaluation(rows=self.rows, values=kept, outputs=self.outputs)
+
+    def with_value(self, name: str, value: float) -> "Evaluation":
+        """With one more metric."""
+        values = {**self.values, name: value}
+        ordered = {each: values[each] for each in METRIC_BY_NAME if each in values}
+        return msgspec.structs.replace(self, values=ordered | values)
 
     def figure(self, name: str) -> str:
         """`accuracy 79.14%`, of a metric that was measured."""

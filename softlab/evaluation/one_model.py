@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, ModelError
+from softlab.evaluation.attack import AttackOptions
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
+from softlab.evaluation.metrics.robust_accuracy import RobustAccuracy
+from softlab.evaluation.under_attack import accuracy_under_attack
 from softlab.labels.joined_labels import finite_logits
 from softlab.labels.lazy_logits import LazyLogits
 from softlab.loading.aligned import Aligned, beside_store
@@ -49,6 +52,10 @@ class EvaluateOptions:
 
     prefix: int | None = None
     """Of a model that gives vectors: measure their first numbers alone, as if the embedding were cut there."""
+
+    robust: AttackOptions | None = None
+    """Also measure accuracy on samples that are changed so that the model errs (PGD): `robust_accuracy`. One forward
+    and backward pass more for each step."""
 
     def __post_init__(self) -> None:
         if self.prefix is not None and self.prefix < 1:
@@ -204,9 +211,19 @@ def evaluate_on(loader: BatchLoader, module: nn.Module, options: EvaluateOptions
             f"figure would mean anything. Check its weights and inputs, or run with `device.autocast = none`."
         )
     if values_output is not None or any(map(tells_targets, loader.aligned.inputs)):
+        if options.robust is not None:
+            raise InvalidOption(
+                "[evaluate.robust]: attacks are measured of models that give classes for whole samples. Leave it out."
+            )
         return evaluation
-    are_of_others = _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes)
-    return evaluation.without_targets() if are_of_others else evaluation
+    if _are_of_other_classes(loader.aligned, torch.cat(predicted), num_classes=num_classes):
+        return evaluation.without_targets()
+    if options.robust is None:
+        return evaluation
+    found = accuracy_under_attack(
+        forward, loader, options.robust, batch_size=options.batch_size, channels_last=device.channels_last
+    )
+    return evaluation if found is None else evaluation.with_value(RobustAccuracy.name, found)
 
 
 def _are_of_other_classes(aligned: Aligned, predicted_N: Tensor, *, num_classes: int) -> bool:

@@ -54,6 +54,21 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InputBounds:
+    """What the numbers of a model's input may be, for attacks, which change them; each tensor is broadcast against a
+    sample."""
+
+    lowest: "Tensor"
+    highest: "Tensor"
+
+    unit: "Tensor"
+    """How much a change by 1 in the data is here: of images, whose pixels are 0 to 1, 1 / std."""
+
+    def to(self, device: "torch.device") -> "InputBounds":
+        return InputBounds(lowest=self.lowest.to(device), highest=self.highest.to(device), unit=self.unit.to(device))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Units:
     """Where an output has several rows a sample: which of them count."""
 

@@ -13,7 +13,7 @@ import softlab.modalities
 from softlab.errors import InvalidOption, OddSource, SoftlabError, UnreadableSample, suggest
 from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER, Collated
+from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER, Collated, InputBounds
 from softlab.modalities.views import Example, Replay
 from softlab.ranks import is_first_rank
 from softlab.sources.options import SourceOptions
@@ -255,6 +255,14 @@ def model_arguments(options: Any) -> dict[str, Any]:
     has nothing to tell has no `model_arguments`."""
     tell = getattr(modality_of(options), "model_arguments", None)
     return {} if tell is None else tell(options)
+
+
+def input_bounds(options: Any) -> InputBounds | None:
+    """Between what an attack may change the only tensor that models with this input are called with; None where samples
+    can't be changed a little, as texts. A modality of which none can has no `input_bounds`."""
+    bounds = getattr(modality_of(options), "input_bounds", None)
+    found: InputBounds | None = None if bounds is None else bounds(options)
+    return found
 
 
 def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> Iterator[Raw]:

@@ -20,6 +20,7 @@ from softlab.student.heads.options import HeadOptions
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import LearnOptions, TargetOptions, TeachersOptions
 from softlab.student.pruning import PruneOptions
+from softlab.student.robust_options import RobustOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,9 @@ class StudentModel(ModelOptions):
 
     prune: PruneOptions | None = field(default=None, metadata={OVER_RUN: True})
     """How it is pruned, where that is not as [prune] says."""
+
+    robust: RobustOptions | None = field(default=None, metadata={OVER_RUN: True})
+    """How it learns to withstand attacks, where that is not as [robust] says."""
 
     def learn(self, shared: LearnOptions) -> LearnOptions:
         """What it learns and how: its own, and else what the students of the run share."""

@@ -32,6 +32,7 @@ from softlab.student.loop import OnProgress
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.options import LearnOptions, LogOptions, RunOptions, TargetOptions, TrainOptions
 from softlab.student.pruning import PruneOptions
+from softlab.student.robust_options import RobustOptions
 from softlab.student.run_folder import RUN, StudentResult
 from softlab.student.train import train_students
 
@@ -84,6 +85,7 @@ class TeacherRecipe:
     targets: TargetOptions = field(default_factory=TargetOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     prune: PruneOptions | None = None
+    robust: RobustOptions | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, set: Sequence[str] = ()) -> Self:
@@ -99,7 +101,7 @@ class TeacherRecipe:
         seeds = {"teacher": self.run_options.seed}
         students = build_students({"teacher": self.teacher}, seeds=seeds, inputs={"teacher": used})
         source = self._as_the_weights_count(source, students["teacher"], used)
-        learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune)
+        learn = LearnOptions(targets=self.targets, optimizer=self.optimizer, prune=self.prune, robust=self.robust)
         return train_students(
             students,
             source,

@@ -47,6 +47,7 @@ from softlab.student.options import (
     TrainOptions,
 )
 from softlab.student.pruning import PruneOptions
+from softlab.student.robust_options import RobustOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import OnStart, train_students
@@ -162,6 +163,7 @@ class TrainRecipe:
     In place of the one output that a student has without."""
 
     prune: PruneOptions | None = None
+    robust: RobustOptions | None = None
     search: SearchOptions | None = None
     cache: CacheOptions = field(default_factory=CacheOptions)
 
@@ -219,6 +221,7 @@ class TrainRecipe:
             feature=self.feature,
             head=self.head,
             prune=self.prune,
+            robust=self.robust,
         )
         return TrainOptions(
             run=self.run_options,

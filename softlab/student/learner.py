@@ -24,6 +24,7 @@ from softlab.student.heads.objective import HeadsObjective
 from softlab.student.objective import Objective
 from softlab.student.optimizer import OptimizerOptions, Schedule, make_optimizer
 from softlab.student.pruning import PruneOptions, Pruner, Sparsity, exported_state
+from softlab.student.robust import RobustLoss
 from softlab.student.tapped import TappedStudent
 
 State = dict[str, Tensor]
@@ -49,10 +50,13 @@ class Learner:
         example: Batch | None = None,
         ranks: Ranks = ALONE,
         input_index: int = 0,
+        robust: RobustLoss | None = None,
     ) -> None:
         """`place_on` says how the model runs on the device; `example` is a batch there, needed where features or
-        values are learnt; `input_index` tells which of a batch's inputs is this student's."""
+        values are learnt; `input_index` tells which of a batch's inputs is this student's; `robust` takes the place of
+        the objective on a batch as it is."""
         self.name, self.objective, self.device, self.input_index = name, objective, device, input_index
+        self.robust = robust
         self.module = place(module, device, channels_last=place_on.channels_last)
         if place_on.checkpoint_activations:
             checkpoint_activations(self.module, student=name)
@@ -86,14 +90,11 @@ class Learner:
         Of a batch in several parts each is a call of its own, and the last one makes the update, with the mean of their
         gradients.
         """
-        batch, objective = batch.for_input(self.input_index), cast(Callable[..., Tensor], self.objective)
+        batch = batch.for_input(self.input_index)
         with self._random_numbers_of(step, part=part):
             self.module.train()
             self._student.projectors.train()
-            given, features = self._student.logits_and_features(batch)
-            progress = step / max(self._num_steps - 1, 1)
-            learnt = batch.read_by(self.input_index)
-            loss = objective(given, learnt, features=features, progress=progress)
+            loss = self._loss(batch, progress=step / max(self._num_steps - 1, 1))
             if part == 0:
                 self._optimizer.zero_grad()
             (loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]
@@ -101,6 +102,13 @@ class Learner:
         if part == parts - 1:
             self._update(step)
         return loss.detach()
+
+    def _loss(self, batch: Batch, *, progress: float) -> Tensor:
+        if self.robust is not None:
+            return self.robust(self._student, batch, progress=progress)
+        given, features = self._student.logits_and_features(batch)
+        objective = cast(Callable[..., Tensor], self.objective)
+        return objective(given, batch.read_by(self.input_index), features=features, progress=progress)
 
     def _update(self, step: int) -> None:
         for group in self._optimizer.param_groups:

@@ -19,6 +19,7 @@ from softlab.student.learner import Learner
 from softlab.student.objective import Objective
 from softlab.student.objectives import HARD_SUFFIX, make_objectives
 from softlab.student.options import Student, TrainOptions
+from softlab.student.robust import hard_alone, make_robust_loss
 from softlab.student.run_folder import RESUME
 
 STUDENT_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
@@ -48,7 +49,11 @@ def make_learners(
     _check_names([*students, *(name + HARD_SUFFIX for name in students if has_baselines)])
     given = {name: replace(student, learn=learnt[name]) for name, student in students.items()}
     given |= {
-        name + HARD_SUFFIX: replace(student, module=copy.deepcopy(student.module))
+        name + HARD_SUFFIX: replace(
+            student,
+            module=copy.deepcopy(student.module),
+            learn=replace(learnt[name], robust=hard_alone(learnt[name].robust)),
+        )
         for name, student in given.items()
         if has_baselines
     }
@@ -70,6 +75,7 @@ def make_learners(
             example=example,
             ranks=ranks,
             input_index=_input_index(given[name], loader),
+            robust=make_robust_loss(name, learn, objective, loader.aligned, _input_index(given[name], loader)),
         )
         for name, objective in wanted.items()
         if (learn := given[name].learn) is not None

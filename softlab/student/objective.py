@@ -49,10 +49,13 @@ class Objective:
 
     features: Mapping[str, FeatureLoss] = field(default_factory=dict)
 
+    attacks_by_targets: bool = False
+    """Whether samples are changed so that cross-entropy rises, see `softlab.student.robust`."""
+
     @property
     def needs_targets(self) -> bool:
         alpha, end = self.teachers.alpha, self.teachers.alpha_end
-        return (alpha if end is None else min(alpha, end)) < 1 or self.loss.needs_targets
+        return (alpha if end is None else min(alpha, end)) < 1 or self.loss.needs_targets or self.attacks_by_targets
 
     @property
     def values_output(self) -> str | None:
@@ -83,13 +86,17 @@ class Objective:
         `features` are the student's, projected, by the name of the stored one that they learn. Raises StoreMismatch for
         a batch without what alpha or the loss asks for.
         """
-        alpha = _between(self.teachers.alpha, self.teachers.alpha_end, progress)
+        alpha = self.alpha_at(progress)
         with already_told():  # when the run began
             loss = self._decision(student_logits_BC, batch, alpha=alpha, decision=self._loss_at(progress))
         for name, options in self.features.items():
             found = (features or {})[name]
             loss = loss + options.weight * feature_loss(found, batch.features[name], loss=options.loss)
         return loss
+
+    def alpha_at(self, progress: float) -> float:
+        """The weight of distillation by then."""
+        return _between(self.teachers.alpha, self.teachers.alpha_end, progress)
 
     def _loss_at(self, progress: float) -> StudentLoss:
         """The distillation loss, its temperature where it is by then."""

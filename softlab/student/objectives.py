@@ -44,7 +44,10 @@ def make_objectives(
             new_classes=options.distil.new_classes,
             class_weights=_class_weights(learn, aligned, options),
         )
-        wanted.append((name, learn, _of_known_targets(objective, aligned)))
+        objective = _of_known_targets(objective, aligned)
+        if learn.robust is not None:
+            objective = replace(objective, attacks_by_targets=learn.robust.attacks_by_targets)
+        wanted.append((name, learn, objective))
     _check_one_kind({name: objective for name, _, objective in wanted}, options)
     if options.distil.baseline and num_stores:
         wanted += [(name + HARD_SUFFIX, learn, _hard_alone(objective)) for name, learn, objective in wanted]

@@ -20,6 +20,7 @@ from softlab.student.feature_losses import FeatureLoss
 from softlab.student.heads.options import HeadOptions
 from softlab.student.optimizer import OptimizerOptions
 from softlab.student.pruning import PruneOptions
+from softlab.student.robust_options import RobustOptions
 from softlab.student.trackers import TrackerName
 
 BALANCED = "balanced"
@@ -209,6 +210,9 @@ class LearnOptions:
 
     prune: PruneOptions | None = None
     """Smallest weights set to zero on the way."""
+
+    robust: RobustOptions | None = None
+    """Learn to withstand attacks, on adversarial samples that the student itself is asked for."""
 
     seed: int | None = None
     """Of its dropout, and from a recipe of its initial weights; default: the run's."""

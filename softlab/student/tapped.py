@@ -47,7 +47,7 @@ class TappedStudent:
         """`loss` is that of the student's own output, in place of which it may have several `heads`. `example` tells
         the shapes of the features and of stored values, where there are any. Raises ModelError for a layer that isn't
         there, StoreMismatch for features and values that can't be compared."""
-        self.module, self._device, self._autocast, self._input_index = module, device, autocast, input_index
+        self.module, self._device, self._autocast, self.input_index = module, device, autocast, input_index
         self._name = name
         self._taps = FeatureTaps(module, {key: loss.tap for key, loss in features.items()})
         self._forward: Callable[..., object] = torch.compile(module) if compiled else module
@@ -74,7 +74,7 @@ class TappedStudent:
             return self.rows(batch, forward=forward).rows
         return heads_of(
             self._forward if forward is None else forward,
-            batch.inputs[self._input_index].inputs,
+            batch.inputs[self.input_index].inputs,
             heads=self._heads,
             student=self._name,
             device=self._device,
@@ -83,7 +83,7 @@ class TappedStudent:
 
     def rows(self, batch: Batch, *, forward: Callable[..., object] | None = None) -> OutputRows:
         """The same, with how many rows each sample has and which positions they are."""
-        collated, called = batch.inputs[self._input_index], self._forward if forward is None else forward
+        collated, called = batch.inputs[self.input_index], self._forward if forward is None else forward
         if self._values_output is not None:
             values = values_of(
                 called, collated.inputs, name=self._values_output, device=self._device, autocast=self._autocast

@@ -6,6 +6,7 @@ from dataclasses import replace
 from softlab.labels.losses import settled_loss
 from softlab.store.reader import Store
 from softlab.student.options import LearnOptions, Student, TrainOptions
+from softlab.student.robust_options import with_papers_temperature
 
 
 def settle_temperatures(
@@ -20,7 +21,11 @@ def settle_temperatures(
 
     def settled(learn: LearnOptions) -> LearnOptions:
         loss = settled_loss(
-            learn.loss, num_classes=first.num_classes, head=first.head, lowest=lowest, interpolates=interpolates
+            learn.loss if learn.robust is None else with_papers_temperature(learn.loss, learn.robust),
+            num_classes=first.num_classes,
+            head=first.head,
+            lowest=lowest,
+            interpolates=interpolates,
         )
         return replace(learn, loss=loss)
 

@@ -19,7 +19,7 @@ from tests.teacher.dumping import dump, make_options, make_teacher
 
 UNLABELLED = replace(PICTURES, targets_N=None)
 OF_VALUES = {"values", "teacher values"}
-OF_OTHERS = {*OF_VALUES, "label sets", "entities", "answers", "relevance", "vocabulary", "sampled rows"}
+OF_OTHERS = {*OF_VALUES, "label sets", "entities", "answers", "relevance", "vocabulary", "sampled rows", "attack"}
 
 
 def align(source: Source, store: Store | None = None) -> Aligned:
@@ -69,7 +69,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(InvalidOption) as caught:
         check_best_by("acuracy")
     assert str(caught.value) == (
-        "run.best_by = acuracy: no such metric. Did you mean accuracy or top5_accuracy or teacher_accuracy? Change "
+        "run.best_by = acuracy: no such metric. Did you mean accuracy or top5_accuracy or robust_accuracy? Change "
         "`run.best_by`."
     )
 

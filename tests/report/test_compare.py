@@ -14,7 +14,7 @@ from softlab.report.runs import TrainingRun, read_run
 from tests.report.folders import FAILURE, change_json, copied, copy_run, set_aside
 
 OF_OTHERS = {"whole rows", "values", "teacher values", "label sets", "entities", "answers", "relevance"}
-OF_OTHERS |= {"vocabulary", "sampled rows"}
+OF_OTHERS |= {"vocabulary", "sampled rows", "attack"}
 MEASURED = {name for name, metric in METRIC_BY_NAME.items() if not metric.needs & OF_OTHERS}
 """Of stores that keep 4 classes."""
 

@@ -83,7 +83,7 @@ def _learn(left: dict[str, Any], *, own_seed: bool = False) -> LearnOptions:
         teachers=TeachersOptions(**_own(TeachersOptions, left), **weight),
         targets=_take(TargetOptions, left),
         optimizer=OptimizerOptions(**_own(OptimizerOptions, left, first="optimizer")),
-        **{name: left.pop(name) for name in ("feature", "head", "prune") if name in left},
+        **{name: left.pop(name) for name in ("feature", "head", "prune", "robust") if name in left},
         **seed,
     )
 

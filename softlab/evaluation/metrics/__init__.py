@@ -14,6 +14,7 @@ from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
 from softlab.evaluation.metrics.perplexity import Perplexity
 from softlab.evaluation.metrics.rankings import Mrr, Ndcg, RankedShare
+from softlab.evaluation.metrics.robust_accuracy import RobustAccuracy
 from softlab.evaluation.metrics.teacher_accuracy import TeacherAccuracy
 from softlab.evaluation.metrics.teacher_agreement import TeacherAgreement
 from softlab.evaluation.metrics.teacher_distances import TeacherCosine, TeacherMse
@@ -39,6 +40,7 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     MicroF1,
     MacroF1,
     CalibrationError,
+    RobustAccuracy,
     AnswerMatch,
     AnswerF1,
     AnswerPosition,

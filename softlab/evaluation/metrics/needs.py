@@ -34,6 +34,7 @@ Need = Literal[
     "teacher values",
     "vectors",
     "relevance",
+    "attack",
 ]
 """Hard targets of each row; models that give logits over classes; right answers, and models that seek them in texts;
 samples that may be of several classes; classes that are counted one by one, six of them or more; or those of a
@@ -41,7 +42,7 @@ vocabulary, as of tokens, whose hard target is the next one; words whose classes
 teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others;
 stored labels that keep all classes, that leave some out, or that are an unbiased sample of them; and that are known at
 temperature 1; models that give values in place of logits; these of the teacher, stored; more than one number a row;
-candidates of which is known how relevant they are."""
+candidates of which is known how relevant they are; samples that were changed so that the model errs."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
@@ -63,6 +64,7 @@ LACKING: dict[Need, str] = {
     "values": "the models give logits over classes, and no values",
     "teacher values": "there is no store of the values that its teacher gives",
     "vectors": "what its store holds is one number a row",
+    "attack": "samples are attacked by `softlab evaluate` alone, with `evaluate.robust`",
     "relevance": "no `input.relevance_field` tells how relevant its candidates are",
 }
 """Why a metric can't be measured."""

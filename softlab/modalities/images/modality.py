@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import torch
 from msgspec import UnsetType
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from softlab.modalities.images.restated import LooksSame, as_settled, find_same,
 from softlab.modalities.images.torchvision_sets import open_named
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
-from softlab.modalities.inputs import Collated, Inputs
+from softlab.modalities.inputs import Collated, InputBounds, Inputs
 from softlab.modalities.modality import OpenDataSet
 from softlab.modalities.views import tensor_digest
 from softlab.sources.source import Raw
@@ -68,6 +69,11 @@ class Images:
             return ""
         mean, std = (list(values) for values in (options.mean, options.std))
         return f"images have their own size, mean {mean} and std {std}; for others say `input.mean`, .."
+
+    def input_bounds(self, options: ImageInput) -> InputBounds:
+        """Black and white, as each channel is normalised."""
+        mean_C11, std_C11 = (torch.tensor(values)[:, None, None] for values in (options.mean, options.std))
+        return InputBounds(lowest=-mean_C11 / std_C11, highest=(1 - mean_C11) / std_C11, unit=1 / std_C11)
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)

@@ -55,6 +55,7 @@ def plan_heads(
         return {}
     _check_effects(options, stores)
     _check_same_heads(own)
+    _check_no_attack(students, options)
     for name, given in own.items():
         if not any(each.weight for each in given.values()):
             raise InvalidOption(f"student {name}: the weight of each of its heads is 0. Raise one, or leave it out.")
@@ -135,6 +136,16 @@ def _check_effects(options: TrainOptions, stores: Sequence[Store]) -> None:
         raise InvalidOption(
             "teachers.weight: each head learns from one store. Leave it out; how much a head counts is its `weight`."
         )
+
+
+def _check_no_attack(students: Mapping[str, Student], options: TrainOptions) -> None:
+    """Raises InvalidOption for a student that is to withstand attacks, which raise the loss of one output."""
+    for name, student in students.items():
+        if (student.learn or options.learn).robust is not None:
+            raise InvalidOption(
+                f"student {name}: [robust] is for students with one output, and this one has several heads. Leave one "
+                f"of them out."
+            )
 
 
 def _check_same_heads(heads: Mapping[str, Mapping[str, HeadOptions]]) -> None:

@@ -32,7 +32,7 @@ def names(source: Source, store: Store | None = None) -> set[str]:
 
 def test_no_two_metrics_share_a_name_or_a_column() -> None:
     assert list(METRIC_BY_NAME) == [metric.name for metric in METRIC_BY_NAME.values()]
-    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 28
+    assert len({metric.column for metric in METRIC_BY_NAME.values()}) == len(METRIC_BY_NAME) == 29
 
 
 def test_what_a_metric_may_lack_can_be_told() -> None:
@@ -43,7 +43,7 @@ def test_what_a_metric_may_lack_can_be_told() -> None:
 def test_with_targets_and_a_teacher_all_is_measured(tmp_path: Path, k: int, lacking: str) -> None:
     store = make_store(tmp_path, k=k)
 
-    absent = {lacking, "label sets", "entities", "answers", "vocabulary", "sampled rows"}
+    absent = {lacking, "label sets", "entities", "answers", "vocabulary", "sampled rows", "attack"}
     others = OF_VALUES | OF_RANKINGS
     expected = [n for n, metric in METRIC_BY_NAME.items() if not absent & metric.needs and n not in others]
     assert names(PICTURES, store) == set(expected) == set(measure(store).values)

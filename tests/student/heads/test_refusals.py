@@ -1,6 +1,7 @@
 """Heads that can't be learnt from what a run is given: the message names the head and what to do."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from softlab.recipes.opening import choose_outputs
 from softlab.store.reader import Store, open_store
 from softlab.student.heads.options import HeadOptions
 from softlab.student.options import Student
+from softlab.student.robust_options import RobustOptions
 from softlab.student.search import SearchOptions, search
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
@@ -55,6 +57,16 @@ def refuse(
     given = {"small": students} if isinstance(students, Student) else students
     with pytest.raises(error, match=re.escape(expected)):
         train_students(given, source or Tasks(), stores, make_options(**options), valid=valid)
+
+
+def test_students_with_several_heads_are_not_attacked(both: Store) -> None:
+    learn = replace(learn_of(BOTH), robust=RobustOptions())
+
+    refuse(
+        "student small: [robust] is for students with one output, and this one has several heads",
+        Student(module=Headed(), learn=learn),
+        both,
+    )
 
 
 def test_an_output_that_only_one_of_two_teachers_has_is_named_with_its_store(both: Store, species: Store) -> None:
