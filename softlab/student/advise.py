@@ -40,7 +40,7 @@ class AdviseOptions:
     temperature: tuple[float, ...] = ()
     """Temperatures to try; default: the stored ones, with several stores those that all of them have a tail for."""
 
-    alpha: tuple[float, ...] = (1.0, 0.9, 0.5)
+    alpha: tuple[float, ...] = (1.0, 0.7, 0.3)
     """Weights of the distillation loss to try; without hard targets 1 alone.
 
     Beside them hard targets alone are tried, where there are any."""
@@ -198,7 +198,7 @@ def _with_alpha(learn: LearnOptions, alpha: float) -> TeachersOptions:
 
 
 def _name(loss: DecisionLoss, alpha: float) -> str:
-    """`kl-T4-alpha0_9`, which is also the name of a folder."""
+    """`kl-T4-alpha0_7`, which is also the name of a folder."""
     temperature = temperature_of(loss)
     parts = [loss.name, *([] if temperature is None else [f"T{temperature:g}"]), f"alpha{alpha:g}"]
     return "-".join(parts).replace(".", "_")

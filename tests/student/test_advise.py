@@ -55,7 +55,7 @@ def test_all_candidates_compete_and_ever_fewer_for_ever_longer(first: Store, tmp
 
     found = ask(first, tmp_path, on_round=seen.append, options=make_options(epochs=12))
 
-    kl = {f"kl-T{t}-alpha{alpha}" for t in (1, 2, 4) for alpha in ("1", "0_9", "0_5")}
+    kl = {f"kl-T{t}-alpha{alpha}" for t in (1, 2, 4) for alpha in ("1", "0_7", "0_3")}
     assert names(found.rounds[0]) == kl | {"hard"}
     assert [len(each.trials) for each in found.rounds] == [10, 4, 3]
     assert [each.run.epochs for each in found.rounds] == [1, 3, 12]
