@@ -94,6 +94,10 @@ class Vectors:
                 )
         return replace(options, **{name: said[name] for name in SETTLED if name in said})
 
+    def told_anew(self, recorded: VectorInput, given: VectorInput) -> VectorInput:
+        """What becomes of unseen categories may be said of each data set."""
+        return recorded if given.unseen == VectorInput().unseen else replace(recorded, unseen=given.unseen)
+
     def model_arguments(self, options: VectorInput) -> dict[str, int]:
         """What a model that is built for this input may want to know."""
         if not options.is_settled:

@@ -98,3 +98,18 @@ def test_a_value_that_is_not_a_number_stops_a_dump_by_its_name(tmp_path: Path) -
         softlab.dump_teacher(
             softlab.Teacher(module=module, name="mlp", arguments={}, input=input), source, tmp_path / "store"
         )
+
+
+def test_rows_of_a_csv_file_are_read_as_those_of_parquet(tmp_path: Path) -> None:
+    columns = {name: make_table()[name] for name in ("weight", "rooms", "colour", "label")}
+    fields = ("weight", "rooms", "colour")
+    parquet = softlab.open_source(write_table(tmp_path / "table.parquet", columns, *fields), modality="vectors")
+    lines = [",".join(map(str, row)) for row in zip(*(each.tolist() for each in columns.values()), strict=True)]
+    (tmp_path / "table.csv").write_text("\n".join([",".join(columns), *lines]))
+    options = softlab.SourceOptions(
+        path=f"datasets:csv:{tmp_path / 'table.csv'}", fields={each: each for each in fields}
+    )
+
+    csv = softlab.open_source(options, modality="vectors")
+
+    assert settle_input(VectorInput(), csv) == settle_input(ROWS, parquet)
