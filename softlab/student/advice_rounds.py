@@ -1,8 +1,8 @@
 """Candidates for how to train a student compete on a growing part of a run.
 
 The rounds are those of successive halving (Jamieson, Talwalkar 2016): all candidates get a tenth of the run, the best
-four a quarter, the best three all of it. With three stored temperatures that is 5 whole runs. All candidates of a round
-share one pass over the data.
+four a quarter, the best two all of it. Beside these two a third one is new: its alpha lies between theirs. With three
+stored temperatures that is 5 whole runs. All candidates of a round share one pass over the data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from softlab.errors import TrainingFailed
+from softlab.labels.losses import StudentLoss, temperature_of
 from softlab.modalities.modality import InputOptions
 from softlab.modalities.views import ViewOptions
 from softlab.sources.source import Source
@@ -26,7 +27,7 @@ from softlab.student.trials import Trial, all_failed, score_of
 from softlab.student.validation import Validation
 
 ROUNDS = ((1 / 10, None), (1 / 4, 4), (1.0, 3))
-"""Of each round the part of a run, and how many of the best candidates are in it; None: all."""
+"""Of each round the part of a run, and how many candidates are in it; None: all."""
 
 HALF = "half"
 
@@ -63,13 +64,41 @@ def compete(
     """All rounds, or those until one reaches the target."""
     rounds: list[Round] = []
     for number, (part, most) in enumerate(ROUNDS):
-        kept = learn if not rounds else {each.result.name: learn[each.result.name] for each in rounds[-1].able[:most]}
+        kept = learn if not rounds else {each.result.name: each.learn for each in rounds[-1].able[:most]}
+        if part == 1:
+            kept = _with_one_between(kept)
         rounds.append(contest.round(source, kept, part=part, place=f"round-{number}"))
         if on_round is not None:
             on_round(rounds[-1])
         if reaches(rounds[-1], target):
             break
     return rounds
+
+
+def _with_one_between(learn: Mapping[str, LearnOptions]) -> dict[str, LearnOptions]:
+    """The best candidates, the last of which gives its place to one with an alpha between those of the first two; as
+    they are where these two differ in more than alpha. Hard targets alone, of alpha 0, have no loss to differ in."""
+    names = list(learn)
+    if len(names) < 3:
+        return dict(learn)
+    less, more = sorted((learn[name] for name in names[:2]), key=lambda each: each.teachers.alpha)
+    alphas = less.teachers.alpha, more.teachers.alpha
+    if alphas[0] == alphas[1] or (alphas[0] > 0 and less.loss != more.loss):
+        return dict(learn)
+    between = round(sum(alphas) / 2, 3)
+    return {name: learn[name] for name in names[:-1]} | {candidate_name(more.loss, between): with_alpha(more, between)}
+
+
+def with_alpha(learn: LearnOptions, alpha: float) -> LearnOptions:
+    """The same with this weight of the distillation loss from beginning to end."""
+    return replace(learn, teachers=replace(learn.teachers, alpha=alpha, alpha_end=None))
+
+
+def candidate_name(loss: StudentLoss, alpha: float) -> str:
+    """`kl-T4-alpha0_7`, which is also the name of a folder."""
+    temperature = temperature_of(loss)
+    parts = [loss.name, *([] if temperature is None else [f"T{temperature:g}"]), f"alpha{alpha:g}"]
+    return "-".join(parts).replace(".", "_")
 
 
 def reaches(found: Round, target: TargetMetric | None) -> bool:

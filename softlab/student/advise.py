@@ -8,7 +8,7 @@ from torch import nn
 
 from softlab.errors import InvalidOption
 from softlab.evaluation.best import AUTO
-from softlab.labels.losses import DecisionLoss, LossName, LossOnValues, temperature_of
+from softlab.labels.losses import LossName, LossOnValues
 from softlab.modalities.modality import InputOptions, tells_targets
 from softlab.modalities.views import ViewOptions
 from softlab.sources.answers import answers_of
@@ -17,9 +17,9 @@ from softlab.sources.label_sets import label_sets
 from softlab.sources.source import Source, hard_targets
 from softlab.store.mapped import whole_of
 from softlab.store.reader import Store
-from softlab.student.advice_rounds import Contest, OnRound, Round, compete, reaches
+from softlab.student.advice_rounds import Contest, OnRound, Round, candidate_name, compete, reaches, with_alpha
 from softlab.student.loop import OnProgress
-from softlab.student.options import LearnOptions, RunOptions, TeachersOptions, TrainOptions
+from softlab.student.options import LearnOptions, RunOptions, TrainOptions
 from softlab.student.stored_evidence import StoredEvidence, evidence_of
 from softlab.student.target_metric import TargetMetric, read_target
 from softlab.student.train import OnStart
@@ -186,19 +186,6 @@ def _candidates(
     )
     alphas = what.alpha if has_targets else (1.0,)
     tried = {
-        _name(loss, alpha): replace(learn, loss=loss, teachers=_with_alpha(learn, alpha))
-        for loss in losses
-        for alpha in alphas
+        candidate_name(loss, alpha): with_alpha(replace(learn, loss=loss), alpha) for loss in losses for alpha in alphas
     }
-    return tried | ({HARD: replace(learn, teachers=_with_alpha(learn, 0.0))} if has_targets else {})
-
-
-def _with_alpha(learn: LearnOptions, alpha: float) -> TeachersOptions:
-    return replace(learn.teachers, alpha=alpha, alpha_end=None)
-
-
-def _name(loss: DecisionLoss, alpha: float) -> str:
-    """`kl-T4-alpha0_7`, which is also the name of a folder."""
-    temperature = temperature_of(loss)
-    parts = [loss.name, *([] if temperature is None else [f"T{temperature:g}"]), f"alpha{alpha:g}"]
-    return "-".join(parts).replace(".", "_")
+    return tried | ({HARD: with_alpha(learn, 0.0)} if has_targets else {})

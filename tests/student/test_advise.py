@@ -10,13 +10,14 @@ import pytest
 from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch, TrainingFailed
+from softlab.labels.losses import KlLoss
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student import advice_rounds
-from softlab.student.advice_rounds import ROUNDS, Round
+from softlab.student.advice_rounds import ROUNDS, Round, _with_one_between, with_alpha
 from softlab.student.advise import Advice, AdviseOptions, advise
 from softlab.student.heads.options import HeadOptions
-from softlab.student.options import Student, TrainOptions
+from softlab.student.options import LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
@@ -61,10 +62,27 @@ def test_all_candidates_compete_and_ever_fewer_for_ever_longer(first: Store, tmp
     assert [each.run.epochs for each in found.rounds] == [1, 3, 12]
     assert [each.num_samples for each in found.rounds] == [24, 24, 24]
     assert seen == list(found.rounds)
-    for earlier, later in zip(found.rounds, found.rounds[1:], strict=False):
-        assert names(later) == {trial.result.name for trial in earlier.trials[: len(later.trials)]}
+    first_round, second, last = found.rounds
+    assert names(second) == {trial.result.name for trial in first_round.trials[:4]}
+    best_two = {trial.result.name for trial in second.trials[:2]}
+    assert best_two < names(last)
     assert found.cost == pytest.approx(10 / 10 + 4 / 4 + 3)
     assert not found.is_reached
+
+
+def test_beside_the_best_two_a_third_one_has_an_alpha_between_theirs() -> None:
+    def learn(alpha: float, temperature: float = 1.0) -> LearnOptions:
+        return with_alpha(LearnOptions(loss=KlLoss(temperature=temperature)), alpha)
+
+    best, hard, third = learn(0.3), learn(0.0, temperature=4.0), learn(1.0)
+
+    after = _with_one_between({"best": best, "hard": hard, "third": third})
+    same = _with_one_between({"best": best, "other": learn(1.0, temperature=4.0), "third": third})
+    two = _with_one_between({"best": best, "hard": hard})
+
+    assert after == {"best": best, "hard": hard, "kl-T1-alpha0_15": learn(0.15)}
+    assert list(same) == ["best", "other", "third"], "they differ in temperature too"
+    assert list(two) == ["best", "hard"]
 
 
 def test_the_best_trains_again_to_its_score(first: Store, tmp_path: Path) -> None:
