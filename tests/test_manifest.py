@@ -86,6 +86,9 @@ def test_a_cut_off_manifest_is_refused(length: int) -> None:
         decode(GOOD[:length])
 
 
+PARTS = {"part_rows": 6, "files": [json.loads(GOOD)["samples_file"] | {"path": "samples/part-00001.parquet"}]}
+"""The second one of two parts of the table of samples."""
+
 WRONG: dict[str, dict[str, bytes]] = {
     "is not a plain relative path inside the store": {
         "parent folder": changed(("samples_file.path", "../x")),
@@ -152,6 +155,8 @@ WRONG: dict[str, dict[str, bytes]] = {
         "row without values": changed(("storage.fields.4.row_shape", [8, 0])),
         "five axes": changed(("storage.fields.4.row_shape", [1, 1, 1, 1, 1])),
         "nested objects": b'{"format":' * 100_000,
+        "parts without rows": changed(("format_version", 3), ("further_samples", PARTS | {"part_rows": 0})),
+        "no further part": changed(("format_version", 3), ("further_samples", PARTS | {"files": []})),
     },
     "the hash of a file is not 64 lower-case hex digits": {
         "upper case": changed(("samples_file.blake3", "A" * 64)),
@@ -161,6 +166,9 @@ WRONG: dict[str, dict[str, bytes]] = {
     },
     "two files have the same path": {
         "one path twice": changed(("samples_file.path", "outputs/logits/zarr.json")),
+        "one part twice": changed(
+            ("format_version", 3), ("further_samples", PARTS | {"files": [json.loads(GOOD)["samples_file"]]})
+        ),
         "paths that differ in case": changed(("samples_file.path", "Outputs/Logits/ZARR.json")),
         "paths that differ in case beyond ASCII": changed(
             ("samples_file.path", "stra\u00dfe"), ("layout_files.0.path", "STRASSE")
@@ -216,6 +224,16 @@ WRONG: dict[str, dict[str, bytes]] = {
         "another transform": changed(("views.transforms", [{"name": "RandomHorizontalFlip", "arguments": {}}])),
         "mixing": changed(("views.mixing", {"mixup": 1.0, "cutmix": None, "share": 1.0, "cutmix_share": 0.5})),
         "another fingerprint": changed(("views.fingerprint", "a" * 64)),
+    },
+    "a table of samples of 2 parts in format version 2": {
+        "parts in format 2": changed(("further_samples", PARTS)),
+    },
+    "a table of samples of 1 parts in format version 3": {
+        "no parts in format 3": changed(("format_version", 3)),
+    },
+    "2 parts of the table of samples, expected": {
+        "too few parts": changed(("format_version", 3), ("further_samples", PARTS | {"part_rows": 1})),
+        "too many parts": changed(("format_version", 3), ("further_samples", PARTS | {"part_rows": 1 << 40})),
     },
     "files of pixel digests, expected": {
         "digests without files": changed(("views.digest_every", 64)),
@@ -354,8 +372,8 @@ def test_two_paths_are_accepted_where_each_name_is_plain_and_they_differ_beyond_
 
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
-    with pytest.raises(UnsupportedStore, match=re.escape("this softlab reads versions 1 and 2. Upgrade softlab.")):
-        decode(changed(("format_version", 3), ("shards", "somewhere else"), ("new", {})))
+    with pytest.raises(UnsupportedStore, match=re.escape("this softlab reads versions 1 to 3. Upgrade softlab.")):
+        decode(changed(("format_version", 4), ("shards", "somewhere else"), ("new", {})))
 
 
 def test_encoded_values_are_plain_json() -> None:

@@ -73,7 +73,9 @@ def _configs(manifest: Manifest) -> list[str]:
     of_samples = "samples"
     while of_samples in tables:
         of_samples += "-table"
-    tables = {of_samples: manifest.samples_file.path} | tables
+    path = manifest.samples_file.path
+    has_parts = len(manifest.samples_files) > 1
+    tables = {of_samples: f"{path.rpartition('/')[0]}/*.parquet" if has_parts else path} | tables
     lines = [line for name, files in tables.items() for line in (f"- config_name: {name}", f"  data_files: {files}")]
     return ["configs:", *lines]
 

@@ -22,6 +22,7 @@ from softlab.manifest.outputs import (
 )
 from softlab.manifest.precisions import precision_of_each, samples_by_precision, spans_of, with_precision
 from softlab.manifest.records import ENTRIES, SAMPLES, Manifest, StorePlan
+from softlab.manifest.sample_parts import FurtherSamplesRecord, version_for, version_to_go_on
 from softlab.manifest.seen import (
     InputRecord,
     MixingRecord,
@@ -57,6 +58,7 @@ __all__ = [
     "CodingRecord",
     "FieldRecord",
     "FileRecord",
+    "FurtherSamplesRecord",
     "ImportedRecord",
     "InputRecord",
     "LabelSpaceRecord",
@@ -96,6 +98,8 @@ __all__ = [
     "samples_by_precision",
     "spans_of",
     "tell_differences",
+    "version_for",
+    "version_to_go_on",
     "views_fingerprint",
     "with_precision",
 ]

@@ -32,7 +32,12 @@ ExpectedArrays = dict[str, tuple[str | None, tuple[int, ...]]]
 
 def find_contradiction(manifest: Manifest) -> str | None:
     """The first thing that is wrong with a finished store's manifest, as the middle of a sentence; None if nothing."""
-    return _find_wrong_file(manifest) or find_plan_contradiction(manifest) or _find_wrong_cover(manifest)
+    return (
+        _find_wrong_file(manifest)
+        or find_plan_contradiction(manifest)
+        or _find_wrong_samples(manifest)
+        or _find_wrong_cover(manifest)
+    )
 
 
 def find_plan_contradiction(plan: StorePlan) -> str | None:
@@ -206,6 +211,16 @@ def _find_wrong_views(plan: StorePlan) -> str | None:
         return f"{plan.source.num_samples} samples chosen from {chosen_from}"
     if chosen_from is not None and views.mixing is not None:
         return "its views are mixed with any of the teacher's samples, of which it holds a part"
+    return None
+
+
+def _find_wrong_samples(manifest: Manifest) -> str | None:
+    """Format 3 is that of stores whose table of samples has several parts."""
+    has_parts, found = manifest.further_samples is not UNSET, len(manifest.samples_files)
+    if has_parts != (manifest.format_version == 3):
+        return f"a table of samples of {found} parts in format version {manifest.format_version}"
+    if found != manifest.samples_grid.num_shards:
+        return f"{found} parts of the table of samples, expected {manifest.samples_grid.num_shards}"
     return None
 
 

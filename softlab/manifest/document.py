@@ -16,7 +16,9 @@ from softlab.manifest.strict_json import decode_strictly
 from softlab.manifest.value_types import Record
 from softlab.manifest.version1 import Manifest1, from_version_1, to_version_1
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""The newest one that is read; see `sample_parts.version_for`."""
+
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 512 << 20
 """Half a million shards."""
@@ -105,9 +107,9 @@ def _check_header(data: bytes, *, where: str) -> None:
         return
     if header.format != "softlab":
         raise NotAStore(f"{where}: is a manifest of {header.format!r}, not of softlab. Check the path.")
-    if header.format_version not in (1, FORMAT_VERSION):
+    if not 1 <= header.format_version <= FORMAT_VERSION:
         raise UnsupportedStore(
-            f"{where}: format version {header.format_version}, but this softlab reads versions 1 and {FORMAT_VERSION}. "
+            f"{where}: format version {header.format_version}, but this softlab reads versions 1 to {FORMAT_VERSION}. "
             f"Upgrade softlab."
         )
 

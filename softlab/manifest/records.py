@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from softlab.amounts import format_count
 from softlab.manifest.outputs import ClassesRecord, OutputRecord, TokensReadRecord, ValuesRecord
+from softlab.manifest.sample_parts import FurtherSamplesRecord
 from softlab.manifest.seen import InputRecord, SourceRecord, ViewsRecord
 from softlab.manifest.statistics import Statistics
 from softlab.manifest.storage import FieldRecord, FileRecord, ShardRecord, StorageRecord, TokensRecord
@@ -31,7 +32,9 @@ class StorePlan(Record, frozen=True, kw_only=True):
     """Everything that is settled before the first row is written."""
 
     format: Literal["softlab"]
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
+    """3 where the table of samples lies in several files, and else as 2."""
+
     kind: Literal["soft-labels"]
     softlab_version: str
     libraries: dict[str, str]
@@ -153,6 +156,11 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
 
     source_fingerprint: Fingerprint
     samples_file: FileRecord
+    """The table of samples, or in format 3 its first part."""
+
+    further_samples: FurtherSamplesRecord | UnsetType = UNSET
+    """Its other parts, in format 3."""
+
     layout_files: tuple[FileRecord, ...]
     """Files of the format itself (Zarr's metadata), which belong to no shard."""
 
@@ -180,9 +188,22 @@ class Manifest(StorePlan, frozen=True, kw_only=True):
         return self.views.num_views * self.source.num_samples
 
     @property
+    def samples_files(self) -> tuple[FileRecord, ...]:
+        """The table of samples, part by part."""
+        further = self.further_samples
+        return (self.samples_file, *(() if isinstance(further, UnsetType) else further.files))
+
+    @property
+    def samples_grid(self) -> ShardGrid:
+        """Which samples each of those files has."""
+        num_samples, further = self.source.num_samples, self.further_samples
+        part_rows = num_samples if isinstance(further, UnsetType) else further.part_rows
+        return ShardGrid(num_views=1, num_samples=num_samples, shard_rows=part_rows)
+
+    @property
     def files(self) -> list[FileRecord]:
         """Every file that the manifest vouches for."""
-        own = [self.samples_file, *self.layout_files, *self.digest_files]
+        own = [*self.samples_files, *self.layout_files, *self.digest_files]
         return own + [file for shard in self.shards for file in shard.files]
 
     @property

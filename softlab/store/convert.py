@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from softlab.manifest import Manifest, StorePlan, in_version_2
+from softlab.manifest import Manifest, StorePlan, in_version_2, version_for
 from softlab.store.access import writing
 from softlab.store.folder import find_finished
 from softlab.store.format import FormatName
@@ -60,4 +60,5 @@ def _plan_of(store: Store, *, format: FormatName) -> StorePlan:
     """Always of today's format version."""
     plan = in_version_2(store.manifest.plan)
     storage = msgspec.structs.replace(plan.storage, format=format)
-    return msgspec.structs.replace(plan, storage=storage, parent=store.digest)
+    version = version_for(plan.source.num_samples)
+    return msgspec.structs.replace(plan, format_version=version, storage=storage, parent=store.digest)

@@ -2,7 +2,7 @@
 
 # Shape letters: N samples.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from mmap import mmap
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import DamagedStore
-from softlab.identity import ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.manifest import FileRecord, Manifest, StorePlan, begin, encode
 from softlab.plain_files import MAX_TABLE_BYTES
@@ -21,7 +20,17 @@ from softlab.store.files import map_file, read_file, records_of
 from softlab.store.folder import EXPECTED_SAMPLES, PLAN_NAME, read_begun
 from softlab.store.place import files_at
 from softlab.store.sample_columns import SampleColumns
-from softlab.store.samples import SampleTable, decode_samples, encode_samples, has_content_hashes
+from softlab.store.samples import (
+    SampleTable,
+    decode_samples,
+    encode_samples,
+    has_content_hashes,
+    join_recipe,
+    join_tables,
+)
+
+Parts = Sequence[tuple[bytes | mmap, int]]
+"""The bytes of a table of samples, or of its parts, and how many samples each has."""
 
 REPEAT = "Run the command that began this dump again: it writes that file anew."
 
@@ -55,36 +64,44 @@ class KnownSamples:
     def __init__(self, root: Place, plan: StorePlan, *, parent: Manifest | None) -> None:
         self._root, self._plan, self._parent = root, plan, parent
 
-    def tables(self) -> Iterator[SampleTable] | None:
-        """The same as `read`, a stretch at a time."""
-        data = self._read_bytes()
-        return None if data is None else self._tables(data)
-
-    def _tables(self, data: bytes | mmap) -> Iterator[SampleTable]:
-        with self._damage_told():
-            yield from SampleColumns(data, num_samples=self._plan.source.num_samples).tables()
-
     def read(self) -> SampleTable | None:
         """The table as it was written down; its hashes are zeros where they aren't known. None where a dump was begun
         without one. Raises DamagedStore for another one."""
-        data = self._read_bytes()
-        return None if data is None else self._decode(data)
+        parts = self._read_parts()
+        if parts is None:
+            return None
+        with self._damage_told():
+            return join_tables([decode_samples(data, num_samples=num_rows) for data, num_rows in parts])
+
+    def tables(self) -> Iterator[SampleTable] | None:
+        """The same, a stretch at a time."""
+        parts = self._read_parts()
+        return None if parts is None else self._tables(parts)
+
+    def _tables(self, parts: Parts) -> Iterator[SampleTable]:
+        with self._damage_told():
+            for data, num_rows in parts:
+                yield from SampleColumns(data, num_samples=num_rows).tables()
 
     def recipe_N(self) -> RecipeIndex | None:
         """As `SampleTable.recipe_N`; None too where a dump was begun without a table."""
-        data = self._read_bytes()
-        if data is None:
+        parts = self._read_parts()
+        if parts is None:
             return None
         with self._damage_told():
-            return SampleColumns(data, num_samples=self._plan.source.num_samples).recipe_N()
+            return join_recipe([SampleColumns(data, num_samples=num_rows).recipe_N() for data, num_rows in parts])
 
     @cached_property
     def hashes_N16(self) -> NDArray[np.uint8] | None:
         """Content hashes, uint8 [N, 16], each all zeros where it isn't known; None where none is known."""
-        data = self._read_bytes()
-        if data is None or not self._has_content_hashes(data):
+        parts = self._read_parts()
+        if parts is None:
             return None
-        return ContentHashes(self._decode(data).content_hashes).bytes_N16
+        with self._damage_told():
+            if not any(has_content_hashes(data) for data, _ in parts):
+                return None
+            found = [SampleColumns(data, num_samples=num_rows).hashes() for data, num_rows in parts]
+            return np.concatenate([hashes_S16 for part in found for hashes_S16 in part])
 
     @cached_property
     def rows_N(self) -> NDArray[np.int64] | None:
@@ -93,22 +110,19 @@ class KnownSamples:
         table = None if self._parent is None or not self._plan.has_units else self.read()
         return None if table is None else table.rows_N
 
-    def _read_bytes(self) -> bytes | mmap | None:
+    def _read_parts(self) -> Parts | None:
         if self._parent is not None:
-            return _bytes_of(self._root, self._parent.samples_file)
+            files = zip(self._parent.samples_files, self._parent.samples_grid, strict=True)
+            return [(_bytes_of(self._root, file), part.num_rows) for file, part in files]
+        data = self._read_begun()
+        return None if data is None else [(data, self._plan.source.num_samples)]
+
+    def _read_begun(self) -> bytes | mmap | None:
         files = files_at(self._root)
         record = read_begun(self._root).samples_file if files.has(PLAN_NAME) else None
         if record is not None:
             return _bytes_of(self._root, record, next_step=REPEAT)
         return files.read(EXPECTED_SAMPLES, max_bytes=MAX_TABLE_BYTES)
-
-    def _decode(self, data: bytes | mmap) -> SampleTable:
-        with self._damage_told():
-            return decode_samples(data, num_samples=self._plan.source.num_samples)
-
-    def _has_content_hashes(self, data: bytes | mmap) -> bool:
-        with self._damage_told():
-            return has_content_hashes(data)
 
     @contextmanager
     def _damage_told(self) -> Iterator[None]:

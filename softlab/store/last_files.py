@@ -2,22 +2,35 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from softlab.card.render import CARD_NAME, renewed_card
 from softlab.identity import SourceFingerprint
 from softlab.indices import StoreIndex
-from softlab.manifest import MANIFEST_NAME, FileRecord, Manifest, StorePlan, add_up_by_output, decode_manifest, encode
+from softlab.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    FurtherSamplesRecord,
+    Manifest,
+    StorePlan,
+    add_up_by_output,
+    decode_manifest,
+    encode,
+    sample_parts,
+)
 from softlab.remote.remote import Place
-from softlab.shards import Shard
+from softlab.shards import Shard, ShardGrid
+from softlab.store import samples
 from softlab.store.commit_record import CommitRecord
 from softlab.store.digest_names import digests_name
 from softlab.store.files import write_files
 from softlab.store.known_formats import format_named
 from softlab.store.pixel_digests import PixelDigests, encode_digests
 from softlab.store.place import files_at
-from softlab.store.samples import SAMPLES_NAME, SampleTable, write_samples
+from softlab.store.samples import SAMPLES_NAME, SampleTable, part_name, write_samples
 
 Digested = Callable[[Shard], StoreIndex]
 """The samples of a shard whose pixel digests are kept."""
@@ -38,14 +51,15 @@ def write_last_files(
     fingerprint = SourceFingerprint()
     told = _told_to(fingerprint, tables)
     if parent is None:
-        samples_file = _write_samples(root, plan, told)
+        samples_files = _write_samples(root, plan, told)
     else:
         deque(told, maxlen=0)
     shards = (*(parent.shards if parent else ()), *(record.shard for record in records))
     manifest = Manifest(
         **{name: getattr(plan, name) for name in StorePlan.__struct_fields__},
         source_fingerprint=fingerprint.hexdigest(),
-        samples_file=parent.samples_file if parent else samples_file,
+        samples_file=parent.samples_file if parent else samples_files[0],
+        further_samples=parent.further_samples if parent else _further(samples_files),
         layout_files=layout_files,
         shards=shards,
         statistics=add_up_by_output(shards),
@@ -65,11 +79,33 @@ def _told_to(fingerprint: SourceFingerprint, tables: Iterable[SampleTable]) -> I
         yield table
 
 
-def _write_samples(root: Place, plan: StorePlan, tables: Iterable[SampleTable]) -> FileRecord:
+def _write_samples(root: Place, plan: StorePlan, tables: Iterator[SampleTable]) -> list[FileRecord]:
+    """The table of samples, which in format 3 has several parts."""
+    if plan.format_version < 3:
+        return [_write_part(root, plan, SAMPLES_NAME, tables, start=0)]
+    grid = ShardGrid(num_views=1, num_samples=plan.source.num_samples, shard_rows=sample_parts.PART_ROWS)
+    assert grid.shard_rows % samples.GROUP_ROWS == 0, "a part has whole stretches"
+    return [
+        _write_part(
+            root,
+            plan,
+            part_name(part.part),
+            islice(tables, -(-part.num_rows // samples.GROUP_ROWS)),
+            start=part.start,
+        )
+        for part in grid
+    ]
+
+
+def _write_part(root: Place, plan: StorePlan, path: str, tables: Iterable[SampleTable], *, start: int) -> FileRecord:
     is_part, has_rows = plan.source.chosen_from is not None, plan.has_units
     return files_at(root).fill(
-        SAMPLES_NAME, lambda file: write_samples(file, tables, has_recipe_indices=is_part, has_rows=has_rows)
+        path, lambda file: write_samples(file, tables, has_recipe_indices=is_part, has_rows=has_rows, start=start)
     )
+
+
+def _further(files: Sequence[FileRecord]) -> FurtherSamplesRecord | UnsetType:
+    return UNSET if len(files) == 1 else FurtherSamplesRecord(part_rows=sample_parts.PART_ROWS, files=tuple(files[1:]))
 
 
 def _write_digests(

@@ -69,7 +69,7 @@ class Store:
         if manifest.classes:
             self._named[None] = manifest.group_of(manifest.classes[0])
         self._units: UnitRows | None = None
-        self._tables = StoredTables(path, manifest, name=self.name)
+        self._tables = StoredTables(path, manifest, name=self.name, digest=digest, cache=cache)
         self._groups = DecodedGroups(path, manifest, digest, name=self.name, cache=cache, units=lambda: self.units)
 
     def __len__(self) -> int:
@@ -211,8 +211,10 @@ class Store:
         """Whether the row cache may hold the labels and some features at once."""
         groups = [self._group_named(None)] if self.has_labels else []
         groups += [self._group_named(name) for name in features]
-        hashes = CONTENT_HASH_BYTES * self.num_samples if self.has_large_table else 0
-        return sum(map(self._groups.bytes_when_decoded, groups)) + hashes <= self._cache.max_bytes
+        table_bytes = CONTENT_HASH_BYTES * self.num_samples if self.has_large_table else 0
+        if self.has_large_table and not isinstance(self.path, Path):
+            table_bytes += sum(file.bytes for file in self.manifest.samples_files)
+        return sum(map(self._groups.bytes_when_decoded, groups)) + table_bytes <= self._cache.max_bytes
 
     def read(self, samples: ArrayLike, *, view: ArrayLike = 0) -> "SoftLabels":
         """Soft labels of B samples, in the order asked for, in one view or each in its own.
@@ -293,9 +295,8 @@ class Store:
 
     @property
     def has_large_table(self) -> bool:
-        """Whether there are so many samples that `read_samples` is to be avoided: it holds some 60 bytes of each. Of a
-        store elsewhere the table is fetched, and so held, as a whole."""
-        return self.num_samples > LARGE_TABLE and isinstance(self.path, Path)
+        """Whether there are so many samples that `read_samples` is to be avoided: it holds some 60 bytes of each."""
+        return self.num_samples > LARGE_TABLE
 
     def read_keys(self) -> Iterator[Keys]:
         """Those of all samples in their order, some at a time where there are very many."""
@@ -312,7 +313,7 @@ class Store:
         `read`."""
         store_B = check_samples(samples, num_samples=self.num_samples, where=self.name)
         if self.has_large_table:
-            return self._tables.hashes_of(store_B, cache=self._cache, digest=self.digest)
+            return self._tables.hashes_of(store_B)
         return ContentHashes(self.read_samples().content_hashes).bytes_N16[store_B]
 
     def read_samples_at(self, samples: ArrayLike) -> SampleTable:

@@ -25,6 +25,8 @@ from softlab.store.samples import (
     decode_hashes,
     decode_keys,
     decode_recipe_indices,
+    join_recipe,
+    join_tables,
 )
 
 Part = TypeVar("Part", Keys, NDArray[Any])
@@ -121,6 +123,68 @@ class SampleColumns:
         metadata = self._file.metadata
         sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         return np.cumsum([0, *sizes])[:-1]
+
+
+class SampleParts:
+    """The same of a table that lies in several files, each of which is opened when it is first looked at."""
+
+    def __init__(self, grid: ShardGrid, open_part: Callable[[Shard], SampleColumns]) -> None:
+        self._grid, self._open = grid, open_part
+        self._opened: dict[int, SampleColumns] = {}
+        self.num_samples = grid.num_samples
+
+    def keys(self) -> Iterator[Keys]:
+        """As `SampleColumns.keys`."""
+        for part in self._grid:
+            yield from self._part(part).keys()
+
+    def tables(self) -> Iterator[SampleTable]:
+        """As `SampleColumns.tables`; each part begins with a stretch of its own."""
+        for part in self._grid:
+            yield from self._part(part).tables()
+
+    def recipe_N(self) -> RecipeIndex | None:
+        """As `SampleTable.recipe_N`."""
+        return join_recipe([self._part(part).recipe_N() for part in self._grid])
+
+    def take(self, store_B: StoreIndex) -> SampleTable:
+        """As `SampleColumns.take`."""
+        if not len(store_B):
+            return SampleTable(keys=[], targets_N=None, content_hashes=[])
+        part_B = store_B // self._grid.shard_rows
+        parts = [self._grid.shard(0, number) for number in np.unique(part_B).tolist()]
+        places = [np.flatnonzero(part_B == part.part) for part in parts]
+        table = join_tables(
+            [
+                self._part(part).take(StoreIndex(store_B[own] - part.start))
+                for part, own in zip(parts, places, strict=True)
+            ]
+        )
+        order_B = np.argsort(np.concatenate(places))
+        return SampleTable(
+            keys=Keys(table.keys).take(order_B),
+            targets_N=None if table.targets_N is None else table.targets_N[order_B],
+            content_hashes=ContentHashes.from_bytes(ContentHashes(table.content_hashes).bytes_N16[order_B]),
+        )
+
+    def hashes(self) -> Iterator[NDArray[np.uint8]]:
+        """As `SampleColumns.hashes`."""
+        for part in self._grid:
+            yield from self._part(part).hashes()
+
+    def hashes_into(self, stretch: Shard, rows_S16: Rows) -> None:
+        """As `SampleColumns.hashes_into`."""
+        first, last = stretch.start // self._grid.shard_rows, (stretch.stop - 1) // self._grid.shard_rows
+        for number in range(first, last + 1):
+            part = self._grid.shard(0, number)
+            start, stop = max(stretch.start, part.start), min(stretch.stop, part.stop)
+            own = Shard(view=0, part=stretch.part, start=start - part.start, stop=stop - part.start)
+            self._part(part).hashes_into(own, rows_S16[start - stretch.start : stop - stretch.start])
+
+    def _part(self, part: Shard) -> SampleColumns:
+        if part.part not in self._opened:
+            self._opened[part.part] = self._open(part)
+        return self._opened[part.part]
 
 
 class _Parts(Generic[Part]):

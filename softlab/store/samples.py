@@ -70,6 +70,11 @@ class SampleTable:
         return len(self.keys)
 
 
+def part_name(part: int) -> str:
+    """The file of a part of a table that is too large for one."""
+    return f"samples/part-{part:05d}.parquet"
+
+
 def encode_samples(table: SampleTable) -> bytes:
     """The bytes of `samples.parquet`."""
     sink = BytesIO()  # gives its bytes away without a copy
@@ -91,17 +96,52 @@ def cut(table: SampleTable) -> Iterator[SampleTable]:
         )
 
 
-def write_samples(sink: BinaryIO, tables: Iterable[SampleTable], *, has_recipe_indices: bool, has_rows: bool) -> None:
-    """Write `samples.parquet` of a table that comes GROUP_ROWS samples at a time, all of which have, or lack, the
-    columns that not each table has."""
+def write_samples(
+    sink: BinaryIO, tables: Iterable[SampleTable], *, has_recipe_indices: bool, has_rows: bool, start: int = 0
+) -> None:
+    """Write `samples.parquet`, or the part of it whose first sample is `start`, of a table that comes GROUP_ROWS
+    samples at a time, all of which have, or lack, the columns that not each table has."""
     further = {RECIPE_INDEX: has_recipe_indices, ROWS: has_rows}
-    schema, start = pa.schema([*SCHEMA, *(field for field, is_there in further.items() if is_there)]), 0
+    schema = pa.schema([*SCHEMA, *(field for field, is_there in further.items() if is_there)])
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:
             assert start % GROUP_ROWS == 0, "only the last one is shorter"
             writer.write_table(_to_arrow(table, schema, start=start), row_group_size=GROUP_ROWS)
             start += len(table)
             pa.default_memory_pool().release_unused()  # Arrow would keep some 60 bytes a sample for later
+
+
+def join_tables(tables: Sequence[SampleTable]) -> SampleTable:
+    """Those of some samples, one behind the other. Raises ValueError where a column is missing in some of them, and
+    unless recipe indices ascend."""
+    first, *others = tables
+    if not others:
+        return first
+    unknown = [np.full(len(each), -1) if each.targets_N is None else each.targets_N for each in tables]
+    return SampleTable(
+        keys=Keys.join(Keys(each.keys) for each in tables),
+        targets_N=None if all(each.targets_N is None for each in tables) else np.concatenate(unknown),
+        content_hashes=ContentHashes.from_bytes(
+            np.concatenate([ContentHashes(each.content_hashes).bytes_N16 for each in tables])
+        ),
+        recipe_N=join_recipe([each.recipe_N for each in tables]),
+        rows_N=_join_columns([each.rows_N for each in tables]),
+    )
+
+
+def join_recipe(parts: Sequence[RecipeIndex | None]) -> RecipeIndex | None:
+    """`recipe_N` of a table by those of its parts; raises as `join_tables`."""
+    recipe_N = _join_columns(parts)
+    if recipe_N is not None:
+        _check_ascending(recipe_N)
+    return None if recipe_N is None else RecipeIndex(recipe_N)
+
+
+def _join_columns(columns: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    found = [column for column in columns if column is not None]
+    if found and len(found) < len(columns):
+        raise ValueError("some of its parts have a column that others lack")
+    return np.concatenate(found) if found else None
 
 
 def _to_arrow(table: SampleTable, schema: Any, *, start: int) -> Any:
@@ -181,9 +221,13 @@ def _decode_rows(file: ForeignParquet) -> NDArray[np.int64]:
 def decode_recipe_indices(file: ForeignParquet) -> RecipeIndex:
     """Raises ValueError unless they ascend."""
     recipe_N = _decode_integers(file, RECIPE_INDEX.name)
+    _check_ascending(recipe_N)
+    return RecipeIndex(recipe_N)
+
+
+def _check_ascending(recipe_N: NDArray[np.int64]) -> None:
     if len(recipe_N) and (recipe_N[0] < 0 or (np.diff(recipe_N) <= 0).any()):
         raise ValueError("the recipe indices don't ascend")
-    return RecipeIndex(recipe_N)
 
 
 def _decode_integers(file: ForeignParquet, column: str) -> NDArray[np.int64]:

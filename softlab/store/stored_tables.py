@@ -3,14 +3,17 @@
 # Shape letters: N samples.
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from softlab.disk import write_whole
 from softlab.errors import DamagedStore
 from softlab.identity import CONTENT_HASH_BYTES
 from softlab.indices import RecipeIndex, StoreIndex
@@ -22,19 +25,20 @@ from softlab.store.cache import CachedRows, CacheOptions, cache_folder
 from softlab.store.files import map_file, read_file
 from softlab.store.pixel_digests import PixelDigests, decode_digests, digested_samples
 from softlab.store.rows import Rows
-from softlab.store.sample_columns import SampleColumns, stretches
-from softlab.store.samples import SampleTable, decode_samples
+from softlab.store.sample_columns import SampleColumns, SampleParts, stretches
+from softlab.store.samples import SampleTable, decode_samples, join_tables
 from softlab.store.shard_rows import ShardRows
 
-HASHES = "content-hashes"
-"""Of the file in the row cache. No group has this name: those of outputs begin with `outputs`, `labels`, `features`."""
+HASHES, TABLE = "content-hashes", "samples"
+"""Of files in the row cache. No group has these names: those of outputs begin with `outputs`, `labels`, `features`."""
 
 
 class StoredTables:
     """Of one store."""
 
-    def __init__(self, place: Place, manifest: Manifest, *, name: str) -> None:
+    def __init__(self, place: Place, manifest: Manifest, *, name: str, digest: str, cache: CacheOptions) -> None:
         self._place, self._manifest, self._name = place, manifest, name
+        self._digest, self._cache = digest, cache
         self._fetched: dict[str, bytes] = {}
         """Of a remote store."""
         self._hashes: CachedRows | ShardRows | None = None
@@ -42,18 +46,41 @@ class StoredTables:
     def samples(self) -> SampleTable:
         """Keys, hard targets and content hashes of all samples."""
         with self._damage_told("its table of samples"):
-            table = decode_samples(self._read(self._manifest.samples_file), num_samples=self._num_samples)
+            files = zip(self._manifest.samples_files, self._manifest.samples_grid, strict=True)
+            table = join_tables([decode_samples(self._read(file), num_samples=part.num_rows) for file, part in files])
             _check_table(table, self._manifest)
         # A store that was pulled without its outputs with units has the table of the whole store.
         return table if self._manifest.has_units else replace(table, rows_N=None)
 
     @cached_property
-    def columns(self) -> SampleColumns:
-        """The same of a store on this machine with very many samples, a stretch at a time. The whole file is hashed
-        when this is first asked for."""
-        assert isinstance(self._place, Path), "another one's table is read as a whole"
+    def columns(self) -> SampleParts:
+        """The same of a store with very many samples, a stretch at a time. A whole file is hashed when something of it
+        is first asked for."""
+        return SampleParts(self._manifest.samples_grid, self._open_part)
+
+    def _open_part(self, part: Shard) -> SampleColumns:
         with self._damage_told("its table of samples"):
-            return SampleColumns(map_file(self._place, self._manifest.samples_file), num_samples=self._num_samples)
+            record = self._manifest.samples_files[part.part]
+            return SampleColumns(self._map(record, part), num_samples=part.num_rows)
+
+    def _map(self, record: FileRecord, part: Shard) -> bytes | mmap:
+        """Of a store elsewhere the file is kept in the row cache, or in memory where that hasn't room for it."""
+        if isinstance(self._place, Path):
+            return map_file(self._place, record)
+        folder = cache_folder(
+            self._cache, digest=self._digest, name=f"{TABLE}-{part.part:05d}", needed_bytes=record.bytes
+        )
+        return self._read(record) if folder is None else self._keep_in(folder, record, part)
+
+    def _keep_in(self, folder: Path, record: FileRecord, part: Shard) -> bytes | mmap:
+        kept = msgspec.structs.replace(record, path=f"{TABLE}-{part.part:05d}-view-00000.rows")
+        with suppress(DamagedStore):
+            return map_file(folder, kept)  # whoever wrote it: its hash is compared
+        data = read_file(self._place, record)
+        write_whole(folder, {kept.path: data})
+        with suppress(DamagedStore):
+            return map_file(folder, kept)
+        return data  # another process has made room of it this moment
 
     def keys(self) -> Iterator[Keys]:
         """Those of all samples in their order, some at a time."""
@@ -77,16 +104,17 @@ class StoredTables:
         with self._damage_told("its table of samples"):
             yield from self.columns.hashes()
 
-    def hashes_of(self, store_B: StoreIndex, *, cache: CacheOptions, digest: str) -> NDArray[np.uint8]:
+    def hashes_of(self, store_B: StoreIndex) -> NDArray[np.uint8]:
         """Content hashes of some samples, uint8 [B, 16]. They are kept in the row cache, or where that hasn't room for
         them some of them in memory."""
         if self._hashes is None:
-            self._hashes = self._open_hashes(cache, digest)
+            self._hashes = self._open_hashes()
         return self._hashes.take(store_B)
 
-    def _open_hashes(self, cache: CacheOptions, digest: str) -> CachedRows | ShardRows:
+    def _open_hashes(self) -> CachedRows | ShardRows:
         grid, needed_bytes = stretches(self._num_samples), CONTENT_HASH_BYTES * self._num_samples
-        folder = cache_folder(cache, digest=digest, name=HASHES, needed_bytes=needed_bytes)
+        recorded = " ".join(file.blake3 for file in self._manifest.samples_files)
+        folder = cache_folder(self._cache, digest=self._digest, name=HASHES, needed_bytes=needed_bytes)
         if folder is None:
             return ShardRows(grid=grid, row_bytes=CONTENT_HASH_BYTES, decode=self._decode_hashes, view=0)
         return CachedRows(
@@ -95,9 +123,9 @@ class StoredTables:
             grid=grid,
             row_bytes=CONTENT_HASH_BYTES,
             decode=self._decode_hashes,
-            recorded=lambda stretch: f"{self._manifest.samples_file.blake3} {stretch.part}",
+            recorded=lambda stretch: f"{recorded} {stretch.part}",
             view=0,
-            check="all" if cache.check == "all" else "none",  # for one stretch the whole file would be hashed
+            check="all" if self._cache.check == "all" else "none",  # for one stretch the whole file would be hashed
         )
 
     def _decode_hashes(self, stretch: Shard, rows: Rows) -> None:

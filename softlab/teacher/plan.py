@@ -35,6 +35,7 @@ from softlab.manifest import (
     ValuesRecord,
     check_plan,
     in_version_1,
+    version_to_go_on,
 )
 from softlab.modalities.modality import choose_field, decoding_for, modality_of, model_arguments, options_by_name
 from softlab.models.outputs import WantedOutput
@@ -103,7 +104,7 @@ def make_plan(
     read = _tokens_read(teacher, example)
     plan = StorePlan(
         format="softlab",
-        format_version=2,
+        format_version=version_to_go_on(len(source), settled.format_version),
         kind="soft-labels",
         softlab_version=version("softlab"),
         libraries=_libraries(teacher),

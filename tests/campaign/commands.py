@@ -21,7 +21,8 @@ from tests.campaign.weights import make_weights
 from tests.cli.program import DATA
 from tests.kills import before_change, kill_this_process
 from tests.sharing.signing.key_files import write_key
-from tests.store.building import FORMATS
+from tests.store.building import FORMATS, make_plan, write_store
+from tests.store.parts import few_samples_are_very_many, in_its_format
 from tests.store.unit_stores import fill, make_unit_plan, write_units
 
 SOURCE = f"--source {DATA / 'train'} --set source.limit=12 --mean 0.286 --std 0.353 --device cpu --workers 0"
@@ -161,6 +162,8 @@ COMMANDS = {
         line="pull {made}/outputs {here}/out --jobs 1 --views 1 --features states", checks=VERIFY_OUT
     ),
     "import": Command(line=IMPORT, checks=VERIFY_OUT),
+    "convert parts": Command(line="convert {made}/parts-zarr {here}/out --format parquet", checks=VERIFY_OUT),
+    "pull parts": Command(line="pull {made}/parts-parquet {here}/out --jobs 1 --views 1", checks=VERIFY_OUT),
     "import to parquet": Command(
         line=IMPORT.replace("p.npz", "p.jsonl").replace("-npz", "-jsonl") + " --format parquet", checks=VERIFY_OUT
     ),
@@ -275,6 +278,8 @@ def make_all(made: Path) -> None:
     assert stopped.code == -signal.SIGKILL, stopped
     for format in FORMATS:
         write_units(made / f"units-{format}", fill(make_unit_plan([2, 0, 3, 1], format=format), [2, 0, 3, 1]))
+        with few_samples_are_very_many():
+            write_store(made / f"parts-{format}", in_its_format(make_plan(format=format)))
         sampled = make_unit_plan([2, 0, 3, 1], format=format, is_sampled=True, classes=("page", "tokens"))
         write_units(made / f"sampled-{format}", fill(sampled, [2, 0, 3, 1]))
     shutil.copytree(FORMAT_1, made / "format_1")

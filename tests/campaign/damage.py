@@ -55,6 +55,7 @@ class Kind:
 KINDS = {
     "store": Kind(names=("two", "parquet"), readers=STORE_READERS),
     "store with units": Kind(names=("units-zarr", "units-parquet"), readers=PLAIN_READERS),
+    "store in parts": Kind(names=("parts-zarr", "parts-parquet"), readers=PLAIN_READERS),
     "store of samples": Kind(names=("sampled-zarr", "sampled-parquet"), readers=PLAIN_READERS),
     "store with outputs": Kind(names=("outputs", "outputs-parquet"), readers=PLAIN_READERS),
     "store of format 1": Kind(names=("format_1/zarr", "format_1/parquet"), readers=PLAIN_READERS, is_proven=False),
@@ -65,7 +66,14 @@ KINDS = {
 }
 FORGED_KINDS = {
     name: replace(KINDS[name], change=forge, is_proven=False)
-    for name in ("store", "store with units", "store of samples", "store with outputs", "store of format 1")
+    for name in (
+        "store",
+        "store with units",
+        "store in parts",
+        "store of samples",
+        "store with outputs",
+        "store of format 1",
+    )
 }
 PREDICTIONS_KINDS = {
     f"predictions as {suffix}": Kind(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from blake3 import blake3
@@ -66,9 +67,9 @@ class StoreReader:
         self.manifest: Tree = json.loads(data)
         self.version = self.manifest["format_version"]
         assert self.manifest["format"] == "softlab"
-        assert self.version in (1, 2)
+        assert self.version in (1, 2, 3)
         self.digest = blake3(data).hexdigest()
-        if self.version == 2:
+        if self.version > 1:
             assert hash_of_the_rest(data) == self.manifest["self"]
 
     @property
@@ -83,7 +84,7 @@ class StoreReader:
 
     def outputs(self) -> list[Tree]:
         """As format 2 has them."""
-        if self.version == 2:
+        if self.version > 1:
             found: list[Tree] = self.manifest["outputs"]
             return found
         space = dict(self.manifest["label_space"])
@@ -162,7 +163,7 @@ class StoreReader:
     def values(self, output: Tree, *, view: int) -> Array:
         """[R, ...]"""
         arrays = self.arrays(output, view=view)
-        values_R = arrays["values" if self.version == 2 else output["name"]].astype(np.float32)
+        values_R = arrays["values" if self.version > 1 else output["name"]].astype(np.float32)
         if "outliers" in arrays:
             return unrotated(values_R, arrays)
         if "scale" not in arrays:
@@ -189,7 +190,11 @@ class StoreReader:
         return read(place, view, rows_N=rows_N, room=room)
 
     def samples(self) -> Samples:
-        columns = pq.read_table(self.root / "samples.parquet").to_pydict()
+        parts = [pq.read_table(self.root / each["path"]) for each in self.samples_files()]
+        if self.version == 3:
+            part_rows = self.manifest["further_samples"]["part_rows"]
+            assert [len(part) for part in parts[:-1]] == [part_rows] * (len(parts) - 1)
+        columns = pa.concat_tables(parts).to_pydict()
         assert columns["sample"] == list(range(self.num_samples))
         return Samples(
             keys=columns["key"],
@@ -215,7 +220,11 @@ class StoreReader:
         """All that the manifest names."""
         manifest = self.manifest
         in_shards = [file for shard in manifest["shards"] for file in shard["files"]]
-        return [manifest["samples_file"], *manifest["layout_files"], *manifest.get("digest_files", []), *in_shards]
+        return [*self.samples_files(), *manifest["layout_files"], *manifest.get("digest_files", []), *in_shards]
+
+    def samples_files(self) -> list[Tree]:
+        further = self.manifest["further_samples"]["files"] if self.version == 3 else []
+        return [self.manifest["samples_file"], *further]
 
     def parts(self) -> Iterator[tuple[int, range]]:
         """Number and samples of each shard of a view."""
@@ -230,7 +239,7 @@ class StoreReader:
         ]
 
     def place(self, output: Tree) -> str:
-        if self.version == 2:
+        if self.version > 1:
             return f"outputs/{output['name']}"
         return "labels" if output["kind"] == "classes" else f"features/{output['name']}"
 

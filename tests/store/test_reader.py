@@ -405,7 +405,7 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     write_store(tmp_path, make_plan())
-    change_manifest(tmp_path, lambda tree: set_at(tree, "format_version", 3))
+    change_manifest(tmp_path, lambda tree: set_at(tree, "format_version", 4))
 
     with pytest.raises(UnsupportedStore, match=re.escape("Upgrade softlab.")):
         open_store(tmp_path)

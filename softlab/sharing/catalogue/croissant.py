@@ -44,13 +44,14 @@ DATA_TYPES: dict[Dtype, str] = {
     "float32": "cr:Float32",
 }
 PARQUET = "application/x-parquet"
+SAMPLES_FILE, SAMPLES_PARTS = "samples-file", "samples-parts"
 
 
 def render_croissant(
     manifest: Manifest, version: VersionRecord, *, address: Address | None, sha256: Mapping[str, str]
 ) -> bytes:
     """JSON. `address` of this version, where others can reach it; `sha256` of the manifest and of the table of samples,
-    by path."""
+    by path, where that is one file."""
     group = manifest.group_of(manifest.classes[0]) if manifest.classes else ""
     labels = manifest.storage.fields_of(group) if manifest.storage.format == "parquet" else ()
     described = {
@@ -68,7 +69,7 @@ def render_croissant(
             *_files(manifest, version, sha256=sha256),
             *([_label_parts(group)] if labels else []),
         ],
-        "recordSet": [_samples(), *([_labels(labels)] if labels else [])],
+        "recordSet": [_samples(manifest), *([_labels(labels)] if labels else [])],
     }
     if address is not None:
         described["url"] = f"{address.root}/index.html#{address.name}@{address.version}"
@@ -95,7 +96,6 @@ def _describe(manifest: Manifest, version: VersionRecord) -> str:
 
 def _files(manifest: Manifest, version: VersionRecord, *, sha256: Mapping[str, str]) -> list[dict[str, Any]]:
     root = f"../{store_path(version.name, version.digest).removeprefix(f'{version.name}/')}"
-    samples = manifest.samples_file
     return [
         {
             "@type": "cr:FileObject",
@@ -107,15 +107,7 @@ def _files(manifest: Manifest, version: VersionRecord, *, sha256: Mapping[str, s
             "encodingFormat": "application/json",
             "sha256": sha256[MANIFEST_NAME],
         },
-        {
-            "@type": "cr:FileObject",
-            "@id": "samples-file",
-            "name": samples.path,
-            "contentUrl": f"{root}/{samples.path}",
-            "contentSize": f"{samples.bytes} B",
-            "encodingFormat": PARQUET,
-            "sha256": sha256[samples.path],
-        },
+        *([] if _has_parts(manifest) else [_samples_file(manifest, root, sha256=sha256)]),
         {
             "@type": "cr:FileObject",
             "@id": "store",
@@ -127,7 +119,36 @@ def _files(manifest: Manifest, version: VersionRecord, *, sha256: Mapping[str, s
             "encodingFormat": "application/x-directory",
             "sha256": sha256[MANIFEST_NAME],
         },
+        *([_samples_parts(manifest)] if _has_parts(manifest) else []),
     ]
+
+
+def _has_parts(manifest: Manifest) -> bool:
+    return len(manifest.samples_files) > 1
+
+
+def _samples_file(manifest: Manifest, root: str, *, sha256: Mapping[str, str]) -> dict[str, Any]:
+    samples = manifest.samples_file
+    return {
+        "@type": "cr:FileObject",
+        "@id": SAMPLES_FILE,
+        "name": samples.path,
+        "contentUrl": f"{root}/{samples.path}",
+        "contentSize": f"{samples.bytes} B",
+        "encodingFormat": PARQUET,
+        "sha256": sha256[samples.path],
+    }
+
+
+def _samples_parts(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": SAMPLES_PARTS,
+        "name": SAMPLES_PARTS,
+        "containedIn": {"@id": "store"},
+        "encodingFormat": PARQUET,
+        "includes": f"{manifest.samples_file.path.rpartition('/')[0]}/part-*.parquet",
+    }
 
 
 def _label_parts(group: str) -> dict[str, Any]:
@@ -141,7 +162,8 @@ def _label_parts(group: str) -> dict[str, Any]:
     }
 
 
-def _samples() -> dict[str, Any]:
+def _samples(manifest: Manifest) -> dict[str, Any]:
+    source = {"fileSet": {"@id": SAMPLES_PARTS}} if _has_parts(manifest) else {"fileObject": {"@id": SAMPLES_FILE}}
     columns = {"sample": "sc:Integer", "key": "sc:Text", "target": "sc:Integer"}
     return {
         "@type": "cr:RecordSet",
@@ -149,10 +171,7 @@ def _samples() -> dict[str, Any]:
         "name": "samples",
         "description": "One a sample: its number, its key in the source, and its hard target where that is known.",
         "key": {"@id": "samples/sample"},
-        "field": [
-            _field("samples", column, data_type, source={"fileObject": {"@id": "samples-file"}})
-            for column, data_type in columns.items()
-        ],
+        "field": [_field("samples", column, data_type, source=source) for column, data_type in columns.items()],
     }
 
 

@@ -13,7 +13,7 @@ from softlab.errors import InvalidOption
 from softlab.identity import ContentHashes, keys_fingerprint
 from softlab.indices import RecipeIndex, StoreIndex
 from softlab.keys import Keys, find_all, read_keys
-from softlab.manifest import FieldRecord, StorageRecord, StorePlan
+from softlab.manifest import FieldRecord, StorageRecord, StorePlan, version_for
 from softlab.store.reader import Store
 from softlab.store.samples import SampleTable
 
@@ -58,7 +58,9 @@ def plan_samples(plan: StorePlan, chosen: ChosenSamples) -> StorePlan:
         skipped=(),
         chosen_from=source.chosen_from or source.num_samples,
     )
-    return msgspec.structs.replace(plan, source=source, storage=_fit(plan, chosen.table))
+    version = 1 if plan.format_version == 1 else version_for(count)
+    storage = _fit(plan, chosen.table)
+    return msgspec.structs.replace(plan, format_version=version, source=source, storage=storage)
 
 
 def _take(table: SampleTable, store_N: StoreIndex) -> SampleTable:

@@ -77,11 +77,12 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
     made = format_named(plan.storage.format).layout_files(plan)
     digests = origin.manifest.digest_files[part.views.start : part.views.stop]
     digest_copies = [Copy(source=file, path=digests_name(view)) for view, file in enumerate(digests)]
-    samples = origin.manifest.samples_file
+    samples = [Copy(source=file, path=file.path) for file in origin.manifest.samples_files]
     manifest = Manifest(
         **{name: getattr(plan, name) for name in StorePlan.__struct_fields__},
         source_fingerprint=origin.manifest.source_fingerprint,
-        samples_file=samples,
+        samples_file=origin.manifest.samples_file,
+        further_samples=origin.manifest.further_samples,
         layout_files=tuple(FileRecord(path=p, bytes=len(data), blake3=digest_of(data)) for p, data in made.items()),
         shards=tuple(shards),
         statistics=add_up_by_output(shards),
@@ -90,7 +91,7 @@ def _content_of_part(origin: Origin, part: Part) -> Content:
     return Content(
         manifest=manifest,
         manifest_bytes=encode(manifest),
-        copies=[Copy(source=samples, path=samples.path), *digest_copies, *copies],
+        copies=[*samples, *digest_copies, *copies],
         made=made,
         beside={CARD_NAME: origin.card_of_part(manifest).encode()},
     )

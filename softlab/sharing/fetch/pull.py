@@ -143,7 +143,8 @@ def _pull_samples(
 
     plan = plan_samples(plan_part(origin.manifest, origin.digest, part), chosen)
     rows = ChosenRows(store=store, chosen=chosen.fitted_to(plan), plan=plan, jobs=options.jobs, on_bytes=on_bytes)
-    manifest, fetched = rows.write(out), rows.bytes_fetched + origin.manifest.samples_file.bytes
+    of_table = sum(file.bytes for file in origin.manifest.samples_files)
+    manifest, fetched = rows.write(out), rows.bytes_fetched + of_table
     _complete_card(out, manifest, origin)
     sweep_temporaries(out)  # those of a pull that was killed when it had written all but the card
     return manifest, fetched

@@ -32,9 +32,10 @@ def metadata_files(
     from softlab.sharing.publish.figures import encode_figures, measure_figures  # rows are measured with torch
 
     stem = version_path(version.name, version.version).removeprefix(f"{version.name}/").removesuffix(".json")
-    samples = store.manifest.samples_file
-    files = {MANIFEST_NAME: manifest, samples.path: read_file(store.path, samples)}
-    sha256 = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    sha256 = {MANIFEST_NAME: hashlib.sha256(manifest).hexdigest()}
+    if len(store.manifest.samples_files) == 1:  # of several only their folder is told
+        samples = store.manifest.samples_file
+        sha256[samples.path] = hashlib.sha256(read_file(store.path, samples)).hexdigest()
     return {
         f"{stem}.md": encode_card(store, version, address=address, own_card=own_card),
         f"{stem}.croissant.json": render_croissant(store.manifest, version, address=_shown(address), sha256=sha256),

@@ -15,6 +15,7 @@ from softlab.store.published import store_path
 from softlab.store.reader import open_store
 from tests.sharing.records import version_of
 from tests.store.building import FORMATS, make_plan, write_store
+from tests.store.parts import few_samples_are_very_many, in_its_format
 
 # mlcroissant calls what its own JSON-LD library and pandas have deprecated.
 pytestmark = [
@@ -25,7 +26,7 @@ pytestmark = [
 
 def publish(root: Path, format: FormatName = "zarr", **changes: str) -> tuple[VersionRecord, Path]:
     """A store where a published one lies, and its Croissant file."""
-    write_store(root / "new", make_plan(format=format))
+    write_store(root / "new", in_its_format(make_plan(format=format)))
     store = open_store(root / "new")
     version = version_of(store, "pets", 3, **changes)
     path = root / version.name / "versions" / "3.croissant.json"
@@ -64,6 +65,21 @@ def test_croissants_own_library_reads_the_table_of_samples(tmp_path: Path) -> No
 
     assert len(records) == 11
     assert records[4] == {"samples/sample": 4, "samples/key": b"004.png", "samples/target": 4}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_that_lies_in_parts_is_described_as_a_set_of_files(tmp_path: Path, format: FormatName) -> None:
+    with few_samples_are_very_many():
+        version, path = publish(tmp_path, format)
+
+    issues = mlcroissant.Dataset(jsonld=path).metadata.ctx.issues
+    parts = next(each for each in described(path)["distribution"] if each["@id"] == "samples-parts")
+    found = (tmp_path / store_path(version.name, version.digest)).glob(parts["includes"])
+
+    assert (set(issues.errors), set(issues.warnings)) == (set(), set())
+    assert sorted(each.name for each in found) == [f"part-{part:05d}.parquet" for part in range(3)]
+    (samples, *_) = described(path)["recordSet"]
+    assert {field["source"]["fileSet"]["@id"] for field in samples["field"]} == {"samples-parts"}
 
 
 def test_the_hashes_are_those_of_the_files_that_the_addresses_mean(tmp_path: Path) -> None:
