@@ -27,8 +27,8 @@ from tests.student import language
 FRONT = "README.md"
 """All other pages use what its commands make."""
 
-LONG_PAGES = ("softlab/modalities/text/README.md",)
-"""Whose blocks take half a minute."""
+LONG_PAGES = tuple(f"softlab/modalities/{name}/README.md" for name in ("audio", "text", "tokens"))
+"""Whose blocks take a quarter of a minute or more."""
 
 PARTS = {"train": 500, "test": 200}
 """So many images of each."""
