@@ -10,6 +10,8 @@ import pytest
 from tests.docs.pages import ROOT
 from tests.modalities.audio.clips import encode, tone
 
+pytestmark = pytest.mark.slow
+
 ROWS = (
     "the teacher",
     "the 200 labels",

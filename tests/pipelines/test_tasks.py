@@ -10,6 +10,8 @@ import pytest
 
 from tests.docs.pages import ROOT
 
+pytestmark = pytest.mark.slow
+
 SHORT = "--images 64 --epochs 1 --seeds 2 --teacher-epochs 1"
 
 

@@ -63,7 +63,7 @@ def test_a_store_that_is_finished_by_stretches_has_the_bytes_of_one_whose_table_
     assert list(open_store(folder / "store").read_samples().keys) == list(table.keys)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(model=unit_models())
 def test_so_has_one_with_units(tmp_path_factory: pytest.TempPathFactory, model: UnitModel) -> None:
     folder, table = tmp_path_factory.mktemp("stores"), make_unit_samples(model)
