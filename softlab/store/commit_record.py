@@ -27,7 +27,16 @@ class CommitRecord(Record, frozen=True, kw_only=True):
 
 
 def rows_of(record: CommitRecord) -> NDArray[np.int64]:
-    return np.frombuffer(record.rows, dtype="<i8").astype(np.int64)
+    """How many rows each sample of the shard has in an output with units; none without units."""
+    num_bytes = len(record.rows) // (record.shard.stop - record.shard.start)
+    return np.frombuffer(record.rows, dtype=f"<u{num_bytes or 1}").astype(np.int64)
+
+
+def held(record: CommitRecord) -> CommitRecord:
+    """The same for memory, where those of all shards are: its rows in as few bytes each as they need."""
+    most = int(rows_of(record).max(initial=0))
+    num_bytes = next(each for each in (1, 2, 4, 8) if most < 1 << 8 * each)
+    return msgspec.structs.replace(record, rows=rows_of(record).astype(f"<u{num_bytes}").tobytes())
 
 
 def record_name(shard: Shard) -> str:

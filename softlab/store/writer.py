@@ -37,7 +37,7 @@ from softlab.manifest import (
 )
 from softlab.remote.remote import Place
 from softlab.shards import Shard
-from softlab.store.commit_record import CommitRecord, is_of, is_present, read_commit, record_name, rows_of
+from softlab.store.commit_record import CommitRecord, held, is_of, is_present, read_commit, record_name, rows_of
 from softlab.store.files import read_file, records_of
 from softlab.store.folder import (
     COMMITS,
@@ -151,7 +151,7 @@ class StoreWriter:
             pixel_digests=np.array(pixel_digests, dtype="<u8").tobytes(),
         )
         written = self._commit(shard, record, data | hashes)
-        self._commits[shard.name] = record
+        self._commits[shard.name] = held(record)
         return sum(file.bytes for file in record.shard.files) if written else 0
 
     def _commit(self, shard: Shard, record: CommitRecord, files: Mapping[str, bytes]) -> bool:
@@ -420,7 +420,7 @@ class StoreWriter:
         there = [shard for shard in self.own_shards if size(record_name(shard)) is not None]
         for shard, record in self._files.each(lambda shard: read_commit(self._files, record_name(shard)), there):
             if record is not None and _is_present(record, shard, size):
-                found[shard.name] = record
+                found[shard.name] = held(record)
             elif self._files.has(record_name(shard)):
                 self.damaged.append(shard)
         return found
