@@ -70,6 +70,7 @@ from .labels.losses import (
 from .labels.losses.values import (
     CosineLoss,
     MarginMseLoss,
+    PairMatchingLoss,
     RelationalLoss,
     SimilarityKlLoss,
     ValuesLoss,
@@ -93,6 +94,8 @@ from .modalities.audio.views import AudioViews
 from .modalities.images.inputs import ImageInput
 from .modalities.images.views.recipe import ViewRecipe
 from .modalities.opening import open_source
+from .modalities.pairs.inputs import PairInput
+from .modalities.pairs.views import PairViews
 from .modalities.text.inputs import TextInput
 from .modalities.text.views import TextViews
 from .modalities.tokens.inputs import TokensInput
@@ -219,6 +222,9 @@ __all__ = [
     "OddSource",
     "OptimizerOptions",
     "OtherNumerics",
+    "PairInput",
+    "PairMatchingLoss",
+    "PairViews",
     "PredictionOptions",
     "PruneOptions",
     "PublishedInput",

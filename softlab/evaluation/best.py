@@ -20,6 +20,7 @@ AUTO_METRICS = (
     "teacher_bucket_kl",
     "teacher_sampled_kl",
     "teacher_agreement",
+    "pair_recall_at_1",
     "teacher_overlap",
     "teacher_mse",
     "neighbour_accuracy",

@@ -43,8 +43,8 @@ def test_the_options_of_each_modality_are_told_and_whose_they_are(command: str, 
 
     names = ["images", *(name for name in softlabs_modalities() if name != "images")]
     assert f"One of {', '.join(names)}. (default: images)" in " ".join(options[0].split())
-    assert of["size"] == of["mean"] == "images."
-    assert of["tokenizer"] == "text, tokens."
+    assert of["size"] == of["mean"] == "images, pairs."
+    assert of["tokenizer"] == "pairs, text, tokens."
     assert of["pair_field"] == "text."
     assert of["messages_field"] == "tokens."
 
@@ -52,7 +52,9 @@ def test_the_options_of_each_modality_are_told_and_whose_they_are(command: str, 
 def test_what_views_of_each_modality_are_made_of_is_told(softlab: Softlab) -> None:
     text = softlab("options", "dump-teacher", "augment").out
 
-    assert text.count("augment.seed\n    Of everything that is drawn. (default: 0) Of images, audio, text.\n") == 1
+    assert (
+        text.count("augment.seed\n    Of everything that is drawn. (default: 0) Of images, audio, pairs, text.\n") == 1
+    )
     assert "augment.mixup\n" in text
     assert "augment.drop\n" in text
 

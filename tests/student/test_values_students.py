@@ -333,7 +333,8 @@ def test_a_loss_on_classes_is_refused_for_vectors_with_those_that_do(vectors: St
         train(embedder(), vectors, alpha=1.0)
     assert str(caught.value) == (
         f"student small: {vectors.name} holds no soft labels to learn by kl, only values (embedding). Learn them with "
-        f"`loss.name = cosine`, or another of vector_mse, cosine, relational, similarity_kl, vector_kl, margin_mse, "
+        f"`loss.name = cosine`, or another of vector_mse, cosine, relational, similarity_kl, "
+        f"pair_matching, vector_kl, margin_mse, "
         f"and `teachers.alpha = 1`; or as features, each under `feature`, with `teachers.alpha = 0`."
     )
 

@@ -12,6 +12,7 @@ from softlab.evaluation.metrics.mean_average_precision import MeanAveragePrecisi
 from softlab.evaluation.metrics.metric import Metric
 from softlab.evaluation.metrics.needs import what_is_known
 from softlab.evaluation.metrics.neighbour_accuracy import NeighbourAccuracy
+from softlab.evaluation.metrics.pair_recall import PairRecall
 from softlab.evaluation.metrics.perplexity import Perplexity
 from softlab.evaluation.metrics.rankings import Mrr, Ndcg, RankedShare
 from softlab.evaluation.metrics.robust_accuracy import RobustAccuracy
@@ -55,6 +56,7 @@ _IN_ORDER: tuple[type[Metric], ...] = (
     TeacherJensenShannon,
     TeacherBucketJensenShannon,
     Acceptance,
+    PairRecall,
     NeighbourAccuracy,
     TeacherOverlap,
     TeacherCosine,

@@ -33,6 +33,7 @@ Need = Literal[
     "values",
     "teacher values",
     "vectors",
+    "pairs",
     "relevance",
     "attack",
 ]
@@ -41,8 +42,8 @@ samples that may be of several classes; classes that are counted one by one, six
 vocabulary, as of tokens, whose hard target is the next one; words whose classes are tags of entities; stored labels; no
 teacher with a sigmoid head, which gives no distribution over the classes; no rows with fewer classes than others;
 stored labels that keep all classes, that leave some out, or that are an unbiased sample of them; and that are known at
-temperature 1; models that give values in place of logits; these of the teacher, stored; more than one number a row;
-candidates of which is known how relevant they are; samples that were changed so that the model errs."""
+temperature 1; models that give values in place of logits; these of the teacher, stored; more than one number a row; two
+vectors a row; candidates of which is known how relevant they are; samples that were changed so that the model errs."""
 
 LACKING: dict[Need, str] = {
     "targets": "it has no hard targets, or its views are mixed from two samples and have no one target, or its samples "
@@ -65,6 +66,7 @@ LACKING: dict[Need, str] = {
     "teacher values": "there is no store of the values that its teacher gives",
     "vectors": "what its store holds is one number a row",
     "attack": "samples are attacked by `softlab evaluate` alone, with `evaluate.robust`",
+    "pairs": "what its store holds is not two vectors a row, those of the halves of a pair",
     "relevance": "no `input.relevance_field` tells how relevant its candidates are",
 }
 """Why a metric can't be measured."""
@@ -73,6 +75,7 @@ LACKING: dict[Need, str] = {
 def what_is_known(aligned: Aligned) -> frozenset[Need]:
     """Of these data."""
     targets_N, labels, gives_values = aligned.targets_N, None, aligned.values_output is not None
+    shape = _shape_of_values(aligned)
     if aligned.store is not None and aligned.store.has_labels and not gives_values:
         labels = aligned.store.labels
     is_one_target = not aligned.replay.mixes and (labels is None or not labels.units)
@@ -101,6 +104,7 @@ def what_is_known(aligned: Aligned) -> frozenset[Need]:
         "values": gives_values,
         "teacher values": aligned.values_output in aligned.features,
         "vectors": _count_numbers(aligned) != 1,
+        "pairs": shape is not None and len(shape) == 2 and shape[0] == 2,
         "relevance": any(map(tells_relevance, aligned.inputs)),
     }
     return frozenset(need for need, is_known in known.items() if is_known)
@@ -123,10 +127,16 @@ def _any_known(targets: NDArray[np.int64] | None) -> bool:
 
 def _count_numbers(aligned: Aligned) -> int:
     """That a store holds for a row, of what models give; 0 where it holds nothing of it."""
+    shape = _shape_of_values(aligned)
+    return 0 if shape is None else math.prod(shape)
+
+
+def _shape_of_values(aligned: Aligned) -> tuple[int, ...] | None:
+    """Of a row; None where a store holds nothing of what models give."""
     output = aligned.values_output
     if output is None or output not in aligned.features:
-        return 0
-    return math.prod(aligned.features[output].shape_of(output))
+        return None
+    return aligned.features[output].shape_of(output)
 
 
 def has_label_sets(sets_NC: LabelSets | None) -> bool:

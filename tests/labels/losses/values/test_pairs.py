@@ -2,13 +2,15 @@
 
 # Shape letters: B pairs in a batch, D numbers of a vector.
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softlab.errors import StoreMismatch
-from softlab.labels.losses.values import pair_matching_loss
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.labels.losses.values import PairMatchingLoss, pair_matching_loss
 
 
 def halves(width: int, *, seed: int, rows: int = 5) -> tuple[Tensor, Tensor]:
@@ -91,3 +93,32 @@ def test_the_loss_and_its_gradient_are_those_of_open_clip() -> None:
         torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
     ):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_as_options_it_takes_both_vectors_as_one_output() -> None:
+    student, teacher = halves(4, seed=0), halves(7, seed=1)
+
+    found = PairMatchingLoss(teacher_scale=10.0, student_scale=3.0)(torch.stack(student, 1), torch.stack(teacher, 1))
+
+    expected = pair_matching_loss(student, teacher, student_scale=3.0, teacher_scale=10.0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_scale_of_a_student_is_by_default_its_teachers() -> None:
+    pairs, theirs = torch.stack(halves(4, seed=0), 1), torch.stack(halves(4, seed=1), 1)
+
+    one, other = PairMatchingLoss(teacher_scale=10.0), PairMatchingLoss(teacher_scale=10.0, student_scale=10.0)
+
+    assert one(pairs, theirs) == other(pairs, theirs)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 3, 7), (5, 2, 7, 1)])
+def test_what_is_not_two_vectors_a_sample_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(StoreMismatch, match=r"pair_matching compares two vectors a sample, \[2, D\]. Stack"):
+        PairMatchingLoss()(torch.zeros(5, 2, 7), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("options", [{"teacher_scale": 0.0}, {"student_scale": -1.0}])
+def test_scales_are_positive(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match=r"expected a positive number"):
+        PairMatchingLoss(**options)
