@@ -1,5 +1,6 @@
 """What holds for every modality."""
 
+import functools
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -72,8 +73,7 @@ class ModalityContract:
     ) -> None:
         torch.manual_seed(1)
 
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-            found = pool.submit(digests_by_name, modality.name, raws, record, rows).result()
+        found = other_process().submit(digests_by_name, modality.name, raws, record, rows).result()
 
         assert found == view_digests(modality, raws, record, rows)
 
@@ -110,6 +110,12 @@ class ModalityContract:
             tensors = list(modality.collate(examples, options).tensors())
             again = pickle.loads(pickle.dumps(modality.collate(examples, options)))
             assert all(torch.equal(*pair) for pair in zip(tensors, again.tensors(), strict=True))
+
+
+@functools.cache  # it takes seconds to start, and serves all modalities
+def other_process() -> ProcessPoolExecutor:
+    """One that has inherited nothing of this one; it ends with it."""
+    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
 
 
 def make_views(modality: Modality, examples: Sequence[Any], record: ViewsRecord, rows: Sequence[Row]) -> Iterator[View]:

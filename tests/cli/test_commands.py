@@ -243,7 +243,7 @@ def dump_until_ctrl_c(arguments: list[str], out: Path, stderr: Path) -> None:
 @pytest.mark.process
 def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_path: Path, softlab: Softlab) -> None:
     stopped, undisturbed, stderr = tmp_path / "stopped", tmp_path / "undisturbed", tmp_path / "stderr"
-    options = (*TEACHER, *TRAIN, "--set", "source.limit=1000", "--set", "dump.shard_rows=64", "--batch-size", "32")
+    options = (*TEACHER, *TRAIN, "--set", "source.limit=480", "--set", "dump.shard_rows=64", "--batch-size", "32")
     dump = ["dump-teacher", *options, "--device", "cpu", "--out"]
 
     code = run_in_fork(dump_until_ctrl_c, [*dump, str(stopped)], stopped, stderr)
@@ -252,11 +252,11 @@ def test_ctrl_c_tells_how_to_go_on_and_the_dump_ends_with_the_same_bytes(tmp_pat
     assert (code, done >= 2) == (130, True)
     assert is_unfinished(stopped)
     assert stderr.read_text() == (
-        f"{stopped}: stopped with {done} of 16 shards finished. Run the same command again to go on.\n"
+        f"{stopped}: stopped with {done} of 8 shards finished. Run the same command again to go on.\n"
     )
     resumed, whole = softlab(*dump, stopped), softlab(*dump, undisturbed)
     assert (resumed.code, whole.code) == (0, 0)
-    assert f"for {1000 - 64 * done:,} rows" in resumed.facts()["rate"]
+    assert f"for {480 - 64 * done:,} rows" in resumed.facts()["rate"]
     assert contents(stopped) == contents(undisturbed)
 
 
