@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlab.errors import DamagedStore
+from softlab.identity import CONTENT_HASH_BYTES
 from softlab.indices import RecipeIndex
 from softlab.manifest import FileRecord, Manifest, StorePlan, begin, encode
 from softlab.plain_files import MAX_TABLE_BYTES
 from softlab.remote.remote import Place
+from softlab.shards import Shard, ShardGrid
 from softlab.store.files import map_file, read_file, records_of
 from softlab.store.folder import EXPECTED_SAMPLES, PLAN_NAME, read_begun
 from softlab.store.place import files_at
-from softlab.store.sample_columns import SampleColumns
+from softlab.store.sample_columns import SampleColumns, SampleParts
 from softlab.store.samples import (
+    GROUP_ROWS,
     SampleTable,
     decode_samples,
     encode_samples,
@@ -57,12 +60,14 @@ class KnownSamples:
     """Of a store that views are added to all; else keys and targets, and content hashes where another store tells what
     they must be.
 
-    Nothing is kept in memory but the content hashes, and those only where there are any: keys and targets of a data set
-    are needed before the first shard and after the last one, and would otherwise lie there for the whole dump.
+    Keys and targets of a data set are needed before the first shard and after the last one: they are read anew, and
+    don't lie in memory for the whole dump.
     """
 
     def __init__(self, root: Place, plan: StorePlan, *, parent: Manifest | None) -> None:
         self._root, self._plan, self._parent = root, plan, parent
+        self._held: tuple[int, NDArray[np.uint8]] | None = None
+        """The content hashes of one stretch, and its number: shards come in order, or nearly so."""
 
     def read(self) -> SampleTable | None:
         """The table as it was written down; its hashes are zeros where they aren't known. None where a dump was begun
@@ -91,17 +96,41 @@ class KnownSamples:
         with self._damage_told():
             return join_recipe([SampleColumns(data, num_samples=num_rows).recipe_N() for data, num_rows in parts])
 
+    def hashes_between(self, start: int, stop: int) -> NDArray[np.uint8] | None:
+        """Content hashes of these samples, uint8 [S, 16], each all zeros where it isn't known; None where none of the
+        store is. No more than a stretch of GROUP_ROWS of them stays in memory."""
+        if self._columns is None:
+            return None
+        numbers = range(start // GROUP_ROWS, -(-stop // GROUP_ROWS))
+        found_S16 = np.concatenate([self._hashes_of_stretch(number) for number in numbers])
+        skipped = start - numbers.start * GROUP_ROWS
+        return found_S16[skipped : skipped + stop - start]
+
+    def _hashes_of_stretch(self, number: int) -> NDArray[np.uint8]:
+        held = self._held
+        if held is None or held[0] != number:
+            start = number * GROUP_ROWS
+            stop = min(start + GROUP_ROWS, self._plan.source.num_samples)
+            hashes_S16 = np.empty((stop - start, CONTENT_HASH_BYTES), dtype=np.uint8)
+            assert self._columns is not None, "its caller has looked"
+            with self._damage_told():
+                self._columns.hashes_into(Shard(view=0, part=number, start=start, stop=stop), hashes_S16)
+            self._held = held = (number, hashes_S16)
+        return held[1]
+
     @cached_property
-    def hashes_N16(self) -> NDArray[np.uint8] | None:
-        """Content hashes, uint8 [N, 16], each all zeros where it isn't known; None where none is known."""
+    def _columns(self) -> SampleParts | None:
+        """None where no content hash is known."""
         parts = self._read_parts()
         if parts is None:
             return None
         with self._damage_told():
             if not any(has_content_hashes(data) for data, _ in parts):
                 return None
-            found = [SampleColumns(data, num_samples=num_rows).hashes() for data, num_rows in parts]
-            return np.concatenate([hashes_S16 for part in found for hashes_S16 in part])
+        num_samples = self._plan.source.num_samples
+        in_one = ShardGrid(num_views=1, num_samples=num_samples, shard_rows=num_samples)
+        grid = in_one if self._parent is None else self._parent.samples_grid
+        return SampleParts(grid, lambda part: SampleColumns(parts[part.part][0], num_samples=part.num_rows))
 
     @cached_property
     def rows_N(self) -> NDArray[np.int64] | None:

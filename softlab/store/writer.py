@@ -55,6 +55,7 @@ from softlab.store.last_files import write_last_files
 from softlab.store.manifest_file import read_manifest
 from softlab.store.pixel_digests import digested_samples
 from softlab.store.place import files_at
+from softlab.store.sample_columns import stretches
 from softlab.store.samples import SampleTable, cut
 from softlab.store.units_of_shard import check_room, check_same_rows
 
@@ -215,13 +216,15 @@ class StoreWriter:
             )
             start += len(table)
 
-    def known_hashes(self) -> NDArray[np.uint8]:
-        """Content hashes by store index, [N, 16]; zeros for samples that nothing is known of yet."""
-        known_N16 = self._known.hashes_N16
-        shape = (self.plan.source.num_samples, CONTENT_HASH_BYTES)
-        hashes_N16 = np.zeros(shape, dtype=np.uint8) if known_N16 is None else known_N16.copy()
-        self._fill_in(hashes_N16, start=0)
-        return hashes_N16
+    def known_hashes(self) -> Iterator[NDArray[np.uint8]]:
+        """Content hashes in the order of store indices, a stretch at a time, [S, 16]; zeros for samples that nothing is
+        known of yet."""
+        for stretch in stretches(self.plan.source.num_samples):
+            known_S16 = self._known.hashes_between(stretch.start, stretch.stop)
+            shape = (stretch.num_rows, CONTENT_HASH_BYTES)
+            hashes_S16 = np.zeros(shape, dtype=np.uint8) if known_S16 is None else known_S16.copy()
+            self._fill_in(hashes_S16, start=stretch.start)
+            yield hashes_S16
 
     def _fill_in(self, hashes_S16: NDArray[np.uint8], *, start: int) -> None:
         """What records tell of the samples from `start` on. Raises StoreMismatch where something else was known."""
@@ -253,9 +256,9 @@ class StoreWriter:
 
     def _check_contents(self, shard: Shard, content_hashes: Sequence[bytes]) -> None:
         """Against what is known of the samples of a shard: from before the dump, or from another view."""
-        found, known_N16 = ContentHashes(content_hashes).bytes_N16, self._known.hashes_N16
-        if known_N16 is not None:
-            self._check_same(known_N16[shard.start : shard.stop], found, start=shard.start)
+        found, known_S16 = ContentHashes(content_hashes).bytes_N16, self._known.hashes_between(shard.start, shard.stop)
+        if known_S16 is not None:
+            self._check_same(known_S16, found, start=shard.start)
         record = self._in_another_view(shard)
         if record is not None:
             self._check_same(self.content_hashes(record).bytes_N16, found, start=shard.start)

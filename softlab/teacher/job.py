@@ -24,7 +24,7 @@ from softlab.errors import InvalidOption, OtherNumerics, StoreBusy, StoreExists,
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import RecipeIndex
 from softlab.loading.aligned import Aligned
-from softlab.loading.sample_check import check_contents, comparable_targets
+from softlab.loading.sample_check import check_known_contents, comparable_targets
 from softlab.manifest import Manifest, StorePlan
 from softlab.modalities.modality import modality_of
 from softlab.remote.remote import Place
@@ -232,7 +232,7 @@ class DumpJob:
     def check_contents(self, writer: StoreWriter) -> None:
         """Read some of the samples anew that this dump knows already. Raises StoreMismatch for one that has changed."""
         step = "Restore the data, or choose another `out`."
-        check_contents(self.source, writer.known_hashes(), where=str(self.out), next_step=step)
+        check_known_contents(self.source, writer.known_hashes(), where=str(self.out), next_step=step)
 
     def find_staying(self, begun: StorePlan) -> Stays | None:
         """What of an unfinished dump that was begun with another plan stays."""

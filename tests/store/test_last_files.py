@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from softlab.disk import is_temporary, list_files
 from softlab.errors import DamagedStore, StoreMismatch, StoreWriteFailed
 from softlab.identity import ContentHashes, content_hash, source_fingerprint
-from softlab.store import sample_columns, samples
+from softlab.store import known_samples, sample_columns, samples
 from softlab.store.access import joining, writing
+from softlab.store.known_samples import KnownSamples
 from softlab.store.reader import open_store
 from softlab.store.samples import SampleTable
 from softlab.store.verify import verify_store
@@ -33,6 +34,7 @@ def few_samples_are_very_many() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "GROUP_ROWS", GROUP_ROWS)
         patch.setattr(sample_columns, "GROUP_ROWS", GROUP_ROWS)
+        patch.setattr(known_samples, "GROUP_ROWS", GROUP_ROWS)
         patch.setattr(samples, "BLOCK_ROWS", 2)
         patch.setattr(sample_columns, "BLOCK_ROWS", 4)
         yield
@@ -146,3 +148,35 @@ def test_a_disk_without_room_for_the_table_is_told_and_the_dump_is_finished_when
 
     assert finalize(disk / "store").num_rows == 2200
     assert verify_store(disk / "store").is_intact
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_known_hashes_are_read_of_any_samples_that_lie_together(tmp_path: Path, is_finished: bool) -> None:
+    plan = make_plan(num_samples=11, shard_rows=4)
+    table = make_samples(plan)
+    hashes_N16 = ContentHashes(table.content_hashes).bytes_N16.copy()
+    if is_finished:
+        write_store(tmp_path / "store", plan)
+        parent = open_store(tmp_path / "store").manifest
+    else:
+        hashes_N16[5:7] = 0
+        known = replace(table, content_hashes=ContentHashes.from_bytes(hashes_N16), rows_N=None)
+        with writing(tmp_path / "store", plan, expected=lambda: known):
+            pass
+        parent = None
+
+    found = KnownSamples(tmp_path / "store", plan, parent=parent)
+
+    for start in range(11):
+        for stop in range(start + 1, 12):
+            hashes_S16 = found.hashes_between(start, stop)
+            assert hashes_S16 is not None
+            assert np.array_equal(hashes_S16, hashes_N16[start:stop])
+
+
+def test_of_a_dump_that_knows_none_there_are_no_hashes(tmp_path: Path) -> None:
+    plan = make_plan(num_samples=11, shard_rows=4)
+    with writing(tmp_path / "store", plan, expected=lambda: known_of(make_samples(plan))):
+        pass
+
+    assert KnownSamples(tmp_path / "store", plan, parent=None).hashes_between(0, 11) is None

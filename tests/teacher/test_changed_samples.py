@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softlab.errors import StoreMismatch
 from softlab.identity import ContentHashes
 from softlab.loading import loader
-from softlab.loading.sample_check import HASHED_AT_START, check_contents
+from softlab.loading.sample_check import HASHED_AT_START, check_contents, check_known_contents
 from softlab.modalities import modality
 from softlab.sources.source import Sample
 from softlab.store.folder import count_finished_shards, is_unfinished
@@ -48,6 +48,33 @@ def test_a_source_that_was_encoded_anew_is_found_among_many() -> None:
 
     with pytest.raises(StoreMismatch, match=r"is not what the teacher saw: its content hash differs\. Get it back\.$"):
         check_contents(changed, hashes_of(before), where="store", next_step="Get it back.")
+
+
+def in_stretches(hashes_N16: NDArray[np.uint8], *, size: int) -> list[NDArray[np.uint8]]:
+    return [hashes_N16[start : start + size] for start in range(0, len(hashes_N16), size)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_hashes_may_come_a_stretch_at_a_time(size: int) -> None:
+    hashes_N16 = hashes_of(SOURCE)
+    hashes_N16[5:10] = 0
+
+    check_known_contents(SOURCE, in_stretches(hashes_N16, size=size), where="store")
+    check_known_contents(replace(SOURCE, black=frozenset({7})), in_stretches(hashes_N16, size=size), where="store")
+    for number in (0, 15, 29):
+        changed = replace(SOURCE, black=frozenset({number}))
+        with pytest.raises(StoreMismatch, match=f"sample '{number:04d}.png' of"):
+            check_known_contents(changed, in_stretches(hashes_N16, size=size), where="store")
+
+
+def test_of_many_that_come_so_as_many_are_read_from_all_of_them() -> None:
+    many = Changing(count=10 * HASHED_AT_START)
+    hashes_N16 = hashes_of(Pictures(count=len(many)))
+
+    check_known_contents(many, in_stretches(hashes_N16, size=100), where="store")
+
+    assert len(many.reads) == len(set(many.reads)) == HASHED_AT_START
+    assert min(many.reads) < 100 < 540 < max(many.reads), "that all are of one half has a probability below 1e-18"
 
 
 @dataclass(frozen=True, kw_only=True)
