@@ -118,6 +118,47 @@ class AsTheyAre:
         return [View(read(index), index, 1.0) for index in store_B]
 
 
+ChangeExample = Callable[[Example, tuple[TransformRecord, ...], int, int, int], Example]
+"""View v of an example by transforms: of the seed, v and the recipe index, in this order."""
+
+
+class EachAlone:
+    """The replay of views in which each sample is changed for itself; holds no state, and can be sent to other
+    processes."""
+
+    mixes = False
+
+    def __init__(
+        self,
+        record: ViewsRecord,
+        *,
+        change: ChangeExample,
+        is_known: Callable[[TransformRecord], bool],
+        samples: str,
+        recipe_N: RecipeIndex | None = None,
+    ) -> None:
+        """Raises InvalidOption for mixed views, and for transforms that these `samples`, in words, don't have."""
+        if record.mixing is not None or not all(map(is_known, record.transforms)):
+            raise InvalidOption(
+                f"the views are random ({describe_views(record)[:300]}), and {samples} have no such views. Choose a "
+                f"store of {samples} as they are, or the modality that its teacher had."
+            )
+        self._transforms, self._seed, self._change = record.transforms, record.seed, change
+        self._first, self._recipe_N = record.first, recipe_N
+
+    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
+        """As `Replay` says."""
+        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
+
+    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
+        """One view of each of B samples; each example read is left as it is."""
+        rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
+        return [
+            View(self._change(read(store_index), self._transforms, self._seed, view, recipe_index), store_index, 1.0)
+            for store_index, (recipe_index, view) in rows
+        ]
+
+
 def in_recipe(
     store_B: list[int], views: list[int], *, first: int, recipe_N: RecipeIndex | None
 ) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.audio.decode import Clip, as_clip, decode_clip, read_channels
 from softlab.modalities.audio.inputs import AudioInput, collate_clips
-from softlab.modalities.audio.views import AudioReplay, AudioViews
+from softlab.modalities.audio.views import AudioViews, audio_replay
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import OpenDataSet
 from softlab.modalities.views import AsTheyAre, Replay, tensor_digest
@@ -66,7 +66,7 @@ class Audio:
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
         is_random = bool(record.transforms) or record.mixing is not None
-        return AudioReplay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
+        return audio_replay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
 
     def digest(self, example: Clip) -> int:
         """Of the waveform, and of its sample rate where that alone differs."""

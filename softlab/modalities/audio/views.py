@@ -16,7 +16,7 @@ from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.modalities.audio.decode import Clip
-from softlab.modalities.views import ReadExample, View, describe_views, draw, in_recipe
+from softlab.modalities.views import EachAlone, draw
 
 MAX_SEED = 2**63 - 1
 """What JSON readers of every language hold."""
@@ -88,41 +88,19 @@ class AudioViews:
         return None
 
 
-class AudioReplay:
-    """Makes the views of one data set; holds no state, and can be sent to other processes."""
+def audio_replay(record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> EachAlone:
+    """Makes the views of one data set. Raises InvalidOption for transforms that aren't those of clips."""
+    return EachAlone(record, change=change_clip, is_known=_is_known, samples="clips", recipe_N=recipe_N)
 
-    mixes = False
 
-    def __init__(self, record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> None:
-        """Raises InvalidOption for transforms that aren't those of clips."""
-        if record.mixing is not None or not all(map(_is_known, record.transforms)):
-            raise InvalidOption(
-                f"the views are random ({describe_views(record)[:300]}), and clips have no such views. Choose a store "
-                f"of clips as they are, or the modality that its teacher had."
-            )
-        self._transforms, self._seed = record.transforms, record.seed
-        self._first, self._recipe_N = record.first, recipe_N
-
-    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
-        """As `softlab.modalities.views.Replay` says."""
-        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
-
-    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
-        """One view of each of B samples; each clip read is left as it is."""
-        rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
-        return [
-            View(self._view(read(store_index), view, recipe_index), store_index, 1.0)
-            for store_index, (recipe_index, view) in rows
-        ]
-
-    def _view(self, clip: Clip, view: int, recipe_index: int) -> Clip:
-        key = draw(self._seed, view, recipe_index, purpose=b"sound")
-        random = np.random.RandomState(np.random.Philox(key=key))  # whose streams numpy has promised never to change
-        samples_T = clip.samples_T.numpy()
-        for record in self._transforms:
-            (value,) = record.arguments.values()
-            samples_T = CHANGES[record.name](samples_T, random, value)
-        return Clip(torch.from_numpy(samples_T), clip.rate)
+def change_clip(clip: Clip, transforms: tuple[TransformRecord, ...], seed: int, view: int, recipe_index: int) -> Clip:
+    key = draw(seed, view, recipe_index, purpose=b"sound")
+    random = np.random.RandomState(np.random.Philox(key=key))  # whose streams numpy has promised never to change
+    samples_T = clip.samples_T.numpy()
+    for record in transforms:
+        (value,) = record.arguments.values()
+        samples_T = CHANGES[record.name](samples_T, random, value)
+    return Clip(torch.from_numpy(samples_T), clip.rate)
 
 
 def _cut(samples_T: Samples, random: np.random.RandomState, share: float) -> Samples:

@@ -32,7 +32,7 @@ from softlab.modalities.text.collating import collate_texts
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.spans import find_answer
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
-from softlab.modalities.text.views import TextReplay, TextViews
+from softlab.modalities.text.views import TextViews, text_replay
 from softlab.modalities.text.words import count_words, joined_words
 from softlab.modalities.views import AsTheyAre, Replay
 from softlab.sources.answers import Answer
@@ -170,7 +170,7 @@ class Text:
 
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
         is_random = bool(record.transforms) or record.mixing is not None
-        return TextReplay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
+        return text_replay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()

@@ -4,6 +4,7 @@ without a word may mean something else."""
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from softlab.errors import InvalidOption
 from softlab.indices import RecipeIndex
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
-from softlab.modalities.views import ReadExample, View, describe_views, draw, in_recipe
+from softlab.modalities.views import EachAlone, draw
 
 DROP, MASK = "DropWords", "MaskWords"
 """Names of the transforms in a manifest."""
@@ -87,55 +88,37 @@ class TextViews:
         return None
 
 
-class TextReplay:
-    """Makes the views of one data set; holds no state, and can be sent to other processes."""
+def text_replay(record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> EachAlone:
+    """Makes the views of one data set. Raises InvalidOption for transforms that aren't those of texts."""
+    return EachAlone(record, change=change_texts, is_known=_is_known, samples="texts", recipe_N=recipe_N)
 
-    mixes = False
 
-    def __init__(self, record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> None:
-        """Raises InvalidOption for transforms that aren't those of texts."""
-        if record.mixing is not None or not all(map(_is_known, record.transforms)):
-            raise InvalidOption(
-                f"the views are random ({describe_views(record)[:300]}), and texts have no such views. Choose a store "
-                f"of texts as they are, or the modality that its teacher had."
-            )
-        self._transforms, self._seed = record.transforms, record.seed
-        self._first, self._recipe_N = record.first, recipe_N
+def change_texts(
+    fields: Mapping[str, Any], transforms: tuple[TransformRecord, ...], seed: int, view: int, recipe_index: int
+) -> Mapping[str, Any]:
+    """All texts, also those of a list; numbers stay."""
+    key = draw(seed, view, recipe_index, purpose=b"words").to_bytes(16, "little")
+    changed = partial(_changed, transforms=transforms, key=key)
+    return {
+        name: changed(found)
+        if isinstance(found, str)
+        else tuple(map(changed, found))
+        if isinstance(found, tuple)
+        else found
+        for name, found in fields.items()
+    }
 
-    def in_recipe(self, store_B: list[int], views: list[int]) -> list[tuple[int, int]]:
-        """As `softlab.modalities.views.Replay` says."""
-        return in_recipe(store_B, views, first=self._first, recipe_N=self._recipe_N)
 
-    def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
-        """One view of each of B samples; each text read is left as it is."""
-        rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
-        return [
-            View(self._view(read(store_index), view, recipe_index), store_index, 1.0)
-            for store_index, (recipe_index, view) in rows
-        ]
-
-    def _view(self, fields: Mapping[str, Any], view: int, recipe_index: int) -> Mapping[str, Any]:
-        """All texts, also those of a list; numbers stay."""
-        key = draw(self._seed, view, recipe_index, purpose=b"words").to_bytes(16, "little")
-        return {
-            name: self._changed(found, key)
-            if isinstance(found, str)
-            else tuple(self._changed(text, key) for text in found)
-            if isinstance(found, tuple)
-            else found
-            for name, found in fields.items()
-        }
-
-    def _changed(self, text: str, key: bytes) -> str:
-        """What is drawn depends on the text too: a field is changed alike under any name, and those of a pair are
-        changed each in its own way."""
-        number = int.from_bytes(blake2b(text.encode(), digest_size=16, key=key).digest(), "little")
-        random = np.random.RandomState(np.random.Philox(key=number))  # whose streams numpy has promised never to change
-        words: Words = WORD.findall(text)
-        for record in self._transforms:
-            words = CHANGES[record.name](words, random.random_sample(len(words)), record.arguments)
-        before = text[: len(text) - len(text.lstrip())]
-        return before + "".join(map("".join, words))
+def _changed(text: str, *, transforms: tuple[TransformRecord, ...], key: bytes) -> str:
+    """What is drawn depends on the text too: a field is changed alike under any name, and those of a pair are changed
+    each in its own way."""
+    number = int.from_bytes(blake2b(text.encode(), digest_size=16, key=key).digest(), "little")
+    random = np.random.RandomState(np.random.Philox(key=number))  # whose streams numpy has promised never to change
+    words: Words = WORD.findall(text)
+    for record in transforms:
+        words = CHANGES[record.name](words, random.random_sample(len(words)), record.arguments)
+    before = text[: len(text) - len(text.lstrip())]
+    return before + "".join(map("".join, words))
 
 
 def _drop(words: Words, drawn_W: NDArray[np.float64], arguments: Mapping[str, Any]) -> Words:

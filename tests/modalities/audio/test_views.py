@@ -12,7 +12,7 @@ from softlab.errors import InvalidOption
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.modalities.audio.decode import Clip
 from softlab.modalities.audio.modality import MODALITY
-from softlab.modalities.audio.views import AudioReplay, AudioViews
+from softlab.modalities.audio.views import AudioViews, audio_replay
 from softlab.modalities.views import AsTheyAre, describe_views, record_views
 
 LONG = Clip((torch.arange(20_001) - 10_000) / 10_000, 16_000)
@@ -158,7 +158,7 @@ def test_a_record_of_other_views_is_refused(transform: TransformRecord) -> None:
     record = ViewsRecord(num_views=1, transforms=(transform,))
 
     with pytest.raises(InvalidOption, match="clips have no such views"):
-        AudioReplay(record)
+        audio_replay(record)
 
 
 def test_clips_are_not_mixed() -> None:
