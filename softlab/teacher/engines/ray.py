@@ -68,7 +68,8 @@ class ShardWorker:
         except Exception as error:
             return Begun(error=f"{os.uname().nodename}: {_told(error)}")
         self._warned = warnings.catch_warnings(record=True).__enter__() or []  # to its end, on all of its threads
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # others cost time wherever they are raised, and nobody is told of them
+        warnings.simplefilter("always", SoftlabWarning)
         return Begun()
 
     def run(self, number: int | None) -> Told:
