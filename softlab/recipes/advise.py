@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from softlab.errors import InvalidOption
 from softlab.ranks import is_first_rank
+from softlab.recipes.advice_text import evidence_lines
 from softlab.recipes.opening import OnScan
 from softlab.recipes.train import TrainRecipe
 from softlab.recipes.writing import write_recipe
@@ -72,7 +73,7 @@ class AdviseRecipe(TrainRecipe):
             on_round=on_round,
         )
         if is_first_rank():
-            write_recipe(self.recommended, self.as_recommended(found))
+            write_recipe(self.recommended, self.as_recommended(found), comments=evidence_lines(found))
         return found
 
     def as_recommended(self, found: Advice) -> TrainRecipe:

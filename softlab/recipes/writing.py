@@ -1,6 +1,7 @@
 """A recipe as a table again, and as a TOML file."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def write_recipe(path: Path, recipe: "DataclassInstance") -> None:
-    """A TOML file that `load_recipe` reads as this recipe. TOML has no null: a None where another value is the default,
-    or is what a student's section begins from, can't be written."""
-    path.write_bytes(msgspec.toml.encode(given_values(recipe)))
+WIDTH = 100
+
+
+def write_recipe(path: Path, recipe: "DataclassInstance", *, comments: Sequence[str] = ()) -> None:
+    """A TOML file that `load_recipe` reads as this recipe, with comments above it. TOML has no null: a None where
+    another value is the default, or is what a student's section begins from, can't be written."""
+    above = "".join(f"# {line}\n" for comment in comments for line in textwrap.wrap(comment, WIDTH))
+    path.write_bytes(above.encode() + msgspec.toml.encode(given_values(recipe)))
 
 
 def given_values(value: Any, *, begins_from_run: bool = False) -> Any:

@@ -31,6 +31,10 @@ def test_it_prints_the_rounds_and_the_evidence_and_writes_a_recipe(
     assert "All that was tried cost 6.0 runs of the student." in answer.out
     assert "With half of the samples, for as many steps: accuracy" in answer.out
     assert answer.out.endswith(f"The recipe: softlab train-student {tmp_path / 'run/advice.toml'}\n")
+    text = (tmp_path / "run/advice.toml").read_text()
+    assert text.startswith("# store: ")
+    assert f"# kept at T=1: {facts['kept at T=1']}\n" in text
+    assert "# Best: " in text
     assert recipe.run_options.epochs == 3
     assert recipe.out == tmp_path / "run/best"
     assert list(recipe.student) == ["mlp"]
