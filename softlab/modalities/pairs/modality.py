@@ -1,5 +1,6 @@
 """Pairs of an image and a text as a modality: what both are is said by their own modalities."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.images.modality import MODALITY as IMAGES
 from softlab.modalities.inputs import Collated, Inputs
-from softlab.modalities.modality import OpenDataSet
+from softlab.modalities.modality import LOOKED_AT, OpenDataSet
 from softlab.modalities.pairs.inputs import PairInput
 from softlab.modalities.pairs.pair import IMAGE, TEXTS, Pair, decode_pair
 from softlab.modalities.pairs.views import PairReplay, PairViews
@@ -50,9 +51,11 @@ class Pairs:
 
     def settle_input(self, options: PairInput, raws: Iterable[Mapping[str, Raw]]) -> tuple[PairInput, str]:
         """With the tokenizer that is meant, and with channels where images differ in them."""
-        looked_at = list(raws)
-        image, of_images = IMAGES.settle_input(options.image, [each[IMAGE] for each in looked_at])
-        text, of_texts = TEXT.settle_input(options.text, _single_texts(looked_at))
+        seen = _SomeImages()
+        texts = seen.texts_beside(raws)
+        text, of_texts = TEXT.settle_input(options.text, texts)
+        deque(texts, maxlen=0)  # the images beside texts that it had no need of
+        image, of_images = IMAGES.settle_input(options.image, seen.images)
         return options.with_parts(image, text), "; ".join(filter(None, (of_images, of_texts)))
 
     def as_settled(self, options: PairInput, record: InputRecord) -> PairInput:
@@ -87,9 +90,20 @@ class Pairs:
 MODALITY = Pairs()
 
 
-def _single_texts(raws: Iterable[Mapping[str, Raw]]) -> Iterator[Mapping[str, Raw]]:
-    """All captions one by one."""
-    for raw in raws:
-        texts = raw[TEXTS]
-        for text in texts if isinstance(texts, tuple) else (texts,):
-            yield {"": text}
+class _SomeImages:
+    """Images from all over many pairs, of which no more than some are in memory."""
+
+    def __init__(self) -> None:
+        self.images: list[Raw] = []
+        self._stride = 1
+
+    def texts_beside(self, raws: Iterable[Mapping[str, Raw]]) -> Iterator[Mapping[str, Raw]]:
+        """All captions one by one."""
+        for number, raw in enumerate(raws):
+            if number % self._stride == 0:
+                self.images.append(raw[IMAGE])
+            if len(self.images) > 2 * LOOKED_AT:
+                self.images, self._stride = self.images[::2], 2 * self._stride
+            texts = raw[TEXTS]
+            for text in texts if isinstance(texts, tuple) else (texts,):
+                yield {"": text}

@@ -21,10 +21,10 @@ CAPTIONS = (
 )
 
 
-def picture(index: int) -> bytes:
+def picture(index: int, *, mode: str = "RGB") -> bytes:
     pixels = np.random.default_rng(index).integers(0, 256, (8, 10, 3)).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
     return file.getvalue()
 
 

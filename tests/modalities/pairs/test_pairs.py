@@ -1,6 +1,6 @@
 """Pairs of an image and a text: how they are decoded, what views they have, and what models are given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from softlab.errors import InvalidOption
 from softlab.manifest import ViewsRecord
 from softlab.modalities.images.modality import MODALITY as IMAGES
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.modalities.modality import InputOptions, Modality
+from softlab.modalities.modality import LOOKED_AT, InputOptions, Modality
 from softlab.modalities.pairs.inputs import PairInput
 from softlab.modalities.pairs.modality import MODALITY
 from softlab.modalities.pairs.views import PairViews
@@ -19,7 +19,7 @@ from softlab.modalities.text.tokenizer import train_tokenizer
 from softlab.modalities.views import record_views
 from softlab.sources.source import Raw
 from softlab.testing.modalities import ModalityContract, make_views
-from tests.modalities.pairs.made import CAPTIONS, fields
+from tests.modalities.pairs.made import CAPTIONS, fields, picture
 
 ALL_TEXTS = [text for texts in CAPTIONS for text in texts]
 TRAINED = PairInput(size=(8, 8), tokenizer="train:60", trained=train_tokenizer(ALL_TEXTS, vocab_size=60))
@@ -89,6 +89,35 @@ def test_the_tokenizer_is_trained_on_all_captions() -> None:
     assert settled.max_length == 512
     assert note == ""
     assert MODALITY.model_arguments(settled)["vocab_size"] == 60
+
+
+def test_of_very_many_pairs_few_images_are_in_memory_and_they_are_from_all_over() -> None:
+    held = 0
+    grey, colour = picture(0, mode="L"), picture(1)
+
+    class Image(bytes):
+        def __new__(cls, data: bytes) -> "Image":
+            nonlocal held
+            held += 1
+            return super().__new__(cls, data)
+
+        def __del__(self) -> None:
+            nonlocal held
+            held -= 1
+
+    most = 0
+
+    def pairs() -> Iterator[Mapping[str, Raw]]:
+        nonlocal most
+        for number in range(2_000):
+            most = max(most, held)
+            yield {"image": Image(grey if number < 1_500 else colour), "text": CAPTIONS[number % 6]}
+
+    settled, note = MODALITY.settle_input(PairInput(tokenizer="train:60"), pairs())
+
+    assert most <= 2 * LOOKED_AT + 2
+    assert settled.channels == 3, "the last quarter are RGB"
+    assert "grey" in note
 
 
 @pytest.mark.parametrize(
