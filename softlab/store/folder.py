@@ -149,7 +149,10 @@ def count_finished_shards(root: Place) -> int:
 def names_of_commits(root: Place) -> list[str]:
     """Of the records that are there, in the order of the grid."""
     if isinstance(root, Path):
-        return sorted(path.relative_to(root).as_posix() for path in (root / COMMITS).glob("view-*.json"))
+        try:
+            return sorted(path.relative_to(root).as_posix() for path in (root / COMMITS).glob("view-*.json"))
+        except FileNotFoundError:  # another process finished the store while the folder was read
+            return []
     return [path for path in files_at(root).paths(COMMITS) if fnmatch(path, f"{COMMITS}/view-*.json")]
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def test_an_unfinished_store_says_what_it_is(tmp_path: Path) -> None:
     assert count_finished_shards(tmp_path) == 4
     write_store(tmp_path, plan)
     assert not is_unfinished(tmp_path)
+
+
+def test_a_folder_of_records_that_is_removed_while_it_is_read_holds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another process that has finished the store."""
+    write_some(tmp_path, make_plan(), num_shards=4)
+
+    def gone(folder: Path) -> None:
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(os, "scandir", gone)
+
+    assert count_finished_shards(tmp_path) == 0
 
 
 def test_a_finished_dump_is_found(tmp_path: Path) -> None:
