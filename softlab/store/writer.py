@@ -59,6 +59,9 @@ from softlab.store.sample_columns import stretches
 from softlab.store.samples import SampleTable, cut
 from softlab.store.units_of_shard import check_room, check_same_rows
 
+TRIES = 3
+"""To create a record that was in the way and is gone again: who finishes the store removes it."""
+
 
 class StoreWriter:
     """One process's hold on an unfinished store; made by `writing` or `joining`."""
@@ -166,18 +169,26 @@ class StoreWriter:
             if has_record:  # not what was written, or its files aren't
                 self._files.remove([path])
             self._files.add(files, check=lambda: self._check_unwritten(record))
-        if self._files.create(path, encode(record)):
-            return True
-        if read_commit(self._files, path) != record:
-            raise self._busy(path)
-        return False
+        for _ in range(TRIES):
+            if self._files.create(path, encode(record)):
+                return True
+            if self._is_done_with(record, path):
+                return False
+        raise self._busy(path)
 
     def _check_unwritten(self, record: CommitRecord) -> None:
         """Where files of other bytes are there already: they may be those of a process that was faster."""
-        self._is_finished_with(record)
-        path = record_name(self.plan.grid.shard_at(record.shard.view, record.shard.start))
-        if read_commit(self._files, path) is not None:
+        self._is_done_with(record, record_name(self.plan.grid.shard_at(record.shard.view, record.shard.start)))
+
+    def _is_done_with(self, record: CommitRecord, path: str) -> bool:
+        """Whether another process has committed the same files; its record is gone again where it has finished the
+        store since. Raises StoreBusy where it has committed others."""
+        found = read_commit(self._files, path)
+        if found == record or self._is_finished_with(record):
+            return True
+        if found is not None:
             raise self._busy(path)
+        return False
 
     def _is_finished_with(self, record: CommitRecord) -> bool:
         """Whether others have finished this store with the same files. Raises StoreBusy where with other ones."""

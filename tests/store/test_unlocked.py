@@ -1,9 +1,10 @@
 """Where nothing is locked: another process does all of its work between any two requests of this one."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -18,16 +19,18 @@ PLAN = make_plan(format="parquet", num_samples=7, shard_rows=4, num_views=1, fea
 
 
 class Between(FolderBackend):
-    """Has something done before its so-manieth request."""
+    """Has something done before its so-manieth request, and perhaps more before later ones."""
 
-    def __init__(self, root: Path, number: int, act: Callable[[], object]) -> None:
+    def __init__(self, root: Path, acts: Mapping[int, Callable[[], object]]) -> None:
         super().__init__(root)
-        self.left, self._act = number, act
+        self.left, self._acts, self._number, self._turn = max(acts), acts, 0, Lock()
 
     def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self._act()
+        """Of requests that are made at once each waits for what is done before another one."""
+        with self._turn:
+            self.left -= 1
+            self._number += 1
+            self._acts.get(self._number, lambda: None)()
 
     def read(self, path: str, *, max_bytes: int) -> Tagged:
         self._count()
@@ -117,7 +120,7 @@ def test_the_store_is_that_of_one(
         number += 1
         root = tmp_path / str(number)
         start(place(root))
-        between = Between(root, number, lambda root=root: other(place(root)))  # type: ignore[misc]
+        between = Between(root, {number: lambda root=root: other(place(root))})  # type: ignore[misc]
         with suppress(StoreExists):  # finished between two looks: the same command again finds it so
             work(Remote(str(root), between))
         is_over = between.left > 0
@@ -128,3 +131,30 @@ def test_the_store_is_that_of_one(
         shutil.rmtree(root)
 
     assert number > 10
+
+
+@pytest.mark.parametrize("work", [write_all, dump])
+def test_the_store_is_that_of_one_where_another_one_commits_and_then_finishes(
+    tmp_path: Path, work: Callable[[Remote], object]
+) -> None:
+    """Both between requests of this one: the record that was in its way is gone when it looks at it."""
+    write_store(tmp_path / "alone", PLAN)
+    expected, first, is_over = contents(tmp_path / "alone"), 0, False
+
+    while not is_over:
+        first += 1
+        for second in range(first + 1, first + 6):
+            root = tmp_path / f"{first}-{second}"
+            begin(place(root))
+            acts = {first: write_all, second: finish}
+            bound = {number: lambda act=act, root=root: act(place(root)) for number, act in acts.items()}  # type: ignore[misc]
+            between = Between(root, bound)
+            with suppress(StoreExists):
+                work(Remote(str(root), between))
+            is_over = between.left > 0
+            finish(place(root))
+            find_finished(place(root), PLAN)  # tidies up
+            assert contents(root) == expected, (first, second)
+            shutil.rmtree(root)
+
+    assert first > 10
