@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from softlab.errors import InvalidOption
 from softlab.labels.bits import pack_bits
+from softlab.labels.largest import largest
 from softlab.labels.soft_labels import Head, SoftLabels
 
 
@@ -39,7 +40,7 @@ def keep_top_k(
     if masked:
         is_valid_BC = ~logits_BC.isneginf()
         valid_B, valid_bits_BW = is_valid_BC.sum(dim=1), pack_bits(is_valid_BC)
-    logits_BK, class_ids_BK = logits_BC.topk(k, dim=1)
+    logits_BK, class_ids_BK = largest(logits_BC, k)
     logits_BK, class_ids_BK = ties_by_class_id(logits_BK, class_ids_BK)
     measure_tail = _log_mean_sigmoid if head == "sigmoid" else _log_tail_mass
     return SoftLabels(

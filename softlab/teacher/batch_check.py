@@ -27,7 +27,7 @@ from softlab.teacher.hidden_parts import check_nothing_hidden, only_own_modules
 from softlab.teacher.overflow import whole_mended
 
 ATTEMPTS = 8
-"""To find the layer: what is random may be the same twice."""
+"""To find the layer, or to tell what is random: that may be the same twice."""
 
 MOST_SAMPLES = 8
 """Of a batch: the same as those of an example of the teacher's output, so that no others need be readable."""
@@ -43,18 +43,24 @@ convolutions to 10 bits (TF32), which is 1e-3 a step; half precision keeps 8 (bf
 of the stored ones changed a teacher of the tests by 1e-1."""
 
 
-def check_alone(run: TeacherRun, aligned: Aligned, decoded: Decoded) -> None:
+def check_alone(run: TeacherRun, aligned: Aligned, decoded: Decoded, *, of_all: WholeOutput | None = None) -> None:
     """Runs two samples together, each in another batch, and together again. Raises TeacherError, naming the layer where
-    it begins, unless each gets the same numbers; and for a teacher with parts that aren't registered."""
+    it begins, unless each gets the same numbers; and for a teacher with parts that aren't registered. `of_all` is what
+    it gave for all samples that are looked at, if that is known."""
     check_nothing_hidden(run.module)
-    samples = spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B.tolist()
+    samples = looked_at(aligned)
     last, batches = samples[-1], _Batches(run, aligned, decoded)
     together = sorted({samples[0], last})
     with only_own_modules(run.module):
         first = batches.whole(together)
     _compare(batches, first, together, together, tolerance=REPEATED)
-    for other in ([last], [*samples[1:-1], last]):
-        _compare(batches, first, together, other, tolerance=OTHER_BATCH[run.rounding])
+    for other, known in (([last], None), (samples, of_all)):
+        _compare(batches, first, together, other, second=known, tolerance=OTHER_BATCH[run.rounding])
+
+
+def looked_at(aligned: Aligned) -> list[int]:
+    """Samples from all over a source."""
+    return spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B.tolist()
 
 
 class _Batches:
@@ -101,20 +107,32 @@ class _Seen:
 
 
 def _compare(
-    batches: _Batches, first: WholeOutput, together: Sequence[int], other: Sequence[int], *, tolerance: float
+    batches: _Batches,
+    first: WholeOutput,
+    together: Sequence[int],
+    other: Sequence[int],
+    *,
+    tolerance: float,
+    second: WholeOutput | None = None,
 ) -> None:
-    """The samples that both batches have, in each output."""
-    second = batches.whole(other)
+    """The samples that both batches have, in each output; `second` is what the other one gave, if that is known."""
+    second = batches.whole(other) if second is None else second
     shared = [(sample, name) for sample in reversed(together) if sample in other for name in first.all_rows]
     for sample, name in shared:
         one = _of_sample(first.all_rows[name], together.index(sample))
         two = _of_sample(second.all_rows[name], other.index(sample))
         differs = _difference(one, two)
         if differs > tolerance + _last_bit(one):
+            is_random = other == together or _is_random(batches, first, together)
             place = _first_difference(batches, together, other, sample=sample, tolerance=tolerance)
-            raise TeacherError(
-                _refusal(name, repr(batches.source.keys[sample]), differs, place, is_random=together == other)
-            )
+            raise TeacherError(_refusal(name, repr(batches.source.keys[sample]), differs, place, is_random=is_random))
+
+
+def _is_random(batches: _Batches, first: WholeOutput, together: Sequence[int]) -> bool:
+    """What is drawn by lot may have been the same twice."""
+    again = (batches.whole(together).all_rows for _ in range(ATTEMPTS))
+    pairs = ((rows.known, found[name].known) for found in again for name, rows in first.all_rows.items())
+    return any(_difference(one, two) > REPEATED + _last_bit(one) for one, two in pairs)
 
 
 def _first_difference(

@@ -12,7 +12,7 @@ from softlab.loading.batch import Batch
 from softlab.loading.decoded import DECODED_BYTES, Decoded
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, spread_out
-from softlab.teacher.batch_check import check_alone
+from softlab.teacher.batch_check import check_alone, looked_at
 from softlab.teacher.classifier_check import check_is_classifier
 from softlab.teacher.dumped_views import Settled
 from softlab.teacher.forward import TeacherOutput, TeacherRun, WholeOutput, keep
@@ -59,10 +59,12 @@ def example_of(run: TeacherRun, aligned: Aligned, options: DumpOptions, settled:
     batch = load(count)
     outside = _watch(run, aligned, loader)  # before any other pass, of which the teacher may keep something
     whole = whole_mended(run, batch)
+    is_of_all = not options.device.compile and batch.source_B.tolist() == looked_at(aligned)
+    of_all = whole if is_of_all else None
     if count < MEASURED_SAMPLES and _is_k_open(whole, options, settled):
         whole = whole_mended(run, load(min(MEASURED_SAMPLES, options.batch_size)))
     selections = check_classes(whole, options, settled)
-    check_alone(run, aligned, decoded)
+    check_alone(run, aligned, decoded, of_all=of_all)
     output = keep(whole, selections=selections, options=options)
     check_next_tokens(output)
     return Example(output=output, outside=outside)
