@@ -105,6 +105,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
         },
         rounds=rounds,
     )
+    report.ratio("training on replayed views and stored labels against hard ones", found["stored"] / found["hard"])
     bytes_per_view = [
         f"{coding}: {sum(file.bytes for file in each.manifest.files) / each.manifest.statistics['logits'].rows:.1f} B"
         for coding, each in stores.items()
