@@ -126,6 +126,22 @@ class Pooled(nn.Module):
         return functional.linear(self.relu(images_BCHW).mean(dim=(2, 3)), self.weight_CD)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("selection", [TopK(k=K), SAMPLED], ids=["topk", "sampled"])
+def test_selection_of_tokens_does_not_wait_for_a_real_gpu(selection: TopK | Sampling) -> None:
+    lazy = LazyLogits(hidden=logits(ROWS, 4), weight_CD=logits(CLASSES, 4))
+    rows = OutputRows(rows=lazy, counts_B=targets(2) + ROWS // 2, positions_R=targets())
+    drawn = Drawn(source_B=torch.arange(2), view=0)
+    expected, _ = select(rows, selection, make_options(), drawn=drawn)  # loads kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found, _ = select(rows, selection, make_options(), drawn=drawn)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+    assert found.class_ids_BK.equal(expected.class_ids_BK)
+
+
 @pytest.mark.parametrize("options", [{}, {"feature": {"relu": "relu:mean"}}, {"head": "sigmoid"}], ids=str)
 def test_a_teachers_pass_does_not_wait(options: dict[str, Any]) -> None:
     with fake_gpu():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.figures import HEADERS, TITLE, Figure, sizes_line, table_of
+from tests.benchmarks.report import TITLE as REPORT_TITLE
 from tests.benchmarks.report import Report, describe_machine, section_lines
 
 MACHINE = re.compile(r"\S+, \d+ cores, .*; Python ")
@@ -70,24 +71,25 @@ def show_comparison(report: Report, before: Mapping[str, Figure], *, where: str)
 
 
 def machine_of(results: Path | Report) -> str:
-    """Processor, cores and GPU; of a file as it tells them."""
-    lines = [results.machine] if isinstance(results, Report) else results.read_text().splitlines()
+    """Processor, cores and GPU; of a file those of its figures, which stand behind all others."""
+    lines = [results.machine] if isinstance(results, Report) else reversed(results.read_text().splitlines())
     return next((line.partition(";")[0] for line in lines if MACHINE.match(line)), "unknown")
 
 
 def record(path: Path, figures: Mapping[str, Figure], *, sizes: str) -> None:
     """In place of the section of a file of results, or as its last one; of a file that isn't there as the only one."""
-    text = path.read_text() if path.is_file() else f"# Benchmark results\n\n{describe_machine()}\n"
+    text = path.read_text() if path.is_file() else f"{REPORT_TITLE}\n"
     before, _, rest = text.partition(f"## {TITLE}\n")
     _, mark, behind = rest.partition("\n## ")
-    lines = section_lines(TITLE, f"{EXPLANATION}\n\n{sizes_line(sizes)}", HEADERS, table_of(figures))
+    lines = section_lines(
+        TITLE, "\n\n".join([EXPLANATION, sizes_line(sizes), describe_machine()]), HEADERS, table_of(figures)
+    )
     path.write_text(before.rstrip("\n") + "\n\n" + "\n".join(lines) + (f"\n## {behind}" if mark else ""))
 
 
 EXPLANATION = (
     "Ratios of little data, and between what they lay in their rounds (of five or more but for the two extremes), as "
-    "`make bench-quick` measures them: it compares its own with these. For other machines than the one above they mean "
-    "little."
+    "`make bench-quick` measures them: it compares its own with these."
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from softlab.errors import SoftlabError
 from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.compare import machine_of, record, show_comparison
@@ -136,4 +137,8 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SoftlabError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

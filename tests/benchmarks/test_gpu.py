@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from softlab.loading.aligned import Aligned
+from softlab.loading.loader import LoaderOptions
+from softlab.loading.order import in_sequence
+from softlab.modalities.images.inputs import ImageInput
 from tests.benchmarks.gpu import parts
 from tests.benchmarks.gpu.__main__ import main
 from tests.benchmarks.gpu.budget import OutOfTime, at_most
 from tests.benchmarks.gpu.finding import Finding
 from tests.benchmarks.gpu.parts import MINUTES, Part, measure_parts, parts_of
+from tests.benchmarks.gpu.resident import ResidentLoader
 from tests.benchmarks.gpu.suite import files_with_tests_of_a_gpu
-from tests.benchmarks.gpu.work import ON_A_CPU, Work
+from tests.benchmarks.gpu.work import ON_A_CPU, RandomImages, Work
+from tests.modalities.images.batches import images_in
 
 MEASURED = "mobilenet_v3_small,student,vocabulary,language"
 
@@ -41,6 +47,22 @@ def test_all_that_is_measured_runs_on_a_gpu(tmp_path: Path) -> None:
 
     assert [each.what for each in found if each.has_failed] == []
     assert all(each.rate for each in found)
+
+
+def test_of_images_that_stay_on_the_gpu_each_row_has_its_own_target() -> None:
+    source = RandomImages(30, side=4)
+    loader = ResidentLoader(
+        Aligned(source=source, inputs=(ImageInput(channels=3),)),
+        device=torch.device("cpu"),
+        options=LoaderOptions(workers=0),
+    )
+
+    batches = [*loader.load(in_sequence(0, 30, batch_size=4)), *loader.load(in_sequence(8, 12, batch_size=4))]
+
+    assert [batch.source_B.tolist() for batch in batches[-3:]] == [[24, 25, 26, 27], [28, 29], [8, 9, 10, 11]]
+    assert all(batch.targets_B is not None and batch.targets_B.equal(batch.source_B) for batch in batches)
+    assert images_in(batches[4]) is images_in(batches[0])
+    assert len(images_in(batches[-2])) == 2
 
 
 @pytest.fixture
