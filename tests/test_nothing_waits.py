@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from softlab.labels.candidates import score_candidates, score_pairs
 from softlab.labels.class_map import ClassMap
 from softlab.labels.coding import LabelCoding
 from softlab.labels.ensembles import CombineBy, WeighBy, combine, weigh
@@ -35,7 +37,7 @@ from softlab.student.options import TeachersOptions
 from softlab.teacher.forward import TeacherRun
 from softlab.teacher.planning import as_teacher
 from softlab.teacher.selections import Drawn, Sampling, TopK, select
-from tests.fake_gpu import FAKE_GPU, Waited, fake_gpu
+from tests.fake_gpu import FAKE_GPU, INDEXING, Waited, fake_gpu
 from tests.teacher.dumping import make_options
 
 ROWS, CLASSES, K = 6, 50, 8
@@ -264,3 +266,31 @@ def test_finding_the_rows_of_words_does_not_wait() -> None:
         match_rows(text, OwnRows(counts_B=counts_B), stored=stored, key_of=str)
 
     assert sent == [[1, 1], [1, 2], [0, 1]]  # counts, rows of the model, and rows of the store
+
+
+def test_scoring_candidates_waits_once_a_batch() -> None:
+    """How many there are only the batch tells."""
+    mask_BNL = torch.tensor([[[1, 1], [1, 0]], [[1, 0], [0, 0]]])
+    named = {"input_ids": torch.ones_like(mask_BNL), "attention_mask": mask_BNL}
+    waits: list[str] = []
+
+    class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            waits.extend([str(func)] if func is torch.ops.aten.nonzero.default or _has_mask(func, args) else [])
+            return func(*args, **(kwargs or {}))
+
+    def read(ids_RL: Tensor, mask_RL: Tensor) -> Tensor:
+        return (ids_RL * mask_RL).sum(dim=1, keepdim=True).float()
+
+    with Counted():  # type: ignore[no-untyped-call]
+        scores_BN = score_candidates(read, mask_BNL[:, 0], mask_BNL[:, 0], named["input_ids"], mask_BNL)
+        pairs_BN = score_pairs(lambda input_ids, attention_mask: read(input_ids, attention_mask), named)
+
+    assert scores_BN.tolist() == [[4.0, 2.0], [1.0, -torch.inf]]
+    assert pairs_BN.tolist() == [[2.0, 1.0], [1.0, -torch.inf]]
+    assert waits == ["aten.nonzero.default"] * 2
+
+
+def _has_mask(func: Any, args: Any) -> bool:
+    """Whether it is an index by a mask, which torch turns into numbers that a GPU tells."""
+    return func in INDEXING and any(each is not None and each.dtype == torch.bool for each in args[1])
