@@ -7,7 +7,7 @@ WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) +
 MINUTES ?= 10
 SEED ?= $(shell $(PYTHON) -c "import random; print(random.randrange(10**6))")
 
-.PHONY: demo test test-fast test-slow campaign lint bench
+.PHONY: demo test test-fast test-slow campaign lint bench bench-quick bench-gpu
 
 demo: .venv/.stamp
 	$(BIN)/python pipelines/demo.py
@@ -31,6 +31,12 @@ lint: .venv/.stamp
 
 bench: .venv/.stamp
 	$(BIN)/python -m tests.benchmarks.run
+
+bench-quick: .venv/.stamp
+	$(BIN)/python -m tests.benchmarks.run --quick
+
+bench-gpu: .venv/.stamp
+	$(BIN)/python -m tests.benchmarks.gpu
 
 # The virtual environment is made once, and made again when the project's requirements change.
 .venv/.stamp: pyproject.toml

@@ -82,16 +82,18 @@ class StudentSteps:
         input: InputOptions,
         decoded: Decoded | None = None,
         turn_s: float = 1.0,
+        make_loader: Callable[..., BatchLoader] = BatchLoader,
     ) -> None:
         """`decoded` may be shared by all who read the source. A turn has as many steps as fit into `turn_s` on hard
-        labels, but at least MIN_STEPS and at most MAX_STEPS. Raises as `train_students`, and InvalidOption for a source
-        without hard targets."""
+        labels, but at least MIN_STEPS and at most MAX_STEPS. `make_loader` is called as BatchLoader is. Raises as
+        `train_students`, and InvalidOption for a source without hard targets."""
         _check_targets(source, input)
         self._name, self._module, self._store = name, module, store
         self._options = replace(options, distil=replace(options.distil, baseline=False))
         self._device = choose_device(options.device.name)
         data = align_inputs(source, [store], (input,), self._options, features=store.feature_names)
         self._aligned, self._decoded = data.aligned, decoded or Decoded(DECODED_BYTES)
+        self._make_loader = make_loader
         self._order = ShuffledBatches(
             num_samples=_num_samples(source, input, options),
             batch_size=options.run.batch_size,
@@ -183,7 +185,7 @@ class StudentSteps:
         return learner
 
     def _loader(self, aligned: Aligned) -> BatchLoader:
-        return BatchLoader(aligned, device=self._device, options=LoaderOptions(workers=0), decoded=self._decoded)
+        return self._make_loader(aligned, device=self._device, options=LoaderOptions(workers=0), decoded=self._decoded)
 
     def _rows(self, num_steps: int) -> list[RowIndices]:
         return list(islice(self._order, num_steps))

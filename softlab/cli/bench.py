@@ -29,7 +29,7 @@ def bench(recipe: BenchRecipe) -> None:
     with run_bar() as bar:
         found = recipe.run(on_scan=scan_bar(bar), on_turn=lambda way, done, total: bar(done, way, total, unit="turns"))
     if recipe.json:
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        print(msgspec.json.format(msgspec.json.encode(found, enc_hook=float)).decode())
         return
     print_facts(_facts(found.store) | {"machine": found.machine})
     _print_reading(found.reading)

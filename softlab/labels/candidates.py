@@ -27,24 +27,29 @@ def score_candidates(
     """[B, N]: dot products of the vector of each query and those of its candidates; -inf where a query has no
     candidate. Places without one are never given to the model."""
     is_there_BN = candidate_mask_BNL.any(dim=2)
+    places_R = _places(is_there_BN)
     queries_BD = vectors_of(ids_BL, mask_BL)
-    candidates_RD = vectors_of(candidate_ids_BNL[is_there_BN], candidate_mask_BNL[is_there_BN])
-    of_query_R = is_there_BN.nonzero()[:, 0]
-    return spread_scores((queries_BD[of_query_R] * candidates_RD).sum(dim=1), is_there_BN)
+    candidates_RD = vectors_of(*(each.flatten(end_dim=1)[places_R] for each in (candidate_ids_BNL, candidate_mask_BNL)))
+    of_query_R = places_R // is_there_BN.shape[1]
+    return _spread((queries_BD[of_query_R] * candidates_RD).sum(dim=1), places_R, is_there_BN.shape)
 
 
 def score_pairs(logits_of: Callable[..., Tensor], named: Mapping[str, Tensor]) -> Tensor:
     """[B, N]: what a model gives for each pair of a query and a candidate, whose `input_ids` and the like are
     [B, N, L]; -inf where a query has no candidate. Raises ValueError for a model that gives several numbers a pair."""
     is_there_BN = named["attention_mask"].any(dim=2)
-    scores_R1 = logits_of(**{name: each_BNL[is_there_BN] for name, each_BNL in named.items()})
+    places_R = _places(is_there_BN)
+    scores_R1 = logits_of(**{name: each_BNL.flatten(end_dim=1)[places_R] for name, each_BNL in named.items()})
     if scores_R1.shape[1] != 1:
         raise ValueError(f"it gives {scores_R1.shape[1]} numbers for a pair, expected one score: num_classes = 1")
-    return spread_scores(scores_R1[:, 0], is_there_BN)
+    return _spread(scores_R1[:, 0], places_R, is_there_BN.shape)
 
 
-def spread_scores(scores_R: Tensor, is_there_BN: Tensor) -> Tensor:
+def _places(is_there_BN: Tensor) -> Tensor:
+    """int64 [R], ascending: b * N + n of each candidate that is there. A GPU is waited for, this one time a batch."""
+    return is_there_BN.flatten().nonzero()[:, 0]
+
+
+def _spread(scores_R: Tensor, places_R: Tensor, shape: torch.Size) -> Tensor:
     """[B, N], -inf where nothing is."""
-    scores_BN = torch.full(is_there_BN.shape, -math.inf, dtype=scores_R.dtype, device=scores_R.device)
-    scores_BN[is_there_BN] = scores_R
-    return scores_BN
+    return scores_R.new_full((shape.numel(),), -math.inf).index_copy(0, places_R, scores_R).view(shape)

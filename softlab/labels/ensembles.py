@@ -14,6 +14,7 @@ from torch.nn import functional
 from softlab.errors import StoreMismatch
 from softlab.labels.losses.notes import tell
 from softlab.labels.losses.teacher import LOWEST, head_log_probabilities
+from softlab.labels.on_device import constant
 from softlab.labels.soft_labels import SoftLabels
 
 CombineBy = Literal["probabilities", "logits"]
@@ -64,7 +65,7 @@ def weigh(
     StoreMismatch for correctness without targets.
     """
     first = labels[0].logits_BK
-    log_weights_BS = torch.tensor(given, dtype=torch.float32, device=first.device).log().expand(len(first), -1)
+    log_weights_BS = constant(tuple(given), first.device).log().expand(len(first), -1)
     if by == "confidence":
         log_weights_BS = log_weights_BS + _log_confidence(labels)
     if by == "correctness":

@@ -99,6 +99,13 @@ class LazyLogits:
         return products if products.dtype == torch.float64 else products.float()
 
 
+def in_autocast_dtype(hidden: Tensor) -> Tensor:
+    """Hidden states in the type of autocast, where that is on: the product is computed when it is over."""
+    device = hidden.device.type
+    is_on = torch.is_autocast_enabled(device) and hidden.dtype != torch.float64
+    return hidden.to(torch.get_autocast_dtype(device)) if is_on else hidden
+
+
 def row_slices(shape: torch.Size, *, rows: int | None = None) -> Iterator[slice]:
     """Of the first axis of such logits: as many at once as make 64 MiB in float32, or `rows`."""
     step = max(1, rows or CHUNK_BYTES // (4 * max(1, shape[1:].numel())))

@@ -11,6 +11,7 @@ from torch import Tensor
 from softlab.labels.class_map import ClassMap
 from softlab.labels.ensembles import at_temperature
 from softlab.labels.losses.teacher import LOWEST
+from softlab.labels.on_device import constant
 from softlab.labels.soft_labels import SoftLabels, log_odds
 
 
@@ -60,7 +61,7 @@ def _by_itself(labels: SoftLabels, classes: ClassMap, *, temperature: float) -> 
     tail_B = (temperature * log_odds(labels.log_tail_at(temperature))).clamp(min=LOWEST)
     dense_BC = tail_B[:, None].expand(-1, labels.num_classes)
     dense_BC = dense_BC.scatter(1, labels.class_ids_BK, labels.logits_BK + labels.max_logit_B[:, None])
-    return dense_BC[:, [place for (place,) in classes.groups]]
+    return dense_BC.index_select(1, _indices([place for (place,) in classes.groups], dense_BC.device))
 
 
 def _dense(labels: SoftLabels, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -73,12 +74,16 @@ def _dense(labels: SoftLabels, *, temperature: float) -> tuple[Tensor, Tensor]:
 def _summed(log_p_BC: Tensor, classes: ClassMap) -> Tensor:
     """The log of the sum over each group, [B, S]; of one class the very same value."""
     order_M = [place for group in classes.groups for place in group]
-    log_p_BM = log_p_BC[:, order_M]
+    log_p_BM = log_p_BC.index_select(1, _indices(order_M, log_p_BC.device))
     if not classes.merges:
         return log_p_BM
     of_M = [number for number, group in enumerate(classes.groups) for _ in group]
-    group_BM = torch.tensor(of_M, device=log_p_BM.device).expand_as(log_p_BM)
+    group_BM = _indices(of_M, log_p_BM.device).expand_as(log_p_BM)
     empty_BS = log_p_BM.new_full((len(log_p_BM), classes.num_classes), -math.inf)
     largest_BS = empty_BS.scatter_reduce(1, group_BM, log_p_BM, reduce="amax")
     shares_BM = (log_p_BM - largest_BS.gather(1, group_BM)).exp()
     return largest_BS + torch.zeros_like(largest_BS).scatter_add(1, group_BM, shares_BM).log()
+
+
+def _indices(classes: list[int], device: torch.device) -> Tensor:
+    return constant(tuple(classes), device, dtype=torch.int64)

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from softlab.labels.coding import Array, as_tensor, gaps_of
+from softlab.labels.on_device import copy_to
 from softlab.labels.origin import Origin
 from softlab.labels.sampled_arrays import ENTRY_ARRAYS, ROW_ARRAYS, TAIL_STEPS
 from softlab.labels.soft_labels import SoftLabels
@@ -207,7 +208,7 @@ def _order(frequent: tuple[int, ...], num_classes: int) -> Array:
 
 @lru_cache(maxsize=8)
 def _order_on(frequent: tuple[int, ...], num_classes: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(_order(frequent, num_classes)).to(device)
+    return copy_to(device, torch.from_numpy(_order(frequent, num_classes)))
 
 
 @lru_cache(maxsize=8)

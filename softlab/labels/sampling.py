@@ -45,9 +45,10 @@ def keep_sampled(
 ) -> SoftLabels:
     """An unbiased sample of each row, see `SoftLabels.is_sampled`; on the device of the logits.
 
-    `logits` are [R, C]; `uniforms_R2` are from `draws.uniforms`: the same ones give the same sample, however many
-    `rows` are looked at at once. Classes that are -inf are never drawn. Where a row has a NaN, or is
-    -inf everywhere, its entropy is NaN. Raises InvalidOption for a resolution that isn't in 1..254.
+    `logits` are [R, C]; `uniforms_R2` are from `draws.uniforms`, best on the same device, as a GPU would be waited for:
+    the same ones give the same sample, however many `rows` are looked at at once. Classes that are -inf are never
+    drawn. Where a row has a NaN, or is -inf everywhere, its entropy is NaN. Raises InvalidOption for a resolution that
+    isn't in 1..254.
     """
     check_resolution(resolution)
     rows = rows or _rows_at_once(logits, resolution=resolution)

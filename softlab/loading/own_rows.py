@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from softlab.errors import StoreMismatch
+from softlab.labels.on_device import copy_to
 from softlab.modalities.inputs import Collated, Units
 from softlab.sources.label_sequences import LabelSequences
 
@@ -100,8 +101,8 @@ def match_rows(
     counts_B = torch.bincount(ours_R[both] // SAMPLE, minlength=len(own.counts_B))
     device = units.keys_R.device
     kept = Units(
-        rows_B=counts_B.to(device),
-        keys_R=units.keys_R[kept_R.to(device)],
+        rows_B=copy_to(device, counts_B),
+        keys_R=units.keys_R[copy_to(device, kept_R)],
         numbers_R=units.numbers_R[kept_R],
         totals_B=units.totals_B,
         targets_R=None if units.targets_R is None else units.targets_R[kept_R],
@@ -110,8 +111,8 @@ def match_rows(
     )
     return replace(collated, units=kept), OwnRows(
         counts_B=counts_B,
-        targets_R=None if own.targets_R is None else own.targets_R[kept_R.to(own.targets_R.device)],
-        stored_R=torch.searchsorted(theirs_S, ours_R[both]).to(device),
+        targets_R=None if own.targets_R is None else own.targets_R[copy_to(own.targets_R.device, kept_R)],
+        stored_R=copy_to(device, torch.searchsorted(theirs_S, ours_R[both])),
     )
 
 

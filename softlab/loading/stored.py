@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softlab.errors import StoreMismatch
 from softlab.indices import SourceIndex, StoreIndex
+from softlab.labels.on_device import copy_to
 from softlab.labels.soft_labels import SoftLabels
 from softlab.loading.aligned import Aligned
 from softlab.loading.order import RowIndices, ViewNumbers
@@ -147,7 +148,7 @@ def _with_units(parts: Sequence[Stored], numbers: Tensor, *, where: str) -> list
 
 
 def _unpack(store: Store, rows: Rows, places: _Places, device: torch.device) -> SoftLabels:
-    return store.unpack(_to_device(rows, device), counts_B=store.counts(places.store_B))
+    return store.unpack(copy_to(device, torch.from_numpy(rows)), counts_B=store.counts(places.store_B))
 
 
 def _same_numbers(stores: Sequence[Store], rows: Sequence[Rows]) -> Tensor:
@@ -169,10 +170,9 @@ def _read_features(aligned: Aligned, order: Iterable[RowIndices], device: torch.
         batches, lambda places: _ask_for_features(aligned, places), count=BATCHES_AHEAD if aligned.features else 0
     ):
         yield {
-            name: store.unpack_features(
-                name, _to_device(store.read_packed(places.store_B, view=places.view, feature=name), device)
-            )
+            name: store.unpack_features(name, copy_to(device, torch.from_numpy(rows)))
             for name, store in aligned.features.items()
+            for rows in [store.read_packed(places.store_B, view=places.view, feature=name)]
         }
 
 
@@ -190,9 +190,3 @@ def _one_or_each(views: ViewNumbers) -> int | ViewNumbers:
     """A single number where all rows are of one view, which is read in one piece."""
     is_one = len(views) > 0 and bool((views == views[0]).all())
     return int(views[0]) if is_one else views
-
-
-def _to_device(rows: Rows, device: torch.device) -> Tensor:
-    """Through page-locked memory where the device is CUDA, because only such a copy doesn't wait."""
-    host = torch.from_numpy(rows)
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)

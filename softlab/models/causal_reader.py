@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from softlab.errors import ModelError
-from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.lazy_logits import LazyLogits, in_autocast_dtype
 from softlab.models.forward import LOGITS
 from softlab.models.isolation import check_isolation, nothing_random
 from softlab.models.tensor_parallel import whole_tensor
@@ -116,10 +116,9 @@ class CausalReader:
         return self._wholes[name]
 
     def _in_head_dtype(self, hidden_BLD: Tensor) -> Tensor:
-        device = hidden_BLD.device.type
         if self._head_dtype == "float32":
             return hidden_BLD.float() if hidden_BLD.dtype in (torch.bfloat16, torch.float16) else hidden_BLD
-        return hidden_BLD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_BLD
+        return in_autocast_dtype(hidden_BLD)
 
     def _states(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         with nothing_random(self._model):

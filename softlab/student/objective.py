@@ -26,6 +26,7 @@ from softlab.labels.losses import (
 from softlab.labels.losses.chunked import chunked_loss
 from softlab.labels.losses.features import feature_loss
 from softlab.labels.losses.sampled_targets import with_targets
+from softlab.labels.on_device import constant
 from softlab.labels.soft_labels import SoftLabels
 from softlab.labels.told import already_told
 from softlab.loading.batch import Batch
@@ -256,7 +257,7 @@ def hard_loss(
             "them (class folders, or of a Parquet file the column that `source.label_column` names), or train on a "
             "store's labels alone (`teachers.alpha = 1`, without `distil.baseline`)."
         )
-    weight_C = torch.tensor(class_weights, device=student_logits_BC.device) if class_weights else None
+    weight_C = constant(tuple(class_weights), student_logits_BC.device) if class_weights else None
     _check_class_weights(weight_C, student_logits_BC)
     if batch.mixed is None:
         return hard_cross_entropy(

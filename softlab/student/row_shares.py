@@ -15,6 +15,7 @@ from torch import Tensor
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses import DistLoss, StudentLoss
 from softlab.labels.losses.hard import UNKNOWN_TARGET
+from softlab.labels.on_device import constant
 from softlab.loading.batch import Batch
 
 
@@ -28,7 +29,7 @@ class RowShares:
         self._known_R = (targets_R != UNKNOWN_TARGET).float()
         self._weights_R = self._known_R
         if class_weights:
-            weight_C = torch.tensor(class_weights, device=targets_R.device)
+            weight_C = constant(tuple(class_weights), targets_R.device)
             last = len(weight_C) - 1  # too few weights are refused by cross-entropy itself
             self._weights_R = self._known_R * weight_C[targets_R.clamp(min=0, max=last)]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from softlab.indices import RecipeIndex
 from softlab.labels.draws import uniforms
 from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.on_device import copy_to
 from softlab.labels.sampling import keep_sampled
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels, join_labels
@@ -126,14 +127,18 @@ def _are_finite(logits_RC: Tensor, labels: SoftLabels) -> Tensor:
 
 
 def _uniforms(output: OutputRows, selection: Sampling, drawn: Drawn) -> Tensor:
-    """float64 [R, 2]."""
+    """float64 [R, 2], on the device of the logits where that has such numbers; nothing is asked of it."""
+    device = output.rows.device if output.rows.device.type != "mps" else torch.device("cpu")
     source_B = drawn.source_B.cpu()
     samples_B = source_B if selection.recipe_N is None else torch.from_numpy(selection.recipe_N)[source_B]
-    counts_B = torch.ones_like(samples_B) if output.counts_B is None else output.counts_B.cpu()
-    units_R = torch.zeros_like(samples_B) if output.positions_R is None else output.positions_R.cpu()
+    samples_R = copy_to(device, samples_B)
+    if output.counts_B is not None:
+        counts_B = copy_to(device, output.counts_B)
+        samples_R = samples_R.repeat_interleave(counts_B, output_size=len(output.rows))
+    positions_R = output.positions_R
     return uniforms(
         selection.seed,
         view=selection.first_view + drawn.view,
-        samples_R=samples_B.repeat_interleave(counts_B),
-        units_R=units_R,
+        samples_R=samples_R,
+        units_R=torch.zeros_like(samples_R) if positions_R is None else copy_to(device, positions_R),
     )

@@ -1,8 +1,9 @@
+import copy
 import time
 
 import pytest
 
-from softlab.bench.timing import rates
+from softlab.bench.timing import Rate, Ratio, rates
 from softlab.errors import InvalidOption
 
 
@@ -65,3 +66,25 @@ def test_each_turn_is_reported() -> None:
 def test_no_round_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"rounds = 0: expected 1 or more. Change `rounds`"):
         rates({"way": lambda: 1}, rounds=0)
+
+
+def test_a_ratio_of_two_rates_knows_that_of_each_round() -> None:
+    ratio = Rate([2.0, 30.0, 8.0]) / Rate([1.0, 10.0, 8.0])
+
+    assert isinstance(ratio, Ratio)
+    assert ratio == 8 / 8
+    assert ratio.rounds == (2.0, 3.0, 1.0)
+    assert ratio.inverted().rounds == (1 / 2, 1 / 3, 1.0)
+
+
+@pytest.mark.parametrize("other", [4.0, 2, Rate([1.0, 2.0])], ids=["a number", "an integer", "other rounds"])
+def test_a_rate_divided_by_anything_else_is_a_number(other: float) -> None:
+    found = Rate([2.0, 4.0, 6.0]) / other
+
+    assert type(found) is float
+    assert found == 4.0 / float(other)
+
+
+def test_a_copy_of_a_rate_is_a_plain_number() -> None:
+    assert type(copy.deepcopy(Rate([1.0, 2.0]))) is float
+    assert type(copy.deepcopy(Rate([1.0]) / Rate([2.0]))) is float

@@ -1,7 +1,6 @@
 """What it costs to share a dump: shards as a job of one's own, and workers of a Ray cluster."""
 
 import shutil
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from softlab.bench.timing import Rate
 from softlab.sources.source import Source
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
@@ -46,7 +46,7 @@ def bench_engines(
                     taken[way].append(measure())
     finally:
         torch.set_num_threads(num_threads)
-    found = {way: statistics.median(measured) for way, measured in taken.items()}
+    found = {way: Rate(measured) for way, measured in taken.items()}
     alone = found["one process"]
     report.bar("shards of a job against a dump by one process", found["shards of a job"] / alone, at_least=0.95)
     if has_ray:

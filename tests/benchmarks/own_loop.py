@@ -48,14 +48,14 @@ speed of a shared machine changes by more than what labels cost."""
 NUM_IMAGES = 1280
 
 
-def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
-    """Batches of 128, decoded images in memory, without workers."""
+def bench_own_loop(report: Report, folder: Path, source: Source, *, rounds: int, only_small: bool = False) -> None:
+    """Batches of 128, decoded images in memory, without workers; `only_small` for the smallest student alone."""
     source = first(source, min(NUM_IMAGES, len(source)))
     dump_teacher(build_model(CASES[0].student).eval(), source, folder / "own-loop", DumpOptions(k=5))
     store = open_store(folder / "own-loop", cache=CacheOptions(dir=folder / "own-loop-cache"))
     labels = align(store, source)
     rows = []
-    for case in CASES:
+    for case in CASES[:1] if only_small else CASES:
         torch.manual_seed(0)
         student, data = build_model(case.student), _in_memory(source, case.input)
         steps = TURN_STEPS[data.tensors[0].shape[-1]]

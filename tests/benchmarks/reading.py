@@ -15,6 +15,8 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.stores import write_manifest_alone, write_synthetic_store
 
 MANY_SHARDS = 100_000
+FEW_TURNS = 5
+"""Of one store alone, where they are short."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +67,29 @@ class Measured:
 
 
 def bench_reading(
-    report: Report, folder: Path, *, num_samples: int, rounds: int, large: bool = False, num_shards: int = MANY_SHARDS
+    report: Report,
+    folder: Path,
+    *,
+    num_samples: int,
+    rounds: int,
+    large: bool = False,
+    num_shards: int = MANY_SHARDS,
+    only_first: bool = False,
 ) -> None:
-    """`large` adds a store of ten times as many rows."""
+    """`large` adds a store of ten times as many rows; `only_first` leaves all stores out but one."""
+    if only_first:
+        _report_ratios(report, _measure(CASES[0], folder, num_samples=num_samples, rounds=FEW_TURNS * rounds))
+        return
     wanted = dict.fromkeys([*CASES, *GROWTH, *([LARGE] if large else [])])
     measured = {case: _measure(case, folder, num_samples=num_samples, rounds=rounds) for case in wanted}
-    first = measured[CASES[0]]
+    _report_ratios(report, measured[CASES[0]])
+    _report_labels(report, [measured[case] for case in CASES])
+    _report_features(report, [measured[case] for case in CASES if case.feature_width is not None])
+    growing = [measured[case] for case in (*GROWTH, LARGE) if case in measured]
+    _report_growth(report, growing, folder, num_shards=num_shards)
+
+
+def _report_ratios(report: Report, first: Measured) -> None:
     report.bar(
         "random batches of 256 packed rows from the row cache, against np.take",
         first.find("random", "row cache", "packed").relative,
@@ -81,10 +100,8 @@ def bench_reading(
         first.find("block-shuffled", "compressed shards", "packed").relative,
         at_least=0.4,
     )
-    _report_labels(report, [measured[case] for case in CASES])
-    _report_features(report, [measured[case] for case in CASES if case.feature_width is not None])
-    growing = [measured[case] for case in (*GROWTH, LARGE) if case in measured]
-    _report_growth(report, growing, folder, num_shards=num_shards)
+    for kind in [("random", "row cache", "tensors"), ("block-shuffled", "compressed shards", "tensors")]:
+        report.ratio(f"labels read as tensors, {', '.join(kind[:2])}, against np.take", first.find(*kind).relative)
 
 
 def _measure(case: Case, folder: Path, *, num_samples: int, rounds: int) -> Measured:

@@ -39,7 +39,7 @@ RECIPES = {
     "resized crop, RandAugment, erasing": ("RandomResizedCrop(28)", "RandAugment()", "RandomErasing()"),
 }
 IMAGES = 1000
-STEPS = 50
+STEPS, TURNS = 50, 20
 NUM_VIEWS = 4
 
 
@@ -49,7 +49,7 @@ def bench_replaying(report: Report, folder: Path, source: Source, *, rounds: int
     for title, transforms in RECIPES.items():
         found = rates(
             {"drawn": _drawing(source, transforms), "replayed": _replaying(source, transforms)},
-            rounds=40 * rounds,  # of one batch each
+            rounds=TURNS * rounds,  # of one batch each
         )
         report.bar(f"replaying views against drawing them: {title}", found["replayed"] / found["drawn"], at_least=0.95)
         micros = [f"{1e6 / found[name]:.0f}" for name in ("drawn", "replayed")]
@@ -105,6 +105,7 @@ def _bench_training(report: Report, folder: Path, source: Source, *, rounds: int
         },
         rounds=rounds,
     )
+    report.ratio("training on replayed views and stored labels against hard ones", found["stored"] / found["hard"])
     bytes_per_view = [
         f"{coding}: {sum(file.bytes for file in each.manifest.files) / each.manifest.statistics['logits'].rows:.1f} B"
         for coding, each in stores.items()

@@ -2,9 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from softlab.errors import InvalidOption
+from tests.benchmarks.figures import Figure, read_figures
+from tests.benchmarks.report import Report
 from tests.benchmarks.run import main
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+FEW = ["--rows", "2000", "--limit", "64"]
+SIZES = "64 images of data/fashion_mnist/train, stores of 2,000 rows"
 
 TITLES = [
     "## Dumping",
@@ -31,10 +35,64 @@ TITLES = [
 ]
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:
     sizes = ["--rows", "2000", "--peer-rows", "2000", "--shards", "100"]
 
-    main(["--quick", "--large", *sizes, "--out", str(tmp_path / "results.md")])
+    main(["--small", "--large", *sizes, "--out", str(tmp_path / "results.md")])
 
     titles = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("## ")]
     assert [title for title in titles if title != "## On a GPU"] == TITLES
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_quick_run_measures_ratios_with_their_noise(tmp_path: Path) -> None:
+    assert main(["--quick", *FEW, "--rounds", "1", "--record", str(tmp_path / "results.md")]) == 0
+
+    figures = read_figures(tmp_path / "results.md", sizes=SIZES)
+    assert {"dump against", "training on", "random batch", "replaying vi", "seconds of o"} <= {
+        what[:12] for what in figures
+    }
+
+
+def quick(monkeypatch: pytest.MonkeyPatch, results: Path, value: float, *, machine: str | None = None) -> int:
+    """A quick run that finds one figure, beside those of a file."""
+
+    def measure(_: object) -> Report:
+        report = Report(machine=machine)
+        report.figures["dump"] = Figure(value=value, lowest=value, highest=value)
+        return report
+
+    monkeypatch.setattr("tests.benchmarks.run.measure", measure)
+    return main(["--quick", *FEW, "--against" if results.is_file() else "--record", str(results)])
+
+
+@pytest.mark.parametrize(("now", "code"), [(1.0, 0), (0.98, 0), (1.5, 0), (0.8, 1)])
+def test_a_quick_run_fails_where_something_got_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: float, code: int
+) -> None:
+    results = tmp_path / "results.md"
+
+    assert quick(monkeypatch, results, 1.0) == 0
+    assert quick(monkeypatch, results, now) == code
+
+
+def test_figures_of_another_machine_are_shown_and_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results.md"
+    quick(monkeypatch, results, 1.0)
+
+    code = quick(monkeypatch, results, 0.5, machine="arm64, 99 cores, no GPU; Python 3.11.7")
+
+    assert code == 0
+    shown = capsys.readouterr().out
+    assert "| worse | dump |" in shown
+    assert "Not judged" in shown
+
+
+def test_without_earlier_figures_a_quick_run_says_so_before_it_measures(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="Write it first: --quick --record"):
+        main(["--quick", "--against", str(tmp_path / "nothing.md")])

@@ -2,7 +2,7 @@
 
 # Shape letters: N texts, B texts in a batch, C classes.
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,11 @@ TURN_S = 0.5
 UNIT_ROWS, UNIT_SAMPLES = 2048, 600
 
 
-def bench_texts(report: Report, folder: Path, *, rounds: int, num_texts: int = NUM_TEXTS) -> None:
-    """Texts of made-up words whose lengths scatter as those of news do."""
+def bench_texts(
+    report: Report, folder: Path, *, rounds: int, num_texts: int = NUM_TEXTS, only_small: bool = False
+) -> None:
+    """Texts of made-up words whose lengths scatter as those of news do; `only_small` for a step of the smallest student
+    alone."""
     folder = folder / "texts"
     folder.mkdir()
     source = write_texts(folder / "texts.parquet", num_texts)
@@ -62,7 +65,10 @@ def bench_texts(report: Report, folder: Path, *, rounds: int, num_texts: int = N
     teacher = make_teacher(input)
     dump_teacher(teacher, source, folder / "store", DumpOptions(batch_size=BATCH))
     store = open_store(folder / "store", cache=CacheOptions(dir=folder / "cache"))
-    _bench_steps(report, source, store, teacher, input, rounds=rounds)
+    students = STUDENTS[:1] if only_small else STUDENTS
+    _bench_steps(report, source, store, teacher, input, students=students, rounds=rounds)
+    if only_small:
+        return
     _bench_bytes(report, source, input, folder)
     _bench_padding(report, source, input, rounds=rounds)
     _bench_cache(report, folder)
@@ -93,7 +99,14 @@ def make_teacher(input: TextInput, *, num_classes: int = NUM_CLASSES, layers: in
 
 
 def _bench_steps(
-    report: Report, source: Source, store: Store, teacher: Teacher, input: TextInput, *, rounds: int
+    report: Report,
+    source: Source,
+    store: Store,
+    teacher: Teacher,
+    input: TextInput,
+    *,
+    students: Sequence[str],
+    rounds: int,
 ) -> None:
     device = choose_device("auto")
     module = teacher.module.to(device)
@@ -106,7 +119,7 @@ def _bench_steps(
             return logits_BC
 
     options, rows = TrainOptions(), []
-    for model in STUDENTS:
+    for model in students:
         student = _student(model, input)
         steps = StudentSteps("student", student, source, store, options, input=input, turn_s=TURN_S)
         ways: dict[str, Callable[[], int]] = {

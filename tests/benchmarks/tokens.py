@@ -53,7 +53,9 @@ MEMORY_ROWS, MEMORY_WIDTH = 2048, 512
 TURN_S = 5.0
 
 
-def bench_tokens(report: Report, folder: Path, *, rounds: int, is_quick: bool = False) -> None:
+def bench_tokens(
+    report: Report, folder: Path, *, rounds: int, is_quick: bool = False, only_ratios: bool = False
+) -> None:
     """Causal transformers with random weights over documents of made-up words."""
     folder = folder / "tokens"
     folder.mkdir()
@@ -61,9 +63,11 @@ def bench_tokens(report: Report, folder: Path, *, rounds: int, is_quick: bool = 
     input = settle_input(TokensInput(tokenizer="train:16000", max_length=LENGTH), source)
     _bench_capture(report, make_teacher(input, SMALL_TEACHER if is_quick else TEACHER), source, rounds=rounds)
     dump_teacher(make_teacher(input, SMALL_TEACHER), source, folder / "store", DumpOptions(batch_size=BATCH))
-    _bench_reading(report, folder, rounds=rounds)
+    if not only_ratios:
+        _bench_reading(report, folder, rounds=rounds)
     _bench_steps(report, source, input, folder, rounds=rounds, turn_s=0.1 if is_quick else TURN_S)
-    _bench_memory(report, folder)
+    if not only_ratios:
+        _bench_memory(report, folder)
 
 
 def make_teacher(input: TokensInput, sizes: dict[str, Any]) -> Teacher:
@@ -84,18 +88,26 @@ def write_documents(file: Path, num_documents: int) -> Source:
     return open_source(SourceOptions(path=str(file), fields={"text": "text"}), modality="tokens")
 
 
-def _bench_capture(report: Report, teacher: Teacher, source: Source, *, rounds: int) -> None:
-    with TeacherRun(teacher, DumpOptions(batch_size=BATCH, selection="sampled")) as run:
+BARE, SAMPLED = "bare forward", "sampled at 1/16"
+
+
+def capture_rates(teacher: Teacher, source: Source, options: DumpOptions, *, rounds: int) -> dict[str, float]:
+    """Tokens per second of a batch of documents."""
+    with TeacherRun(teacher, options) as run:
         loader = BatchLoader(
-            Aligned(source=source, inputs=(teacher.input,)), device=run.device, options=LoaderOptions()
+            Aligned(source=source, inputs=(teacher.input,)), device=run.device, options=LoaderOptions(workers=0)
         )
-        (batch,) = loader.load(in_sequence(0, BATCH, batch_size=BATCH))
-        ways: dict[str, Callable[[], int]] = {"bare forward": partial(_forward, run, batch)}
+        (batch,) = loader.load(in_sequence(0, options.batch_size, batch_size=options.batch_size))
+        ways: dict[str, Callable[[], int]] = {BARE: partial(_forward, run, batch)}
         for resolution in (16, 48):
             ways[f"sampled at 1/{resolution}"] = partial(_capture, run, batch, resolution)
-        found = rates(ways, rounds=rounds)
-    bare = found["bare forward"]
-    report.bar("rows of a language model against its bare forward pass", found["sampled at 1/16"] / bare, at_least=0.95)
+        return rates(ways, rounds=rounds)
+
+
+def _bench_capture(report: Report, teacher: Teacher, source: Source, *, rounds: int) -> None:
+    found = capture_rates(teacher, source, DumpOptions(batch_size=BATCH, selection="sampled"), rounds=rounds)
+    bare = found[BARE]
+    report.bar("rows of a language model against its bare forward pass", found[SAMPLED] / bare, at_least=0.95)
     parameters = sum(each.numel() for each in teacher.module.parameters())
     report.section(
         "Rows of a language model",
@@ -115,6 +127,8 @@ def _forward(run: TeacherRun, batch: Batch) -> int:
     assert isinstance(rows, LazyLogits)
     for _ in rows.chunks():
         pass
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)
     return len(rows)
 
 

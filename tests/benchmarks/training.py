@@ -53,8 +53,8 @@ CASES = (
 )
 
 
-def bench_training(report: Report, folder: Path, source: Source, *, rounds: int) -> None:
-    """Batches of 128."""
+def bench_training(report: Report, folder: Path, source: Source, *, rounds: int, only_small: bool = False) -> None:
+    """Batches of 128; `only_small` for the smallest student alone."""
     input = CASES[0].input
     module = build_model(
         ModelOptions(model="softlab:grey_resnet", weights=Path("data/fashion_mnist/teacher.safetensors"))
@@ -71,7 +71,7 @@ def bench_training(report: Report, folder: Path, source: Source, *, rounds: int)
             return logits_BC
 
     rows = []
-    for case in CASES:
+    for case in CASES[:1] if only_small else CASES:
         torch.manual_seed(0)
         student = build_model(case.student)
         steps = StudentSteps("student", student, source, store, TrainOptions(), input=case.input, turn_s=TURN_S)

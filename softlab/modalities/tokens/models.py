@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softlab.labels.lazy_logits import LazyLogits
+from softlab.labels.lazy_logits import LazyLogits, in_autocast_dtype
 
 __all__ = ["tokens_transformer"]
 
@@ -62,7 +62,7 @@ class CausalTransformer(nn.Module):
         states_BLD = self.dropout(self.embedding(input_ids) + self.positions(positions))
         for block in self.blocks:
             states_BLD = block(states_BLD, seen_B1LL)
-        return {"logits": LazyLogits(hidden=self.norm(states_BLD), weight_CD=self.embedding.weight)}
+        return {"logits": LazyLogits(hidden=in_autocast_dtype(self.norm(states_BLD)), weight_CD=self.embedding.weight)}
 
 
 class CausalBlock(nn.Module):

@@ -39,6 +39,16 @@ def test_what_stands_behind_changes_nothing() -> None:
     torch.testing.assert_close(logits_of(model, ids_BL[:, :5]), logits_of(model, ids_BL)[:, :5])
 
 
+def test_under_autocast_its_output_layer_is_computed_in_half_precision_like_the_others() -> None:
+    model, ids_BL = model_of(), torch.arange(24).reshape(2, 12)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(input_ids=ids_BL)["logits"]
+
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.whole(), logits_of(model, ids_BL), atol=0.05, rtol=0.05)
+
+
 def test_its_embeddings_are_its_output_layer_and_it_learns() -> None:
     model, ids_BL = model_of().train(), torch.arange(24).reshape(2, 12)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
