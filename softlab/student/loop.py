@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -27,11 +26,8 @@ from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
 from softlab.student.position import Position, Stopped
 from softlab.student.run_folder import RunFolder, StudentResult
-from softlab.student.trackers import curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
+from softlab.student.trackers import Tracker, curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
 from softlab.student.validation import Comparison
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +100,7 @@ class Training:
             learner.name: sum(parameter.numel() for parameter in learner.module.parameters()) for learner in learners
         }
         self._errors: dict[str, str] = {}
-        self._trackers: list[GeneralTracker] = []
+        self._trackers: list[Tracker] = []
         self._learners, self._loader, self._comparison = learners, train_loader, comparison
         self._best_by = None if comparison is None else comparison.best_by
         self._order, self._options, self._folder = order, options, folder
