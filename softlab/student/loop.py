@@ -16,6 +16,7 @@ from softlab.evaluation.measure import Forward, evaluate
 from softlab.evaluation.tally import Given
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
+from softlab.loading.lost_worker import find_lost_worker
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
@@ -125,6 +126,8 @@ class Training:
                 f"{self._folder.root}: stopped. Run the same command again to go on from the last checkpoint."
             ) from None
         finally:
+            if self._comparison is not None:
+                self._comparison.loader.close()
             finish_trackers(self._trackers)
         return self._finish()
 
@@ -208,6 +211,8 @@ class Training:
         except (InvalidOption, StoreError, StoreMismatch):
             raise
         except Exception as error:  # whatever a student's own code raises is its own failure
+            if (lost := find_lost_worker(error)) is not None:  # of any loader, whatever this student was just about
+                raise lost from None
             is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share
             error = _with_a_hint(error, learner.name, batch_size=self._options.run.batch_size)
             if len(self._learners) == 1 or (self._ranks.count > 1 and not is_on_all_ranks):

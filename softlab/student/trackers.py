@@ -39,7 +39,7 @@ class TensorBoardTracker:
     def __init__(self, out: Path, *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes .1 s, and only runs with a folder need it
 
-        self._writer: Any = SummaryWriter(out / "tensorboard", purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(out / "tensorboard", purge_step=first_step + 1)
 
     def log(self, values: dict[str, float], *, step: int) -> None:
         for name, value in values.items():
