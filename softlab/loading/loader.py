@@ -44,7 +44,7 @@ class LoaderOptions:
     """How batches are prepared beside the model's own work."""
 
     workers: int | None = None
-    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8. Each loader has its own."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:

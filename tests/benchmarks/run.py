@@ -21,6 +21,7 @@ from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import Report
 from tests.benchmarks.sizes import bench_sizes
+from tests.benchmarks.startup import bench_startup
 from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
 from tests.benchmarks.texts import NUM_TEXTS, bench_texts
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
         first, *_ = teachers.values()
         bench_engines(report, Path(name), source, first[0], rounds=options.rounds, has_ray=options.rounds > 1)
+        bench_startup(report, Path(name), source, rounds=options.rounds)
         bench_importing(report, Path(name), source, rounds=options.rounds)
         bench_sizes(report, Path(name), source, teachers)
         bench_training(report, Path(name), source, rounds=options.rounds)

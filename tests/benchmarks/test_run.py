@@ -8,6 +8,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TITLES = [
     "## Dumping",
+    "## Starting",
+    "## Validations",
     "## Importing",
     "## Size",
     "## Size by K",
