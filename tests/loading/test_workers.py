@@ -148,6 +148,18 @@ def test_one_that_is_killed_while_it_waits_is_told_and_the_next_order_has_others
     assert numbers(list(loader.load(whole()))) == list(range(COUNT))
 
 
+@pytest.mark.gpu
+def test_batches_for_cuda_are_the_same_over_three_orders() -> None:
+    expected = list(make_loader(workers=0).load(whole()))
+    aligned, cuda = Aligned(source=Pictures(count=COUNT), inputs=(ImageInput(),)), torch.device("cuda")
+    with closing(BatchLoader(aligned, device=cuda, options=LoaderOptions(workers=2), keep_workers=True)) as loader:
+        for _ in range(3):
+            for one, other in zip(loader.load(whole()), expected, strict=True):
+                assert images_in(one.to(CPU)).equal(images_in(other))
+
+    assert pids() == set()
+
+
 class OfThisTest(Pictures):
     """A source that can't be pickled, as one with a lambda or an open connection."""
 
