@@ -27,12 +27,11 @@ from softlab.loading.own_rows import find_own_rows
 from softlab.loading.sample_check import changed_sample
 from softlab.loading.shared_memory import check_shared_memory
 from softlab.loading.stored import read_heads, read_stored
-from softlab.loading.workers import Workers
+from softlab.loading.workers import Workers, choose_workers
 from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
-from softlab.ranks import num_local_ranks
 from softlab.sources.answers import Answers
 from softlab.sources.label_sequences import LabelSequences
 from softlab.sources.source import Sample, read_samples
@@ -275,7 +274,8 @@ class BatchLoader:
         have too little shared memory."""
         if num_workers:
             order = self._with_room(iter(order))
-        workers = self._waiting.pop() if num_workers and self._waiting else self._start(num_workers)
+        pin_memory, is_waiting = self.device.type == "cuda", num_workers and self._waiting
+        workers = self._waiting.pop() if is_waiting else Workers(self._batches, num_workers, pin_memory=pin_memory)
         is_complete = False
         try:
             for batch in workers.make(order):
@@ -289,9 +289,6 @@ class BatchLoader:
             else:
                 workers.close()
 
-    def _start(self, num_workers: int) -> Workers:
-        return Workers(self._batches, count=num_workers, pin_memory=self.device.type == "cuda")
-
     def _with_room(self, order: Iterator[RowIndices]) -> Iterator[RowIndices]:
         """The same order, once its first batch is known to fit into shared memory often enough. One sample tells how
         large that is."""
@@ -301,12 +298,3 @@ class BatchLoader:
             check_shared_memory(sample_bytes * len(first), workers=self._num_workers)
             return chain([first], order)
         return order
-
-
-def choose_workers(workers: int | None, device: torch.device) -> int:
-    """Decoding processes: beside a model on the CPU they would only take its cores, and processes that share a machine
-    share its cores."""
-    if workers is not None:
-        return workers
-    cores = torch.multiprocessing.cpu_count() // num_local_ranks()
-    return 0 if device.type == "cpu" else min(8, max(cores - 1, 1))

@@ -1,4 +1,4 @@
-"""Processes that make batches beside the model's work, and may stay from one order to the next."""
+"""Processes that make batches beside the model's work: how many, and how long they stay."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from softlab.loading.order import RowIndices
 from softlab.loading.shared_memory import PREFETCHED
+from softlab.ranks import num_local_ranks
 
 START_METHOD = "fork" if sys.platform == "linux" else None
 """A fork has all that is imported, and needs nothing that can be pickled: it starts in 0.06 s of a core. From a server
@@ -29,7 +30,7 @@ class Workers:
     """So many processes, or with 0 this one, that make what a data set has for some rows. They start with the first
     order, and end when they are closed."""
 
-    def __init__(self, dataset: Dataset[Any], *, count: int, pin_memory: bool) -> None:
+    def __init__(self, dataset: Dataset[Any], count: int, *, pin_memory: bool) -> None:
         self._orders = _Orders()
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
@@ -56,3 +57,12 @@ class Workers:
         # they should end is garbage too, and each is waited for, 5 s long.
         if isinstance(self._made, _MultiProcessingDataLoaderIter):
             self._made._shutdown_workers()
+
+
+def choose_workers(workers: int | None, device: torch.device) -> int:
+    """Decoding processes: beside a model on the CPU they would only take its cores, and processes that share a machine
+    share its cores."""
+    if workers is not None:
+        return workers
+    cores = torch.multiprocessing.cpu_count() // num_local_ranks()
+    return 0 if device.type == "cpu" else min(8, max(cores - 1, 1))

@@ -81,10 +81,10 @@ def run_survey(
     the others; but not where a whole batch would take much of the time."""
     workers = LoaderOptions(workers=options.device.workers)
     with closing(BatchLoader(aligned, device=run.device, options=workers, keep_workers=True)) as loader:
-        return _run_on(loader, run, options, seconds=seconds, on_progress=on_progress)
+        return _survey(loader, run, options, seconds=seconds, on_progress=on_progress)
 
 
-def _run_on(
+def _survey(
     loader: BatchLoader, run: TeacherRun, options: DumpOptions, *, seconds: float, on_progress: OnSurvey | None
 ) -> Surveyed:
     begun = time.perf_counter()
