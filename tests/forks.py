@@ -13,6 +13,7 @@ PRELOADED = [
     "softlab.sharing.publish.push",
     "softlab.sharing.fetch.pull",
     "softlab.store.parquet_format",
+    "softlab.store.zarr_arrays",
     "softlab.store.zarr_format",
 ]
 

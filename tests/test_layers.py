@@ -26,7 +26,7 @@ ROWS = """
     remote | sources | progress | predictions
     locks
     labels | identity | keys | shards | ranks | disk | users_code | foreign_parquet
-    errors | indices | amounts | plain_files | parquet_pages
+    errors | imports | indices | amounts | plain_files | parquet_pages
 """
 # The same for the folders of a room.
 SHARING_ROWS = """
@@ -51,7 +51,7 @@ HOMES = {
     "boto3": ("softlab.remote.clients",),
     "fsspec": ("softlab.remote.hub",),
     "huggingface_hub": ("softlab.remote.hub",),
-    "zarr": ("softlab.store.zarr_format",),
+    "zarr": ("softlab.store.zarr_arrays",),
     "pyarrow": (
         "softlab.foreign_parquet",
         "softlab.keys",

@@ -18,6 +18,7 @@ from softlab.cli.messages import explain_flag, say_flags, with_flags
 from softlab.cli.out_of_memory import explain_no_memory
 from softlab.cli.say import say_beside
 from softlab.errors import SoftlabError, SoftlabWarning
+from softlab.imports import imported_for_good
 from softlab.ranks import is_first_to_fail
 
 COMMANDS = {
@@ -135,7 +136,8 @@ class _Command(TyperCommand):
 
 
 def _load(command: str) -> Callable[..., Any]:
-    function = load_command(command)
+    with imported_for_good():
+        function = load_command(command)
 
     @functools.wraps(function)
     def run(**options: Any) -> None:

@@ -1,5 +1,7 @@
 """What Python, torch and others raise where a process may have no more memory, in one line."""
 
+from softlab.loading.lost_worker import find_lost_worker
+
 SIGNS = (
     "failed to map segment",  # a shared library
     "cannot map zero-fill pages",
@@ -12,10 +14,6 @@ SIGNS = (
     "malloc of size",
 )
 """In the text of an error, whatever its class is."""
-
-
-LOST_WORKER = "DataLoader worker (pid"
-"""How torch's errors begin where a loader process has ended, which it may notice anywhere in the program."""
 
 
 def explain_no_memory(error: BaseException) -> str | None:
@@ -31,9 +29,10 @@ def explain_no_memory(error: BaseException) -> str | None:
 
 
 def _explain_lost_worker(error: BaseException) -> str | None:
-    reason = str(error).partition("\n")[0].partition(". ")[0]
-    if not (isinstance(error, RuntimeError) and reason.startswith(LOST_WORKER)):
+    found = find_lost_worker(error)
+    if found is None:
         return None
+    reason = str(found).partition("\n")[0].partition(". ")[0]
     return (
         f"{reason.rstrip('.')}. Look whether the machine ran out of memory, or /dev/shm of room; say fewer "
         f"`device.workers` (--workers), or 0 to load without. What was finished is kept, and the same command goes on."

@@ -273,5 +273,5 @@ def predict_classes(loader: BatchLoader, module: nn.Module, device: DeviceOption
 
 def first_input(loader: BatchLoader, *, channels_last: bool) -> Inputs:
     """Of one sample, on the loader's device, as models are given it."""
-    (batch,) = loader.load(in_sequence(0, 1, batch_size=1))
-    return batch.to(loader.device, channels_last=channels_last).inputs[0].inputs
+    (rows,) = in_sequence(0, 1, batch_size=1)
+    return loader.load_one(rows).to(loader.device, channels_last=channels_last).inputs[0].inputs

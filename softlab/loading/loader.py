@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import Dataset
 
 from softlab.errors import InvalidOption, SoftlabError, SourceError
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
@@ -26,13 +25,13 @@ from softlab.loading.mixed_targets import MixedTargets
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.own_rows import find_own_rows
 from softlab.loading.sample_check import changed_sample
-from softlab.loading.shared_memory import PREFETCHED, check_shared_memory
+from softlab.loading.shared_memory import check_shared_memory
 from softlab.loading.stored import read_heads, read_stored
+from softlab.loading.workers import Workers, choose_workers
 from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
 from softlab.modalities.views import Example, View
-from softlab.ranks import num_local_ranks
 from softlab.sources.answers import Answers
 from softlab.sources.label_sequences import LabelSequences
 from softlab.sources.source import Sample, read_samples
@@ -44,7 +43,7 @@ class LoaderOptions:
     """How batches are prepared beside the model's own work."""
 
     workers: int | None = None
-    """Processes that decode samples; default: 0 beside a CPU model, else up to 8."""
+    """Processes that decode samples; default: 0 beside a CPU model, else up to 8. Each loader has its own."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -228,21 +227,38 @@ class BatchLoader:
         options: LoaderOptions,
         keep_decoded: bool = False,
         decoded: Decoded | None = None,
+        keep_workers: bool = False,
     ) -> None:
         """`keep_decoded` keeps decoded samples, up to 1 GiB, for when they are asked for again; `decoded` are those
-        that loaders of this source share."""
+        that loaders of this source share. With `keep_workers` those of an order that came to its end are there for the
+        next one, with all that they have decoded; somebody has to `close` the loader then."""
         self.aligned, self.device = aligned, device
-        self._workers = choose_workers(options.workers, device)
-        most = DECODED_BYTES // max(self._workers, 1) if keep_decoded else 0
+        self._num_workers = choose_workers(options.workers, device)
+        most = DECODED_BYTES // max(self._num_workers, 1) if keep_decoded else 0
         self._batches = Batches(aligned, Decoded(most) if decoded is None else decoded)
+        self._keeps, self._waiting = keep_workers, list[Workers]()
 
     def load(self, order: Iterable[RowIndices], *, skip: int = 0) -> Generator[Batch, None, None]:
         """The batches of the rows in `order` but the first `skip`, on the device. Raises what reading a sample or a row
-        raises; see `read_stored` for why one may begin an order early. Workers end with it, or when it is
-        closed."""
+        raises; see `read_stored` for why one may begin an order early. Workers end with it, unless they are kept, and
+        when it is closed."""
+        return self._load(order, skip=skip, num_workers=self._num_workers)
+
+    def load_one(self, rows: RowIndices) -> Batch:
+        """The batch of these rows alone, made without workers, which would take longer to start. Raises as `load`."""
+        (batch,) = self._load([rows], skip=0, num_workers=0)
+        return batch
+
+    def close(self) -> None:
+        """End the workers that are kept; from now on none are."""
+        self._keeps = False
+        while self._waiting:
+            self._waiting.pop().close()
+
+    def _load(self, order: Iterable[RowIndices], *, skip: int, num_workers: int) -> Generator[Batch, None, None]:
         are_taught = any(head.stores for head in self.aligned.heads.values())
         order, same_order, *heads_order = tee(order, 3 if are_taught else 2)
-        with closing(self._load_inputs(islice(order, skip, None))) as inputs:
+        with closing(self._load_inputs(islice(order, skip, None), num_workers=num_workers)) as inputs:
             batches: Iterator[Batch] = inputs
             if self.aligned.stores:
                 stored = read_stored(self.aligned, same_order, self.device, skip=skip)
@@ -253,31 +269,25 @@ class BatchLoader:
                 batches = (batch.with_stored_heads(each) for batch, each in zip(batches, of_heads, strict=True))
             yield from copied_beside(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:
+    def _load_inputs(self, order: Iterable[RowIndices], *, num_workers: int) -> Generator[Batch, None, None]:
         """On the device, and all that isn't from a store. Closing it ends the workers. Raises InvalidOption where they
         have too little shared memory."""
-        if self._workers:
+        if num_workers:
             order = self._with_room(iter(order))
-        loader = DataLoader(
-            self._batches,
-            sampler=order,
-            batch_size=None,
-            num_workers=self._workers,
-            prefetch_factor=PREFETCHED if self._workers else None,
-            generator=torch.Generator(),  # for the workers' seeds, which else come from the global random state
-            pin_memory=self.device.type == "cuda",
-        )
-        batches = iter(loader)
+        pin_memory, is_waiting = self.device.type == "cuda", num_workers and self._waiting
+        workers = self._waiting.pop() if is_waiting else Workers(self._batches, num_workers, pin_memory=pin_memory)
+        is_complete = False
         try:
-            for batch in batches:
+            for batch in workers.make(order):
                 if isinstance(batch, SoftlabError):
                     raise batch
                 yield batch.to(self.device)
+            is_complete = True
         finally:
-            # An error's traceback may keep the iterator. Where it is freed as garbage, torch's way to tell the workers
-            # that they should end is garbage too, and each is waited for, 5 s long.
-            if isinstance(batches, _MultiProcessingDataLoaderIter):
-                batches._shutdown_workers()
+            if is_complete and num_workers and self._keeps and not self._waiting:
+                self._waiting.append(workers)
+            else:
+                workers.close()
 
     def _with_room(self, order: Iterator[RowIndices]) -> Iterator[RowIndices]:
         """The same order, once its first batch is known to fit into shared memory often enough. One sample tells how
@@ -285,15 +295,6 @@ class BatchLoader:
         for first in order:
             one = self._batches.make(RowIndices(SourceIndex(first.source_B[:1]), first.views_B[:1]))
             sample_bytes = sum(tensor.nbytes for tensor in one.device_tensors())
-            check_shared_memory(sample_bytes * len(first), workers=self._workers)
+            check_shared_memory(sample_bytes * len(first), workers=self._num_workers)
             return chain([first], order)
         return order
-
-
-def choose_workers(workers: int | None, device: torch.device) -> int:
-    """Decoding processes: beside a model on the CPU they would only take its cores, and processes that share a machine
-    share its cores."""
-    if workers is not None:
-        return workers
-    cores = torch.multiprocessing.cpu_count() // num_local_ranks()
-    return 0 if device.type == "cpu" else min(8, max(cores - 1, 1))

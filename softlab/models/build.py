@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType
 
-import torchvision.models
 from torch import nn
 
 from softlab.errors import InvalidOption, ModelError, suggest
@@ -108,6 +107,8 @@ def _find_factory(options: ModelOptions) -> Factory:
 
 
 def _torchvision_factory(name: str) -> Factory:
+    import torchvision.models  # takes as long as torch, and other models don't need it
+
     _check_known("torchvision", name, torchvision.models.list_models())
     factory: Factory = torchvision.models.get_model_builder(name)
     if "weights_backbone" in inspect.signature(factory).parameters:

@@ -3,8 +3,6 @@ configuration tell."""
 
 from pathlib import Path
 
-import torchvision.models
-
 from softlab.errors import InvalidOption
 from softlab.models.build import ModelOptions
 from softlab.models.hugging_face import configured_class_names
@@ -36,7 +34,11 @@ def published_class_names(options: ModelOptions) -> tuple[str, ...] | None:
     origin, _, name = options.model.partition(":")
     if origin == "hf":
         return configured_class_names(name, options.arguments)
-    if origin != "torchvision" or name not in torchvision.models.list_models():
+    if origin != "torchvision":
+        return None
+    import torchvision.models  # takes as long as torch, and other models don't need it
+
+    if name not in torchvision.models.list_models():
         return None
     published = torchvision.models.get_model_weights(name)
     asked = options.arguments.get("weights")

@@ -16,7 +16,6 @@ from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.device import DeviceOptions
 from softlab.recipes.building import load_recipe
-from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, choose_output, open_samples
 from softlab.recipes.published_input import input_of
 from softlab.recipes.students import TeacherModel
@@ -138,6 +137,8 @@ class EvaluateRecipe:
         return evaluation, cost
 
     def _full_store(self, source: Source, out: Path) -> Store:
+        from softlab.recipes.full_store import full_store  # a dump's code, which other evaluations don't need
+
         assert self.teacher is not None, "checked when it was built"
         return full_store(self.teacher, source, out, input=self.input, device=self.device, cache=self.cache)
 

@@ -15,7 +15,6 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.models.device import DeviceOptions
 from softlab.ranks import is_first_rank
 from softlab.recipes.building import load_recipe
-from softlab.recipes.full_store import full_store
 from softlab.recipes.opening import OnScan, ValidOptions, choose_outputs, open_samples, open_signed, open_validation
 from softlab.recipes.options import KEY
 from softlab.recipes.published_input import input_of
@@ -294,6 +293,8 @@ class TrainRecipe:
         """With the teacher's own run over the validation source, where it is asked for."""
         if self.valid_full is None:
             return valid
+        from softlab.recipes.full_store import full_store  # a dump's code, which no other run of training needs
+
         assert valid is not None, "checked when the recipe was built"
         assert self.teacher is not None, "likewise"
         first = next((whole_of(store) for store in stores if store.has_labels), None)

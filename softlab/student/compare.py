@@ -75,7 +75,11 @@ def compare_on(
             return None
     return Comparison(
         loader=BatchLoader(
-            aligned, device=device, options=LoaderOptions(workers=options.device.workers), keep_decoded=True
+            aligned,
+            device=device,
+            options=LoaderOptions(workers=options.device.workers),
+            keep_decoded=True,
+            keep_workers=is_main,
         ),
         best_by=choose_metric(best_by, aligned),
     )

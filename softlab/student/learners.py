@@ -95,8 +95,8 @@ def _input_index(student: Student, loader: BatchLoader) -> int:
 def _example(loader: BatchLoader, *, channels_last: bool) -> Batch:
     """Two samples: they tell the shapes of the students' features and of the stored ones."""
     count = min(2, len(loader.aligned.source))
-    (batch,) = loader.load(in_sequence(0, count, batch_size=count))
-    return batch.to(loader.device, channels_last=channels_last)
+    (rows,) = in_sequence(0, count, batch_size=count)
+    return loader.load_one(rows).to(loader.device, channels_last=channels_last)
 
 
 def _check_rows_of_units(students: Mapping[str, Student], loader: BatchLoader) -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -17,6 +16,7 @@ from softlab.evaluation.measure import Forward, evaluate
 from softlab.evaluation.tally import Given
 from softlab.loading.batch import Batch
 from softlab.loading.loader import BatchLoader
+from softlab.loading.lost_worker import find_lost_worker
 from softlab.loading.order import ShuffledBatches
 from softlab.loading.stored import BLOCK_BATCHES
 from softlab.ranks import Ranks
@@ -27,11 +27,8 @@ from softlab.student.learner import Learner
 from softlab.student.options import TrainOptions
 from softlab.student.position import Position, Stopped
 from softlab.student.run_folder import RunFolder, StudentResult
-from softlab.student.trackers import curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
+from softlab.student.trackers import Tracker, curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
 from softlab.student.validation import Comparison
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +101,7 @@ class Training:
             learner.name: sum(parameter.numel() for parameter in learner.module.parameters()) for learner in learners
         }
         self._errors: dict[str, str] = {}
-        self._trackers: list[GeneralTracker] = []
+        self._trackers: list[Tracker] = []
         self._learners, self._loader, self._comparison = learners, train_loader, comparison
         self._best_by = None if comparison is None else comparison.best_by
         self._order, self._options, self._folder = order, options, folder
@@ -129,6 +126,8 @@ class Training:
                 f"{self._folder.root}: stopped. Run the same command again to go on from the last checkpoint."
             ) from None
         finally:
+            if self._comparison is not None:
+                self._comparison.loader.close()
             finish_trackers(self._trackers)
         return self._finish()
 
@@ -212,6 +211,8 @@ class Training:
         except (InvalidOption, StoreError, StoreMismatch):
             raise
         except Exception as error:  # whatever a student's own code raises is its own failure
+            if (lost := find_lost_worker(error)) is not None:  # of any loader, whatever this student was just about
+                raise lost from None
             is_on_all_ranks = isinstance(error, TrainingFailed)  # of a mean loss, which they share
             error = _with_a_hint(error, learner.name, batch_size=self._options.run.batch_size)
             if len(self._learners) == 1 or (self._ranks.count > 1 and not is_on_all_ranks):

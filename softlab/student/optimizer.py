@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from softlab.errors import InvalidOption
+from softlab.imports import uncollected
 
 MOMENTUM = 0.9
 
@@ -77,7 +78,12 @@ class OptimizerOptions:
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], options: OptimizerOptions) -> torch.optim.Optimizer:
-    """The optimizer that the options name."""
+    """The optimizer that the options name. torch's first one imports its compiler."""
+    with uncollected():
+        return _make_optimizer(parameters, options)
+
+
+def _make_optimizer(parameters: Sequence[nn.Parameter], options: OptimizerOptions) -> torch.optim.Optimizer:
     if options.name == "adamw":
         return torch.optim.AdamW(
             parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=options.fused or None

@@ -1,19 +1,16 @@
-"""Live curves of a training run, for TensorBoard or Weights & Biases, through Accelerate's trackers."""
+"""Live curves of a training run, for TensorBoard or Weights & Biases."""
 
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from softlab.errors import InvalidOption, TrackerFailed
 from softlab.evaluation.evaluation import Evaluation
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
 
 TrackerName = Literal["tensorboard", "wandb"]
 
@@ -23,30 +20,84 @@ TRACKER_FOLDERS: tuple[TrackerName, ...] = get_args(TrackerName)
 """In the folder of a run, each named as its tracker."""
 
 
-def start_trackers(names: Sequence[TrackerName], out: Path, *, first_step: int) -> list["GeneralTracker"]:
+class Tracker(Protocol):
+    """Where curves are written to."""
+
+    name: TrackerName
+
+    def log(self, values: dict[str, float], *, step: int) -> None: ...
+
+    def finish(self) -> None:
+        """Write what is not yet written."""
+
+
+class TensorBoardTracker:
+    """Files in OUT/tensorboard."""
+
+    name: TrackerName = "tensorboard"
+
+    def __init__(self, out: Path, *, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes .1 s, and only runs with a folder need it
+
+        self._writer: Any = SummaryWriter(out / "tensorboard", purge_step=first_step + 1)
+
+    def log(self, values: dict[str, float], *, step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, global_step=step)
+        self._writer.flush()
+
+    def finish(self) -> None:
+        self._writer.close()
+
+
+class WandbTracker:
+    """Files in OUT/wandb, and what wandb sends."""
+
+    name: TrackerName = "wandb"
+
+    def __init__(self, out: Path, *, first_step: int) -> None:
+        """Raises InvalidOption where wandb isn't installed."""
+        try:
+            import wandb
+        except ImportError as error:
+            raise InvalidOption(
+                "log.track = wandb: wandb is not installed. Run pip install 'softlab[wandb]'."
+            ) from error
+        run_id = _wandb_id(out, is_new=first_step == 0)
+        self._run = wandb.init(project=PROJECT, dir=str(out), name=out.name, id=run_id, resume="allow")
+
+    def log(self, values: dict[str, float], *, step: int) -> None:
+        self._run.log(values, step=step)
+
+    def finish(self) -> None:
+        self._run.finish()
+
+
+TRACKERS: Mapping[TrackerName, Callable[..., Tracker]] = {"tensorboard": TensorBoardTracker, "wandb": WandbTracker}
+
+
+def start_trackers(names: Sequence[TrackerName], out: Path, *, first_step: int) -> list[Tracker]:
     """What `log` writes to; curves of a run that goes on continue at `first_step`.
 
     TensorBoard's files are in OUT/tensorboard; those of Weights & Biases, of which WANDB_MODE=offline uploads nothing,
     in OUT/wandb. Raises InvalidOption for a tracker whose package isn't installed. One that fails later, on a full disk
     say, is set aside with a note (TrackerFailed): no training ends for its curves.
     """
-    trackers: list[GeneralTracker] = []
+    trackers: list[Tracker] = []
     for name in names:
         with _noting_failure(name):
-            tracker = _make_tracker(name, out, first_step=first_step)
-            tracker.start()
-            trackers.append(tracker)
+            trackers.append(TRACKERS[name](out, first_step=first_step))
     return trackers
 
 
-def log(trackers: list["GeneralTracker"], values: dict[str, float], *, step: int) -> None:
+def log(trackers: list[Tracker], values: dict[str, float], *, step: int) -> None:
     """Values by `measure/student`, so that the students of a run stand side by side. A tracker that fails leaves."""
     for tracker in list(trackers):
         with _noting_failure(tracker.name, leaves=partial(trackers.remove, tracker)):
             tracker.log(values, step=step)
 
 
-def finish_trackers(trackers: Sequence["GeneralTracker"]) -> None:
+def finish_trackers(trackers: Sequence[Tracker]) -> None:
     """Write what is not yet written."""
     for tracker in trackers:
         with _noting_failure(tracker.name):
@@ -104,18 +155,6 @@ def curves(
     if learning_rate is not None:
         measures["learning_rate"] = learning_rate
     return {f"{measure}/{student}": value for measure, value in measures.items()}
-
-
-def _make_tracker(name: TrackerName, out: Path, *, first_step: int) -> "GeneralTracker":
-    from accelerate import PartialState, tracking  # takes a second, and only runs with a folder need it
-
-    PartialState()  # without it, the trackers' own log messages are refused
-    if name == "tensorboard":
-        return tracking.TensorBoardTracker("tensorboard", logging_dir=out, purge_step=first_step + 1)
-    if not tracking.is_wandb_available():
-        raise InvalidOption("log.track = wandb: wandb is not installed. Run pip install 'softlab[wandb]'.")
-    run_id = _wandb_id(out, is_new=first_step == 0)
-    return tracking.WandBTracker(PROJECT, dir=str(out), name=out.name, id=run_id, resume="allow")
 
 
 def _wandb_id(out: Path, *, is_new: bool) -> str:

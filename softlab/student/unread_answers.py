@@ -14,7 +14,7 @@ def tell_unread_answers(loader: BatchLoader) -> None:
     if aligned.answers is None:
         return
     count = min(LOOKED_AT, len(aligned.source))
-    (batch,) = loader.load([spread_out(len(aligned.source), count=count)])
+    batch = loader.load_one(spread_out(len(aligned.source), count=count))
     assert batch.targets_B is not None, "answers are hard targets"
     known_B = (batch.targets_B.view(count, -1) >= 0).all(dim=1)
     for index, options in enumerate(aligned.inputs):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from softlab.loading.aligned import Aligned
 from softlab.loading.decoded import Decoded
-from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import spread_out
+from softlab.loading.workers import choose_workers
 from softlab.shards import MAX_SHARD_ROWS
 from softlab.teacher.example import CHECKED_SAMPLES
 from softlab.teacher.forward import TeacherRun

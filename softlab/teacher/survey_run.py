@@ -79,10 +79,18 @@ def run_survey(
 ) -> Surveyed:
     """Each size of a batch is run once before it counts, because the first forward pass of a model takes longer than
     the others; but not where a whole batch would take much of the time."""
+    workers = LoaderOptions(workers=options.device.workers)
+    with closing(BatchLoader(aligned, device=run.device, options=workers, keep_workers=True)) as loader:
+        return _survey(loader, run, options, seconds=seconds, on_progress=on_progress)
+
+
+def _survey(
+    loader: BatchLoader, run: TeacherRun, options: DumpOptions, *, seconds: float, on_progress: OnSurvey | None
+) -> Surveyed:
     begun = time.perf_counter()
-    total = min(SURVEYED_SAMPLES, len(aligned.source))
-    spread_N = np.linspace(0, len(aligned.source) - 1, total).astype(np.int64)
-    loader = BatchLoader(aligned, device=run.device, options=LoaderOptions(workers=options.device.workers))
+    num_samples = len(loader.aligned.source)
+    total = min(SURVEYED_SAMPLES, num_samples)
+    spread_N = np.linspace(0, num_samples - 1, total).astype(np.int64)
 
     def tell(done: int) -> None:
         if on_progress is not None:

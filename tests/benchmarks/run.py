@@ -24,6 +24,7 @@ from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import RESULTS, Report
 from tests.benchmarks.sizes import bench_sizes
+from tests.benchmarks.startup import bench_startup
 from tests.benchmarks.streaming import bench_streaming
 from tests.benchmarks.students import bench_students
 from tests.benchmarks.texts import NUM_TEXTS, bench_texts
@@ -106,6 +107,7 @@ def measure(options: argparse.Namespace) -> Report:
         bench_dumping(report, Path(name), source, teachers, rounds=options.rounds)
         first, *_ = teachers.values()
         bench_engines(report, Path(name), source, first[0], rounds=options.rounds, has_ray=not options.small)
+        bench_startup(report, Path(name), source, rounds=options.rounds)
         bench_importing(report, Path(name), source, rounds=options.rounds)
         if not options.quick:
             bench_sizes(report, Path(name), source, teachers)

@@ -12,6 +12,8 @@ SIZES = "64 images of data/fashion_mnist/train, stores of 2,000 rows"
 
 TITLES = [
     "## Dumping",
+    "## Starting",
+    "## Validations",
     "## Importing",
     "## Size",
     "## Size by K",

@@ -1,10 +1,12 @@
-"""Commands that look at stores and copy them never wait for torch."""
+"""Commands that look at stores and copy them never wait for torch, and none for what it doesn't need."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cli.program import train
 
 pytestmark = pytest.mark.process
 
@@ -37,6 +39,33 @@ def test_that_of_push_and_pull_without_anything_of_stores(command: str) -> None:
     program = PROGRAM.replace('"pyarrow"', '"pyarrow", "numpy", "msgspec"')
 
     assert imported_by(command, "--help", program=program) == ""
+
+
+def test_the_list_of_commands_needs_what_prints_it_and_nothing_else() -> None:
+    needed = {
+        "annotated_doc",
+        "attr",
+        "lazy_loader",
+        "markdown_it",
+        "mdurl",
+        "pygments",
+        "rich",
+        "shellingham",
+        "typer",
+    }
+    installed = """{name.split(".")[0] for name, module in sys.modules.items()
+        if "site-packages" in str(getattr(module, "__file__", "")) and not name.startswith("_")}"""
+    program = PROGRAM.replace('{"torch", "torchvision", "zarr", "PIL", "pyarrow"}.intersection(sys.modules)', installed)
+
+    assert {"torch", "numpy"} <= set(imported_by("--help", program=f"import torch\n{program}").split())
+    assert set(imported_by("--help", program=program).split()) <= needed
+
+
+def test_a_run_of_training_starts_without_what_other_commands_need(stores: Path, tmp_path: Path) -> None:
+    found = ("softlab.student.train", "accelerate", "zarr", "softlab.teacher.dump", "transformers", "datasets", "ray")
+    program = PROGRAM.replace('{"torch", "torchvision", "zarr", "PIL", "pyarrow"}', str(set(found)))
+
+    assert imported_by(*train(stores / "train.zarr", tmp_path / "run"), program=program) == found[0]
 
 
 def test_the_version_is_shown_without_torch() -> None:

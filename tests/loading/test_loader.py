@@ -15,9 +15,10 @@ from softlab.loading import loader
 from softlab.loading.aligned import Aligned
 from softlab.loading.batch import Batch
 from softlab.loading.decoded import SAMPLE_BYTES, TENSOR_BYTES
-from softlab.loading.loader import BatchLoader, LoaderOptions, choose_workers
+from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import RowIndices, in_sequence
 from softlab.loading.sample_check import align
+from softlab.loading.workers import choose_workers
 from softlab.modalities.images.inputs import ImageInput, make_input
 from softlab.modalities.modality import decoding_for
 from softlab.sources.source import Sample

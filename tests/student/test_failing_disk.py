@@ -18,6 +18,7 @@ from softlab.disk import write_whole
 from softlab.errors import DamagedCheckpoint, SoftlabError, StoreBusy, StoreWriteFailed, TrackerFailed
 from softlab.store.reader import Store
 from softlab.student.run_folder import RunFolder, holding
+from softlab.student.trackers import TensorBoardTracker
 from tests.student import pictures
 from tests.student.fashion import make_student, metrics, same_weights, train
 from tests.student.two_ranks import make_two
@@ -33,12 +34,10 @@ def refuse(number: int) -> Any:
 
 
 @REFUSALS
-@pytest.mark.parametrize("call", ["start", "log", "finish"])
+@pytest.mark.parametrize("call", ["__init__", "log", "finish"])
 def test_a_tracker_that_fails_is_set_aside_with_one_note(
     full_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
-    from accelerate.tracking import TensorBoardTracker
-
     monkeypatch.setattr(TensorBoardTracker, call, refuse(number))
     expected, student = make_student(), make_student()
     train(expected, full_store)

@@ -172,3 +172,19 @@ def test_a_student_that_can_not_run_at_all_is_set_aside_too(first: Store) -> Non
     train({"good": expected}, first)
     assert "the model can't run on inputs of shape [8, 3, 4, 6]" in (bad.error or "")
     assert same_weights(students["good"], expected)
+
+
+class LosesWorker(nn.Module):
+    """torch tells of a loader process that was killed wherever the program just is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+def test_a_loader_process_that_was_killed_is_no_fault_of_the_student_that_was_at_work(first: Store) -> None:
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid 7\)"):
+        train({"good": make_student(), "at-work": LosesWorker()}, first)

@@ -51,7 +51,7 @@ def compare_heads(
     best_by = options.run.best_by if is_main else AUTO
     loading = LoaderOptions(workers=options.device.workers)
     return Comparison(
-        loader=BatchLoader(aligned, device=device, options=loading, keep_decoded=True),
+        loader=BatchLoader(aligned, device=device, options=loading, keep_decoded=True, keep_workers=is_main),
         best_by=choose_metric(best_by, _choosable(aligned, plans) if best_by == AUTO else aligned),
     )
 
