@@ -54,8 +54,8 @@ class RunOptions:
     views_per_image: int = 1
     """Views of each sample in a batch, which is read and decoded once for all of them.
 
-    With m views, m epochs together have the rows that they have without, put together by sample: each sample comes once,
-    in the m views that these epochs show of it. Epochs keep their number of steps."""
+    With m views, m epochs together have the rows that they have without, put together by sample: each sample comes
+    once, in the m views that these epochs show of it. Epochs keep their number of steps."""
 
     max_samples: int | None = None
     """Train on the first samples of the source only.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from softlab.indices import SourceIndex
 from softlab.loading import order as order_module
-from softlab.loading.order import RowIndices, ShuffledBatches, epoch_order
+from softlab.loading.order import RowIndices, ShuffledBatches, ViewOrder, epoch_order
 from softlab.ranks import Ranks
 from softlab.student.collectives import own_rows, parts_of
 
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 def runs(draw: st.DrawFn) -> ShuffledBatches:
     """All of whose batches have `views_per_image` different views."""
     views = draw(st.integers(1, 4))
-    order = draw(st.sampled_from(["cycle", "random"]))
+    order: ViewOrder = draw(st.sampled_from(["cycle", "random"]))
     more = draw(st.integers(1, 3) if order == "random" else st.integers(0, 5))
     stored = draw(st.none() | st.just(views * more if order == "random" else views + more))
     batch_size = views * draw(st.integers(1, 8))
