@@ -26,7 +26,7 @@ def largest(rows_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return values_BK, places_BK
     num_groups = num_numbers // WIDTH
     in_groups = num_groups * WIDTH
-    maxima_BG = rows_BC[:, :in_groups].unflatten(1, (WIDTH, num_groups)).amax(dim=1)
+    maxima_BG = rows_BC[:, :in_groups].view(-1, WIDTH, num_groups).amax(dim=1)
     groups_BK = maxima_BG.topk(k, dim=1, sorted=False).indices
     searched = [(groups_BK[:, :, None] + torch.arange(WIDTH) * num_groups).flatten(start_dim=1)]
     searched.append(torch.arange(in_groups, num_numbers).expand(len(rows_BC), -1))

@@ -60,7 +60,8 @@ def check_alone(run: TeacherRun, aligned: Aligned, decoded: Decoded, *, of_all: 
 
 def looked_at(aligned: Aligned) -> list[int]:
     """Samples from all over a source."""
-    return spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B.tolist()
+    samples_B = spread_out(len(aligned.source), count=min(MOST_SAMPLES, len(aligned.source))).source_B
+    return [int(each) for each in samples_B]
 
 
 class _Batches:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from softlab.bench.timing import rates
+from softlab.identity import content_hash
 from softlab.keys import Keys
 from softlab.loading.aligned import Aligned
 from softlab.loading.loader import BatchLoader, LoaderOptions
@@ -92,7 +93,7 @@ def _seconds_a_row(found: Mapping[str, float], way: str, source: Source, longer:
 
 
 class Repeated:
-    """A source's samples several times in a row, each time under new keys."""
+    """A source's samples several times in a row, each time under new keys, and as if they were others."""
 
     def __init__(self, source: Source, times: int) -> None:
         self._source = source
@@ -105,8 +106,8 @@ class Repeated:
         return len(self.keys)
 
     def read(self, index: int) -> Sample:
-        sample = self._source.read(index % len(self._source))
-        return replace(sample, index=index, key=self.keys[index])
+        sample, key = self._source.read(index % len(self._source)), self.keys[index]
+        return replace(sample, index=index, key=key, content_hash=content_hash(key.encode() + sample.content_hash))
 
 
 def forward_only(teacher: Teacher, source: Source, options: DumpOptions) -> int:

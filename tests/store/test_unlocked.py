@@ -147,7 +147,7 @@ def test_the_store_is_that_of_one_where_another_one_commits_and_then_finishes(
             root = tmp_path / f"{first}-{second}"
             begin(place(root))
             acts = {first: write_all, second: finish}
-            bound = {number: lambda act=act, root=root: act(place(root)) for number, act in acts.items()}  # type: ignore[misc]
+            bound = {number: lambda act=act, root=root: act(place(root)) for number, act in acts.items()}
             between = Between(root, bound)
             with suppress(StoreExists):
                 work(Remote(str(root), between))

@@ -24,10 +24,10 @@ class ResidentLoader(BatchLoader):
         super().__init__(*arguments, **options)
         self._pool: list[Batch] = []
 
-    def _load_inputs(self, order: Iterable[RowIndices]) -> Generator[Batch, None, None]:
+    def _load_inputs(self, order: Iterable[RowIndices], *, num_workers: int) -> Generator[Batch, None, None]:
         rows = iter(order)
         while len(self._pool) < POOL:
-            new = list(super()._load_inputs(islice(rows, 1)))
+            new = list(super()._load_inputs(islice(rows, 1), num_workers=num_workers))
             if not new:
                 return
             self._pool += new
