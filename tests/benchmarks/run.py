@@ -17,6 +17,7 @@ from tests.benchmarks.importing import bench_importing
 from tests.benchmarks.memory import bench_memory
 from tests.benchmarks.own_loop import bench_own_loop
 from tests.benchmarks.peers.bench import bench_peers
+from tests.benchmarks.photo_loading import bench_photographs
 from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import Report
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
+        bench_photographs(report, Path(name), rounds=options.rounds, count=64 if options.rounds == 1 else 2000)
         bench_reading(
             report,
             Path(name),

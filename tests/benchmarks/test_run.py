@@ -22,6 +22,7 @@ TITLES = [
     "## Students in one pass",
     "## Replay",
     "## Views in training",
+    "## Photographs",
     "## Reading",
     "## Reading features",
     "## Growth",
