@@ -115,6 +115,7 @@ def prepare(folder: Path, *, count: int, originals: Sequence[Path], checkouts: M
 def start(loader: PhotoLoader, photos: PhotoSet) -> Loading | str:
     """A loader in its process, or why there is none."""
     try:
+        loader.prepare(photos)
         return Loading(loader, photos)
     except ImportError as error:
         return f"not installed ({error})"

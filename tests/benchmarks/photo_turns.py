@@ -26,6 +26,9 @@ from tests.benchmarks.peers.photo_loader import SIDE, Loaded, PhotoLoader, Photo
 SHRINK = 4
 """The student sees images of 56 x 56, so that its step takes no longer than loading them."""
 
+QUIET_S, QUIET = 0.03, 3
+"""Seconds between looks at whether a process still works, and how many looks in a row must find that it doesn't."""
+
 Answer = TypeVar("Answer")
 BATCH, GRADIENT, END = "batch", "gradient", "end"
 PRELOADED = [
@@ -110,20 +113,30 @@ def _serve(connection: Connection, loader: PhotoLoader, photos: PhotoSet) -> Non
 def _answers(connection: Connection, loader: PhotoLoader, photos: PhotoSet) -> Iterator[Start | Rates | Totals]:
     for name in loader.modules:
         import_module(name)
-    loader.prepare(photos)
     learn = _learning(photos)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     memory_bytes, start = _status("VmRSS"), time.process_time()
     batches = loader.load(photos)
     _check(next(batches), photos)
-    read, samples, done = _bytes_read(), 0, time.process_time()
-    yield Start(cpu_s=done - start)
+    yield Start(cpu_s=time.process_time() - start)
+    read, samples, done = _bytes_read(), 0, _quiet_s()
     while (told := connection.recv())[0] != END:
         num_samples = _use(batches, learn if told[0] == GRADIENT else _leave, count=told[1])
-        before, done, samples = done, time.process_time(), samples + num_samples
-        yield Rates(samples=num_samples, cpu_s=done - before)  # with what it loaded ahead between two turns
+        before, done, samples = done, _quiet_s(), samples + num_samples
+        yield Rates(samples=num_samples, cpu_s=done - before)
     read = _bytes_read() - read
     yield Totals(memory_bytes=_status("VmHWM") - memory_bytes, bytes_a_sample=read / max(samples, 1))
+
+
+def _quiet_s() -> float:
+    """Processor time of this process, once its threads have loaded ahead all that they do."""
+    before, quiet = time.process_time(), 0
+    while quiet < QUIET:
+        time.sleep(QUIET_S)
+        now = time.process_time()
+        quiet = quiet + 1 if now - before < QUIET_S / 10 else 0
+        before = now
+    return before
 
 
 def _use(batches: Iterator[Loaded], use: Callable[[Loaded], None], *, count: int) -> int:
