@@ -11,7 +11,11 @@ from typing import Any, get_args, get_origin
 from softlab.recipes.options import ANY_NAME, OptionField, head_field, named_section, option_fields
 from softlab.recipes.toml import parse_value
 
-SHORT_FLAGS = {"distil.keep": "--keep", "dump.tensor_parallel": "--tensor-parallel"}
+SHORT_FLAGS = {
+    "distil.keep": "--keep",
+    "dump.tensor_parallel": "--tensor-parallel",
+    "run.views_per_image": "--views-per-image",
+}
 """Flags beside those of the keys, for options that are typed often."""
 
 

@@ -1,6 +1,8 @@
 """In which order samples are read: a pure function of (seed, epoch), and of lengths where they are asked for, whatever
 the workers, ranks or past crashes."""
 
+# Shape letters: N samples of the source, B rows in a batch, S samples of some batches, M views of each, V stored views.
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -171,6 +173,12 @@ class ShuffledBatches:
     lengths_N: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
     """Of each sample, for batches of samples of similar length; None: batches are of the shuffled order."""
 
+    views_per_image: int = 1
+    """Views of each sample of a batch, whose rows stand side by side; it divides the rows of a batch.
+
+    Of m views, m epochs have the rows that they have without, put together by sample: each sample comes once in them,
+    in the views that they show of it. An epoch still has as many batches."""
+
     first_step: int = 0
     """Counts batches over all epochs: a run resumed at step s goes on as if it had never stopped."""
 
@@ -186,32 +194,45 @@ class ShuffledBatches:
     def __len__(self) -> int:
         return self.num_steps - self.first_step
 
-    def __iter__(self) -> Iterator[RowIndices]:
-        first_epoch, first_position = divmod(self.first_step, self.steps_per_epoch)
-        for epoch in range(first_epoch, self.epochs):
-            yield from self._epoch(epoch, first_position if epoch == first_epoch else 0)
+    @property
+    def batch_samples(self) -> int:
+        """Different samples of a batch."""
+        rows = min(self.batch_size, self.num_samples)
+        assert rows % self.views_per_image == 0, "checked before a run begins"
+        return rows // self.views_per_image
 
-    def _epoch(self, epoch: int, first_position: int) -> Iterator[RowIndices]:
-        order, views_of = self._order(epoch), self._views(epoch)
-        at_a_time = max(STRETCH_SAMPLES // self.batch_size, 1)
-        for first in range(first_position, self.steps_per_epoch, at_a_time):
-            steps = range(first, min(first + at_a_time, self.steps_per_epoch))
-            stretch = order(first * self.batch_size, min(steps.stop * self.batch_size, self.num_samples))
-            views = views_of(stretch)
+    def __iter__(self) -> Iterator[RowIndices]:
+        num_epochs = self.views_per_image
+        first_pass, first_position = divmod(self.first_step, num_epochs * self.steps_per_epoch)
+        for epoch in range(first_pass * num_epochs, self.epochs, num_epochs):
+            yield from self._pass(epoch, first_position if epoch == first_pass * num_epochs else 0)
+
+    def _pass(self, epoch: int, first_position: int) -> Iterator[RowIndices]:
+        """The batches of an epoch, or of as many as a batch has views of a sample: all samples once."""
+        epochs = range(epoch, epoch + self.views_per_image)
+        order, views_of, size = self._order(epoch), [self._views(each) for each in epochs], self.batch_samples
+        num_steps = min(len(epochs), self.epochs - epoch) * self.steps_per_epoch
+        at_a_time = max(STRETCH_SAMPLES // size, 1)
+        for first in range(first_position, num_steps, at_a_time):
+            steps = range(first, min(first + at_a_time, num_steps))
+            stretch_S = order(first * size, steps.stop * size)
+            views_SM = np.stack([views(stretch_S) for views in views_of], axis=1)
             for step in steps:
-                here = slice((step - first) * self.batch_size, (step - first + 1) * self.batch_size)
-                yield RowIndices(SourceIndex(stretch[here]), views[here])
+                here = slice((step - first) * size, (step - first + 1) * size)
+                source_B = np.repeat(stretch_S[here], self.views_per_image)
+                yield RowIndices(SourceIndex(source_B), views_SM[here].reshape(-1))
 
     def _order(self, epoch: int) -> Order:
         order = order_of_epoch(self.num_samples, seed=self.seed, epoch=epoch, block_rows=self.block_rows)
         if self.lengths_N is None:
             return order
-        whole = order(0, self.num_samples)
-        whole = by_length(whole, self.lengths_N, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
+        whole = order(0, self.views_per_image * self.steps_per_epoch * self.batch_samples)
+        batch_size = self.batch_size // self.views_per_image
+        whole = by_length(whole, self.lengths_N, batch_size=batch_size, seed=self.seed, epoch=epoch)
         return lambda start, stop: SourceIndex(whole[start:stop])
 
     def _views(self, epoch: int) -> Callable[[SourceIndex], ViewNumbers]:
-        if self.num_samples > WHOLE_SAMPLES:
+        if self.num_samples * self.views_per_image > WHOLE_SAMPLES:
             return partial(views_of, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order)
         whole = epoch_views(
             self.num_samples, num_views=self.num_views, seed=self.seed, epoch=epoch, order=self.view_order

@@ -121,9 +121,9 @@ class Contest:
     on_start: OnStart | None
 
     def round(self, source: Source, learn: Mapping[str, LearnOptions], *, part: float, place: str) -> Round:
-        """Each candidate for a part of a run: fewer epochs, and where that is less than one, fewer samples."""
+        """Each candidate for a part of a run: fewer epochs, and where that is less than one pass, fewer samples."""
         run, whole = self.options.run, self._num_samples(source)
-        epochs = max(round(run.epochs * part), 1)
+        epochs = max(round(run.epochs * part), run.views_per_image)  # so many show all samples
         wanted = min(1.0, run.epochs * part / epochs)
         count = max(int(whole * wanted), min(run.batch_size, whole))
         own = replace(run, epochs=epochs)

@@ -45,13 +45,16 @@ def parts_of(rows: RowIndices, *, parts: int) -> list[RowIndices]:
     ]
 
 
-def check_batch_size(batch_size: int, ranks: Ranks, *, parts: int = 1) -> None:
-    """Raises InvalidOption for a batch that doesn't fall into equal parts."""
-    if batch_size % (ranks.count * parts):
+def check_batch_size(batch_size: int, ranks: Ranks, *, parts: int = 1, views_per_image: int = 1) -> None:
+    """Raises InvalidOption for a batch that doesn't fall into equal parts, each with all views of its samples."""
+    divisor = ranks.count * parts * views_per_image
+    if batch_size % divisor:
         shares = [f"{ranks.count} processes"] * (ranks.count > 1) + [f"{parts} parts"] * (parts > 1)
+        reasons = [f"{' and '.join(shares)} share each batch in equal parts"] * bool(shares)
+        reasons += [f"each sample is in it in {views_per_image} views"] * (views_per_image > 1)
         raise InvalidOption(
-            f"run.batch_size = {batch_size}: {' and '.join(shares)} share each batch in equal parts. Choose a multiple "
-            f"of {ranks.count * parts} as `run.batch_size`."
+            f"run.batch_size = {batch_size}: {', and '.join(reasons)}. Choose a multiple of {divisor} as "
+            f"`run.batch_size`."
         )
 
 

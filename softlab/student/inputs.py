@@ -80,6 +80,33 @@ def align_inputs(
     return TrainingData(aligned=aligned, views=store.manifest.views, num_views=store.num_views)
 
 
+def check_views_per_image(data: TrainingData, options: TrainOptions) -> None:
+    """Raises InvalidOption where a batch would hold a sample twice in one view."""
+    wanted, given = options.run.views_per_image, data.num_views
+    if wanted == 1:
+        return
+    where = f"run.views_per_image = {wanted}: "
+    if given is None:
+        if not data.views.transforms and data.views.mixing is None:
+            raise InvalidOption(
+                f"{where}samples are trained on as they are, so that all views of one would be equal. Say how they are "
+                f"augmented in [augment], or leave `run.views_per_image` out."
+            )
+        return
+    names = ", ".join(store.name for store in data.aligned.stores)
+    stored = f"{names}: {given} stored view{'s' * (given > 1)} of each sample"
+    if wanted > given:
+        raise InvalidOption(
+            f"{where}{stored}. Choose {given} or less, or add views to each store: `softlab dump-teacher RECIPE "
+            f"--views {wanted}`."
+        )
+    if options.distil.view_order == "random" and given % wanted:
+        raise InvalidOption(
+            f"{where}{stored}. In random order some batches would hold the last view of one cycle and the first of the "
+            f"next, which may be the same. Choose a divisor of {given}, or `distil.view_order = cycle`."
+        )
+
+
 def _replay(views: ViewsRecord, num_samples: int, inputs: Sequence[InputOptions]) -> Replay:
     if not views.transforms and not views.mixing:
         return AS_THEY_ARE

@@ -51,6 +51,12 @@ class RunOptions:
     Within windows of 64 batches of the shuffled order (of a quarter of an epoch, where that is less); the batches are
     shuffled again. An epoch has the same samples as without."""
 
+    views_per_image: int = 1
+    """Views of each sample in a batch, which is read and decoded once for all of them.
+
+    With m views, m epochs together have the rows that they have without, put together by sample: each sample comes
+    once, in the m views that these epochs show of it. Epochs keep their number of steps."""
+
     max_samples: int | None = None
     """Train on the first samples of the source only.
 
@@ -75,10 +81,18 @@ class RunOptions:
         _check(self.batch_size >= 1, "run.batch_size", self.batch_size, "1 or more")
         divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
         _check(divides, "run.accumulate", self.accumulate, f"a divisor of `run.batch_size`, {self.batch_size}")
+        self._check_views_per_image()
         _check(self.max_samples is None or self.max_samples >= 1, "run.max_samples", self.max_samples, "1 or more")
         _check(0 <= self.seed < 2**64, "run.seed", self.seed, "0 to 2^64 - 1")
         _check(self.patience is None or self.patience >= 1, "run.patience", self.patience, "1 or more")
         check_best_by(self.best_by)
+
+    def _check_views_per_image(self) -> None:
+        views, rows = self.views_per_image, self.batch_size // self.accumulate
+        part = "`run.batch_size`" if self.accumulate == 1 else "`run.batch_size` / `run.accumulate`"
+        divides = views >= 1 and rows % views == 0
+        _check(divides, "run.views_per_image", views, f"a divisor of {part}, {rows}")
+        _check(views <= self.epochs, "run.views_per_image", views, f"1 to {self.epochs}, the epochs of the run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,9 +68,9 @@ def describe_run(
                 "device": _describe_device(learner, options),
                 "input": _describe_input(data.aligned.inputs[learner.input_index], data),
                 "loss": _loss_name(learner),
-                "objective": _told(asdict(learner.objective), unless_default=("attacks_by_targets",)),
+                "objective": _told(asdict(learner.objective), unless_default={"attacks_by_targets": False}),
                 **({} if learner.robust is None else {"robust": asdict(learner.robust.options)}),
-                "optimizer": _told(asdict(learner.optimizer), unless_default=("fused",)),
+                "optimizer": _told(asdict(learner.optimizer), unless_default={"fused": False}),
                 "prune": None if learner.prune is None else asdict(learner.prune),
                 "seed": learner.seed,
             }
@@ -95,12 +95,14 @@ def about_students(record: Mapping[str, Any], *, class_names: tuple[str, ...] | 
 def _run_options(options: TrainOptions, *, best_by: str | None) -> dict[str, Any]:
     """With the metric that was chosen."""
     told = asdict(replace(options.run, best_by=best_by or options.run.best_by))
-    return _told(told, unless_default=("batch_by_length",))
+    return _told(told, unless_default={"batch_by_length": False, "views_per_image": 1})
 
 
-def _told(options: dict[str, Any], *, unless_default: Sequence[str]) -> dict[str, Any]:
-    """What an option says that there wasn't always is told where it isn't the default, which is false."""
-    return {name: value for name, value in options.items() if name not in unless_default or value}
+def _told(options: dict[str, Any], *, unless_default: Mapping[str, Any]) -> dict[str, Any]:
+    """What an option says that there wasn't always is told where it isn't this default."""
+    return {
+        name: value for name, value in options.items() if name not in unless_default or value != unless_default[name]
+    }
 
 
 def _loss_name(learner: Learner) -> str:

@@ -28,7 +28,7 @@ from softlab.student.collectives import check_batch_size, join_training
 from softlab.student.compare import class_names_of_students, compare_on
 from softlab.student.heads.data import align_heads, look_at_heads
 from softlab.student.heads.plan import plan_heads
-from softlab.student.inputs import TrainingData, align_inputs
+from softlab.student.inputs import TrainingData, align_inputs, check_views_per_image
 from softlab.student.kept import keep_samples
 from softlab.student.learners import make_learners
 from softlab.student.loop import OnProgress, Training
@@ -115,6 +115,7 @@ def train_students(
         data = align_inputs(
             source, stores, inputs, options, augment=augment, features=sorted(features), values_output=values_output
         )
+    check_views_per_image(data, options)
     aligned, kept = keep_samples(data.aligned, options)
     data = replace(data, aligned=aligned, kept=kept)
     features |= set(aligned.features)
@@ -146,8 +147,11 @@ def train_students(
         view_order=options.distil.view_order,
         block_rows=_block_rows(source, stores, features, options),
         lengths_N=lengths_of(data.aligned, count=num_samples) if run.batch_by_length else None,
+        views_per_image=run.views_per_image,
     )
-    check_batch_size(min(order.batch_size, order.num_samples), ranks, parts=run.accumulate)
+    check_batch_size(
+        min(order.batch_size, order.num_samples), ranks, parts=run.accumulate, views_per_image=run.views_per_image
+    )
     learners = make_learners(given, options, order, train_loader, num_stores=len(stores), ranks=ranks, plans=plans)
     if ranks.is_first:
         tell_unread_answers(train_loader)

@@ -190,3 +190,33 @@ def test_students_see_the_words_that_the_teacher_saw(tmp_path: Path) -> None:
     assert result.error is None
     with pytest.raises(StoreMismatch, match=r"the teacher saw other views: DropWords\(p=0.2\)"):
         softlab.train_students({"bag": student}, source, [store], options, input=input, augment=TextViews(drop=0.1))
+
+
+def test_several_views_of_a_text_share_a_batch_of_texts_of_similar_length(tmp_path: Path) -> None:
+    source = softlab.open_source(write_reviews(tmp_path / "reviews.parquet"), modality="text")
+    input, augment = settle_input(TextInput(tokenizer="train:120"), source), TextViews(drop=0.4)
+    student = build_model(ModelOptions(model="softlab:text_bag"), told=MODALITY.model_arguments(input))
+    seen: list[list[list[int]]] = []
+
+    def see(module: Any, args: Any, named: dict[str, Any]) -> None:
+        if module.training:
+            lengths = named["attention_mask"].sum(dim=1).tolist()
+            seen.append([ids[:length] for ids, length in zip(named["input_ids"].tolist(), lengths, strict=True)])
+
+    student.register_forward_pre_hook(see, with_kwargs=True)
+    run = {"epochs": 3, "batch_size": 12, "views_per_image": 3, "batch_by_length": True}
+    options = train_options(device="cpu", track=(), **run)
+
+    softlab.train_students({"bag": student}, source, [], options, input=input, augment=augment)
+
+    replay = MODALITY.replay(record_views(augment, num_views=1, digest_every=0), num_samples=len(TEXTS))
+    expected = set()
+    for sample in range(len(TEXTS)):
+        views = replay.views([sample] * 3, [0, 1, 2], lambda index: {"": TEXTS[index]})
+        named = MODALITY.collate([each.example for each in views], input).inputs.named
+        lengths = named["attention_mask"].sum(dim=1).tolist()
+        expected.add(tuple(tuple(row[:n]) for row, n in zip(named["input_ids"].tolist(), lengths, strict=True)))
+    found = [tuple(map(tuple, batch[first : first + 3])) for batch in seen for first in range(0, 12, 3)]
+    assert len(seen) == 9, "three epochs of three steps"
+    assert set(found) == expected
+    assert len(found) == len(TEXTS)
