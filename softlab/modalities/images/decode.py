@@ -50,12 +50,17 @@ def open_image(raw: bytes, *, max_pixels: int) -> Image.Image:
                 Image.MAX_IMAGE_PIXELS = before
     except UnidentifiedImageError as error:  # its own text holds the address of a buffer
         raise ValueError("not an image that Pillow can identify") from error
-    if image.width * image.height > max_pixels:
-        raise ValueError(
-            f"{image.width:,} x {image.height:,} pixels are more than {max_pixels:,}, as a file has that is made to "
-            f"fill the memory (if it is meant, raise `input.max_pixels`)"
-        )
+    check_size(image.width, image.height, max_pixels=max_pixels)
     return image
+
+
+def check_size(width: int, height: int, *, max_pixels: int) -> None:
+    """Raises ValueError for an image of more pixels than that."""
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are more than {max_pixels:,}, as a file has that is made to fill the "
+            f"memory (if it is meant, raise `input.max_pixels`)"
+        )
 
 
 def is_transparent(image: Image.Image) -> bool:
