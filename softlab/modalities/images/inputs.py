@@ -144,7 +144,7 @@ def make_input(examples: Sequence[ImageExample], options: ImageInput) -> Tensor:
 def _decoded(example: ImageExample, options: ImageInput) -> Tensor:
     """A JPEG is decoded no larger than it is asked for."""
     if isinstance(example, Tensor):
-        return example
+        return example.contiguous()
     size = list(options.size) if options.resize is None else [options.resize]
     if not size:
         return pixels_of(example)

@@ -2,6 +2,7 @@
 
 # Shape letters: C channels, H height, W width.
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor
 from softlab.errors import InvalidOption
 from softlab.modalities.images.decoding import ImageDecoding
 from softlab.modalities.images.modality import Images
+from softlab.modalities.images.views.first_transform import apply_transform
 from softlab.modalities.images.views.recipe import ViewRecipe
+from softlab.modalities.images.views.transforms import build_transform, parse_transform
 from softlab.modalities.views import View, record_views
 from tests.modalities.images.photos import jpeg
 
@@ -68,3 +71,40 @@ def test_scaled_jpegs_are_mixed(transforms: tuple[str, ...]) -> None:
 def test_a_transform_that_can_not_be_applied_is_told_with_the_size_of_the_image() -> None:
     with pytest.raises(InvalidOption, match=r"RandomCrop.* can't be applied to an image of 3x160x208 .*Change its"):
         views(SCALED, "RandomCrop(500)")
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", ["32", "[24, 40]", "160", "300"])
+def test_a_crop_of_a_decoded_image_is_torchvisions_wherever_its_colours_lie_in_memory(
+    size: str, interpolation: str
+) -> None:
+    flip = RandomState("RandomHorizontalFlip()")
+    for antialias, seed in product((True, False), range(12)):
+        crop = RandomState(f"RandomResizedCrop({size}, interpolation={interpolation!r}, antialias={antialias})")
+        lying = WHOLE.decode(PHOTOS[seed % len(PHOTOS)])
+        assert isinstance(lying, Tensor)
+        in_order = lying.contiguous()
+        assert lying.stride() != in_order.stride()
+
+        for transform in (crop, flip):
+            expected = transform.draw(in_order, seed=seed)
+            found = transform.apply(lying, seed=seed)
+            assert torch.equal(found, expected)
+            assert found.stride() == expected.contiguous().stride()
+
+
+class RandomState:
+    """A transform that draws from a seed."""
+
+    def __init__(self, text: str) -> None:
+        self.transform = build_transform(parse_transform(text))
+
+    def draw(self, image_CHW: Tensor, *, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return self.transform(image_CHW)
+
+    def apply(self, image_CHW: Tensor, *, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        found = apply_transform(self.transform, image_CHW)
+        assert isinstance(found, Tensor)
+        return found
