@@ -27,14 +27,14 @@ from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
 from tests.benchmarks.peers.photo_libraries import LIBRARIES
-from tests.benchmarks.peers.photo_loader import ALL, AUGMENTATIONS, FEW, PhotoLoader, PhotoSet
-from tests.benchmarks.peers.photo_own import OWN_HARD, OWN_STORED
+from tests.benchmarks.peers.photo_loader import ALL, AUGMENTATIONS, SCALED, PhotoLoader, PhotoSet
+from tests.benchmarks.peers.photo_own import HARD, OWN, STORED, STORED_OF_4
 from tests.benchmarks.peers.photo_published import PUBLISHED
 from tests.benchmarks.photo_turns import BATCH, GRADIENT, Loading, Rates
 from tests.benchmarks.photographs import write_photographs
 from tests.benchmarks.report import Report
 
-ROWS = [OWN_HARD[ALL], OWN_STORED[ALL], OWN_HARD[FEW], OWN_STORED[FEW], *LIBRARIES, *PUBLISHED]
+PEERS = [*LIBRARIES, *PUBLISHED]
 FIRST_PEER = LIBRARIES[0]
 NUM_VIEWS = 4
 BATCH_SIZE, FEW_PHOTOGRAPHS = 64, 64
@@ -65,16 +65,23 @@ def bench_photographs(
     originals: Sequence[Path] = (),
     checkouts: Mapping[str, Path] | None = None,
 ) -> None:
-    """Batches of 64 of `count` photographs, of `originals` or scikit-learn's; of few photographs smaller ones."""
+    """Batches of 64 of `count` photographs, of `originals` or scikit-learn's; of few photographs smaller batches, and
+    fewer lines."""
     photos = prepare(folder / "photo-loading", count=count, originals=originals, checkouts=checkouts or {})
-    loading = {row: start(row, photos) for row in ROWS}
+    rows = [*(OWN if count > FEW_PHOTOGRAPHS else (HARD, STORED, STORED_OF_4)), *PEERS]
+    loading = {row: start(row, photos) for row in rows}
     begun = {row: each for row, each in loading.items() if isinstance(each, Loading)}
     found = take_turns(begun, rounds=rounds, batches=1 if count <= FEW_PHOTOGRAPHS else 2)
     rates = {row: {kind: _rate(turns) for kind, turns in by_kind.items()} for row, by_kind in found.items()}
-    stored, hard, peer = (rates[row] for row in (OWN_STORED[ALL], OWN_HARD[ALL], FIRST_PEER))
+    stored, hard, peer, of_4 = (rates[row] for row in (STORED, HARD, FIRST_PEER, STORED_OF_4))
     for kind, what in ((BATCH, "batches"), (GRADIENT, "gradients")):
         report.bar(f"photographs to {what}, stored labels against hard ones", stored[kind] / hard[kind], at_least=0.97)
         report.bar(f"photographs to {what}, hard labels against torchvision", hard[kind] / peer[kind], at_least=1)
+    report.bar(
+        "photographs to batches, 4 stored views of an image against hard labels",
+        of_4[BATCH] / hard[BATCH],
+        at_least=1.5,
+    )
     report.section(
         "Photographs",
         f"{count:,} JPEGs of about 500 x 375 to float32 batches of {photos.batch_size} of 224 x 224, and to the "
@@ -83,7 +90,7 @@ def bench_photographs(
         "RandAugment, which FFCV doesn't have and FKD's labels don't describe. Seconds are processor time too, MB the "
         "peak of memory, both beyond importing; read by calls of the system, so without files that are mapped.",
         HEADERS,
-        [_line(row, loading[row], rates.get(row, {}), rates[FIRST_PEER]) for row in ROWS],
+        [_line(row, loading[row], rates.get(row, {}), rates[FIRST_PEER]) for row in rows],
     )
 
 
@@ -95,12 +102,11 @@ def prepare(folder: Path, *, count: int, originals: Sequence[Path], checkouts: M
     num_classes = len(source.class_names or ())
     arguments: dict[str, object] = {"num_classes": num_classes}
     module = build_model(ModelOptions(model="softlab:grey_cnn", arguments=arguments)).eval()
-    teacher = Teacher(
-        module=module, name="softlab:grey_cnn", arguments=arguments, input=ImageInput(size=(28, 28), channels=1)
-    )
-    stores = {augmentation: folder / f"store-{place}" for place, augmentation in enumerate(AUGMENTATIONS)}
-    for augmentation, store in stores.items():
-        recipe = ViewRecipe(transforms=AUGMENTATIONS[augmentation])
+    stores = {name: folder / f"store-{place}" for place, name in enumerate((*AUGMENTATIONS, SCALED))}
+    for name, store in stores.items():
+        input = ImageInput(size=(28, 28), channels=1, jpeg="scaled" if name == SCALED else None)
+        teacher = Teacher(module=module, name="softlab:grey_cnn", arguments=arguments, input=input)
+        recipe = ViewRecipe(transforms=AUGMENTATIONS.get(name, AUGMENTATIONS[ALL]))
         dump_teacher(teacher, source, store, DumpOptions(k=5, views=NUM_VIEWS), augment=recipe)
     return PhotoSet(
         folder=photographs,

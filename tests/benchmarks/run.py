@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
-        bench_photographs(report, Path(name), rounds=options.rounds, count=64 if options.rounds == 1 else 2000)
+        bench_photographs(report, Path(name), rounds=options.rounds, count=32 if options.rounds == 1 else 2000)
         bench_reading(
             report,
             Path(name),

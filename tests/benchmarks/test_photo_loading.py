@@ -13,7 +13,7 @@ from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store, open_store
 from tests.benchmarks.peers.photo_libraries import LIBRARIES
 from tests.benchmarks.peers.photo_loader import ALL, FEW, SIDE, Loaded, PhotoLoader, PhotoSet
-from tests.benchmarks.peers.photo_own import OWN_HARD, OWN_STORED
+from tests.benchmarks.peers.photo_own import OWN, STORED
 from tests.benchmarks.peers.photo_published import write_fkd, write_tinyvit
 from tests.benchmarks.photo_loading import HEADERS, NUM_VIEWS, bench_photographs, prepare, start
 from tests.benchmarks.photo_turns import BATCH, GRADIENT, Loading
@@ -32,7 +32,7 @@ def _open(path: Path) -> Store:
     return open_store(path, cache=CacheOptions(max_bytes=0))
 
 
-@pytest.mark.parametrize("loader", [*OWN_HARD.values(), *OWN_STORED.values(), TORCHVISION])
+@pytest.mark.parametrize("loader", [*OWN, TORCHVISION])
 def test_a_loader_gives_normalised_batches_without_end_and_a_loss_with_a_gradient(
     loader: PhotoLoader, photos: PhotoSet
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_loader_that_gives_something_else_is_found_out(photos: PhotoSet) -> No
 
 @pytest.mark.process
 def test_a_turn_has_its_batches_and_a_step_costs_more_than_loading(photos: PhotoSet) -> None:
-    loading = Loading(OWN_STORED[ALL], photos)
+    loading = Loading(STORED, photos)
 
     rates = [loading.turn(kind, batches=2) for kind in (BATCH, GRADIENT, BATCH, GRADIENT)]
     totals = loading.end()

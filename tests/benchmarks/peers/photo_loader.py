@@ -14,6 +14,9 @@ from torch.utils.data import DataLoader
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ALL, FEW = "crop, flip, RandAugment", "crop, flip"
+SCALED = "scaled"
+"""The store of the former's views, of JPEGs that were scaled while they were decoded."""
+
 AUGMENTATIONS = {
     ALL: (f"RandomResizedCrop({SIDE})", "RandomHorizontalFlip()", "RandAugment()"),
     FEW: (f"RandomResizedCrop({SIDE})", "RandomHorizontalFlip()"),
@@ -28,7 +31,7 @@ class PhotoSet:
     """Of class folders."""
 
     stores: Mapping[str, Path]
-    """softlab's stores of their views, by augmentation."""
+    """softlab's stores of their views, by augmentation, and that of `SCALED`."""
 
     scratch: Path
     """Where loaders write what they need."""
