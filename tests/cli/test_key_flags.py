@@ -6,6 +6,7 @@ from softlab.cli.key_flags import SHORT_FLAGS, as_assignments, flags_of_keys
 from softlab.cli.options import RECIPE_COMMANDS, recipe_kind
 from softlab.recipes.dump import DumpRecipe
 from softlab.recipes.options import ANY_NAME, option_fields
+from softlab.recipes.teacher import TeacherRecipe
 from softlab.recipes.train import TrainRecipe
 from tests.cli.program import DATA, INPUT, MLP, SHORT, TEACHER, Softlab
 
@@ -48,6 +49,8 @@ def test_a_short_flag_is_one_of_its_key() -> None:
 
     assert as_assignments(["--keep", "max_prob >= 0.9"], TrainRecipe, shown=()) == expected
     assert as_assignments(["--keep", "1"], DumpRecipe, shown=()) == ["--keep", "1"]
+    for kind in (TrainRecipe, TeacherRecipe):
+        assert as_assignments(["--views-per-image", "4"], kind, shown=()) == ["--set", "run.views_per_image=4"]
 
 
 def test_a_run_is_the_same_however_its_options_are_given(softlab: Softlab, tmp_path: Path) -> None:

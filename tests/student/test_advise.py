@@ -11,6 +11,7 @@ from torch import nn
 
 from softlab.errors import InvalidOption, StoreMismatch, TrainingFailed
 from softlab.labels.losses import KlLoss
+from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.sources.source import Source
 from softlab.store.reader import Store
 from softlab.student import advice_rounds
@@ -21,7 +22,7 @@ from softlab.student.options import LearnOptions, Student, TrainOptions
 from softlab.student.run_folder import StudentResult
 from softlab.student.train import train_students
 from softlab.student.validation import Validation
-from tests.student.pictures import make_options, make_student, pictures, train
+from tests.student.pictures import make_options, make_store, make_student, pictures, train
 
 
 def ask(
@@ -102,6 +103,16 @@ def test_of_a_run_of_one_epoch_parts_have_fewer_samples_that_are_chosen_at_rando
 
     assert [each.run.epochs for each in found.rounds] == [1, 1, 1]
     assert [each.num_samples for each in found.rounds] == [2, 6, 24]
+
+
+def test_parts_of_a_run_of_several_views_an_image_show_all_of_their_samples(tmp_path: Path) -> None:
+    augment = ViewRecipe(transforms=("RandomHorizontalFlip()",))
+    store = make_store(tmp_path / "store", augment=augment, views=4)
+
+    found = ask(store, tmp_path / "out", options=make_options(epochs=8, batch_size=4, views_per_image=4))
+
+    assert [each.run.epochs for each in found.rounds] == [4, 4, 8], "four epochs show each sample once"
+    assert [each.num_samples for each in found.rounds] == [4, 12, 24]
 
 
 def test_without_hard_targets_only_the_teacher_is_learnt(first: Store, tmp_path: Path) -> None:
