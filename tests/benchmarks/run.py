@@ -10,6 +10,7 @@ import torch
 
 from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
+from tests.benchmarks.decoding import bench_decoding
 from tests.benchmarks.dumping import bench_dumping, make_teachers
 from tests.benchmarks.engines import bench_engines
 from tests.benchmarks.gpu import Work, bench_on_gpu, small
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench_own_loop(report, Path(name), source, rounds=options.rounds)
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
+        bench_decoding(report, Path(name), rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
         bench_photographs(report, Path(name), rounds=options.rounds, count=32 if options.rounds == 1 else 2000)
         bench_reading(

@@ -20,6 +20,8 @@ TITLES = [
     "## A loop of one's own",
     "## Streaming",
     "## Students in one pass",
+    "## Decoding photographs",
+    "## Kept images",
     "## Replay",
     "## Views in training",
     "## Photographs",

@@ -2,8 +2,10 @@
 
 # Shape letters: C channels, H height, W width.
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -46,6 +48,14 @@ class Images:
 
     def decode(self, raw: Raw) -> ImageExample:
         return decode_example(raw, self.decoding)
+
+    @property
+    def kept_as(self) -> str:
+        """All that decides about decoded pixels beside the bytes; empty where views decode what each of them needs."""
+        if self.decoding.jpeg == "scaled" and self.decoding.shrink is None:
+            return ""
+        versions = {name: version(name) for name in ("torch", *self.libraries)}
+        return json.dumps([asdict(self.decoding), versions], sort_keys=True)
 
     def check(self, example: ImageExample) -> None:
         """Raises UnreadableSample for a JPEG that can't be decoded."""
