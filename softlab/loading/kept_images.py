@@ -85,7 +85,8 @@ class KeptImages:
         return max(pages, 2 * PAGES_BESIDE) * mmap.PAGESIZE
 
     def get(self, content_hash: bytes) -> Tensor | None:
-        """uint8 [C, H, W] as it was kept. Raises StoreWriteFailed for a file that is damaged, or that isn't ours."""
+        """uint8 [C, H, W] as it was kept, in memory [H, W, C]. Raises StoreWriteFailed for a file that is damaged, or
+        that isn't ours."""
         key = self._key(content_hash)
 
         def read(environment: Any) -> bytearray | None:
@@ -232,7 +233,7 @@ def _check_length(environment: Any, file: Path) -> None:
 
 
 def _packed(image_CHW: Tensor) -> bytes:
-    pixels = image_CHW.contiguous().numpy().tobytes()
+    pixels = image_CHW.permute(1, 2, 0).contiguous().numpy().tobytes()  # as decoders give them, and crops like them
     return b"".join((SHAPE.pack(*image_CHW.shape), blake3(pixels).digest(HASH_BYTES), pixels))
 
 
@@ -241,9 +242,11 @@ def _unpacked(value: bytearray) -> Tensor | None:
     first = SHAPE.size + HASH_BYTES
     if len(value) <= first:
         return None
-    shape, pixels = SHAPE.unpack_from(value), memoryview(value)[first:]
-    is_right = math.prod(shape) == len(pixels) and blake3(pixels).digest(HASH_BYTES) == value[SHAPE.size : first]
-    return torch.frombuffer(value, dtype=torch.uint8, offset=first).reshape(shape) if is_right else None
+    (channels, height, width), pixels = SHAPE.unpack_from(value), memoryview(value)[first:]
+    has_size = channels * height * width == len(pixels)
+    if not has_size or blake3(pixels).digest(HASH_BYTES) != value[SHAPE.size : first]:
+        return None
+    return torch.frombuffer(value, dtype=torch.uint8, offset=first).reshape(height, width, channels).permute(2, 0, 1)
 
 
 def _is_first_worker() -> bool:
