@@ -60,7 +60,7 @@ def _close_all() -> None:
 
 os.register_at_fork(
     before=_close_all,
-    after_in_parent=_one_at_a_time.release,
+    after_in_parent=lambda: _one_at_a_time.release(),  # the lock of now: a forked process has its own
     after_in_child=lambda: globals().update(_one_at_a_time=threading.RLock()),
 )
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from softlab.errors import InvalidOption, SlowReads, StoreWriteFailed
 from softlab.loading import kept_images
-from softlab.loading.kept_images import KeptImages, keep_images
+from softlab.loading.kept_images import keep_images
 from softlab.loading.loader import Batches
 from softlab.modalities.images import modality as images_modality
 from softlab.modalities.images.decoding import ImageDecoding
@@ -36,22 +37,8 @@ from softlab.student.validation import Validation
 from softlab.teacher.dump import dump_teacher
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
+from tests.loading.keeping import MIB, content, image, keeper
 from tests.sources.pictures import encoded, picture, write_folder
-
-MIB = 1 / 1024
-"""GiB."""
-
-
-def image(seed: int, *, side: int = 32) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, side, side), dtype=np.uint8))
-
-
-def content(seed: int) -> bytes:
-    return seed.to_bytes(16, "little")
-
-
-def keeper(folder: Path, *, gib: float = 8 * MIB, kept_as: str = "as they are") -> KeptImages:
-    return KeptImages(CacheOptions(dir=folder, images_gib=gib), kept_as)
 
 
 @pytest.fixture
@@ -159,7 +146,7 @@ WRITE = """
 import sys
 import time
 from pathlib import Path
-from tests.loading.test_kept_images import content, image, keeper
+from tests.loading.keeping import content, image, keeper
 kept = keeper(Path(sys.argv[1]), gib=float(sys.argv[2]))
 print("begins", flush=True)
 for seed in range(int(sys.argv[3]), int(sys.argv[4])):
@@ -223,13 +210,21 @@ def test_a_forked_process_opens_the_file_anew(tmp_path: Path) -> None:
         try:
             found = kept.get(content(0))
             kept.keep({content(1): image(1)})
-            code = 1 if found is None else 0
+            another = threading.Thread(target=lambda: kept.keep({content(2): image(2)}), daemon=True)
+            grandchild = os.fork()
+            if grandchild == 0:
+                os._exit(0 if kept.get(content(1)) is not None else 1)
+            another.start()
+            another.join(timeout=30)
+            _, of_grandchild = os.waitpid(grandchild, 0)
+            code = of_grandchild if found is not None and not another.is_alive() else 1
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
 
     assert status == 0
     assert kept.get(content(1)) is not None
+    assert kept.get(content(2)) is not None
 
 
 # Files that aren't ours.
