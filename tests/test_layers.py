@@ -83,6 +83,8 @@ HOMES = {
     ),
     "soundfile": ("softlab.modalities.audio",),
     "soxr": ("softlab.modalities.audio",),
+    "lmdb": ("softlab.loading.kept_images",),
+    "simplejpeg": ("softlab.modalities.images.jpeg",),
     "tokenizers": ("softlab.modalities.text.tokenizer",),
     "cryptography": ("softlab.sharing.signing.keys",),
 }

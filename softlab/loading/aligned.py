@@ -31,6 +31,7 @@ from softlab.sources.answers import Answers, answers_of
 from softlab.sources.label_sequences import LabelSequences, label_sequences
 from softlab.sources.label_sets import LabelSets, label_sets, with_more_classes
 from softlab.sources.source import Source, hard_targets
+from softlab.store.cache import CacheOptions
 from softlab.store.reader import Store
 
 AS_THEY_ARE = AsTheyAre()
@@ -81,6 +82,9 @@ class Aligned:
 
     seen: tuple[InputRecord, ...] = ()
     """How the samples were decoded for the teacher whose labels they meet; without one, as the inputs say."""
+
+    cache: CacheOptions | None = None
+    """Where decoded images are kept on this machine; None where none are."""
 
     other_content: str = sample_check.OTHER_CONTENT
     """The next step that is named for a sample that has changed."""
@@ -245,6 +249,7 @@ def with_views(
         labels="same" if new_classes else stored_classes_of_labels(source, store, store_N, labels=labels),
         new_classes=new_classes,
         seen=store.manifest.seen,
+        cache=store.cache,
     )
 
 

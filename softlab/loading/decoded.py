@@ -46,7 +46,7 @@ class Decoded:
 
 
 def _bytes_of(example: Example) -> int:
-    """What its tensors, arrays, bytes and texts take; anything else counts as 64."""
+    """What its tensors, arrays, bytes and texts take, and what it says itself; anything else counts as 64."""
     match example:
         case Tensor():
             return TENSOR_BYTES + int(example.nbytes)
@@ -58,5 +58,7 @@ def _bytes_of(example: Example) -> int:
             return sum(map(_bytes_of, example.values()))
         case tuple() | list():
             return sum(map(_bytes_of, example))
+        case object(nbytes=int() as size):
+            return OBJECT_BYTES + size
         case _:
             return 64

@@ -4,7 +4,7 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, tee
 from typing import Any
 
@@ -21,6 +21,7 @@ from softlab.loading.batch import Batch
 from softlab.loading.copying import copied_beside
 from softlab.loading.decoded import DECODED_BYTES, Decoded, DecodedSample
 from softlab.loading.head_rows import HeadRows
+from softlab.loading.kept_images import KeptImages, NewImages, keep_images
 from softlab.loading.mixed_targets import MixedTargets
 from softlab.loading.order import RowIndices, ViewNumbers
 from softlab.loading.own_rows import find_own_rows
@@ -30,7 +31,7 @@ from softlab.loading.stored import read_heads, read_stored
 from softlab.loading.workers import Workers, choose_workers
 from softlab.modalities.answers import AnsweredText
 from softlab.modalities.inputs import Collated
-from softlab.modalities.modality import InputOptions, Modality, decode_sample, modality_of
+from softlab.modalities.modality import InputOptions, Modality, modality_of
 from softlab.modalities.views import Example, View
 from softlab.sources.answers import Answers
 from softlab.sources.label_sequences import LabelSequences
@@ -60,8 +61,12 @@ class Batches(Dataset[Batch | SoftlabError]):
     _expected_hashes: NDArray[np.void] | None = None
     _sequences: LabelSequences | None = None
     _answers: Answers | None = None
+    _kept: dict[str, KeptImages] = field(default_factory=dict)
+    """On disk, by the modality's name."""
 
     def __post_init__(self) -> None:
+        kept = {each.name: keep_images(self.aligned.cache, each) for each in self.aligned.modalities}
+        self._kept = {name: images for name, images in kept.items() if images is not None}
         self._sequences, self._answers = self.aligned.label_sequences, self.aligned.answers
         store, store_N = self.aligned.store, self.aligned.store_N
         if store is not None and store_N is not None and not store.has_large_table:
@@ -173,11 +178,12 @@ class Batches(Dataset[Batch | SoftlabError]):
     def _read(self, source_B: list[int]) -> list[DecodedSample]:
         held = {index: self.decoded.get(index) for index in source_B}
         missing = [index for index, sample in held.items() if sample is None]
-        expected_B = self._expected(missing)
+        expected_B, new = self._expected(missing), NewImages(self._kept)
         for place, (index, raw) in enumerate(zip(missing, read_samples(self.aligned.source, missing), strict=True)):
             expected = None if expected_B is None else expected_B[place].tobytes()
-            held[index] = decoded = self._checked(index, raw, expected)
+            held[index] = decoded = self._checked(index, raw, expected, new)
             self.decoded.keep(index, decoded)
+        new.keep()
         return [sample for index in source_B if (sample := held[index]) is not None]
 
     def _expected(self, source_B: list[int]) -> NDArray[np.void] | None:
@@ -190,14 +196,14 @@ class Batches(Dataset[Batch | SoftlabError]):
         hashes_B16 = store.content_hashes_of(self.aligned.to_store(SourceIndex(np.array(source_B))))
         return hashes_B16.view(f"V{CONTENT_HASH_BYTES}")[:, 0]
 
-    def _checked(self, source_index: int, sample: Sample, expected: bytes | None) -> DecodedSample:
+    def _checked(self, source_index: int, sample: Sample, expected: bytes | None, new: NewImages) -> DecodedSample:
         """A sample that is not what the teacher saw never meets a label."""
         source, store = self.aligned.source, self.aligned.store
         if store is not None and expected is not None and sample.content_hash != expected:
             raise changed_sample(source, source_index, where=store.name, next_step=self.aligned.other_content)
         return DecodedSample(
             content_hash=sample.content_hash,
-            examples={each.name: decode_sample(sample, each) for each in self.aligned.modalities},
+            examples={each.name: new.decode(sample, each) for each in self.aligned.modalities},
         )
 
 

@@ -286,6 +286,15 @@ def decode_sample(sample: Sample, modality: Modality) -> Example:
         raise unreadable(error, key=sample.key, place=sample.place) from error
 
 
+def read_fully(sample: Sample, modality: Modality) -> None:
+    """Raises as `decode_sample`, also for what a decoded example would only tell when it is used. A modality whose
+    examples are complete has no `check`."""
+    check = getattr(modality, "check", None)
+    example = decode_sample(sample, modality)
+    if check is not None:
+        check(example)
+
+
 def raw_of(fields: Mapping[str, Raw], modality: Modality, *, where: str) -> Raw:
     """What a modality reads of a sample: one field; one that reads several together has `pick`. Raises InvalidOption
     where there is none such."""

@@ -13,9 +13,9 @@ from softlab.modalities.modality import (
     DEFAULT_MODALITY,
     InputOptions,
     Modality,
-    decode_sample,
     decoding_for,
     find_modality,
+    read_fully,
 )
 from softlab.ranks import is_first_rank
 from softlab.sources.datasets_library import PREFIX
@@ -76,7 +76,7 @@ def open_source(
     if not options.skip_unreadable:
         return source
     decoding = decoding_for(meaning, inputs, seen)
-    return readable(source, decode=lambda sample: decode_sample(sample, decoding), on_scan=on_scan)
+    return readable(source, decode=lambda sample: read_fully(sample, decoding), on_scan=on_scan)
 
 
 def _open(options: SourceOptions, modality: Modality) -> Source:

@@ -13,6 +13,7 @@ could make such a hash, so shards are decoded again and compared, as `CacheOptio
 """
 
 import errno
+import math
 import mmap
 import os
 import re
@@ -56,6 +57,9 @@ class CacheOptions:
     max_bytes: int = DEFAULT_CACHE_BYTES
     """Of all stores together; least recently used ones make room. 0 reads every batch from the compressed shards."""
 
+    images_gib: float = 0.0
+    """GiB of decoded images that are kept beside the rows, for later runs over the same images; 0 keeps none."""
+
     check: Check = "some"
     """Of rows that are there, which are decoded again and compared when a process first reads them: no shard, one
     shard of each view of a store on this machine, chosen at random (`some`), or every shard of any store. A store on
@@ -64,6 +68,10 @@ class CacheOptions:
     def __post_init__(self) -> None:
         if self.max_bytes < 0:
             raise InvalidOption(f"cache max_bytes = {self.max_bytes}: expected 0 or more.")
+        if not 0 <= self.images_gib < math.inf:
+            raise InvalidOption(
+                f"cache.images_gib = {self.images_gib:g}: expected 0 or more. Change `cache.images_gib`."
+            )
 
     @property
     def folder(self) -> Path:
@@ -156,15 +164,16 @@ def cache_folder(options: CacheOptions, *, digest: str, name: str, needed_bytes:
                 others = sum(file.stat().st_size for file in folder.glob("*.rows") if _group_of(file) != name)
                 if others + needed_bytes > options.max_bytes:
                     return None
-                _make_private(folder)
+                make_private(folder)
                 os.utime(folder)
                 _make_room(options.folder, keep=folder, max_bytes=options.max_bytes - others - needed_bytes)
                 return folder
     return None
 
 
-def _make_private(folder: Path) -> None:
-    """Raises StoreWriteFailed for a folder of another user, who could write other rows into it."""
+def make_private(folder: Path, *, without: str = "`cache.max_bytes = 0`") -> None:
+    """Raises StoreWriteFailed for a folder of another user, who could write something else into it, and names the
+    option to do `without`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -172,7 +181,7 @@ def _make_private(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise StoreWriteFailed(
             f"{folder}: is a link, no folder, or another user's, so that what it holds proves nothing. Choose a "
-            f"`cache.dir` of your own, or read without the cache (`cache.max_bytes = 0`)."
+            f"`cache.dir` of your own, or read without the cache ({without})."
         )
     if found.st_mode & 0o077:  # made by softlab when it was less strict
         folder.chmod(0o700)
@@ -248,7 +257,7 @@ def _open_own(path: Path) -> int:
         try:
             return open_plain(path, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
-            _make_private(path.parent)
+            make_private(path.parent)
         except OSError as error:
             if error.errno != errno.ELOOP or path.is_dir():
                 raise

@@ -72,6 +72,11 @@ class Store:
         self._tables = StoredTables(path, manifest, name=self.name, digest=digest, cache=cache)
         self._groups = DecodedGroups(path, manifest, digest, name=self.name, cache=cache, units=lambda: self.units)
 
+    @property
+    def cache(self) -> CacheOptions:
+        """Where its decoded rows are kept on this machine."""
+        return self._cache
+
     def __len__(self) -> int:
         return self.num_samples
 

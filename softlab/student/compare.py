@@ -65,7 +65,8 @@ def compare_on(
     if valid.store is not None and values is None:
         _tell(stored_label_note(aligned.source, valid.store, aligned.store_N, labels=options.check.labels))
     if valid.store is None and stores:
-        aligned = replace(aligned, seen=stores[0].manifest.seen)  # decoded as what students are trained on
+        # decoded as what students are trained on
+        aligned = replace(aligned, seen=stores[0].manifest.seen, cache=stores[0].cache)
     gives_classes = values is None and not options.distil.new_classes
     if valid.store is None and stores and stores[0].has_labels and gives_classes:
         aligned = _with_classes_of(stores[0], aligned, trained_on, labels=options.check.labels)

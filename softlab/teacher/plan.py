@@ -107,7 +107,7 @@ def make_plan(
         format_version=version_to_go_on(len(source), settled.format_version),
         kind="soft-labels",
         softlab_version=version("softlab"),
-        libraries=_libraries(teacher),
+        libraries=_libraries(teacher, seen),
         teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
         views=views.record,
         outputs=(
@@ -256,8 +256,9 @@ def _input_record(teacher: Teacher, source: Source, seen: Sequence[InputRecord])
     )
 
 
-def _libraries(teacher: Teacher) -> dict[str, str]:
-    names = dict.fromkeys(["torch", *modality_of(teacher.input).libraries, "zarr", "pyarrow"])
+def _libraries(teacher: Teacher, seen: Sequence[InputRecord]) -> dict[str, str]:
+    decoding = decoding_for(modality_of(teacher.input), (teacher.input,), seen)
+    names = dict.fromkeys(["torch", *decoding.libraries, "zarr", "pyarrow"])
     return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: version(name) for name in names}
 
 

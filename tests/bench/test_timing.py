@@ -63,6 +63,14 @@ def test_each_turn_is_reported() -> None:
     assert reported == [("a", 1, 4), ("b", 2, 4), ("a", 3, 4), ("b", 4, 4)]
 
 
+def test_seconds_are_those_of_the_clock_that_is_given() -> None:
+    ticks = iter(range(100))
+
+    found = rates({"way": lambda: 3}, rounds=2, clock=lambda: float(next(ticks)))
+
+    assert found == {"way": 3.0}
+
+
 def test_no_round_is_refused() -> None:
     with pytest.raises(InvalidOption, match=r"rounds = 0: expected 1 or more. Change `rounds`"):
         rates({"way": lambda: 1}, rounds=0)

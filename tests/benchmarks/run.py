@@ -12,6 +12,7 @@ from softlab.errors import SoftlabError
 from softlab.modalities.opening import open_source
 from softlab.sources.options import SourceOptions
 from tests.benchmarks.compare import machine_of, record, show_comparison
+from tests.benchmarks.decoding import bench_decoding
 from tests.benchmarks.dumping import bench_dumping, make_teachers
 from tests.benchmarks.engines import bench_engines
 from tests.benchmarks.figures import read_figures
@@ -20,6 +21,7 @@ from tests.benchmarks.importing import bench_importing
 from tests.benchmarks.memory import bench_memory
 from tests.benchmarks.own_loop import bench_own_loop
 from tests.benchmarks.peers.bench import bench_peers
+from tests.benchmarks.photo_loading import bench_photographs
 from tests.benchmarks.reading import bench_reading
 from tests.benchmarks.replaying import bench_replaying
 from tests.benchmarks.report import RESULTS, Report
@@ -120,7 +122,9 @@ def measure(options: argparse.Namespace) -> Report:
         bench_own_loop(report, Path(name), source, rounds=options.rounds, only_small=options.quick)
         bench_streaming(report, Path(name), source, rounds=options.rounds)
         bench_students(report, Path(name), source, rounds=options.rounds)
+        bench_decoding(report, Path(name), rounds=options.rounds)
         bench_replaying(report, Path(name), source, rounds=options.rounds)
+        bench_photographs(report, Path(name), rounds=options.rounds, count=32 if options.small else 2000)
         bench_reading(
             report,
             Path(name),

@@ -72,7 +72,7 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
         os.close(log)
         return decode_sample(sample, modality)
 
-    monkeypatch.setattr("softlab.loading.loader.decode_sample", counting)
+    monkeypatch.setattr("softlab.loading.kept_images.decode_sample", counting)
     return lambda: path.read_text().split()
 
 

@@ -77,7 +77,7 @@ def test_the_teacher_is_told_by_its_weights_and_how_it_is_run() -> None:
     assert record.weights_fingerprint == weights_fingerprint(module)
     assert record.num_parameters == sum(parameter.numel() for parameter in module.parameters())
     assert used.options["mean"] == [0.1, 0.2, 0.3]
-    recorded_apart = {"background", "value_range", "max_pixels", "interpolation", "antialias"}
+    recorded_apart = {"background", "value_range", "jpeg", "shrink", "max_pixels", "interpolation", "antialias"}
     assert used.options.keys() == {field.name for field in dataclasses.fields(ImageInput)} - recorded_apart
     assert used.decode == {"rules": 2, "background": "white"}
     assert (used.field, used.modality) == ("image", "images")

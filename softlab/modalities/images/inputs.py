@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from softlab.errors import InvalidOption
-from softlab.modalities.images.decoding import MAX_PIXELS, Background, Wanted
+from softlab.modalities.images.decoding import MAX_PIXELS, Background, Jpeg, Wanted
+from softlab.modalities.images.example import ImageExample, pixels_of, resize
 from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+VALUES_TOGETHER = 1 << 19
+"""2 MiB of float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +66,17 @@ class ImageInput:
     Such as [0, 4095] where 12 bits are in use; what lies outside is clipped. Default: all 16 bits; images of 32 bits
     and floats need it."""
 
+    jpeg: Jpeg | None = field(default=None, metadata={RECORDED_ELSEWHERE: True})
+    """Whether JPEGs are decoded whole, or scaled: only the lines that a view needs, no larger than it needs them.
+
+    Scaled is several times as fast, and has other pixels. Default: whole; of a store's images as its teacher saw
+    them."""
+
+    shrink: int | None = field(default=None, metadata={RECORDED_ELSEWHERE: True})
+    """Pixels to which the shorter side of an image is shrunk when it is decoded, before all else.
+
+    A smaller image stays as it is. Default: not at all; of a store's images as its teacher saw them."""
+
     max_pixels: int = field(default=MAX_PIXELS, metadata={RECORDED_ELSEWHERE: True})
     """Larger images are refused, as they may be made to fill the memory."""
 
@@ -95,6 +111,10 @@ class ImageInput:
                 f"value_range: {self.value_range} isn't a darkest and a brightest value. Give both, as in "
                 f"`input.value_range = [0, 4095]`."
             )
+        if self.jpeg not in (None, "whole", "scaled"):
+            raise InvalidOption(f"jpeg: {self.jpeg!r} isn't a way to decode. Give `input.jpeg` whole or scaled.")
+        if self.shrink is not None and self.shrink < 1:
+            raise InvalidOption(f"shrink: {self.shrink} leaves no pixel. Give `input.shrink` 1 or more.")
         if self.max_pixels < 1:
             raise InvalidOption(f"max_pixels: {self.max_pixels} lets no image pass. Give 1 or more.")
         _check_units(self.mean, self.std)
@@ -102,19 +122,50 @@ class ImageInput:
 
     @property
     def wanted_decoding(self) -> Wanted:
-        return Wanted(background=self.background, value_range=self.value_range, max_pixels=self.max_pixels)
+        return Wanted(
+            background=self.background,
+            value_range=self.value_range,
+            jpeg=self.jpeg,
+            shrink=self.shrink,
+            max_pixels=self.max_pixels,
+        )
 
 
-def make_input(images: Sequence[Tensor], options: ImageInput) -> Tensor:
-    """float32 images_BCHW from uint8 images_CHW; an image's result doesn't depend on the others of the batch."""
+def make_input(examples: Sequence[ImageExample], options: ImageInput) -> Tensor:
+    """float32 images_BCHW from uint8 images_CHW, or what becomes these; an image's result doesn't depend on the others
+    of the batch."""
+    images = [_decoded(example, options) for example in examples]
     same_shape = len({image.shape for image in images}) == 1
     groups = [torch.stack(list(images))] if same_shape else [image.unsqueeze(0) for image in images]
     fitted = [_fit_channels(_fit_size(group, options), options.channels) for group in groups]
     _check_same_shape(fitted)
     _check_lengths(options, num_channels=fitted[0].shape[1])
-    images_BCHW = functional.to_dtype(torch.cat(fitted), torch.float32, scale=True)
-    normalised: Tensor = functional.normalize(images_BCHW, list(options.mean), list(options.std), inplace=True)
-    return normalised
+    return _normalised(fitted[0] if len(fitted) == 1 else torch.cat(fitted), options)
+
+
+def _normalised(images_BCHW: Tensor, options: ImageInput) -> Tensor:
+    """As torchvision's `to_dtype` and `normalize` do it, some images at a time, which stay in the processor's cache.
+
+    numpy asks the system for huge pages, torch doesn't. Of 64 images of 224 x 224 both together take 0.12 ms an image
+    in place of 0.44.
+    """
+    normalised_BCHW = torch.from_numpy(np.empty(images_BCHW.shape, dtype=np.float32))
+    together = max(VALUES_TOGETHER // images_BCHW.shape[1:].numel(), 1)
+    chunks = zip(torch.split(images_BCHW, together), torch.split(normalised_BCHW, together), strict=True)
+    for pixels, normalised in chunks:
+        normalised.copy_(pixels).mul_(1.0 / 255)
+        functional.normalize(normalised, list(options.mean), list(options.std), inplace=True)
+    return normalised_BCHW
+
+
+def _decoded(example: ImageExample, options: ImageInput) -> Tensor:
+    """A JPEG is decoded no larger than it is asked for."""
+    if isinstance(example, Tensor):
+        return example.contiguous()
+    size = list(options.size) if options.resize is None else [options.resize]
+    if not size:
+        return pixels_of(example)
+    return resize(example, size, interpolation=_interpolation(options), antialias=options.antialias)
 
 
 def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
@@ -126,8 +177,7 @@ def _fit_size(images_BCHW: Tensor, options: ImageInput) -> Tensor:
 
 def _resized(images_BCHW: Tensor, size: list[int], options: ImageInput) -> Tensor:
     """To a height and a width, or the length of the shorter side."""
-    # torch's own nearest takes the pixel at a corner, Pillow's the one in the middle.
-    how = InterpolationMode("nearest-exact" if options.interpolation == "nearest" else options.interpolation)
+    how = _interpolation(options)
     if how is not InterpolationMode.LANCZOS:
         resized: Tensor = functional.resize(images_BCHW, size, interpolation=how, antialias=options.antialias)
         return resized
@@ -136,6 +186,11 @@ def _resized(images_BCHW: Tensor, size: list[int], options: ImageInput) -> Tenso
         functional.resize(functional.to_pil_image(image_CHW), size, interpolation=how) for image_CHW in images_BCHW
     ]
     return torch.stack([functional.pil_to_tensor(image) for image in images])
+
+
+def _interpolation(options: ImageInput) -> InterpolationMode:
+    """torch's own nearest takes the pixel at a corner, Pillow's the one in the middle."""
+    return InterpolationMode("nearest-exact" if options.interpolation == "nearest" else options.interpolation)
 
 
 def _fit_channels(images_BCHW: Tensor, channels: Literal[1, 3] | None) -> Tensor:

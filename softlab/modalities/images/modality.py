@@ -2,20 +2,23 @@
 
 # Shape letters: C channels, H height, W width.
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from msgspec import UnsetType
-from torch import Tensor
 
 from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
-from softlab.modalities.images.decode import AS_TODAY, decode_image
-from softlab.modalities.images.decoding import ImageDecoding, decide
+from softlab.modalities.images.decode import AS_TODAY
+from softlab.modalities.images.decoding import SCALED, ImageDecoding, decide
+from softlab.modalities.images.example import ImageExample, decode_example, digest_example, pixels_of
 from softlab.modalities.images.inputs import ImageInput, make_input
+from softlab.modalities.images.jpeg import check_decoder
 from softlab.modalities.images.kinds import settle_input
 from softlab.modalities.images.restated import LooksSame, as_settled, find_same, restated
 from softlab.modalities.images.torchvision_sets import open_named
@@ -23,25 +26,40 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.images.views.replay import ImageReplay
 from softlab.modalities.inputs import Collated, InputBounds, Inputs
 from softlab.modalities.modality import OpenDataSet
-from softlab.modalities.views import tensor_digest
 from softlab.sources.source import Raw
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """An example is an image, uint8 [C, H, W]."""
+    """An example is an image, uint8 [C, H, W], or a JPEG of which only what is needed will be decoded."""
 
     decoding: ImageDecoding = AS_TODAY
 
     name: ClassVar[str] = "images"
     field: ClassVar[str] = "image"
-    libraries: ClassVar[tuple[str, ...]] = ("torchvision", "numpy", "pillow")
     input_options: ClassVar[type[ImageInput]] = ImageInput
     view_options: ClassVar[type[ViewRecipe]] = ViewRecipe
     data_sets: ClassVar[Mapping[str, OpenDataSet]] = MappingProxyType({"torchvision": open_named})
 
-    def decode(self, raw: Raw) -> Tensor:
-        return decode_image(raw, self.decoding)
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        decoder = (SCALED["jpeg_decoder"],) if self.decoding.jpeg == "scaled" else ()
+        return ("torchvision", "numpy", "pillow", *decoder)
+
+    def decode(self, raw: Raw) -> ImageExample:
+        return decode_example(raw, self.decoding)
+
+    @property
+    def kept_as(self) -> str:
+        """All that decides about decoded pixels beside the bytes; empty where views decode what each of them needs."""
+        if self.decoding.jpeg == "scaled" and self.decoding.shrink is None:
+            return ""
+        versions = {name: version(name) for name in ("torch", *self.libraries)}
+        return json.dumps([asdict(self.decoding), versions], sort_keys=True)
+
+    def check(self, example: ImageExample) -> None:
+        """Raises UnreadableSample for a JPEG that can't be decoded."""
+        pixels_of(example)
 
     @property
     def decode_record(self) -> dict[str, Any]:
@@ -50,7 +68,10 @@ class Images:
     def for_inputs(self, inputs: Sequence[ImageInput], seen: InputRecord | None) -> "Images":
         as_recorded = None if seen is None or isinstance(seen.decode, UnsetType) else seen.decode
         wanted = [each.wanted_decoding for each in inputs]
-        return Images(decide(wanted, as_recorded=as_recorded, is_of_a_store=seen is not None))
+        decoding = decide(wanted, as_recorded=as_recorded, is_of_a_store=seen is not None)
+        if decoding.jpeg == "scaled":
+            check_decoder()
+        return Images(decoding)
 
     def settle_input(self, options: ImageInput, raws: Iterable[Raw]) -> tuple[ImageInput, str]:
         return settle_input(options, raws)
@@ -78,10 +99,10 @@ class Images:
     def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> ImageReplay:
         return ImageReplay(record, num_samples=num_samples, recipe_N=recipe_N)
 
-    def digest(self, example: Tensor) -> int:
-        return tensor_digest(example)
+    def digest(self, example: ImageExample) -> int:
+        return digest_example(example)
 
-    def collate(self, examples: Sequence[Tensor], options: ImageInput) -> Collated:
+    def collate(self, examples: Sequence[ImageExample], options: ImageInput) -> Collated:
         return Collated(inputs=Inputs(positional=(make_input(examples, options),)))
 
 

@@ -19,6 +19,7 @@ from softlab.modalities.images.decode import (
     open_image,
     orientation_of,
 )
+from softlab.modalities.images.decoding import SCALED
 from softlab.modalities.images.inputs import ImageInput
 from softlab.sources.source import Raw
 
@@ -39,7 +40,10 @@ def restated(record: InputRecord, options: ImageInput) -> InputRecord:
     if isinstance(record.decode, UnsetType):
         return record
     given: dict[str, Any] = {"background": options.background, "value_range": list(options.value_range)}
+    given |= {"shrink": options.shrink} | (SCALED if options.jpeg == "scaled" else {})
     decode = record.decode | {name: value for name, value in given.items() if value}
+    if options.jpeg == "whole":
+        decode = {name: value for name, value in decode.items() if name not in SCALED}
     return msgspec.structs.replace(record, decode=decode)
 
 

@@ -42,8 +42,8 @@ def compare_heads(
     bare = with_one_target(valid.source, None)
     whole = align_inputs(bare, stores, inputs, options, of_one_output=False).aligned
     if not stores:
-        seen = next(iter(plans.values())).store.manifest.seen
-        whole = replace(whole, seen=seen)  # decoded as what students are trained on
+        store = next(iter(plans.values())).store
+        whole = replace(whole, seen=store.manifest.seen, cache=store.cache)  # decoded as what students are trained on
     heads = {name: _head(whole, plan, valid, of_head[name], options) for name, plan in plans.items()}
     aligned = replace(whole, heads=heads)
     if tells:

@@ -132,6 +132,7 @@ def test_a_store_that_says_nothing_of_decoding_has_the_pixels_of_its_time(mode: 
 
     seen = MODALITY.for_inputs([ImageInput()], record).decode(data)
 
+    assert isinstance(seen, torch.Tensor)
     with Image.open(io.BytesIO(data)) as image:
         assert torch.equal(seen, image_to_tensor(image))
 

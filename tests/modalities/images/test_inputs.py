@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 from softlab.errors import InvalidOption
 from softlab.modalities.images.inputs import ImageInput, Interpolation, make_input
@@ -243,3 +244,15 @@ def test_without_antialias_fewer_pixels_count() -> None:
 def test_interpolation_is_recorded_where_it_is_not_the_only_way_there_once_was() -> None:
     assert {"interpolation", "antialias"}.isdisjoint(options_by_name(ImageInput()))
     assert options_by_name(ImageInput(interpolation="bicubic"))["interpolation"] == "bicubic"
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 4), (7, 1, 28, 28), (5, 3, 224, 224), (3, 3, 500, 700), (600, 1, 31, 33)])
+def test_values_are_those_of_torchvision_however_many_images_are_normalised_at_a_time(shape: tuple[int, ...]) -> None:
+    images_BCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if shape[1] == 3 else ((0.1307,), (0.3081,))
+
+    found = make_input(list(images_BCHW), ImageInput(mean=mean, std=std))
+
+    scaled_BCHW = functional.to_dtype(images_BCHW, torch.float32, scale=True)
+    assert torch.equal(found, functional.normalize(scaled_BCHW, list(mean), list(std)))
+    assert found.is_contiguous()

@@ -67,6 +67,9 @@ def test_images_that_the_new_options_leave_as_they_were_are_the_same(
         ({"size": (8, 8)}, {"size": (4, 4)}),
         ({}, {"mean": (0.4,)}),
         ({"resize": 8}, {"resize": 8, "size": (8, 8)}),
+        ({}, {"jpeg": "scaled"}),
+        ({"jpeg": "scaled"}, {"jpeg": "whole"}),
+        ({}, {"shrink": 4}),
     ],
 )
 def test_what_changes_every_image_is_another_input(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -86,3 +89,6 @@ def test_what_is_said_of_decoding_is_added_and_the_rest_is_as_it_was() -> None:
         "value_range": [0, 9],
     }
     assert restate_input(begun, ImageInput()) == begun
+    assert restate_input(record(jpeg="scaled"), ImageInput()) == record(jpeg="scaled")
+    assert restate_input(record(jpeg="scaled"), ImageInput(jpeg="whole", shrink=9)) == record(shrink=9)
+    assert restate_input(record(shrink=9), ImageInput(jpeg="scaled")) == record(shrink=9, jpeg="scaled")

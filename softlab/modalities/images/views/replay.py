@@ -8,12 +8,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, UnreadableSample
 from softlab.indices import RecipeIndex
 from softlab.manifest import TransformRecord, ViewsRecord
+from softlab.modalities.images.example import ImageExample, pixels_of
 from softlab.modalities.images.views.described import describe_transform
+from softlab.modalities.images.views.first_transform import apply_transform
 from softlab.modalities.images.views.mixing import draw_mix, mix_images
 from softlab.modalities.images.views.transforms import build_transform, reason_of
 from softlab.modalities.views import ReadExample, View, draw, in_recipe
@@ -61,30 +62,31 @@ class ImageReplay:
             mix = draw_mix(self._mixing, key, sample=store_index, num_samples=self._num_samples)
         if mix is None:
             return View(image_CHW, store_index, 1.0)
-        mixed_CHW, weight = mix_images(
-            image_CHW, self._transformed(read(mix.partner), self._pixel_seed(mix.partner, view)), mix
-        )
+        partner_CHW = self._transformed(read(mix.partner), self._pixel_seed(mix.partner, view))
+        mixed_CHW, weight = mix_images(pixels_of(image_CHW), pixels_of(partner_CHW), mix)
         return View(mixed_CHW, mix.partner, weight)
 
     def _pixel_seed(self, recipe_index: int, view: int) -> int:
         """32 bits, which is all that torch's generator keeps."""
         return draw(self._seed, view, recipe_index, purpose=b"pixels") & 0xFFFFFFFF if self._transforms else 0
 
-    def _transformed(self, image_CHW: Tensor, seed: int) -> Tensor:
+    def _transformed(self, image_CHW: ImageExample, seed: int) -> ImageExample:
         if self._transforms:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reset the GPUs' generators
         for record, transform in self._transforms:
             try:
-                changed_CHW = transform(image_CHW)
+                changed_CHW = apply_transform(transform, image_CHW)
+            except UnreadableSample:
+                raise
             except Exception as error:  # whatever torchvision runs into with an image that it can't take
                 raise _not_applicable(record, image_CHW, reason_of(error)) from error
-            if not changed_CHW.numel():
+            if 0 in changed_CHW.shape:
                 raise _not_applicable(record, image_CHW, "nothing is left of it")
             image_CHW = changed_CHW
         return image_CHW
 
 
-def _not_applicable(record: TransformRecord, image_CHW: Tensor, reason: str) -> InvalidOption:
+def _not_applicable(record: TransformRecord, image_CHW: ImageExample, reason: str) -> InvalidOption:
     size = "x".join(map(str, image_CHW.shape))
     return InvalidOption(
         f"transform {describe_transform(record)} can't be applied to an image of {size} (channels x height x width): "

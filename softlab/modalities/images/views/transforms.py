@@ -16,6 +16,7 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from softlab.errors import InvalidOption, suggest
 from softlab.manifest import TransformRecord
+from softlab.modalities.images.views.auto_augment import AugMix, AutoAugment, RandAugment, TrivialAugmentWide
 from softlab.modalities.images.views.described import (
     ALLOWED,
     MAX_DEPTH,
@@ -41,6 +42,11 @@ CHOICES: dict[str, type[Enum]] = {"interpolation": InterpolationMode, "policy": 
 
 PIXELS = ("fill", "value")
 """Arguments that become pixels: what is no uint8 would be cast to one in each machine's own way."""
+
+FASTER: dict[str, type[v2.Transform]] = {
+    each.__name__: each for each in (AugMix, AutoAugment, RandAugment, TrivialAugmentWide)
+}
+"""Transforms that give torchvision's pixels in less time."""
 
 FIXED = {"RandomErasing": {"inplace": False}}
 """Arguments that aren't for a recipe to choose: an image that was read once serves several views."""
@@ -68,7 +74,8 @@ def build_transform(record: TransformRecord, *, depth: int = 0) -> Transform:
     _check_names_of_arguments(record.name, record.arguments)
     values = {name: _as_argument(name, value, record, depth=depth) for name, value in record.arguments.items()}
     try:
-        built: Transform = getattr(v2, record.name)(**values, **FIXED.get(record.name, {}))
+        made_by = FASTER.get(record.name, getattr(v2, record.name))
+        built: Transform = made_by(**values, **FIXED.get(record.name, {}))
     except Exception as error:  # whatever torchvision runs into with arguments that it doesn't check
         what = shorten(describe_transform(record))
         raise InvalidOption(f"transform {what}: {reason_of(error)}. Change its arguments.") from error
