@@ -89,7 +89,8 @@ def record(path: Path, figures: Mapping[str, Figure], *, sizes: str) -> None:
 
 EXPLANATION = (
     "Ratios of little data, and between what they lay in their rounds (of five or more but for the two extremes), as "
-    "`make bench-quick` measures them: it compares its own with these."
+    "`make bench-quick` measures them: it compares its own with these. Of so little data what a dump, an import or an "
+    "epoch costs once weighs far more than in the tables above."
 )
 
 

@@ -16,6 +16,7 @@ from tests.benchmarks.gpu.finding import Finding
 from tests.benchmarks.gpu.parts import MINUTES, Part, measure_parts, parts_of
 from tests.benchmarks.gpu.resident import ResidentLoader
 from tests.benchmarks.gpu.suite import files_with_tests_of_a_gpu
+from tests.benchmarks.gpu.watching import why_unknown
 from tests.benchmarks.gpu.work import ON_A_CPU, RandomImages, Work
 from tests.modalities.images.batches import images_in
 
@@ -126,6 +127,27 @@ def test_tests_of_a_gpu_are_found_wherever_they_are() -> None:
 
     assert "tests/teacher/test_forward.py" in files
     assert not any("benchmarks" in file for file in files)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ModuleNotFoundError("nvidia-ml-py does not seem to be installed"),
+            "isn't known without the package nvidia-ml-py",
+        ),
+        (OSError("Not Supported"), "isn't known: OSError: Not Supported"),
+    ],
+)
+def test_why_nobody_tells_how_busy_a_gpu_is_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("torch.cuda.utilization", refuse)
+
+    assert str(why_unknown()).endswith(told)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

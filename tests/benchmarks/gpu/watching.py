@@ -49,6 +49,6 @@ def why_unknown() -> str | None:
         torch.cuda.utilization()
     except ModuleNotFoundError:
         return "how busy the GPU is isn't known without the package nvidia-ml-py"
-    except (RuntimeError, AssertionError) as error:
-        return f"how busy the GPU is isn't known: {str(error).splitlines()[0]}"
+    except Exception as error:  # the driver's package has errors of its own, as for a part of a GPU
+        return f"how busy the GPU is isn't known: {type(error).__name__}: {error}"
     return None
