@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.ranks import local_rank, num_ranks, srun_task
 
 Autocast = Literal["none", "bfloat16", "float16"]
@@ -39,8 +39,7 @@ class DeviceOptions:
     0 beside a model on the CPU, else up to 8."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise InvalidOption(f"device.workers = {self.workers}: expected 0 or more. Change `device.workers`.")
+        check_option(self.workers is None or self.workers >= 0, "device.workers", self.workers, "0 or more")
 
 
 def choose_device(name: str) -> torch.device:
