@@ -39,7 +39,8 @@ teacher's probability isn't stored, `LossyLabels`, when a loss looks at what a s
 seem to, and `UsersCode`, when a model or a modality is code that is not installed. All are a `SoftlabWarning`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -217,6 +218,22 @@ class SilentRows(SoftlabWarning):
 
 class LossyLabels(SoftlabWarning):
     """A loss looks at logits that a store left out, or could not hold within its rounding."""
+
+
+@contextmanager
+def extra_needed(extra: str, problem: str) -> Iterator[None]:
+    """Raises InvalidOption with the extra that has a package, where an import in its block fails; `problem` says what
+    needs which package."""
+    try:
+        yield
+    except ImportError as error:
+        raise InvalidOption(f"{problem}. Install it: pip install 'softlab[{extra}]'") from error
+
+
+def check_option(is_right: bool, name: str, found: object, expected: str) -> None:
+    """Raises InvalidOption for the option of this dotted name unless its value is right."""
+    if not is_right:
+        raise InvalidOption(f"{name} = {found}: expected {expected}. Change `{name}`.")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.modalities.inputs import InputBounds, Inputs
 
 LossOf = Callable[[Inputs], Tensor]
@@ -40,10 +40,8 @@ class AttackOptions:
 def check_attack(epsilon: float, step: float | None, steps: int, *, section: str) -> None:
     """Raises InvalidOption for numbers that change nothing, or without bound."""
     for name, value in [("epsilon", epsilon), ("step", epsilon if step is None else step)]:
-        if not 0 < value < math.inf:
-            raise InvalidOption(f"{section}.{name} = {value}: expected a number above 0. Change `{section}.{name}`.")
-    if steps < 1:
-        raise InvalidOption(f"{section}.steps = {steps}: expected 1 or more. Change `{section}.steps`.")
+        check_option(0 < value < math.inf, f"{section}.{name}", value, "a number above 0")
+    check_option(steps >= 1, f"{section}.steps", steps, "1 or more")
 
 
 def check_bounds(bounds: InputBounds | None, *, modality: str, section: str, whose: str = "") -> InputBounds:

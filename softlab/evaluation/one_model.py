@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from softlab.errors import InvalidOption, ModelError
+from softlab.errors import InvalidOption, ModelError, check_option
 from softlab.evaluation.attack import AttackOptions
 from softlab.evaluation.evaluation import Evaluation
 from softlab.evaluation.measure import BATCH_SIZE, evaluate
@@ -58,12 +58,8 @@ class EvaluateOptions:
     and backward pass more for each step."""
 
     def __post_init__(self) -> None:
-        if self.prefix is not None and self.prefix < 1:
-            raise InvalidOption(f"evaluate.prefix = {self.prefix}: expected 1 or more. Change `evaluate.prefix`.")
-        if self.batch_size < 1:
-            raise InvalidOption(
-                f"evaluate.batch_size = {self.batch_size}: expected 1 or more. Change `evaluate.batch_size`."
-            )
+        check_option(self.prefix is None or self.prefix >= 1, "evaluate.prefix", self.prefix, "1 or more")
+        check_option(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "1 or more")
 
 
 def evaluate_model(

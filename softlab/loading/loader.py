@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from softlab.errors import InvalidOption, SoftlabError, SourceError
+from softlab.errors import InvalidOption, SoftlabError, SourceError, check_option
 from softlab.identity import CONTENT_HASH_BYTES, ContentHashes
 from softlab.indices import SourceIndex, StoreIndex
 from softlab.loading.aligned import Aligned
@@ -47,8 +47,7 @@ class LoaderOptions:
     """Processes that decode samples; default: 0 beside a CPU model, else up to 8. Each loader has its own."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise InvalidOption(f"device.workers = {self.workers}: expected 0 or more. Change `device.workers`.")
+        check_option(self.workers is None or self.workers >= 0, "device.workers", self.workers, "0 or more")
 
 
 @dataclass(slots=True)

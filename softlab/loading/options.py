@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from softlab.errors import InvalidOption
+from softlab.errors import check_option
 from softlab.labels.chance import LabelClasses
 from softlab.loading.sample_check import VerifyInputs
 
@@ -35,5 +35,4 @@ class CheckOptions:
     Of a run that trains there; one that may be farther off is refused before its first step."""
 
     def __post_init__(self) -> None:
-        if not self.tail_nats >= 0:
-            raise InvalidOption(f"check.tail_nats = {self.tail_nats}: expected 0 or more. Change `check.tail_nats`.")
+        check_option(self.tail_nats >= 0, "check.tail_nats", self.tail_nats, "0 or more")

@@ -2,7 +2,7 @@
 
 # Shape letters: B samples in a batch, R rows of all these samples.
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,22 @@ class Units:
 
     length: int | None = None
     """Positions of each of them that `keys_R` counts by, where it isn't the model that tells it."""
+
+    @classmethod
+    def numbered(
+        cls, numbers: "Sequence[Tensor]", positions: "Sequence[Tensor]", *, totals: Sequence[int], length: int
+    ) -> "Units":
+        """Of samples that number their own units: of each row the unit, and its position among `length` in the model's
+        output of that sample."""
+        import torch  # here, as in _memory_format
+
+        return cls(
+            rows_B=torch.tensor([len(each) for each in numbers]),
+            keys_R=torch.cat([each + place * length for place, each in enumerate(positions)]),
+            numbers_R=torch.cat(list(numbers)),
+            totals_B=torch.tensor(totals),
+            length=length,
+        )
 
     def to(self, device: "torch.device") -> "Units":
         return replace(

@@ -3,19 +3,22 @@
 # Shape letters: B rows in a batch, N samples.
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 from blake3 import blake3
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.indices import RecipeIndex
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord, views_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_SEED = 2**63 - 1
+"""What JSON readers of every language hold."""
 
 Example = Any
 """A decoded field of one sample, in the form that its modality has chosen."""
@@ -123,8 +126,10 @@ ChangeExample = Callable[[Example, tuple[TransformRecord, ...], int, int, int], 
 
 
 class EachAlone:
-    """The replay of views in which each sample is changed for itself; holds no state, and can be sent to other
-    processes."""
+    """The replay of views in which each sample is changed for itself, or is as it is where there are no transforms.
+
+    It holds no state, and can be sent to other processes.
+    """
 
     mixes = False
 
@@ -133,12 +138,13 @@ class EachAlone:
         record: ViewsRecord,
         *,
         change: ChangeExample,
-        is_known: Callable[[TransformRecord], bool],
+        arguments: "Mapping[str, ArgumentChecks]",
         samples: str,
         recipe_N: RecipeIndex | None = None,
     ) -> None:
-        """Raises InvalidOption for mixed views, and for transforms that these `samples`, in words, don't have."""
-        if record.mixing is not None or not all(map(is_known, record.transforms)):
+        """`arguments` has the name of each transform, and the checks on its arguments. Raises InvalidOption for mixed
+        views, and for transforms that these `samples`, in words, don't have."""
+        if record.mixing is not None or not all(has_arguments(each, arguments) for each in record.transforms):
             raise InvalidOption(
                 f"the views are random ({describe_views(record)[:300]}), and {samples} have no such views. Choose a "
                 f"store of {samples} as they are, or the modality that its teacher had."
@@ -154,9 +160,37 @@ class EachAlone:
         """One view of each of B samples; each example read is left as it is."""
         rows = zip(store_B, self.in_recipe(store_B, views), strict=True)
         return [
-            View(self._change(read(store_index), self._transforms, self._seed, view, recipe_index), store_index, 1.0)
+            View(self._changed(read(store_index), view, recipe_index), store_index, 1.0)
             for store_index, (recipe_index, view) in rows
         ]
+
+    def _changed(self, example: Example, view: int, recipe_index: int) -> Example:
+        if not self._transforms:
+            return example
+        return self._change(example, self._transforms, self._seed, view, recipe_index)
+
+
+def check_seed(seed: int) -> None:
+    """Raises InvalidOption for a seed of views that a manifest can't hold."""
+    check_option(0 <= seed <= MAX_SEED, "augment.seed", seed, "0 to 2^63 - 1")
+
+
+ArgumentChecks = Mapping[str, Callable[[object], bool]]
+"""By name, for each argument of a transform: whether a value is right."""
+
+
+def number_in(low: float, high: float) -> Callable[[object], bool]:
+    """The check of an argument that is a number from `low` to `high`."""
+    return lambda value: isinstance(value, int | float) and low <= value <= high
+
+
+def has_arguments(record: TransformRecord, known: Mapping[str, ArgumentChecks]) -> bool:
+    """Whether it is a known transform with right arguments. A manifest may be somebody else's: nothing is drawn with
+    others."""
+    checks = known.get(record.name)
+    if checks is None or record.arguments.keys() != checks.keys():
+        return False
+    return all(check(record.arguments[name]) for name, check in checks.items())
 
 
 def in_recipe(

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.ranks import local_rank, num_ranks, srun_task
 
 Autocast = Literal["none", "bfloat16", "float16"]
@@ -40,8 +40,7 @@ class DeviceOptions:
     until the run's end, with up to 1 GiB of decoded samples each."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise InvalidOption(f"device.workers = {self.workers}: expected 0 or more. Change `device.workers`.")
+        check_option(self.workers is None or self.workers >= 0, "device.workers", self.workers, "0 or more")
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import check_option
 from softlab.imports import uncollected
 
 MOMENTUM = 0.9
@@ -130,5 +130,4 @@ class Schedule:
 
 
 def _check(is_right: bool, name: str, found: object, expected: str) -> None:
-    if not is_right:
-        raise InvalidOption(f"optimizer.{name} = {found}: expected {expected}. Change `optimizer.{name}`.")
+    check_option(is_right, f"optimizer.{name}", found, expected)

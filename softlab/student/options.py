@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.evaluation.best import AUTO, check_best_by
 from softlab.labels.ensembles import CombineBy, WeighBy
 from softlab.labels.keep_rule import read_rule
@@ -77,22 +77,24 @@ class RunOptions:
     """A student stops after so many epochs in a row that were not its best; default: none stops early."""
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "run.epochs", self.epochs, "1 or more")
-        _check(self.batch_size >= 1, "run.batch_size", self.batch_size, "1 or more")
+        check_option(self.epochs >= 1, "run.epochs", self.epochs, "1 or more")
+        check_option(self.batch_size >= 1, "run.batch_size", self.batch_size, "1 or more")
         divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
-        _check(divides, "run.accumulate", self.accumulate, f"a divisor of `run.batch_size`, {self.batch_size}")
+        check_option(divides, "run.accumulate", self.accumulate, f"a divisor of `run.batch_size`, {self.batch_size}")
         self._check_views_per_image()
-        _check(self.max_samples is None or self.max_samples >= 1, "run.max_samples", self.max_samples, "1 or more")
-        _check(0 <= self.seed < 2**64, "run.seed", self.seed, "0 to 2^64 - 1")
-        _check(self.patience is None or self.patience >= 1, "run.patience", self.patience, "1 or more")
+        check_option(
+            self.max_samples is None or self.max_samples >= 1, "run.max_samples", self.max_samples, "1 or more"
+        )
+        check_option(0 <= self.seed < 2**64, "run.seed", self.seed, "0 to 2^64 - 1")
+        check_option(self.patience is None or self.patience >= 1, "run.patience", self.patience, "1 or more")
         check_best_by(self.best_by)
 
     def _check_views_per_image(self) -> None:
         views, rows = self.views_per_image, self.batch_size // self.accumulate
         part = "`run.batch_size`" if self.accumulate == 1 else "`run.batch_size` / `run.accumulate`"
         divides = views >= 1 and rows % views == 0
-        _check(divides, "run.views_per_image", views, f"a divisor of {part}, {rows}")
-        _check(views <= self.epochs, "run.views_per_image", views, f"1 to {self.epochs}, the epochs of the run")
+        check_option(divides, "run.views_per_image", views, f"a divisor of {part}, {rows}")
+        check_option(views <= self.epochs, "run.views_per_image", views, f"1 to {self.epochs}, the epochs of the run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +151,7 @@ class LogOptions:
     def __post_init__(self) -> None:
         for name in ("log_steps", "checkpoint_steps"):
             steps = getattr(self, name)
-            _check(steps is None or steps >= 1, f"log.{name}", steps, "1 or more")
+            check_option(steps is None or steps >= 1, f"log.{name}", steps, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,15 +177,15 @@ class TeachersOptions:
     """With several stores: the given weights, or in each row by confidence (largest probability) or correctness."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.alpha <= 1, "teachers.alpha", self.alpha, "0 to 1")
+        check_option(0 <= self.alpha <= 1, "teachers.alpha", self.alpha, "0 to 1")
         end = self.alpha_end
-        _check(end is None or 0 <= end <= 1, "teachers.alpha_end", end, "0 to 1")
-        _check(
+        check_option(end is None or 0 <= end <= 1, "teachers.alpha_end", end, "0 to 1")
+        check_option(
             all(0 <= each < math.inf for each in self.weight), "teachers.weight", self.weight, "numbers of 0 or more"
         )
         total = sum(self.weight)
         right_sum = not self.weight or abs(total - 1) < 1e-3
-        _check(right_sum, "teachers.weight", self.weight, f"a sum of 1, not {total:g}")
+        check_option(right_sum, "teachers.weight", self.weight, f"a sum of 1, not {total:g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,13 +200,13 @@ class TargetOptions:
     than the mean among the training samples. Default: equal."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.label_smoothing < 1, "targets.label_smoothing", self.label_smoothing, "0 to below 1")
+        check_option(0 <= self.label_smoothing < 1, "targets.label_smoothing", self.label_smoothing, "0 to below 1")
         weights = self.class_weights
         if isinstance(weights, str):
-            _check(weights == BALANCED, "targets.class_weights", repr(weights), f"numbers, or {BALANCED!r}")
+            check_option(weights == BALANCED, "targets.class_weights", repr(weights), f"numbers, or {BALANCED!r}")
         else:
             are_weights = all(0 <= each < math.inf for each in weights) and (not weights or sum(weights) > 0)
-            _check(are_weights, "targets.class_weights", weights, "numbers of 0 or more, not all 0")
+            check_option(are_weights, "targets.class_weights", weights, "numbers of 0 or more, not all 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,9 +234,11 @@ class LearnOptions:
     """Of its dropout, and from a recipe of its initial weights; default: the run's."""
 
     def __post_init__(self) -> None:
-        _check(self.seed is None or 0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
+        check_option(self.seed is None or 0 <= self.seed < 2**64, "seed", self.seed, "0 to 2^64 - 1")
         for name in self.head:
-            _check(HEAD_NAME.fullmatch(name) is not None, "head", repr(name), "names of 1 to 64 of a-z A-Z 0-9 _ -")
+            check_option(
+                HEAD_NAME.fullmatch(name) is not None, "head", repr(name), "names of 1 to 64 of a-z A-Z 0-9 _ -"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,16 +279,11 @@ def check_warmup(optimizer: OptimizerOptions, run: RunOptions, *, student: str |
     """Raises InvalidOption for a warm-up that is longer than the run; `student` is the one whose own it is."""
     warmup, most = optimizer.warmup_epochs, run.epochs
     key = "optimizer.warmup_epochs" if student is None else f"student.{student}.optimizer.warmup_epochs"
-    _check(warmup <= most, key, warmup, f"0 to {most}, the epochs of the run")
+    check_option(warmup <= most, key, warmup, f"0 to {most}, the epochs of the run")
 
 
 def check_warmup_steps(optimizer: OptimizerOptions, *, num_steps: int, student: str) -> None:
     """Raises InvalidOption for a warm-up in steps that is longer than the run."""
     steps = optimizer.warmup_steps
     expected = f"0 to {num_steps:,}, the steps of the run of student {student}"
-    _check(steps is None or steps <= num_steps, "optimizer.warmup_steps", steps, expected)
-
-
-def _check(is_right: bool, name: str, found: object, expected: str) -> None:
-    if not is_right:
-        raise InvalidOption(f"{name} = {found}: expected {expected}. Change `{name}`.")
+    check_option(steps is None or steps <= num_steps, "optimizer.warmup_steps", steps, expected)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from softlab.errors import InvalidOption
+from softlab.errors import check_option
 from softlab.evaluation.attack import AttackOptions, check_attack
 from softlab.labels.losses import StudentLoss, has_temperature, temperature_of
 
@@ -37,8 +37,7 @@ class RobustOptions:
 
     def __post_init__(self) -> None:
         check_attack(self.epsilon, self.step, self.steps, section="robust")
-        if not 0 <= self.weight <= 1:
-            raise InvalidOption(f"robust.weight = {self.weight}: expected 0 to 1. Change `robust.weight`.")
+        check_option(0 <= self.weight <= 1, "robust.weight", self.weight, "0 to 1")
 
     @property
     def attack(self) -> AttackOptions:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softlab.errors import InvalidOption
+from softlab.errors import extra_needed
 from softlab.sources.source import Raw
 
 MAX_VALUES = 1 << 27
@@ -56,7 +56,8 @@ def read_channels(raw: Raw) -> tuple[Channels, int]:
     """All channels [T, C] and the sample rate. Raises as `decode_clip`."""
     if not isinstance(raw, bytes):
         raise TypeError("it isn't the bytes of a sound file")
-    soundfile = _soundfile()
+    with extra_needed("audio", "audio needs soundfile"):
+        import soundfile
     try:
         with soundfile.SoundFile(BytesIO(raw)) as file:
             _check_header(file)
@@ -76,23 +77,9 @@ def resample(clip: Clip, rate: int) -> Tensor:
     """float32 [T], at another sample rate."""
     if clip.rate == rate:
         return clip.samples_T
-    return torch.from_numpy(_soxr().resample(clip.samples_T.numpy(), clip.rate, rate))
-
-
-def _soundfile() -> Any:
-    try:
-        import soundfile
-    except ImportError as error:
-        raise InvalidOption("audio needs soundfile. Install it: pip install 'softlab[audio]'") from error
-    return soundfile
-
-
-def _soxr() -> Any:
-    try:
+    with extra_needed("audio", "audio of other rates needs soxr"):
         import soxr
-    except ImportError as error:
-        raise InvalidOption("audio of other rates needs soxr. Install it: pip install 'softlab[audio]'") from error
-    return soxr
+    return torch.from_numpy(soxr.resample(clip.samples_T.numpy(), clip.rate, rate))
 
 
 def _check_header(file: Any) -> None:

@@ -10,14 +10,14 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite
+from math import inf, isfinite
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.modalities.audio.decode import HIGHEST_RATE, LOWEST_RATE, Clip, resample
 from softlab.modalities.inputs import Collated, Inputs, Units
 
@@ -61,23 +61,15 @@ class AudioInput:
     """What a model has a row of outputs for: frame, or the clip as a whole."""
 
     def __post_init__(self) -> None:
-        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
-            raise InvalidOption(
-                f"input.sample_rate = {self.sample_rate}: expected {LOWEST_RATE} to {HIGHEST_RATE}, samples a second. "
-                f"Change `input.sample_rate`."
-            )
+        rates = f"{LOWEST_RATE} to {HIGHEST_RATE}, samples a second"
+        check_option(LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE, "input.sample_rate", self.sample_rate, rates)
         for name in ("hop_ms", "window_ms", "seconds", "log_std"):
             value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise InvalidOption(f"input.{name} = {value}: expected a number above 0. Change `input.{name}`.")
-        if self.mels < 1:
-            raise InvalidOption(f"input.mels = {self.mels}: expected 1 or more. Change `input.mels`.")
-        if not isfinite(self.log_mean):
-            raise InvalidOption(f"input.log_mean = {self.log_mean}: isn't finite. Change `input.log_mean`.")
-        if self.features not in ("log_mel", "wave"):
-            raise InvalidOption(f"input.features = {self.features}: is unknown. Say log_mel or wave.")
-        if self.unit not in ("", "frame"):
-            raise InvalidOption(f"input.unit = {self.unit}: is no unit of a clip. Say frame, or leave it out.")
+            check_option(value is None or 0 < value < inf, f"input.{name}", value, "a number above 0")
+        check_option(self.mels >= 1, "input.mels", self.mels, "1 or more")
+        check_option(isfinite(self.log_mean), "input.log_mean", self.log_mean, "a finite number")
+        check_option(self.features in ("log_mel", "wave"), "input.features", self.features, "log_mel or wave")
+        check_option(self.unit in ("", "frame"), "input.unit", self.unit, "frame, or nothing for whole clips")
         if _samples(self.sample_rate, self.hop_ms).denominator != 1:
             raise InvalidOption(
                 f"input.hop_ms = {self.hop_ms:g}: is {float(_samples(self.sample_rate, self.hop_ms)):g} samples at "
@@ -117,17 +109,17 @@ def collate_clips(clips: Sequence[Clip], options: AudioInput) -> Collated:
     waves = [fit(clip, options) for clip in clips]
     totals, most = [options.num_samples(clip) for clip in clips], options.most_samples
     own = [min(total, most or total) for total in totals]
-    rows_B = torch.tensor([1 + length // options.hop for length in own])
+    frames = [torch.arange(1 + length // options.hop) for length in own]
+    total_frames, most_frames = [1 + total // options.hop for total in totals], 1 + max(map(len, waves)) // options.hop
     if options.features == "wave":
         sounds, lengths_B = pad_sequence(waves, batch_first=True), torch.tensor(own)
     else:
         spectra = [log_mel(wave_T, options) for wave_T in waves]
-        sounds, lengths_B = pad_sequence(spectra, batch_first=True, padding_value=options.silence), rows_B
+        sounds = pad_sequence(spectra, batch_first=True, padding_value=options.silence)
+        lengths_B = torch.tensor([len(each) for each in frames])
     return Collated(
         inputs=Inputs(positional=(sounds,), named={"lengths": lengths_B} if most is None else {}),
-        units=_frames(rows_B, totals, length=1 + max(map(len, waves)) // options.hop, hop=options.hop)
-        if options.unit
-        else None,
+        units=Units.numbered(frames, frames, totals=total_frames, length=most_frames) if options.unit else None,
         cut_off=sum(total > length for total, length in zip(totals, own, strict=True)),
     )
 
@@ -146,13 +138,7 @@ def log_mel(wave_T: Tensor, options: AudioInput) -> Tensor:
     deviation s has the energy s^2. Frame k is centred at sample k * hop, with silence around the clip."""
     window = torch.hann_window(options.window)
     spectrum_FL = torch.stft(
-        wave_T,
-        _num_bins(options),
-        hop_length=options.hop,
-        win_length=options.window,
-        window=window,
-        pad_mode="constant",
-        return_complex=True,
+        wave_T, _num_bins(options), options.hop, options.window, window, pad_mode="constant", return_complex=True
     )
     energy_FL = spectrum_FL.abs().square() / window.square().sum()
     filters_FM = mel_filters(options)
@@ -186,15 +172,3 @@ def _num_bins(options: AudioInput) -> int:
 
 def _samples(rate: int, milliseconds: float) -> Fraction:
     return Fraction(milliseconds).limit_denominator(1_000_000) * rate / 1000
-
-
-def _frames(rows_B: Tensor, totals: Sequence[int], *, length: int, hop: int) -> Units:
-    """`length` is how many frames the longest clip of the batch has."""
-    numbers = [torch.arange(rows) for rows in rows_B.tolist()]
-    return Units(
-        rows_B=rows_B,
-        keys_R=torch.cat([each + place * length for place, each in enumerate(numbers)]),
-        numbers_R=torch.cat(numbers),
-        totals_B=torch.tensor([1 + total // hop for total in totals]),
-        length=length,
-    )

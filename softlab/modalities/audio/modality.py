@@ -10,10 +10,10 @@ from softlab.indices import RecipeIndex
 from softlab.manifest import InputRecord, ViewsRecord
 from softlab.modalities.audio.decode import Clip, as_clip, decode_clip, read_channels
 from softlab.modalities.audio.inputs import AudioInput, collate_clips
-from softlab.modalities.audio.views import AudioViews, audio_replay
+from softlab.modalities.audio.views import ARGUMENTS, AudioViews, change_clip
 from softlab.modalities.inputs import Collated
 from softlab.modalities.modality import OpenDataSet
-from softlab.modalities.views import AsTheyAre, Replay, tensor_digest
+from softlab.modalities.views import EachAlone, tensor_digest
 from softlab.sources.file_kind import FileKind
 from softlab.sources.source import Raw
 
@@ -64,9 +64,8 @@ class Audio:
         """Whether clips number the rows of models."""
         return bool(options.unit)
 
-    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
-        is_random = bool(record.transforms) or record.mixing is not None
-        return audio_replay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> EachAlone:
+        return EachAlone(record, change=change_clip, arguments=ARGUMENTS, samples="clips", recipe_N=recipe_N)
 
     def digest(self, example: Clip) -> int:
         """Of the waveform, and of its sample rate where that alone differs."""

@@ -7,7 +7,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from softlab.modalities.sequence_layers import DilatedConvolutions, MeanOverOwn, bidirectional, own_mask, states_of
 
 __all__ = ["audio_conv", "audio_gru"]
 
@@ -23,7 +24,7 @@ def audio_conv(
 ) -> nn.Module:
     """Depthwise convolutions over time, each with twice the gaps of the one before: with 4 layers a frame sees 30
     frames to each side. Its layer `frames` is [B, L, width], `pool` their mean; `per_frame` gives logits [B, L, C]."""
-    frames = DilatedConvolutions(mels=mels, width=width, num_layers=num_layers, dropout=dropout)
+    frames = DilatedConvolutions(mels, width=width, num_layers=num_layers, dropout=dropout)
     return AudioClassifier(frames, num_classes=num_classes, width=width, dropout=dropout, per_frame=per_frame)
 
 
@@ -48,7 +49,7 @@ class AudioClassifier(nn.Module):
     def __init__(self, frames: nn.Module, *, num_classes: int, width: int, dropout: float, per_frame: bool) -> None:
         super().__init__()
         self.frames = frames
-        self.pool = nn.Identity() if per_frame else MeanOverFrames()
+        self.pool = nn.Identity() if per_frame else MeanOverOwn()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, num_classes)
 
@@ -59,53 +60,11 @@ class AudioClassifier(nn.Module):
             raise ValueError("expected spectra [clips, frames, bands], as `input.features = log_mel` gives them")
         if lengths is None:
             lengths = torch.full((len(spectra),), spectra.shape[1], device=spectra.device)
-        states_BLD = self.frames(spectra, lengths)
-        pooled = self.pool(states_BLD) if isinstance(self.pool, nn.Identity) else self.pool(states_BLD, lengths)
+        own_BL = own_mask(lengths, length=spectra.shape[1])
+        states_BLD = self.frames(spectra, own_BL)
+        pooled = self.pool(states_BLD) if isinstance(self.pool, nn.Identity) else self.pool(states_BLD, own_BL)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
-
-
-class MeanOverFrames(nn.Module):
-    """Of a clip's own ones."""
-
-    def forward(self, states_BLD: Tensor, lengths_B: Tensor) -> Tensor:
-        own_BL1 = is_own(states_BLD, lengths_B)
-        return (states_BLD * own_BL1).sum(dim=1) / own_BL1.sum(dim=1)
-
-
-class DilatedConvolutions(nn.Module):
-    """States of each frame; what fills a clip up is zero before each layer."""
-
-    def __init__(self, *, mels: int, width: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.stem = nn.Linear(mels, width)
-        self.layers = nn.ModuleList(
-            DepthwiseBlock(width, gap=1 << number, dropout=dropout) for number in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, spectra_BLM: Tensor, lengths_B: Tensor) -> Tensor:
-        states_BLD, own_BL1 = self.stem(spectra_BLM), is_own(spectra_BLM, lengths_B)
-        for layer in self.layers:
-            states_BLD = layer(states_BLD, own_BL1)
-        normalised_BLD: Tensor = self.norm(states_BLD)
-        return normalised_BLD
-
-
-class DepthwiseBlock(nn.Module):
-    """Five frames of each number, then all numbers of each frame, beside an identity."""
-
-    def __init__(self, width: int, *, gap: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.over_time = nn.Conv1d(width, width, 5, padding=2 * gap, dilation=gap, groups=width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, states_BLD: Tensor, own_BL1: Tensor) -> Tensor:
-        seen_BLD = self.over_time((self.norm(states_BLD) * own_BL1).transpose(1, 2)).transpose(1, 2)
-        changed_BLD: Tensor = states_BLD + self.dropout(self.mlp(seen_BLD))
-        return changed_BLD
 
 
 class BidirectionalGru(nn.Module):
@@ -113,16 +72,7 @@ class BidirectionalGru(nn.Module):
 
     def __init__(self, *, mels: int, width: int, num_layers: int, dropout: float) -> None:
         super().__init__()
-        between = dropout if num_layers > 1 else 0.0
-        self.gru = nn.GRU(mels, width // 2, num_layers, batch_first=True, bidirectional=True, dropout=between)
+        self.gru = bidirectional(nn.GRU, mels, width=width, num_layers=num_layers, dropout=dropout)
 
-    def forward(self, spectra_BLM: Tensor, lengths_B: Tensor) -> Tensor:
-        packed = pack_padded_sequence(spectra_BLM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
-        states_BLD, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=spectra_BLM.shape[1])
-        return states_BLD
-
-
-def is_own(sounds: Tensor, lengths_B: Tensor) -> Tensor:
-    """1 for a clip's own frames and 0 for what fills it up, [B, L, 1] in the dtype of [B, L, ..]."""
-    places_L = torch.arange(sounds.shape[1], device=sounds.device)
-    return (places_L < lengths_B[:, None]).to(sounds.dtype).unsqueeze(2)
+    def forward(self, spectra_BLM: Tensor, mask_BL: Tensor) -> Tensor:
+        return states_of(self.gru, spectra_BLM, mask_BL)

@@ -4,22 +4,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption
-from softlab.indices import RecipeIndex
-from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
+from softlab.errors import check_option
+from softlab.manifest import MixingRecord, TransformRecord
 from softlab.modalities.audio.decode import Clip
-from softlab.modalities.views import EachAlone, draw
-
-MAX_SEED = 2**63 - 1
-"""What JSON readers of every language hold."""
+from softlab.modalities.views import ArgumentChecks, check_seed, draw, number_in
 
 MOST_DB = 120.0
 
@@ -54,19 +50,12 @@ class AudioViews:
     """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "mask"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InvalidOption(
-                    f"augment.{name} = {getattr(self, name)}: expected 0 to below 1. Change `augment.{name}`."
-                )
-        if not 0 <= self.gain <= MOST_DB:
-            raise InvalidOption(f"augment.gain = {self.gain}: expected 0 to {MOST_DB:g} dB. Change `augment.gain`.")
-        if self.noise is not None and not -MOST_DB <= self.noise <= MOST_DB:
-            raise InvalidOption(
-                f"augment.noise = {self.noise}: expected {-MOST_DB:g} to {MOST_DB:g} dB. Change `augment.noise`."
-            )
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
+        check_option(0 <= self.crop < 1, "augment.crop", self.crop, "0 to below 1")
+        check_option(0 <= self.mask < 1, "augment.mask", self.mask, "0 to below 1")
+        check_option(0 <= self.gain <= MOST_DB, "augment.gain", self.gain, f"0 to {MOST_DB:g} dB")
+        is_right = self.noise is None or -MOST_DB <= self.noise <= MOST_DB
+        check_option(is_right, "augment.noise", self.noise, f"{-MOST_DB:g} to {MOST_DB:g} dB")
+        check_seed(self.seed)
 
     @property
     def is_random(self) -> bool:
@@ -75,22 +64,16 @@ class AudioViews:
 
     def parse(self) -> tuple[TransformRecord, ...]:
         """The transforms with all of their arguments, in their order: a mask stays silent."""
-        found = [("CutClip", "share", self.crop), ("Gain", "db", self.gain), ("Noise", "db", self.noise)]
-        found.append(("MaskTime", "share", self.mask))
-        return tuple(
-            TransformRecord(name=name, arguments={argument: value})
-            for name, argument, value in found
-            if value or (name == "Noise" and value is not None)
+        return (
+            *((TransformRecord(name="CutClip", arguments={"share": self.crop}),) if self.crop else ()),
+            *((TransformRecord(name="Gain", arguments={"db": self.gain}),) if self.gain else ()),
+            *((TransformRecord(name="Noise", arguments={"db": self.noise}),) if self.noise is not None else ()),
+            *((TransformRecord(name="MaskTime", arguments={"share": self.mask}),) if self.mask else ()),
         )
 
     def parse_mixing(self) -> MixingRecord | None:
         """Clips aren't mixed."""
         return None
-
-
-def audio_replay(record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> EachAlone:
-    """Makes the views of one data set. Raises InvalidOption for transforms that aren't those of clips."""
-    return EachAlone(record, change=change_clip, is_known=_is_known, samples="clips", recipe_N=recipe_N)
 
 
 def change_clip(clip: Clip, transforms: tuple[TransformRecord, ...], seed: int, view: int, recipe_index: int) -> Clip:
@@ -131,15 +114,15 @@ CHANGES: Mapping[str, Callable[[Samples, np.random.RandomState, float], Samples]
     {"CutClip": _cut, "Gain": _gain, "Noise": _noise, "MaskTime": _mask}
 )
 
-LIMITS = MappingProxyType(
+SHARE = number_in(0, 1)
+ARGUMENTS: Mapping[str, ArgumentChecks] = MappingProxyType(
     {
-        "CutClip": ("share", 0, 1),
-        "Gain": ("db", 0, MOST_DB),
-        "Noise": ("db", -MOST_DB, MOST_DB),
-        "MaskTime": ("share", 0, 1),
+        "CutClip": {"share": SHARE},
+        "Gain": {"db": number_in(0, MOST_DB)},
+        "Noise": {"db": number_in(-MOST_DB, MOST_DB)},
+        "MaskTime": {"share": SHARE},
     }
 )
-"""The argument of each, and from which number to which it may be."""
 
 
 def _stretch(length: int, random: np.random.RandomState, share: float) -> tuple[int, int]:
@@ -151,11 +134,3 @@ def _stretch(length: int, random: np.random.RandomState, share: float) -> tuple[
 
 def _factor(db: float) -> np.float32:
     return np.float32(10 ** (db / 20))
-
-
-def _is_known(record: TransformRecord) -> bool:
-    """A manifest is somebody else's: nothing is drawn with what isn't a number within its limits."""
-    name, low, high = LIMITS.get(record.name, ("", 0, 0))
-    value: Any = record.arguments.get(name)
-    is_number = isinstance(value, int | float) and isfinite(value)
-    return tuple(record.arguments) == (name,) and is_number and low <= value <= high

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.modalities.inputs import RECORDED_IF_OTHER
 from softlab.modalities.text.spans import OUTPUTS
 
@@ -93,8 +93,7 @@ class TextInput:
         self._check_answers()
 
     def _check_answers(self) -> None:
-        if self.max_words < 0:
-            raise InvalidOption(f"input.max_words = {self.max_words}: expected 1 or more. Change `input.max_words`.")
+        check_option(self.max_words >= 0, "input.max_words", self.max_words, "1 or more")
         if self.max_words and (not self.pair_field or self.truncation != "right"):
             raise InvalidOption(
                 f"input.max_words = {self.max_words}: answers are sought in the first words of the second text. Name "

@@ -32,9 +32,9 @@ from softlab.modalities.text.collating import collate_texts
 from softlab.modalities.text.inputs import TRAIN, TextInput
 from softlab.modalities.text.spans import find_answer
 from softlab.modalities.text.tokenizer import TextTokenizer, read_tokenizer, tokenizer_for, train_tokenizer
-from softlab.modalities.text.views import TextViews, text_replay
+from softlab.modalities.text.views import ARGUMENTS, TextViews, change_texts
 from softlab.modalities.text.words import count_words, joined_words
-from softlab.modalities.views import AsTheyAre, Replay
+from softlab.modalities.views import EachAlone
 from softlab.sources.answers import Answer
 from softlab.sources.source import Raw
 
@@ -168,9 +168,8 @@ class Text:
         """Whether texts number the rows of models."""
         return bool(options.unit)
 
-    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> Replay:
-        is_random = bool(record.transforms) or record.mixing is not None
-        return text_replay(record, recipe_N=recipe_N) if is_random else AsTheyAre(record, recipe_N=recipe_N)
+    def replay(self, record: ViewsRecord, *, num_samples: int, recipe_N: RecipeIndex | None = None) -> EachAlone:
+        return EachAlone(record, change=change_texts, arguments=ARGUMENTS, samples="texts", recipe_N=recipe_N)
 
     def digest(self, example: Texts) -> int:
         hasher = blake3()

@@ -8,9 +8,9 @@ answers among words, they give `start` and `end` in place of classes, see `TextR
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from softlab.labels.candidates import score_candidates, score_pairs
+from softlab.modalities.sequence_layers import MeanOverOwn, bidirectional, states_of
 from softlab.modalities.text.readers import TextReader
 
 __all__ = ["text_bag", "text_lstm", "text_transformer"]
@@ -75,7 +75,7 @@ class TextClassifier(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=pad_id)
         self.dropout = nn.Dropout(dropout)
         self.tokens = tokens
-        self.pool = MeanOverTokens()
+        self.pool = MeanOverOwn()
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(
@@ -122,27 +122,15 @@ class TokenClassifier(nn.Module):
         return logits_BLC
 
 
-class MeanOverTokens(nn.Module):
-    """Of real ones."""
-
-    def forward(self, states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        weights_BL1 = mask_BL.to(states_BLD.dtype).unsqueeze(2)
-        return (states_BLD * weights_BL1).sum(dim=1) / weights_BL1.sum(dim=1)
-
-
 class BidirectionalLstm(nn.Module):
     """States of each token; zeros where a text is filled up."""
 
     def __init__(self, *, width: int, num_layers: int, dropout: float) -> None:
         super().__init__()
-        between = dropout if num_layers > 1 else 0.0
-        self.lstm = nn.LSTM(width, width // 2, num_layers, batch_first=True, bidirectional=True, dropout=between)
+        self.lstm = bidirectional(nn.LSTM, width, width=width, num_layers=num_layers, dropout=dropout)
 
     def forward(self, embedded_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        lengths_B = mask_BL.sum(dim=1).cpu()
-        packed = pack_padded_sequence(embedded_BLD, lengths_B, batch_first=True, enforce_sorted=False)
-        states_BLD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask_BL.shape[1])
-        return states_BLD
+        return states_of(self.lstm, embedded_BLD, mask_BL)
 
 
 class SmallTransformer(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, StoreMismatch, extra_needed
 from softlab.identity import digest_of
 from softlab.modalities.text.inputs import TRAIN, TextInput
 
@@ -223,10 +223,8 @@ def _json_beside(path: Path, name: str) -> dict[str, Any]:
 def chat_writer_of(name: str) -> Any:
     """The tokenizer of a folder or a name on the hub as transformers reads it, which writes chats. Raises InvalidOption
     for one that has no chat template."""
-    try:
+    with extra_needed("text", "chat templates need transformers"):
         from transformers import AutoTokenizer
-    except ImportError as error:
-        raise InvalidOption("chat templates need transformers. Install it: pip install 'softlab[text]'") from error
     try:
         found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         found.get_chat_template()
@@ -282,13 +280,11 @@ def _unpacked(trained: str) -> bytes:
 
 
 def _library() -> Any:
-    try:
+    with extra_needed("text", "texts need tokenizers"):
         import tokenizers
         import tokenizers.models
         import tokenizers.normalizers
         import tokenizers.pre_tokenizers
         import tokenizers.processors
         import tokenizers.trainers
-    except ImportError as error:
-        raise InvalidOption("texts need tokenizers. Install it: pip install 'softlab[text]'") from error
     return tokenizers

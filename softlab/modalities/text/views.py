@@ -12,16 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from softlab.errors import InvalidOption
-from softlab.indices import RecipeIndex
-from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
-from softlab.modalities.views import EachAlone, draw
+from softlab.errors import check_option
+from softlab.manifest import MixingRecord, TransformRecord
+from softlab.modalities.views import ArgumentChecks, check_seed, draw, number_in
 
 DROP, MASK = "DropWords", "MaskWords"
 """Names of the transforms in a manifest."""
-
-MAX_SEED = 2**63 - 1
-"""What JSON readers of every language hold."""
 
 MAX_MASK_LETTERS = 64
 
@@ -61,16 +57,12 @@ class TextViews:
     """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        for name, share in [("drop", self.drop), ("mask", self.mask)]:
-            if not 0 <= share < 1:
-                raise InvalidOption(f"augment.{name} = {share}: expected 0 to below 1. Change `augment.{name}`.")
-        if not _is_word(self.mask_word):
-            raise InvalidOption(
-                f"augment.mask_word = {self.mask_word[:MAX_MASK_LETTERS]!r}: expected 1 to {MAX_MASK_LETTERS} letters "
-                f"without white space. Change `augment.mask_word`."
-            )
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
+        check_option(0 <= self.drop < 1, "augment.drop", self.drop, "0 to below 1")
+        check_option(0 <= self.mask < 1, "augment.mask", self.mask, "0 to below 1")
+        letters = f"1 to {MAX_MASK_LETTERS} letters without white space"
+        found = repr(self.mask_word[:MAX_MASK_LETTERS])
+        check_option(_is_word(self.mask_word), "augment.mask_word", found, letters)
+        check_seed(self.seed)
 
     @property
     def is_random(self) -> bool:
@@ -86,11 +78,6 @@ class TextViews:
     def parse_mixing(self) -> MixingRecord | None:
         """Texts aren't mixed."""
         return None
-
-
-def text_replay(record: ViewsRecord, *, recipe_N: RecipeIndex | None = None) -> EachAlone:
-    """Makes the views of one data set. Raises InvalidOption for transforms that aren't those of texts."""
-    return EachAlone(record, change=change_texts, is_known=_is_known, samples="texts", recipe_N=recipe_N)
 
 
 def change_texts(
@@ -139,19 +126,11 @@ CHANGES: Mapping[str, Callable[[Words, NDArray[np.float64], Mapping[str, Any]], 
     {DROP: _drop, MASK: _mask}
 )
 
-PARAMETERS = MappingProxyType({DROP: ("p",), MASK: ("p", "word")})
-
-
-def _is_known(record: TransformRecord) -> bool:
-    """A manifest is somebody else's: nothing is drawn with what isn't a probability and a word."""
-    arguments, share = record.arguments, record.arguments.get("p")
-    return (
-        tuple(sorted(arguments)) == PARAMETERS.get(record.name)
-        and isinstance(share, int | float)
-        and 0 <= share <= 1
-        and ("word" not in arguments or _is_word(arguments["word"]))
-    )
-
 
 def _is_word(text: object) -> bool:
     return isinstance(text, str) and 1 <= len(text) <= MAX_MASK_LETTERS and not re.search(r"\s", text)
+
+
+ARGUMENTS: Mapping[str, ArgumentChecks] = MappingProxyType(
+    {DROP: {"p": number_in(0, 1)}, MASK: {"p": number_in(0, 1), "word": _is_word}}
+)

@@ -79,19 +79,12 @@ def first_tokens(encoded: Encoding, words_W2: Places) -> tuple[Places, Places]:
 
 def word_units(encoded: Sequence[Encoding], texts: Sequence[str], *, length: int) -> Units:
     """Of some texts that are filled up to `length` tokens."""
-    rows, keys, numbers, totals = [], [], [], []
-    for place, (each, text) in enumerate(zip(encoded, texts, strict=True)):
-        words_W2 = word_spans(text)
-        numbers_R, tokens_R = first_tokens(each, words_W2)
-        rows.append(len(numbers_R))
-        keys.append(tokens_R + place * length)
-        numbers.append(numbers_R)
-        totals.append(len(words_W2))
-    return Units(
-        rows_B=torch.tensor(rows),
-        keys_R=torch.from_numpy(np.concatenate(keys)),
-        numbers_R=torch.from_numpy(np.concatenate(numbers)),
-        totals_B=torch.tensor(totals),
+    words = [word_spans(text) for text in texts]
+    found = [first_tokens(each, words_W2) for each, words_W2 in zip(encoded, words, strict=True)]
+    return Units.numbered(
+        [torch.from_numpy(numbers_R) for numbers_R, _ in found],
+        [torch.from_numpy(tokens_R) for _, tokens_R in found],
+        totals=[len(words_W2) for words_W2 in words],
         length=length,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Literal
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, check_option
 from softlab.modalities.inputs import RECORDED_IF_OTHER
 
 Layout = Literal["flat", "channels"]
@@ -57,10 +57,8 @@ class VectorInput:
             raise InvalidOption(
                 f"input.numbers and input.categories: name {twice[0]!r} more than once. Leave it in one of them."
             )
-        if self.layout not in ("flat", "channels"):
-            raise InvalidOption(f"input.layout = {self.layout}: is no layout. Say flat or channels.")
-        if self.unseen not in ("refuse", "zeros"):
-            raise InvalidOption(f"input.unseen = {self.unseen}: expected refuse or zeros. Change `input.unseen`.")
+        check_option(self.layout in ("flat", "channels"), "input.layout", self.layout, "flat or channels")
+        check_option(self.unseen in ("refuse", "zeros"), "input.unseen", self.unseen, "refuse or zeros")
         if self.layout == "channels" and self.categories and not self.numbers:
             raise InvalidOption(
                 "input.layout = channels: categories alone have no length. Name the channels as `input.numbers`."

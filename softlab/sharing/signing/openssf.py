@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from softlab.disk import write_whole
-from softlab.errors import InvalidOption, NotTrusted, RemoteFailed
+from softlab.errors import NotTrusted, RemoteFailed, extra_needed
 from softlab.sharing.signing.bundle import SignatureBundle, decode_bundle
 from softlab.sharing.signing.keys import (
     check_certificates,
@@ -77,10 +77,8 @@ def is_signed_with(options: SigningOptions, data: bytes, files: Mapping[str, byt
 
 
 def _library() -> tuple[Any, Any, Any]:
-    try:
+    with extra_needed("sign", "signatures need model-signing"):
         from model_signing import hashing, signing, verifying
-    except ImportError as error:
-        raise InvalidOption("signatures need model-signing. Install it: pip install 'softlab[sign]'.") from error
     return signing, verifying, hashing
 
 

@@ -12,8 +12,8 @@ from softlab.errors import InvalidOption
 from softlab.manifest import MixingRecord, TransformRecord, ViewsRecord
 from softlab.modalities.audio.decode import Clip
 from softlab.modalities.audio.modality import MODALITY
-from softlab.modalities.audio.views import AudioViews, audio_replay
-from softlab.modalities.views import AsTheyAre, describe_views, record_views
+from softlab.modalities.audio.views import AudioViews
+from softlab.modalities.views import describe_views, record_views
 
 LONG = Clip((torch.arange(20_001) - 10_000) / 10_000, 16_000)
 
@@ -119,7 +119,8 @@ def test_what_is_drawn_stays_the_same_in_later_versions() -> None:
 
 def test_no_views_are_the_clips_as_they_are() -> None:
     assert not AudioViews(seed=3).is_random
-    assert isinstance(MODALITY.replay(ViewsRecord(num_views=1), num_samples=4), AsTheyAre)
+    (view,) = MODALITY.replay(ViewsRecord(num_views=1), num_samples=4).views([2], [0], lambda index: LONG)
+    assert view.example is LONG
 
 
 def test_views_are_described_in_a_line() -> None:
@@ -158,7 +159,7 @@ def test_a_record_of_other_views_is_refused(transform: TransformRecord) -> None:
     record = ViewsRecord(num_views=1, transforms=(transform,))
 
     with pytest.raises(InvalidOption, match="clips have no such views"):
-        audio_replay(record)
+        MODALITY.replay(record, num_samples=4)
 
 
 def test_clips_are_not_mixed() -> None:

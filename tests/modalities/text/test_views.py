@@ -16,7 +16,7 @@ from softlab.modalities.modality import Modality, settle_input
 from softlab.modalities.text.inputs import TextInput
 from softlab.modalities.text.modality import MODALITY
 from softlab.modalities.text.views import TextViews
-from softlab.modalities.views import AsTheyAre, describe_views, record_views
+from softlab.modalities.views import describe_views, record_views
 from softlab.models.build import ModelOptions, build_model
 from softlab.sources.source import Raw
 from softlab.testing.modalities import ModalityContract
@@ -159,7 +159,8 @@ def test_mixed_texts_are_refused() -> None:
 
 def test_there_are_none_by_default_and_a_line_tells_them() -> None:
     assert not TextViews().is_random
-    assert isinstance(MODALITY.replay(ViewsRecord(num_views=1), num_samples=4), AsTheyAre)
+    (view,) = MODALITY.replay(ViewsRecord(num_views=1), num_samples=4).views([2], [0], lambda index: {"": "a b"})
+    assert view.example == {"": "a b"}
     record = record_views(TextViews(drop=0.1, mask=0.2, seed=3), num_views=2, digest_every=0)
     assert describe_views(record) == "DropWords(p=0.1), MaskWords(p=0.2, word='[MASK]') (seed 3)"
 

@@ -253,7 +253,7 @@ def test_a_source_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> Non
     ("options", "message"),
     [
         ({"numbers": ("a", "b"), "categories": ("b",)}, "name 'b' more than once"),
-        ({"layout": "rows"}, "input.layout = rows: is no layout"),
+        ({"layout": "rows"}, "input.layout = rows: expected flat or channels"),
         ({"unseen": "mean"}, "input.unseen = mean: expected refuse or zeros"),
         ({"layout": "channels", "categories": ("a",)}, "categories alone have no length"),
         ({"numbers": ("a",), "sizes": (2,), "means": (0.0,), "deviations": (1.0,)}, "1 and 1 values for 2 numbers"),

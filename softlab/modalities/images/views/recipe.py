@@ -1,15 +1,12 @@
 """What makes one view of a sample differ from another: the random part, shared by a teacher and all its students."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
-from softlab.errors import InvalidOption
+from softlab.errors import check_option
 from softlab.manifest import MixingRecord, TransformRecord
 from softlab.modalities.images.views.transforms import parse_transform
-
-MAX_SEED = 2**63 - 1
-"""What JSON readers of every language hold."""
+from softlab.modalities.views import check_seed
 
 MIN_ALPHA = 0.001
 """With it a mixed view is as good as unmixed; of far smaller ones, Beta's shares come out as NaN."""
@@ -46,13 +43,11 @@ class ViewRecipe:
 
     def __post_init__(self) -> None:
         for name, alpha in [("mixup", self.mixup), ("cutmix", self.cutmix)]:
-            if alpha is not None and not MIN_ALPHA <= alpha <= 1000:
-                raise InvalidOption(f"augment.{name} = {alpha}: expected {MIN_ALPHA} to 1000. Change `augment.{name}`.")
+            is_right = alpha is None or MIN_ALPHA <= alpha <= 1000
+            check_option(is_right, f"augment.{name}", alpha, f"{MIN_ALPHA} to 1000")
         for name, share in [("cutmix_share", self.cutmix_share), ("mix_share", self.mix_share)]:
-            if not (isfinite(share) and 0 <= share <= 1):
-                raise InvalidOption(f"augment.{name} = {share}: expected 0 to 1. Change `augment.{name}`.")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidOption(f"augment.seed = {self.seed}: expected 0 to 2^63 - 1. Change `augment.seed`.")
+            check_option(0 <= share <= 1, f"augment.{name}", share, "0 to 1")
+        check_seed(self.seed)
         self.parse()
 
     def parse(self) -> tuple[TransformRecord, ...]:
