@@ -1,14 +1,14 @@
 """What small language models learn from each selection: the tables of training of the page on language models.
 
     pip install '.[pipelines]'
-    python pipelines/language/students.py [--seeds 3] [--tokens 200000]
+    python pipelines/language/students.py [--seeds 3] [--only near]
 
 The teacher is small too, so that two cores can run it in the loop: a causal transformer of 5.8 M parameters, whose
 tokenizer of 4,096 tokens and whose weights are trained on the texts of runs/language/train.parquet. Its students learn
 pieces of the first of these texts, each with the same batches and as many steps:
 
-- far: of 2.6 M parameters, from random weights;
-- near: noised copies of the teacher.
+- far: of 2.6 M parameters, from random weights, 200,000 tokens twice;
+- near: noised copies of the teacher, a million tokens once.
 
 They learn the text alone (cross-entropy), or what the teacher says alone (KL at T = 1): in the loop, or from stores.
 Measured on pieces of runs/language/valid.parquet: the loss on the text's own tokens, and the whole KL to the teacher.
@@ -55,6 +55,7 @@ class Regime:
 
     begin: Callable[[nn.Module, TokensInput], nn.Module]
     learning_rate: float
+    tokens: int
     epochs: int
 
 
@@ -65,38 +66,48 @@ Loss = Callable[[Tensor, Documents], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind to average over")
-    parser.add_argument("--tokens", type=int, default=200_000, help="that students learn, in one epoch")
+    parser.add_argument("--only", choices=["far", "near"], help="students that begin so; default: both")
+    parser.add_argument("--tokens", type=int, default=200_000, help="that far students learn, in one epoch")
+    parser.add_argument(
+        "--near-tokens", type=int, default=1_000_000, help="that near students learn, in their only one"
+    )
     parser.add_argument("--teacher-tokens", type=int, default=1_000_000, help="that the teacher learns, in one epoch")
-    parser.add_argument("--epochs", type=int, default=2, help="of students that begin with random weights")
+    parser.add_argument("--epochs", type=int, default=2, help="of far students")
     parser.add_argument("--noise", type=float, default=1.2, help="of near students, in deviations of each weight")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
-    folder = FOLDER / f"students-{options.teacher_tokens}-{options.tokens}"
-    train, valid, all_texts = (
-        pieces(part, tokens, folder)
-        for part, tokens in [("train", options.tokens), ("valid", VALID_TOKENS), ("train", options.teacher_tokens)]
-    )
+    folder = FOLDER / f"students-{options.teacher_tokens}"
+    all_texts = pieces("train", options.teacher_tokens, folder)
     input = settle_input(TokensInput(tokenizer=f"train:{VOCABULARY}", max_length=LENGTH), all_texts)
     teacher = train_teacher(all_texts, input, folder / "teacher.safetensors", device=torch.device(options.device))
-    losses = ways_to_learn(teacher, train, input, folder)
     regimes = {
-        "far from the teacher": Regime(begin=fresh, learning_rate=2e-3, epochs=options.epochs),
-        "near the teacher": Regime(begin=noised(options.noise), learning_rate=3e-4, epochs=1),
+        "far": Regime(begin=fresh, learning_rate=2e-3, tokens=options.tokens, epochs=options.epochs),
+        "near": Regime(begin=noised(options.noise), learning_rate=1e-3, tokens=options.near_tokens, epochs=1),
     }
-    print(f"teacher: {in_words(measure(teacher, teacher, valid, input))}")
     for name, regime in regimes.items():
-        found: dict[str, list[Mapping[str, float]]] = {}
-        for seed in range(options.seeds):
-            torch.manual_seed(seed)
-            begin = regime.begin(teacher, input)
-            found.setdefault("at the beginning", []).append(measure(begin, teacher, valid, input))
-            for way, loss in losses.items():
-                began, student = time.perf_counter(), copy.deepcopy(begin)
-                train_model(student, loss, train, input, epochs=regime.epochs, rate=regime.learning_rate, seed=seed)
-                found.setdefault(way, []).append(measure(student, teacher, valid, input))
-                told = f"{in_words(found[way][-1])}, {time.perf_counter() - began:,.0f} s"
-                print(f"{name}, seed {seed}, {way}: {told}", flush=True)
-        show(name, found)
+        if options.only in (None, name):
+            show(f"{name}, {regime.tokens:,} tokens", learn(regime, name, teacher, input, folder, seeds=options.seeds))
+
+
+def learn(
+    regime: Regime, name: str, teacher: nn.Module, input: TokensInput, folder: Path, *, seeds: int
+) -> dict[str, list[Mapping[str, float]]]:
+    """What students that begin so have learnt in each way, by seed."""
+    train, valid = pieces("train", regime.tokens, folder), pieces("valid", VALID_TOKENS, folder)
+    losses = ways_to_learn(teacher, train, input, folder / f"stores-{regime.tokens}")
+    print(f"teacher: {in_words(measure(teacher, teacher, valid, input))}")
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        begin = regime.begin(teacher, input)
+        found.setdefault("at the beginning", []).append(measure(begin, teacher, valid, input))
+        for way, loss in losses.items():
+            began, student = time.perf_counter(), copy.deepcopy(begin)
+            train_model(student, loss, train, input, epochs=regime.epochs, rate=regime.learning_rate, seed=seed)
+            found.setdefault(way, []).append(measure(student, teacher, valid, input))
+            told = f"{in_words(found[way][-1])}, {time.perf_counter() - began:,.0f} s"
+            print(f"{name}, seed {seed}, {way}: {told}", flush=True)
+    return found
 
 
 # Pieces of texts, and the teacher.
