@@ -143,7 +143,7 @@ def test_the_store_is_that_of_one_where_another_one_commits_and_then_finishes(
 
     while not is_over:
         first += 1
-        for second in range(first + 1, first + 6):
+        for second in range(first + 1, first + 4):
             root = tmp_path / f"{first}-{second}"
             begin(place(root))
             acts = {first: write_all, second: finish}
