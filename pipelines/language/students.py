@@ -1,14 +1,14 @@
 """What small language models learn from each selection: the tables of training of the page on language models.
 
     pip install '.[pipelines]'
-    python pipelines/language/students.py [--seeds 3] [--only near]
+    python pipelines/language/students.py [--seeds 3] [--only near --near-tokens 1000000 --near-rate 1e-3]
 
 The teacher is small too, so that two cores can run it in the loop: a causal transformer of 5.8 M parameters, whose
 tokenizer of 4,096 tokens and whose weights are trained on the texts of runs/language/train.parquet. Its students learn
 pieces of the first of these texts, each with the same batches and as many steps:
 
 - far: of 2.6 M parameters, from random weights, 200,000 tokens twice;
-- near: noised copies of the teacher, a million tokens once.
+- near: noised copies of the teacher, as many tokens once.
 
 They learn the text alone (cross-entropy), or what the teacher says alone (KL at T = 1): in the loop, or from stores.
 Measured on pieces of runs/language/valid.parquet: the loss on the text's own tokens, and the whole KL to the teacher.
@@ -68,9 +68,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind to average over")
     parser.add_argument("--only", choices=["far", "near"], help="students that begin so; default: both")
     parser.add_argument("--tokens", type=int, default=200_000, help="that far students learn, in one epoch")
-    parser.add_argument(
-        "--near-tokens", type=int, default=1_000_000, help="that near students learn, in their only one"
-    )
+    parser.add_argument("--near-tokens", type=int, default=200_000, help="that near students learn, each once")
+    parser.add_argument("--near-rate", type=float, default=3e-4, help="learning rate of near students")
     parser.add_argument("--teacher-tokens", type=int, default=1_000_000, help="that the teacher learns, in one epoch")
     parser.add_argument("--epochs", type=int, default=2, help="of far students")
     parser.add_argument("--noise", type=float, default=1.2, help="of near students, in deviations of each weight")
@@ -82,7 +81,9 @@ def main() -> None:
     teacher = train_teacher(all_texts, input, folder / "teacher.safetensors", device=torch.device(options.device))
     regimes = {
         "far": Regime(begin=fresh, learning_rate=2e-3, tokens=options.tokens, epochs=options.epochs),
-        "near": Regime(begin=noised(options.noise), learning_rate=1e-3, tokens=options.near_tokens, epochs=1),
+        "near": Regime(
+            begin=noised(options.noise), learning_rate=options.near_rate, tokens=options.near_tokens, epochs=1
+        ),
     }
     for name, regime in regimes.items():
         if options.only in (None, name):
