@@ -18,7 +18,7 @@ from softlab.cli.messages import explain_flag, say_flags, with_flags
 from softlab.cli.out_of_memory import explain_no_memory
 from softlab.cli.say import say_beside
 from softlab.errors import SoftlabError, SoftlabWarning
-from softlab.imports import imported_for_good
+from softlab.imports import imported_for_good, uncollected
 from softlab.ranks import is_first_to_fail
 
 COMMANDS = {
@@ -49,6 +49,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 for a SoftlabError, 2 for wrong usage, 130 for Ctrl-C."""
+    is_program = arguments is None  # and not called by one, whose garbage is none of ours
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_note
     say_flags({}, ())
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         try:
-            build_app(arguments)(arguments, prog_name="softlab")
+            build_app(arguments, is_program=is_program)(arguments, prog_name="softlab")
         finally:
             sys.stdout.flush()
     except SoftlabError as error:
@@ -106,12 +107,14 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def build_app(arguments: Container[str]) -> typer.Typer:
+def build_app(arguments: Container[str], *, is_program: bool = False) -> typer.Typer:
     """The program, importing only the commands that `arguments` name: torch alone takes seconds."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_softlab)
     for name, summary in COMMANDS.items():
-        app.command(name, cls=_Command, short_help=summary)(_load(name) if name in arguments else _not_named)
+        app.command(name, cls=_Command, short_help=summary)(
+            _load(name, is_program=is_program) if name in arguments else _not_named
+        )
     return app
 
 
@@ -135,8 +138,8 @@ class _Command(TyperCommand):
             raise
 
 
-def _load(command: str) -> Callable[..., Any]:
-    with imported_for_good():
+def _load(command: str, *, is_program: bool) -> Callable[..., Any]:
+    with imported_for_good() if is_program else uncollected():
         function = load_command(command)
 
     @functools.wraps(function)

@@ -18,8 +18,20 @@ from tests.benchmarks.peers.photo_published import write_fkd, write_tinyvit
 from tests.benchmarks.photo_loading import HEADERS, NUM_VIEWS, bench_photographs, prepare, start
 from tests.benchmarks.photo_turns import BATCH, GRADIENT, Loading
 from tests.benchmarks.report import Report
+from tests.forks import run_in_fork
+
+pytestmark = pytest.mark.process
 
 TORCHVISION = LIBRARIES[0]
+
+
+def nothing() -> None: ...
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forks_of_other_tests() -> None:
+    """Their server is the first to start, as a process has only one, which imports what the first one asks for."""
+    run_in_fork(nothing)
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +115,16 @@ def _load_what_is_not_normalised(photos: PhotoSet) -> Iterator[Loaded]:
     yield Loaded(images_BCHW=torch.full((photos.batch_size, 3, SIDE, SIDE), 255.0), loss=torch.sum)
 
 
-@pytest.mark.process
 def test_a_peer_that_is_not_installed_is_a_line_that_says_so(photos: PhotoSet) -> None:
     assert start(replace(TORCHVISION, load=_load_nothing), photos) == "not installed (No module named 'missing')"
     assert start(replace(TORCHVISION, modules=("missing",)), photos) == "not installed (No module named 'missing')"
 
 
-@pytest.mark.process
 def test_a_loader_that_gives_something_else_is_found_out(photos: PhotoSet) -> None:
     with pytest.raises(RuntimeError, match="normalised"):
         start(replace(TORCHVISION, load=_load_what_is_not_normalised), photos)
 
 
-@pytest.mark.process
 def test_a_turn_has_its_batches_and_a_step_costs_more_than_loading(photos: PhotoSet) -> None:
     loading = Loading(STORED, photos)
 
@@ -129,7 +138,6 @@ def test_a_turn_has_its_batches_and_a_step_costs_more_than_loading(photos: Photo
     assert 10_000 < totals.bytes_a_sample < 200_000  # JPEGs of 30 to 80 kB
 
 
-@pytest.mark.process
 @pytest.mark.slow
 def test_the_table_has_a_line_for_every_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = Report()
