@@ -20,7 +20,7 @@ from tests.benchmarks.photo_turns import BATCH, GRADIENT, Loading
 from tests.benchmarks.report import Report
 from tests.forks import run_in_fork
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TORCHVISION = LIBRARIES[0]
 

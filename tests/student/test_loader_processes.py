@@ -12,8 +12,18 @@ pytestmark = pytest.mark.process
 # Runs of 3 epochs with 3 steps each.
 
 
+BEFORE: set[int | None] = set()
+"""Processes that other tests have left."""
+
+
+@pytest.fixture(autouse=True)
+def those_of_others() -> None:
+    BEFORE.clear()
+    BEFORE.update(pids())
+
+
 def pids() -> set[int | None]:
-    return {process.pid for process in multiprocessing.active_children()}
+    return {process.pid for process in multiprocessing.active_children()} - BEFORE
 
 
 def test_those_of_training_and_of_validation_stay_over_all_epochs_and_none_is_left() -> None:
