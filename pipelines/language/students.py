@@ -1,14 +1,15 @@
 """What small language models learn from each selection: the tables of training of the page on language models.
 
     pip install '.[pipelines]'
-    python pipelines/language/students.py [--seeds 3] [--only near --near-tokens 1000000 --near-rate 1e-3]
+    python pipelines/language/students.py [--seeds 3] [--only noised --near-tokens 1000000 --near-rate 1e-3]
 
 The teacher is small too, so that two cores can run it in the loop: a causal transformer of 5.8 M parameters, whose
 tokenizer of 4,096 tokens and whose weights are trained on the texts of runs/language/train.parquet. Its students learn
 pieces of the first of these texts, each with the same batches and as many steps:
 
 - far: of 2.6 M parameters, from random weights, 200,000 tokens twice;
-- near: noised copies of the teacher, as many tokens once.
+- pruned: the teacher without its last two of six layers, as many tokens once;
+- noised: copies of the teacher with noise on their weights, as many tokens once.
 
 They learn the text alone (cross-entropy), or what the teacher says alone (KL at T = 1): in the loop, or from stores.
 Measured on pieces of runs/language/valid.parquet: the loss on the text's own tokens, and the whole KL to the teacher.
@@ -23,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,6 +48,7 @@ VALID_TOKENS = 20_000
 TEACHER: dict[str, object] = {"width": 256, "num_layers": 6}
 STUDENT: dict[str, object] = {"width": 192, "num_layers": 4}
 RESOLUTIONS = (16, 32)
+NEAR_RATES = {"pruned": 2e-4, "noised": 3e-4}
 BATCH, WARMUP, CLIP, DECAY = 16, 0.05, 1.0, 0.01
 
 
@@ -66,25 +69,25 @@ Loss = Callable[[Tensor, Documents], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind to average over")
-    parser.add_argument("--only", choices=["far", "near"], help="students that begin so; default: both")
+    parser.add_argument("--only", choices=["far", "pruned", "noised"], help="students that begin so; default: all")
     parser.add_argument("--tokens", type=int, default=200_000, help="that far students learn, in one epoch")
-    parser.add_argument("--near-tokens", type=int, default=200_000, help="that near students learn, each once")
-    parser.add_argument("--near-rate", type=float, default=3e-4, help="learning rate of near students")
+    parser.add_argument("--near-tokens", type=int, default=200_000, help="that pruned and noised ones learn, once")
+    parser.add_argument("--near-rate", type=float, help=f"learning rate of them; default: {NEAR_RATES}")
     parser.add_argument("--teacher-tokens", type=int, default=1_000_000, help="that the teacher learns, in one epoch")
     parser.add_argument("--epochs", type=int, default=2, help="of far students")
-    parser.add_argument("--noise", type=float, default=1.2, help="of near students, in deviations of each weight")
+    parser.add_argument("--layers", type=int, default=4, help="of the teacher that pruned students keep")
+    parser.add_argument("--noise", type=float, default=1.2, help="of noised students, in deviations of each weight")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     folder = FOLDER / f"students-{options.teacher_tokens}"
     all_texts = pieces("train", options.teacher_tokens, folder)
     input = settle_input(TokensInput(tokenizer=f"train:{VOCABULARY}", max_length=LENGTH), all_texts)
     teacher = train_teacher(all_texts, input, folder / "teacher.safetensors", device=torch.device(options.device))
-    regimes = {
-        "far": Regime(begin=fresh, learning_rate=2e-3, tokens=options.tokens, epochs=options.epochs),
-        "near": Regime(
-            begin=noised(options.noise), learning_rate=options.near_rate, tokens=options.near_tokens, epochs=1
-        ),
-    }
+    regimes = {"far": Regime(begin=fresh, learning_rate=2e-3, tokens=options.tokens, epochs=options.epochs)}
+    copies = {"pruned": partial(pruned, num_layers=options.layers), "noised": partial(noised, noise=options.noise)}
+    for name, begin in copies.items():
+        rate = options.near_rate or NEAR_RATES[name]
+        regimes[name] = Regime(begin=begin, learning_rate=rate, tokens=options.near_tokens, epochs=1)
     for name, regime in regimes.items():
         if options.only in (None, name):
             show(f"{name}, {regime.tokens:,} tokens", learn(regime, name, teacher, input, folder, seeds=options.seeds))
@@ -162,16 +165,22 @@ def fresh(teacher: nn.Module, input: TokensInput) -> nn.Module:
     return softlab.build_model(model, told=model_arguments(input)).to(next(teacher.parameters()).device)
 
 
-def noised(noise: float) -> Callable[[nn.Module, TokensInput], nn.Module]:
-    def copied(teacher: nn.Module, input: TokensInput) -> nn.Module:
-        student = copy.deepcopy(teacher)
-        with torch.no_grad():
-            for parameter in student.parameters():
-                if parameter.ndim > 1:
-                    parameter.add_(noise * parameter.std() * torch.randn_like(parameter))
-        return student
+def pruned(teacher: nn.Module, input: TokensInput, *, num_layers: int) -> nn.Module:
+    """Its first layers, with its embedding and output."""
+    model = softlab.ModelOptions(model="softlab:tokens_transformer", arguments={**TEACHER, "num_layers": num_layers})
+    student = softlab.build_model(model, told=model_arguments(input)).to(next(teacher.parameters()).device)
+    state = teacher.state_dict()
+    student.load_state_dict({name: state[name] for name in student.state_dict()})
+    return student
 
-    return copied
+
+def noised(teacher: nn.Module, input: TokensInput, *, noise: float) -> nn.Module:
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(noise * parameter.std() * torch.randn_like(parameter))
+    return student
 
 
 def ways_to_learn(module: nn.Module, source: Source, input: TokensInput, folder: Path) -> dict[str, Loss]:
