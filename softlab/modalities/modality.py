@@ -18,6 +18,7 @@ from softlab.modalities.views import Example, Replay
 from softlab.ranks import is_first_rank
 from softlab.sources.options import SourceOptions
 from softlab.sources.source import Raw, Sample, Source, read_samples, unreadable
+from softlab.sources.spread import spread_indices
 from softlab.users_code import import_users_module
 
 DEFAULT_MODALITY = "images"
@@ -163,9 +164,8 @@ def settle_input(options: Any, source: Source) -> Any:
     most = getattr(modality, "samples_to_settle", None)
     count = min(LOOKED_AT if most is None else most(options), len(source))
     modality = decoding_for(modality, (options,))
-    settled, note = settle(
-        options, _some_raws(source, modality, [index * len(source) // count for index in range(count)])
-    )
+    looked_at = spread_indices(len(source), count=count).tolist()
+    settled, note = settle(options, _some_raws(source, modality, looked_at))
     if note and is_first_rank():
         warnings.warn(f"{source.name}: {note}", OddSource, stacklevel=3)
     return settled
