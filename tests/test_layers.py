@@ -152,3 +152,13 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_a_pipeline_runs_recipes_and_never_imports_the_command_line(path: Path) -> None:
     assert not {name for name in imported_in(path) if f"{name}.".startswith("softlab.cli.")}
+
+
+SELF_CONTAINED = ("softlab.modalities.audio", "softlab.modalities.pairs", "softlab.modalities.vectors")
+
+
+@pytest.mark.parametrize("modality", SELF_CONTAINED)
+def test_a_modality_of_one_folder_is_imported_by_no_file_outside_it(modality: str) -> None:
+    outside = [module for module in MODULES if not f"{module}.".startswith(f"{modality}.")]
+
+    assert not [user for user in outside if any(f"{name}.".startswith(f"{modality}.") for name in imported(user))]

@@ -17,13 +17,17 @@ from softlab.modalities.inputs import RECORDED_ELSEWHERE, RECORDED_IF_OTHER, Col
 from softlab.modalities.views import Example, Replay
 from softlab.ranks import is_first_rank
 from softlab.sources.options import SourceOptions
-from softlab.sources.source import Raw, Sample, Source, unreadable
+from softlab.sources.source import Raw, Sample, Source, read_samples, unreadable
+from softlab.sources.spread import spread_indices
 from softlab.users_code import import_users_module
 
 DEFAULT_MODALITY = "images"
 
 LOOKED_AT = 128
 """Samples from all over a source that tell what is left to it."""
+
+CHECKED_AT_A_TIME = 1024
+"""Samples of a source that are read together where all are looked at."""
 
 OpenDataSet = Callable[[str, SourceOptions], Source]
 """From a name behind the prefix, and the options."""
@@ -160,9 +164,8 @@ def settle_input(options: Any, source: Source) -> Any:
     most = getattr(modality, "samples_to_settle", None)
     count = min(LOOKED_AT if most is None else most(options), len(source))
     modality = decoding_for(modality, (options,))
-    settled, note = settle(
-        options, _some_raws(source, modality, [index * len(source) // count for index in range(count)])
-    )
+    looked_at = spread_indices(len(source), count=count).tolist()
+    settled, note = settle(options, _some_raws(source, modality, looked_at))
     if note and is_first_rank():
         warnings.warn(f"{source.name}: {note}", OddSource, stacklevel=3)
     return settled
@@ -255,6 +258,21 @@ def model_arguments(options: Any) -> dict[str, Any]:
     has nothing to tell has no `model_arguments`."""
     tell = getattr(modality_of(options), "model_arguments", None)
     return {} if tell is None else tell(options)
+
+
+def check_known(source: Source, inputs: Sequence[InputOptions]) -> None:
+    """Decode the samples of a source that settled none of these inputs, where one of them reads only what it knows, as
+    categories: sooner than in the midst of a run. Raises UnreadableSample. A modality whose inputs read all that can be
+    decoded has no `reads_only_known`."""
+    for name in dict.fromkeys(options.modality for options in inputs):
+        modality, own = find_modality(name), [options for options in inputs if options.modality == name]
+        tell = getattr(modality, "reads_only_known", None)
+        if tell is None or not any(map(tell, own)):
+            continue
+        decoding = decoding_for(modality, own)
+        for start in range(0, len(source), CHECKED_AT_A_TIME):
+            for sample in read_samples(source, range(start, min(start + CHECKED_AT_A_TIME, len(source)))):
+                read_fully(sample, decoding)
 
 
 def input_bounds(options: Any) -> InputBounds | None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from softlab.errors import InvalidOption, RandomWeights, first_few
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.views.recipe import ViewRecipe
-from softlab.modalities.modality import fitted_input, model_arguments
+from softlab.modalities.modality import InputOptions, fitted_input, model_arguments, tells_models
 from softlab.models.about import AboutWeights
 from softlab.models.build import ModelOptions, build_model
 from softlab.models.class_names import published_class_names, read_class_names
@@ -32,7 +32,7 @@ from softlab.teacher.dump_share import dump_share, finish_if_complete
 from softlab.teacher.dumped_views import Settled, read_settled
 from softlab.teacher.forward import Teacher
 from softlab.teacher.options import DumpOptions
-from softlab.teacher.planning import how_seen
+from softlab.teacher.planning import how_seen, settle_teachers_input
 from softlab.teacher.shares import Share
 from softlab.teacher.survey import Survey, survey_teacher
 from softlab.teacher.survey_run import SURVEYED_SECONDS, SurveyProgress
@@ -136,16 +136,19 @@ class DumpRecipe:
         a teacher that was given no weights, and with PublishedInput about the input of a known model.
         """
         about = about_weights(self.teacher)
-        teacher = self._build_teacher(about)
+        input: InputOptions = self._input(about)
+        seen = () if about is None else seen_in_training(about, input)
         like = None if self.like is None else open_store(self.like)
         source = open_samples(
             self.source,
-            modality=teacher.input.modality,
-            inputs=(teacher.input,),
-            seen=how_seen(teacher.input, self._settled, like) or teacher.seen,
+            modality=input.modality,
+            inputs=(input,),
+            seen=how_seen(input, self._settled, like) or seen,
             on_scan=on_scan,
         )
-        teacher = replace(teacher, class_names=self._class_names(about, source))
+        if tells_models(input):
+            input = settle_teachers_input(input, source, self._settled)
+        teacher = replace(self._build_teacher(input), seen=seen, class_names=self._class_names(about, source))
         if self.plan:
             return survey_teacher(
                 teacher,
@@ -220,10 +223,10 @@ class DumpRecipe:
         )
         return None if is_renamed else published
 
-    def _build_teacher(self, about: AboutWeights | None) -> Teacher:
+    def _build_teacher(self, input: InputOptions) -> Teacher:
         if is_first_rank() and _has_random_weights(self.teacher):
             warnings.warn("no `teacher.weights`, so the teacher's weights are random", RandomWeights, stacklevel=3)
-        input, told = self._input(about), dict[str, object]()
+        told = dict[str, object]()
         if self.dump.tensor_parallel > 1:
             join_group(self.dump.tensor_parallel, device=choose_device(self.device.name))
             told = {"tensor_parallel": self.dump.tensor_parallel}
@@ -232,7 +235,6 @@ class DumpRecipe:
             name=self.teacher.model,
             arguments=self.teacher.arguments,
             input=input,
-            seen=() if about is None else seen_in_training(about, input),
         )
 
     def _check_can_be_shared(self) -> None:

@@ -95,9 +95,9 @@ class TeacherRecipe:
     def run(self, *, on_scan: OnScan | None = None, on_progress: OnProgress | None = None) -> list[StudentResult]:
         """The trained teacher, the only one in the list. Raises as `train_students`."""
         used = self.teacher.input or input_of(self.teacher, self.input, key="teacher.input")
-        valid = open_validation(self.valid, inputs=(used,), on_scan=on_scan)
         source = open_source(self.source, modality=used.modality, inputs=(used,), on_scan=on_scan)
         used = input_before_model(self.teacher, used, source)
+        valid = open_validation(self.valid, inputs=(used,), on_scan=on_scan)
         seeds = {"teacher": self.run_options.seed}
         students = build_students({"teacher": self.teacher}, seeds=seeds, inputs={"teacher": used})
         source = self._as_the_weights_count(source, students["teacher"], used)

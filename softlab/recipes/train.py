@@ -259,7 +259,7 @@ class TrainRecipe:
             input=self.input,
             augment=self.augment,
             valid=opened.valid,
-            also_valid=self._open_others(opened.seen, on_scan),
+            also_valid=self._open_others(opened, on_scan),
             out=self.out,
             on_progress=on_progress,
             on_start=on_start,
@@ -269,16 +269,19 @@ class TrainRecipe:
         """What the recipe names, opened. Raises as `run`."""
         stores = map_stores(choose_outputs([self._open(path) for path in self.store], self.output), self.classes)
         inputs, seen = self._inputs, stores[0].manifest.seen if stores else ()
-        valid = self._open_validation(self.valid, self.valid_store, seen, on_scan)
-        valid = self._with_full_store(valid, stores)
         source = open_samples(self.source, modality=self.input.modality, inputs=inputs, seen=seen, on_scan=on_scan)
         settled = inputs_before_models(self.student, dict(zip(self.student, inputs, strict=False)), source)
+        measured = tuple(settled.values()) or inputs
+        valid = self._with_full_store(
+            self._open_validation(self.valid, self.valid_store, measured, seen, on_scan), stores
+        )
         return OpenedRun(source=source, stores=stores, valid=valid, inputs=settled)
 
     def _open_validation(
         self,
         source: SourceOptions | None,
         stores: str | Sequence[str] | None,
+        inputs: Sequence[ImageInput],
         seen: Sequence[InputRecord],
         on_scan: OnScan | None,
     ) -> Validation | None:
@@ -286,7 +289,7 @@ class TrainRecipe:
         opened = choose_outputs([self._open(path) for path in paths], self.output)
         found = [map_store(store, self.classes) for store in opened]
         first = found[0] if found else None
-        valid = open_validation(source, inputs=self._inputs, seen=seen, store=first, on_scan=on_scan)
+        valid = open_validation(source, inputs=inputs, seen=seen, store=first, on_scan=on_scan)
         return None if valid is None else replace(valid, others=tuple(found[1:]))
 
     def _with_full_store(self, valid: Validation | None, stores: Sequence[Store]) -> Validation | None:
@@ -310,9 +313,11 @@ class TrainRecipe:
         )
         return replace(valid, store=map_store(store, self.classes))
 
-    def _open_others(self, seen: Sequence[InputRecord], on_scan: OnScan | None) -> dict[str, Validation]:
+    def _open_others(self, run: "OpenedRun", on_scan: OnScan | None) -> dict[str, Validation]:
+        inputs = tuple(run.inputs.values()) or self._inputs
         opened = {
-            name: self._open_validation(each, each.store, seen, on_scan) for name, each in self.also_valid.items()
+            name: self._open_validation(each, each.store, inputs, run.seen, on_scan)
+            for name, each in self.also_valid.items()
         }
         return {name: valid for name, valid in opened.items() if valid is not None}
 

@@ -23,6 +23,7 @@ from softlab.sources.source import (
     reason_of,
     source_in_a_line,
 )
+from softlab.sources.spread import spread_indices
 
 
 def first(source: Source, count: int) -> Source:
@@ -37,8 +38,8 @@ def first(source: Source, count: int) -> Source:
 
 def spread_over(source: Source, count: int) -> Source:
     """So many samples from all over a source, or all of them."""
-    count = min(count, len(source))
-    return _subset(source, np.arange(count) * len(source) // count, skipped=source.skipped)
+    chosen_N = spread_indices(len(source), count=min(count, len(source)))
+    return _subset(source, chosen_N, skipped=source.skipped)
 
 
 def with_targets(source: Source, targets: Sequence[int]) -> Source:

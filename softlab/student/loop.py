@@ -28,7 +28,7 @@ from softlab.student.options import TrainOptions
 from softlab.student.position import Position, Stopped
 from softlab.student.run_folder import RunFolder, StudentResult
 from softlab.student.trackers import Tracker, curves, finish_trackers, log, quiet_threads, start_trackers, step_curves
-from softlab.student.validation import Comparison
+from softlab.student.validation import Comparison, reading_samples_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,8 +228,8 @@ class Training:
                 self._train_loss[learner.name] = learner.take_mean_loss(step=step)
             learner.share_buffers()
         if self._comparison is not None:
-            self._last |= self._evaluate(self._comparison.loader)
-        also = {name: self._evaluate(loader) for name, loader in self._others.items()}
+            self._last |= self._evaluate(self._comparison.loader, section="valid")
+        also = {name: self._evaluate(each, section=f"also_valid.{name}") for name, each in self._others.items()}
         values: dict[str, float] = {}
         for learner in list(self._learners):
             name, valid = learner.name, self._last.get(learner.name)
@@ -279,11 +279,11 @@ class Training:
         assert self._best_by is not None
         return is_better(valid, than=self._best.get(student), by=self._best_by)
 
-    def _evaluate(self, loader: BatchLoader) -> dict[str, Evaluation]:
+    def _evaluate(self, loader: BatchLoader, *, section: str) -> dict[str, Evaluation]:
         """Of all students that can be measured: where one fails, the others are measured once more without it."""
         while True:
             forwards = {learner.name: self._evaluating(learner) for learner in self._learners}
-            with suppress(_SetAside):
+            with suppress(_SetAside), reading_samples_of(section):
                 return evaluate(
                     forwards,
                     loader,

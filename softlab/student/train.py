@@ -16,7 +16,7 @@ from softlab.loading.label_check import stored_label_note, warn_of_labels
 from softlab.loading.lengths import lengths_of
 from softlab.loading.loader import BatchLoader, LoaderOptions
 from softlab.loading.order import ShuffledBatches
-from softlab.modalities.modality import InputOptions, default_input, outputs_of_input, settle_input
+from softlab.modalities.modality import InputOptions, check_known, default_input, outputs_of_input, settle_input
 from softlab.modalities.views import ViewOptions
 from softlab.models.device import choose_device
 from softlab.sources.source import Source
@@ -38,7 +38,7 @@ from softlab.student.run_folder import RunFolder, StudentResult, holding
 from softlab.student.run_record import about_students, describe_run
 from softlab.student.temperatures import settle_temperatures
 from softlab.student.unread_answers import tell_unread_answers
-from softlab.student.validation import Validation
+from softlab.student.validation import Validation, reading_samples_of
 from softlab.student.values_outputs import settle_values_outputs
 
 OnStart = Callable[[Sequence[str]], None]
@@ -92,6 +92,8 @@ def train_students(
     given = {name: _as_student(student, input or default_input()) for name, student in students.items()}
     _check_own_options(given, run)
     given = _with_settled_inputs(given, source)
+    inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
+    _check_validation(valid, also_valid or {}, inputs)
     outputs = _joined_outputs(given)
     plans = plan_heads(given, options, source, stores)
     if plans and outputs:
@@ -105,7 +107,6 @@ def train_students(
     wholes = list(map(whole_of, stores))
     tasks = {f"head {name}: ": (plan.learnt, [plan.store]) for name, plan in plans.items()} or {"": (learnt, wholes)}
     stores = read_at_training(stores, [] if plans else learnt)
-    inputs = tuple(dict.fromkeys(student.input for student in given.values() if student.input is not None))
     device, loader = choose_device(options.device.name), LoaderOptions(workers=options.device.workers)
     ranks = join_training(device)
     features = {feature for student in given.values() for feature in (student.learn or options.learn).feature}
@@ -201,6 +202,16 @@ def _with_settled_inputs(students: Mapping[str, Student], source: Source) -> dic
         each: settle_input(each, source) for each in dict.fromkeys(student.input for student in students.values())
     }
     return {name: replace(student, input=settled[student.input]) for name, student in students.items()}
+
+
+def _check_validation(
+    valid: Validation | None, also_valid: Mapping[str, Validation], inputs: Sequence[InputOptions]
+) -> None:
+    """Raises UnreadableSample for a validation sample with what the inputs don't know."""
+    named = {} if valid is None else {"valid": valid}
+    for section, each in (named | {f"also_valid.{name}": each for name, each in also_valid.items()}).items():
+        with reading_samples_of(section):
+            check_known(each.source, inputs)
 
 
 def _joined_outputs(students: Mapping[str, Student]) -> tuple[str, ...]:

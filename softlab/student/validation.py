@@ -1,9 +1,10 @@
 """What students are measured on while they train."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from softlab.errors import InvalidOption, StoreMismatch
+from softlab.errors import InvalidOption, StoreMismatch, UnreadableSample
 from softlab.loading.loader import BatchLoader
 from softlab.sources.answers import answers_of
 from softlab.sources.label_sequences import label_sequences
@@ -54,6 +55,15 @@ class Comparison:
 
     best_by: str
     """The metric that makes an epoch the best."""
+
+
+@contextmanager
+def reading_samples_of(section: str) -> Iterator[None]:
+    """Names the options of this section, such as `valid`, where one of its samples can't be read."""
+    try:
+        yield
+    except UnreadableSample as error:
+        raise UnreadableSample(str(error).replace("`source.", f"`{section}.")) from error.__cause__
 
 
 def check_comparable(valid: Validation, stores: Sequence[Store], *, by_classes: bool = True) -> None:

@@ -17,6 +17,7 @@ from softlab.models.device import DeviceOptions
 from softlab.models.rows import logits_of
 from softlab.models.weights import encode_weights
 from softlab.recipes.evaluate import EvaluateRecipe
+from softlab.recipes.students import TeacherModel
 from softlab.sources.options import SourceOptions
 from softlab.store.reader import open_store
 from tests.recipes.demo import INPUT, LACKING, SOURCE, TEACHER, as_class_folders, train
@@ -153,3 +154,18 @@ def test_the_teacher_itself_without_weights_or_beside_a_store_is_refused(tmp_pat
         replace(full(tmp_path), teacher=None)
     with pytest.raises(InvalidOption, match="Leave `store` out, or `full`"):
         replace(full(tmp_path), store="a.zarr")
+
+
+def test_a_teacher_whose_weights_tell_their_input_is_run_with_that_whatever_other_models_read(
+    tmp_path: Path, store: Path
+) -> None:
+    train(store, tmp_path / "run").run()
+    taught = TeacherModel(model="softlab:grey_mlp", weights=tmp_path / "run/mlp/last.safetensors")
+    recipe = EvaluateRecipe(model=taught, source=SOURCE, teacher=taught, full=tmp_path / "full.zarr")
+
+    evaluation, _ = recipe.run()
+
+    assert evaluation.values["teacher_kl"] == pytest.approx(0, abs=1e-6)
+    assert open_store(tmp_path / "full.zarr").manifest.seen[0].options["mean"] == [0.286]
+    with pytest.raises(InvalidOption, match=r"Leave `teacher\.input\.mean` out"):
+        replace(recipe, teacher=replace(taught, input=ImageInput(mean=(0.4,))), full=tmp_path / "other").run()

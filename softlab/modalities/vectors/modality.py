@@ -98,6 +98,10 @@ class Vectors:
         """What becomes of unseen categories may be said of each data set."""
         return recorded if given.unseen == VectorInput().unseen else replace(recorded, unseen=given.unseen)
 
+    def reads_only_known(self, options: VectorInput) -> bool:
+        """Whether a sample of another source may be refused for its category."""
+        return bool(options.known) and options.unseen == "refuse"
+
     def model_arguments(self, options: VectorInput) -> dict[str, int]:
         """What a model that is built for this input may want to know."""
         if not options.is_settled:
