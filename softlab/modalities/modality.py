@@ -294,10 +294,12 @@ def _some_raws(source: Source, modality: Modality, indices: Sequence[int]) -> It
 
 def decode_sample(sample: Sample, modality: Modality) -> Example:
     """What a sample's field holds for a modality. Raises UnreadableSample where it can't be decoded, InvalidOption for
-    a sample without such a field."""
-    raw = raw_of(sample.fields, modality, where=sample.place)
+    a sample without such a field. A modality whose examples may fail later has `of_sample`, which tells them whose they
+    are."""
+    raw, of_sample = raw_of(sample.fields, modality, where=sample.place), getattr(modality, "of_sample", None)
     try:
-        return modality.decode(raw)
+        example = modality.decode(raw)
+        return example if of_sample is None else of_sample(example, key=sample.key, place=sample.place)
     except SoftlabError:
         raise
     except Exception as error:  # damaged data make decoders raise nearly any class

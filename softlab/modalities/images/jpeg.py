@@ -14,6 +14,7 @@ from torch import Tensor
 from softlab.errors import InvalidOption, UnreadableSample
 from softlab.identity import digest_of
 from softlab.modalities.images.jpeg_header import JpegHeader, read_header
+from softlab.sources.source import unreadable
 
 SCALES = (8, 4, 2)
 """By how much an image may be shrunk while it is decoded. libjpeg-turbo has fast code for these: to shrink a JPEG of
@@ -30,6 +31,10 @@ class ScaledJpeg:
 
     data: bytes
     header: JpegHeader
+    key: str = ""
+    """Of the sample that it is, with its place; empty where nobody has told."""
+
+    place: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,6 +76,8 @@ class ScaledJpeg:
                 strict=False,
             )
         except ValueError as error:
+            if self.key:
+                raise unreadable(error, key=self.key, place=self.place) from error
             raise UnreadableSample(
                 f"a JPEG of {width} x {self.header.height} pixels (BLAKE3 of its bytes {digest_of(self.data)[:16]}) "
                 f"can't be decoded: {error}. Repair or remove it."

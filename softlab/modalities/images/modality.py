@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from softlab.modalities.images.decode import AS_TODAY
 from softlab.modalities.images.decoding import SCALED, ImageDecoding, decide
 from softlab.modalities.images.example import ImageExample, decode_example, digest_example, pixels_of
 from softlab.modalities.images.inputs import ImageInput, make_input
-from softlab.modalities.images.jpeg import check_decoder
+from softlab.modalities.images.jpeg import ScaledJpeg, check_decoder
 from softlab.modalities.images.kinds import settle_input
 from softlab.modalities.images.restated import LooksSame, as_settled, find_same, restated
 from softlab.modalities.images.torchvision_sets import open_named
@@ -48,6 +48,9 @@ class Images:
 
     def decode(self, raw: Raw) -> ImageExample:
         return decode_example(raw, self.decoding)
+
+    def of_sample(self, example: ImageExample, *, key: str, place: str) -> ImageExample:
+        return replace(example, key=key, place=place) if isinstance(example, ScaledJpeg) else example
 
     @property
     def kept_as(self) -> str:

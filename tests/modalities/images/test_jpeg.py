@@ -3,6 +3,7 @@
 # Shape letters: C channels, H height, W width.
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from softlab.errors import InvalidOption, UnreadableSample
 from softlab.loading.decoded import DecodedSample
 from softlab.modalities.images.decode import decode_image
 from softlab.modalities.images.decoding import ImageDecoding
-from softlab.modalities.images.example import decode_example
+from softlab.modalities.images.example import ImageExample, decode_example
 from softlab.modalities.images.inputs import ImageInput
 from softlab.modalities.images.jpeg import ScaledJpeg, find_jpeg
 from softlab.modalities.images.modality import MODALITY, Images
+from softlab.modalities.images.views.first_transform import apply_transform
+from softlab.modalities.images.views.transforms import build_transform, parse_transform
 from softlab.modalities.modality import decode_sample
-from softlab.sources.source import Sample
+from softlab.sources.source import Sample, reason_of
 from tests.modalities.images.photos import jpeg, turned_jpeg
 from tests.sources.pictures import encoded, picture
 
@@ -89,14 +92,37 @@ def test_a_damaged_jpeg_is_unreadable_as_without_scaling(data: bytes) -> None:
 
 
 def test_a_jpeg_without_the_tables_it_names_is_told_by_its_size_and_hash() -> None:
-    data = bytearray(jpeg(64, 48))
-    while (at := data.find(b"\xff\xdb")) >= 0:  # a table of quantisation becomes a comment
-        data[at + 1] = 0xFE
-
     with pytest.raises(
         UnreadableSample, match=r"a JPEG of 64 x 48 pixels \(BLAKE3 of its bytes .{16}\) can't be decoded: .*Repair"
     ):
-        found(bytes(data)).whole()
+        found(without_tables(64, 48)).whole()
+
+
+def without_tables(width: int, height: int) -> bytes:
+    """Its header is right, and no pixel can be decoded."""
+    return jpeg(width, height).replace(b"\xff\xdb", b"\xff\xfe")  # tables of quantisation become comments
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        MODALITY.check,
+        lambda example: MODALITY.collate([example], ImageInput(size=(8, 8))),
+        lambda example: apply_transform(build_transform(parse_transform("RandomResizedCrop(8)")), example),
+        lambda example: apply_transform(build_transform(parse_transform("RandomHorizontalFlip(1.0)")), example),
+    ],
+    ids=["check", "input", "crop", "flip"],
+)
+def test_one_that_fails_when_it_is_used_is_told_by_its_key_and_place(use: Callable[[ImageExample], object]) -> None:
+    data = without_tables(64, 48)
+    sample = Sample(index=0, key="b.jpg", fields={"image": data}, content_hash=b"", place="pets")
+    example = decode_sample(sample, Images(SCALED))
+
+    with pytest.raises(
+        UnreadableSample, match=r"^pets: sample 'b\.jpg' can't be read: .*`source.skip_unreadable"
+    ) as told:
+        use(example)
+    assert "pets" not in reason_of(told.value)
 
 
 @given(st.binary(max_size=200))
