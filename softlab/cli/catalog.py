@@ -109,7 +109,7 @@ def _facts(catalog: Catalog, record: VersionRecord, signer: str | None) -> dict[
         "accuracy": format_share(summary.accuracy),
         "classes": "-" if summary.num_classes is None else f"{summary.num_classes:,}",
         "views": f"{summary.num_views:,}",
-        "K": "-" if summary.k is None else f"{summary.k:,}",
+        "K": summary.kept_in_words,
         "features": ", ".join(summary.features) or "-",
         "size": format_bytes(summary.num_bytes),
         "signed": "no" if signer is None else signer,

@@ -198,8 +198,9 @@ class SoftLabels:
 
         -inf if no class is outside. At a stored temperature this is the stored value. Between stored ones, and above,
         it is interpolated, and an `InterpolatedTail` warning says by how much it may be off. Raises InvalidOption below
-        the smallest one.
+        the smallest one, and StoreMismatch for entries that are a sample, which have no tail.
         """
+        self.check_kept_largest("the probability outside the kept classes")
         if self.k == self.num_classes:
             return torch.full_like(self.max_logit_B, -math.inf)
         if temperature in self.temperatures:

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from softlab.manifest.outputs import SampledRecord
 from softlab.manifest.records import Manifest
 from softlab.manifest.value_types import Count, Fingerprint, Positive, Record, Share
 
@@ -38,6 +39,10 @@ class Summary(Record, frozen=True, kw_only=True):
 
     head: Literal["softmax", "sigmoid"] | None
     k: Positive | None
+    resolution: Positive | UnsetType = UNSET
+    """Where that output is a sample of its classes: those of probability 1 / resolution or more are stored exactly, and
+    a row has up to `k` entries. A record says nothing where the `k` largest logits are kept."""
+
     temperatures: tuple[float, ...]
     captured_mass: tuple[float, ...]
     """Mean probability of the kept classes, one a temperature."""
@@ -52,6 +57,13 @@ class Summary(Record, frozen=True, kw_only=True):
     """Of all files that the manifest names."""
 
     parent: Fingerprint | None
+
+    @property
+    def kept_in_words(self) -> str:
+        """`16`, `sampled at 1/16`, or `-` where a store has no classes."""
+        if self.resolution is not UNSET:
+            return f"sampled at 1/{self.resolution}"
+        return "-" if self.k is None else f"{self.k:,}"
 
 
 class VersionRecord(Record, frozen=True, kw_only=True):
@@ -116,6 +128,7 @@ def summarise(manifest: Manifest) -> Summary:
         num_classes=labels.label_space.num_classes if labels else None,
         head=labels.head if labels else None,
         k=labels.selection.k if labels else None,
+        resolution=labels.selection.resolution if labels and isinstance(labels.selection, SampledRecord) else UNSET,
         temperatures=labels.selection.temperatures if labels else (),
         captured_mass=statistics.mean_captured_mass if statistics else (),
         num_views=manifest.views.num_views,

@@ -134,7 +134,8 @@ class DecodedGroups:
         return (group, f"{group}{SAMPLES}", f"{group}{ENTRIES}") if group in self._sampled else (group,)
 
     def _entries_of(self, group: str, view: int) -> UnitRows:
-        """Raises DamagedStore for more of them than a shard has room for. The counts of a whole view are small."""
+        """Raises DamagedStore for more of them than a shard has room for, or than the manifest tells, by which room is
+        made in the row cache. The counts of a whole view are small."""
         if (group, view) not in self._entries:
             name = entries_of(self.manifest, group)
             told = name.rpartition("/")[0]
@@ -143,7 +144,15 @@ class DecodedGroups:
             for part in self._parts:
                 self._checked(entries.in_shard(self.manifest.grid.shard(view, part)), group=group)
             self._entries[group, view] = entries
+            self._check_told(group)
         return self._entries[group, view]
+
+    def _check_told(self, group: str) -> None:
+        found = sum(entries.num_rows for (of, _), entries in self._entries.items() if of == group)
+        if found > (told := self._num_rows(group)):
+            raise DamagedStore(
+                f"{self.name}: {group} has {found:,} entries or more, its manifest tells {told:,}. Get the store again."
+            )
 
     @property
     def _parts(self) -> range:

@@ -161,6 +161,9 @@ class Settled:
     weights: str | None = None
     """The teacher's fingerprint."""
 
+    arguments: Mapping[str, object] | None = None
+    """Of the teacher; None where no dump was begun."""
+
     shard_units: int | None = None
     """A shard's room for units: samples need not be counted again."""
 
@@ -186,6 +189,7 @@ def settled_by(plan: StorePlan) -> Settled:
         codings={output.name: output.coding for output in plan.classes},
         k={output.name: output.selection.k for output in plan.classes},
         weights=plan.teacher.weights_fingerprint,
+        arguments=plan.teacher.arguments,
         shard_units=plan.storage.shard_units,
         shard_rows=plan.storage.shard_rows,
         format_version=plan.format_version,

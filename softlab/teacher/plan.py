@@ -38,6 +38,7 @@ from softlab.manifest import (
     version_to_go_on,
 )
 from softlab.modalities.modality import choose_field, decoding_for, modality_of, model_arguments, options_by_name
+from softlab.models.attention import ATTENTION, attention_of
 from softlab.models.outputs import WantedOutput
 from softlab.models.weights import weights_fingerprint
 from softlab.shards import (
@@ -108,7 +109,9 @@ def make_plan(
         kind="soft-labels",
         softlab_version=version("softlab"),
         libraries=_libraries(teacher, seen),
-        teacher=_teacher_record(teacher, options, weights or weights_fingerprint(teacher.module)),
+        teacher=_teacher_record(
+            teacher, options, weights=weights or weights_fingerprint(teacher.module), settled=settled
+        ),
         views=views.record,
         outputs=(
             *(
@@ -232,14 +235,20 @@ def _check_class_names(teacher: Teacher, example: TeacherOutput) -> None:
         )
 
 
-def _teacher_record(teacher: Teacher, options: DumpOptions, weights: str) -> TeacherRecord:
+def _teacher_record(teacher: Teacher, options: DumpOptions, *, weights: str, settled: Settled) -> TeacherRecord:
     return TeacherRecord(
         model=teacher.name,
-        arguments=plain(teacher.arguments),
+        arguments=plain({**teacher.arguments, **_attention(teacher, settled)}),
         weights_fingerprint=weights,
         num_parameters=sum(parameter.numel() for parameter in teacher.module.parameters()),
         precision="float32" if options.device.autocast == "none" else options.device.autocast,
     )
+
+
+def _attention(teacher: Teacher, settled: Settled) -> dict[str, str]:
+    """Told as an argument also where it wasn't given; not beside a dump that was begun without telling it."""
+    used, begun = attention_of(teacher.module), settled.arguments
+    return {} if used is None or (begun is not None and ATTENTION not in begun) else {ATTENTION: used}
 
 
 def _input_record(teacher: Teacher, source: Source, seen: Sequence[InputRecord]) -> InputRecord:

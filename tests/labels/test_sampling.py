@@ -1,6 +1,7 @@
 """What a sample of a row's classes is, that it isn't biased, and what becomes of odd rows."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softlab.errors import InvalidOption
+from softlab.errors import InvalidOption, StoreMismatch
+from softlab.labels.dense import dense_probabilities
 from softlab.labels.lazy_logits import LazyLogits
 from softlab.labels.sampling import keep_sampled
 from softlab.labels.soft_labels import SoftLabels
@@ -320,3 +322,10 @@ def test_half_precision_is_sampled_in_float32() -> None:
     logits_RC = make_logits(rows=5).bfloat16()
 
     assert all(map(torch.equal, sample(logits_RC).tensors(), sample(logits_RC.float()).tensors()))
+
+
+@pytest.mark.parametrize("ask", [lambda labels: labels.log_tail_at(1.0), dense_probabilities])
+def test_a_sample_has_no_tail_and_no_probability_for_each_class(ask: Callable[[SoftLabels], Tensor]) -> None:
+    """A class that was drawn twice would have the weight of one draw, and one that wasn't drawn none."""
+    with pytest.raises(StoreMismatch, match=r"outside the kept classes needs .* samples of its classes"):
+        ask(sample(make_logits(3)))

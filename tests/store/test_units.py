@@ -16,6 +16,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from softlab.errors import DamagedStore, TeacherError
 from softlab.identity import digest_of
@@ -337,3 +338,16 @@ def test_a_parquet_shard_with_other_rows_than_its_samples_is_damage(tmp_path: Pa
 
     with pytest.raises(DamagedStore, match=re.escape("a file of 6 rows instead of 5")):
         store.read([3])
+
+
+def test_a_manifest_that_tells_fewer_entries_than_there_are_makes_no_room_for_them(tmp_path: Path) -> None:
+    manifest = write_units(tmp_path / "store", some_model(is_sampled=True))
+    told = {
+        name: each if each.entries is UNSET else msgspec.structs.replace(each, entries=3)
+        for name, each in manifest.statistics.items()
+    }
+    (tmp_path / "store/manifest.json").write_bytes(encode(msgspec.structs.replace(manifest, statistics=told)))
+
+    with pytest.raises(DamagedStore, match=r"entries or more, its manifest tells 3\. Get the store again"):
+        open_store(tmp_path / "store", cache=CacheOptions(dir=tmp_path / "cache")).read(range(len(ROWS)))
+    assert not list((tmp_path / "cache").rglob("*entries*.rows"))

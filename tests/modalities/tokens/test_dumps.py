@@ -4,16 +4,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 import softlab
-from softlab.errors import OddSource, RandomWeights, StoreMismatch
+from softlab.errors import DamagedStore, OddSource, RandomWeights, StoreMismatch
+from softlab.manifest import TokensRecord, encode
 from softlab.modalities.modality import model_arguments
 from softlab.modalities.tokens.inputs import TokensInput
 from softlab.models.build import ModelOptions, build_model
+from softlab.teacher import plan
 from tests.modalities.tokens.llamas import DOCUMENTS, save_llama
 from tests.student.flat_options import train_options
 
@@ -30,8 +33,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return softlab.open_source(softlab.SourceOptions(path=str(path), fields={"text": "text"}), modality="tokens")
 
 
-def dump(llama: Path, source: Any, out: Path, *, pack: bool = False, way: str = "sdpa", **options: Any) -> Any:
-    model = ModelOptions(model=f"hf:{llama}", arguments={"task": "causal", "attn_implementation": way})
+def dump(llama: Path, source: Any, out: Path, *, pack: bool = False, way: str | None = "sdpa", **options: Any) -> Any:
+    asked = {} if way is None else {"attn_implementation": way}
+    model = ModelOptions(model=f"hf:{llama}", arguments={"task": "causal", **asked})
     input = TokensInput(tokenizer=str(llama), pack=pack)
     teacher = softlab.Teacher(
         module=build_model(model, told=model_arguments(input)),
@@ -64,6 +68,29 @@ def test_a_dump_does_not_go_on_with_another_attention(llama: Path, source: Any, 
         dump(llama, source, tmp_path / "store", way="eager", views="+1")
 
 
+def test_the_attention_that_a_teacher_used_is_recorded_where_none_was_asked_for(
+    llama: Path, source: Any, tmp_path: Path
+) -> None:
+    store = dump(llama, source, tmp_path / "store", way=None)
+
+    assert store.manifest.teacher.arguments == {"task": "causal", "attn_implementation": "sdpa"}
+    with pytest.raises(StoreMismatch, match=r"`teacher.arguments.attn_implementation` was 'sdpa', is now 'eager'"):
+        dump(llama, source, tmp_path / "store", way="eager", views="+1")
+    assert dump(llama, source, tmp_path / "store", way="sdpa", views="+1").num_views == 2
+
+
+def test_a_store_that_does_not_tell_its_attention_gets_further_views(
+    llama: Path, source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(plan, "attention_of", lambda module: None)
+        dump(llama, source, tmp_path / "store", way=None)
+
+    store = dump(llama, source, tmp_path / "store", way=None, views="+1")
+
+    assert (store.num_views, store.manifest.teacher.arguments) == (2, {"task": "causal"})
+
+
 @pytest.mark.parametrize("by_length", [False, True])
 def test_students_learn_from_the_tokens_of_a_store_as_from_the_texts(
     llama: Path, source: Any, tmp_path: Path, by_length: bool
@@ -85,6 +112,17 @@ def test_students_learn_from_the_tokens_of_a_store_as_from_the_texts(
 
     assert losses[0] is not None
     assert losses[1] == pytest.approx(losses[0], abs=1e-6 if not by_length else 0.3)  # other samples share a batch
+
+
+def test_a_manifest_that_tells_fewer_tokens_than_there_are_is_refused(llama: Path, source: Any, tmp_path: Path) -> None:
+    manifest = dump(llama, source, tmp_path / "store").manifest
+    shards = tuple(
+        msgspec.structs.replace(each, tokens=TokensRecord(read=1, cut_off=0), cut_off=0) for each in manifest.shards
+    )
+    (tmp_path / "store/manifest.json").write_bytes(encode(msgspec.structs.replace(manifest, shards=shards)))
+
+    with pytest.raises(DamagedStore, match=rf"its manifest tells {len(shards)}\. Get the store again"):
+        softlab.open_store(tmp_path / "store").read_tokens([0])
 
 
 def test_of_a_student_with_adapters_its_own_weights_stay(llama: Path, source: Any, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from softlab.errors import DamagedStore, InvalidOption, NotAStore, RemoteFailed, VersionTaken
-from softlab.manifest.versions import VersionRecord, summarise
+from softlab.manifest.outputs import SampledRecord, SelectionRecord
+from softlab.manifest.versions import Summary, VersionRecord, summarise
 from softlab.remote import attempts
 from softlab.remote.folder import FolderBackend
 from softlab.remote.remote import Remote
@@ -17,7 +20,7 @@ from softlab.sharing.catalogue.versions import (
     publish_version,
 )
 from softlab.store.published import read_tag, read_version, tag_path, version_path
-from tests.manifests import make_manifest
+from tests.manifests import LABELS, make_manifest
 from tests.sharing.publishing import remote_of
 
 
@@ -39,6 +42,24 @@ def draft(digit: str, *, licence: str = "MIT", terms: str = "") -> VersionRecord
         terms=terms,
         summary=summarise(make_manifest()),
     )
+
+
+@pytest.mark.parametrize(
+    ("selection", "told", "resolution"),
+    [
+        (SampledRecord(resolution=16), "sampled at 1/16", 16),
+        (SelectionRecord(k=3, temperatures=(1.0, 4.0)), "3", UNSET),
+    ],
+)
+def test_a_summary_tells_how_the_classes_of_a_row_were_chosen(
+    selection: SelectionRecord | SampledRecord, told: str, resolution: int | UnsetType
+) -> None:
+    manifest = make_manifest(outputs=(msgspec.structs.replace(LABELS, selection=selection),))
+
+    summary = summarise(manifest)
+
+    assert (summary.kept_in_words, summary.resolution) == (told, resolution)
+    assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
 
 
 def test_versions_and_tags_are_listed_and_nothing_else(remote: Remote) -> None:

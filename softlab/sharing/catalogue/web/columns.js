@@ -21,7 +21,7 @@ const COLUMNS = [
     of: (v) => v.summary.k ?? -1,
     isNumber: true,
     rank: 2,
-    hint: "largest logits of a row, of how many classes",
+    hint: "largest logits of a row, of how many classes; 1/N: classes of at least that probability and a sample",
   },
   {
     id: "captured",
@@ -64,9 +64,7 @@ function tableRow(catalog, version) {
     accuracy: share(summary.accuracy),
     samples: count(summary.num_samples),
     views: count(summary.num_views),
-    kept: hasLabels(summary)
-      ? [count(summary.k), make("span", { class: "of" }, ` / ${count(summary.num_classes)}`)]
-      : "–",
+    kept: keptInShort(summary),
     captured: share(summary.captured_mass[0] ?? null),
     size: bytes(summary.num_bytes),
     licence: version.licence || "–",

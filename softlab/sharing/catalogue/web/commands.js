@@ -7,7 +7,11 @@ let address = "";
 function commands(version, about, signer) {
   const whole = () => quoted(`${address.replace(/\/+$/, "")}/${addressOf(version)}`);
   let options = trainOptions(version, null);
-  const train = (store) => `softlab train-student --store ${store} --source YOUR_DATA${options} --out RUN`;
+  let isSource = false;
+  const train = (store) => {
+    const source = isSource ? `store:${store}` : "YOUR_DATA";
+    return `softlab train-student --store ${store} --source ${source}${options} --out RUN`;
+  };
   const all = [
     ["Pull it", () => `softlab pull ${whole()} ${version.name}`],
     ["Train from what was pulled", () => train(version.name)],
@@ -36,6 +40,7 @@ function commands(version, about, signer) {
   about.then(
     (found) => {
       options = trainOptions(version, found);
+      isSource = holdsTokens(found);
       show();
     },
     () => {}, // what went wrong is told among the facts
@@ -71,9 +76,15 @@ function commands(version, about, signer) {
   ];
 }
 
+// Which students read in place of the texts.
+function holdsTokens(about) {
+  return about !== null && about.modality === "tokens";
+}
+
 // A student with as many outputs, on images of the teacher's size, at a temperature that is stored; built of numbers
 // alone, as others wrote what they are read from.
 function trainOptions({ summary }, about) {
+  if (holdsTokens(about)) return " --set input.modality=tokens --student softlab:tokens_transformer";
   const words = [" --student torchvision:resnet18"];
   if (hasLabels(summary) && summary.num_classes !== 1000) words.push(` --set student.resnet18.arguments.num_classes=${summary.num_classes}`);
   if (about !== null && about.modality === "images") {

@@ -15,9 +15,22 @@ function bytes(value) {
   return `${scaled.toFixed(power === 0 || scaled >= 100 ? 0 : 1)} ${units[power]}`;
 }
 
-// What a store keeps of a row: logits of some classes, or values alone.
+// What a store keeps of a row: logits of some classes, a sample of all classes, or values alone.
 function kept(summary) {
-  return hasLabels(summary) ? `${count(summary.k)} of ${count(summary.num_classes)} classes kept` : "no soft labels";
+  if (!hasLabels(summary)) return "no soft labels";
+  const of = `${count(summary.num_classes)} classes`;
+  return isSampled(summary) ? `${of}, sampled at 1/${summary.resolution}` : `${count(summary.k)} of ${of} kept`;
+}
+
+function isSampled(summary) {
+  return Number.isInteger(summary.resolution);
+}
+
+// The same in a cell of the list.
+function keptInShort(summary) {
+  if (!hasLabels(summary)) return "–";
+  const number = isSampled(summary) ? `1/${summary.resolution}` : count(summary.k);
+  return [number, make("span", { class: "of" }, ` / ${count(summary.num_classes)}`)];
 }
 
 function day(moment) {

@@ -7,6 +7,7 @@ from tests.sharing.catalogue.web.browsing import Visit
 from tests.sharing.catalogue.web.catalogues import (
     PETS,
     VERSIONS,
+    write_about,
     write_card,
     write_catalogue,
     write_figures,
@@ -100,6 +101,17 @@ def test_commands_are_those_that_work_for_the_store(
     site.show("#pets@1")
 
     assert told in site.texts(".command code")[1]
+
+
+def test_students_of_a_language_model_read_the_tokens_of_its_store(tmp_path: Path, site: Visit) -> None:
+    version = make_version("chats", 1, num_classes=49_152, k=17, resolution=16, temperatures=(1.0,), captured_mass=(1,))
+    write_catalogue(tmp_path, [version])
+    write_about(tmp_path, version, modality="tokens", input={})
+
+    site.show("#chats@1")
+
+    options = "--set input.modality=tokens --student softlab:tokens_transformer --out RUN"
+    assert site.texts(".command code")[1] == f"softlab train-student --store chats --source store:chats {options}"
 
 
 VALUES_ALONE: dict[str, Any] = {

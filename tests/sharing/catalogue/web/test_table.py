@@ -26,6 +26,17 @@ def test_the_newest_version_is_the_first_row(visit: Visit) -> None:
     ]
 
 
+def test_of_sampled_rows_the_resolution_is_shown_and_not_the_most_entries(tmp_path: Path, site: Visit) -> None:
+    write_catalogue(tmp_path, [make_version("tokens", 1, num_classes=49_152, k=17, resolution=16)])
+
+    site.show()
+    listed = site.texts("td.kept")
+    site.show("#tokens@1")
+
+    assert listed == ["1/16 / 49,152"]
+    assert "49,152 classes, sampled at 1/16" in site.texts("dd")
+
+
 def test_words_filter_the_rows(visit: Visit) -> None:
     visit.show()
 
