@@ -77,8 +77,8 @@ class LazyLogits:
         return self.finish(functional.linear(self.hidden, *self.layer()))
 
     def chunks(self, *, rows: int | None = None, reuse: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """Which rows, and their logits [r, C]; as many at once as make 64 MiB, or `rows`. With `reuse` each chunk may
-        lie in the memory of the one before, which is overwritten then; there are no gradients."""
+        """Which rows, and their logits [r, C]; as many at once as make 64 MiB, or `rows`. With `reuse`, and
+        without gradients, each chunk may lie in the memory of the one before, which is overwritten then."""
         weight_CD, bias_C = self.layer()
         slices = list(row_slices(self.shape, rows=rows))
         room_RC = self._room(weight_CD, slices) if reuse else None
@@ -92,7 +92,8 @@ class LazyLogits:
     def _room(self, weight_CD: Tensor, slices: list[slice]) -> Tensor | None:
         """Memory for the products of the largest chunk; None where there is nothing to be gained. New memory of a
         process costs a CPU a sixth of the product; other devices keep it for what comes next."""
-        if self.device.type != "cpu" or self.bias_C is not None or self.ndim != 2 or len(slices) < 2:
+        is_plain = self.bias_C is None and self.ndim == 2 and not torch.is_grad_enabled()
+        if self.device.type != "cpu" or not is_plain or len(slices) < 2:
             return None
         return weight_CD.new_empty(slices[0].stop, len(weight_CD))
 

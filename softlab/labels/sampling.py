@@ -15,8 +15,8 @@ by 1e-7 of them; what is cumulated is float64, so that no class is too small to 
 # Shape letters: R rows, C classes, H candidates for the head, N resolution, K = N + 1 entries, G blocks of W classes.
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 from softlab.errors import InvalidOption
 from softlab.labels.lazy_logits import CHUNK_BYTES, LazyLogits, row_slices
 from softlab.labels.selection import ties_by_class_id
-from softlab.labels.soft_labels import SoftLabels, join_labels
+from softlab.labels.soft_labels import SoftLabels
 
 SMALL_TAIL = 16
 """Tails of less than 1 / (16 N) have an entry in some rows only."""
@@ -57,7 +57,7 @@ def keep_sampled(
         _sample(logits_RC.float(), room, resolution=resolution, uniforms_R2=uniforms_R2[some])
         for some, logits_RC in _chunks(logits, rows=rows)
     ]
-    return join_labels(parts)
+    return _as_labels(_Sample.join(parts), num_classes=logits.shape[1])
 
 
 def check_resolution(resolution: int) -> None:
@@ -140,30 +140,61 @@ class _Tail:
     """As a probability."""
 
 
-def _sample(logits_RC: Tensor, room: _Room, *, resolution: int, uniforms_R2: Tensor) -> SoftLabels:
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What is kept of some rows, before it is laid out as entries: for all rows at once, as a small operation costs the
+    same however many rows it has."""
+
+    class_ids_RH: Tensor
+    log_p_RH: Tensor
+    count_R: Tensor
+    drawn_RN: Tensor
+    num_drawn_R: Tensor
+    log_weight_R: Tensor
+    entropy_R: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["_Sample"]) -> "_Sample":
+        """The rows of several chunks, one behind the other."""
+        return cls(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+
+
+def _sample(logits_RC: Tensor, room: _Room, *, resolution: int, uniforms_R2: Tensor) -> _Sample:
     head, tail, entropy_R = _part(logits_RC, room, resolution=resolution)
     uniforms_R2 = uniforms_R2.to(tail.mass_R)
     num_drawn_R, log_weight_R = _how_many(tail.mass_R, resolution=resolution, uniform_R=uniforms_R2[:, 1])
     marks_RN = torch.arange(resolution, device=logits_RC.device) + uniforms_R2[:, :1]
-    drawn_RN = _classes_at(marks_RN / num_drawn_R.clamp(min=1)[:, None], tail, room)
+    return _Sample(
+        class_ids_RH=head.class_ids_RH,
+        log_p_RH=head.log_p_RH,
+        count_R=head.count_R,
+        drawn_RN=_classes_at(marks_RN / num_drawn_R.clamp(min=1)[:, None], tail, room),
+        num_drawn_R=num_drawn_R,
+        log_weight_R=log_weight_R,
+        entropy_R=entropy_R,
+    )
 
-    slots_K = torch.arange(resolution + 1, device=logits_RC.device)
-    head_RK = slots_K.clamp(max=head.class_ids_RH.shape[1] - 1).expand(len(logits_RC), -1)
-    place_RK = slots_K - head.count_R[:, None]
-    is_head_RK, is_entry_RK = place_RK < 0, place_RK < num_drawn_R[:, None]
-    drawn_RK = drawn_RN.gather(1, place_RK.clamp(min=0, max=resolution - 1)).where(is_entry_RK, 0)
-    weight_RK = log_weight_R[:, None].where(is_entry_RK, -math.inf)
-    log_weights_RK = head.log_p_RH.gather(1, head_RK).where(is_head_RK, weight_RK)
+
+def _as_labels(sample: _Sample, *, num_classes: int) -> SoftLabels:
+    """The head's entries first, then those that were drawn."""
+    num_rows, resolution = sample.drawn_RN.shape
+    slots_K = torch.arange(resolution + 1, device=sample.drawn_RN.device)
+    head_RK = slots_K.clamp(max=sample.class_ids_RH.shape[1] - 1).expand(num_rows, -1)
+    place_RK = slots_K - sample.count_R[:, None]
+    is_head_RK, is_entry_RK = place_RK < 0, place_RK < sample.num_drawn_R[:, None]
+    drawn_RK = sample.drawn_RN.gather(1, place_RK.clamp(min=0, max=resolution - 1)).where(is_entry_RK, 0)
+    weight_RK = sample.log_weight_R[:, None].where(is_entry_RK, -math.inf)
+    log_weights_RK = sample.log_p_RH.gather(1, head_RK).where(is_head_RK, weight_RK)
     return SoftLabels(
-        class_ids_BK=head.class_ids_RH.gather(1, head_RK).where(is_head_RK, drawn_RK),
+        class_ids_BK=sample.class_ids_RH.gather(1, head_RK).where(is_head_RK, drawn_RK),
         logits_BK=(log_weights_RK - log_weights_RK[:, :1]).float(),
-        log_tail_BT=torch.full_like(entropy_R[:, None], -math.inf, dtype=torch.float32),
+        log_tail_BT=torch.full_like(sample.entropy_R[:, None], -math.inf, dtype=torch.float32),
         max_logit_B=log_weights_RK[:, 0].float(),
         temperatures=(1.0,),
-        num_classes=logits_RC.shape[1],
+        num_classes=num_classes,
         absolute=False,
         interpolates=False,
-        entropy_B=entropy_R.float(),
+        entropy_B=sample.entropy_R.float(),
     )
 
 
