@@ -76,11 +76,26 @@ class LazyLogits:
         """[..., C]; only where there is memory for all."""
         return self.finish(functional.linear(self.hidden, *self.layer()))
 
-    def chunks(self, *, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """Which rows, and their logits [r, C]; as many at once as make 64 MiB, or `rows`."""
+    def chunks(self, *, rows: int | None = None, reuse: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows, and their logits [r, C]; as many at once as make 64 MiB, or `rows`. With `reuse`, and
+        without gradients, each chunk may lie in the memory of the one before, which is overwritten then."""
         weight_CD, bias_C = self.layer()
-        for some in row_slices(self.shape, rows=rows):
-            yield some, self.finish(functional.linear(self.hidden[some], weight_CD, bias_C))
+        slices = list(row_slices(self.shape, rows=rows))
+        room_RC = self._room(weight_CD, slices) if reuse else None
+        for some in slices:
+            if room_RC is None:
+                yield some, self.finish(functional.linear(self.hidden[some], weight_CD, bias_C))
+            else:
+                out_RC = room_RC[: some.stop - some.start]
+                yield some, self.finish(torch.mm(self.hidden[some].to(weight_CD.dtype), weight_CD.T, out=out_RC))
+
+    def _room(self, weight_CD: Tensor, slices: list[slice]) -> Tensor | None:
+        """Memory for the products of the largest chunk; None where there is nothing to be gained. New memory of a
+        process costs a CPU a sixth of the product; other devices keep it for what comes next."""
+        is_plain = self.bias_C is None and self.ndim == 2 and not torch.is_grad_enabled()
+        if self.device.type != "cpu" or not is_plain or len(slices) < 2:
+            return None
+        return weight_CD.new_empty(slices[0].stop, len(weight_CD))
 
     def layer(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the classes alone, in the type that they are multiplied in."""

@@ -87,7 +87,7 @@ def select(
         return _select_top_k(output.rows, selection, options)
     if not len(output.rows):
         return _select_top_k(output.rows.whole(), selection, options)
-    parts = [_select_top_k(logits_RC, selection, options) for _, logits_RC in output.rows.chunks()]
+    parts = [_select_top_k(logits_RC, selection, options) for _, logits_RC in output.rows.chunks(reuse=True)]
     return join_labels([labels for labels, _ in parts]), torch.cat([is_finite_R for _, is_finite_R in parts])
 
 

@@ -53,6 +53,35 @@ def test_what_a_model_does_after_its_output_layer_is_done(
     assert changed.shape == changed.whole().shape
 
 
+@pytest.mark.parametrize("change", [{}, {"scale": 0.25}, {"scale": 3.0, "softcap": 2.0}, {"num_classes": 7}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+def test_chunks_that_share_memory_have_the_same_bits(
+    change: dict[str, float], dtype: torch.dtype, autocast: bool
+) -> None:
+    logits = replace(lazy(7, dtype=dtype), bias_C=None, **change)  # type: ignore[arg-type]
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        anew = list(logits.chunks(rows=3))
+        shared = [(some, chunk_RC.clone()) for some, chunk_RC in logits.chunks(rows=3, reuse=True)]
+
+    assert [some for some, _ in shared] == [some for some, _ in anew]
+    assert all(one.equal(other) for (_, one), (_, other) in zip(shared, anew, strict=True))
+
+
+def test_chunks_share_memory_only_where_that_is_asked_for_and_nothing_is_differentiated() -> None:
+    logits = replace(lazy(6), bias_C=None)
+
+    with torch.no_grad():
+        first, second = (chunk_RC for _, chunk_RC in logits.chunks(rows=3, reuse=True))
+        apart = [chunk_RC.data_ptr() for chunk_RC in [chunk_RC for _, chunk_RC in logits.chunks(rows=3)]]
+    learnt = replace(logits, weight_CD=logits.weight_CD.requires_grad_())
+
+    assert first.data_ptr() == second.data_ptr()
+    assert len(set(apart)) == 2
+    assert torch.cat([chunk_RC for _, chunk_RC in learnt.chunks(rows=3, reuse=True)]).requires_grad
+
+
 @pytest.mark.parametrize("rows", [1, 3, 6, 100, None])
 def test_chunks_are_the_rows_in_their_order(rows: int | None) -> None:
     logits = lazy(2, 3).flatten_rows()
