@@ -10,6 +10,7 @@
 | gaps      | entry        | uint8  | of the head: how far below the one before, in steps; else 0                     |
 
 A tail is written in steps of 2 / 64, an entropy in eighths: a quarter of a byte less than in the steps that they have.
+Between two steps a row's class ids decide which it gets, by how near it is to each, so that means are right.
 The entries are one row behind the other, those of the head first. The head weighs what the drawn leave of 1, split as
 its gaps say. With `frequent` classes an id is a rank: first those, in their order, then all others by their ids.
 
@@ -45,7 +46,10 @@ HEAD_STEP = 1 / 8
 1/16."""
 
 ENTROPY_STEPS, COARSE = 16, 2
-"""Of a nat; the second of these and of the steps of tails are written. Means over 1,000 rows are right to 0.001."""
+"""Of a nat; the second of these and of the steps of tails are written."""
+
+A_STEP = 1e-3
+"""Numbers that are no further from a step are one, but for the rounding of float32."""
 
 MOST_COUNTED = 2 * 255 + 1
 """What two bytes may count together, and none."""
@@ -88,11 +92,12 @@ class SampledCoding:
         ids_RK = self._encode_ids(labels.class_ids_BK.numpy(), is_head_RK=is_head_RK, num_R=num_R)
         is_there_RK = slots_K < num_R[:, None]
         entropy_R = labels.entropy_B.numpy().astype(np.float64) * ENTROPY_STEPS
+        dither_R = _dither(np.where(is_there_RK, labels.class_ids_BK.numpy() + 1, 0).sum(axis=1))
         return {
             "num_head": (num_R - num_drawn_R).astype(np.uint8),
             "num_drawn": num_drawn_R.astype(np.uint8),
-            "tail": _in_coarse_steps(tail_R * TAIL_STEPS),
-            "entropy": _in_coarse_steps(entropy_R),
+            "tail": _in_coarse_steps(tail_R * TAIL_STEPS, dither_R=dither_R),
+            "entropy": _in_coarse_steps(entropy_R, dither_R=dither_R),
             "class_ids": ids_RK[is_there_RK].astype(self.class_id_dtype),
             "gaps": np.where(is_head_RK, gaps_of(depths_RK, step=self.gap_step), 0)[is_there_RK].astype(np.uint8),
         }
@@ -177,9 +182,22 @@ class SampledCoding:
         return order_C.index_select(0, ranks_RK.flatten()).view(ranks_RK.shape)  # 6 times as fast as order_C[ranks_RK]
 
 
-def _in_coarse_steps(steps_R: Array) -> Array:
-    rounded: Array = (COARSE * np.clip(np.rint(steps_R / COARSE), 0, 255 // COARSE)).astype(np.uint8)
-    return rounded
+def _dither(sums_R: Array) -> Array:
+    """Of each row a number in 0..1 that looks random, by the sum of its class ids: those that were drawn, and the text,
+    decide it. Multiples of the golden ratio lie evenly, whatever the numbers."""
+    bits_R = sums_R.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    dither_R: Array = (bits_R >> np.uint64(11)) / 2.0**53
+    return dither_R
+
+
+def _in_coarse_steps(steps_R: Array, *, dither_R: Array) -> Array:
+    """Rounded up as often as a number lies far above the step below it, so that means over many rows are right, also of
+    rows that are alike. What is such a step already stays, so that labels that were read are written as they were."""
+    coarse_R = steps_R / COARSE
+    nearest_R = np.rint(coarse_R)
+    rounded_R = np.where(np.abs(coarse_R - nearest_R) < A_STEP, nearest_R, np.floor(coarse_R + dither_R))
+    found: Array = (COARSE * np.clip(rounded_R, 0, 255 // COARSE)).astype(np.uint8)
+    return found
 
 
 def frequent_classes(labels: SoftLabels, *, most: int = 4096, known_C: Array | None = None) -> tuple[int, ...]:
