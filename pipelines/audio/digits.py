@@ -13,27 +13,26 @@ that the teacher heard.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
+from learning import Task, accuracy, build, dump, largest_classes, open_clips, train
 
 import softlab
-from softlab.modalities.modality import model_arguments
 from softlab.sources.source import Source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "predictions"))
 from training import print_means
 
-FOLDER = Path("runs/audio/digits")
 VOICES = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 DIGITS, LABELLED = tuple("0123456789"), 5
-INPUT = softlab.AudioInput(sample_rate=8_000, mels=40)
-AUGMENT = softlab.AudioViews(crop=0.1, gain=6.0, noise=30.0, mask=0.2)
+TASK = Task(
+    folder=Path("runs/audio/digits"),
+    classes=DIGITS,
+    input=softlab.AudioInput(sample_rate=8_000, mels=40),
+    augment=softlab.AudioViews(crop=0.1, gain=6.0, noise=30.0, mask=0.2),
+)
 TEACHER = softlab.ModelOptions(
     model="softlab:audio_gru", arguments={"num_classes": 10, "width": 192, "num_layers": 2, "dropout": 0.3}
 )
@@ -41,7 +40,7 @@ STUDENTS = {
     "convolutions": softlab.ModelOptions(model="softlab:audio_conv", arguments={"num_classes": 10, "width": 24}),
     "GRU": softlab.ModelOptions(model="softlab:audio_gru", arguments={"num_classes": 10, "width": 32}),
 }
-VIEWS, TEACHER_EPOCHS, EPOCHS, BATCH = 4, 45, 6, 20
+TEACHER_EPOCHS, EPOCHS = 45, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +76,15 @@ def run(recordings: Sequence[Recording], *, seed: int) -> dict[str, dict[str, fl
     """Accuracy in % on two voices, of the teacher and of students by what they learnt."""
     unheard = [VOICES[(2 * seed + place) % len(VOICES)] for place in range(2)]
     heard = [each for each in recordings if each.voice not in unheard]
-    labelled = open_recordings(seed, "labelled", [each for each in heard if each.number < LABELLED])
+    labelled = open_recordings("labelled", [each for each in heard if each.number < LABELLED], seed=seed)
     unlabelled = [each for each in heard if each.number >= LABELLED]
-    test = open_recordings(seed, "test", [each for each in recordings if each.voice in unheard])
-    teacher = build(TEACHER, seed=seed)
-    train({"teacher": teacher}, labelled, [], epochs=TEACHER_EPOCHS, seed=seed)
-    found = {"the teacher": {name: accuracy(teacher, test) for name in STUDENTS}}
-    store = dump(teacher, unlabelled, seed=seed)
-    largest = open_recordings(seed, "largest", unlabelled, classes=largest_classes(store))
-    bare, whole = open_recordings(seed, "bare", unlabelled), open_recordings(seed, "whole", heard)
-    steps = EPOCHS * len(bare)
+    test = open_recordings("test", [each for each in recordings if each.voice in unheard], seed=seed)
+    teacher = build(TASK, TEACHER, seed=seed)
+    train(TASK, {"teacher": teacher}, labelled, [], epochs=TEACHER_EPOCHS, seed=seed)
+    found = {"the teacher": {name: accuracy(TASK, teacher, test) for name in STUDENTS}}
+    bare, whole = (open_recordings(name, part, seed=seed) for name, part in (("bare", unlabelled), ("whole", heard)))
+    store = dump(TASK, teacher, bare, seed=seed)
+    largest = open_recordings("largest", unlabelled, labels=largest_classes(TASK, store), seed=seed)
     learnt: dict[str, tuple[Source, list[softlab.Store]]] = {
         "the 200 labels": (labelled, []),
         "the teacher's largest class of 1,800": (largest, []),
@@ -94,74 +92,20 @@ def run(recordings: Sequence[Recording], *, seed: int) -> dict[str, dict[str, fl
         "all 2,000 labels": (whole, []),
     }
     for name, (source, stores) in learnt.items():
-        students = {student: build(options, seed=seed) for student, options in STUDENTS.items()}
-        train(students, source, stores, epochs=round(steps / len(source)), seed=seed)
-        found[name] = {student: accuracy(module, test) for student, module in students.items()}
+        students = {student: build(TASK, options, seed=seed) for student, options in STUDENTS.items()}
+        train(TASK, students, source, stores, epochs=round(EPOCHS * len(bare) / len(source)), seed=seed)
+        found[name] = {student: accuracy(TASK, module, test) for student, module in students.items()}
         print(f"seed {seed}, {name}: {found[name]}", flush=True)
     return found
 
 
 def open_recordings(
-    seed: int, part: str, recordings: Sequence[Recording], *, classes: Sequence[int] | None = None
+    part: str, recordings: Sequence[Recording], *, labels: Sequence[str] | None = None, seed: int
 ) -> Source:
-    """A Parquet file of them, with the digits that are said, or those of `classes`."""
-    labels = [each.digit for each in recordings] if classes is None else [DIGITS[number] for number in classes]
-    table = {
-        "audio": [each.file.read_bytes() for each in recordings],
-        "key": [each.file.stem for each in recordings],
-        "label": labels,
-    }
-    file = FOLDER / str(seed) / f"{part}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(table), file)
-    options = softlab.SourceOptions(path=str(file), fields={"audio": "audio"}, key_column="key", class_names=DIGITS)
-    return softlab.open_source(options, modality="audio")
-
-
-def build(options: softlab.ModelOptions, *, seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return softlab.build_model(options, told=model_arguments(INPUT))
-
-
-def dump(teacher: torch.nn.Module, recordings: Sequence[Recording], *, seed: int) -> softlab.Store:
-    """What the teacher says of views of recordings."""
-    source, out = open_recordings(seed, "unlabelled", recordings), FOLDER / str(seed) / "store"
-    who = softlab.Teacher(module=teacher, name="gru", arguments={}, input=INPUT)
-    softlab.dump_teacher(who, source, out, softlab.DumpOptions(views=VIEWS), augment=AUGMENT)
-    return softlab.open_store(out)
-
-
-def largest_classes(store: softlab.Store) -> list[int]:
-    """Of each recording's first view."""
-    classes: list[int] = store.read(np.arange(len(store))).class_ids_BK[:, 0].tolist()
-    return classes
-
-
-def train(
-    students: Mapping[str, torch.nn.Module],
-    source: Source,
-    stores: Sequence[softlab.Store],
-    *,
-    epochs: int,
-    seed: int,
-) -> None:
-    """On the stored labels alone; without stores on hard ones, with fresh views."""
-    learn = softlab.LearnOptions(
-        teachers=softlab.TeachersOptions(alpha=1.0),
-        loss=softlab.KlLoss(temperature=2.0),
-        optimizer=softlab.OptimizerOptions(learning_rate=3e-3),
-    )
-    options = softlab.TrainOptions(
-        run=softlab.RunOptions(epochs=epochs, batch_size=BATCH, seed=seed),
-        log=softlab.LogOptions(track=()),
-        learn=learn if stores else softlab.LearnOptions(optimizer=learn.optimizer),
-    )
-    softlab.train_students(students, source, stores, options, input=INPUT, augment=None if stores else AUGMENT)
-
-
-def accuracy(module: torch.nn.Module, test: Source) -> float:
-    """In %."""
-    return 100 * softlab.evaluate_model(module, test, input=INPUT).values["accuracy"]
+    """With the digits that are said, or with `labels`."""
+    sounds, keys = [each.file.read_bytes() for each in recordings], [each.file.stem for each in recordings]
+    said = [each.digit for each in recordings]
+    return open_clips(TASK, part, sounds=sounds, keys=keys, labels=said if labels is None else labels, seed=seed)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import soundfile
 import torch
+from learning import VIEWS, Task, accuracy, build, dump, largest_classes, open_clips, train
 
 import softlab
-from softlab.modalities.modality import model_arguments
 from softlab.sources.source import Source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "language"))
@@ -40,8 +38,12 @@ FOLDER = Path("runs/audio/languages")
 LANGUAGES = ("English", "French", "Italian", "Russian", "Spanish")
 RATE, LEAST_SECONDS, SECONDS = 8_000, 1.0, 2.0
 LABELLED, HELD_OUT = 20, 0.2
-INPUT = softlab.AudioInput(sample_rate=RATE, mels=40, hop_ms=20.0, window_ms=40.0)
-AUGMENT = softlab.AudioViews(crop=0.1, gain=6.0, mask=0.2)
+TASK = Task(
+    folder=FOLDER,
+    classes=LANGUAGES,
+    input=softlab.AudioInput(sample_rate=RATE, mels=40, hop_ms=20.0, window_ms=40.0),
+    augment=softlab.AudioViews(crop=0.1, gain=6.0, mask=0.2),
+)
 TEACHER = softlab.ModelOptions(
     model="softlab:audio_gru", arguments={"num_classes": 5, "width": 192, "num_layers": 2, "dropout": 0.3}
 )
@@ -49,7 +51,7 @@ STUDENTS = {
     "convolutions": softlab.ModelOptions(model="softlab:audio_conv", arguments={"num_classes": 5, "width": 24}),
     "GRU": softlab.ModelOptions(model="softlab:audio_gru", arguments={"num_classes": 5, "width": 32}),
 }
-VIEWS, TEACHER_EPOCHS, EPOCHS, BATCH = 4, 45, 4, 20
+TEACHER_EPOCHS, EPOCHS = 45, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +126,16 @@ def run(clips: Sequence[Clip], *, seed: int) -> dict[str, dict[str, float]]:
     """Accuracy in % on prompts that were held out and on an unheard voice, of the teacher and of students by what they
     learnt."""
     parts = split(clips, seed=seed)
-    labelled, whole = (open_clips(seed, name, parts[name]) for name in ("labelled", "whole"))
-    tests = {name: open_clips(seed, name, parts[name]) for name in ("held out", "unheard")}
-    teacher = build(TEACHER, seed=seed)
-    train({"teacher": teacher}, labelled, [], epochs=TEACHER_EPOCHS, seed=seed)
+    labelled, whole, bare, held_out, unheard = (
+        open_prompts(name, parts[name], seed=seed)
+        for name in ("labelled", "whole", "unlabelled", "held out", "unheard")
+    )
+    tests = {"held out": held_out, "unheard": unheard}
+    teacher = build(TASK, TEACHER, seed=seed)
+    train(TASK, {"teacher": teacher}, labelled, [], epochs=TEACHER_EPOCHS, seed=seed)
     found = {"the teacher": accuracies(dict.fromkeys(STUDENTS, teacher), tests)}
-    bare = open_clips(seed, "unlabelled", parts["unlabelled"])
-    store = dump(teacher, bare, seed=seed)
-    largest = open_clips(seed, "largest", parts["unlabelled"], classes=largest_classes(store))
+    store = dump(TASK, teacher, bare, seed=seed)
+    largest = open_prompts("largest", parts["unlabelled"], labels=largest_classes(TASK, store), seed=seed)
     learnt: dict[str, tuple[Source, list[softlab.Store]]] = {
         f"the {len(labelled)} labels": (labelled, []),
         "the teacher's largest class": (largest, []),
@@ -139,8 +143,8 @@ def run(clips: Sequence[Clip], *, seed: int) -> dict[str, dict[str, float]]:
         "all labels": (whole, []),
     }
     for name, (source, stores) in learnt.items():
-        students = {student: build(options, seed=seed) for student, options in STUDENTS.items()}
-        train(students, source, stores, epochs=round(EPOCHS * len(bare) / len(source)), seed=seed)
+        students = {student: build(TASK, options, seed=seed) for student, options in STUDENTS.items()}
+        train(TASK, students, source, stores, epochs=round(EPOCHS * len(bare) / len(source)), seed=seed)
         found[name] = accuracies(students, tests)
         print(f"seed {seed}, {name}, {len(source):,} clips: {found[name]}", flush=True)
     return found
@@ -168,65 +172,17 @@ def split(clips: Sequence[Clip], *, seed: int) -> dict[str, list[Clip]]:
     }
 
 
-def open_clips(seed: int, part: str, clips: Sequence[Clip], *, classes: Sequence[int] | None = None) -> Source:
-    """A Parquet file of them, with the languages that are spoken, or those of `classes`."""
-    table = {
-        "audio": [clip.wav for clip in clips],
-        "key": [f"{clip.voice}/{clip.prompt}" for clip in clips],
-        "label": [clip.language for clip in clips] if classes is None else [LANGUAGES[place] for place in classes],
-    }
-    file = FOLDER / str(seed) / f"{part}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(table), file)
-    options = softlab.SourceOptions(path=str(file), fields={"audio": "audio"}, key_column="key", class_names=LANGUAGES)
-    return softlab.open_source(options, modality="audio")
-
-
-def build(options: softlab.ModelOptions, *, seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return softlab.build_model(options, told=model_arguments(INPUT))
-
-
-def dump(teacher: torch.nn.Module, source: Source, *, seed: int) -> softlab.Store:
-    """What the teacher gives for views of clips."""
-    out = FOLDER / str(seed) / "store"
-    who = softlab.Teacher(module=teacher, name="gru", arguments={}, input=INPUT)
-    softlab.dump_teacher(who, source, out, softlab.DumpOptions(views=VIEWS), augment=AUGMENT)
-    return softlab.open_store(out)
-
-
-def largest_classes(store: softlab.Store) -> list[int]:
-    """Of each clip's first view."""
-    classes: list[int] = store.read(np.arange(len(store))).class_ids_BK[:, 0].tolist()
-    return classes
-
-
-def train(
-    students: Mapping[str, torch.nn.Module],
-    source: Source,
-    stores: Sequence[softlab.Store],
-    *,
-    epochs: int,
-    seed: int,
-) -> None:
-    """On the stored labels alone; without stores on hard ones, with fresh views."""
-    learn = softlab.LearnOptions(
-        teachers=softlab.TeachersOptions(alpha=1.0),
-        loss=softlab.KlLoss(temperature=2.0),
-        optimizer=softlab.OptimizerOptions(learning_rate=3e-3),
-    )
-    options = softlab.TrainOptions(
-        run=softlab.RunOptions(epochs=epochs, batch_size=BATCH, seed=seed),
-        log=softlab.LogOptions(track=()),
-        learn=learn if stores else softlab.LearnOptions(optimizer=learn.optimizer),
-    )
-    softlab.train_students(students, source, stores, options, input=INPUT, augment=None if stores else AUGMENT)
+def open_prompts(part: str, clips: Sequence[Clip], *, labels: Sequence[str] | None = None, seed: int) -> Source:
+    """With the languages that are spoken, or with `labels`."""
+    sounds, keys = [clip.wav for clip in clips], [f"{clip.voice}/{clip.prompt}" for clip in clips]
+    spoken = [clip.language for clip in clips]
+    return open_clips(TASK, part, sounds=sounds, keys=keys, labels=spoken if labels is None else labels, seed=seed)
 
 
 def accuracies(students: Mapping[str, torch.nn.Module], tests: Mapping[str, Source]) -> dict[str, float]:
     """In %."""
     return {
-        f"{student}, {part}": 100 * softlab.evaluate_model(module, test, input=INPUT).values["accuracy"]
+        f"{student}, {part}": accuracy(TASK, module, test)
         for student, module in students.items()
         for part, test in tests.items()
     }
