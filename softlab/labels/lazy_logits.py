@@ -91,7 +91,7 @@ class LazyLogits:
 
     def _room(self, weight_CD: Tensor, slices: list[slice]) -> Tensor | None:
         """Memory for the products of the largest chunk; None where there is nothing to be gained. New memory of a
-        process costs a CPU a sixth of the product; other devices keep it for what comes next."""
+        process costs a CPU about a tenth of the product; other devices keep it for what comes next."""
         is_plain = self.bias_C is None and self.ndim == 2 and not torch.is_grad_enabled()
         if self.device.type != "cpu" or not is_plain or len(slices) < 2:
             return None

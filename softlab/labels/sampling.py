@@ -107,7 +107,7 @@ class _Room:
 
     def look_into(self, values_RGW: Tensor, blocks_RN: Tensor) -> Tensor:
         """Some blocks of each row, [R, N, W]: those that were looked into before are overwritten. Whole blocks are
-        copied, which is 5 times as fast as to gather their numbers one by one."""
+        copied, which is several times as fast as to gather their numbers one by one."""
         num_rows, num_blocks, width = values_RGW.shape
         first_R = torch.arange(0, num_rows * num_blocks, num_blocks, device=values_RGW.device)
         index_E = (blocks_RN + first_R[:, None]).flatten()
@@ -189,7 +189,7 @@ def _as_labels(sample: _Sample, *, num_classes: int) -> SoftLabels:
         class_ids_BK=sample.class_ids_RH.gather(1, head_RK).where(is_head_RK, drawn_RK),
         logits_BK=(log_weights_RK - log_weights_RK[:, :1]).float(),
         log_tail_BT=torch.full_like(sample.entropy_R[:, None], -math.inf, dtype=torch.float32),
-        max_logit_B=log_weights_RK[:, 0].float(),
+        max_logit_B=log_weights_RK[:, 0].float().clone(memory_format=torch.contiguous_format),
         temperatures=(1.0,),
         num_classes=num_classes,
         absolute=False,
@@ -240,7 +240,7 @@ def _block_maxima(logits_RC: Tensor, *, width: int) -> Tensor:
     """[R, G]; the last block may be a shorter one."""
     num_full = logits_RC.shape[1] // width
     full_RC, rest_RC = logits_RC[:, : num_full * width], logits_RC[:, num_full * width :]
-    maxima_RG = full_RC.unflatten(1, (num_full, width)).amax(dim=2)
+    maxima_RG = full_RC.reshape(len(full_RC), num_full, width).amax(dim=2)
     return torch.cat([maxima_RG, rest_RC.amax(dim=1, keepdim=True)], dim=1) if rest_RC.shape[1] else maxima_RG
 
 

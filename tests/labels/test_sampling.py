@@ -306,6 +306,12 @@ def test_a_row_that_is_none_is_told_by_its_entropy_and_disturbs_no_other(row: li
     assert all(one[::2].equal(other[::2]) for one, other in zip(labels.tensors(), expected.tensors(), strict=True))
 
 
+def test_the_numbers_of_a_single_row_lie_side_by_side() -> None:
+    labels = sample(torch.randn(1, 40), resolution=4)
+
+    assert labels.max_logit_B.stride() == (1,)
+
+
 def test_no_rows_are_no_labels() -> None:
     labels = sample(make_logits(rows=0))
 
