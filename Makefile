@@ -3,6 +3,9 @@ BIN := .venv/bin
 # One more than cores, at most 4: tests often wait for processes, servers and disks.
 WORKERS := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
+# Tests start programs: what one of them has compiled the others use.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Of a campaign: how long it goes on, and what it tries; its counts are printed with the seed.
 MINUTES ?= 10
 SEED ?= $(shell $(PYTHON) -c "import random; print(random.randrange(10**6))")

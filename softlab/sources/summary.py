@@ -82,7 +82,8 @@ def describe_source(source: Source) -> SourceSummary:
 
 def count_suffixes(suffixes: Counter[str]) -> str:
     """`12 .heic, 3 .gif`, the most frequent first."""
-    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(4))
+    most = sorted(suffixes.items(), key=lambda each: (-each[1], each[0]))[:4]  # folders are listed in any order
+    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in most)
 
 
 def _same_names(class_names: Sequence[str]) -> tuple[str, ...]:

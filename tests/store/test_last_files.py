@@ -45,7 +45,7 @@ def known_of(table: SampleTable) -> SampleTable:
     return replace(table, content_hashes=ContentHashes.from_bytes(bytes(16 * len(table))), rows_N=None)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(num_samples=st.integers(1, 14), shard_rows=st.integers(1, 6), num_views=st.integers(1, 2))
 def test_a_store_that_is_finished_by_stretches_has_the_bytes_of_one_whose_table_was_given(
     tmp_path_factory: pytest.TempPathFactory, num_samples: int, shard_rows: int, num_views: int
@@ -65,7 +65,7 @@ def test_a_store_that_is_finished_by_stretches_has_the_bytes_of_one_whose_table_
     assert list(open_store(folder / "store").read_samples().keys) == list(table.keys)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(model=unit_models())
 def test_so_has_one_with_units(tmp_path_factory: pytest.TempPathFactory, model: UnitModel) -> None:
     folder, table = tmp_path_factory.mktemp("stores"), make_unit_samples(model)

@@ -79,7 +79,7 @@ def test_very_many_samples_have_several_files_and_the_format_says_so(tmp_path: P
     assert "samples/*.parquet" in (tmp_path / "large" / CARD_NAME).read_text()
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     num_samples=st.integers(1, 20),
     num_views=st.integers(1, 2),
@@ -97,7 +97,7 @@ def test_a_reader_that_knows_only_the_page_reads_the_same(
     assert verify_store(root).is_intact
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(model=unit_models(min_samples=7), data=st.data())
 def test_stores_with_units_and_parts_of_parts_of_them_hold_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel, data: st.DataObject

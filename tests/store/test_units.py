@@ -58,7 +58,7 @@ def some_model(*, format: FormatName = "zarr", rows_N: Sequence[int] = ROWS, **v
 # Reading.
 
 
-@settings(max_examples=12)  # each opens a store in five ways
+@settings(max_examples=8)  # each opens a store in five ways
 @given(model=unit_models(), data=st.data())
 def test_any_samples_are_read_in_any_order_and_view(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel, data: st.DataObject

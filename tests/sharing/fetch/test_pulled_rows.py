@@ -28,7 +28,7 @@ plans = st.builds(
 _numbers = count()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans, data=st.data())
 def test_the_rows_of_any_part_are_those_of_the_whole(tmp_path: Path, plan: StorePlan, data: st.DataObject) -> None:
     folder = tmp_path / str(next(_numbers))

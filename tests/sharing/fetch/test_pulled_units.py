@@ -18,7 +18,7 @@ FEATURES = ("states", "pooled")
 ROWS = (2, 0, 3, 1, 4, 1, 2)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(model=unit_models(), data=st.data())
 def test_the_rows_of_any_part_are_those_of_the_whole(
     tmp_path_factory: pytest.TempPathFactory, model: UnitModel, data: st.DataObject
