@@ -1,8 +1,10 @@
 """Curves that are followed while a run goes on: TensorBoard's, read back by its own reader, and those of wandb."""
 
 import importlib.util
+import math
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,15 @@ def train_two(store: Store, out: Path, *, on_progress: OnProgress | None = None,
     )
 
 
+def wait_for_the_next_second() -> None:
+    """TensorBoard reads the files of one second in the order of their names, of which the tenth comes before the
+    ninth."""
+    now = time.time()
+    time.sleep(math.ceil(now) - now + 0.05)
+
+
 def read_curves(out: Path) -> Curves:
-    """Step and value of each point, by step: TensorBoard reads the files of one second in the order of their names,
-    of which the tenth comes before the ninth."""
+    """Step and value of each point, by step."""
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
     tags = events.Tags()["scalars"]
@@ -86,6 +94,7 @@ def test_a_run_that_goes_on_continues_its_curves_without_doubled_points(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_two(first, tmp_path, on_progress=stop_at(stop), checkpoint_steps=checkpoint_steps)
+    wait_for_the_next_second()
     train_two(first, tmp_path, checkpoint_steps=checkpoint_steps)
 
     assert_same_curves(read_curves(tmp_path), expected_curves(tmp_path))

@@ -84,7 +84,7 @@ def test_a_row_tells_the_distribution_over_the_token_that_follows(llama: Path, s
     torch.testing.assert_close(weights_BK[is_head], head_BK[is_head], rtol=0.13, atol=0)
     torch.testing.assert_close(weights_BK.sum(dim=1), torch.ones(len(ids) - 1).double(), rtol=0, atol=2e-3)
     entropy_B = -(expected * expected.log()).sum(dim=1)
-    torch.testing.assert_close(labels.entropy_B.double(), entropy_B, rtol=0, atol=1 / 16 + 1e-4)  # eighths
+    torch.testing.assert_close(labels.entropy_B.double(), entropy_B, rtol=0, atol=1 / 8 + 1e-4)  # one of two eighths
 
 
 def test_a_store_tells_what_it_holds(llama: Path, source: Source, tmp_path: Path) -> None:

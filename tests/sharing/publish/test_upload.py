@@ -1,3 +1,4 @@
+import itertools
 import shutil
 import threading
 import time
@@ -89,8 +90,15 @@ def test_an_older_version_that_is_damaged_costs_only_the_copies(store: Path, oth
     assert_is_readable(folder, 2)
 
 
-def test_a_push_that_is_interrupted_goes_on_where_it_stopped(store: Path, root: str) -> None:
-    progress: list[int] = []
+def test_a_push_that_is_interrupted_goes_on_where_it_stopped(
+    store: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, sent, progress = Remote.write, itertools.count(), list[int]()
+
+    def write_slowly_after_eight(remote: Remote, path: str, data: bytes) -> None:
+        if next(sent) >= 8:  # else all are sent before the interruption is noticed
+            time.sleep(0.1)
+        write(remote, path, data)
 
     def interrupt(done: int, total: int) -> None:
         progress.append(done)
@@ -98,8 +106,10 @@ def test_a_push_that_is_interrupted_goes_on_where_it_stopped(store: Path, root: 
             raise KeyboardInterrupt
 
     one_by_one = PushOptions(licence="MIT", terms="", jobs=1)
-    with pytest.raises(KeyboardInterrupt):
-        push(store, f"{root}/pets", options=one_by_one, on_progress=interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "write", write_slowly_after_eight)
+        with pytest.raises(KeyboardInterrupt):
+            push(store, f"{root}/pets", options=one_by_one, on_progress=interrupt)
     before = [path for path in tree_of(root, digest_of_store(store)) if path != "push.json"]
 
     pushed = push(store, f"{root}/pets", options=one_by_one)
