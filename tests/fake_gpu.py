@@ -19,7 +19,7 @@ from softlab.labels.on_device import constant
 
 FAKE_GPU = torch.device("cuda", 0)
 INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
-CACHES = (constant, sampled_coding._is_before, sampled_coding._order_on)
+CACHES = (constant, sampled_coding._slots, sampled_coding._order_on)
 """They hold tensors of a device."""
 
 

@@ -39,6 +39,8 @@ class RowLayout:
     """Of each field's bytes in a row."""
 
     row_bytes: int
+    record: np.dtype[np.void]
+    """The same as numpy tells it."""
 
     def pack(self, arrays: Mapping[str, Array]) -> Rows:
         """Some rows' arrays as packed rows."""
@@ -49,10 +51,8 @@ class RowLayout:
 
     def columns(self, rows: Rows) -> dict[str, Array]:
         """Each field's part of packed rows, by name; the same memory, to be read or written."""
-        return {
-            field.name: rows[:, start : start + field.row_bytes].view(field.dtype).reshape(len(rows), *field.row_shape)
-            for field, start in zip(self.fields, self.starts, strict=True)
-        }
+        records = rows.view(self.record)[:, 0]
+        return {field.name: records[field.name] for field in self.fields}
 
     def clear_padding(self, rows: Rows) -> None:
         """Equal rows are then equal bytes."""
@@ -86,4 +86,13 @@ def layout_of(fields: Sequence[FieldRecord]) -> RowLayout:
     ordered = tuple(sorted(fields, key=lambda field: -np.dtype(field.dtype).itemsize))
     widest = np.dtype(ordered[0].dtype).itemsize
     *starts, used = itertools.accumulate((field.row_bytes for field in ordered), initial=0)
-    return RowLayout(fields=ordered, starts=tuple(starts), row_bytes=-(-used // widest) * widest)
+    row_bytes = -(-used // widest) * widest
+    record = np.dtype(
+        {
+            "names": [field.name for field in ordered],
+            "formats": [(field.dtype, field.row_shape) for field in ordered],
+            "offsets": starts,
+            "itemsize": row_bytes,
+        }
+    )
+    return RowLayout(fields=ordered, starts=tuple(starts), row_bytes=row_bytes, record=record)
