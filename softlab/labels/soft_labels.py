@@ -147,10 +147,8 @@ class SoftLabels:
         parts = zip(*(torch.split(tensor, list(rows)) for tensor in self.tensors()), strict=True)
         made: dict[Hashable, list[Any]] = {}
         return [
-            replace(
-                self._with_tensors(*part),
-                counts_B=counts[number],
-                block=Block(whole=self, sizes=rows, number=number, made=made),
+            self._with_tensors(
+                *part, counts_B=counts[number], block=Block(whole=self, sizes=rows, number=number, made=made)
             )
             for number, part in enumerate(parts)
         ]
@@ -169,7 +167,7 @@ class SoftLabels:
 
     def at_rows(self, rows_R: Tensor, *, counts_B: Tensor) -> "SoftLabels":
         """Some of the rows, in this order; `counts_B` are how many of them each sample has."""
-        return replace(self._with_tensors(*(tensor[rows_R] for tensor in self.tensors())), counts_B=counts_B)
+        return self._with_tensors(*(tensor[rows_R] for tensor in self.tensors()), counts_B=counts_B)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """All tensors go to another process as one: each costs a loader's main process 0.2 ms. A part goes without what
@@ -283,10 +281,10 @@ class SoftLabels:
     def _tensor_names(self) -> list[str]:
         return [name for name in _ON_DEVICE if getattr(self, name) is not None]
 
-    def _with_tensors(self, *tensors: Tensor) -> "SoftLabels":
-        """No longer a part: the others, as `tensors` gave them."""
+    def _with_tensors(self, *tensors: Tensor, block: "Block | None" = None, **others: Any) -> "SoftLabels":
+        """The others, as `tensors` gave them; a part only of `block`."""
         changes: dict[str, Any] = dict(zip(self._tensor_names(), tensors, strict=True))
-        return replace(self, block=None, **changes)
+        return replace(self, block=block, **changes, **others)
 
 
 def join_labels(parts: Sequence[SoftLabels]) -> SoftLabels:

@@ -165,10 +165,11 @@ def _same_numbers(stores: Sequence[Store], rows: Sequence[Rows]) -> Tensor:
 
 def _read_features(aligned: Aligned, order: Iterable[RowIndices], device: torch.device) -> Iterator[dict[str, Tensor]]:
     """Batch by batch: a feature may be a thousand times as large as labels."""
+    if not aligned.features:
+        yield from ({} for _ in order)
+        return
     batches = (_places(aligned, [rows]) for rows in order)
-    for places in _asked_ahead(
-        batches, lambda places: _ask_for_features(aligned, places), count=BATCHES_AHEAD if aligned.features else 0
-    ):
+    for places in _asked_ahead(batches, lambda places: _ask_for_features(aligned, places), count=BATCHES_AHEAD):
         yield {
             name: store.unpack_features(name, copy_to(device, torch.from_numpy(rows)))
             for name, store in aligned.features.items()
