@@ -84,9 +84,13 @@ def fields_hash(fields: Mapping[str, bytes | str | tuple[str, ...] | NDArray[Any
     return _hasher(b"fields", parts).digest(CONTENT_HASH_BYTES)
 
 
-def digest_of(data: bytes | memoryview | mmap) -> str:
-    """BLAKE3 of a file's bytes, 64 hex digits: what a manifest records for every file of a store."""
-    return blake3(data).hexdigest()
+def digest_of(*parts: bytes | memoryview | mmap) -> str:
+    """BLAKE3 of a file's bytes, in one or more parts, 64 hex digits: what a manifest records for every file of a
+    store."""
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 def keyed_digest_of(data: bytes | memoryview, *, key: str) -> str:

@@ -14,8 +14,9 @@ from softlab.manifest.storage import PrecisionRecord, ShardRecord
 from softlab.remote.remote import MAX_SINGLE_BYTES
 from softlab.shards import MAX_FIELD_BYTES
 
-UNSAFE_PARTS = (*'\\:*?"<>|', "//", "\n/", "/\n", "\n\n", "./", ".\n", " /", " \n")
-"""Of paths, one a line: signs that mean something to some system, and names that are empty or end in a dot or space."""
+UNSAFE_PARTS = (*'\\:*?"<>|', "//", "./", " /")
+"""Of paths, a slash before and behind each: signs that mean something to some system, and names that are empty or end
+in a dot or space."""
 
 SAMPLE_BYTES = 64
 """What a sample may add to one file, where there are so many that their table is larger than an object may be."""
@@ -85,12 +86,8 @@ def _find_wrong_file(manifest: Manifest) -> str | None:
 def _are_safe(joined: str, count: int) -> bool:
     """Of so many paths, one a line. Windows drops dots and spaces at the end of a name, so that these could also make
     two paths one."""
-    lines = f"\n{joined}\n"
-    return (
-        joined.count("\n") == count - 1
-        and joined.replace("\n", "").isprintable()
-        and not any(part in lines for part in UNSAFE_PARTS)
-    )
+    names = f"/{joined}/".replace("\n", "/")
+    return joined.count("\n") == count - 1 and names.isprintable() and not any(part in names for part in UNSAFE_PARTS)
 
 
 def _find_wrong_outputs(plan: StorePlan) -> str | None:

@@ -43,7 +43,7 @@ def encode(record: Record) -> bytes:
         return _canonical(record)
     blank = _canonical(msgspec.structs.replace(record, self_digest="0" * 64))
     at = blank.index(SELF_KEY)
-    digest = digest_of(blank[:at] + blank[at + SELF_BYTES :])
+    digest = digest_of(*_around_self(blank, at))
     return blank[:at] + SELF_KEY + digest.encode() + blank[at + SELF_BYTES - len(b'"') :]
 
 
@@ -87,9 +87,14 @@ def has_own_hash(data: bytes) -> bool:
 def is_as_written(data: bytes) -> bool:
     """Whether a document has the hash that it holds of itself."""
     at = data.find(SELF_KEY)
-    line = data[at : at + SELF_BYTES]
-    found = digest_of(data[:at] + data[at + SELF_BYTES :])
-    return at >= 0 and line == SELF_KEY + found.encode() + b'"'
+    if at < 0:
+        return False
+    return data[at : at + SELF_BYTES] == SELF_KEY + digest_of(*_around_self(data, at)).encode() + b'"'
+
+
+def _around_self(data: bytes, at: int) -> tuple[memoryview, memoryview]:
+    """What the hash is of: all but itself. Of 100,000 shards a copy would take a tenth of a second."""
+    return memoryview(data)[:at], memoryview(data)[at + SELF_BYTES :]
 
 
 def _check_self(data: bytes, *, where: str) -> None:

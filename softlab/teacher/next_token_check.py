@@ -15,6 +15,12 @@ FEWEST_ROWS = 64
 NEAR = (-2, -1, 1, 2)
 """Distances, in rows of the same sample, at which the most probable token is looked for too."""
 
+SHIFTED = "not one whose logits are shifted already"
+REPEATS = (
+    "not one that repeats the token it has read, as with weights that were never trained and an output layer that is "
+    "its embedding"
+)
+
 CLEARLY = 2.0
 """By how many times a wrong distance must be hit more often."""
 
@@ -34,7 +40,7 @@ def check_next_tokens(output: TeacherOutput) -> None:
             raise TeacherError(
                 f"output {name}: its most probable token is the one that follows in {share[0]:.1%} of the rows, and "
                 f"the one {rows} in {share[best]:.1%}: it seems to be about another token than the next. Give a model "
-                f"whose output at token t is about token t + 1, not one whose logits are shifted already."
+                f"whose output at token t is about token t + 1, {REPEATS if best == -1 else SHIFTED}."
             )
 
 

@@ -215,13 +215,13 @@ class Shifted(torch.nn.Module):
         return torch.nn.functional.one_hot(known_BL, 320).float() * self.scale
 
 
-@pytest.mark.parametrize("distance", [0, 2])
+@pytest.mark.parametrize(("distance", "reason"), [(0, "repeats the token it has read"), (2, "shifted already")])
 def test_a_model_that_is_about_another_token_is_refused(
-    llama: Path, source: Source, tmp_path: Path, distance: int
+    llama: Path, source: Source, tmp_path: Path, distance: int, reason: str
 ) -> None:
     teacher = replace(teacher_of(llama), module=Shifted(distance), name="shifted")
 
-    with pytest.raises(TeacherError, match="about another token than the next"):
+    with pytest.raises(TeacherError, match=f"about another token than the next.* {reason}"):
         dump_teacher(teacher, source, tmp_path / "store", DumpOptions(shard_rows=4))
 
 
