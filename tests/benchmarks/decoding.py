@@ -18,6 +18,7 @@ from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.views import record_views
 from softlab.store.cache import CacheOptions
 from tests.benchmarks.report import Report
+from tests.benchmarks.threads import one_thread
 from tests.modalities.images.photos import photo
 
 SIZES = {"500 x 375": (500, 375, 2.0), "2,000 x 1,500": (2000, 1500, 4.0)}
@@ -39,8 +40,9 @@ def bench_decoding(report: Report, folder: Path, *, rounds: int, views: int = VI
         for sampling, subsampling in SUBSAMPLINGS.items():
             files = [_jpeg(each, width, height, subsampling=subsampling) for each in photographs]
             what = f"{size}, {sampling}"
-            rows.append([what, *_compare_views(report, what, files, rounds=rounds, views=views, bar=bar)])
-            kept.append([what, *_compare_kept(report, folder / what, what, files, rounds=rounds)])
+            with one_thread():
+                rows.append([what, *_compare_views(report, what, files, rounds=rounds, views=views, bar=bar)])
+                kept.append([what, *_compare_kept(report, folder / what, what, files, rounds=rounds)])
     headers = ["JPEGs", "whole", "scaled", "times as fast"]
     text = f"Milliseconds of a processor for a view by RandomResizedCrop(224), decoded and cropped. {whose}"
     report.section("Decoding photographs", text, headers, rows)

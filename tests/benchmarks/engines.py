@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from softlab.bench.timing import Rate
 from softlab.sources.source import Source
 from softlab.teacher.dump import dump_teacher
@@ -18,6 +16,7 @@ from softlab.teacher.job import finalize
 from softlab.teacher.options import DumpOptions
 from softlab.teacher.planning import plan_dump
 from tests.benchmarks.report import Report
+from tests.benchmarks.threads import one_thread
 
 SHARDS = 8
 NUM_CORES = 2
@@ -33,19 +32,14 @@ def bench_engines(
         "shards of a job": partial(_by_shards, teacher, source, folder / "shards", options),
     }
     taken: dict[str, list[float]]
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _cluster(is_wanted=has_ray):
-            for count in (1, NUM_CORES) if has_ray else ():
-                of_ray = replace(options, engine="ray", devices=count, cpus_per_worker=1.0)
-                ways[f"Ray, {count} workers"] = partial(_dump, teacher, source, folder / f"ray-{count}", of_ray)
-            taken = {way: [] for way in ways}
-            for _ in range(rounds):
-                for way, measure in ways.items():
-                    taken[way].append(measure())
-    finally:
-        torch.set_num_threads(num_threads)
+    with one_thread(), _cluster(is_wanted=has_ray):
+        for count in (1, NUM_CORES) if has_ray else ():
+            of_ray = replace(options, engine="ray", devices=count, cpus_per_worker=1.0)
+            ways[f"Ray, {count} workers"] = partial(_dump, teacher, source, folder / f"ray-{count}", of_ray)
+        taken = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, measure in ways.items():
+                taken[way].append(measure())
     found = {way: Rate(measured) for way, measured in taken.items()}
     alone = found["one process"]
     report.bar("shards of a job against a dump by one process", found["shards of a job"] / alone, at_least=0.95)

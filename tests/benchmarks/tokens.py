@@ -39,6 +39,7 @@ from softlab.teacher.options import DumpOptions
 from softlab.teacher.selections import Sampling
 from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.report import Report
+from tests.benchmarks.threads import one_thread
 
 NUM_DOCUMENTS, FEW_DOCUMENTS, NUM_WORDS, LENGTH, BATCH = 64, 8, 20_000, 256, 4
 TEACHER: dict[str, Any] = {"width": 576, "num_layers": 30, "num_heads": 9}
@@ -142,16 +143,13 @@ def _capture(run: TeacherRun, batch: Batch, resolution: int) -> int:
 def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
     """Random documents, as labels that a loss takes."""
     store = open_store(folder / "store", cache=CacheOptions(dir=folder / "cache"))
-    random, num_threads = np.random.default_rng(0), torch.get_num_threads()
+    random = np.random.default_rng(0)
 
     def read() -> int:
         return sum(len(store.read(random.integers(0, store.num_samples, 32))) for _ in range(READS))
 
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         (rate,) = rates({"read": read}, rounds=rounds).values()
-    finally:
-        torch.set_num_threads(num_threads)
     tokens = store.statistics.rows
     size = sum(file.bytes for file in store.manifest.files) / tokens
     cached = sum(file.stat().st_size for file in (folder / "cache").rglob("*.rows")) / tokens
