@@ -110,7 +110,7 @@ def capture_rates(teacher: Teacher, source: Source, options: DumpOptions, *, rou
 def _bench_capture(report: Report, teacher: Teacher, source: Source, *, rounds: int) -> None:
     found = capture_rates(teacher, source, DumpOptions(batch_size=BATCH, selection="sampled"), rounds=rounds)
     bare = found[BARE]
-    report.bar("rows of a language model against its bare forward pass", found[SAMPLED] / bare, at_least=0.95)
+    report.bar("rows of a language model against its bare forward pass", found[SAMPLED] / bare, at_least=0.97)
     parameters = sum(each.numel() for each in teacher.module.parameters())
     report.section(
         "Rows of a language model",
@@ -153,6 +153,7 @@ def _bench_reading(report: Report, folder: Path, *, rounds: int) -> None:
     tokens = store.statistics.rows
     size = sum(file.bytes for file in store.manifest.files) / tokens
     cached = sum(file.stat().st_size for file in (folder / "cache").rglob("*.rows")) / tokens
+    report.bar("millions of rows of tokens a second from the row cache, one core", rate / 1e6, at_least=3)
     report.section(
         "Stored rows of tokens",
         "Random documents from the row cache as labels, on one core; bytes of the whole store with the tokens that "
