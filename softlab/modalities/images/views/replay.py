@@ -43,6 +43,8 @@ class ImageReplay:
 
     def views(self, store_B: list[int], views: list[int], read: ReadExample) -> list[View]:
         """One view of each of B samples; each image read is left as it is, and so is torch's global state."""
+        if not self._transforms and not self.mixes:
+            return [View(read(store_index), store_index, 1.0) for store_index in store_B]
         rows = self.in_recipe(store_B, views)
         seeds = [
             self._pixel_seed(recipe_index, view) for recipe_index, view in rows
