@@ -72,6 +72,7 @@ def bench_dumping(
         beyond = bare_s / dump_s
         once_s = len(source) * ((1 / found["dump"] - dump_s) - (1 / found["bare"] - bare_s))
         report.bar(f"dump against the bare forward loop, without what it costs once: {title}", beyond, at_least=0.97)
+        report.ratio(f"dump against the bare forward loop: {title}", found["dump"] / found["bare"])
         whole = [f"{found[f'dump{which}'] / found[f'bare{which}']:.3f}" for which in ("", ", longer")]
         rows.append([title, f"{found['bare']:,.0f}", *whole, f"{beyond:.3f}", f"{once_s:.2f}"])
     report.section(

@@ -7,11 +7,15 @@ from tests.benchmarks.figures import Figure, read_figures
 from tests.benchmarks.report import Report
 from tests.benchmarks.run import main
 
+LONG_TEXTS = "ignore:.*lose their end:softlab.errors.OddSource"
+"""A few of them are among texts whose lengths are as those of real ones."""
+
 FEW = ["--rows", "2000", "--limit", "64"]
 SIZES = "64 images of data/fashion_mnist/train, stores of 2,000 rows"
 
 TITLES = [
     "## Dumping",
+    "## Sharing a dump",
     "## Starting",
     "## Validations",
     "## Importing",
@@ -22,6 +26,10 @@ TITLES = [
     "## Bytes of a text",
     "## Padding of batches",
     "## Units in the row cache",
+    "## Rows of a language model",
+    "## Stored rows of tokens",
+    "## Training on tokens",
+    "## Memory of sampling a vocabulary",
     "## Losses over a large vocabulary",
     "## A loop of one's own",
     "## Streaming",
@@ -42,6 +50,7 @@ TITLES = [
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.filterwarnings(LONG_TEXTS)
 def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:
     sizes = ["--rows", "2000", "--peer-rows", "2000", "--shards", "100"]
 
@@ -53,13 +62,13 @@ def test_every_benchmark_runs_and_writes_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.filterwarnings(LONG_TEXTS)
 def test_a_quick_run_measures_ratios_with_their_noise(tmp_path: Path) -> None:
     assert main(["--quick", *FEW, "--rounds", "1", "--record", str(tmp_path / "results.md")]) == 0
 
     figures = read_figures(tmp_path / "results.md", sizes=SIZES)
-    assert {"dump against", "training on", "random batch", "replaying vi", "seconds of o"} <= {
-        what[:12] for what in figures
-    }
+    for start in ("dump against", "training on stored", "random batches", "replaying views", "seconds of one pass"):
+        assert any(what.startswith(start) for what in figures)
 
 
 def quick(monkeypatch: pytest.MonkeyPatch, results: Path, value: float, *, machine: str | None = None) -> int:
