@@ -92,17 +92,29 @@ def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequen
     of nearly 1, and never positive. 1 - sum(kept), or a difference of raw log-sum-exps, would lose those digits."""
     largest_B1 = logits_BC.gather(1, class_ids_BK[:, :1])
     head_BK = logits_BC.gather(1, class_ids_BK) - largest_B1
-    # In two arrays of B x C in all, as touching new memory costs more than the arithmetic.
-    tail_BC = logits_BC.scatter(1, class_ids_BK, -math.inf)
-    largest_left_B1 = tail_BC.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(tail_BC.dtype).min)  # K = C leaves none
-    tail_BC -= largest_left_B1
+    gaps_BC = logits_BC.scatter(1, class_ids_BK, -math.inf)
+    largest_left_B1 = gaps_BC.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(gaps_BC.dtype).min)  # K = C leaves none
+    gaps_BC -= largest_left_B1
     gap_B = (largest_left_B1 - largest_B1)[:, 0]
-    scratch_BC = torch.empty_like(tail_BC)
     log_odds = [
-        gap_B / t + torch.div(tail_BC, t, out=scratch_BC).exp_().sum(dim=1).log() - (head_BK / t).logsumexp(dim=1)
-        for t in temperatures
+        gap_B / t + sum_B.log() - (head_BK / t).logsumexp(dim=1)
+        for t, sum_B in zip(temperatures, _sums_of_exp(gaps_BC, temperatures), strict=True)
     ]
     return functional.logsigmoid(torch.stack(log_odds, dim=1))
+
+
+def _sums_of_exp(gaps_BC: Tensor, temperatures: Sequence[float]) -> list[Tensor]:
+    """Of exp(gap / t) over the classes, for each temperature; in the memory of the gaps, as touching new memory costs
+    more than the arithmetic. At half a temperature each is the square of what it was, which is rounded as well as
+    another exp for gaps of 0 and less."""
+    sums: dict[float, Tensor] = {}
+    no_doubles = [t for t in temperatures if 2 * t not in temperatures]
+    for t in no_doubles:
+        powers_BC = torch.div(gaps_BC, t, out=gaps_BC if t == no_doubles[-1] else None).exp_()
+        sums[t] = powers_BC.sum(dim=1)
+        while (t := t / 2) in temperatures:
+            sums[t] = powers_BC.square_().sum(dim=1)
+    return [sums[t] for t in temperatures]
 
 
 def _log_mean_sigmoid(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequence[float]) -> Tensor:

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softlab.errors import InvalidOption
 from softlab.labels.losses import LossName, Tail, decision_loss, distillation_loss
 from softlab.labels.selection import keep_top_k
 from softlab.labels.soft_labels import SoftLabels
@@ -95,11 +94,3 @@ def test_a_part_on_another_device_or_sent_elsewhere_has_its_own_rows() -> None:
 
     assert part.to("meta").block is None
     assert pickle.loads(pickle.dumps(part)).class_ids_BK.equal(part.class_ids_BK)
-
-
-def test_a_gradient_that_is_written_down_refuses_to_be_differentiated_again() -> None:
-    student_BC = make_student(3)
-    loss = distillation_loss(student_BC, make_labels(3), temperature=1.0)
-
-    with pytest.raises(InvalidOption, match="Use the mean of kl_rows"):
-        torch.autograd.grad(loss, student_BC, create_graph=True)

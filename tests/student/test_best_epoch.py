@@ -54,7 +54,7 @@ def test_metrics_disagree_about_the_best_epoch(first: Store, tmp_path: Path) -> 
         train(make_student(), first, valid=first, out=tmp_path / name, best_by=name, **OPTIONS)
         epochs.append(epoch_of(tmp_path / name))
 
-    assert epochs == sorted(set(epochs))
+    assert len(set(epochs)) > 1
 
 
 def test_the_run_its_results_and_its_progress_tell_by_which_metric(first: Store, tmp_path: Path) -> None:

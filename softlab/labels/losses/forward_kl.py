@@ -3,11 +3,13 @@
 # Shape letters: B rows in a batch, C classes, K entries kept (K <= C).
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from softlab.labels.losses.checks import Tail, check_fit, check_tail, finite_where_not_valid
+from softlab.labels.losses.few_classes_kl import DenseTarget, dense_kl, dense_target_of, has_few_classes
 from softlab.labels.losses.notes import tell
 from softlab.labels.losses.sampled_kl import check_sampled, sampled_kl, sampled_kl_rows
 from softlab.labels.losses.sparse_kl import Target, sparse_kl, sparse_kl_rows, target_of
@@ -40,9 +42,9 @@ def distillation_loss(
     Labels that are samples (`keep_sampled`) have no tail, and only temperature 1: sum over entries of weight *
     (-log softmax(student)), less the teacher's entropy, which is unbiased in value and gradient.
 
-    Its gradient is written down, not traced; that of `kl_rows` can be differentiated again. Raises StoreMismatch if the
-    student has another number of classes or the labels come from a sigmoid head, InvalidOption below the smallest
-    stored temperature; warns with InterpolatedTail at one that is not stored.
+    Over more than 64 classes its gradient is written down, not traced; that of `kl_rows` can be differentiated again.
+    Raises StoreMismatch if the student has another number of classes or the labels come from a sigmoid head,
+    InvalidOption below the smallest stored temperature; warns with InterpolatedTail at one that is not stored.
     """
     _check(student_logits_BC, labels, tail)
     if labels.is_sampled:
@@ -54,10 +56,9 @@ def distillation_loss(
         teacher = distribution_at(labels, temperature=temperature, tail=tail)
         return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
 
-    def make(labels: SoftLabels) -> Target:
-        return target_of(distribution_at(labels, temperature=temperature, tail=tail))
-
-    target = labels.once_for_all(("kl", temperature, tail), make)
+    target = labels.once_for_all(("kl", temperature, tail), partial(_target_of, temperature=temperature, tail=tail))
+    if isinstance(target, DenseTarget):
+        return dense_kl(student_BC, target, temperature=temperature)
     return sparse_kl(student_BC, target, temperature=temperature)
 
 
@@ -86,3 +87,10 @@ class KlLoss(TemperedLoss):
 def _check(student_logits_BC: Tensor, labels: SoftLabels, tail: Tail) -> None:
     check_fit(student_logits_BC, labels, loss="kl")
     check_tail(tail, among=TAILS, loss="kl")
+
+
+def _target_of(labels: SoftLabels, *, temperature: float, tail: Tail) -> Target | DenseTarget:
+    teacher = distribution_at(labels, temperature=temperature, tail=tail)
+    if has_few_classes(labels.num_classes):
+        return dense_target_of(teacher, num_classes=labels.num_classes)
+    return target_of(teacher)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from softlab.errors import InvalidOption, StoreMismatch
 from softlab.labels.losses.checks import Tail
+from softlab.labels.losses.written_gradient import refuse_another_derivative
 from softlab.labels.soft_labels import SoftLabels
 
 
@@ -68,11 +69,7 @@ class _SampledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise InvalidOption(
-                "this loss has its gradient written down, which can't be differentiated again. Use the mean of "
-                "kl_rows, whose gradient is traced."
-            )
+        refuse_another_derivative()
         student_BC, log_sum_B1, class_ids_BK, weights_BK = ctx.saved_tensors
         weights_BK = weights_BK.to(student_BC.dtype) * (gradient / len(student_BC))
         gradient_BC = (student_BC - log_sum_B1).exp_().mul_(weights_BK.sum(dim=1, keepdim=True))

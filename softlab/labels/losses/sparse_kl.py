@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softlab.errors import InvalidOption
 from softlab.labels.losses.checks import Tail
 from softlab.labels.losses.compared import compare, forward_term
 from softlab.labels.losses.log_softmax import log_softmax_rows
 from softlab.labels.losses.teacher import SparseDistribution
+from softlab.labels.losses.written_gradient import refuse_another_derivative
 
 NO_MASS = -104.0
 """Nats; the probability is 0 in float32. A lower logarithm would only cost digits where it cancels."""
@@ -101,7 +101,7 @@ class _SparseKL(torch.autograd.Function):
     """A kept class has its share like the others, and what it has above that. So KL is the share times the sum over all
     classes of the difference of the logs, plus, for kept classes, what is above times that difference. Its gradient in
     the student's logits is (softmax(student / T) - target) / T: dense minus the share, then a scatter on kept classes.
-    That is half the operations of the traced formula, and their number is what costs on 128 rows of 10 classes."""
+    That is half the operations of the traced formula."""
 
     @staticmethod
     def forward(ctx: Any, student_BC: Tensor, target: Target, temperature: float) -> Tensor:
@@ -122,9 +122,5 @@ class _SparseKL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise InvalidOption(
-                "this loss has its gradient written down, which can't be differentiated again. Use the mean of "
-                "kl_rows, whose gradient is traced."
-            )
+        refuse_another_derivative()
         return ctx.gradient_BC * gradient, None, None
