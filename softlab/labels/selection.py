@@ -81,6 +81,8 @@ def sorted_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
 
 def ties_by_class_id(logits_BK: Tensor, class_ids_BK: Tensor) -> tuple[Tensor, Tensor]:
     """`topk` leaves the order of equal values open; a store must not depend on it."""
+    if logits_BK.device.type == "cpu" and not (logits_BK[:, 1:] == logits_BK[:, :-1]).any():
+        return logits_BK, class_ids_BK
     by_id_BK = class_ids_BK.argsort(dim=1)
     by_logit_BK = logits_BK.gather(1, by_id_BK).argsort(dim=1, descending=True, stable=True)
     order_BK = by_id_BK.gather(1, by_logit_BK)
@@ -96,17 +98,17 @@ def _log_tail_mass(logits_BC: Tensor, class_ids_BK: Tensor, temperatures: Sequen
     largest_left_B1 = gaps_BC.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(gaps_BC.dtype).min)  # K = C leaves none
     gaps_BC -= largest_left_B1
     gap_B = (largest_left_B1 - largest_B1)[:, 0]
+    tails, heads = _sums_of_exp(gaps_BC, temperatures), _sums_of_exp(head_BK, temperatures)
     log_odds = [
-        gap_B / t + sum_B.log() - (head_BK / t).logsumexp(dim=1)
-        for t, sum_B in zip(temperatures, _sums_of_exp(gaps_BC, temperatures), strict=True)
+        gap_B / t + (tail_B / head_B).log() for t, tail_B, head_B in zip(temperatures, tails, heads, strict=True)
     ]
     return functional.logsigmoid(torch.stack(log_odds, dim=1))
 
 
 def _sums_of_exp(gaps_BC: Tensor, temperatures: Sequence[float]) -> list[Tensor]:
-    """Of exp(gap / t) over the classes, for each temperature; in the memory of the gaps, as touching new memory costs
-    more than the arithmetic. At half a temperature each is the square of what it was, which is rounded as well as
-    another exp for gaps of 0 and less."""
+    """Of exp(gap / t) over the classes, for each temperature; gaps are to a largest one, so 0 or less. In their memory,
+    as touching new memory costs more than the arithmetic. At half a temperature each is the square of what it was,
+    which is rounded as well as another exp."""
     sums: dict[float, Tensor] = {}
     no_doubles = [t for t in temperatures if 2 * t not in temperatures]
     for t in no_doubles:

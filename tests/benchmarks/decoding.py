@@ -6,13 +6,17 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import simplejpeg
+import torch
 from PIL import Image
+from torchvision.transforms.v2 import RandomResizedCrop
 
 from softlab.bench.timing import rates
 from softlab.identity import digest_of
 from softlab.loading.kept_images import KeptImages
 from softlab.modalities.images.decoding import ImageDecoding
 from softlab.modalities.images.example import pixels_of
+from softlab.modalities.images.jpeg_header import read_header
 from softlab.modalities.images.modality import Images
 from softlab.modalities.images.views.recipe import ViewRecipe
 from softlab.modalities.views import record_views
@@ -43,8 +47,12 @@ def bench_decoding(report: Report, folder: Path, *, rounds: int, views: int = VI
             with one_thread():
                 rows.append([what, *_compare_views(report, what, files, rounds=rounds, views=views, bar=bar)])
                 kept.append([what, *_compare_kept(report, folder / what, what, files, rounds=rounds)])
-    headers = ["JPEGs", "whole", "scaled", "times as fast"]
-    text = f"Milliseconds of a processor for a view by RandomResizedCrop(224), decoded and cropped. {whose}"
+    text = (
+        "Milliseconds of a processor for a view by RandomResizedCrop(224), decoded and cropped; and for no more than "
+        "reading the codes of its lines and those above, grey and an eighth as wide and high, which no decoder gets "
+        f"around. {whose}"
+    )
+    headers = ["JPEGs", "whole", "scaled", "times as fast", "codes alone"]
     report.section("Decoding photographs", text, headers, rows)
     text = f"Milliseconds of a processor for an image shrunk to {SHRINK}: scaled while it is decoded, or kept. {whose}"
     report.section("Kept images", text, ["JPEGs", "decoded", "kept", "times as fast"], kept)
@@ -68,12 +76,16 @@ def _jpeg(image: Image.Image, width: int, height: int, *, subsampling: int) -> b
 
 def _compare_views(
     report: Report, what: str, files: list[bytes], *, rounds: int, views: int, bar: float
-) -> tuple[str, str, str]:
-    ways = {"whole": _viewing(WHOLE, files, views), "scaled": _viewing(SCALED, files, views)}
+) -> tuple[str, ...]:
+    ways = {
+        "whole": _viewing(WHOLE, files, views),
+        "scaled": _viewing(SCALED, files, views),
+        "codes": _reading_codes(files, views),
+    }
     found = rates(ways, rounds=4 * rounds, clock=time.process_time)
     ratio = found["scaled"] / found["whole"]
     report.bar(f"views of scaled JPEGs against whole ones: {what}", ratio, at_least=bar)
-    return _cells(found["whole"], found["scaled"])
+    return *_cells(found["whole"], found["scaled"]), f"{1e3 / found['codes']:.2f}"
 
 
 def _viewing(modality: Images, files: list[bytes], views: int) -> Callable[[], int]:
@@ -88,6 +100,26 @@ def _viewing(modality: Images, files: list[bytes], views: int) -> Callable[[], i
         return len(replay.views(samples, numbers, lambda index: modality.decode(files[index])))
 
     return make
+
+
+def _reading_codes(files: list[bytes], views: int) -> Callable[[], int]:
+    """Of boxes that are drawn likewise, other ones each turn."""
+    crop = RandomResizedCrop(224)
+    headers = [header for file in files if (header := read_header(file)) is not None]
+    sizes_CHW = [torch.empty((3, header.height, header.width), device="meta") for header in headers]
+    turns = iter(range(1000))
+
+    def read() -> int:
+        first = next(turns) * views
+        for number in range(first, first + views):
+            header, file = headers[number % len(files)], files[number % len(files)]
+            box = crop.make_params([sizes_CHW[number % len(files)]])
+            lines = header.lines_up_to(box["top"] + box["height"])
+            size = {"min_height": -(-lines // 8), "min_width": -(-header.width // 8)}
+            simplejpeg.decode_jpeg(header.with_lines(file, lines), "GRAY", strict=False, **size)
+        return views
+
+    return read
 
 
 def _compare_kept(report: Report, folder: Path, what: str, files: list[bytes], *, rounds: int) -> tuple[str, str, str]:

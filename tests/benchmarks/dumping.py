@@ -39,8 +39,11 @@ TEACHERS = {
 }
 
 
-TIMES = 4
-"""How much longer the longer dump is."""
+SHORT, TIMES = 1024, 4
+"""Images of a dump, and how much longer the longer one is."""
+
+TURNS = 5
+"""Of each way in a round but the first: between long turns a machine's speed changes by more than a dump costs."""
 
 
 def make_teachers() -> dict[str, tuple[Teacher, int]]:
@@ -55,33 +58,34 @@ def make_teachers() -> dict[str, tuple[Teacher, int]]:
 def bench_dumping(
     report: Report, folder: Path, source: Source, teachers: dict[str, tuple[Teacher, int]], *, rounds: int
 ) -> None:
-    """All teachers over the source, and over it several times in a row: what a dump costs once is the same then."""
-    rows = []
+    """All teachers over a few images, and over several times as many: what a dump costs once is the same then."""
+    rows, short = [], Repeated(source, min(len(source), SHORT))
+    longer = Repeated(source, TIMES * len(short))
     for title, (teacher, k) in teachers.items():
-        options, longer = DumpOptions(k=k), Repeated(source, TIMES)
+        options = DumpOptions(k=k)
         found = rates(
             {
-                "bare": partial(forward_only, teacher, source, options),
-                "dump": partial(dump_anew, teacher, source, folder / "rate", options),
+                "bare": partial(forward_only, teacher, short, options),
+                "dump": partial(dump_anew, teacher, short, folder / "rate", options),
                 "bare, longer": partial(forward_only, teacher, longer, options),
                 "dump, longer": partial(dump_anew, teacher, longer, folder / "rate", options),
             },
-            rounds=rounds,
+            rounds=TURNS * (rounds - 1) + 1,
         )
-        bare_s, dump_s = (_seconds_a_row(found, way, source, longer) for way in ("bare", "dump"))
+        bare_s, dump_s = (_seconds_a_row(found, way, short, longer) for way in ("bare", "dump"))
         beyond = bare_s / dump_s
-        once_s = len(source) * ((1 / found["dump"] - dump_s) - (1 / found["bare"] - bare_s))
+        once_s = len(short) * ((1 / found["dump"] - dump_s) - (1 / found["bare"] - bare_s))
         report.bar(f"dump against the bare forward loop, without what it costs once: {title}", beyond, at_least=0.97)
         report.ratio(f"dump against the bare forward loop: {title}", found["dump"] / found["bare"])
         whole = [f"{found[f'dump{which}'] / found[f'bare{which}']:.3f}" for which in ("", ", longer")]
         rows.append([title, f"{found['bare']:,.0f}", *whole, f"{beyond:.3f}", f"{once_s:.2f}"])
     report.section(
         "Dumping",
-        f"{len(source):,} images of {source.name}, and the same {TIMES} times in a row; rows per second of the bare "
-        "loop (decode and forward only), and of a dump with selection, exact tails at T = 1, 2, 4, coding, hashing, "
-        "fsync and the manifest, as a share of it. Some of a dump costs the same however long it is: checks of the "
-        "teacher with few samples, the hash of its weights, the plan, the last shard's coding, which no forward pass "
-        "hides, and the manifest. The last ratio is of the rows that the longer one has more.",
+        f"{len(short):,} images of {source.name}, and {TIMES} times as many, in many short turns; rows per second of "
+        "the bare loop (decode and forward only), and of a dump with selection, exact tails at T = 1, 2, 4, coding, "
+        "hashing, fsync and the manifest, as a share of it. Some of a dump costs the same however long it is: checks "
+        "of the teacher with few samples, the hash of its weights, the plan, the last shard's coding, which no forward "
+        "pass hides, and the manifest. The last ratio is of the rows that the longer one has more.",
         ["teacher", "bare forward", "dump", f"{TIMES} times as long", "without what is once", "once, s"],
         rows,
     )
@@ -94,14 +98,15 @@ def _seconds_a_row(found: Mapping[str, float], way: str, source: Source, longer:
 
 
 class Repeated:
-    """A source's samples several times in a row, each time under new keys, and as if they were others."""
+    """So many samples: a source's from the first one on, over and over, each time under new keys, and as if they were
+    others."""
 
-    def __init__(self, source: Source, times: int) -> None:
+    def __init__(self, source: Source, count: int) -> None:
         self._source = source
         self.name, self.class_names, self.field_names = source.name, source.class_names, source.field_names
         self.skipped: tuple[SkippedSample, ...] = ()
-        self.keys = Keys(f"{time}/{key}" for time in range(times) for key in source.keys)
-        self.targets = {name: np.tile(targets_N, times) for name, targets_N in source.targets.items()}
+        self.keys = Keys(f"{index}/{source.keys[index % len(source)]}" for index in range(count))
+        self.targets = {name: np.resize(targets_N, count) for name, targets_N in source.targets.items()}
 
     def __len__(self) -> int:
         return len(self.keys)
