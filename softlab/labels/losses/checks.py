@@ -33,6 +33,11 @@ NO_LEVEL = (
 def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
     """Raises StoreMismatch unless the student has the teacher's classes and the loss is for the teacher's head."""
     check_same_classes(student_logits_BC, labels)
+    check_labels(labels, loss=loss, head=head)
+
+
+def check_labels(labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
+    """The part of it that is about labels alone."""
     check_head(labels.head, expected=head, loss=loss)
     check_all_valid(labels, loss=loss)
     check_takes_samples(labels, loss=loss)

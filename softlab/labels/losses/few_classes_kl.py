@@ -48,6 +48,6 @@ def dense_target_of(teacher: SparseDistribution, *, num_classes: int) -> DenseTa
 
 def dense_kl(student_BC: Tensor, target: DenseTarget, *, temperature: float) -> Tensor:
     """T^2 * KL(target || softmax(student / T)), in nats, mean over rows; a scalar."""
-    log_q_BC = (student_BC / temperature).log_softmax(dim=1)
+    log_q_BC = (student_BC if temperature == 1 else student_BC / temperature).log_softmax(dim=1)
     kl = (target.probability_BC * (target.log_probability_BC - log_q_BC)).sum()
     return kl * (temperature**2 / len(student_BC))

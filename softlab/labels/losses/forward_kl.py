@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from softlab.labels.losses.checks import Tail, check_fit, check_tail, finite_where_not_valid
+from softlab.labels.losses.checks import Tail, check_labels, check_same_classes, check_tail, finite_where_not_valid
 from softlab.labels.losses.few_classes_kl import DenseTarget, dense_kl, dense_target_of, has_few_classes
 from softlab.labels.losses.notes import tell
 from softlab.labels.losses.sampled_kl import check_sampled, sampled_kl, sampled_kl_rows
@@ -46,17 +46,16 @@ def distillation_loss(
     Raises StoreMismatch if the student has another number of classes or the labels come from a sigmoid head,
     InvalidOption below the smallest stored temperature; warns with InterpolatedTail at one that is not stored.
     """
-    _check(student_logits_BC, labels, tail)
+    check_same_classes(student_logits_BC, labels)
     if labels.is_sampled:
+        _check_labels(labels, tail)
         check_sampled(temperature=temperature, tail=tail)
         return sampled_kl(student_logits_BC.float(), labels)
     tell(labels, loss="kl", temperature=temperature, tail=tail)
-    student_BC = finite_where_not_valid(student_logits_BC, labels)
     if tail == "renormalise_both" or (tail == "bucket" and labels.k < labels.num_classes):
-        teacher = distribution_at(labels, temperature=temperature, tail=tail)
-        return temperature**2 * sparse_kl_rows(student_BC, teacher, temperature=temperature, tail=tail).mean()
-
+        return temperature**2 * kl_rows(student_logits_BC, labels, temperature=temperature, tail=tail).mean()
     target = labels.once_for_all(("kl", temperature, tail), partial(_target_of, temperature=temperature, tail=tail))
+    student_BC = finite_where_not_valid(student_logits_BC, labels)
     if isinstance(target, DenseTarget):
         return dense_kl(student_BC, target, temperature=temperature)
     return sparse_kl(student_BC, target, temperature=temperature)
@@ -64,7 +63,8 @@ def distillation_loss(
 
 def kl_rows(student_logits_BC: Tensor, labels: SoftLabels, *, temperature: float, tail: Tail = "uniform") -> Tensor:
     """KL(teacher || student) at temperature T of each row, float32 [B], in nats, without the factor T^2."""
-    _check(student_logits_BC, labels, tail)
+    check_same_classes(student_logits_BC, labels)
+    _check_labels(labels, tail)
     if labels.is_sampled:
         check_sampled(temperature=temperature, tail=tail)
         return sampled_kl_rows(student_logits_BC.float(), labels)
@@ -84,12 +84,14 @@ class KlLoss(TemperedLoss):
         return distillation_loss(student_logits_BC, labels, temperature=self.temperature_for(labels), tail=self.tail)
 
 
-def _check(student_logits_BC: Tensor, labels: SoftLabels, tail: Tail) -> None:
-    check_fit(student_logits_BC, labels, loss="kl")
+def _check_labels(labels: SoftLabels, tail: Tail) -> None:
+    """Of labels that were read together once."""
+    check_labels(labels, loss="kl")
     check_tail(tail, among=TAILS, loss="kl")
 
 
 def _target_of(labels: SoftLabels, *, temperature: float, tail: Tail) -> Target | DenseTarget:
+    _check_labels(labels, tail)
     teacher = distribution_at(labels, temperature=temperature, tail=tail)
     if has_few_classes(labels.num_classes):
         return dense_target_of(teacher, num_classes=labels.num_classes)
