@@ -43,7 +43,7 @@ SHORT, TIMES = 1024, 4
 """Images of a dump, and how much longer the longer one is."""
 
 TURNS = 5
-"""Of each way in a round but the first: between long turns a machine's speed changes by more than a dump costs."""
+"""Of each way in a round but the first, of so many images: between long turns a machine's speed changes by more than a dump costs."""
 
 
 def make_teachers() -> dict[str, tuple[Teacher, int]]:
@@ -61,6 +61,7 @@ def bench_dumping(
     """All teachers over a few images, and over several times as many: what a dump costs once is the same then."""
     rows, short = [], Repeated(source, min(len(source), SHORT))
     longer = Repeated(source, TIMES * len(short))
+    turns = TURNS * (rounds - 1) + 1 if len(short) == SHORT else rounds
     for title, (teacher, k) in teachers.items():
         options = DumpOptions(k=k)
         found = rates(
@@ -70,7 +71,7 @@ def bench_dumping(
                 "bare, longer": partial(forward_only, teacher, longer, options),
                 "dump, longer": partial(dump_anew, teacher, longer, folder / "rate", options),
             },
-            rounds=TURNS * (rounds - 1) + 1,
+            rounds=turns,
         )
         bare_s, dump_s = (_seconds_a_row(found, way, short, longer) for way in ("bare", "dump"))
         beyond = bare_s / dump_s

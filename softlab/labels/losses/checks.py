@@ -37,7 +37,7 @@ def check_fit(student_logits_BC: Tensor, labels: SoftLabels, *, loss: str, head:
 
 
 def check_labels(labels: SoftLabels, *, loss: str, head: Head = "softmax") -> None:
-    """The part of it that is about labels alone."""
+    """Raises StoreMismatch, as `check_fit`, for what is about labels alone."""
     check_head(labels.head, expected=head, loss=loss)
     check_all_valid(labels, loss=loss)
     check_takes_samples(labels, loss=loss)

@@ -85,7 +85,7 @@ class KlLoss(TemperedLoss):
 
 
 def _check_labels(labels: SoftLabels, tail: Tail) -> None:
-    """Of labels that were read together once."""
+    """Once, of labels that were read together."""
     check_labels(labels, loss="kl")
     check_tail(tail, among=TAILS, loss="kl")
 
