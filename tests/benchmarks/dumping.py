@@ -43,7 +43,8 @@ SHORT, TIMES = 1024, 4
 """Images of a dump, and how much longer the longer one is."""
 
 TURNS = 5
-"""Of each way in a round but the first, of so many images: between long turns a machine's speed changes by more than a dump costs."""
+"""Of each way in a round but the first, where there are so many images: between long turns a machine's speed changes by
+more than a dump costs."""
 
 
 def make_teachers() -> dict[str, tuple[Teacher, int]]:
